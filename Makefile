@@ -1,0 +1,47 @@
+# The one list of commands; CI calls the same.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help up users test check format lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+up: $(INSTALLED)  ## Start everything here: PostgreSQL, Valkey, the API, a worker, Flower. Ctrl-C stops it
+	@exec $(BIN)/python -m infra.local up
+
+users: $(INSTALLED)  ## Manage users of what `make up` started: make users ARGS="create bob"
+	@$(BIN)/python -m infra.local run $(BIN)/python -m api.cli $(ARGS)
+
+test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(INSTALLED)  ## Check format, lint, types and imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## Format the code, and mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## Pin the newest versions that pyproject.toml admits (needs uv)
+	uv pip compile pyproject.toml --universal --generate-hashes --no-header --upgrade -o requirements.txt
+	uv pip compile --group dev --universal --generate-hashes --no-header --upgrade -c requirements.txt \
+		-o requirements-dev.txt
+
+clean:  ## Delete the environment and the caches (not your data in .local)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Promptwire needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@

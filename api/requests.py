@@ -1,0 +1,72 @@
+"""What happens to every request: its id, its body's checks, its log line."""
+
+import re
+import time
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from flask import Flask, Request, Response, g, request
+from pydantic_core import from_json
+from structlog.contextvars import bind_contextvars, clear_contextvars
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+class JsonRequest(Request):
+    """A request whose body, where one is read, is a JSON object in UTF-8."""
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        """The object, whatever the arguments.
+
+        Raises:
+            UnsupportedMediaType, BadRequest, RequestEntityTooLarge: it is something else.
+        """
+        if not self.is_json:
+            raise UnsupportedMediaType("Send the body as application/json.")
+        data = self.get_data(cache=cache)
+        try:
+            value = from_json(data, allow_inf_nan=False)
+        except ValueError as error:
+            raise BadRequest(f"The body is not valid JSON: {error}.") from error
+        if not isinstance(value, dict):
+            raise BadRequest("The body must be a JSON object.")
+        return value
+
+
+def request_id() -> str:
+    """The id of this request: the client's, or one that was made."""
+    found: str = g.request_id
+    return found
+
+
+def init_app(app: Flask) -> None:
+    app.request_class = JsonRequest
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.teardown_request(lambda _: clear_contextvars())
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.started = time.perf_counter()
+    clear_contextvars()
+    bind_contextvars(request_id=g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.request_id
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    log.info(
+        "request",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        ms=round((time.perf_counter() - g.started) * 1000, 1),
+    )
+    return response

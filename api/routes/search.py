@@ -1,0 +1,38 @@
+"""Finding one's own completed prompts by meaning."""
+
+from flask import Response, jsonify
+from flask_openapi3 import APIBlueprint, Tag
+
+from api import tokens
+from api.schemas import Problem, SimilarQuery, similar_prompt
+from api.services import services
+from shared import prompts
+
+bp = APIBlueprint(
+    "search",
+    __name__,
+    url_prefix="/prompts",
+    abp_tags=[Tag(name="Search")],
+    abp_security=[{"bearer": []}],
+    abp_responses=dict.fromkeys((400, 401, 500, 503), Problem),
+)
+bp.before_request(tokens.authenticate)
+
+
+@bp.get("/similar/", responses={200: {"description": "OK"}})
+def similar(query: SimilarQuery) -> Response:
+    """The caller's completed prompts that are most like a text, nearest first."""
+    caller = tokens.current()
+    vector = services().embedder.embed([query.prompt])[0]
+    matches = services().replicas.search(caller.id, vector, query.limit)
+    if query.max_score is not None:
+        matches = [match for match in matches if match.distance <= query.max_score]
+    with services().sessions() as session:
+        found = prompts.completed(session, caller.id, [match.prompt_id for match in matches])
+    return jsonify(
+        [
+            similar_prompt(found[match.prompt_id], caller.username, match.distance)
+            for match in matches
+            if match.prompt_id in found  # one that was deleted since the search is left out
+        ]
+    )

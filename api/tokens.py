@@ -1,0 +1,140 @@
+"""Access and refresh tokens: JWTs that belong to a family, which is one login.
+
+An access token is good while it has not expired and its family is alive, so a logout ends it at once. A refresh token
+is good once: using it gives the next one, and using a spent one ends the family, because somebody has a copy.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from flask import Flask, g, request
+from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token, decode_token
+from flask_jwt_extended.exceptions import JWTExtendedException
+from jwt.exceptions import PyJWTError
+from sqlalchemy.orm import Session
+
+from api.services import services
+from shared import users
+from shared.errors import InvalidTokenError
+from shared.models import User
+from shared.settings import Settings
+
+_FAMILY = "fam"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a client gets: an access token for calls, and a refresh token for the next pair."""
+
+    access: str
+    refresh: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose access token it is, and until when, in seconds since the epoch."""
+
+    id: int
+    username: str
+    expires_at: float
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    app.config.update(
+        JWT_SECRET_KEY=settings.jwt_secret_key.get_secret_value(),
+        JWT_ALGORITHM="HS256",
+        JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=settings.access_token_minutes),
+        JWT_REFRESH_TOKEN_EXPIRES=timedelta(days=settings.refresh_token_days),
+    )
+    JWTManager(app)
+
+
+def log_in(session: Session, user: User) -> Pair:
+    """Starts a family."""
+    family, first = uuid4(), uuid4()
+    users.start_family(session, user.id, family, first, services().settings.refresh_token_days)
+    return _pair(user.id, family, first)
+
+
+def rotate(session: Session, refresh: str) -> Pair | None:
+    """Spends a refresh token. Returns None if it was spent before; the family is then revoked.
+
+    (A return value, not an exception: the revocation must be committed.)
+
+    Raises:
+        InvalidTokenError: it is no refresh token of a live family.
+    """
+    claims = _decode(refresh, "refresh")
+    family, spent, following = UUID(claims[_FAMILY]), UUID(claims["jti"]), uuid4()
+    if not users.rotate_family(session, family, spent, following, services().settings.refresh_token_days):
+        users.revoke_family(session, family)
+        return None
+    return _pair(int(claims["sub"]), family, following)
+
+
+def log_out(session: Session, refresh: str) -> None:
+    """Ends the family of a refresh token.
+
+    Raises:
+        InvalidTokenError: it is no refresh token.
+    """
+    users.revoke_family(session, UUID(_decode(refresh, "refresh")[_FAMILY]))
+
+
+def caller_of(session: Session, access: str) -> Caller:
+    """Whose access token this is.
+
+    Raises:
+        InvalidTokenError: it is malformed, expired or revoked, or no access token.
+    """
+    claims = _decode(access, "access")
+    user = users.of_family(session, UUID(claims[_FAMILY]))
+    if user is None or str(user.id) != claims["sub"]:
+        raise InvalidTokenError("The token has been revoked.")
+    return Caller(user.id, user.username, float(claims["exp"]))
+
+
+def bearer(header: str | None) -> str:
+    """The token in an Authorization header.
+
+    Raises:
+        InvalidTokenError: the header is missing or has another form.
+    """
+    scheme, _, token = (header or "").strip().partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise InvalidTokenError("An access token is needed: Authorization: Bearer <token>.")
+    return token.strip()
+
+
+def authenticate() -> None:
+    """Finds out who calls, before the request is looked at any further."""
+    if request.method == "OPTIONS":  # a browser's preflight bears no token
+        return
+    with services().sessions() as session:
+        g.caller = caller_of(session, bearer(request.headers.get("Authorization")))
+
+
+def current() -> Caller:
+    """The caller of this request, whom `authenticate` has found."""
+    caller: Caller = g.caller
+    return caller
+
+
+def _pair(user_id: int, family: UUID, refresh_id: UUID) -> Pair:
+    identity, claims = str(user_id), {_FAMILY: str(family)}
+    return Pair(
+        access=create_access_token(identity, additional_claims=claims),
+        refresh=create_refresh_token(identity, additional_claims=claims | {"jti": str(refresh_id)}),
+    )
+
+
+def _decode(token: str, kind: str) -> dict[str, Any]:
+    try:
+        claims: dict[str, Any] = decode_token(token)
+    except (PyJWTError, JWTExtendedException, ValueError) as error:
+        raise InvalidTokenError("The token is malformed or has expired.") from error
+    if claims.get("type") != kind or _FAMILY not in claims:
+        raise InvalidTokenError(f"This is no {kind} token.")
+    return claims

@@ -1,0 +1,44 @@
+"""`Prefer: wait=N` (RFC 7240): answering when the prompt has ended, or after N seconds with what there is."""
+
+import re
+import time
+
+from api.schemas import MAX_WAIT_SECONDS
+from api.services import Services
+from shared import prompts
+from shared.models import UNFINISHED, Prompt
+
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+
+
+def preferred_wait(header: str | None) -> int | None:
+    """The seconds a client wants to wait, at most MAX_WAIT_SECONDS; None if it has no such preference.
+
+    A malformed preference is no error (RFC 7240, section 2): it is as if it were not there.
+    """
+    found = _WAIT.search(header or "")
+    return None if found is None else min(int(found[1]), MAX_WAIT_SECONDS)
+
+
+def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: float) -> Prompt:
+    """The prompt when it has ended, or as it is after so many seconds.
+
+    Raises:
+        PromptNotFoundError: there is none, or it was deleted meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    with services.relay.subscribe(user_id) as news:
+        while True:
+            with services.sessions() as session:
+                prompt, seen = prompts.get_with_seq(session, user_id, prompt_id)
+            if prompt.status not in UNFINISHED:
+                return prompt
+            while True:
+                announcement = news.get(deadline - time.monotonic())
+                if announcement is None:
+                    return prompt
+                if announcement.seq is None or announcement.seq <= seen:
+                    continue
+                if announcement.prompt_id == prompt_id or announcement.seq != seen + 1:
+                    break
+                seen = announcement.seq

@@ -1,0 +1,1 @@
+"""How Promptwire is run: on this machine (`infra.local`), in containers, in a cloud."""

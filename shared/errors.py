@@ -1,0 +1,56 @@
+"""What the domain refuses. A class's docstring is its message; `api/errors.py` alone turns it into HTTP."""
+
+
+class PromptwireError(Exception):
+    """Something is not as it should be."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.__doc__)
+
+
+class PromptNotFoundError(PromptwireError):
+    """There is no such prompt."""
+
+
+class AlreadyEndedError(PromptwireError):
+    """The prompt has already ended."""
+
+
+class NotEndedError(PromptwireError):
+    """Only a failed or a cancelled prompt can be retried."""
+
+
+class UsernameTakenError(PromptwireError):
+    """This username is taken."""
+
+
+class UserNotFoundError(PromptwireError):
+    """There is no such user."""
+
+
+class InvalidCredentialsError(PromptwireError):
+    """The username or the password is wrong."""
+
+
+class InvalidTokenError(PromptwireError):
+    """The token is missing, malformed, expired or revoked."""
+
+
+class IdempotencyKeyInUseError(PromptwireError):
+    """A request with this Idempotency-Key is still being stored; repeat it in a moment."""
+
+
+class IdempotencyKeyReusedError(PromptwireError):
+    """This Idempotency-Key was used with another body within the last 24 hours."""
+
+
+class ProviderError(PromptwireError):
+    """The provider failed.
+
+    Raised by generators and embedders. The message is shown to the user, so it must hold no secret.
+    `retryable` says whether another attempt could succeed.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable

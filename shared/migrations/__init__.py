@@ -1,0 +1,30 @@
+"""The schema's history (Alembic), and how to bring a database up to it."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine
+
+_SCRIPTS = str(Path(__file__).parent)
+
+
+def upgrade(engine: Engine) -> None:
+    """Migrates the database to the newest schema. Concurrent callers wait for each other."""
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", _SCRIPTS)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the database has the schema that this code expects."""
+    return MigrationContext.configure(connection).get_current_revision() == head()
+
+
+def head() -> str | None:
+    """The newest revision of the schema."""
+    return ScriptDirectory(_SCRIPTS).get_current_head()

@@ -1,0 +1,25 @@
+"""What Alembic runs, for `shared.migrations.upgrade` and for its command line (`alembic upgrade head`)."""
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from shared.database import make_engine
+from shared.models import Base
+from shared.settings import load_settings
+
+_LOCK = 7_769_727_732  # any number, the same for all migrators
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)
+    with context.begin_transaction():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    _migrate(given)
+else:
+    with make_engine(load_settings(), application_name="promptwire-migrate").begin() as own:
+        _migrate(own)

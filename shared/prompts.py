@@ -1,0 +1,320 @@
+"""The lifecycle of a prompt: each step is one function of a session, and the caller owns the transaction.
+
+    submit → claim → (renew …) → complete | fail      by the API, then a worker
+    cancel, retry, delete                             by the user
+    reap, exhausted                                   by the reaper
+
+An *attempt* is a fence: whatever a worker changes, it changes only `WHERE status = 'processing' AND attempt = …`, so
+one that wakes up late changes nothing. All times are the database's.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from shared import feed
+from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
+from shared.feed import Ending
+from shared.models import RETRIABLE, UNFINISHED, Change, Prompt, Status, User, VectorLogEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to finish one attempt at a prompt, until its lease lapses."""
+
+    id: int
+    attempt: int
+    final: bool  #: no attempt follows this one
+    user_id: int
+    prompt_text: str
+    websocket: bool
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What is left to tell of a deleted prompt."""
+
+    user_id: int
+    seq: int
+    prompt_id: int
+
+
+def submit(
+    session: Session,
+    user_id: int,
+    prompt_text: str,
+    *,
+    websocket: bool,
+    request_id: str,
+    grace: timedelta,
+    attempt_limit: int,
+) -> Prompt:
+    """Stores a prompt. If no worker has it after `grace`, the reaper hands it out."""
+    return session.execute(
+        insert(Prompt)
+        .values(
+            user_id=user_id,
+            prompt_text=prompt_text,
+            websocket=websocket,
+            request_id=request_id,
+            due_at=func.now() + grace,
+            attempt_limit=attempt_limit,
+        )
+        .returning(Prompt)
+    ).scalar_one()
+
+
+def get(session: Session, user_id: int, prompt_id: int) -> Prompt:
+    """The user's prompt.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+    """
+    prompt = session.scalar(select(Prompt).where(Prompt.id == prompt_id, Prompt.user_id == user_id))
+    if prompt is None:
+        raise PromptNotFoundError
+    return prompt
+
+
+def get_with_seq(session: Session, user_id: int, prompt_id: int) -> tuple[Prompt, int]:
+    """The user's prompt, and the newest number of their feed at that moment.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+    """
+    row = session.execute(
+        select(Prompt, User.seq)
+        .join(User, User.id == Prompt.user_id)
+        .where(Prompt.id == prompt_id, Prompt.user_id == user_id)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if row is None:
+        raise PromptNotFoundError
+    return row[0], row[1]
+
+
+def page(
+    session: Session, user_id: int, *, limit: int, status: Status | None = None, before: int | None = None
+) -> Sequence[Prompt]:
+    """The user's prompts, newest first: at most `limit`, of one status, with ids below `before`."""
+    query = select(Prompt).where(Prompt.user_id == user_id).order_by(Prompt.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(Prompt.status == status)
+    if before is not None:
+        query = query.where(Prompt.id < before)
+    return session.scalars(query).all()
+
+
+def completed(session: Session, user_id: int, prompt_ids: Sequence[int]) -> dict[int, Prompt]:
+    """Those of the user's prompts that are completed, by id."""
+    query = select(Prompt).where(
+        Prompt.id.in_(prompt_ids), Prompt.user_id == user_id, Prompt.status == Status.COMPLETED
+    )
+    return {prompt.id: prompt for prompt in session.scalars(query)}
+
+
+def claim(session: Session, prompt_ids: Sequence[int], lease: timedelta) -> list[Claim]:
+    """Takes those of the prompts that wait for a worker. The others are somebody's, over, or not due yet."""
+    rows = session.execute(
+        update(Prompt)
+        .where(
+            Prompt.id.in_(prompt_ids),
+            Prompt.status == Status.QUEUED,
+            Prompt.not_before.is_(None) | (Prompt.not_before <= func.now()),
+        )
+        .values(status=Status.PROCESSING, attempt=Prompt.attempt + 1, due_at=func.now() + lease, not_before=None)
+        .returning(
+            Prompt.id,
+            Prompt.attempt,
+            (Prompt.attempt >= Prompt.attempt_limit).label("final"),
+            Prompt.user_id,
+            Prompt.prompt_text,
+            Prompt.websocket,
+            Prompt.request_id,
+        )
+    ).all()
+    return [Claim(**row._mapping) for row in rows]
+
+
+def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
+    """Moves on the leases of these (id, attempt) and returns those that are still held."""
+    rows = session.execute(
+        update(Prompt)
+        .where(tuple_(Prompt.id, Prompt.attempt).in_(list(held)), Prompt.status == Status.PROCESSING)
+        .values(due_at=func.now() + lease)
+        .returning(Prompt.id, Prompt.attempt)
+    )
+    return {(row.id, row.attempt) for row in rows}
+
+
+def complete(session: Session, held: Claim, response_text: str, *, embedder: str, vector: bytes) -> Ending | None:
+    """Answers the prompt: its response, the feed's number and the vector-log row, all or nothing.
+
+    Returns:
+        The ending to announce after the commit, or None if the claim no longer holds.
+    """
+    ending = _end(session, held.user_id, held.id, Change.COMPLETED, _holds(held), response_text=response_text)
+    if ending is not None:
+        session.execute(
+            insert(VectorLogEntry).values(
+                user_id=held.user_id,
+                seq=ending.entry.seq,
+                prompt_id=held.id,
+                embedder=embedder,
+                vector=vector,
+            )
+        )
+    return ending
+
+
+def fail(session: Session, held: Claim, error: str) -> Ending | None:
+    """Gives the prompt up. Returns the ending to announce, or None if the claim no longer holds."""
+    return _end(session, held.user_id, held.id, Change.FAILED, _holds(held), error=error)
+
+
+def postpone(session: Session, held: Claim, delay: timedelta) -> bool:
+    """Puts the prompt back, to be claimed again after `delay`. Returns whether the claim still held."""
+    later = func.now() + delay
+    changed = session.execute(
+        update(Prompt)
+        .where(Prompt.id == held.id, _holds(held))
+        .values(status=Status.QUEUED, due_at=later, not_before=later)
+        .returning(Prompt.id)
+    )
+    return changed.first() is not None
+
+
+def cancel(session: Session, user_id: int, prompt_id: int) -> Ending:
+    """Ends the prompt as cancelled.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+        AlreadyEndedError: it had ended before.
+    """
+    ending = _end(session, user_id, prompt_id, Change.CANCELLED, Prompt.status.in_(UNFINISHED))
+    if ending is None:
+        raise AlreadyEndedError(f"The prompt has already ended: it is {get(session, user_id, prompt_id).status}.")
+    return ending
+
+
+def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, attempts: int) -> Prompt:
+    """Queues a failed or cancelled prompt again, with `attempts` more attempts.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+        NotEndedError: it is neither failed nor cancelled.
+    """
+    prompt: Prompt | None = session.scalar(
+        update(Prompt)
+        .where(Prompt.id == prompt_id, Prompt.user_id == user_id, Prompt.status.in_(RETRIABLE))
+        .values(
+            status=Status.QUEUED,
+            error=None,
+            completed_at=None,
+            due_at=func.now() + grace,
+            attempt_limit=Prompt.attempt + attempts,
+        )
+        .returning(Prompt)
+    )
+    if prompt is None:
+        status = get(session, user_id, prompt_id).status
+        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
+    return prompt
+
+
+def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
+    """Deletes the prompt with its text, response and vector, and tells every index so with a tombstone.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+    """
+    mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
+    if session.execute(delete(Prompt).where(*mine).returning(Prompt.id)).first() is None:
+        raise PromptNotFoundError
+    seq, _ = feed.advance(session, user_id)
+    feed.record(session, user_id, seq, prompt_id, Change.DELETED)
+    log = VectorLogEntry
+    forgotten = delete(log).where(log.user_id == user_id, log.prompt_id == prompt_id).returning(log.seq)
+    if session.execute(forgotten).all():
+        session.execute(insert(log).values(user_id=user_id, seq=seq, prompt_id=prompt_id))
+    return Deletion(user_id, seq, prompt_id)
+
+
+def reap(session: Session, *, grace: timedelta, limit: int) -> list[int]:
+    """Takes what is overdue, longest first, to be handed out again: a lost message, a lapsed lease, a passed back-off.
+
+    Any number of reapers may run at once: each skips what another has locked.
+    """
+    overdue = (
+        select(Prompt.id)
+        .where(Prompt.due_at <= func.now(), ~_out_of_attempts())
+        .order_by(Prompt.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = session.execute(
+        update(Prompt)
+        .where(Prompt.id.in_(overdue.scalar_subquery()))
+        .values(status=Status.QUEUED, due_at=func.now() + grace, not_before=None)
+        .returning(Prompt.id)
+    )
+    return sorted(row.id for row in rows)
+
+
+def exhausted(session: Session, *, limit: int) -> Sequence[tuple[int, int]]:
+    """The (user_id, id) of prompts whose last attempt lapsed; `give_up` ends them."""
+    query = select(Prompt.user_id, Prompt.id).where(Prompt.due_at <= func.now(), _out_of_attempts()).limit(limit)
+    return [(row.user_id, row.id) for row in session.execute(query)]
+
+
+def give_up(session: Session, user_id: int, prompt_id: int) -> Ending | None:
+    """Fails a prompt whose last attempt lapsed. Returns None if that is no longer so."""
+    lapsed = and_(Prompt.due_at <= func.now(), _out_of_attempts())
+    return _end(
+        session,
+        user_id,
+        prompt_id,
+        Change.FAILED,
+        lapsed,
+        error="Gave up: every attempt ended without an answer.",
+    )
+
+
+def _out_of_attempts() -> ColumnElement[bool]:
+    return and_(Prompt.status == Status.PROCESSING, Prompt.attempt >= Prompt.attempt_limit)
+
+
+def _holds(held: Claim) -> ColumnElement[bool]:
+    return and_(Prompt.status == Status.PROCESSING, Prompt.attempt == held.attempt)
+
+
+def _end(
+    session: Session, user_id: int, prompt_id: int, change: Change, fence: ColumnElement[bool], **values: Any
+) -> Ending | None:
+    """Ends a prompt if the fence lets it pass, else changes nothing. Locks the prompt first, then its user."""
+    mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
+    if session.scalar(select(Prompt.id).where(*mine, fence).with_for_update()) is None:
+        return None
+    seq, username = feed.advance(session, user_id)
+    # The moment itself, not the transaction's start: it may have waited for the user's lock.
+    ended = {
+        "status": change,
+        "seq": seq,
+        "due_at": None,
+        "not_before": None,
+        "completed_at": func.clock_timestamp(),
+    }
+    prompt = session.execute(
+        update(Prompt)
+        .where(*mine)
+        .values(**ended, **values)
+        .returning(Prompt)
+        .execution_options(populate_existing=True)
+    ).scalar_one()
+    entry = feed.record(session, user_id, seq, prompt_id, change, values.get("error"))
+    return Ending(entry, prompt, username)

@@ -1,0 +1,75 @@
+"""Where answers and embeddings come from.
+
+The settings GENERATOR and EMBEDDER name a built-in provider, or the dotted path of your own (`package.module:factory`):
+a callable that takes the settings and returns a `Generator` or an `Embedder`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pkgutil import resolve_name
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.settings import Settings, SettingsError
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Generator(Protocol):
+    """Answers prompts."""
+
+    def generate(self, prompt_text: str) -> Iterator[str]:
+        """Yields the answer in chunks, in order; together they are the response.
+
+        Raises:
+            ProviderError: it failed; `retryable` tells whether to try again. Any other exception is retried too, but
+                its message is not shown to the user.
+        """
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Vectors are compared only with those of an embedder of the same name."""
+
+    @property
+    def name(self) -> str:
+        """Identifies the model and its version: another name means incomparable vectors."""
+
+    @property
+    def dimension(self) -> int:
+        """The length of each vector."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """One vector of unit length a text: float32, shape (len(texts), dimension).
+
+        Raises:
+            ProviderError: it failed.
+        """
+
+
+_BUILT_IN = {
+    "simulated": "shared.providers.simulated:make",
+    "hashing": "shared.providers.hashing:make",
+}
+
+
+def make_generator(settings: Settings) -> Generator:
+    """The generator that GENERATOR names. Raises SettingsError if there is none."""
+    generator: Generator = _factory("GENERATOR", settings.generator)(settings)
+    return generator
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that EMBEDDER names. Raises SettingsError if there is none."""
+    embedder: Embedder = _factory("EMBEDDER", settings.embedder)(settings)
+    return embedder
+
+
+def _factory(setting: str, name: str) -> Callable[[Settings], Any]:
+    try:
+        factory: Callable[[Settings], Any] = resolve_name(_BUILT_IN.get(name, name))
+    except (ValueError, ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"{setting}={name!r} is neither a built-in provider nor an importable package.module:factory."
+        ) from error
+    return factory

@@ -1,0 +1,36 @@
+"""Telling a prompt's sockets its text while it is generated."""
+
+import time
+
+from shared import events
+from shared.events import Announcer
+from shared.prompts import Claim
+
+#: At most about twenty deltas a second and prompt.
+INTERVAL_SECONDS = 0.05
+
+
+class Deltas:
+    """Announces chunks as `prompt.delta`: the first at once, then what has gathered every INTERVAL_SECONDS."""
+
+    def __init__(self, announcer: Announcer, held: Claim) -> None:
+        self._announcer = announcer
+        self._held = held
+        self._index = 0
+        self._gathered: list[str] = []
+        self._next_flush = 0.0
+
+    def add(self, chunk: str) -> None:
+        self._gathered.append(chunk)
+        if time.monotonic() >= self._next_flush:
+            self.flush()
+
+    def flush(self) -> None:
+        """Announces what has gathered, if anybody is to be told."""
+        text = "".join(self._gathered)
+        if not text or not self._held.websocket:
+            return
+        self._announcer.announce(self._held.user_id, events.of_delta(self._held, self._index, text))
+        self._index += 1
+        self._gathered.clear()
+        self._next_flush = time.monotonic() + INTERVAL_SECONDS

@@ -1,0 +1,72 @@
+"""Keeping the leases of the prompts that this process works on."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import prompts
+from shared.database import Sessions
+from shared.prompts import Claim
+
+log = structlog.get_logger(__name__)
+
+RENEWALS_PER_LEASE = 3
+
+
+class Leases:
+    """Renews the leases of what is held, from one thread, three times within each lease.
+
+    A renewal also tells whose claim is gone: cancelled, deleted, or handed out to another worker.
+    """
+
+    def __init__(self, sessions: Sessions, lease: timedelta) -> None:
+        self._sessions = sessions
+        self._lease = lease
+        self._held: dict[tuple[int, int], Claim] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def hold(self, claims: Sequence[Claim]) -> Iterator[None]:
+        """Keeps the leases of these claims renewed while the block runs."""
+        keys = {(held.id, held.attempt): held for held in claims}
+        with self._lock:
+            self._held.update(keys)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                for key in keys:
+                    self._held.pop(key, None)
+
+    def is_held(self, held: Claim) -> bool:
+        """Whether the claim still held at the last renewal."""
+        return (held.id, held.attempt) in self._held
+
+    def renew(self) -> None:
+        """Renews once; forgets the claims that are gone."""
+        with self._lock:
+            keys = list(self._held)
+        if not keys:
+            return
+        try:
+            with self._sessions.begin() as session:
+                kept = prompts.renew(session, keys, self._lease)
+        except SQLAlchemyError as error:
+            log.warning("leases not renewed", error=type(error).__name__)
+            return
+        with self._lock:
+            for key in set(keys) - kept:
+                self._held.pop(key, None)
+
+    def _renew_for_ever(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(self._lease.total_seconds() / RENEWALS_PER_LEASE):
+            self.renew()

@@ -1,0 +1,125 @@
+"""From a claim to an announcement: the way of a prompt through a worker.
+
+claim → generate and embed (no transaction is open, the lease is renewed) → complete → index → announce
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
+
+from shared import events, prompts
+from shared.database import Sessions
+from shared.errors import ProviderError
+from shared.events import Announcer
+from shared.feed import Ending
+from shared.prompts import Claim
+from shared.providers import Embedder, Generator
+from shared.search.log import LogRow
+from shared.search.replicas import Replicas
+from worker.deltas import Deltas
+from worker.leases import Leases
+
+log = structlog.get_logger(__name__)
+
+MAX_BACKOFF = timedelta(minutes=5)
+
+
+class ClaimLostError(Exception):
+    """The prompt was cancelled, deleted or handed to another worker while this one worked on it."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Answers prompts.
+
+    `backoff` is the pause after a first failed attempt; it doubles with each, up to MAX_BACKOFF.
+    """
+
+    sessions: Sessions
+    generator: Generator
+    embedder: Embedder
+    replicas: Replicas
+    announcer: Announcer
+    leases: Leases
+    lease: timedelta
+    backoff: timedelta
+
+    def process(self, prompt_ids: Sequence[int]) -> None:
+        """Answers those of the prompts that wait for a worker; each fails alone."""
+        with self.sessions.begin() as session:
+            claims = prompts.claim(session, prompt_ids, self.lease)
+        with self.leases.hold(claims):
+            for held in claims:
+                with bound_contextvars(request_id=held.request_id, prompt_id=held.id, attempt=held.attempt):
+                    self._attempt(held)
+
+    def _attempt(self, held: Claim) -> None:
+        try:
+            self._answer(held)
+        except SQLAlchemyError:
+            log.exception("attempt cut off by the database; the reaper will hand the prompt out again")
+
+    def _answer(self, held: Claim) -> None:
+        try:
+            response = self._generate(held)
+            vector = self.embedder.embed([held.prompt_text])[0].astype("<f4").tobytes()
+        except ClaimLostError:
+            log.info("claim lost")
+        except Exception as error:
+            self._give_back(held, error)
+        else:
+            self._complete(held, response, vector)
+
+    def _generate(self, held: Claim) -> str:
+        deltas = Deltas(self.announcer, held)
+        chunks = []
+        for chunk in self.generator.generate(held.prompt_text):
+            if not self.leases.is_held(held):
+                raise ClaimLostError
+            chunks.append(chunk)
+            deltas.add(chunk)
+        deltas.flush()
+        return "".join(chunks)
+
+    def _complete(self, held: Claim, response: str, vector: bytes) -> None:
+        with self.sessions.begin() as session:
+            ending = prompts.complete(session, held, response, embedder=self.embedder.name, vector=vector)
+        if ending is None:
+            log.info("claim lost")
+            return
+        log.info("completed", seq=ending.entry.seq)
+        self.announcer.announce(held.user_id, events.of_ending(ending))
+        self.replicas.apply(held.user_id, LogRow(ending.entry.seq, held.id, vector))
+
+    def _give_back(self, held: Claim, error: Exception) -> None:
+        """Ends a failed attempt: another one follows after a pause, unless it was the last or none would help."""
+        retryable = error.retryable if isinstance(error, ProviderError) else True
+        log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
+        with self.sessions.begin() as session:
+            ending = self._fail_or_postpone(session, held, error, retryable=retryable)
+        if ending is not None:
+            self.announcer.announce(held.user_id, events.of_ending(ending))
+
+    def _fail_or_postpone(self, session: Session, held: Claim, error: Exception, *, retryable: bool) -> Ending | None:
+        if held.final or not retryable:
+            return prompts.fail(session, held, _public_message(error))
+        # Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), so that a burst does not return as one.
+        ceiling = min(self.backoff * 2 ** (held.attempt - 1), MAX_BACKOFF)
+        prompts.postpone(session, held, ceiling * random.uniform(0.5, 1))  # noqa: S311
+        return None
+
+
+def _public_message(error: Exception) -> str:
+    """What the user is told: a provider's own words, else only the kind of failure."""
+    if isinstance(error, ProviderError):
+        return str(error)
+    if isinstance(error, SoftTimeLimitExceeded):
+        return "The generation took too long."
+    return f"The generation failed ({type(error).__name__})."
