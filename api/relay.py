@@ -140,7 +140,8 @@ class Relay:
                     while not self._stopping.is_set():
                         self._receive(pubsub.get_message(timeout=1.0))
             except (RedisError, OSError) as error:
-                log.warning("redis away, sockets are served from postgres", error=type(error).__name__)
+                if not self._stopping.is_set():
+                    log.warning("redis away, sockets are served from postgres", error=type(error).__name__)
             except Exception:
                 log.exception("relay failed, starts again")
             self._pubsub = None

@@ -1,9 +1,10 @@
 """What clients send and get, as pydantic models: they validate requests and describe the API."""
 
 import re
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from shared import timestamps
 from shared.models import Prompt, Status
@@ -135,6 +136,10 @@ class PromptResource(BaseModel):
     completed_at: str | None
 
 
+class PromptPage(RootModel[list[PromptResource]]):
+    """Prompts, newest first."""
+
+
 class SimilarPrompt(BaseModel):
     """A completed prompt, and the squared L2 distance of its vector to the query's: 0 the same, 4 opposite."""
 
@@ -144,6 +149,10 @@ class SimilarPrompt(BaseModel):
     response_text: str
     similarity_score: float
     created_at: str
+
+
+class SimilarPrompts(RootModel[list[SimilarPrompt]]):
+    """Prompts, nearest first."""
 
 
 class FieldError(BaseModel):
@@ -159,6 +168,12 @@ class Problem(BaseModel):
     status: int
     detail: str
     errors: list[FieldError] | None = None
+
+
+def problems(*statuses: int) -> dict[int | str, Any]:
+    """What the API's description says of these error statuses."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 class Health(BaseModel):

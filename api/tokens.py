@@ -6,7 +6,6 @@ is good once: using it gives the next one, and using a spent one ends the family
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 from flask import Flask, g, request
@@ -30,6 +29,16 @@ class Pair:
 
     access: str
     refresh: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """The claims of a token whose signature and times are right."""
+
+    family: UUID
+    id: UUID
+    subject: str
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +75,12 @@ def rotate(session: Session, refresh: str) -> Pair | None:
     Raises:
         InvalidTokenError: it is no refresh token of a live family.
     """
-    claims = _decode(refresh, "refresh")
-    family, spent, following = UUID(claims[_FAMILY]), UUID(claims["jti"]), uuid4()
+    token = _decode(refresh, "refresh")
+    family, spent, following = token.family, token.id, uuid4()
     if not users.rotate_family(session, family, spent, following, services().settings.refresh_token_days):
         users.revoke_family(session, family)
         return None
-    return _pair(int(claims["sub"]), family, following)
+    return _pair(int(token.subject), family, following)
 
 
 def log_out(session: Session, refresh: str) -> None:
@@ -80,7 +89,7 @@ def log_out(session: Session, refresh: str) -> None:
     Raises:
         InvalidTokenError: it is no refresh token.
     """
-    users.revoke_family(session, UUID(_decode(refresh, "refresh")[_FAMILY]))
+    users.revoke_family(session, _decode(refresh, "refresh").family)
 
 
 def caller_of(session: Session, access: str) -> Caller:
@@ -89,11 +98,11 @@ def caller_of(session: Session, access: str) -> Caller:
     Raises:
         InvalidTokenError: it is malformed, expired or revoked, or no access token.
     """
-    claims = _decode(access, "access")
-    user = users.of_family(session, UUID(claims[_FAMILY]))
-    if user is None or str(user.id) != claims["sub"]:
+    token = _decode(access, "access")
+    user = users.of_family(session, token.family)
+    if user is None or str(user.id) != token.subject:
         raise InvalidTokenError("The token has been revoked.")
-    return Caller(user.id, user.username, float(claims["exp"]))
+    return Caller(user.id, user.username, token.expires_at)
 
 
 def bearer(header: str | None) -> str:
@@ -130,11 +139,12 @@ def _pair(user_id: int, family: UUID, refresh_id: UUID) -> Pair:
     )
 
 
-def _decode(token: str, kind: str) -> dict[str, Any]:
+def _decode(encoded: str, kind: str) -> _Token:
     try:
-        claims: dict[str, Any] = decode_token(token)
-    except (PyJWTError, JWTExtendedException, ValueError) as error:
+        claims = decode_token(encoded)
+        token = _Token(UUID(claims[_FAMILY]), UUID(claims["jti"]), claims["sub"], float(claims["exp"]))
+    except (PyJWTError, JWTExtendedException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidTokenError("The token is malformed or has expired.") from error
-    if claims.get("type") != kind or _FAMILY not in claims:
+    if claims["type"] != kind:
         raise InvalidTokenError(f"This is no {kind} token.")
-    return claims
+    return token

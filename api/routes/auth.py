@@ -9,7 +9,7 @@ from werkzeug.exceptions import Forbidden
 
 from api import tokens
 from api.offload import offload
-from api.schemas import Credentials, NewUser, Problem, RefreshToken, Registration, TokenPair
+from api.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair, problems
 from api.services import services
 from api.tokens import Pair
 from shared import timestamps, users
@@ -19,11 +19,11 @@ bp = APIBlueprint(
     "auth",
     __name__,
     abp_tags=[Tag(name="Auth")],
-    abp_responses=dict.fromkeys((400, 413, 415, 429, 500, 503), Problem),
+    abp_responses=problems(400, 413, 415, 429, 500, 503),
 )
 
 
-@bp.post("/auth/register/", responses={201: NewUser, 403: Problem, 409: Problem})
+@bp.post("/auth/register/", responses={201: NewUser, **problems(403, 409)})
 def register(body: Registration) -> tuple[Response, int]:
     """Adds a user, where registration is open."""
     if not services().settings.registration_open:
@@ -36,7 +36,7 @@ def register(body: Registration) -> tuple[Response, int]:
     return jsonify(shown), HTTPStatus.CREATED
 
 
-@bp.post("/login/", responses={200: TokenPair, 401: Problem})
+@bp.post("/login/", responses={200: TokenPair, **problems(401)})
 def login(body: Credentials) -> dict[str, Any]:
     """Starts a login: an access token for calls, a refresh token for the next pair."""
     services().limits.login(body.username)
@@ -51,7 +51,7 @@ def login(body: Credentials) -> dict[str, Any]:
         return _shown(tokens.log_in(session, user))
 
 
-@bp.post("/auth/refresh/", responses={200: TokenPair, 401: Problem})
+@bp.post("/auth/refresh/", responses={200: TokenPair, **problems(401)})
 def refresh(body: RefreshToken) -> dict[str, Any]:
     """Exchanges a refresh token for a new pair. One that was used before ends its whole login."""
     with services().sessions.begin() as session:
@@ -61,7 +61,7 @@ def refresh(body: RefreshToken) -> dict[str, Any]:
     return _shown(pair)
 
 
-@bp.post("/auth/logout/", responses={204: None, 401: Problem})
+@bp.post("/auth/logout/", responses={204: None, **problems(401)})
 def logout(body: RefreshToken) -> tuple[str, int]:
     """Ends a login: none of its tokens is good any more."""
     with services().sessions.begin() as session:

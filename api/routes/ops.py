@@ -1,9 +1,10 @@
 """Whether this process works, and what it needs."""
 
 from http import HTTPStatus
+from typing import cast
 
-from flask import Response, jsonify
-from flask_openapi3 import APIBlueprint, Tag
+from flask import Response, current_app, jsonify
+from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.schemas import Health
@@ -28,6 +29,12 @@ def readyz() -> tuple[Response, int]:
     else:
         status, code = ("ok" if checks["redis"] == "ok" else "degraded"), HTTPStatus.OK
     return jsonify({"status": status, "checks": checks}), code
+
+
+@bp.get("/openapi.json", doc_ui=False)
+def openapi() -> Response:
+    """This API, described in OpenAPI 3.1."""
+    return jsonify(cast(OpenAPI, current_app).api_doc)
 
 
 def _postgres() -> str:

@@ -15,12 +15,13 @@ from api.requests import request_id
 from api.schemas import (
     MAX_ID,
     PageQuery,
-    Problem,
+    PromptPage,
     PromptPath,
     PromptResource,
     Submission,
     SubmissionHeaders,
     WaitHeaders,
+    problems,
     prompt_resource,
 )
 from api.services import services
@@ -35,18 +36,14 @@ bp = APIBlueprint(
     url_prefix="/prompts",
     abp_tags=[Tag(name="Prompts")],
     abp_security=[{"bearer": []}],
-    abp_responses=dict.fromkeys((400, 401, 500, 503), Problem),
+    abp_responses=problems(400, 401, 500, 503),
 )
 bp.before_request(tokens.authenticate)
 
 
 @bp.post(
     "/",
-    responses={
-        201: PromptResource,
-        202: PromptResource,
-        **dict.fromkeys((404, 409, 413, 415, 422, 429), Problem),
-    },
+    responses={201: PromptResource, 202: PromptResource, **problems(404, 409, 413, 415, 422, 429)},
 )
 def submit(body: Submission, header: SubmissionHeaders) -> Response:
     """Stores a prompt and queues it. With `Prefer: wait=N` answers when it has ended, if that is in time."""
@@ -63,7 +60,7 @@ def submit(body: Submission, header: SubmissionHeaders) -> Response:
     return response
 
 
-@bp.get("/<int:prompt_id>/", responses={200: PromptResource, 304: None, 404: Problem})
+@bp.get("/<int:prompt_id>/", responses={200: PromptResource, 304: None, **problems(404)})
 def show(path: PromptPath, header: WaitHeaders) -> Response:
     """A prompt. With `Prefer: wait=N` as soon as it has ended, or after N seconds with what there is."""
     caller = tokens.current()
@@ -80,7 +77,7 @@ def show(path: PromptPath, header: WaitHeaders) -> Response:
     return response
 
 
-@bp.get("/", responses={200: {"description": "OK"}})
+@bp.get("/", responses={200: PromptPage})
 def index(query: PageQuery) -> Response:
     """The caller's prompts, newest first; the next page is in the `Link` header."""
     caller = tokens.current()
@@ -98,7 +95,7 @@ def index(query: PageQuery) -> Response:
     return response
 
 
-@bp.post("/<int:prompt_id>/cancel/", responses={200: PromptResource, 404: Problem, 409: Problem})
+@bp.post("/<int:prompt_id>/cancel/", responses={200: PromptResource, **problems(404, 409)})
 def cancel(path: PromptPath) -> Response:
     """Ends a prompt that has not ended yet, for good."""
     caller = tokens.current()
@@ -108,7 +105,7 @@ def cancel(path: PromptPath) -> Response:
     return _shown(ending.prompt, HTTPStatus.OK)
 
 
-@bp.post("/<int:prompt_id>/retry/", responses={202: PromptResource, 404: Problem, 409: Problem})
+@bp.post("/<int:prompt_id>/retry/", responses={202: PromptResource, **problems(404, 409)})
 def retry(path: PromptPath) -> Response:
     """Queues a failed or cancelled prompt again."""
     caller, settings = tokens.current(), services().settings
@@ -122,7 +119,7 @@ def retry(path: PromptPath) -> Response:
     return response
 
 
-@bp.delete("/<int:prompt_id>/", responses={204: None, 404: Problem})
+@bp.delete("/<int:prompt_id>/", responses={204: None, **problems(404)})
 def delete(path: PromptPath) -> tuple[str, int]:
     """Deletes a prompt with its answer and its vector, whatever its status."""
     caller = tokens.current()

@@ -4,7 +4,7 @@ from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
 from api import tokens
-from api.schemas import Problem, SimilarQuery, similar_prompt
+from api.schemas import SimilarPrompts, SimilarQuery, problems, similar_prompt
 from api.services import services
 from shared import prompts
 
@@ -14,12 +14,12 @@ bp = APIBlueprint(
     url_prefix="/prompts",
     abp_tags=[Tag(name="Search")],
     abp_security=[{"bearer": []}],
-    abp_responses=dict.fromkeys((400, 401, 500, 503), Problem),
+    abp_responses=problems(400, 401, 500, 503),
 )
 bp.before_request(tokens.authenticate)
 
 
-@bp.get("/similar/", responses={200: {"description": "OK"}})
+@bp.get("/similar/", responses={200: SimilarPrompts})
 def similar(query: SimilarQuery) -> Response:
     """The caller's completed prompts that are most like a text, nearest first."""
     caller = tokens.current()

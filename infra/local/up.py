@@ -205,7 +205,7 @@ class Stack:
         lines = [
             "",
             "Promptwire is ready. Ctrl-C stops it.",
-            f"  API        {self._url()}/   (docs: {self._url()}/docs)",
+            f"  API        {self._url()}/",
             f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
             f"  Flower     {self._url().rsplit(':', 1)[0]}:{options.flower_port}/",
             f"  User       {DEVELOPER}, password {self._folder.secret(DEVELOPER)}",

@@ -1,0 +1,111 @@
+"""Fixtures: real servers, an empty database for each test, the application and a worker's pipeline on them."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from flask import Flask
+from sqlalchemy import Engine
+
+from api.app import create_app
+from api.services import Services, make_services
+from shared.database import Sessions, make_engine, make_sessions
+from shared.settings import Settings
+from tests.support.client import ApiUser
+from tests.support.servers import Servers
+from worker.pipeline import Pipeline
+from worker.services import make_pipeline
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with its level, which is its folder."""
+    for item in items:
+        item.add_marker(item.path.parent.name)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps the developer's settings out."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    running = Servers()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
+    with servers.database() as name:
+        yield name
+
+
+@pytest.fixture
+def settings(servers: Servers, database: str) -> Settings:
+    return servers.settings(database)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    made = make_engine(settings, application_name="test")
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> Sessions:
+    return make_sessions(engine)
+
+
+@pytest.fixture
+def make_app(settings: Settings) -> Iterator[Callable[..., tuple[Flask, Services]]]:
+    """Makes applications with changed settings."""
+    made: list[Services] = []
+
+    def make(**changes: object) -> tuple[Flask, Services]:
+        changed = settings.model_copy(update=changes)
+        services = make_services(changed)
+        services.relay.start()
+        made.append(services)
+        return create_app(changed, services), services
+
+    yield make
+    for services in made:
+        services.relay.shut_down()
+        services.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., tuple[Flask, Services]]) -> Flask:
+    return make_app()[0]
+
+
+@pytest.fixture
+def services(app: Flask) -> Services:
+    found: Services = app.extensions["promptwire"]
+    return found
+
+
+@pytest.fixture
+def alice(app: Flask) -> ApiUser:
+    return ApiUser(app, "alice")
+
+
+@pytest.fixture
+def bob(app: Flask) -> ApiUser:
+    return ApiUser(app, "bob")
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[Pipeline]:
+    pipeline = make_pipeline(settings)
+    yield pipeline
+    pipeline.sessions.kw["bind"].dispose()

@@ -1,0 +1,181 @@
+"""CONTRACT "Auth", through HTTP, row by row."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import jwt
+import pytest
+from flask import Flask
+from flask_jwt_extended import create_access_token
+
+from shared import users
+from shared.database import Sessions
+from tests.support.client import PASSWORD, ApiUser, assert_problem
+from tests.support.servers import SECRET
+
+CREDENTIALS = {"username": "carol", "password": PASSWORD}
+
+
+def post(app: Flask, path: str, body: object, **kwargs):
+    return app.test_client().post(path, json=body, **kwargs)
+
+
+class TestRegister:
+    def test_answers_201_with_the_user(self, app: Flask) -> None:
+        response = post(app, "/auth/register/", CREDENTIALS)
+        assert response.status_code == 201
+        assert response.json.keys() == {"id", "username", "created_at"}
+        assert response.json["username"] == "carol"
+
+    def test_a_taken_name_is_409(self, app: Flask) -> None:
+        post(app, "/auth/register/", CREDENTIALS)
+        assert_problem(post(app, "/auth/register/", CREDENTIALS), 409)
+
+    def test_is_403_where_it_is_off(self, make_app) -> None:
+        app, _ = make_app(registration=False)
+        assert_problem(post(app, "/auth/register/", CREDENTIALS), 403)
+
+    @pytest.mark.parametrize("username", ["", "a" * 151, "a b", "a/b", "ä", "a\n", "a\0"])
+    def test_other_characters_in_a_username_are_400(self, app: Flask, username: str) -> None:
+        assert_problem(post(app, "/auth/register/", CREDENTIALS | {"username": username}), 400)
+
+    @pytest.mark.parametrize("username", ["a", "A.b-c_9", "a" * 150])
+    def test_these_are_usernames(self, app: Flask, username: str) -> None:
+        assert post(app, "/auth/register/", CREDENTIALS | {"username": username}).status_code == 201
+
+    @pytest.mark.parametrize("password", ["short", "a" * 1025, "null\0null", None, 12345678])
+    def test_unfit_passwords_are_400(self, app: Flask, password: object) -> None:
+        assert_problem(post(app, "/auth/register/", CREDENTIALS | {"password": password}), 400)
+
+    def test_the_password_is_kept_as_argon2id(self, app: Flask, sessions: Sessions) -> None:
+        post(app, "/auth/register/", CREDENTIALS)
+        with sessions() as session:
+            assert users.find(session, "carol").password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+
+
+class TestLogin:
+    def test_answers_200_with_a_pair(self, app: Flask) -> None:
+        post(app, "/auth/register/", CREDENTIALS)
+        response = post(app, "/login/", CREDENTIALS)
+        assert response.status_code == 200
+        assert response.json.keys() == {"access", "refresh"}
+        assert response.headers["Cache-Control"] == "no-store"
+
+    @pytest.mark.parametrize("change", [{"password": "wrong password"}, {"username": "nobody"}])
+    def test_wrong_credentials_are_401_and_do_not_say_which(self, app: Flask, change: dict) -> None:
+        post(app, "/auth/register/", CREDENTIALS)
+        problem = assert_problem(post(app, "/login/", CREDENTIALS | change), 401)
+        assert problem["detail"] == "The username or the password is wrong."
+
+    def test_a_user_who_does_not_exist_costs_a_hash_too(self) -> None:
+        real = users.hash_password(PASSWORD)
+        assert users.NO_USER_HASH.split("$")[:4] == real.split("$")[:4]
+        assert not users.verify_password(users.NO_USER_HASH, PASSWORD)
+
+
+class TestTokens:
+    @pytest.mark.parametrize(
+        "header",
+        [None, "", "Bearer", "Bearer ", "Basic YTpi", "Bearer x.y.z", "Token {access}", "Bearer {refresh}", "{access}"],
+    )
+    def test_a_missing_or_malformed_token_is_401(self, alice: ApiUser, header: str | None) -> None:
+        headers = {} if header is None else {"Authorization": header.format(**alice.tokens)}
+        response = alice._client.get("/prompts/", headers=headers)
+        assert_problem(response, 401)
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+    @pytest.mark.parametrize(
+        ("key", "algorithm", "changes"),
+        [
+            ("another key that is long enough, too", "HS256", {}),
+            (SECRET, "HS512", {}),
+            ("", "none", {}),
+            (SECRET, "HS256", {"exp": 1}),
+            (SECRET, "HS256", {"sub": "999"}),
+            (SECRET, "HS256", {"fam": str(uuid4())}),
+            (SECRET, "HS256", {"fam": "no uuid"}),
+            (SECRET, "HS256", {"fam": None}),
+            (SECRET, "HS256", {"type": "refresh"}),
+        ],
+    )
+    def test_a_forged_or_expired_token_is_401(self, alice: ApiUser, key: str, algorithm: str, changes: dict) -> None:
+        claims = jwt.decode(alice.tokens["access"], SECRET, algorithms=["HS256"]) | changes
+        forged = jwt.encode(claims, key or None, algorithm=algorithm)
+        assert_problem(alice.get("/prompts/", headers={"Authorization": f"Bearer {forged}"}), 401)
+
+    def test_a_token_of_another_service_with_the_same_key_is_401(self, app: Flask, alice: ApiUser) -> None:
+        with app.app_context():
+            foreign = create_access_token(str(alice.id), expires_delta=timedelta(minutes=1))
+        assert_problem(alice.get("/prompts/", headers={"Authorization": f"Bearer {foreign}"}), 401)
+
+
+class TestRefresh:
+    def test_gives_a_new_pair(self, app: Flask, alice: ApiUser) -> None:
+        response = post(app, "/auth/refresh/", {"refresh": alice.tokens["refresh"]})
+        assert response.status_code == 200
+        assert response.json["refresh"] != alice.tokens["refresh"]
+        alice.tokens = response.json
+        assert alice.get("/prompts/").status_code == 200
+
+    def test_using_a_spent_one_revokes_its_whole_family(self, app: Flask, alice: ApiUser) -> None:
+        spent = {"refresh": alice.tokens["refresh"]}
+        newer = post(app, "/auth/refresh/", spent).json
+        assert_problem(post(app, "/auth/refresh/", spent), 401)
+        assert_problem(post(app, "/auth/refresh/", {"refresh": newer["refresh"]}), 401)
+        alice.tokens = newer
+        assert_problem(alice.get("/prompts/"), 401)
+
+    def test_other_logins_go_on(self, app: Flask, alice: ApiUser) -> None:
+        other = post(app, "/login/", {"username": "alice", "password": PASSWORD}).json
+        post(app, "/auth/logout/", {"refresh": alice.tokens["refresh"]})
+        alice.tokens = other
+        assert alice.get("/prompts/").status_code == 200
+
+    @pytest.mark.parametrize("token", ["x", "a.b.c", "{access}"])
+    def test_what_is_no_refresh_token_is_401(self, app: Flask, alice: ApiUser, token: str) -> None:
+        assert_problem(post(app, "/auth/refresh/", {"refresh": token.format(**alice.tokens)}), 401)
+
+
+class TestLogout:
+    def test_answers_204_and_ends_both_tokens_at_once(self, app: Flask, alice: ApiUser) -> None:
+        body = {"refresh": alice.tokens["refresh"]}
+        response = post(app, "/auth/logout/", body)
+        assert (response.status_code, response.data) == (204, b"")
+        assert_problem(alice.get("/prompts/"), 401)
+        assert_problem(post(app, "/auth/refresh/", body), 401)
+
+    def test_again_is_204_again(self, app: Flask, alice: ApiUser) -> None:
+        body = {"refresh": alice.tokens["refresh"]}
+        assert [post(app, "/auth/logout/", body).status_code for _ in range(2)] == [204, 204]
+
+
+class TestLimits:
+    def test_ten_failed_logins_a_minute_for_a_username(self, app: Flask) -> None:
+        wrong = CREDENTIALS | {"password": "wrong password"}
+        assert [post(app, "/login/", wrong).status_code for _ in range(11)] == [401] * 10 + [429]
+        response = post(app, "/login/", wrong)
+        assert_problem(response, 429)
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
+        assert response.headers["RateLimit"].endswith(f"r=0;t={response.headers['Retry-After']}")
+        assert post(app, "/login/", wrong | {"username": "dave"}).status_code == 401
+
+    def test_successful_logins_do_not_count(self, app: Flask) -> None:
+        post(app, "/auth/register/", CREDENTIALS)
+        assert {post(app, "/login/", CREDENTIALS).status_code for _ in range(15)} == {200}
+
+    def test_a_hundred_failed_logins_a_minute_for_an_address(self, make_app) -> None:
+        app, _ = make_app(trusted_proxies=1)
+
+        def attempt(i: int, address: str) -> int:
+            body = {"username": f"user{i}", "password": "a"}
+            return post(app, "/login/", body, headers={"X-Forwarded-For": address}).status_code
+
+        assert {attempt(i, "192.0.2.1") for i in range(100)} == {401}
+        assert attempt(100, "192.0.2.1") == 429
+        assert attempt(100, "192.0.2.2") == 401
+
+    def test_registrations_are_limited_in_production_only(self, make_app, app: Flask) -> None:
+        production, _ = make_app(app_env="prod", registration=True)
+        bodies = [CREDENTIALS | {"username": f"u{i}"} for i in range(24)]
+        assert [post(production, "/auth/register/", body).status_code for body in bodies[:11]] == [201] * 10 + [429]
+        assert {post(app, "/auth/register/", body).status_code for body in bodies[11:]} == {201}

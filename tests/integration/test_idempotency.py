@@ -1,0 +1,94 @@
+"""`Idempotency-Key`: the same key and body from the same user within 24 hours make one prompt."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from shared import idempotency
+from shared.database import Sessions
+from tests.support.client import ApiUser, assert_problem
+from worker.pipeline import Pipeline
+
+BODY = {"prompt_text": "Hi", "websocket": True}
+
+
+def submit(user: ApiUser, key: str = "K", **changes: object):
+    return user.post("/prompts/", json=BODY | changes, headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_and_body_answer_with_the_same_prompt(alice: ApiUser) -> None:
+    first, second = submit(alice), submit(alice)
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert first.json == second.json
+    assert "Idempotency-Replayed" not in first.headers
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert second.headers["Location"] == first.headers["Location"]
+    assert len(alice.get("/prompts/").json) == 1
+
+
+def test_a_replay_shows_the_prompt_as_it_is_now(alice: ApiUser, worker: Pipeline) -> None:
+    worker.process([submit(alice).json["id"]])
+    assert submit(alice).json["status"] == "completed"
+
+
+def test_the_same_body_in_another_spelling_is_the_same(alice: ApiUser) -> None:
+    first = submit(alice)
+    data = b'{"websocket" : true, "prompt_text": "\\u0048i"}'
+    second = alice.post("/prompts/", data=data, content_type="application/json", headers={"Idempotency-Key": "K"})
+    assert second.json["id"] == first.json["id"]
+
+
+@pytest.mark.parametrize("changes", [{"prompt_text": "Ho"}, {"websocket": False}])
+def test_the_same_key_with_another_body_is_422(alice: ApiUser, changes: dict) -> None:
+    submit(alice)
+    assert_problem(submit(alice, **changes), 422)
+    assert len(alice.get("/prompts/").json) == 1
+
+
+def test_another_user_may_use_the_same_key(alice: ApiUser, bob: ApiUser) -> None:
+    assert submit(alice).json["id"] != submit(bob).json["id"]
+
+
+def test_while_the_first_is_being_stored_it_is_409(alice: ApiUser, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        idempotency.reserve(session, alice.id, "K", b"")
+        assert_problem(submit(alice), 409)
+    assert submit(alice).status_code == 202
+
+
+def test_many_at_once_make_one_prompt(alice: ApiUser) -> None:
+    statuses: list[int] = []
+    requests = [threading.Thread(target=lambda: statuses.append(submit(alice).status_code)) for _ in range(8)]
+    for request in requests:
+        request.start()
+    for request in requests:
+        request.join()
+    assert set(statuses) <= {202, 409}
+    assert len(alice.get("/prompts/").json) == 1
+
+
+def test_after_24_hours_the_key_is_free(alice: ApiUser, sessions: Sessions) -> None:
+    first = submit(alice)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second'"))
+    assert submit(alice, prompt_text="Ho").json["id"] != first.json["id"]
+
+
+def test_a_repeat_after_the_prompt_was_deleted_adds_nothing(alice: ApiUser) -> None:
+    alice.delete(f"/prompts/{submit(alice).json['id']}/")
+    assert_problem(submit(alice), 404)
+    assert alice.get("/prompts/").json == []
+
+
+@pytest.mark.parametrize("key", ["a" * 256, "with space", "ä"])
+def test_a_key_that_is_no_key_is_400(alice: ApiUser, key: str) -> None:
+    assert_problem(submit(alice, key), 400)
+
+
+def test_expired_keys_are_purged(alice: ApiUser, sessions: Sessions) -> None:
+    submit(alice, "old"), submit(alice, "new")
+    with sessions.begin() as session:
+        session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'"))
+        idempotency.purge(session)
+        assert session.scalars(text("SELECT key FROM idempotency_keys")).all() == ["new"]

@@ -1,0 +1,48 @@
+"""A user of the API, through Flask's test client, and what every error looks like."""
+
+from flask import Flask
+from werkzeug.test import TestResponse
+
+PASSWORD = "correct horse battery"
+
+
+class ApiUser:
+    """Somebody who is registered and logged in."""
+
+    def __init__(self, app: Flask, username: str) -> None:
+        self.username = username
+        self._client = app.test_client()
+        body = {"username": username, "password": PASSWORD}
+        self.id = self._client.post("/auth/register/", json=body).json["id"]
+        self.tokens = self._client.post("/login/", json=body).json
+
+    def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **kwargs) -> TestResponse:
+        bearer = {"Authorization": f"Bearer {self.tokens['access']}"}
+        return self._client.open(path, method=method, headers=bearer | (headers or {}), **kwargs)
+
+    def get(self, path: str, **kwargs) -> TestResponse:
+        return self.call("GET", path, **kwargs)
+
+    def post(self, path: str, **kwargs) -> TestResponse:
+        return self.call("POST", path, **kwargs)
+
+    def delete(self, path: str) -> TestResponse:
+        return self.call("DELETE", path)
+
+    def submit(self, text: str = "What is a tide?", *, websocket: bool = False) -> int:
+        """Submits a prompt and returns its id."""
+        response = self.post("/prompts/", json={"prompt_text": text, "websocket": websocket})
+        assert response.status_code == 202, response.text
+        return response.json["id"]
+
+    def show(self, prompt_id: int) -> dict:
+        return self.get(f"/prompts/{prompt_id}/").json
+
+
+def assert_problem(response: TestResponse, status: int) -> dict:
+    """Checks that it is a problem+json of this status, and returns it."""
+    assert response.status_code == status, response.text
+    assert response.content_type == "application/problem+json"
+    assert {"type", "title", "status", "detail"} <= response.json.keys()
+    assert response.json["status"] == status
+    return response.json
