@@ -8,7 +8,9 @@
   the client would never see the close code.
 """
 
+import collections
 import contextlib
+import socket as network
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from simple_websocket.errors import SimpleWebsocketError
 from werkzeug.exceptions import BadRequest, HTTPException
+from wsproto.connection import ConnectionState
 from wsproto.events import (
     AcceptConnection,
     CloseConnection,
@@ -87,7 +90,13 @@ class WebSocket(Server):  # type: ignore[misc]
                 self.sock.sendall(self.ws.send(event))
             except (OSError, LocalProtocolError) as error:
                 self.connected = False
+                self._hang_up()
                 raise ConnectionClosed(CloseReason.ABNORMAL_CLOSURE) from error
+
+    def _hang_up(self) -> None:
+        """Wakes up the reading thread, too."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(network.SHUT_RDWR)
 
     def _thread(self) -> None:
         try:
@@ -122,11 +131,16 @@ class WebSocket(Server):  # type: ignore[misc]
         return all(self._handle(event) for event in self.ws.events())
 
     def _drain(self) -> None:
-        """Reads on without looking until the client hangs up, for a moment."""
+        """Once we have sent a close, reads on until the client's, for a moment."""
         self.sock.settimeout(_DRAIN_SECONDS)
         deadline = time.monotonic() + _DRAIN_SECONDS
-        while time.monotonic() < deadline and self.sock.recv(self.receive_bytes):
-            pass
+        while self.ws.state is not ConnectionState.CLOSED and time.monotonic() < deadline:
+            data = self.sock.recv(self.receive_bytes)
+            if not data:
+                return
+            with contextlib.suppress(RemoteProtocolError, LocalProtocolError):
+                self.ws.receive_data(data)
+                collections.deque(self.ws.events(), maxlen=0)
 
     def _handle(self, event: Event) -> bool:
         if isinstance(event, CloseConnection):

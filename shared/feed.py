@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.models import Change, FeedEntry, Prompt, User
@@ -40,17 +40,6 @@ def advance(session: Session, user_id: int) -> tuple[int, str]:
         update(User).where(User.id == user_id).values(seq=User.seq + 1).returning(User.seq, User.username)
     ).one()
     return row.seq, row.username
-
-
-def record(
-    session: Session, user_id: int, seq: int, prompt_id: int, change: Change, error: str | None = None
-) -> FeedEntry:
-    """Writes what the number stands for."""
-    return session.execute(
-        insert(FeedEntry)
-        .values(user_id=user_id, seq=seq, prompt_id=prompt_id, change=change, error=error)
-        .returning(FeedEntry)
-    ).scalar_one()
 
 
 def newest(session: Session, user_ids: Collection[int]) -> dict[int, int]:

@@ -118,7 +118,7 @@ class FeedEntry(Base):
     prompt_id: Mapped[int]
     change: Mapped[str]
     error: Mapped[str | None]
-    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    at: Mapped[datetime]
 
     # Rows come in the order of time, so that a block range index is enough to find what to purge.
     __table_args__ = (Index("feed_by_time", "at", postgresql_using="brin"),)

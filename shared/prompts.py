@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from shared import feed
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.feed import Ending
-from shared.models import RETRIABLE, UNFINISHED, Change, Prompt, Status, User, VectorLogEntry
+from shared.models import RETRIABLE, UNFINISHED, Change, FeedEntry, Prompt, Status, User, VectorLogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,9 @@ def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
     if session.execute(delete(Prompt).where(*mine).returning(Prompt.id)).first() is None:
         raise PromptNotFoundError
     seq, _ = feed.advance(session, user_id)
-    feed.record(session, user_id, seq, prompt_id, Change.DELETED)
+    session.add(
+        FeedEntry(user_id=user_id, seq=seq, prompt_id=prompt_id, change=Change.DELETED, at=func.clock_timestamp())
+    )
     log = VectorLogEntry
     forgotten = delete(log).where(log.user_id == user_id, log.prompt_id == prompt_id).returning(log.seq)
     if session.execute(forgotten).all():
@@ -316,5 +318,8 @@ def _end(
         .returning(Prompt)
         .execution_options(populate_existing=True)
     ).scalar_one()
-    entry = feed.record(session, user_id, seq, prompt_id, change, values.get("error"))
+    entry = FeedEntry(
+        user_id=user_id, seq=seq, prompt_id=prompt_id, change=change, error=prompt.error, at=prompt.completed_at
+    )
+    session.add(entry)
     return Ending(entry, prompt, username)

@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("prompt_id", sa.BigInteger(), nullable=False),
         sa.Column("change", sa.String(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
-        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("user_id", "seq"),
     )

@@ -1,0 +1,479 @@
+"""CONTRACT "WebSocket", row by row, against gunicorn with a real client."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import jwt
+import pytest
+from sqlalchemy import text
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from shared import users
+from shared.database import Sessions, make_engine, make_sessions
+from shared.redis import make_redis
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.processes import RemoteUser
+from tests.support.servers import SECRET, Servers, wait_until
+from worker.pipeline import Pipeline
+from worker.services import make_pipeline
+
+# One database and one API for the whole module; each test has users of its own.
+
+
+@pytest.fixture(scope="module")
+def settings(servers: Servers) -> Iterator[Settings]:
+    with servers.database() as name:
+        yield servers.settings(name)
+
+
+@pytest.fixture(scope="module")
+def sessions(settings: Settings) -> Iterator[Sessions]:
+    engine = make_engine(settings, application_name="test")
+    yield make_sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def worker(settings: Settings) -> Iterator[Pipeline]:
+    pipeline = make_pipeline(settings)
+    yield pipeline
+    pipeline.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="module")
+def url(settings: Settings) -> Iterator[str]:
+    with processes.api(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def alice(url: str) -> RemoteUser:
+    return RemoteUser(url)
+
+
+def refusal(user: RemoteUser, **options) -> tuple[dict, int]:
+    """What a socket is told, and the code it is closed with."""
+    with user.join(**options) as refused:
+        return refused.receive(), refused.close_code()
+
+
+class TestWhoMayJoin:
+    def test_with_a_token_in_the_header(self, alice: RemoteUser) -> None:
+        with alice.join() as room:
+            assert room.receive() == {
+                "type": "connected",
+                "message": f"Connected to WebSocket room '{alice.username}'.",
+                "seq": 0,
+            }
+
+    def test_with_a_token_in_the_subprotocols_as_browsers_do(self, alice: RemoteUser) -> None:
+        offered = ["bearer", alice.tokens["access"]]
+        with alice.join(additional_headers={}, subprotocols=offered) as room:
+            assert room.receive()["type"] == "connected"
+            assert room.connection.subprotocol == "bearer"
+
+    @pytest.mark.parametrize(
+        "headers",
+        [{}, {"Authorization": "Bearer x.y.z"}, {"Authorization": "Basic YTpi"}, {"Authorization": ""}],
+    )
+    def test_no_or_a_bad_token_is_4401(self, alice: RemoteUser, headers: dict) -> None:
+        message, code = refusal(alice, additional_headers=headers)
+        assert message.keys() == {"error"}
+        assert code == 4401
+
+    def test_a_refresh_token_is_4401(self, alice: RemoteUser) -> None:
+        assert refusal(alice, additional_headers={"Authorization": f"Bearer {alice.tokens['refresh']}"})[1] == 4401
+
+    def test_a_token_in_the_url_is_no_token(self, alice: RemoteUser) -> None:
+        path = f"/ws/prompts/{alice.username}/?token={alice.tokens['access']}"
+        assert refusal(alice, path=path, additional_headers={})[1] == 4401
+
+    def test_a_revoked_token_is_4401(self, alice: RemoteUser) -> None:
+        alice.http.post("/auth/logout/", json={"refresh": alice.tokens["refresh"]})
+        assert refusal(alice)[1] == 4401
+
+    def test_anothers_room_is_4403_whether_it_exists_or_not(self, alice: RemoteUser, url: str) -> None:
+        bob = RemoteUser(url)
+        others = [refusal(alice, path=f"/ws/prompts/{name}/") for name in (bob.username, "nobody-at-all")]
+        assert others[0] == others[1]
+        assert others[0][1] == 4403
+        assert others[0][0].keys() == {"error"}
+
+    def test_a_browser_page_of_another_origin_is_403_at_the_handshake(self, alice: RemoteUser) -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            alice.join(origin="https://evil.example")
+        assert refused.value.response.status_code == 403
+        assert refused.value.response.headers["Content-Type"] == "application/problem+json"
+
+    def test_a_browser_page_of_this_host_may(self, alice: RemoteUser) -> None:
+        with alice.join(origin=alice.url) as room:
+            assert room.receive()["type"] == "connected"
+
+    def test_without_a_username_it_is_4000(self, alice: RemoteUser) -> None:
+        message = "Missing 'username' parameter. Use ws://host/ws/prompts/<username>/"
+        for path in ("/ws/prompts/", "/ws/prompts"):
+            assert refusal(alice, path=path) == ({"error": message}, 4000)
+
+    @pytest.mark.parametrize("path", ["/ws/", "/ws", "/ws/other/", "/ws/prompts/a/b/", "/ws/prompt/alice/"])
+    def test_any_other_path_is_4001(self, alice: RemoteUser, path: str) -> None:
+        message, code = refusal(alice, path=path)
+        assert message.keys() == {"error"}
+        assert code == 4001
+
+    def test_both_forms_of_the_path_work(self, alice: RemoteUser) -> None:
+        with alice.join(path=f"/ws/prompts/{alice.username}") as room:
+            assert room.receive()["type"] == "connected"
+
+    def test_plain_http_is_426(self, alice: RemoteUser) -> None:
+        response = alice.http.get(f"/ws/prompts/{alice.username}/")
+        assert response.status_code == 426
+        assert response.headers["Content-Type"] == "application/problem+json"
+
+    def test_a_broken_handshake_is_400(self, alice: RemoteUser) -> None:
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        assert alice.http.get(f"/ws/prompts/{alice.username}/", headers=headers).status_code == 400
+
+    def test_is_closed_when_its_token_expires(self, alice: RemoteUser) -> None:
+        claims = jwt.decode(alice.tokens["access"], SECRET, algorithms=["HS256"])
+        short = jwt.encode(claims | {"exp": time.time() + 1.5}, SECRET)
+        with alice.join(additional_headers={"Authorization": f"Bearer {short}"}) as room:
+            assert room.receive()["type"] == "connected"
+            assert room.receive().keys() == {"error"}
+            assert room.close_code() == 4401
+
+
+class TestOpenRooms:
+    """`WS_ROOM_AUTH=open`: the original's open rooms, for development."""
+
+    def test_anybody_may_listen_to_anybody(
+        self, alice: RemoteUser, settings: Settings, worker: Pipeline, servers: Servers
+    ) -> None:
+        opened = settings.model_copy(update={"ws_room_auth": "open"})
+        opened.model_fields_set.add("ws_room_auth")
+        with processes.api(opened) as url:
+            with connect(f"{url.replace('http', 'ws')}/ws/prompts/{alice.username}/") as room:
+                assert json.loads(room.recv(timeout=5))["type"] == "connected"
+                worker.process([alice.submit()])
+                while (event := json.loads(room.recv(timeout=5)))["type"] == "prompt.delta":
+                    pass
+                assert event["type"] == "prompt.completed"
+            with connect(f"{url.replace('http', 'ws')}/ws/prompts/nobody-at-all/") as room:
+                assert json.loads(room.recv(timeout=5)).keys() == {"error"}
+
+
+class TestEvents:
+    def test_a_finished_prompt_is_told_with_its_answer(self, alice: RemoteUser, worker: Pipeline) -> None:
+        with alice.join() as room:
+            room.receive()
+            prompt_id = alice.submit("Hello")
+            worker.process([prompt_id])
+            event = room.receive_ending()
+        shown = alice.show(prompt_id)
+        same = ("id", "user", "prompt_text", "response_text", "status", "created_at", "completed_at")
+        assert {name: event[name] for name in same} == {name: shown[name] for name in same}
+        assert (event["type"], event["seq"]) == ("prompt.completed", 1)
+        assert event["timestamp"].endswith("Z")
+
+    def test_deltas_make_up_the_answer(self, alice: RemoteUser, worker: Pipeline) -> None:
+        with alice.join() as room:
+            room.receive()
+            prompt_id = alice.submit("Hello")
+            worker.process([prompt_id])
+            deltas = []
+            while (message := room.receive())["type"] == "prompt.delta":
+                deltas.append(message)
+        assert [delta["index"] for delta in deltas] == list(range(len(deltas)))
+        assert {(delta["id"], delta["attempt"]) for delta in deltas} == {(prompt_id, 1)}
+        assert "".join(delta["text"] for delta in deltas) == message["response_text"]
+
+    def test_a_cancelled_prompt_is_told_with_error(self, alice: RemoteUser) -> None:
+        with alice.join() as room:
+            room.receive()
+            alice.http.post(f"/prompts/{alice.submit()}/cancel/")
+            event = room.receive()
+        assert (event["type"], event["status"], event["response_text"]) == ("prompt.cancelled", "cancelled", None)
+        assert "error" in event
+
+    def test_prompts_without_websocket_are_not_told(self, alice: RemoteUser, worker: Pipeline) -> None:
+        with alice.join() as room:
+            room.receive()
+            worker.process([alice.submit("quiet", websocket=False)])
+            worker.process([alice.submit("loud")])
+            event = room.receive_ending()
+        assert (event["prompt_text"], event["seq"]) == ("loud", 2)
+
+    def test_every_socket_of_the_room_gets_each_event_once_in_order(self, alice: RemoteUser, worker: Pipeline) -> None:
+        with alice.join() as one, alice.join() as two:
+            ids = [alice.submit(f"{i}") for i in range(10)]
+            worker.process(ids)
+            for room in (one, two):
+                room.receive()
+                events = [room.receive_ending() for _ in ids]
+                assert [event["seq"] for event in events] == list(range(1, 11))
+                assert sorted(event["id"] for event in events) == ids
+                assert room.ask({"type": "ping"})["type"] == "pong"
+
+    def test_nothing_of_other_users_is_told(self, alice: RemoteUser, url: str, worker: Pipeline) -> None:
+        bob = RemoteUser(url)
+        with alice.join() as room:
+            room.receive()
+            worker.process([bob.submit("secret")])
+            assert room.ask({"type": "ping"})["type"] == "pong"
+
+
+class TestSince:
+    def test_what_was_missed_comes_first_then_it_goes_on_live(self, alice: RemoteUser, worker: Pipeline) -> None:
+        worker.process([alice.submit(f"{i}") for i in range(4)])
+        with alice.join(since=1) as room:
+            assert room.receive()["seq"] == 4
+            assert [room.receive_ending()["seq"] for _ in range(3)] == [2, 3, 4]
+            worker.process([alice.submit("live")])
+            assert room.receive_ending()["seq"] == 5
+
+    def test_nothing_missed_nothing_told(self, alice: RemoteUser, worker: Pipeline) -> None:
+        worker.process([alice.submit()])
+        with alice.join(since=1) as room:
+            assert room.receive()["seq"] == 1
+            assert room.ask({"type": "ping"})["type"] == "pong"
+
+    def test_everything_from_the_beginning(self, alice: RemoteUser, worker: Pipeline) -> None:
+        worker.process([alice.submit(f"{i}") for i in range(3)])
+        with alice.join(since=0) as room:
+            room.receive()
+            assert [room.receive()["prompt_text"] for _ in range(3)] == ["0", "1", "2"]
+
+    def test_what_is_not_kept_any_more_is_a_reset(self, alice: RemoteUser, worker: Pipeline, sessions) -> None:
+        worker.process([alice.submit(f"{i}") for i in range(3)])
+        with sessions.begin() as session:
+            user = users.find(session, alice.username)
+            session.execute(text("DELETE FROM feed WHERE user_id = :id AND seq <= 2"), {"id": user.id})
+        with alice.join(since=0) as room:
+            room.receive()
+            assert room.receive() == {"type": "reset", "seq": 3}
+            worker.process([alice.submit("live")])
+            assert room.receive_ending()["seq"] == 4
+
+    def test_a_number_from_the_future_is_a_reset(self, alice: RemoteUser) -> None:
+        with alice.join(since=99) as room:
+            room.receive()
+            assert room.receive() == {"type": "reset", "seq": 0}
+
+    @pytest.mark.parametrize("since", ["", "x", "-1", "1.5", "9" * 30, "²"])
+    def test_what_is_no_number_is_refused(self, alice: RemoteUser, since: str) -> None:
+        message, code = refusal(alice, since=since)
+        assert message.keys() == {"error"}
+        assert code == 4400
+
+    def test_an_event_whose_announcement_was_lost_is_told_all_the_same(
+        self, alice: RemoteUser, worker: Pipeline, settings: Settings
+    ) -> None:
+        """As when a worker dies between commit and publish: the relay's own look at the feed finds it."""
+        with alice.join() as room:
+            room.receive()
+            _without_announcements(worker, [alice.submit("unannounced")])
+            assert room.receive()["prompt_text"] == "unannounced"
+
+    def test_a_gap_is_filled_before_what_comes_after_it(self, alice: RemoteUser, worker: Pipeline) -> None:
+        with alice.join() as room:
+            room.receive()
+            first, second = alice.submit("unannounced"), alice.submit("announced")
+            _without_announcements(worker, [first])
+            worker.process([second])
+            assert [room.receive_ending()["seq"] for _ in range(2)] == [1, 2]
+
+    def test_a_silent_reconnect_to_redis_misses_nothing(
+        self, alice: RemoteUser, worker: Pipeline, settings: Settings
+    ) -> None:
+        redis = make_redis(settings)
+        with redis, alice.join() as room:
+            room.receive()
+            for i in range(1, 11):
+                redis.client_kill_filter(_type="pubsub")
+                worker.process([alice.submit(f"{i}")])
+                assert room.receive_ending()["seq"] == i
+
+
+def _without_announcements(worker: Pipeline, ids: list[int]) -> None:
+    """Completes prompts, and tells nobody."""
+
+    class Silent:
+        def announce(self, *_: object) -> None: ...
+
+    import dataclasses
+
+    dataclasses.replace(worker, announcer=Silent()).process(ids)
+
+
+class TestMessagesFromTheClient:
+    @pytest.fixture
+    def room(self, alice: RemoteUser):
+        with alice.join() as joined:
+            joined.receive()
+            yield joined
+
+    def test_ping_is_answered_with_pong(self, room) -> None:
+        answer = room.ask({"type": "ping"})
+        assert answer.keys() == {"type", "timestamp"}
+        assert answer["type"] == "pong"
+
+    def test_any_other_type_is_echoed(self, room) -> None:
+        message = {"type": "chat", "text": "Grüße 👋", "n": [1, 2.5, None]}
+        answer = room.ask(message)
+        assert answer.keys() == {"type", "data", "timestamp"}
+        assert (answer["type"], answer["data"]) == ("echo", message)
+
+    @pytest.mark.parametrize("message", ["{", "hello", '{"type": "\\ud800"}', "[" * 5000, b"\xff\xfe"])
+    def test_what_is_not_json_is_an_error(self, room, message) -> None:
+        answer = room.ask(message)
+        assert (answer["type"], answer["message"]) == ("error", "Invalid JSON format")
+        assert "timestamp" in answer
+
+    @pytest.mark.parametrize("message", ["{}", '{"kind": "ping"}', "[]", "1", "null", '"ping"'])
+    def test_no_type_is_an_error(self, room, message: str) -> None:
+        answer = room.ask(message)
+        assert (answer["type"], answer["message"]) == ("error", "Missing 'type' field")
+
+    def test_blank_messages_are_ignored(self, room) -> None:
+        for blank in ("", " ", "\n\t"):
+            room.connection.send(blank)
+        assert room.ask({"type": "ping"})["type"] == "pong"
+
+    def test_parts_make_up_a_message(self, room) -> None:
+        room.connection.send(['{"type"', ': "pi', 'ng"}'])
+        assert room.receive()["type"] == "pong"
+
+    def test_change_nothing(self, room, alice: RemoteUser) -> None:
+        room.ask({"type": "prompt.completed", "id": 1, "user": alice.username})
+        assert alice.http.get("/prompts/").json() == []
+
+
+class TestAbuse:
+    def test_a_message_over_64_kib_is_1009(self, alice: RemoteUser) -> None:
+        with alice.join() as room:
+            room.receive()
+            room.ask(json.dumps({"type": "x" * 65_000}))
+            with contextlib.suppress(ConnectionClosed):
+                room.connection.send("x" * 10_000_000)
+            assert room.close_code() == 1009
+
+    def test_many_small_parts_over_64_kib_are_1009(self, alice: RemoteUser) -> None:
+        with alice.join() as room:
+            room.receive()
+            with contextlib.suppress(ConnectionClosed):
+                room.connection.send("x" * 1000 for _ in range(1000))
+            assert room.close_code() == 1009
+
+    def test_compression_is_not_offered_so_there_are_no_bombs(self, alice: RemoteUser) -> None:
+        with alice.join() as room:
+            assert room.connection.protocol.extensions == []
+
+    @pytest.mark.parametrize("frame", [b"\x81\x05hello", b"\xf1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", b"\x89\xfe\xff\xff"])
+    def test_malformed_frames_end_the_socket_with_1002(self, alice: RemoteUser, frame: bytes) -> None:
+        with alice.join() as room:
+            room.receive()
+            room.connection.socket.sendall(frame + b"\0" * 200)
+            assert room.close_code() == 1002
+        assert alice.http.get("/livez").status_code == 200
+
+    def test_text_that_is_no_utf8_is_1007(self, alice: RemoteUser) -> None:
+        with alice.join() as room:
+            room.receive()
+            room.connection.socket.sendall(b"\x81\x82\0\0\0\0\xc3\x28")
+            assert room.close_code() == 1007
+
+    def test_a_client_that_vanishes_is_forgotten(self, alice: RemoteUser, worker: Pipeline) -> None:
+        for _ in range(20):
+            with alice.join() as room:
+                room.connection.socket.shutdown(socket.SHUT_RDWR)
+        with alice.join() as room:
+            room.receive()
+            worker.process([alice.submit()])
+            assert room.receive_ending()["seq"] == 1
+
+    def test_readers_that_fall_behind_hold_up_nobody_and_can_resume(
+        self, alice: RemoteUser, url: str, sessions: Sessions, settings: Settings
+    ) -> None:
+        """Announcements far beyond what the kernel buffers; the slow one is closed, the other one gets them all."""
+        from shared import events, feed, prompts
+        from shared.events import Announcer
+
+        slow = _raw_socket(url, alice)
+        with alice.join(max_size=None) as quick:
+            quick.receive()
+            announcer = Announcer(make_redis(settings))
+            minute = timedelta(minutes=1)
+            for i in range(450):
+                with sessions.begin() as session:
+                    user_id = users.find(session, alice.username).id
+                    prompt = prompts.submit(
+                        session, user_id, "x" * 50_000, websocket=True, request_id="r", grace=minute, attempt_limit=1
+                    )
+                    ending = prompts.cancel(session, user_id, prompt.id)
+                announcer.announce(user_id, events.of_ending(ending))
+                assert quick.receive()["seq"] == i + 1
+            assert alice.http.get("/livez").status_code == 200
+            with sessions() as session:
+                assert feed.newest(session, [user_id]) == {user_id: 450}
+        read = b""
+        slow.settimeout(30)
+        while chunk := slow.recv(1 << 20):
+            read = (read + chunk)[-200:]
+        slow.close()
+        assert (1013).to_bytes(2) in read
+        with alice.join(since=445, max_size=None) as room:
+            room.receive()
+            assert [room.receive()["seq"] for _ in range(5)] == [446, 447, 448, 449, 450]
+
+
+def _raw_socket(url: str, user: RemoteUser) -> socket.socket:
+    """A socket that has joined the user's room, and reads nothing by itself."""
+    host, port = url.removeprefix("http://").split(":")
+    raw = socket.create_connection((host, int(port)))
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
+    raw.sendall(
+        f"GET /ws/prompts/{user.username}/ HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        f"Authorization: Bearer {user.tokens['access']}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    assert raw.recv(1024).startswith(b"HTTP/1.1 101")
+    return raw
+
+
+class TestGoingDown:
+    def test_sockets_are_closed_with_1012_and_can_resume_elsewhere(
+        self, settings: Settings, worker: Pipeline, url: str
+    ) -> None:
+        port = processes.free_port()
+        command = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
+        with processes.process(command, settings, PORT=str(port)) as running:
+            wait_until(lambda: processes._answers(f"http://127.0.0.1:{port}"))
+            alice = RemoteUser(f"http://127.0.0.1:{port}")
+            with alice.join() as room:
+                room.receive()
+                worker.process([alice.submit("before")])
+                assert room.receive_ending()["seq"] == 1
+                begun = time.monotonic()
+                os.kill(running.pid, signal.SIGTERM)
+                assert room.close_code() == 1012
+            running.wait(timeout=10)
+            assert time.monotonic() - begun < 10
+        alice.url = url
+        alice.http.base_url = url
+        worker.process([alice.submit("meanwhile")])
+        with alice.join(since=1) as room:
+            room.receive()
+            assert room.receive_ending()["prompt_text"] == "meanwhile"
+
+
+def test_the_username_in_the_path_is_only_a_name(url: str, alice: RemoteUser) -> None:
+    for name in ("%00", "%2e%2e", "a%0ab", str(uuid4()) * 10):
+        assert refusal(alice, path=f"/ws/prompts/{name}/")[1] in (4403, 4001)

@@ -1,0 +1,163 @@
+"""Health, the schema's history, the description of the API, the command line, the logs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from flask import Flask
+from sqlalchemy import Engine, text
+
+from shared import migrations
+from shared.database import Sessions
+from shared.models import Base
+from shared.settings import Settings
+from tests.support.client import PASSWORD, ApiUser, assert_problem
+from tests.support.servers import ROOT, environment_of
+
+
+class TestHealth:
+    def test_livez(self, app: Flask) -> None:
+        response = app.test_client().get("/livez")
+        assert (response.status_code, response.json["status"]) == (200, "ok")
+
+    def test_readyz_is_ok_with_everything_there(self, app: Flask) -> None:
+        response = app.test_client().get("/readyz")
+        assert response.status_code == 200
+        assert response.json == {"status": "ok", "checks": {"postgres": "ok", "redis": "ok"}}
+
+    def test_readyz_is_degraded_without_redis(self, make_app, servers) -> None:
+        app, _ = make_app(redis_url=servers.settings("x", redis_url="redis://127.0.0.1:9/0").redis_url)
+        response = app.test_client().get("/readyz")
+        assert (response.status_code, response.json["status"]) == (200, "degraded")
+
+    def test_readyz_is_unavailable_without_postgres(self, make_app, servers) -> None:
+        app, _ = make_app(database_url=servers.settings("missing").database_url)
+        response = app.test_client().get("/readyz")
+        assert (response.status_code, response.json["status"]) == (503, "unavailable")
+
+    def test_readyz_is_unavailable_until_migrated(self, app: Flask, sessions: Sessions) -> None:
+        with sessions.begin() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '0000'"))
+        response = app.test_client().get("/readyz")
+        assert (response.status_code, response.json["checks"]["postgres"]) == (503, "not migrated")
+
+
+class TestDegraded:
+    def test_without_redis_a_prompt_is_accepted_and_can_be_read(self, make_app, servers) -> None:
+        app, _ = make_app(redis_url=servers.settings("x", redis_url="redis://127.0.0.1:9/0").redis_url)
+        alice = ApiUser(app, "alice")
+        prompt_id = alice.submit("tides")
+        assert alice.show(prompt_id)["status"] == "queued"
+        assert len(alice.get("/prompts/").json) == 1
+        assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
+
+    def test_without_postgres_every_route_is_503(self, make_app, servers, alice: ApiUser) -> None:
+        away, _ = make_app(database_url=servers.settings("missing").database_url)
+        alice._client = away.test_client()
+        for method, path in (("GET", "/prompts/"), ("POST", "/prompts/"), ("GET", "/prompts/similar/?prompt=a")):
+            response = alice.call(method, path, json={"prompt_text": "a"} if method == "POST" else None)
+            assert_problem(response, 503)
+            assert int(response.headers["Retry-After"]) > 0
+
+
+class TestSchema:
+    def test_the_migrations_make_what_the_models_say(self, engine: Engine) -> None:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, Base.metadata) == []
+
+    def test_migrating_again_does_nothing(self, engine: Engine) -> None:
+        migrations.upgrade(engine)
+        with engine.connect() as connection:
+            assert migrations.is_current(connection)
+
+
+class TestOpenApi:
+    def test_describes_every_route(self, app: Flask) -> None:
+        described = {
+            (method.upper(), path)
+            for path, operations in app.test_client().get("/openapi.json").json["paths"].items()
+            for method in operations
+        }
+        served = {
+            (method, str(rule).replace("<int:", "{").replace(">", "}"))
+            for rule in app.url_map.iter_rules()
+            for method in rule.methods - {"HEAD", "OPTIONS"}
+            if not str(rule).startswith("/ws/") and str(rule) != "/openapi.json"
+        }
+        assert described == served
+
+
+class TestCommandLine:
+    def run(self, settings: Settings, *arguments: str, password: str = PASSWORD):
+        environment = environment_of(settings) | {"NEW_PASSWORD": password, "PATH": ""}
+        command = [sys.executable, "-m", "api.cli", *arguments]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    def test_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
+        assert self.run(settings, "create", "dave").returncode == 0
+        assert "\tdave\t" in self.run(settings, "list").stdout
+        login = {"username": "dave", "password": PASSWORD}
+        assert app.test_client().post("/login/", json=login).status_code == 200
+        assert self.run(settings, "set-password", "dave", password="another password").returncode == 0
+        assert app.test_client().post("/login/", json=login).status_code == 401
+
+    def test_a_new_password_ends_every_login(self, settings: Settings, alice: ApiUser) -> None:
+        assert self.run(settings, "set-password", "alice", password="another password").returncode == 0
+        assert_problem(alice.get("/prompts/"), 401)
+
+    @pytest.mark.parametrize(
+        ("arguments", "password", "message"),
+        [
+            (("create", "a b"), PASSWORD, "A username has"),
+            (("create", "eve"), "short", "A password has"),
+            (("set-password", "nobody"), PASSWORD, "There is no user 'nobody'"),
+        ],
+    )
+    def test_says_what_is_wrong(self, settings: Settings, arguments, password: str, message: str) -> None:
+        result = self.run(settings, *arguments, password=password)
+        assert result.returncode == 1
+        assert message in result.stderr
+
+    def test_a_taken_name_is_refused(self, settings: Settings, alice: ApiUser) -> None:
+        assert "taken" in self.run(settings, "create", "alice").stderr
+
+    def test_a_missing_setting_is_named(self) -> None:
+        command = [sys.executable, "-m", "api.cli", "list"]
+        result = subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, check=False)
+        assert result.returncode == 1
+
+
+class TestLogs:
+    def test_hold_the_request_id_and_no_secrets(self, settings: Settings) -> None:
+        """In a process of its own, because logging is a process's."""
+        program = """
+import logging
+from shared.settings import load_settings
+from shared.logs import configure_logging
+from api.app import create_app
+from tests.support.client import ApiUser
+settings = load_settings()
+configure_logging(settings)
+app = create_app(settings)
+alice = ApiUser(app, "alice")
+print(alice.tokens["access"], alice.tokens["refresh"])
+alice.post("/prompts/", json={"prompt_text": "my secret wish"}, headers={"X-Request-ID": "req-9"})
+alice.get("/prompts/similar/?prompt=my+secret+query")
+def broken():
+    password = "local secret"
+    raise RuntimeError("broken")
+app.view_functions["ops.livez"] = broken
+assert app.test_client().get("/livez").status_code == 500
+"""
+        environment = environment_of(settings) | {"LOG_FORMAT": "json", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", program]
+        result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        lines = [json.loads(line) for line in result.stderr.splitlines()]
+        assert any(line.get("request_id") == "req-9" and line["status"] == 202 for line in lines)
+        assert any("RuntimeError: broken" in line.get("exception", "") for line in lines)
+        for secret in ("my secret", PASSWORD, "local secret", *result.stdout.split()):
+            assert secret not in result.stderr

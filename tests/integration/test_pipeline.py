@@ -1,0 +1,228 @@
+"""The worker's pipeline: from a claim to an announcement, with generators that misbehave."""
+
+import dataclasses
+import json
+import time
+from datetime import timedelta
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from redis import Redis
+from sqlalchemy import text
+
+from shared import events, prompts
+from shared.database import Sessions
+from shared.errors import ProviderError
+from shared.redis import make_redis
+from shared.settings import Settings
+from tests.support.client import ApiUser
+from tests.support.providers import Script
+from worker.leases import Leases
+from worker.pipeline import Pipeline
+
+
+def with_generator(worker: Pipeline, *steps: str | Exception, **kwargs) -> Pipeline:
+    return dataclasses.replace(worker, generator=Script(*steps, **kwargs))
+
+
+def make_due(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = NULL"))
+
+
+@pytest.fixture
+def heard(settings: Settings, alice: ApiUser):
+    """What is announced to alice: a function that returns all of it so far."""
+    redis: Redis = make_redis(settings)
+    with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        pubsub.subscribe(events.channel(alice.id))
+        pubsub.get_message(timeout=5)
+        seen: list[dict] = []
+
+        def listen() -> list[dict]:
+            while message := pubsub.get_message(timeout=0.2):
+                seen.append(json.loads(message["data"]))
+            return seen
+
+        yield listen
+
+
+def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
+    prompt_id = alice.submit("Hello there", websocket=True)
+    worker.process([prompt_id])
+    *deltas, ended = heard()
+    assert ended["seq"] == 1
+    event = json.loads(ended["message"])
+    shown = alice.show(prompt_id)
+    assert event == {
+        "type": "prompt.completed",
+        "seq": 1,
+        "id": prompt_id,
+        "user": "alice",
+        "prompt_text": "Hello there",
+        "response_text": shown["response_text"],
+        "status": "completed",
+        "created_at": shown["created_at"],
+        "completed_at": event["completed_at"],
+        "timestamp": event["timestamp"],
+        "request_id": event["request_id"],
+    }
+    texts = [json.loads(delta["message"]) for delta in deltas]
+    assert "".join(delta["text"] for delta in texts) == shown["response_text"]
+    assert [delta["index"] for delta in texts] == list(range(len(texts)))
+    assert {(delta["type"], delta["id"], delta["attempt"]) for delta in texts} == {("prompt.delta", prompt_id, 1)}
+
+
+def test_the_request_id_follows_the_prompt(alice: ApiUser, worker: Pipeline, heard) -> None:
+    body = {"prompt_text": "Hi", "websocket": True}
+    prompt_id = alice.post("/prompts/", json=body, headers={"X-Request-ID": "req-7"}).json["id"]
+    worker.process([prompt_id])
+    assert json.loads(heard()[-1]["message"])["request_id"] == "req-7"
+
+
+def test_without_websocket_only_the_number_is_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
+    prompt_id = alice.submit("Hello", websocket=False)
+    worker.process([prompt_id])
+    assert heard() == [{"seq": 1, "prompt_id": prompt_id, "message": None}]
+
+
+def test_several_at_once_each_get_their_answer(alice: ApiUser, worker: Pipeline) -> None:
+    ids = [alice.submit(f"prompt {i}") for i in range(5)]
+    worker.process(ids)
+    assert all(alice.show(i)["status"] == "completed" for i in ids)
+
+
+def test_a_message_that_comes_twice_is_answered_once(alice: ApiUser, worker: Pipeline, heard) -> None:
+    prompt_id = alice.submit(websocket=True)
+    worker.process([prompt_id, prompt_id])
+    worker.process([prompt_id])
+    assert [message["seq"] for message in heard() if message["seq"]] == [1]
+    assert alice.show(prompt_id)["attempt"] == 1
+
+
+def test_a_failing_provider_is_tried_again_after_a_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    worker = with_generator(worker, ProviderError("away"), "the answer")
+    prompt_id = alice.submit()
+    worker.process([prompt_id])
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
+    worker.process([prompt_id])  # too early: a repeated message does not cut the pause short
+    assert alice.show(prompt_id)["attempt"] == 1
+    make_due(sessions)
+    worker.process([prompt_id])
+    shown = alice.show(prompt_id)
+    assert (shown["status"], shown["attempt"], shown["response_text"]) == ("completed", 2, "the answer ")
+
+
+def test_pauses_grow_and_are_bounded(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    worker = dataclasses.replace(with_generator(worker, ProviderError("away")), backoff=timedelta(seconds=100))
+    prompt_id = alice.submit()
+    for low, high in ((50, 100), (100, 200), (150, 300), (150, 300)):
+        worker.process([prompt_id])
+        with sessions() as session:
+            pause = session.scalar(text("SELECT extract(epoch FROM due_at - now()) FROM prompts"))
+        assert low - 5 <= pause <= high
+        make_due(sessions)
+    worker.process([prompt_id])
+    assert alice.show(prompt_id)["status"] == "failed"
+
+
+def test_after_five_attempts_it_has_failed_and_that_is_announced(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, heard
+) -> None:
+    worker = with_generator(worker, ProviderError("The provider is away."))
+    prompt_id = alice.submit(websocket=True)
+    for _ in range(7):
+        worker.process([prompt_id])
+        make_due(sessions) if alice.show(prompt_id)["status"] == "queued" else None
+    shown = alice.show(prompt_id)
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 5, "The provider is away.")
+    (ended,) = heard()
+    event = json.loads(ended["message"])
+    assert (event["type"], event["error"], event["response_text"]) == ("prompt.failed", "The provider is away.", None)
+
+
+def test_what_cannot_heal_fails_at_once(alice: ApiUser, worker: Pipeline) -> None:
+    prompt_id = alice.submit()
+    with_generator(worker, ProviderError("No such model.", retryable=False)).process([prompt_id])
+    shown = alice.show(prompt_id)
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 1, "No such model.")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("key sk-123"), "The generation failed (ValueError)."),
+        (SoftTimeLimitExceeded(), "The generation took too long."),
+    ],
+)
+def test_an_unexpected_error_is_told_without_its_details(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, error: Exception, told: str
+) -> None:
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET attempt_limit = 1"))
+    with_generator(worker, error).process([prompt_id])
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("failed", told)
+
+
+def test_a_cancelled_prompt_stays_cancelled_whatever_the_worker_does(alice: ApiUser, worker: Pipeline) -> None:
+    prompt_id = alice.submit()
+    cancelled = []
+
+    def cancel() -> None:
+        if not cancelled:
+            cancelled.append(alice.post(f"/prompts/{prompt_id}/cancel/").status_code)
+
+    with_generator(worker, "far too late", between_chunks=cancel).process([prompt_id])
+    assert cancelled == [200]
+    shown = alice.show(prompt_id)
+    assert (shown["status"], shown["response_text"]) == ("cancelled", None)
+    assert alice.get("/prompts/similar/?prompt=late").json == []
+
+
+def test_a_running_generation_stops_at_the_renewal_after_a_cancel(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    lease = timedelta(seconds=0.3)
+    chunks = []
+
+    def between() -> None:
+        chunks.append(1)
+        if len(chunks) == 1:
+            alice.post(f"/prompts/{prompt_id}/cancel/")
+        time.sleep(0.05)
+
+    generator = Script(" ".join("word" for _ in range(200)), between_chunks=between)
+    worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)
+    prompt_id = alice.submit()
+    worker.process([prompt_id])
+    assert len(chunks) < 100
+
+
+def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    lease = timedelta(seconds=0.4)
+    reaped = []
+
+    def between() -> None:
+        time.sleep(0.3)
+        with sessions.begin() as session:
+            reaped.extend(prompts.reap(session, grace=lease, limit=10))
+
+    generator = Script("one two three four", between_chunks=between)
+    worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)
+    prompt_id = alice.submit()
+    worker.process([prompt_id])
+    assert reaped == []
+    assert alice.show(prompt_id)["status"] == "completed"
+
+
+def test_with_redis_away_it_is_answered_all_the_same(alice: ApiUser, settings: Settings, worker: Pipeline) -> None:
+    from shared.events import Announcer
+    from shared.redis import make_redis
+    from tests.support.servers import make_settings
+
+    nowhere = make_settings(database_url="postgresql://x", redis_url="redis://127.0.0.1:9/0")
+    worker = dataclasses.replace(worker, announcer=Announcer(make_redis(nowhere)))
+    prompt_id = alice.submit(websocket=True)
+    worker.process([prompt_id])
+    assert alice.show(prompt_id)["status"] == "completed"

@@ -1,0 +1,108 @@
+"""The reaper: what is overdue is handed out again, what is out of attempts ends, what has expired is forgotten."""
+
+import json
+
+import pytest
+from redis import Redis
+from sqlalchemy import text
+
+from shared.database import Sessions
+from shared.events import Announcer
+from shared.queue import QUEUE, Queue, make_celery
+from shared.redis import make_redis
+from shared.settings import Settings
+from tests.support.client import ApiUser
+from worker.pipeline import Pipeline
+from worker.reaper import ROUND, Reaper
+
+
+@pytest.fixture
+def redis(settings: Settings):
+    with make_redis(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def reaper(settings: Settings, sessions: Sessions, redis: Redis) -> Reaper:
+    return Reaper(settings, sessions, Queue(make_celery(settings), redis), Announcer(redis))
+
+
+def queued(redis: Redis) -> list[list[int]]:
+    """The ids of each waiting message, oldest first; takes them off the queue."""
+    messages = [json.loads(m) for m in redis.lrange(QUEUE, 0, -1)[::-1]]
+    redis.delete(QUEUE)
+    return [json.loads(_body(m))[0][0] for m in messages]
+
+
+def _body(message: dict) -> bytes:
+    import base64
+
+    return base64.b64decode(message["body"])
+
+
+def overdue(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL"))
+
+
+def test_a_message_that_was_lost_is_sent_again(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
+) -> None:
+    ids = [alice.submit(f"{i}") for i in range(3)]
+    assert queued(redis) == [[i] for i in ids]
+    reaper.round()
+    assert queued(redis) == []
+    overdue(sessions)
+    reaper.round()
+    assert queued(redis) == [[i] for i in ids]
+    reaper.round()
+    assert queued(redis) == []
+
+
+def test_the_prompt_of_a_worker_that_died_is_handed_out_again(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions, worker: Pipeline
+) -> None:
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET status = 'processing', attempt = 1"))
+    overdue(sessions)
+    queued(redis)
+    reaper.round()
+    assert queued(redis) == [[prompt_id]]
+    worker.process([prompt_id])
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("completed", 2)
+
+
+def test_a_prompt_out_of_attempts_ends_as_failed(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
+) -> None:
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET status = 'processing', attempt = attempt_limit"))
+    overdue(sessions)
+    queued(redis)
+    reaper.round()
+    shown = alice.show(prompt_id)
+    assert shown["status"] == "failed"
+    assert "Gave up" in shown["error"]
+    assert queued(redis) == []
+
+
+def test_a_long_queue_is_not_fed(alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions) -> None:
+    alice.submit()
+    overdue(sessions)
+    redis.delete(QUEUE)
+    redis.rpush(QUEUE, *["{}"] * ROUND)
+    reaper.round()
+    assert redis.llen(QUEUE) == ROUND
+
+
+def test_what_has_expired_is_purged(alice: ApiUser, reaper: Reaper, sessions: Sessions) -> None:
+    alice.post(f"/prompts/{alice.submit()}/cancel/")
+    with sessions.begin() as session:
+        session.execute(text("UPDATE feed SET at = now() - interval '31 days'"))
+        session.execute(text("UPDATE token_families SET expires_at = now() - interval '1 s'"))
+    reaper.round()
+    with sessions() as session:
+        assert session.scalar(text("SELECT count(*) FROM feed")) == 0
+        assert session.scalar(text("SELECT count(*) FROM token_families")) == 0

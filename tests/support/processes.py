@@ -1,0 +1,140 @@
+"""Real API and worker processes on the tests' servers, and a user who talks to them over HTTP and WebSocket."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from infra.local.folder import is_free
+from shared.settings import Settings
+from tests.support.client import PASSWORD
+from tests.support.servers import ROOT, environment_of, wait_until
+
+_ports = count(18_000 + os.getpid() % 1_000)
+
+
+def free_port() -> int:
+    return next(port for port in _ports if is_free("127.0.0.1", port))
+
+
+@contextlib.contextmanager
+def process(command: list[str], settings: Settings, **environment: str) -> Iterator[subprocess.Popen]:
+    """A process of ours in a session of its own, told to stop at the end, killed if it does not."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        env=os.environ | environment_of(settings) | environment,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    try:
+        yield running
+        running.send_signal(signal.SIGTERM)
+        running.wait(timeout=15)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+@contextlib.contextmanager
+def api(settings: Settings, *, processes: int = 1, port: int | None = None) -> Iterator[str]:
+    """The API under gunicorn, as a deployment runs it. Gives its URL."""
+    port = port or free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
+    with process(command, settings, PORT=str(port), API_PROCESSES=str(processes)):
+        wait_until(lambda: _answers(url), what="the API starting")
+        yield url
+
+
+@contextlib.contextmanager
+def worker(settings: Settings, *, processes: int = 2) -> Iterator[subprocess.Popen]:
+    """A Celery worker. It may still be starting."""
+    command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{uuid4()}@test"]
+    with process([*command, "--without-mingle", "--without-gossip"], settings) as running:
+        yield running
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+class RemoteUser:
+    """Somebody who is registered and logged in."""
+
+    def __init__(self, url: str, username: str | None = None) -> None:
+        self.url = url
+        self.username = username or f"user-{uuid4().hex[:8]}"
+        # Connections are not kept, so there is nothing to close.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=url, timeout=70, limits=limits)
+        body = {"username": self.username, "password": PASSWORD}
+        self.http.post("/auth/register/", json=body).raise_for_status()
+        self.tokens = self.http.post("/login/", json=body).raise_for_status().json()
+        self.http.headers["Authorization"] = f"Bearer {self.tokens['access']}"
+
+    def submit(self, text: str = "What is a tide?", **fields: object) -> int:
+        body = {"prompt_text": text, "websocket": True} | fields
+        return self.http.post("/prompts/", json=body).raise_for_status().json()["id"]
+
+    def show(self, prompt_id: int) -> dict[str, Any]:
+        return self.http.get(f"/prompts/{prompt_id}/").raise_for_status().json()
+
+    def wait(self, prompt_id: int) -> dict[str, Any]:
+        """The prompt once it has ended."""
+        return self.http.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).raise_for_status().json()
+
+    def join(self, *, since: int | None = None, path: str | None = None, **options: Any) -> "Socket":
+        """Joins this user's room."""
+        path = f"/ws/prompts/{self.username}/" if path is None else path
+        query = "" if since is None else f"?since={since}"
+        options.setdefault("additional_headers", {"Authorization": self.http.headers["Authorization"]})
+        return Socket(connect(self.url.replace("http", "ws", 1) + path + query, **options))
+
+
+class Socket:
+    """A client's end of a socket."""
+
+    def __init__(self, connecting: Any) -> None:
+        self._connecting = connecting
+        self.connection: ClientConnection = connecting.__enter__()
+
+    def __enter__(self) -> "Socket":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._connecting.__exit__(*error)
+
+    def receive(self, timeout: float = 10) -> dict[str, Any]:
+        return json.loads(self.connection.recv(timeout=timeout))
+
+    def receive_ending(self, timeout: float = 10) -> dict[str, Any]:
+        """The next message that is no delta."""
+        while (message := self.receive(timeout))["type"] == "prompt.delta":
+            pass
+        return message
+
+    def ask(self, message: object) -> dict[str, Any]:
+        self.connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
+        return self.receive()
+
+    def close_code(self, timeout: float = 10) -> int:
+        """The code with which the server closes, after whatever it still has to say."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                self.connection.recv(timeout=timeout)
+        assert self.connection.close_code is not None
+        return self.connection.close_code

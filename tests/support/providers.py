@@ -1,0 +1,55 @@
+"""Generators that misbehave, each behind our own Protocol; a setting names them by dotted path."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from shared.errors import ProviderError
+from shared.settings import Settings
+
+
+class Script:
+    """Answers each call with the next of these steps: a text, or an exception to raise."""
+
+    def __init__(self, *steps: str | Exception, between_chunks: Callable[[], None] = lambda: None) -> None:
+        self._steps = list(steps)
+        self._between_chunks = between_chunks
+        self.calls = 0
+
+    def generate(self, prompt_text: str) -> Iterator[str]:
+        step = self._steps[min(self.calls, len(self._steps) - 1)]
+        self.calls += 1
+        if isinstance(step, Exception):
+            raise step
+        for word in step.split(" "):
+            yield f"{word} "
+            self._between_chunks()
+
+
+class Commanded:
+    """Does what the prompt says: `die`, `hang`, `fail`, `refuse`, `slow`; answers anything else."""
+
+    def generate(self, prompt_text: str) -> Iterator[str]:
+        command, _, argument = prompt_text.partition(" ")
+        if command == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif command == "hang":
+            time.sleep(3600)
+        elif command == "fail":
+            raise ProviderError("The provider is away.")
+        elif command == "refuse":
+            raise ProviderError("The provider does not want this.", retryable=False)
+        elif command == "fail-until":
+            if not Path(argument).exists():
+                raise ConnectionError("a secret detail")
+        elif command == "slow":
+            for i in range(int(argument)):
+                time.sleep(0.1)
+                yield f"{i} "
+        yield "done"
+
+
+def commanded(_: Settings) -> Commanded:
+    return Commanded()
