@@ -36,5 +36,12 @@ def store(services: Services, user_id: int, body: Submission, key: str | None, r
         )
         if key is not None:
             idempotency.remember(session, user_id, key, fingerprint, prompt.id)
-    services.queue.enqueue([prompt.id])
+    hand_out(services, prompt.id)
     return prompt, False
+
+
+def hand_out(services: Services, prompt_id: int) -> None:
+    """Queues a stored prompt; if the broker is away, the reaper does as soon as it is back."""
+    if not services.queue.enqueue([prompt_id]):
+        with services.sessions.begin() as session:
+            prompts.make_due(session, prompt_id)

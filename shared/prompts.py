@@ -227,6 +227,13 @@ def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, a
     return prompt
 
 
+def make_due(session: Session, prompt_id: int) -> None:
+    """Has the reaper hand out a queued prompt in its next round."""
+    session.execute(
+        update(Prompt).where(Prompt.id == prompt_id, Prompt.status == Status.QUEUED).values(due_at=func.now())
+    )
+
+
 def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
     """Deletes the prompt with its text, response and vector, and tells every index so with a tombstone.
 

@@ -25,7 +25,7 @@ from api.schemas import (
     prompt_resource,
 )
 from api.services import services
-from api.submission import store
+from api.submission import hand_out, store
 from api.waiting import preferred_wait, wait_for_end
 from shared import events, prompts
 from shared.models import UNFINISHED, Prompt
@@ -113,7 +113,7 @@ def retry(path: PromptPath) -> Response:
         prompt = prompts.retry(
             session, caller.id, path.prompt_id, grace=settings.submit_grace, attempts=settings.max_attempts
         )
-    services().queue.enqueue([prompt.id])
+    hand_out(services(), prompt.id)
     response = _shown(prompt, HTTPStatus.ACCEPTED)
     response.headers["Location"] = f"/prompts/{prompt.id}/"
     return response

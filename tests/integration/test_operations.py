@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -10,7 +11,7 @@ from alembic.migration import MigrationContext
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from shared import migrations
+from shared import migrations, prompts
 from shared.database import Sessions
 from shared.models import Base
 from shared.settings import Settings
@@ -46,11 +47,14 @@ class TestHealth:
 
 
 class TestDegraded:
-    def test_without_redis_a_prompt_is_accepted_and_can_be_read(self, make_app, servers) -> None:
+    def test_without_redis_a_prompt_is_accepted_and_can_be_read(self, make_app, servers, sessions: Sessions) -> None:
         app, _ = make_app(redis_url=servers.settings("x", redis_url="redis://127.0.0.1:9/0").redis_url)
         alice = ApiUser(app, "alice")
         prompt_id = alice.submit("tides")
         assert alice.show(prompt_id)["status"] == "queued"
+        with sessions.begin() as session:
+            # The reaper need not wait for the grace to pass.
+            assert prompts.reap(session, grace=timedelta(minutes=1), limit=10) == [prompt_id]
         assert len(alice.get("/prompts/").json) == 1
         assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
 

@@ -1,0 +1,104 @@
+"""Generated input over every route of the API's own description: no 5xx, and every error is problem+json."""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+from tests.support.client import ApiUser
+
+CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)
+QUIET = settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+ROUTES = [
+    ("POST", "/auth/register/"),
+    ("POST", "/login/"),
+    ("POST", "/auth/refresh/"),
+    ("POST", "/auth/logout/"),
+    ("POST", "/prompts/"),
+    ("GET", "/prompts/"),
+    ("GET", "/prompts/{prompt_id}/"),
+    ("DELETE", "/prompts/{prompt_id}/"),
+    ("POST", "/prompts/{prompt_id}/cancel/"),
+    ("POST", "/prompts/{prompt_id}/retry/"),
+    ("GET", "/prompts/similar/"),
+    ("GET", "/livez/"),
+    ("GET", "/readyz/"),
+]
+
+
+@pytest.fixture(scope="module")
+def lasting_app(servers) -> Iterator[Flask]:
+    from api.app import create_app
+    from api.services import make_services
+
+    with servers.database() as name:
+        made_settings = servers.settings(name)
+        services = make_services(made_settings)
+        services.relay.start()
+        yield create_app(made_settings, services)
+        services.relay.shut_down()
+        services.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="module")
+def lasting_alice(lasting_app: Flask) -> ApiUser:
+    return ApiUser(lasting_app, "alice")
+
+
+def test_the_list_of_routes_is_complete(lasting_app: Flask) -> None:
+    paths = lasting_app.test_client().get("/openapi.json").json["paths"]
+    assert {(method.upper(), path) for path, operations in paths.items() for method in operations} == set(ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_generated_requests(lasting_app: Flask, lasting_alice: ApiUser, method: str, path: str) -> None:
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", lasting_app)
+
+    @QUIET
+    @given(case=st.one_of(*(schema[path][method].as_strategy(generation_mode=mode) for mode in _modes())))
+    def holds(case: schemathesis.Case) -> None:
+        headers = {"Authorization": f"Bearer {lasting_alice.tokens['access']}"}
+        # A wait of a minute is right, and no help here.
+        case.headers.pop("Prefer", None)
+        response = case.call(headers=headers)
+        case.validate_response(response, checks=CHECKS)
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == ["application/problem+json"]
+
+    holds()
+
+
+def _modes():
+    return schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE
+
+
+@QUIET
+@given(method=st.sampled_from(["GET", "POST", "DELETE"]), data=st.data())
+def test_arbitrary_bytes_in_path_query_and_body(lasting_app: Flask, lasting_alice: ApiUser, method: str, data) -> None:
+    path = data.draw(st.sampled_from([path for _, path in ROUTES])).replace(
+        "{prompt_id}", data.draw(st.text("0129a%-."))
+    )
+    response = lasting_alice.call(
+        method,
+        path,
+        query_string=data.draw(st.binary(max_size=50)).decode("latin-1"),
+        data=data.draw(st.binary(max_size=200)),
+        headers={
+            "Content-Type": data.draw(st.sampled_from(["application/json", "text/plain", "application/json; x=\xff"]))
+        },
+    )
+    assert response.status_code < 500
+    assert response.status_code < 400 or response.content_type == "application/problem+json"

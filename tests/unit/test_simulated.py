@@ -1,0 +1,50 @@
+"""The simulated generator: patterns, chunks, a delay."""
+
+import time
+
+import pytest
+
+from shared.providers.simulated import SimulatedGenerator
+
+
+def answer(prompt: str) -> str:
+    return "".join(SimulatedGenerator().generate(prompt))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("Hello there", "Hello! I am a simulated assistant"),
+        ("good morning", "Hello! I am a simulated assistant"),
+        ("I need help with my taxes", "I am happy to help"),
+        ("Explain quantum entanglement", "Here is an explanation for “Explain quantum entanglement”"),
+        ("Is it going to rain?", "You asked “Is it going to rain?”"),
+        ("how do tides work", "You asked “how do tides work”"),
+        ("Lorem ipsum", "I have read “Lorem ipsum”"),
+        ("Hi-fi systems", "Hello!"),
+        ("History of Rome", "I have read"),
+    ],
+)
+def test_answers_by_pattern(prompt: str, expected: str) -> None:
+    assert answer(prompt).startswith(expected)
+
+
+def test_the_same_prompt_has_the_same_answer() -> None:
+    assert answer("Why?") == answer("Why?")
+
+
+def test_comes_in_chunks_that_make_up_the_answer() -> None:
+    chunks = list(SimulatedGenerator().generate("Explain tides"))
+    assert len(chunks) > 3
+    assert all(chunks)
+
+
+def test_quotes_long_prompts_in_part_and_does_not_format_them() -> None:
+    assert len(answer("word " * 20_000)) < 500
+    assert "{quote}" in answer("{quote} {0} %s")
+
+
+def test_takes_its_delay_in_all() -> None:
+    begun = time.monotonic()
+    list(SimulatedGenerator(delay=0.2).generate("Hello"))
+    assert time.monotonic() - begun >= 0.2
