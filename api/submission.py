@@ -2,7 +2,7 @@
 
 from api.schemas import Submission
 from api.services import Services
-from shared import idempotency, prompts
+from shared import idempotency, library, prompts
 from shared.models import Prompt
 
 
@@ -23,7 +23,7 @@ def store(services: Services, user_id: int, body: Submission, key: str | None, r
         if key is not None:
             known = idempotency.reserve(session, user_id, key, fingerprint)
             if known is not None:
-                return prompts.get(session, user_id, known), True
+                return library.get(session, user_id, known), True
         services.limits.submission()
         prompt = prompts.submit(
             session,

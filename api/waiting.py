@@ -5,7 +5,7 @@ import time
 
 from api.schemas import MAX_WAIT_SECONDS
 from api.services import Services
-from shared import prompts
+from shared import library
 from shared.models import UNFINISHED, Prompt
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
@@ -30,7 +30,7 @@ def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: floa
     with services.relay.subscribe(user_id) as news:
         while True:
             with services.sessions() as session:
-                prompt, seen = prompts.get_with_seq(session, user_id, prompt_id)
+                prompt, seen = library.get_with_seq(session, user_id, prompt_id)
             if prompt.status not in UNFINISHED:
                 return prompt
             while True:

@@ -16,10 +16,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, delete, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from shared import feed
+from shared import feed, library
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.feed import Ending
-from shared.models import RETRIABLE, UNFINISHED, Change, FeedEntry, Prompt, Status, User, VectorLogEntry
+from shared.models import RETRIABLE, UNFINISHED, Change, FeedEntry, Prompt, Status, VectorLogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,55 +67,6 @@ def submit(
         )
         .returning(Prompt)
     ).scalar_one()
-
-
-def get(session: Session, user_id: int, prompt_id: int) -> Prompt:
-    """The user's prompt.
-
-    Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
-    """
-    prompt = session.scalar(select(Prompt).where(Prompt.id == prompt_id, Prompt.user_id == user_id))
-    if prompt is None:
-        raise PromptNotFoundError
-    return prompt
-
-
-def get_with_seq(session: Session, user_id: int, prompt_id: int) -> tuple[Prompt, int]:
-    """The user's prompt, and the newest number of their feed at that moment.
-
-    Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
-    """
-    row = session.execute(
-        select(Prompt, User.seq)
-        .join(User, User.id == Prompt.user_id)
-        .where(Prompt.id == prompt_id, Prompt.user_id == user_id)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
-    if row is None:
-        raise PromptNotFoundError
-    return row[0], row[1]
-
-
-def page(
-    session: Session, user_id: int, *, limit: int, status: Status | None = None, before: int | None = None
-) -> Sequence[Prompt]:
-    """The user's prompts, newest first: at most `limit`, of one status, with ids below `before`."""
-    query = select(Prompt).where(Prompt.user_id == user_id).order_by(Prompt.id.desc()).limit(limit)
-    if status is not None:
-        query = query.where(Prompt.status == status)
-    if before is not None:
-        query = query.where(Prompt.id < before)
-    return session.scalars(query).all()
-
-
-def completed(session: Session, user_id: int, prompt_ids: Sequence[int]) -> dict[int, Prompt]:
-    """Those of the user's prompts that are completed, by id."""
-    query = select(Prompt).where(
-        Prompt.id.in_(prompt_ids), Prompt.user_id == user_id, Prompt.status == Status.COMPLETED
-    )
-    return {prompt.id: prompt for prompt in session.scalars(query)}
 
 
 def claim(session: Session, prompt_ids: Sequence[int], lease: timedelta) -> list[Claim]:
@@ -198,7 +149,9 @@ def cancel(session: Session, user_id: int, prompt_id: int) -> Ending:
     """
     ending = _end(session, user_id, prompt_id, Change.CANCELLED, Prompt.status.in_(UNFINISHED))
     if ending is None:
-        raise AlreadyEndedError(f"The prompt has already ended: it is {get(session, user_id, prompt_id).status}.")
+        raise AlreadyEndedError(
+            f"The prompt has already ended: it is {library.get(session, user_id, prompt_id).status}."
+        )
     return ending
 
 
@@ -222,7 +175,7 @@ def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, a
         .returning(Prompt)
     )
     if prompt is None:
-        status = get(session, user_id, prompt_id).status
+        status = library.get(session, user_id, prompt_id).status
         raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
     return prompt
 

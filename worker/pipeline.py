@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +30,7 @@ from worker.leases import Leases
 log = structlog.get_logger(__name__)
 
 MAX_BACKOFF = timedelta(minutes=5)
+MAX_ERROR_LENGTH = 2_000
 
 
 class ClaimLostError(Exception):
@@ -69,7 +71,7 @@ class Pipeline:
     def _answer(self, held: Claim) -> None:
         try:
             response = self._generate(held)
-            vector = self.embedder.embed([held.prompt_text])[0].astype("<f4").tobytes()
+            vector = self._embed(held)
         except ClaimLostError:
             log.info("claim lost")
         except Exception as error:
@@ -83,10 +85,18 @@ class Pipeline:
         for chunk in self.generator.generate(held.prompt_text):
             if not self.leases.is_held(held):
                 raise ClaimLostError
-            chunks.append(chunk)
-            deltas.add(chunk)
+            text = storable(chunk)
+            chunks.append(text)
+            deltas.add(text)
         deltas.flush()
         return "".join(chunks)
+
+    def _embed(self, held: Claim) -> bytes:
+        vectors = self.embedder.embed([held.prompt_text])
+        if vectors.shape != (1, self.embedder.dimension) or not np.isfinite(vectors).all():
+            raise ProviderError(f"The embedder {self.embedder.name} did not give a vector.")
+        vector: bytes = vectors[0].astype("<f4").tobytes()
+        return vector
 
     def _complete(self, held: Claim, response: str, vector: bytes) -> None:
         with self.sessions.begin() as session:
@@ -116,10 +126,15 @@ class Pipeline:
         return None
 
 
+def storable(text: str) -> str:
+    """The text without what PostgreSQL and JSON in UTF-8 cannot hold: NUL characters and lone surrogates."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def _public_message(error: Exception) -> str:
     """What the user is told: a provider's own words, else only the kind of failure."""
     if isinstance(error, ProviderError):
-        return str(error)
+        return storable(str(error))[:MAX_ERROR_LENGTH]
     if isinstance(error, SoftTimeLimitExceeded):
         return "The generation took too long."
     return f"The generation failed ({type(error).__name__})."

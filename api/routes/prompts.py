@@ -27,7 +27,7 @@ from api.schemas import (
 from api.services import services
 from api.submission import hand_out, store
 from api.waiting import preferred_wait, wait_for_end
-from shared import events, prompts
+from shared import events, library, prompts
 from shared.models import UNFINISHED, Prompt
 
 bp = APIBlueprint(
@@ -69,7 +69,7 @@ def show(path: PromptPath, header: WaitHeaders) -> Response:
         prompt = wait_for_end(services(), caller.id, path.prompt_id, seconds)
     else:
         with services().sessions() as session:
-            prompt = prompts.get(session, caller.id, path.prompt_id)
+            prompt = library.get(session, caller.id, path.prompt_id)
     response = _shown(prompt, HTTPStatus.OK, seconds)
     response.headers["Cache-Control"] = "private, no-cache"
     response.set_etag(f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}")
@@ -84,7 +84,7 @@ def index(query: PageQuery) -> Response:
     before = None if query.cursor is None else _decode_cursor(query.cursor)
     with services().sessions() as session:
         # One more than asked for tells whether there is a next page.
-        found = prompts.page(session, caller.id, limit=query.limit + 1, status=query.status, before=before)
+        found = library.page(session, caller.id, limit=query.limit + 1, status=query.status, before=before)
     shown = found[: query.limit]
     response = jsonify([prompt_resource(prompt, caller.username) for prompt in shown])
     if len(found) > query.limit:

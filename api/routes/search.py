@@ -6,7 +6,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from api import tokens
 from api.schemas import SimilarPrompts, SimilarQuery, problems, similar_prompt
 from api.services import services
-from shared import prompts
+from shared import library
 
 bp = APIBlueprint(
     "search",
@@ -28,7 +28,7 @@ def similar(query: SimilarQuery) -> Response:
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]
     with services().sessions() as session:
-        found = prompts.completed(session, caller.id, [match.prompt_id for match in matches])
+        found = library.completed(session, caller.id, [match.prompt_id for match in matches])
     return jsonify(
         [
             similar_prompt(found[match.prompt_id], caller.username, match.distance)

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,25 +55,20 @@ class Replicas:
 
     def search(self, user_id: int, query: Vectors, k: int) -> list[Match]:
         """The at most `k` nearest of the user's vectors, as of now. `query` is one vector, shape (dimension,)."""
-        slot = self._slot(user_id)
-        with slot.lock:
-            self._catch_up(user_id, slot.replica)
-            search = slot.replica.search
-            matches: list[Match] = (
-                self._offload(search, query, k) if len(slot.replica) >= OFFLOAD_FROM else search(query, k)
-            )
-        self._keep_bound(user_id, slot)
-        return matches
+        with self._replica(user_id) as replica:
+            self._catch_up(user_id, replica)
+            if len(replica) < OFFLOAD_FROM:
+                return replica.search(query, k)
+            matches: list[Match] = self._offload(replica.search, query, k)
+            return matches
 
     def apply(self, user_id: int, row: LogRow) -> None:
         """Takes up a change that was just committed; reads the log only if others are missing before it."""
-        slot = self._slot(user_id)
-        with slot.lock:
-            if slot.replica.seq == row.seq - 1:
-                slot.replica.apply([row])
-            elif slot.replica.seq < row.seq:
-                self._catch_up(user_id, slot.replica)
-        self._keep_bound(user_id, slot)
+        with self._replica(user_id) as replica:
+            if replica.seq == row.seq - 1:
+                replica.apply([row])
+            elif replica.seq < row.seq:
+                self._catch_up(user_id, replica)
 
     def _catch_up(self, user_id: int, replica: Replica) -> None:
         """Applies the log in batches. Each one extends a gapless prefix, so a failure between two leaves it sound."""
@@ -83,13 +79,19 @@ class Replicas:
                 if len(rows) < log.BATCH:
                     return
 
-    def _slot(self, user_id: int) -> _Slot:
+    @contextmanager
+    def _replica(self, user_id: int) -> Iterator[Replica]:
+        """The user's replica, for one at a time; afterwards keeps all of them within the bound."""
         with self._registry:
             slot = self._slots.get(user_id)
             if slot is None:
                 slot = self._slots[user_id] = _Slot(Replica(self._embedder.dimension))
             self._slots.move_to_end(user_id)
-            return slot
+        try:
+            with slot.lock:
+                yield slot.replica
+        finally:
+            self._keep_bound(user_id, slot)
 
     def _keep_bound(self, user_id: int, slot: _Slot) -> None:
         """Counts what the user's replica takes now, and drops the least recently used ones over the bound."""

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import feed, prompts, users
+from shared import feed, library, prompts, users
 from shared.database import Sessions
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.models import Prompt
@@ -55,7 +55,7 @@ def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int
         held = claim(session, submit(session, user_id))
         assert prompts.complete(session, held, "A", **VECTOR).entry.seq == 1
         assert prompts.complete(session, held, "B", **VECTOR) is None
-        assert prompts.get(session, user_id, held.id).response_text == "A"
+        assert library.get(session, user_id, held.id).response_text == "A"
         assert seq_of(session, user_id) == 1
 
 
@@ -157,12 +157,12 @@ def test_every_step_refuses_anothers_prompt(sessions: Sessions, user_id: int) ->
     with sessions.begin() as session:
         stranger = users.create(session, "mallory", "hash").id
         prompt_id = submit(session, user_id)
-        for step in (prompts.get, prompts.get_with_seq, prompts.cancel, prompts.remove):
+        for step in (library.get, library.get_with_seq, prompts.cancel, prompts.remove):
             with pytest.raises(PromptNotFoundError):
                 step(session, stranger, prompt_id)
         with pytest.raises(PromptNotFoundError):
             prompts.retry(session, stranger, prompt_id, grace=MINUTE, attempts=1)
-        assert prompts.completed(session, stranger, [prompt_id]) == {}
+        assert library.completed(session, stranger, [prompt_id]) == {}
         assert seq_of(session, stranger) == seq_of(session, user_id) == 0
 
 

@@ -5,6 +5,7 @@ import json
 import time
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from redis import Redis
@@ -163,6 +164,28 @@ def test_an_unexpected_error_is_told_without_its_details(
         session.execute(text("UPDATE prompts SET attempt_limit = 1"))
     with_generator(worker, error).process([prompt_id])
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("failed", told)
+
+
+def test_what_cannot_be_stored_is_replaced(alice: ApiUser, worker: Pipeline, heard) -> None:
+    prompt_id = alice.submit(websocket=True)
+    with_generator(worker, "nul:\0 surrogate:\ud800").process([prompt_id])
+    assert alice.show(prompt_id)["response_text"] == "nul:\ufffd surrogate:? "
+    assert len(heard()) > 1
+
+
+@pytest.mark.parametrize("vectors", [np.full((1, 384), np.nan), np.ones((1, 3)), np.ones((0, 384))])
+def test_an_embedder_that_gives_no_vector_is_a_failed_attempt(
+    alice: ApiUser, worker: Pipeline, vectors: np.ndarray
+) -> None:
+    class Broken:
+        name, dimension = "broken", 384
+
+        def embed(self, texts: object) -> np.ndarray:
+            return vectors.astype(np.float32)
+
+    prompt_id = alice.submit()
+    dataclasses.replace(worker, embedder=Broken()).process([prompt_id])
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("queued", 1)
 
 
 def test_a_cancelled_prompt_stays_cancelled_whatever_the_worker_does(alice: ApiUser, worker: Pipeline) -> None:
