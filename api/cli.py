@@ -3,6 +3,7 @@
 import sys
 
 import click
+from sqlalchemy.exc import OperationalError
 
 from shared import timestamps, users
 from shared.database import Sessions, make_engine, make_sessions
@@ -75,6 +76,9 @@ if __name__ == "__main__":
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit("Aborted.")
     except PromptwireError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(f"Error: {error}")
+    except OperationalError as error:
+        sys.exit(f"Error: the database cannot be used (does it run?): {str(error.orig).strip()}")

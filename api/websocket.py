@@ -235,7 +235,7 @@ class _Served(Response):
     """The end of a socket's request: there is nothing left to send, and the server must not try."""
 
     def __init__(self, socket: WebSocket) -> None:
-        super().__init__()
+        super().__init__(status=HTTPStatus.SWITCHING_PROTOCOLS)  # what the log shows
         self._mode = socket.mode
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,10 @@
 """The connection to PostgreSQL."""
 
-from sqlalchemy import Engine, create_engine
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.settings import Settings
@@ -19,12 +23,11 @@ def make_engine(settings: Settings, *, application_name: str) -> Engine:
     for scheme in ("postgres://", "postgresql://"):
         if url.startswith(scheme):
             url = "postgresql+psycopg2://" + url.removeprefix(scheme)
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
-        pool_pre_ping=True,
         hide_parameters=True,  # they hold what people write, and errors are logged
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -33,6 +36,21 @@ def make_engine(settings: Settings, *, application_name: str) -> Engine:
             "keepalives_idle": 30,
         },
     )
+    event.listen(engine, "checkout", _refuse_closed)
+    return engine
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:
+    """Has the pool replace a connection that the server has closed, without the round trip of a ping.
+
+    `poll` reads what has come, without waiting. A server that shuts down says so before it closes, which takes the
+    second call to see.
+    """
+    try:
+        connection.poll()
+        connection.poll()
+    except psycopg2.Error as error:
+        raise DisconnectionError from error
 
 
 def make_sessions(engine: Engine) -> Sessions:

@@ -140,6 +140,16 @@ def postpone(session: Session, held: Claim, delay: timedelta) -> bool:
     return changed.first() is not None
 
 
+def hand_back(session: Session, claims: Sequence[Claim]) -> None:
+    """Gives claims up because their worker must stop: they are due at once, and the attempt does not count."""
+    for held in claims:
+        session.execute(
+            update(Prompt)
+            .where(Prompt.id == held.id, _holds(held))
+            .values(status=Status.QUEUED, due_at=func.now(), attempt_limit=Prompt.attempt_limit + 1)
+        )
+
+
 def cancel(session: Session, user_id: int, prompt_id: int) -> Ending:
     """Ends the prompt as cancelled.
 

@@ -1,5 +1,6 @@
 """The Celery worker: `celery -A worker.app worker`."""
 
+import signal
 import sys
 from typing import Any
 
@@ -35,6 +36,9 @@ def _set_up_logging(**_: Any) -> None:
 def _build(**_: Any) -> None:
     """Gives each forked process a pipeline of its own."""
     _pipelines[:] = [make_pipeline(settings)]
+    for number in (signal.SIGTERM, signal.SIGQUIT):
+        # Ends the task with SystemExit, which hands its prompts back.
+        signal.signal(number, lambda *_: sys.exit())
     structlog.get_logger(__name__).debug("worker process ready")
 
 

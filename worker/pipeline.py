@@ -57,10 +57,15 @@ class Pipeline:
         """Answers those of the prompts that wait for a worker; each fails alone."""
         with self.sessions.begin() as session:
             claims = prompts.claim(session, prompt_ids, self.lease)
-        with self.leases.hold(claims):
-            for held in claims:
-                with bound_contextvars(request_id=held.request_id, prompt_id=held.id, attempt=held.attempt):
-                    self._attempt(held)
+        try:
+            with self.leases.hold(claims):
+                for held in claims:
+                    with bound_contextvars(request_id=held.request_id, prompt_id=held.id, attempt=held.attempt):
+                        self._attempt(held)
+        except SystemExit:  # the worker is told to stop, and its time is up
+            with self.sessions.begin() as session:
+                prompts.hand_back(session, claims)
+            raise
 
     def _attempt(self, held: Claim) -> None:
         try:

@@ -41,7 +41,7 @@ class DataFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise CannotStartError(
-                    f"Another stack runs on {self.path}: stop it first, or set DATA_DIR and PORT to others."
+                    f"Another stack runs on {self.path}: stop it, or set DATA_DIR, PORT and FLOWER_PORT to others."
                 ) from error
             yield
 

@@ -162,6 +162,7 @@ class Valkey:
             "appendfsync": "everysec",
             "save": '""',
             "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
             "daemonize": "no",
         }
         self._config.touch(mode=0o600)

@@ -127,7 +127,8 @@ class Supervisor:
             self._on_change([r.process.pid for r in self._running if r.process is not None])
 
     def _print(self) -> None:
-        printer = Printer(width=max(len(name) for name in ("postgres", "flower", "valkey", "worker", "api", "up")))
+        # Each part writes the time itself.
+        printer = Printer(time_format="", width=len("postgres"))
         while True:
             message = self._messages.get()
             if message.type == "line":

@@ -22,14 +22,13 @@ from infra.local.servers import Postgres, Valkey
 from infra.local.supervisor import Part, Supervisor
 from shared import migrations, users
 from shared.database import Sessions, make_engine, make_sessions
-from shared.errors import UsernameTakenError
 from shared.queue import make_celery
 from shared.settings import Settings, SettingsError, load_settings
 
 DEVELOPER = "alice"
 _APPS, _SERVERS = ("flower", "worker", "api"), ("valkey", "postgres")
 _READY_SECONDS = 60
-_CELERY = (sys.executable, "-m", "celery", "-A", "worker.app")
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app")
 # Workers need not know of each other; -E sends what Flower shows.
 _WORKER_FLAGS = ("-E", "--loglevel=INFO", "--hostname=local@%h", "--without-mingle", "--without-gossip")
 
@@ -86,8 +85,10 @@ class Stack:
                 while not self._stopping:
                     time.sleep(0.2)
             finally:
+                self._supervisor.say("Stopping …")
                 self._supervisor.stop(_APPS, 6)
                 self._supervisor.stop(_SERVERS, 3)
+                self._supervisor.say("Stopped.")
                 self._supervisor.flush()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -149,11 +150,9 @@ class Stack:
     def _add_developer(self, sessions: Sessions) -> None:
         """Makes a user to try things with, and a file to log in with."""
         password = self._folder.secret(DEVELOPER)
-        try:
-            with sessions.begin() as session:
+        with sessions.begin() as session:
+            if users.find(session, DEVELOPER) is None:
                 users.create(session, DEVELOPER, users.hash_password(password))
-        except UsernameTakenError:
-            pass
         login = json.dumps({"username": DEVELOPER, "password": password})
         self._folder.write_private(self._folder.path / f"{DEVELOPER}.json", login + "\n")
 
@@ -165,7 +164,8 @@ class Stack:
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
         worker = ["worker", f"--concurrency={options.worker_processes}", *_WORKER_FLAGS]
         self._supervisor.start(Part("api", api, environment))
-        self._supervisor.start(Part("worker", [*_CELERY, *worker], environment))
+        # SIGTERM has the worker finish what it can in SOFT_SHUTDOWN_SECONDS, and hand the rest back.
+        self._supervisor.start(Part("worker", [*_CELERY, *worker], environment | {"REMAP_SIGTERM": "SIGQUIT"}))
 
     def _start_flower(self, environment: dict[str, str]) -> None:
         """After the worker, because it asks once what there is."""
@@ -205,7 +205,7 @@ class Stack:
         lines = [
             "",
             "Promptwire is ready. Ctrl-C stops it.",
-            f"  API        {self._url()}/",
+            f"  API        {self._url()}/   (described in /openapi.json)",
             f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
             f"  Flower     {self._url().rsplit(':', 1)[0]}:{options.flower_port}/",
             f"  User       {DEVELOPER}, password {self._folder.secret(DEVELOPER)}",

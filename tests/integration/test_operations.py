@@ -66,6 +66,19 @@ class TestDegraded:
             assert_problem(response, 503)
             assert int(response.headers["Retry-After"]) > 0
 
+    def test_connections_that_postgres_has_closed_are_replaced_unnoticed(self, alice: ApiUser, engine: Engine) -> None:
+        for _ in range(5):
+            assert alice.get("/prompts/").status_code == 200
+            with engine.connect() as connection:
+                killed = connection.scalars(
+                    text(
+                        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                        " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                    )
+                ).all()
+                assert killed
+                assert all(killed)
+
 
 class TestSchema:
     def test_the_migrations_make_what_the_models_say(self, engine: Engine) -> None:

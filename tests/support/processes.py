@@ -61,7 +61,8 @@ def api(settings: Settings, *, processes: int = 1, port: int | None = None) -> I
 def worker(settings: Settings, *, processes: int = 2) -> Iterator[subprocess.Popen]:
     """A Celery worker. It may still be starting."""
     command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{uuid4()}@test"]
-    with process([*command, "--without-mingle", "--without-gossip"], settings) as running:
+    command += ["--without-mingle", "--without-gossip"]
+    with process(command, settings, REMAP_SIGTERM="SIGQUIT") as running:
         yield running
 
 
