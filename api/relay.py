@@ -9,6 +9,7 @@ A subscriber that sees its number jump reads the feed.
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ QUEUE_LENGTH = 256
 
 _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
+_ENDED_KEPT = 256  # a room
 _CONTROL_CHANNEL = "promptwire:relay"  # always subscribed, so that the connection exists
 
 
@@ -67,10 +69,23 @@ class Subscription:
 
 @dataclass
 class _Room:
-    """The subscriptions of one user in this process, and the newest number that they were told."""
+    """The subscriptions of one user in this process, the newest number they were told, and what has lately ended."""
 
     subscriptions: set[Subscription] = field(default_factory=set)
     seq: int = 0
+    ended: OrderedDict[int, int] = field(default_factory=OrderedDict)
+
+    def admits(self, announcement: Announcement) -> bool:
+        """Takes note of an announcement. Refuses a delta of an attempt that has ended: nobody is to see more of it."""
+        prompt_id, attempt = announcement.prompt_id, announcement.attempt
+        if announcement.seq is None:
+            return prompt_id is None or self.ended.get(prompt_id, -1) < attempt
+        self.seq = max(self.seq, announcement.seq)
+        if prompt_id is not None:
+            self.ended[prompt_id] = attempt
+            if len(self.ended) > _ENDED_KEPT:
+                self.ended.popitem(last=False)
+        return True
 
 
 class Relay:
@@ -174,10 +189,8 @@ class Relay:
     def _dispatch(self, user_id: int, announcement: Announcement) -> None:
         with self._lock:
             room = self._rooms.get(user_id)
-            if room is None:
+            if room is None or not room.admits(announcement):
                 return
-            if announcement.seq is not None:
-                room.seq = max(room.seq, announcement.seq)
             subscriptions = list(room.subscriptions)
         for subscription in subscriptions:
             subscription.put(announcement)

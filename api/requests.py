@@ -9,7 +9,7 @@ import structlog
 from flask import Flask, Request, Response, g, request
 from pydantic_core import from_json
 from structlog.contextvars import bind_contextvars, clear_contextvars
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +28,10 @@ class JsonRequest(Request):
         if not self.is_json:
             raise UnsupportedMediaType("Send the body as application/json.")
         data = self.get_data(cache=cache)
+        limit = self.max_content_length
+        if self.content_length is None and limit is not None and len(data) >= limit:
+            # Werkzeug cuts a chunked body off at the limit, without a word.
+            raise RequestEntityTooLarge
         try:
             value = from_json(data, allow_inf_nan=False)
         except ValueError as error:

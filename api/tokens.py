@@ -43,10 +43,11 @@ class _Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose access token it is, and until when, in seconds since the epoch."""
+    """Whose access token it is, of which login, and until when, in seconds since the epoch."""
 
     id: int
     username: str
+    family: UUID | None  #: None in an open room, which asks for no token
     expires_at: float
 
 
@@ -67,10 +68,12 @@ def log_in(session: Session, user: User) -> Pair:
     return _pair(user.id, family, first)
 
 
-def rotate(session: Session, refresh: str) -> Pair | None:
-    """Spends a refresh token. Returns None if it was spent before; the family is then revoked.
+def rotate(session: Session, refresh: str) -> tuple[int, Pair | None]:
+    """Spends a refresh token.
 
-    (A return value, not an exception: the revocation must be committed.)
+    Returns:
+        Whose it is, and the next pair, or None if it was spent before; the family is then revoked. (No exception:
+        the revocation must be committed.)
 
     Raises:
         InvalidTokenError: it is no refresh token of a live family.
@@ -79,17 +82,19 @@ def rotate(session: Session, refresh: str) -> Pair | None:
     family, spent, following = token.family, token.id, uuid4()
     if not users.rotate_family(session, family, spent, following, services().settings.refresh_token_days):
         users.revoke_family(session, family)
-        return None
-    return _pair(int(token.subject), family, following)
+        return int(token.subject), None
+    return int(token.subject), _pair(int(token.subject), family, following)
 
 
-def log_out(session: Session, refresh: str) -> None:
-    """Ends the family of a refresh token.
+def log_out(session: Session, refresh: str) -> int:
+    """Ends the family of a refresh token, and returns whose it was.
 
     Raises:
         InvalidTokenError: it is no refresh token.
     """
-    users.revoke_family(session, _decode(refresh, "refresh").family)
+    token = _decode(refresh, "refresh")
+    users.revoke_family(session, token.family)
+    return int(token.subject)
 
 
 def caller_of(session: Session, access: str) -> Caller:
@@ -102,7 +107,7 @@ def caller_of(session: Session, access: str) -> Caller:
     user = users.of_family(session, token.family)
     if user is None or str(user.id) != token.subject:
         raise InvalidTokenError("The token has been revoked.")
-    return Caller(user.id, user.username, token.expires_at)
+    return Caller(user.id, user.username, token.family, token.expires_at)
 
 
 def bearer(header: str | None) -> str:

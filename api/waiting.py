@@ -28,17 +28,20 @@ def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: floa
     """
     deadline = time.monotonic() + seconds
     with services.relay.subscribe(user_id) as news:
-        while True:
-            with services.sessions() as session:
-                prompt, seen = library.get_with_seq(session, user_id, prompt_id)
-            if prompt.status not in UNFINISHED:
-                return prompt
-            while True:
-                announcement = news.get(deadline - time.monotonic())
-                if announcement is None:
-                    return prompt
-                if announcement.seq is None or announcement.seq <= seen:
-                    continue
-                if announcement.prompt_id == prompt_id or announcement.seq != seen + 1:
-                    break
+        prompt, seen = _read(services, user_id, prompt_id)
+        while prompt.status in UNFINISHED:
+            announcement = news.get(deadline - time.monotonic())
+            if announcement is None:  # time is up
+                return _read(services, user_id, prompt_id)[0]
+            if announcement.seq is None or announcement.seq <= seen:
+                continue
+            if announcement.prompt_id == prompt_id or announcement.seq != seen + 1:
+                prompt, seen = _read(services, user_id, prompt_id)
+            else:
                 seen = announcement.seq
+        return prompt
+
+
+def _read(services: Services, user_id: int, prompt_id: int) -> tuple[Prompt, int]:
+    with services.sessions() as session:
+        return library.get_with_seq(session, user_id, prompt_id)

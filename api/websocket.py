@@ -23,6 +23,7 @@ from flask import Blueprint, Response, request
 from flask_sock import Sock
 from simple_websocket import ConnectionClosed, Server
 from simple_websocket.errors import SimpleWebsocketError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import BadRequest, HTTPException
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -195,7 +196,7 @@ class HardenedSock(Sock):  # type: ignore[misc]
             def view(**variables: str) -> Response:
                 try:
                     socket = WebSocket(request.environ, subprotocols=self._subprotocols)
-                except (RemoteProtocolError, SimpleWebsocketError) as error:
+                except (RemoteProtocolError, SimpleWebsocketError, UnicodeError) as error:
                     raise BadRequest("The WebSocket handshake is not valid.") from error
                 _serve(handler, socket, variables)
                 return _Served(socket)
@@ -211,6 +212,9 @@ def _serve(handler: Callable[..., None], socket: WebSocket, variables: dict[str,
         handler(socket, **variables)
     except ConnectionClosed:
         pass
+    except SQLAlchemyError as error:
+        log.warning("socket closed, database away", error=type(error).__name__)
+        socket.close(CloseReason.TRY_AGAIN_LATER)
     except Exception:
         log.exception("socket handler failed")
         socket.close(CloseReason.INTERNAL_ERROR)

@@ -5,7 +5,7 @@ reads the feed.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
@@ -33,38 +33,44 @@ def user_of(channel_name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """News of one prompt.
+    """News for one user.
 
-    `seq` is its feed number, None for a delta, which has none. `message` is the JSON text for the user's sockets, None
-    if they are not to be told. `prompt_id` None means only: the feed has reached `seq`, look there.
+    `seq` is the feed number of an ending or a deletion, None for a delta, which has none. `prompt_id` and `attempt` say
+    whose it is. `message` is the JSON text for the user's sockets, None if they are not to be told.
+
+    Without a `prompt_id` it is a hint: with a `seq`, that the feed has reached it; with none, that a login has ended.
     """
 
     seq: int | None
     prompt_id: int | None = None
+    attempt: int = 0
     message: str | None = None
 
     def encode(self) -> str:
-        return to_json({"seq": self.seq, "prompt_id": self.prompt_id, "message": self.message})
+        return to_json(asdict(self))
 
     @classmethod
     def decode(cls, data: str | bytes) -> "Announcement":
         """Raises ValueError, KeyError or TypeError if the data is not what `encode` makes."""
         fields = json.loads(data)
-        return cls(fields["seq"], fields["prompt_id"], fields["message"])
+        return cls(fields["seq"], fields["prompt_id"], fields["attempt"], fields["message"])
+
+
+LOGIN_ENDED = Announcement(None)
 
 
 def of_ending(ending: Ending) -> Announcement:
     message = to_json(ending_event(ending)) if ending.prompt.websocket else None
-    return Announcement(ending.entry.seq, ending.prompt.id, message)
+    return Announcement(ending.entry.seq, ending.prompt.id, ending.prompt.attempt, message)
 
 
 def of_deletion(deletion: Deletion) -> Announcement:
-    return Announcement(deletion.seq, deletion.prompt_id)
+    return Announcement(deletion.seq, deletion.prompt_id, deletion.attempt)
 
 
 def of_delta(held: Claim, index: int, text: str) -> Announcement:
     delta = {"type": "prompt.delta", "id": held.id, "attempt": held.attempt, "index": index, "text": text}
-    return Announcement(None, held.id, to_json(delta))
+    return Announcement(None, held.id, held.attempt, to_json(delta))
 
 
 def ending_event(ending: Ending) -> dict[str, Any]:
@@ -91,8 +97,8 @@ def ending_event(ending: Ending) -> dict[str, Any]:
 
 
 def to_json(value: object) -> str:
-    """Compact JSON, in UTF-8 rather than escapes."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Compact JSON, in UTF-8 rather than escapes. Raises ValueError for numbers that JSON does not have."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Announcer:

@@ -42,6 +42,7 @@ class Deletion:
     user_id: int
     seq: int
     prompt_id: int
+    attempt: int
 
 
 def submit(
@@ -204,7 +205,8 @@ def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
         PromptNotFoundError: there is none, or it is somebody else's.
     """
     mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
-    if session.execute(delete(Prompt).where(*mine).returning(Prompt.id)).first() is None:
+    attempt = session.scalar(delete(Prompt).where(*mine).returning(Prompt.attempt))
+    if attempt is None:
         raise PromptNotFoundError
     seq, _ = feed.advance(session, user_id)
     session.add(
@@ -214,7 +216,7 @@ def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
     forgotten = delete(log).where(log.user_id == user_id, log.prompt_id == prompt_id).returning(log.seq)
     if session.execute(forgotten).all():
         session.execute(insert(log).values(user_id=user_id, seq=seq, prompt_id=prompt_id))
-    return Deletion(user_id, seq, prompt_id)
+    return Deletion(user_id, seq, prompt_id, attempt)
 
 
 def reap(session: Session, *, grace: timedelta, limit: int) -> list[int]:

@@ -4,12 +4,13 @@ A message carries ids only; losing or repeating one is harmless, because the rea
 claim is exclusive.
 """
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 
 import structlog
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
 from shared.settings import Settings
@@ -19,8 +20,11 @@ log = structlog.get_logger(__name__)
 PROCESS_PROMPTS = "promptwire.process_prompts"
 QUEUE = "prompts"
 
-#: After a failed send nobody tries for this long, so that requests do not queue up behind a broker that is away.
-PAUSE_SECONDS = 1.0
+#: How long a send may wait for a broker that does not answer. (kombu's default is for ever.)
+TIMEOUT_SECONDS = 0.25
+#: How often a broker that was away is asked whether it is back.
+PROBE_SECONDS = 0.5
+_ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 
 def make_celery(settings: Settings) -> Celery:
@@ -59,34 +63,45 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-#: How long a send may wait for a broker that does not answer. (kombu's default is for ever.)
-TIMEOUT_SECONDS = 1.0
-
-
 class Queue:
-    """Puts prompts onto the queue, best effort and in bounded time."""
+    """Puts prompts onto the queue, best effort and in bounded time.
+
+    After a send has failed none is tried until the broker answers again, so that requests do not wait, one after the
+    other, for one that is away.
+    """
 
     def __init__(self, celery: Celery, redis: Redis) -> None:
         self._celery = celery
         self._redis = redis
-        self._paused_until = 0.0
+        self._away = threading.Event()
 
     def enqueue(self, prompt_ids: Sequence[int]) -> bool:
         """Hands these prompts to the workers. Returns whether the broker took them; if not, the reaper will."""
-        if time.monotonic() < self._paused_until:
+        if self._away.is_set():
             return False
         try:
-            self._celery.send_task(
-                PROCESS_PROMPTS,
-                args=[list(prompt_ids)],
-                retry=True,
-                retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
-            )
-        except (OperationalError, RedisError, OSError) as error:
-            self._paused_until = time.monotonic() + PAUSE_SECONDS
-            log.warning("not enqueued, the reaper will", prompt_ids=prompt_ids, error=type(error).__name__)
+            with self._celery.producer_pool.acquire(block=True, timeout=TIMEOUT_SECONDS) as producer:
+                if self._away.is_set():  # found by whoever used the producer before us
+                    return False
+                self._celery.send_task(
+                    PROCESS_PROMPTS, args=[list(prompt_ids)], producer=producer, retry_policy=_ONCE_MORE
+                )
+        except (KombuError, RedisError, OSError) as error:
+            log.warning("broker away, the reaper will hand out", prompt_ids=prompt_ids, error=type(error).__name__)
+            self._wait_for_broker()
             return False
         return True
+
+    def _wait_for_broker(self) -> None:
+        if not self._away.is_set():
+            self._away.set()
+            threading.Thread(target=self._probe, name="broker-probe", daemon=True).start()
+
+    def _probe(self) -> None:
+        while self.length() is None:
+            time.sleep(PROBE_SECONDS)
+        log.info("broker back")
+        self._away.clear()
 
     def enqueue_each(self, prompt_ids: Iterable[int]) -> None:
         """Hands each of these prompts to the workers by itself."""

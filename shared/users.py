@@ -82,6 +82,12 @@ def set_password(session: Session, username: str, password_hash: str) -> None:
     _revoke(session, TokenFamily.user_id == user_id)
 
 
+def still_has_password(session: Session, user: User) -> bool:
+    """Whether the password is still the one that was read; it cannot be changed before the commit."""
+    current = select(User.password_hash).where(User.id == user.id).with_for_update(read=True)
+    return session.scalar(current) == user.password_hash
+
+
 def start_family(session: Session, user_id: int, family: UUID, current: UUID, days: int) -> None:
     """Begins a login whose first refresh token is `current`."""
     expires_at = func.now() + func.make_interval(0, 0, 0, days)

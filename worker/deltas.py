@@ -21,14 +21,16 @@ class Deltas:
         self._next_flush = 0.0
 
     def add(self, chunk: str) -> None:
+        if not self._held.websocket:  # nobody is to be told
+            return
         self._gathered.append(chunk)
         if time.monotonic() >= self._next_flush:
             self.flush()
 
     def flush(self) -> None:
-        """Announces what has gathered, if anybody is to be told."""
+        """Announces what has gathered."""
         text = "".join(self._gathered)
-        if not text or not self._held.websocket:
+        if not text:
             return
         self._announcer.announce(self._held.user_id, events.of_delta(self._held, self._index, text))
         self._index += 1

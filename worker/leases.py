@@ -15,10 +15,12 @@ from shared.prompts import Claim
 log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
+#: At least so often, because a renewal is also how a cancelled generation notices.
+LONGEST_PAUSE_SECONDS = 2.0
 
 
 class Leases:
-    """Renews the leases of what is held, from one thread, three times within each lease.
+    """Renews the leases of what is held, from one thread, several times within each lease.
 
     A renewal also tells whose claim is gone: cancelled, deleted, or handed out to another worker.
     """
@@ -68,5 +70,5 @@ class Leases:
 
     def _renew_for_ever(self) -> None:
         pause = threading.Event()
-        while not pause.wait(self._lease.total_seconds() / RENEWALS_PER_LEASE):
+        while not pause.wait(min(self._lease.total_seconds() / RENEWALS_PER_LEASE, LONGEST_PAUSE_SECONDS)):
             self.renew()

@@ -12,7 +12,7 @@ from api.offload import offload
 from api.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair, problems
 from api.services import services
 from api.tokens import Pair
-from shared import timestamps, users
+from shared import events, timestamps, users
 from shared.errors import InvalidCredentialsError, InvalidTokenError
 
 bp = APIBlueprint(
@@ -39,24 +39,26 @@ def register(body: Registration) -> tuple[Response, int]:
 @bp.post("/login/", responses={200: TokenPair, **problems(401)})
 def login(body: Credentials) -> dict[str, Any]:
     """Starts a login: an access token for calls, a refresh token for the next pair."""
-    services().limits.login(body.username)
-    with services().sessions() as session:
-        user = users.find(session, body.username)
-    # Whether the user exists or not, one hash is verified: the answer takes as long.
-    password_hash = users.NO_USER_HASH if user is None else user.password_hash
-    if not offload(users.verify_password, password_hash, body.password) or user is None:
-        raise InvalidCredentialsError
-    services().limits.login_succeeded()
-    with services().sessions.begin() as session:
-        return _shown(tokens.log_in(session, user))
+    with services().limits.login(body.username):
+        with services().sessions() as session:
+            user = users.find(session, body.username)
+        # Whether the user exists or not, one hash is verified: the answer takes as long.
+        password_hash = users.NO_USER_HASH if user is None else user.password_hash
+        if not offload(users.verify_password, password_hash, body.password) or user is None:
+            raise InvalidCredentialsError
+        with services().sessions.begin() as session:
+            if not users.still_has_password(session, user):
+                raise InvalidCredentialsError
+            return _shown(tokens.log_in(session, user))
 
 
 @bp.post("/auth/refresh/", responses={200: TokenPair, **problems(401)})
 def refresh(body: RefreshToken) -> dict[str, Any]:
     """Exchanges a refresh token for a new pair. One that was used before ends its whole login."""
     with services().sessions.begin() as session:
-        pair = tokens.rotate(session, body.refresh)
+        user_id, pair = tokens.rotate(session, body.refresh)
     if pair is None:
+        services().announcer.announce(user_id, events.LOGIN_ENDED)
         raise InvalidTokenError("The refresh token was used before or revoked; log in again.")
     return _shown(pair)
 
@@ -65,7 +67,8 @@ def refresh(body: RefreshToken) -> dict[str, Any]:
 def logout(body: RefreshToken) -> tuple[str, int]:
     """Ends a login: none of its tokens is good any more."""
     with services().sessions.begin() as session:
-        tokens.log_out(session, body.refresh)
+        user_id = tokens.log_out(session, body.refresh)
+    services().announcer.announce(user_id, events.LOGIN_ENDED)
     return "", HTTPStatus.NO_CONTENT
 
 

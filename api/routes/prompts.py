@@ -72,8 +72,11 @@ def show(path: PromptPath, header: WaitHeaders) -> Response:
             prompt = library.get(session, caller.id, path.prompt_id)
     response = _shown(prompt, HTTPStatus.OK, seconds)
     response.headers["Cache-Control"] = "private, no-cache"
-    response.set_etag(f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}")
-    response.make_conditional(request)
+    etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
+    response.set_etag(etag)
+    if request.if_none_match.contains_weak(etag):
+        response.status_code = HTTPStatus.NOT_MODIFIED
+        response.set_data(b"")
     return response
 
 

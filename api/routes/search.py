@@ -4,6 +4,7 @@ from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
 from api import tokens
+from api.offload import offload
 from api.schemas import SimilarPrompts, SimilarQuery, problems, similar_prompt
 from api.services import services
 from shared import library
@@ -23,7 +24,7 @@ bp.before_request(tokens.authenticate)
 def similar(query: SimilarQuery) -> Response:
     """The caller's completed prompts that are most like a text, nearest first."""
     caller = tokens.current()
-    vector = services().embedder.embed([query.prompt])[0]
+    vector = offload(services().embedder.embed, [query.prompt])[0]
     matches = services().replicas.search(caller.id, vector, query.limit)
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]

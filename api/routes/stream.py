@@ -6,7 +6,6 @@ higher, the socket reads the feed. Joining with `since`, catching up and going o
 
 import time
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, request
 from pydantic_core import from_json
@@ -42,7 +41,7 @@ def _check_origin() -> None:
     """A browser says which page opens the socket; only this host's own and ALLOWED_ORIGINS may."""
     origin = request.headers.get("Origin")
     allowed = services().settings.allowed_origins
-    if origin is None or "*" in allowed or origin in allowed or urlsplit(origin).netloc == request.host:
+    if origin is None or "*" in allowed or origin in allowed or origin.partition("://")[2] == request.host:
         return
     raise Forbidden("This origin may not open sockets here; add it to ALLOWED_ORIGINS.")
 
@@ -91,7 +90,11 @@ class _Follower:
             announcement = self._news.get(remaining)
             if announcement is None:
                 break
-            if announcement.seq is None:
+            if announcement == events.LOGIN_ENDED:
+                if not self._is_logged_in():
+                    _refuse(self._socket, UNAUTHENTICATED, "The token has been revoked.")
+                    return
+            elif announcement.seq is None:
                 self._socket.send(announcement.message or "")
             elif announcement.seq == self._cursor + 1 and announcement.prompt_id is not None:
                 self._cursor += 1
@@ -125,6 +128,11 @@ class _Follower:
                 self._send(events.ending_event(ending))
             self._cursor, more = replay.reached, replay.more
 
+    def _is_logged_in(self) -> bool:
+        family = self._caller.family
+        with services().sessions() as session:
+            return family is None or users.of_family(session, family) is not None
+
     def _take_leave(self) -> None:
         if self._news.going_down:
             self._socket.close(GOING_DOWN, "The server is going down; connect again with since.")
@@ -138,20 +146,25 @@ class _Follower:
         if not data.strip():
             return
         try:
-            message = from_json(data, allow_inf_nan=False)
+            answer = _answer_to(from_json(data, allow_inf_nan=False))
+            text = events.to_json(answer | {"timestamp": timestamps.now()})
         except ValueError:
-            self._send({"type": "error", "message": "Invalid JSON format", "timestamp": timestamps.now()})
-            return
-        kind = message.get("type") if isinstance(message, dict) else None
-        if kind is None:
-            self._send({"type": "error", "message": "Missing 'type' field", "timestamp": timestamps.now()})
-        elif kind == "ping":
-            self._send({"type": "pong", "timestamp": timestamps.now()})
-        else:
-            self._send({"type": "echo", "data": message, "timestamp": timestamps.now()})
+            text = events.to_json(_error("Invalid JSON format") | {"timestamp": timestamps.now()})
+        self._socket.send(text)
 
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(events.to_json(message))
+
+
+def _answer_to(message: Any) -> dict[str, Any]:
+    kind = message.get("type") if isinstance(message, dict) else None
+    if kind is None:
+        return _error("Missing 'type' field")
+    return {"type": "pong"} if kind == "ping" else {"type": "echo", "data": message}
+
+
+def _error(message: str) -> dict[str, Any]:
+    return {"type": "error", "message": message}
 
 
 def _admit(username: str) -> Caller:
@@ -161,7 +174,7 @@ def _admit(username: str) -> Caller:
             user = users.find(session, username) if "\0" not in username else None
             if user is None:
                 raise RefusedError(NOT_YOURS, f"There is no room '{username}'.")
-            return Caller(user.id, user.username, expires_at=float("inf"))
+            return Caller(user.id, user.username, family=None, expires_at=float("inf"))
         try:
             caller = tokens.caller_of(session, _token())
         except InvalidTokenError as error:

@@ -22,6 +22,8 @@ DIMENSION = 384
 _WORD = re.compile(r"\w+")
 _BUCKETS_PER_FEATURE = 4
 _NGRAM_LENGTHS = (3, 4)
+_LONGEST_WORD = 64
+_LONGEST_CACHED_WORD = 16
 _NGRAM_SHARE = 0.5  # of a word's weight, its n-grams together
 
 # Words that say little of a text's subject weigh this much of the others.
@@ -51,7 +53,7 @@ class HashingEmbedder:
 def _embed(text: str) -> npt.NDArray[np.float64]:
     normal = unicodedata.normalize("NFKC", text).casefold()
     words = _WORD.findall(normal) or [normal.strip()]
-    parts = [_word_features(word[:64]) for word in words]
+    parts = [_features(word[:_LONGEST_WORD]) for word in words]
     buckets = np.concatenate([part[0] for part in parts])
     weights = np.concatenate([part[1] for part in parts])
     vector = np.zeros(DIMENSION) + np.bincount(buckets, weights, minlength=DIMENSION)
@@ -62,7 +64,11 @@ def _embed(text: str) -> npt.NDArray[np.float64]:
     return vector / length
 
 
-@lru_cache(maxsize=50_000)
+def _features(word: str) -> _Sparse:
+    # Long words are seldom seen again, and take the most memory: at most about 2 KB each are kept.
+    return _cached_features(word) if len(word) <= _LONGEST_CACHED_WORD else _word_features(word)
+
+
 def _word_features(word: str) -> _Sparse:
     """What a word adds: the buckets, and the signed weights for them."""
     weight = _FUNCTION_WORD_WEIGHT if word in _FUNCTION_WORDS else 1.0
@@ -77,6 +83,9 @@ def _word_features(word: str) -> _Sparse:
             buckets.append((number >> 1) % DIMENSION)
             weights.append(feature_weight if number & 1 else -feature_weight)
     return np.array(buckets, dtype=np.intp), np.array(weights)
+
+
+_cached_features = lru_cache(maxsize=8_192)(_word_features)
 
 
 def _ngrams(word: str) -> Iterator[str]:

@@ -1,10 +1,12 @@
 """CONTRACT "WebSocket", row by row, against gunicorn with a real client."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,6 +23,7 @@ from shared.database import Sessions, make_engine, make_sessions
 from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support import processes
+from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import SECRET, Servers, wait_until
 from worker.pipeline import Pipeline
@@ -150,6 +153,34 @@ class TestWhoMayJoin:
             assert room.receive().keys() == {"error"}
             assert room.close_code() == 4401
 
+    def test_is_closed_when_its_login_ends_and_others_stay(self, alice: RemoteUser) -> None:
+        body = {"username": alice.username, "password": PASSWORD}
+        other = alice.http.post("/login/", json=body).json()
+        headers = {"Authorization": f"Bearer {other['access']}"}
+        with alice.join() as ended, alice.join(additional_headers=headers) as kept:
+            for room in (ended, kept):
+                room.receive()
+            alice.http.post("/auth/logout/", json={"refresh": alice.tokens["refresh"]})
+            assert ended.receive().keys() == {"error"}
+            assert ended.close_code() == 4401
+            assert kept.ask({"type": "ping"})["type"] == "pong"
+
+    @pytest.mark.parametrize("origin", ["http://[", "null", "", "https://evil.example:8000"])
+    def test_odd_origins_are_403(self, alice: RemoteUser, origin: str) -> None:
+        with pytest.raises(InvalidStatus) as refused:
+            alice.join(additional_headers={"Origin": origin})
+        assert refused.value.response.status_code == 403
+
+    def test_an_odd_subprotocol_is_400(self, alice: RemoteUser) -> None:
+        host, port = alice.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(
+                f"GET /ws/prompts/{alice.username}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                "Sec-WebSocket-Protocol: \xe9\xff\r\n\r\n".encode("latin-1")
+            )
+            assert raw.recv(1024).startswith(b"HTTP/1.1 400")
+
 
 class TestOpenRooms:
     """`WS_ROOM_AUTH=open`: the original's open rooms, for development."""
@@ -202,6 +233,26 @@ class TestEvents:
             event = room.receive()
         assert (event["type"], event["status"], event["response_text"]) == ("prompt.cancelled", "cancelled", None)
         assert "error" in event
+
+    def test_after_its_end_no_delta_of_a_prompt_is_told(self, alice: RemoteUser, worker: Pipeline) -> None:
+        gone = threading.Event()
+
+        class Slow:
+            def generate(self, prompt_text: str) -> Iterator[str]:
+                yield "before "
+                alice.http.delete(f"/prompts/{prompt_id}/")
+                gone.set()
+                for _ in range(5):
+                    time.sleep(0.06)
+                    yield "secret "
+
+        with alice.join() as room:
+            room.receive()
+            prompt_id = alice.submit()
+            dataclasses.replace(worker, generator=Slow()).process([prompt_id])
+            assert gone.is_set()
+            assert room.receive()["text"] == "before "
+            assert room.ask({"type": "ping"})["type"] == "pong"
 
     def test_prompts_without_websocket_are_not_told(self, alice: RemoteUser, worker: Pipeline) -> None:
         with alice.join() as room:
@@ -308,8 +359,6 @@ def _without_announcements(worker: Pipeline, ids: list[int]) -> None:
     class Silent:
         def announce(self, *_: object) -> None: ...
 
-    import dataclasses
-
     dataclasses.replace(worker, announcer=Silent()).process(ids)
 
 
@@ -331,7 +380,18 @@ class TestMessagesFromTheClient:
         assert answer.keys() == {"type", "data", "timestamp"}
         assert (answer["type"], answer["data"]) == ("echo", message)
 
-    @pytest.mark.parametrize("message", ["{", "hello", '{"type": "\\ud800"}', "[" * 5000, b"\xff\xfe"])
+    @pytest.mark.parametrize(
+        "message",
+        [
+            "{",
+            "hello",
+            '{"type": "\\ud800"}',
+            "[" * 5000,
+            b"\xff\xfe",
+            '{"type": "x", "v": 1e999}',
+            '{"type": "x", "v": NaN}',
+        ],
+    )
     def test_what_is_not_json_is_an_error(self, room, message) -> None:
         answer = room.ask(message)
         assert (answer["type"], answer["message"]) == ("error", "Invalid JSON format")

@@ -1,5 +1,6 @@
 """CONTRACT "Auth", through HTTP, row by row."""
 
+import threading
 from datetime import timedelta
 from uuid import uuid4
 
@@ -162,6 +163,31 @@ class TestLimits:
     def test_successful_logins_do_not_count(self, app: Flask) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         assert {post(app, "/login/", CREDENTIALS).status_code for _ in range(15)} == {200}
+
+    def test_successful_logins_do_not_count_when_many_come_at_once(self, app: Flask) -> None:
+        post(app, "/auth/register/", CREDENTIALS)
+        statuses: list[int] = []
+        logins = [
+            threading.Thread(target=lambda: statuses.append(post(app, "/login/", CREDENTIALS).status_code))
+            for _ in range(15)
+        ]
+        for login in logins:
+            login.start()
+        for login in logins:
+            login.join()
+        assert statuses == [200] * 15
+
+    def test_failed_logins_at_once_do_not_slip_through(self, app: Flask) -> None:
+        statuses: list[int] = []
+        wrong = CREDENTIALS | {"password": "wrong password"}
+        logins = [
+            threading.Thread(target=lambda: statuses.append(post(app, "/login/", wrong).status_code)) for _ in range(15)
+        ]
+        for login in logins:
+            login.start()
+        for login in logins:
+            login.join()
+        assert sorted(statuses) == [401] * 10 + [429] * 5
 
     def test_a_hundred_failed_logins_a_minute_for_an_address(self, make_app) -> None:
         app, _ = make_app(trusted_proxies=1)

@@ -84,7 +84,7 @@ def test_the_request_id_follows_the_prompt(alice: ApiUser, worker: Pipeline, hea
 def test_without_websocket_only_the_number_is_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
     prompt_id = alice.submit("Hello", websocket=False)
     worker.process([prompt_id])
-    assert heard() == [{"seq": 1, "prompt_id": prompt_id, "message": None}]
+    assert heard() == [{"seq": 1, "prompt_id": prompt_id, "attempt": 1, "message": None}]
 
 
 def test_several_at_once_each_get_their_answer(alice: ApiUser, worker: Pipeline) -> None:

@@ -1,11 +1,15 @@
 """CONTRACT "Prompts", through HTTP, row by row. The worker is run by hand, so that each state can be looked at."""
 
+import io
 import re
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 
+from shared import prompts
+from shared.database import Sessions
 from tests.support.client import ApiUser, assert_problem
 from worker.pipeline import Pipeline
 
@@ -84,6 +88,17 @@ class TestSubmit:
         body = b'{"prompt_text": "' + b"a" * 1024 * 1024 + b'"}'
         assert_problem(alice.post("/prompts/", data=body, content_type="application/json"), 413)
 
+    def test_a_chunked_body_over_the_limit_is_413(self, alice: ApiUser) -> None:
+        body = b'{"prompt_text": "a"}'.ljust(1024 * 1024) + b"garbage"
+        response = alice.post(
+            "/prompts/",
+            input_stream=io.BytesIO(body),
+            content_type="application/json",
+            environ_overrides={"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"},
+        )
+        assert_problem(response, 413)
+        assert alice.get("/prompts/").json == []
+
     def test_another_method_is_405_and_names_the_allowed(self, alice: ApiUser) -> None:
         response = alice.call("PUT", "/prompts/", json={})
         assert_problem(response, 405)
@@ -121,6 +136,16 @@ class TestWait:
         threading.Timer(0.1, worker.process, [[prompt_id]]).start()
         response = alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=30"})
         assert (response.status_code, response.json["status"]) == (200, "completed")
+
+    def test_after_the_wait_the_prompt_is_shown_as_it_is_then(self, alice: ApiUser, sessions: Sessions) -> None:
+        prompt_id = alice.submit()
+
+        def claim() -> None:
+            with sessions.begin() as session:
+                prompts.claim(session, [prompt_id], timedelta(minutes=1))
+
+        threading.Timer(0.2, claim).start()
+        assert alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"}).json["status"] == "processing"
 
     def test_a_finished_prompt_is_answered_at_once(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
@@ -171,6 +196,12 @@ class TestPoll:
         changed = alice.get(f"/prompts/{prompt_id}/", headers={"If-None-Match": etag})
         assert changed.status_code == 200
         assert changed.headers["ETag"] != etag
+
+    @pytest.mark.parametrize("given", ["*", '"other", {}', "W/{}"])
+    def test_if_none_match_takes_lists_weak_tags_and_a_star(self, alice: ApiUser, given: str) -> None:
+        path = f"/prompts/{alice.submit()}/"
+        etag = alice.get(path).headers["ETag"]
+        assert alice.get(path, headers={"If-None-Match": given.format(etag)}).status_code == 304
 
     def test_each_state_has_an_etag_of_its_own(self, alice: ApiUser) -> None:
         prompt_id = alice.submit()

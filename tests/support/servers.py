@@ -74,6 +74,14 @@ class Servers:
         migrations.upgrade(engine)
         engine.dispose()
 
+    @property
+    def postgres_pid(self) -> int:
+        return self._processes[0].pid
+
+    @property
+    def valkey_pid(self) -> int:
+        return self._processes[1].pid
+
     def stop(self) -> None:
         for process, number in zip(self._processes, (signal.SIGINT, signal.SIGTERM), strict=False):
             process.send_signal(number)

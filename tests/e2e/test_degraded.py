@@ -1,0 +1,133 @@
+"""CONTRACT's last lines: what the API does while Redis or Postgres do not answer, and that it comes back by itself."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.client import PASSWORD
+from tests.support.processes import RemoteUser
+from tests.support.servers import Servers, wait_until
+
+
+@contextlib.contextmanager
+def stalled(pid: int) -> Iterator[None]:
+    """Stops a server and its children as SIGSTOP does: connections stay, answers do not come."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            process.resume()
+
+
+@pytest.fixture
+def url(settings: Settings) -> Iterator[str]:
+    with processes.api(settings) as running:
+        yield running
+
+
+def calls(user: RemoteUser) -> dict[str, httpx.Response]:
+    """One call of each kind, with how long it took in `elapsed`."""
+    credentials = {"username": user.username, "password": PASSWORD}
+    return {
+        "list": user.http.get("/prompts/"),
+        "submit": user.http.post("/prompts/", json={"prompt_text": "Hi"}),
+        "search": user.http.get("/prompts/similar/", params={"prompt": "Hi"}),
+        "login": user.http.post("/login/", json=credentials),
+    }
+
+
+def test_while_postgres_does_not_answer_everything_is_503_and_then_it_is_back(servers: Servers, url: str) -> None:
+    alice = RemoteUser(url)
+    with stalled(servers.postgres_pid):
+        for response in calls(alice).values():
+            assert response.status_code == 503
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert int(response.headers["Retry-After"]) > 0
+            assert response.elapsed.total_seconds() < 3
+        assert alice.http.get("/readyz").status_code == 503
+        assert alice.http.get("/livez").status_code == 200
+    wait_until(lambda: alice.http.get("/prompts/").status_code == 200, 10, "coming back")
+    assert alice.http.get("/prompts/").json() == []
+
+
+def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not_answer(
+    servers: Servers, url: str
+) -> None:
+    alice = RemoteUser(url)
+    taken: list[tuple[int, float]] = []
+
+    def call() -> None:
+        response = alice.http.get("/prompts/")
+        taken.append((response.status_code, response.elapsed.total_seconds()))
+
+    with stalled(servers.postgres_pid):
+        requests = [threading.Thread(target=call) for _ in range(40)]
+        for request in requests:
+            request.start()
+        for request in requests:
+            request.join()
+    assert {status for status, _ in taken} == {503}
+    assert max(seconds for _, seconds in taken) < 3
+
+
+def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str) -> None:
+    alice = RemoteUser(url)
+    statuses: list[int] = []
+
+    def submit() -> None:
+        statuses.append(alice.http.post("/prompts/", json={"prompt_text": "Hi"}).status_code)
+
+    with stalled(servers.valkey_pid):
+        requests = [threading.Thread(target=submit) for _ in range(30)]
+        for request in requests:
+            request.start()
+        for request in requests:
+            request.join()
+        assert statuses == [202] * 30
+        answers = {name: response.status_code for name, response in calls(alice).items()}
+        assert answers == {"list": 200, "submit": 202, "search": 200, "login": 200}
+        ready = alice.http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        with alice.join() as room:
+            room.receive()
+            alice.http.post(f"/prompts/{alice.submit()}/cancel/")
+            assert room.receive()["type"] == "prompt.cancelled"
+    wait_until(lambda: alice.http.get("/readyz").json()["status"] == "ok", 10, "coming back")
+
+
+def test_what_was_accepted_without_redis_is_answered_once_it_is_back(
+    servers: Servers, settings: Settings, url: str
+) -> None:
+    changed = settings.model_copy(update={"reaper_seconds": 0.5})
+    changed.model_fields_set.add("reaper_seconds")
+    alice = RemoteUser(url)
+    with processes.worker(changed):
+        assert alice.wait(alice.submit())["status"] == "completed"
+        with stalled(servers.valkey_pid):
+            ids = [alice.submit(f"{i}") for i in range(3)]
+            time.sleep(1)
+        for prompt_id in ids:
+            assert alice.wait(prompt_id)["status"] == "completed"
+
+
+@pytest.mark.parametrize("length", [8_500, 60_000])
+def test_what_gunicorn_refuses_by_itself_is_a_problem_too(url: str, length: int) -> None:
+    response = httpx.get(f"{url}/prompts/similar/?prompt={'a' * length}")
+    assert response.status_code == 414
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert response.json()["status"] == 414
+
+
+def test_a_query_of_eight_thousand_characters_is_found(url: str) -> None:
+    alice = RemoteUser(url)
+    assert alice.http.get(f"/prompts/similar/?prompt={'a' * 8_000}").json() == []
