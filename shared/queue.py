@@ -42,7 +42,6 @@ def make_celery(settings: Settings) -> Celery:
         task_time_limit=settings.generation_timeout_seconds + 30,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=settings.soft_shutdown_seconds,
-        worker_enable_soft_shutdown_on_idle=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,

@@ -29,12 +29,6 @@ def stalled(pid: int) -> Iterator[None]:
             process.resume()
 
 
-@pytest.fixture
-def url(settings: Settings) -> Iterator[str]:
-    with processes.api(settings) as running:
-        yield running
-
-
 def calls(user: RemoteUser) -> dict[str, httpx.Response]:
     """One call of each kind, with how long it took in `elapsed`."""
     credentials = {"username": user.username, "password": PASSWORD}
@@ -78,6 +72,7 @@ def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not
             request.join()
     assert {status for status, _ in taken} == {503}
     assert max(seconds for _, seconds in taken) < 3
+    wait_until(lambda: alice.http.get("/prompts/").status_code == 200, 10, "coming back")
 
 
 def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str) -> None:
@@ -108,8 +103,7 @@ def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str
 def test_what_was_accepted_without_redis_is_answered_once_it_is_back(
     servers: Servers, settings: Settings, url: str
 ) -> None:
-    changed = settings.model_copy(update={"reaper_seconds": 0.5})
-    changed.model_fields_set.add("reaper_seconds")
+    changed = servers.changed(settings, reaper_seconds=0.5)
     alice = RemoteUser(url)
     with processes.worker(changed):
         assert alice.wait(alice.submit())["status"] == "completed"

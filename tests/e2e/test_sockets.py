@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from shared import users
-from shared.database import Sessions, make_engine, make_sessions
+from shared.database import Sessions
 from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support import processes
@@ -27,35 +27,6 @@ from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import SECRET, Servers, wait_until
 from worker.pipeline import Pipeline
-from worker.services import make_pipeline
-
-# One database and one API for the whole module; each test has users of its own.
-
-
-@pytest.fixture(scope="module")
-def settings(servers: Servers) -> Iterator[Settings]:
-    with servers.database() as name:
-        yield servers.settings(name)
-
-
-@pytest.fixture(scope="module")
-def sessions(settings: Settings) -> Iterator[Sessions]:
-    engine = make_engine(settings, application_name="test")
-    yield make_sessions(engine)
-    engine.dispose()
-
-
-@pytest.fixture(scope="module")
-def worker(settings: Settings) -> Iterator[Pipeline]:
-    pipeline = make_pipeline(settings)
-    yield pipeline
-    pipeline.sessions.kw["bind"].dispose()
-
-
-@pytest.fixture(scope="module")
-def url(settings: Settings) -> Iterator[str]:
-    with processes.api(settings) as running:
-        yield running
 
 
 @pytest.fixture
@@ -188,9 +159,7 @@ class TestOpenRooms:
     def test_anybody_may_listen_to_anybody(
         self, alice: RemoteUser, settings: Settings, worker: Pipeline, servers: Servers
     ) -> None:
-        opened = settings.model_copy(update={"ws_room_auth": "open"})
-        opened.model_fields_set.add("ws_room_auth")
-        with processes.api(opened) as url:
+        with processes.api(servers.changed(settings, ws_room_auth="open")) as url:
             with connect(f"{url.replace('http', 'ws')}/ws/prompts/{alice.username}/") as room:
                 assert json.loads(room.recv(timeout=5))["type"] == "connected"
                 worker.process([alice.submit()])

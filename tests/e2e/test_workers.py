@@ -8,35 +8,37 @@ from shared.queue import PROCESS_PROMPTS, QUEUE, make_celery
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import RemoteUser
-from tests.support.servers import wait_until
+from tests.support.servers import Servers, wait_until
 
 
-def test_a_worker_that_must_stop_hands_its_prompt_back_and_another_goes_on(settings: Settings) -> None:
+def test_a_worker_that_must_stop_hands_its_prompt_back_and_another_goes_on(
+    servers: Servers, settings: Settings, url: str
+) -> None:
     """The lease is a minute: without the handing back, the other worker would wait for it."""
-    settings = settings.model_copy(
-        update={
-            "generator": "tests.support.providers:commanded",
-            "soft_shutdown_seconds": 0.5,
-            "reaper_seconds": 0.5,
-            "lease_seconds": 60,
-        }
+    changed = servers.changed(
+        settings,
+        generator="tests.support.providers:commanded",
+        soft_shutdown_seconds=0.5,
+        reaper_seconds=0.5,
+        lease_seconds=60,
     )
-    settings.model_fields_set.update(("generator", "soft_shutdown_seconds", "reaper_seconds", "lease_seconds"))
-    with processes.api(settings) as url, processes.worker(settings) as stopped:
+    control = make_celery(settings).control
+    with processes.worker(changed, name="one") as one, processes.worker(changed, name="two") as two:
+        wait_until(lambda: len(control.ping(timeout=0.5)) == 2, what="both workers answering")
         alice = RemoteUser(url)
-        prompt_id = alice.submit("slow 60")
+        prompt_id = alice.submit("slow 30")
         wait_until(lambda: alice.show(prompt_id)["status"] == "processing", what="the claim")
-        with processes.worker(settings):
-            wait_until(lambda: len(make_celery(settings).control.ping(timeout=0.5)) == 2, what="a second worker")
-            stopped.send_signal(signal.SIGTERM)
-            stopped.wait(timeout=15)
-            shown = alice.http.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=30"}).json()
-            assert (shown["status"], shown["attempt"]) == ("completed", 2)
+        active = control.inspect(timeout=1).active()
+        busy = one if active["one@test"] else two
+        busy.send_signal(signal.SIGTERM)
+        busy.wait(timeout=15)
+        shown = alice.wait(prompt_id)
+        assert (shown["status"], shown["attempt"]) == ("completed", 2)
 
 
-def test_forged_and_duplicate_messages_do_no_harm(settings: Settings) -> None:
+def test_forged_and_duplicate_messages_do_no_harm(settings: Settings, url: str) -> None:
     celery = make_celery(settings)
-    with processes.api(settings) as url, processes.worker(settings):
+    with processes.worker(settings):
         alice = RemoteUser(url)
         first = alice.submit("first")
         assert alice.wait(first)["attempt"] == 1

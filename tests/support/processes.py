@@ -58,9 +58,9 @@ def api(settings: Settings, *, processes: int = 1, port: int | None = None) -> I
 
 
 @contextlib.contextmanager
-def worker(settings: Settings, *, processes: int = 2) -> Iterator[subprocess.Popen]:
+def worker(settings: Settings, *, processes: int = 2, name: str = "worker") -> Iterator[subprocess.Popen]:
     """A Celery worker. It may still be starting."""
-    command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{uuid4()}@test"]
+    command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{name}@test"]
     command += ["--without-mingle", "--without-gossip"]
     with process(command, settings, REMAP_SIGTERM="SIGQUIT") as running:
         yield running

@@ -102,6 +102,12 @@ class Servers:
     def settings(self, database: str, **changes: object) -> Settings:
         return make_settings(**({"database_url": self.postgres.url(database), "redis_url": self.redis_url} | changes))
 
+    @staticmethod
+    def changed(settings: Settings, **changes: object) -> Settings:
+        """The same settings but for these, for processes of ours too."""
+        values = settings.model_dump(exclude_unset=True) | changes
+        return Settings(_env_file=None, **values)
+
     def _execute(self, statement: str) -> None:
         with contextlib.closing(psycopg2.connect(self.postgres.url("postgres"))) as connection:
             connection.autocommit = True

@@ -1,0 +1,278 @@
+"""The lifecycle under any interleaving of its steps: a small model predicts each step, and the tables must agree."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from sqlalchemy import text, update
+
+from shared import feed, prompts, users
+from shared.database import Sessions, make_engine, make_sessions
+from shared.errors import PromptwireError
+from shared.models import FeedEntry, Prompt, VectorLogEntry
+from shared.prompts import Claim
+from shared.search import log
+from shared.search.replica import Replica
+from tests.support.servers import Servers
+
+GRACE, LEASE, PAUSE = timedelta(seconds=30), timedelta(seconds=60), timedelta(seconds=20)
+ATTEMPTS = 2
+VECTOR = np.eye(1, 4, dtype=np.float32).tobytes()
+
+
+@pytest.fixture(scope="module")
+def sessions(servers: Servers) -> Iterator[Sessions]:
+    with servers.database() as name:
+        engine = make_engine(servers.settings(name), application_name="test")
+        yield make_sessions(engine)
+        engine.dispose()
+
+
+@dataclass
+class Expected:
+    """What the model knows of a prompt. Times are seconds on the model's clock."""
+
+    due: float | None
+    status: str = "queued"
+    attempt: int = 0
+    limit: int = ATTEMPTS
+    not_before: float = 0
+    response: str | None = None
+    claims: list[Claim] = field(default_factory=list)
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.status in ("queued", "processing")
+
+    def holds(self, held: Claim) -> bool:
+        return self.status == "processing" and self.attempt == held.attempt
+
+    def end(self, status: str) -> None:
+        self.status, self.due, self.not_before = status, None, 0
+
+
+class Lifecycle(RuleBasedStateMachine):
+    sessions: Sessions
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.expected: dict[int, Expected] = {}
+        self.changes: list[tuple[int, str]] = []
+        with self.sessions.begin() as session:
+            self.user_id = users.create(session, uuid4().hex, "hash").id
+
+    def any_prompt(self, data: st.DataObject) -> int:
+        return sorted(self.expected)[data.draw(st.integers(0, len(self.expected) - 1))]
+
+    def any_claim(self, data: st.DataObject) -> Claim:
+        """One that was ever given, lapsed and lost ones among them."""
+        given = [held for each in self.expected.values() for held in each.claims]
+        return given[data.draw(st.integers(0, len(given) - 1))]
+
+    def teardown(self) -> None:
+        with self.sessions.begin() as session:
+            session.execute(text("DELETE FROM users"))
+
+    has_prompts = precondition(lambda self: self.expected)
+    has_claims = precondition(lambda self: any(each.claims for each in self.expected.values()))
+
+    @rule()
+    def submit(self) -> None:
+        with self.sessions.begin() as session:
+            prompt = prompts.submit(
+                session, self.user_id, "Hi", websocket=True, request_id="r", grace=GRACE, attempt_limit=ATTEMPTS
+            )
+        self.expected[prompt.id] = Expected(due=self.now + GRACE.total_seconds())
+
+    @has_prompts
+    @rule(data=st.data())
+    def claim(self, data: st.DataObject) -> None:
+        prompt_id = self.any_prompt(data)
+        each = self.expected[prompt_id]
+        with self.sessions.begin() as session:
+            claims = prompts.claim(session, [prompt_id, prompt_id, 2**60], LEASE)
+        if each.status == "queued" and each.not_before <= self.now:
+            each.status, each.attempt, each.not_before = "processing", each.attempt + 1, 0
+            each.due = self.now + LEASE.total_seconds()
+            (held,) = claims
+            assert (held.attempt, held.final) == (each.attempt, each.attempt >= each.limit)
+            each.claims.append(held)
+        else:
+            assert claims == []
+
+    @has_claims
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        held = self.any_claim(data)
+        each = self.expected[held.id]
+        with self.sessions.begin() as session:
+            kept = prompts.renew(session, [(held.id, held.attempt)], LEASE)
+        assert bool(kept) == each.holds(held)
+        if kept:
+            each.due = self.now + LEASE.total_seconds()
+
+    @has_claims
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        held = self.any_claim(data)
+        each = self.expected[held.id]
+        with self.sessions.begin() as session:
+            ending = prompts.complete(session, held, f"by {held.attempt}", embedder="test", vector=VECTOR)
+        assert (ending is not None) == each.holds(held)
+        if ending is not None:
+            each.response = f"by {held.attempt}"
+            each.end("completed")
+            self.changes.append((held.id, "completed"))
+            assert ending.entry.seq == len(self.changes)
+
+    @has_claims
+    @rule(data=st.data(), retry=st.booleans())
+    def fail(self, data: st.DataObject, retry: bool) -> None:
+        held = self.any_claim(data)
+        each = self.expected[held.id]
+        with self.sessions.begin() as session:
+            changed = prompts.postpone(session, held, PAUSE) if retry else bool(prompts.fail(session, held, "no"))
+        assert changed == each.holds(held)
+        if changed and retry:
+            each.status = "queued"
+            each.due = each.not_before = self.now + PAUSE.total_seconds()
+        elif changed:
+            each.end("failed")
+            self.changes.append((held.id, "failed"))
+
+    @has_claims
+    @rule(data=st.data())
+    def hand_back(self, data: st.DataObject) -> None:
+        held = self.any_claim(data)
+        each = self.expected[held.id]
+        with self.sessions.begin() as session:
+            prompts.hand_back(session, [held])
+        if each.holds(held):
+            each.status, each.due, each.limit = "queued", self.now, each.limit + 1
+
+    @has_prompts
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        prompt_id = self.any_prompt(data)
+        each = self.expected[prompt_id]
+        if self._try(prompts.cancel, prompt_id):
+            assert each.is_unfinished
+            each.end("cancelled")
+            self.changes.append((prompt_id, "cancelled"))
+        else:
+            assert not each.is_unfinished
+
+    @has_prompts
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        prompt_id = self.any_prompt(data)
+        each = self.expected[prompt_id]
+        if self._try(prompts.retry, prompt_id, grace=GRACE, attempts=ATTEMPTS):
+            assert each.status in ("failed", "cancelled")
+            each.status, each.limit = "queued", each.attempt + ATTEMPTS
+            each.due = self.now + GRACE.total_seconds()
+        else:
+            assert each.status not in ("failed", "cancelled")
+
+    @has_prompts
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        prompt_id = self.any_prompt(data)
+        assert self._try(prompts.remove, prompt_id)
+        assert not self._try(prompts.remove, prompt_id)
+        del self.expected[prompt_id]
+        self.changes.append((prompt_id, "deleted"))
+
+    @rule()
+    def reap(self) -> None:
+        overdue = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
+        exhausted = {i for i, e in overdue.items() if e.status == "processing" and e.attempt >= e.limit}
+        with self.sessions.begin() as session:
+            assert set(prompts.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
+        with self.sessions() as session:
+            assert {i for _, i in prompts.exhausted(session, limit=100)} == exhausted
+        for prompt_id in sorted(exhausted):
+            with self.sessions.begin() as session:
+                assert prompts.give_up(session, self.user_id, prompt_id) is not None
+            self.expected[prompt_id].end("failed")
+            self.changes.append((prompt_id, "failed"))
+        for prompt_id in set(overdue) - exhausted:
+            each = self.expected[prompt_id]
+            each.status, each.not_before, each.due = "queued", 0, self.now + GRACE.total_seconds()
+
+    @rule(seconds=st.sampled_from([10, 25, 35, 65]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+        passed = timedelta(seconds=seconds)
+        with self.sessions.begin() as session:
+            session.execute(update(Prompt).values(due_at=Prompt.due_at - passed, not_before=Prompt.not_before - passed))
+
+    @invariant()
+    def the_tables_say_what_the_model_says(self) -> None:
+        with self.sessions() as session:
+            rows = session.query(Prompt).filter(Prompt.user_id == self.user_id).all()
+            assert {(r.id, r.status, r.attempt, r.attempt_limit, r.response_text) for r in rows} == {
+                (i, e.status, e.attempt, e.limit, e.response) for i, e in self.expected.items()
+            }
+            assert all((row.due_at is None) == (row.status not in ("queued", "processing")) for row in rows)
+
+    @invariant()
+    def the_feed_has_every_change_once_without_gaps(self) -> None:
+        with self.sessions() as session:
+            entries = session.query(FeedEntry).filter(FeedEntry.user_id == self.user_id).order_by(FeedEntry.seq)
+            assert [(entry.seq, entry.prompt_id, entry.change) for entry in entries] == [
+                (seq, *change) for seq, change in enumerate(self.changes, 1)
+            ]
+            assert feed.newest(session, [self.user_id])[self.user_id] == len(self.changes)
+
+    @invariant()
+    def the_feed_replays_to_the_table(self) -> None:
+        with self.sessions() as session:
+            last: dict[int, str] = {}
+            for ending in feed.replay(session, self.user_id, 0).endings:
+                last[ending.prompt.id] = ending.entry.change
+        ended = {i: e.status for i, e in self.expected.items() if not e.is_unfinished}
+        assert {i: change for i, change in last.items() if i in ended} == ended
+
+    @invariant()
+    def a_replica_that_follows_the_log_has_what_is_completed(self) -> None:
+        completed = {i for i, each in self.expected.items() if each.status == "completed"}
+        replica = Replica(4)
+        with self.sessions() as session:
+            replica.apply(log.after(session, self.user_id, 0, "test"))
+            stored = session.query(VectorLogEntry.prompt_id).filter(
+                VectorLogEntry.user_id == self.user_id, VectorLogEntry.vector.is_not(None)
+            )
+            assert {row.prompt_id for row in stored} == completed
+        found = replica.search(np.eye(1, 4, dtype=np.float32)[0], 100)
+        assert {match.prompt_id for match in found} == completed
+
+    def _try(self, step, prompt_id: int, **kwargs: object) -> bool:
+        try:
+            with self.sessions.begin() as session:
+                step(session, self.user_id, prompt_id, **kwargs)
+        except PromptwireError:
+            return False
+        return True
+
+
+def test_any_interleaving_keeps_the_promises(sessions: Sessions) -> None:
+    machine = type("Bound", (Lifecycle,), {"sessions": sessions})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=40,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
