@@ -1,0 +1,149 @@
+"""The relay by itself, with its periodic look at the feed out of the way: what pub/sub and its own checks bring."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+
+from api.relay import Relay
+from shared import events, prompts, users
+from shared.database import Sessions
+from shared.events import Announcement, Announcer
+from shared.redis import make_redis
+from shared.settings import Settings
+from tests.support.servers import wait_until
+
+NEVER = 3600
+
+
+@pytest.fixture
+def redis(settings: Settings) -> Iterator[Redis]:
+    with make_redis(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def make_relay(redis: Redis, sessions: Sessions) -> Iterator[Callable[..., Relay]]:
+    made: list[Relay] = []
+
+    def make(**options: float) -> Relay:
+        relay = Relay(redis, sessions, **({"check_seconds": NEVER} | options))
+        relay.start()
+        made.append(relay)
+        return relay
+
+    yield make
+    for relay in made:
+        relay.shut_down()
+
+
+@pytest.fixture
+def user_id(sessions: Sessions) -> int:
+    with sessions.begin() as session:
+        return users.create(session, "alice", "hash").id
+
+
+def listeners(redis: Redis, user_id: int) -> int:
+    ((_, count),) = redis.pubsub_numsub(events.channel(user_id))
+    return count
+
+
+def end_one(sessions: Sessions, user_id: int) -> Announcement:
+    """Ends a prompt, and announces it to nobody."""
+    with sessions.begin() as session:
+        prompt = prompts.submit(
+            session, user_id, "Hi", websocket=True, request_id="r", grace=timedelta(1), attempt_limit=1
+        )
+        return events.of_ending(prompts.cancel(session, user_id, prompt.id))
+
+
+def test_announcements_reach_every_subscription_of_the_user(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
+    relay = make_relay()
+    with relay.subscribe(user_id) as one, relay.subscribe(user_id) as two, relay.subscribe(user_id + 1) as other:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        told = end_one(sessions, user_id)
+        Announcer(redis).announce(user_id, told)
+        assert [one.get(5), two.get(5)] == [told, told]
+        assert other.get(0.1) is None
+
+
+def test_what_happened_before_the_subscription_was_confirmed_is_hinted_at(
+    make_relay, sessions: Sessions, user_id: int
+) -> None:
+    end_one(sessions, user_id)
+    with make_relay().subscribe(user_id) as news:
+        assert news.get(5) == Announcement(1)
+
+
+def test_what_happened_during_a_silent_reconnect_is_hinted_at(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
+    with make_relay().subscribe(user_id) as news:
+        for seq in range(1, 101):
+            wait_until(lambda: listeners(redis, user_id) == 1)
+            end_one(sessions, user_id)
+            redis.client_kill_filter(_type="pubsub")
+            assert news.get(5) == Announcement(seq)
+
+
+def test_what_was_never_announced_is_found_by_looking(make_relay, sessions: Sessions, user_id: int) -> None:
+    with make_relay(check_seconds=0.2).subscribe(user_id) as news:
+        end_one(sessions, user_id)
+        assert news.get(5) == Announcement(1)
+
+
+def test_one_that_falls_behind_is_closed_alone(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
+    relay = make_relay(queue_length=3)
+    with relay.subscribe(user_id) as slow, relay.subscribe(user_id) as quick:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        for _ in range(5):
+            Announcer(redis).announce(user_id, end_one(sessions, user_id))
+            assert quick.get(5) is not None
+        assert (slow.overflowed, slow.get(1)) == (True, None)
+        assert not quick.overflowed
+
+
+def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
+    with make_relay().subscribe(user_id) as news:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}'):
+            redis.publish(events.channel(user_id), nonsense)
+        told = end_one(sessions, user_id)
+        Announcer(redis).announce(user_id, told)
+        assert news.get(5) == told
+
+
+def test_deltas_of_an_ended_attempt_are_held_back_those_of_the_next_pass(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
+    with make_relay().subscribe(user_id) as news:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        ended = end_one(sessions, user_id)
+        late, following = (Announcement(None, ended.prompt_id, attempt, "{}") for attempt in (0, 1))
+        for announcement in (ended, late, following):
+            Announcer(redis).announce(user_id, announcement)
+        assert [news.get(5), news.get(5)] == [ended, following]
+
+
+def test_channels_that_nobody_needs_are_left(make_relay, redis: Redis, user_id: int) -> None:
+    relay = make_relay(check_seconds=0.2)
+    with relay.subscribe(user_id):
+        wait_until(lambda: listeners(redis, user_id) == 1)
+    wait_until(lambda: listeners(redis, user_id) == 0)
+    with relay.subscribe(user_id):
+        wait_until(lambda: listeners(redis, user_id) == 1)
+
+
+def test_going_down_wakes_everybody_and_whoever_comes_later(make_relay, user_id: int) -> None:
+    relay = make_relay()
+    with relay.subscribe(user_id) as news:
+        threading.Timer(0.1, relay.shut_down).start()
+        assert news.get(10) is None
+        assert news.going_down
+    with relay.subscribe(user_id) as late:
+        assert late.get(10) is None
+        assert late.going_down
