@@ -2,7 +2,6 @@
 
 import os
 import platform
-import secrets
 import shutil
 import subprocess
 from contextlib import closing
@@ -174,7 +173,3 @@ class Valkey:
                 return bool(client.ping())
         except redis.RedisError:
             return False
-
-
-def new_password() -> str:
-    return secrets.token_urlsafe(24)

@@ -1,7 +1,6 @@
 """CONTRACT's last lines: what the API does while Redis or Postgres do not answer, and that it comes back by itself."""
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from tests.support import processes
 from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, wait_until
+from tests.support.threads import at_once
 
 
 @contextlib.contextmanager
@@ -58,18 +58,13 @@ def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not
     servers: Servers, url: str
 ) -> None:
     alice = RemoteUser(url)
-    taken: list[tuple[int, float]] = []
 
-    def call() -> None:
+    def call() -> tuple[int, float]:
         response = alice.http.get("/prompts/")
-        taken.append((response.status_code, response.elapsed.total_seconds()))
+        return response.status_code, response.elapsed.total_seconds()
 
     with stalled(servers.postgres_pid):
-        requests = [threading.Thread(target=call) for _ in range(40)]
-        for request in requests:
-            request.start()
-        for request in requests:
-            request.join()
+        taken = at_once(40, call)
     assert {status for status, _ in taken} == {503}
     assert max(seconds for _, seconds in taken) < 3
     wait_until(lambda: alice.http.get("/prompts/").status_code == 200, 10, "coming back")
@@ -77,18 +72,9 @@ def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not
 
 def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str) -> None:
     alice = RemoteUser(url)
-    statuses: list[int] = []
-
-    def submit() -> None:
-        statuses.append(alice.http.post("/prompts/", json={"prompt_text": "Hi"}).status_code)
-
     with stalled(servers.valkey_pid):
-        requests = [threading.Thread(target=submit) for _ in range(30)]
-        for request in requests:
-            request.start()
-        for request in requests:
-            request.join()
-        assert statuses == [202] * 30
+        submitted = at_once(30, lambda: alice.http.post("/prompts/", json={"prompt_text": "Hi"}))
+        assert [response.status_code for response in submitted] == [202] * 30
         answers = {name: response.status_code for name, response in calls(alice).items()}
         assert answers == {"list": 200, "submit": 202, "search": 200, "login": 200}
         ready = alice.http.get("/readyz")

@@ -1,6 +1,5 @@
 """CONTRACT "Auth", through HTTP, row by row."""
 
-import threading
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,6 +12,7 @@ from shared import users
 from shared.database import Sessions
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import SECRET
+from tests.support.threads import at_once
 
 CREDENTIALS = {"username": "carol", "password": PASSWORD}
 
@@ -166,27 +166,12 @@ class TestLimits:
 
     def test_successful_logins_do_not_count_when_many_come_at_once(self, app: Flask) -> None:
         post(app, "/auth/register/", CREDENTIALS)
-        statuses: list[int] = []
-        logins = [
-            threading.Thread(target=lambda: statuses.append(post(app, "/login/", CREDENTIALS).status_code))
-            for _ in range(15)
-        ]
-        for login in logins:
-            login.start()
-        for login in logins:
-            login.join()
+        statuses = at_once(15, lambda: post(app, "/login/", CREDENTIALS).status_code)
         assert statuses == [200] * 15
 
     def test_failed_logins_at_once_do_not_slip_through(self, app: Flask) -> None:
-        statuses: list[int] = []
         wrong = CREDENTIALS | {"password": "wrong password"}
-        logins = [
-            threading.Thread(target=lambda: statuses.append(post(app, "/login/", wrong).status_code)) for _ in range(15)
-        ]
-        for login in logins:
-            login.start()
-        for login in logins:
-            login.join()
+        statuses = at_once(15, lambda: post(app, "/login/", wrong).status_code)
         assert sorted(statuses) == [401] * 10 + [429] * 5
 
     def test_a_hundred_failed_logins_a_minute_for_an_address(self, make_app) -> None:

@@ -1,13 +1,12 @@
 """`Idempotency-Key`: the same key and body from the same user within 24 hours make one prompt."""
 
-import threading
-
 import pytest
 from sqlalchemy import text
 
 from shared import idempotency
 from shared.database import Sessions
 from tests.support.client import ApiUser, assert_problem
+from tests.support.threads import at_once
 from worker.pipeline import Pipeline
 
 BODY = {"prompt_text": "Hi", "websocket": True}
@@ -58,12 +57,7 @@ def test_while_the_first_is_being_stored_it_is_409(alice: ApiUser, sessions: Ses
 
 
 def test_many_at_once_make_one_prompt(alice: ApiUser) -> None:
-    statuses: list[int] = []
-    requests = [threading.Thread(target=lambda: statuses.append(submit(alice).status_code)) for _ in range(8)]
-    for request in requests:
-        request.start()
-    for request in requests:
-        request.join()
+    statuses = at_once(8, lambda: submit(alice).status_code)
     assert set(statuses) <= {202, 409}
     assert len(alice.get("/prompts/").json) == 1
 

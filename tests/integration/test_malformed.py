@@ -1,5 +1,6 @@
 """Generated input over every route of the API's own description: no 5xx, and every error is problem+json."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -100,6 +101,25 @@ def test_arbitrary_bytes_in_path_query_and_body(lasting_app: Flask, lasting_alic
         headers={
             "Content-Type": data.draw(st.sampled_from(["application/json", "text/plain", "application/json; x=\xff"]))
         },
+    )
+    assert response.status_code < 500
+    assert response.status_code < 400 or response.content_type == "application/problem+json"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_FIELDS = st.sampled_from(["prompt_text", "websocket", "username", "password", "refresh", "other"])
+
+
+@QUIET
+@given(path=st.sampled_from([path for method, path in ROUTES if method == "POST"]), data=st.data())
+def test_arbitrary_values_in_the_fields(lasting_app: Flask, lasting_alice: ApiUser, path: str, data) -> None:
+    body = data.draw(st.dictionaries(_FIELDS, _JSON | st.sampled_from(["a\0b", "\ud800", "password 1"])))
+    response = lasting_alice.post(
+        path.replace("{prompt_id}", "1"), data=json.dumps(body), content_type="application/json"
     )
     assert response.status_code < 500
     assert response.status_code < 400 or response.content_type == "application/problem+json"

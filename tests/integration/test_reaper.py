@@ -1,5 +1,6 @@
 """The reaper: what is overdue is handed out again, what is out of attempts ends, what has expired is forgotten."""
 
+import base64
 import json
 
 import pytest
@@ -31,13 +32,7 @@ def queued(redis: Redis) -> list[list[int]]:
     """The ids of each waiting message, oldest first; takes them off the queue."""
     messages = [json.loads(m) for m in redis.lrange(QUEUE, 0, -1)[::-1]]
     redis.delete(QUEUE)
-    return [json.loads(_body(m))[0][0] for m in messages]
-
-
-def _body(message: dict) -> bytes:
-    import base64
-
-    return base64.b64decode(message["body"])
+    return [json.loads(base64.b64decode(message["body"]))[0][0] for message in messages]
 
 
 def overdue(sessions: Sessions) -> None:

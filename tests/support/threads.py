@@ -1,0 +1,18 @@
+"""Doing something many times at once."""
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+R = TypeVar("R")
+
+
+def at_once(times: int, call: Callable[[], R]) -> list[R]:
+    """What so many parallel calls return, in no particular order."""
+    results: list[R] = []
+    threads = [threading.Thread(target=lambda: results.append(call())) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
