@@ -138,7 +138,7 @@ class _Follower:
             self._socket.close(GOING_DOWN, "The server is going down; connect again with since.")
         elif self._news.overflowed:
             self._socket.close(TRY_AGAIN_LATER, "You fell behind; connect again with since.")
-        elif time.time() >= self._caller.expires_at:
+        elif not self._news.closed:  # nobody has left, so time is up
             _refuse(self._socket, UNAUTHENTICATED, "The token has expired.")
 
     def _answer(self, data: str | bytes) -> None:

