@@ -7,6 +7,7 @@ from psycogreen.gevent import gevent_wait_callback
 
 #: A client is to learn within 3 s that Postgres does not answer. It cancels slow statements itself before that, so
 #: who waits so long waits for a server that is stalled or cut off.
+STATEMENT_TIMEOUT_MS = 2_000
 SECONDS = 2.5
 #: For how long everybody then fails at once, instead of waiting in turn for a connection that will not answer.
 PAUSE_SECONDS = 1.0

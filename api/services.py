@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from api import postgres_wait
 from api.limits import Limits
 from api.offload import offload
 from api.relay import Relay
@@ -34,7 +35,10 @@ class Services:
 
 def make_services(settings: Settings) -> Services:
     """Builds them. Nothing is connected yet; `relay.start()` begins to listen."""
-    sessions = make_sessions(make_engine(settings, application_name="promptwire-api"))
+    engine = make_engine(
+        settings, application_name="promptwire-api", statement_timeout_ms=postgres_wait.STATEMENT_TIMEOUT_MS
+    )
+    sessions = make_sessions(engine)
     redis = make_redis(settings)
     embedder = make_embedder(settings)
     return Services(

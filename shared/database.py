@@ -14,11 +14,16 @@ Sessions = sessionmaker[Session]
 # A request must learn within 3 s that Postgres is away or does not answer (see also `api/postgres_wait.py`).
 CONNECT_TIMEOUT_SECONDS = 2
 POOL_TIMEOUT_SECONDS = 2.4
-STATEMENT_TIMEOUT_MS = 2_000
+STATEMENT_TIMEOUT_MS = 10_000
 
 
-def make_engine(settings: Settings, *, application_name: str) -> Engine:
-    """An engine with a bounded pool whose connections are checked before use, in UTC."""
+def make_engine(
+    settings: Settings, *, application_name: str, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+) -> Engine:
+    """An engine with a bounded pool whose connections are checked before use, in UTC.
+
+    The server cancels statements that take longer than the timeout, in milliseconds.
+    """
     url = settings.database_url.get_secret_value()
     for scheme in ("postgres://", "postgresql://"):
         if url.startswith(scheme):
@@ -32,7 +37,7 @@ def make_engine(settings: Settings, *, application_name: str) -> Engine:
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,
-            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS}",
+            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}",
             "keepalives_idle": 30,
             "tcp_user_timeout": 30_000,
         },

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import text, update
@@ -19,6 +19,7 @@ from shared.models import FeedEntry, Prompt, VectorLogEntry
 from shared.prompts import Claim
 from shared.search import log
 from shared.search.replica import Replica
+from tests.support.generated import QUIET
 from tests.support.servers import Servers
 
 GRACE, LEASE, PAUSE = timedelta(seconds=30), timedelta(seconds=60), timedelta(seconds=20)
@@ -267,13 +268,5 @@ def test_any_interleaving_keeps_the_promises(sessions: Sessions) -> None:
     machine = type("Bound", (Lifecycle,), {"sessions": sessions})
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=40,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            phases=[Phase.explicit, Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(QUIET, max_examples=40, stateful_step_count=40),
     )

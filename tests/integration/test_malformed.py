@@ -6,22 +6,16 @@ from collections.abc import Iterator
 import pytest
 import schemathesis
 from flask import Flask
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from tests.support.client import ApiUser
+from tests.support.generated import QUIET
 
 CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)
-QUIET = settings(
-    max_examples=60,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+SIXTY = settings(QUIET, max_examples=60)
 
 ROUTES = [
     ("POST", "/auth/register/"),
@@ -70,7 +64,7 @@ def test_generated_requests(lasting_app: Flask, lasting_alice: ApiUser, method: 
     modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
     statuses: list[int] = []
 
-    @QUIET
+    @SIXTY
     @given(case=st.one_of(*(schema[path][method].as_strategy(generation_mode=mode) for mode in modes)))
     def holds(case: schemathesis.Case) -> None:
         # Generated tokens would end most of it at 401, and a wait of a minute is right, but no help here.
@@ -87,7 +81,7 @@ def test_generated_requests(lasting_app: Flask, lasting_alice: ApiUser, method: 
     assert statuses.count(401) < len(statuses) / 2 or path.startswith(("/login", "/auth"))
 
 
-@QUIET
+@SIXTY
 @given(method=st.sampled_from(["GET", "POST", "DELETE"]), data=st.data())
 def test_arbitrary_bytes_in_path_query_and_body(lasting_app: Flask, lasting_alice: ApiUser, method: str, data) -> None:
     path = data.draw(st.sampled_from([path for _, path in ROUTES])).replace(
@@ -114,7 +108,7 @@ _JSON = st.recursive(
 _FIELDS = st.sampled_from(["prompt_text", "websocket", "username", "password", "refresh", "other"])
 
 
-@QUIET
+@SIXTY
 @given(path=st.sampled_from([path for method, path in ROUTES if method == "POST"]), data=st.data())
 def test_arbitrary_values_in_the_fields(lasting_app: Flask, lasting_alice: ApiUser, path: str, data) -> None:
     body = data.draw(st.dictionaries(_FIELDS, _JSON | st.sampled_from(["a\0b", "\ud800", "password 1"])))

@@ -1,0 +1,11 @@
+"""How Hypothesis runs here: the same cases each time, without shrinking, which takes longer than reading one case."""
+
+from hypothesis import HealthCheck, Phase, settings
+
+QUIET = settings(
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
