@@ -1,9 +1,13 @@
 """gunicorn's configuration: gevent workers, which hold REST and thousands of sockets on one port."""
 
+import ctypes
 import json
+import mmap
 import os
 import signal
 import socket
+import struct
+import sys
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -39,11 +43,56 @@ def _write_problem(client: socket.socket, status: int, reason: str, message: str
 util.write_error = _write_problem
 
 
+# In memory that the workers share: whether the listening socket itself goes away, not only one of those who accept.
+_master_stops = mmap.mmap(-1, 1)
+
+
+def when_ready(server: Any) -> None:
+    stop = server.stop
+
+    def stop_and_say_so(graceful: bool = True) -> None:
+        _master_stops[0] = 1
+        stop(graceful)
+
+    server.stop = stop_and_say_so
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Before anything connects."""
+    from gunicorn.workers import ggevent
+
     from api import postgres_wait
 
     postgres_wait.install()
+    ggevent.StreamServer = _draining(ggevent.StreamServer)
+
+
+def _draining(stream_server: type[Any]) -> type[Any]:
+    """gevent's server, but before it closes it takes in those who have connected; they would see a reset."""
+    import gevent
+
+    class DrainingServer(stream_server):  # type: ignore[misc]
+        def close(self) -> None:
+            if not self.closed:
+                if _master_stops[0]:
+                    _let_nobody_connect(self.socket)
+                for accepted in iter(self.do_read, None):
+                    self.do_handle(*accepted)
+                gevent.sleep(0)  # they begin by asking the listening socket for its name
+            super().close()
+
+    return DrainingServer
+
+
+def _let_nobody_connect(listening: socket.socket) -> None:
+    """Drops whatever would make a new connection, on Linux: a filter (see bpf(4)) that lets nothing through.
+
+    The client's kernel tries again in a second, and is refused or finds our successor.
+    """
+    if sys.platform == "linux":
+        so_attach_filter, bpf_ret = 26, 0x06
+        program = ctypes.create_string_buffer(struct.pack("HBBI", bpf_ret, 0, 0, 0))
+        listening.setsockopt(socket.SOL_SOCKET, so_attach_filter, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 def post_worker_init(worker: Any) -> None:

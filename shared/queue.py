@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
-from redis import Redis, RedisError
+from redis import Redis, RedisError, TimeoutError
 
 from shared.settings import Settings
 
@@ -24,7 +24,17 @@ QUEUE = "prompts"
 TIMEOUT_SECONDS = 0.25
 #: How often a broker that was away is asked whether it is back.
 PROBE_SECONDS = 0.5
-_ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+
+
+
+def _only_if_dropped(error: Exception, _: float) -> None:
+    """Has kombu not try again with a server that is silent."""
+    if isinstance(error, TimeoutError):
+        raise error
+
+
+#: A connection that was dropped is made again, once.
+_ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0, "errback": _only_if_dropped}
 
 
 def make_celery(settings: Settings) -> Celery:

@@ -1,11 +1,8 @@
 """CONTRACT's last lines: what the API does while Redis or Postgres do not answer, and that it comes back by itself."""
 
-import contextlib
 import time
-from collections.abc import Iterator
 
 import httpx
-import psutil
 import pytest
 
 from shared.settings import Settings
@@ -14,19 +11,6 @@ from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, wait_until
 from tests.support.threads import at_once
-
-
-@contextlib.contextmanager
-def stalled(pid: int) -> Iterator[None]:
-    """Stops a server and its children as SIGSTOP does: connections stay, answers do not come."""
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in family:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in family:
-            process.resume()
 
 
 def calls(user: RemoteUser) -> dict[str, httpx.Response]:
@@ -42,7 +26,7 @@ def calls(user: RemoteUser) -> dict[str, httpx.Response]:
 
 def test_while_postgres_does_not_answer_everything_is_503_and_then_it_is_back(servers: Servers, url: str) -> None:
     alice = RemoteUser(url)
-    with stalled(servers.postgres_pid):
+    with servers.postgres_process.stalled():
         for response in calls(alice).values():
             assert response.status_code == 503
             assert response.headers["Content-Type"] == "application/problem+json"
@@ -63,7 +47,7 @@ def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not
         response = alice.http.get("/prompts/")
         return response.status_code, response.elapsed.total_seconds()
 
-    with stalled(servers.postgres_pid):
+    with servers.postgres_process.stalled():
         taken = at_once(40, call)
     assert {status for status, _ in taken} == {503}
     assert max(seconds for _, seconds in taken) < 3
@@ -72,7 +56,7 @@ def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not
 
 def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str) -> None:
     alice = RemoteUser(url)
-    with stalled(servers.valkey_pid):
+    with servers.valkey_process.stalled():
         submitted = at_once(30, lambda: alice.http.post("/prompts/", json={"prompt_text": "Hi"}))
         assert [response.status_code for response in submitted] == [202] * 30
         answers = {name: response.status_code for name, response in calls(alice).items()}
@@ -93,7 +77,7 @@ def test_what_was_accepted_without_redis_is_answered_once_it_is_back(
     alice = RemoteUser(url)
     with processes.worker(changed):
         assert alice.wait(alice.submit())["status"] == "completed"
-        with stalled(servers.valkey_pid):
+        with servers.valkey_process.stalled():
             ids = [alice.submit(f"{i}") for i in range(3)]
             time.sleep(1)
         for prompt_id in ids:

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import count
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import httpx
@@ -20,30 +20,50 @@ from shared.settings import Settings
 from tests.support.client import PASSWORD
 from tests.support.servers import ROOT, environment_of, wait_until
 
-_ports = count(18_000 + os.getpid() % 1_000)
+API = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
+WORKER_ENVIRONMENT = {"REMAP_SIGTERM": "SIGQUIT"}
+
+# Below those of the servers, and of outgoing connections.
+_PORTS = range(16_000, 21_000)
 
 
 def free_port() -> int:
-    return next(port for port in _ports if is_free("127.0.0.1", port))
+    while not is_free("127.0.0.1", port := random.choice(_PORTS)):
+        pass
+    return port
 
 
 @contextlib.contextmanager
 def process(command: list[str], settings: Settings, **environment: str) -> Iterator[subprocess.Popen]:
     """A process of ours in a session of its own, told to stop at the end, killed if it does not."""
-    running = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        env=os.environ | environment_of(settings) | environment,
-        cwd=ROOT,
-        start_new_session=True,
-    )
+    running = start(command, settings, **environment)
     try:
         yield running
         running.send_signal(signal.SIGTERM)
         running.wait(timeout=15)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
+        kill(running)
+
+
+def start(
+    command: list[str], settings: Settings, *, output: IO[bytes] | None = None, **environment: str
+) -> subprocess.Popen:
+    """A Python module as a process of ours, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        env=os.environ | environment_of(settings) | environment,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=output,
+        stderr=output,
+    )
+
+
+def kill(running: subprocess.Popen) -> None:
+    """Ends it and its children, as kill -9 does."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
 
 
 @contextlib.contextmanager
@@ -51,22 +71,24 @@ def api(settings: Settings, *, processes: int = 1, port: int | None = None) -> I
     """The API under gunicorn, as a deployment runs it. Gives its URL."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
-    with process(command, settings, PORT=str(port), API_PROCESSES=str(processes)):
-        wait_until(lambda: _answers(url), what="the API starting")
+    with process(API, settings, PORT=str(port), API_PROCESSES=str(processes)):
+        wait_until(lambda: answers(url), what="the API starting")
         yield url
 
 
 @contextlib.contextmanager
 def worker(settings: Settings, *, processes: int = 2, name: str = "worker") -> Iterator[subprocess.Popen]:
     """A Celery worker. It may still be starting."""
-    command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{name}@test"]
-    command += ["--without-mingle", "--without-gossip"]
-    with process(command, settings, REMAP_SIGTERM="SIGQUIT") as running:
+    with process(worker_command(name, processes), settings, **WORKER_ENVIRONMENT) as running:
         yield running
 
 
-def _answers(url: str) -> bool:
+def worker_command(name: str, processes: int) -> list[str]:
+    command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{name}@test"]
+    return [*command, "--without-mingle", "--without-gossip"]
+
+
+def answers(url: str) -> bool:
     try:
         return httpx.get(f"{url}/readyz").status_code == 200
     except httpx.TransportError:

@@ -1,5 +1,6 @@
 """Generators that misbehave, each behind our own Protocol; a setting names them by dotted path."""
 
+import contextlib
 import os
 import signal
 import time
@@ -29,10 +30,10 @@ class Script:
 
 
 class Commanded:
-    """Does what the prompt says: `die`, `hang`, `fail`, `refuse`, `slow`; answers anything else."""
+    """Does what the first word of a prompt says, with the second as its argument; answers anything else."""
 
     def generate(self, prompt_text: str) -> Iterator[str]:
-        command, _, argument = prompt_text.partition(" ")
+        command, argument, *_ = [*prompt_text.split(" "), "", ""]
         if command == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         elif command == "hang":
@@ -44,11 +45,24 @@ class Commanded:
         elif command == "fail-until":
             if not Path(argument).exists():
                 raise ConnectionError("a secret detail")
+        elif command in ("fail-twice", "freeze-once"):
+            self._misbehave(command, Path(argument))
         elif command == "slow":
             for i in range(int(argument)):
                 time.sleep(0.1)
                 yield f"{i} "
         yield "done"
+
+    def _misbehave(self, command: str, calls: Path) -> None:
+        """At first; the file counts the calls."""
+        with calls.open("a") as file:
+            file.write("x")
+        times = calls.stat().st_size
+        if command == "fail-twice" and times <= 2:
+            raise ProviderError("The provider is away.")
+        while command == "freeze-once" and times == 1:  # whatever is raised in it
+            with contextlib.suppress(BaseException):
+                time.sleep(3600)
 
 
 def commanded(_: Settings) -> Commanded:

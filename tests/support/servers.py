@@ -8,8 +8,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import psutil
 import psycopg2
 
 from infra.local.folder import DataFolder
@@ -51,42 +53,73 @@ def wait_until(condition, seconds: float = 20, what: str = "it") -> None:
         time.sleep(0.02)
 
 
+class ServerProcess:
+    """One of the servers as a process that can be stopped, killed, started again, and stalled."""
+
+    def __init__(self, server: Postgres | Valkey, stop_signal: signal.Signals, **popen: Any) -> None:
+        self._server = server
+        self._stop_signal = stop_signal
+        self._popen = popen
+        self._process: subprocess.Popen | None = None
+        server.initialise()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(self._server.command, **quiet, **self._popen)
+        wait_until(self._server.is_ready, what=f"{self._server} starting")
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(self._stop_signal)
+            self._process.wait(timeout=20)
+
+    def kill(self) -> None:
+        """Kills it and its children, as kill -9 does."""
+        for process in self._family():
+            process.kill()
+        self._process.wait()
+
+    @contextlib.contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Stops it and its children as SIGSTOP does: connections stay, answers do not come."""
+        family = self._family()
+        for process in family:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in family:
+                process.resume()
+
+    def _family(self) -> list[psutil.Process]:
+        process = psutil.Process(self._process.pid)
+        return [process, *process.children(recursive=True)]
+
+
 class Servers:
     """Both servers, in a folder that is deleted afterwards."""
 
-    def __init__(self) -> None:
-        self._path = ROOT / ".local" / f"test-{os.getpid()}"
+    def __init__(self, name: str = "test", *, options: tuple[str, ...] = _FAST) -> None:
+        self._path = ROOT / ".local" / f"{name}-{os.getpid()}"
         folder = DataFolder(self._path)
-        self.postgres = Postgres(self._path / "postgres", folder.port("postgres"), "pg-secret", options=_FAST)
+        self.postgres = Postgres(self._path / "postgres", folder.port("postgres"), "pg-secret", options=options)
         self.valkey = Valkey(self._path / "valkey", folder.port("valkey"), "vk-secret")
         self.redis_url = self.valkey.url
-        self._processes: list[subprocess.Popen] = []
+        self.postgres_process = ServerProcess(self.postgres, signal.SIGINT, **self.postgres.popen)
+        self.valkey_process = ServerProcess(self.valkey, signal.SIGTERM)
 
     def start(self) -> None:
-        for server, popen in ((self.postgres, self.postgres.popen), (self.valkey, {})):
-            server.initialise()
-            self._processes.append(
-                subprocess.Popen(server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **popen)
-            )
-            wait_until(server.is_ready, what=f"{server} starting")
+        self.postgres_process.start()
+        self.valkey_process.start()
         self._execute('CREATE DATABASE "template"')
         engine = make_engine(self.settings("template"), application_name="test")
         migrations.upgrade(engine)
         engine.dispose()
 
-    @property
-    def postgres_pid(self) -> int:
-        return self._processes[0].pid
-
-    @property
-    def valkey_pid(self) -> int:
-        return self._processes[1].pid
-
     def stop(self) -> None:
-        for process, number in zip(self._processes, (signal.SIGINT, signal.SIGTERM), strict=False):
-            process.send_signal(number)
-        for process in self._processes:
-            process.wait(timeout=20)
+        self.postgres_process.stop()
+        self.valkey_process.stop()
         shutil.rmtree(self._path)
 
     @contextlib.contextmanager
