@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up users test check format lock clean
+.PHONY: help up users test faults check format lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -19,6 +19,9 @@ users: $(INSTALLED)  ## Manage users of what `make up` started: make users ARGS=
 
 test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
+	$(BIN)/python -m tests.faults $(ARGS)
 
 check: $(INSTALLED)  ## Check format, lint, types and imports
 	$(BIN)/ruff format --check .

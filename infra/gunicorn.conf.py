@@ -1,5 +1,6 @@
 """gunicorn's configuration: gevent workers, which hold REST and thousands of sockets on one port."""
 
+import contextlib
 import ctypes
 import json
 import mmap
@@ -8,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from http import HTTPStatus
 from types import FrameType
 from typing import Any
@@ -95,17 +97,50 @@ def _let_nobody_connect(listening: socket.socket) -> None:
         listening.setsockopt(socket.SOL_SOCKET, so_attach_filter, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
+class _Idle:
+    """The connections that are kept alive and wait for a next request. They would hold up a stop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Any, Any] = {}
+
+    @contextlib.contextmanager
+    def timeout(self) -> Iterator[None]:
+        """How gunicorn waits for a request, in a greenlet each."""
+        import gevent
+
+        greenlet = gevent.getcurrent()
+        with gevent.Timeout(keepalive, False) as timeout:
+            self._waiting[greenlet] = timeout
+            try:
+                yield
+            finally:
+                del self._waiting[greenlet]
+
+    def close(self) -> None:
+        """Ends the waiting of those that have waited for a moment, so that none is cut off within a request."""
+        import gevent
+
+        before = dict(self._waiting)
+        gevent.sleep(0.5)
+        for greenlet, timeout in before.items():
+            if self._waiting.get(greenlet) is timeout:
+                greenlet.kill(timeout, block=False)
+
+
 def post_worker_init(worker: Any) -> None:
     """On SIGTERM first says goodbye to the sockets (1012); otherwise they would hold up the stop and then break."""
     import gevent
 
     from api.wsgi import services
 
+    idle = _Idle()
+    worker.timeout_ctx = idle.timeout
     previous = signal.getsignal(signal.SIGTERM)
 
     def stop(signum: int, frame: FrameType | None) -> None:
         # A signal handler must not block: what closes runs beside.
         gevent.spawn(services.relay.shut_down)
+        gevent.spawn(idle.close)
         if callable(previous):
             previous(signum, frame)
 

@@ -4,6 +4,7 @@ A message carries ids only; losing or repeating one is harmless, because the rea
 claim is exclusive.
 """
 
+import ssl
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -22,9 +23,10 @@ QUEUE = "prompts"
 
 #: How long a send may wait for a broker that does not answer. (kombu's default is for ever.)
 TIMEOUT_SECONDS = 0.25
+#: A generation that does not end when its time is up is killed, with its process, so much later.
+HARD_LIMIT_AFTER_SECONDS = 5
 #: How often a broker that was away is asked whether it is back.
 PROBE_SECONDS = 0.5
-
 
 
 def _only_if_dropped(error: Exception, _: float) -> None:
@@ -39,8 +41,11 @@ _ONCE_MORE = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interv
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery application of the API (to send) and of the workers (to run)."""
-    app = Celery("promptwire", broker=settings.redis_url.get_secret_value(), set_as_current=False)
+    url = settings.redis_url.get_secret_value()
+    app = Celery("promptwire", broker=url, set_as_current=False)
     app.conf.update(
+        # As redis-py does by itself; kombu would not ask for a certificate.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         task_default_queue=QUEUE,
         task_serializer="json",
         accept_content=["json"],
@@ -49,7 +54,7 @@ def make_celery(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_soft_time_limit=settings.generation_timeout_seconds,
-        task_time_limit=settings.generation_timeout_seconds + 30,
+        task_time_limit=settings.generation_timeout_seconds + HARD_LIMIT_AFTER_SECONDS,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=settings.soft_shutdown_seconds,
         worker_hijack_root_logger=False,

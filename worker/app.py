@@ -17,6 +17,7 @@ from worker.pipeline import Pipeline
 from worker.reaper import Reaper, as_bootstep
 from worker.services import make_pipeline
 from worker.tasks import register
+from worker.transport import Transport
 
 try:
     settings = load_settings()
@@ -24,6 +25,7 @@ except SettingsError as error:
     sys.exit(f"The worker cannot start.\n{error}")
 
 app = make_celery(settings)
+app.conf.broker_transport = Transport
 _pipelines: list[Pipeline] = []
 
 

@@ -4,6 +4,9 @@ import signal
 import socket
 import threading
 from collections import Counter
+from pathlib import Path
+
+import httpx
 
 from shared.settings import Settings
 from tests.support import processes
@@ -45,3 +48,21 @@ def test_whoever_could_connect_is_answered(settings: Settings) -> None:
         for thread in asking:
             thread.join()
     assert seen.keys() == {"HTTP/1.1 200 OK"}
+
+
+def test_connections_that_are_kept_alive_do_not_hold_up_the_stop(settings: Settings, tmp_path: Path) -> None:
+    port = processes.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with (tmp_path / "log").open("wb") as log:
+        running = processes.start(processes.API, settings, output=log, PORT=str(port), API_PROCESSES="1")
+    try:
+        wait_until(lambda: processes.answers(url), what="the API starting")
+        with httpx.Client(base_url=url) as client, socket.create_connection(("127.0.0.1", port)) as fresh:
+            client.get("/livez")
+            running.send_signal(signal.SIGTERM)
+            fresh.settimeout(10)
+            assert fresh.recv(1) == b""
+            assert running.wait(timeout=20) == 0
+    finally:
+        processes.kill(running)
+    assert "graceful timeout" not in (tmp_path / "log").read_text()

@@ -1,0 +1,71 @@
+"""`make faults`: runs the long form, writes the figures as JSON and as a table, and puts the table into the README.
+
+make faults                                 everything; takes about an hour
+make faults ARGS="kills poison"             only these; the other rows stay as they are
+make faults ARGS="--short"                  the form that `make test` runs, for a first look; writes nothing
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.faults import cluster as clusters
+from tests.faults.audit import Audit
+from tests.faults.outcome import Outcome, table
+from tests.faults.scale import LONG, SHORT
+from tests.faults.scenarios import SCENARIOS
+from tests.support.servers import ROOT
+
+RESULTS = Path(__file__).with_name("results.json")
+TABLE = RESULTS.with_suffix(".txt")
+README = ROOT / "README.md"
+_IN_README = re.compile(r"(<!-- faults -->\n).*(<!-- /faults -->\n)", re.DOTALL)
+
+
+def main() -> int:
+    names = [scenario.__name__ for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="make faults", description="Breaks things, and counts what it costs.")
+    parser.add_argument("scenario", nargs="*", choices=[*names, []], help=", ".join(names))
+    parser.add_argument("--short", action="store_true", help="a few of each fault; nothing is written")
+    arguments = parser.parse_args()
+    chosen = [scenario for scenario in SCENARIOS if not arguments.scenario or scenario.__name__ in arguments.scenario]
+    outcomes: dict[str, Outcome] = {}
+    with clusters.running() as cluster:
+        Audit(cluster.settings).install()
+        for scenario in chosen:
+            begun = time.monotonic()
+            print(f"{scenario.__name__} …", end=" ", flush=True)
+            outcome = scenario(cluster, SHORT if arguments.short else LONG)
+            outcomes[scenario.__name__] = outcome
+            print(outcome.broken_promises() or "ok", f"({time.monotonic() - begun:.0f} s)", flush=True)
+            if not arguments.short:
+                write(outcomes)
+    print(table(list(outcomes.values())))
+    return int(any(outcome.broken_promises() for outcome in outcomes.values()))
+
+
+def write(outcomes: dict[str, Outcome]) -> None:
+    """Replaces the rows of these scenarios."""
+    rows = read() | outcomes
+    rows = {scenario.__name__: rows[scenario.__name__] for scenario in SCENARIOS if scenario.__name__ in rows}
+    date = datetime.now(UTC).date().isoformat()
+    results = {"date": date, "scale": asdict(LONG), "scenarios": {name: asdict(row) for name, row in rows.items()}}
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    TABLE.write_text(table(list(rows.values())))
+    README.write_text(_IN_README.sub(lambda found: found[1] + TABLE.read_text() + found[2], README.read_text()))
+
+
+def read() -> dict[str, Outcome]:
+    """The latest rows."""
+    if not RESULTS.exists():
+        return {}
+    return {name: Outcome(**row) for name, row in json.loads(RESULTS.read_text())["scenarios"].items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What really happened, from Postgres itself: triggers note every claim and ending, whoever wrote it and how often."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import psycopg2
+
+from shared.providers import make_embedder
+from shared.settings import Settings
+
+_TRIGGERS = """
+CREATE TABLE fault_endings (user_id bigint, prompt_id bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE INDEX ON fault_endings (user_id, prompt_id);
+CREATE FUNCTION note_ending() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fault_endings (user_id, prompt_id) VALUES (NEW.user_id, NEW.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_ending AFTER UPDATE ON prompts FOR EACH ROW
+    WHEN (NEW.status IN ('completed', 'failed', 'cancelled') AND NEW IS DISTINCT FROM OLD)
+    EXECUTE FUNCTION note_ending();
+
+CREATE TABLE fault_claims (prompt_id bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE INDEX ON fault_claims (prompt_id);
+CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fault_claims (prompt_id) VALUES (NEW.id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_claim AFTER UPDATE ON prompts FOR EACH ROW
+    WHEN (NEW.attempt > OLD.attempt) EXECUTE FUNCTION note_claim();
+"""
+
+_CONSUMING = """
+SELECT EXISTS (SELECT FROM fault_endings e JOIN prompts p ON p.id = e.prompt_id WHERE p.created_at > %s AND e.at > %s)
+"""
+_MOVED_ON = """
+SELECT p.id FROM prompts p JOIN unnest(%s::bigint[], %s::bigint[]) AS was (id, attempt) USING (id)
+WHERE p.attempt > was.attempt OR p.due_at IS NULL
+"""
+
+
+class Audit:
+    """Questions to the database, each over a connection of its own, so that a fault of it breaks none for long."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url.get_secret_value()
+        self._embedder = make_embedder(settings)
+
+    def install(self) -> None:
+        self._run(_TRIGGERS)
+
+    def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        return self._run(sql, *parameters) or []
+
+    def now(self) -> object:
+        return self.query("SELECT clock_timestamp()")[0][0]
+
+    def held(self) -> dict[int, int]:
+        """The attempt of each prompt that a worker holds, alive or not."""
+        return dict(self.query("SELECT id, attempt FROM prompts WHERE status = 'processing'"))
+
+    def claims(self, prompt_ids: list[int], since: object) -> list[float]:
+        """When workers have taken these prompts, in seconds since then."""
+        sql = "SELECT extract(epoch FROM at - %s) FROM fault_claims WHERE prompt_id = ANY(%s) AND at > %s"
+        return [float(row[0]) for row in self.query(sql, since, prompt_ids, since)]
+
+    def have_ended(self, prompt_ids: list[int]) -> bool:
+        return not self.query("SELECT 1 FROM prompts WHERE id = ANY(%s) AND due_at IS NOT NULL", prompt_ids)
+
+    def limit_attempts(self, prompt_ids: list[int], attempts: int) -> None:
+        """Has these prompts fail sooner than MAX_ATTEMPTS says."""
+        self._run("UPDATE prompts SET attempt_limit = %s WHERE id = ANY(%s)", attempts, prompt_ids)
+
+    def moved_on(self, held: dict[int, int]) -> set[int]:
+        """Which of them have ended, or are held by another attempt."""
+        return {row[0] for row in self.query(_MOVED_ON, list(held), list(held.values()))}
+
+    def is_consuming(self, since: object) -> bool:
+        """Whether a prompt that was submitted since then has ended."""
+        return bool(self.query(_CONSUMING, since, since)[0][0])
+
+    def statuses(self, user_id: int) -> dict[int, str]:
+        return dict(self.query("SELECT id, status FROM prompts WHERE user_id = %s", user_id))
+
+    def endings(self, user_ids: Iterable[int]) -> Counter[int]:
+        """How often each prompt of these users has ended."""
+        rows = self.query(
+            "SELECT prompt_id, count(*) FROM fault_endings WHERE user_id = ANY(%s) GROUP BY prompt_id", list(user_ids)
+        )
+        return Counter(dict(rows))
+
+    def unfinished(self, user_ids: Iterable[int]) -> int:
+        sql = "SELECT count(*) FROM prompts WHERE user_id = ANY(%s) AND due_at IS NOT NULL"
+        return int(self.query(sql, list(user_ids))[0][0])
+
+    def feed(self, user_id: int) -> list[tuple[int, int]]:
+        """The (number, prompt) of every ending that the user's sockets are to be told."""
+        return self.query(
+            "SELECT f.seq, f.prompt_id FROM feed f JOIN prompts p ON p.id = f.prompt_id "
+            "WHERE f.user_id = %s AND p.websocket AND f.change <> 'deleted' ORDER BY f.seq",
+            user_id,
+        )
+
+    def nearest(self, user_id: int, text: str, limit: int) -> list[tuple[int, float]]:
+        """What a search must find: every vector of the user's completed prompts compared, with nothing kept."""
+        rows = self.query(
+            "SELECT v.prompt_id, v.vector FROM vector_log v JOIN prompts p ON p.id = v.prompt_id "
+            "WHERE v.user_id = %s AND v.vector IS NOT NULL AND p.status = 'completed'",
+            user_id,
+        )
+        if not rows:
+            return []
+        vectors = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").reshape(len(rows), -1)
+        distances = ((vectors - self._embedder.embed([text])[0]) ** 2).sum(axis=1)
+        order = np.argsort(distances, kind="stable")[:limit]
+        return [(rows[i][0], float(distances[i])) for i in order]
+
+    def _run(self, sql: str, *parameters: object) -> list[tuple[Any, ...]] | None:
+        with contextlib.closing(psycopg2.connect(self._url, connect_timeout=5)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(sql, parameters or None)
+                return cursor.fetchall() if cursor.description else None
+
+
+def differ(found: list[dict[str, Any]], expected: list[tuple[int, float]]) -> bool:
+    """Whether search results are other than they must be, up to rounding. Equally near ones may come in any order."""
+    scores = [result["similarity_score"] for result in found]
+    if len(found) != len(expected) or not np.allclose(scores, [score for _, score in expected], atol=1e-3):
+        return True
+    farthest = max((score for _, score in expected), default=0.0) - 1e-3
+    return not {i for i, score in expected if score < farthest} <= {result["id"] for result in found}

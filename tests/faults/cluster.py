@@ -1,0 +1,121 @@
+"""A whole stack whose parts can be killed, stalled, stopped and started again: two API hosts, two worker hosts."""
+
+import contextlib
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import psutil
+
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.servers import ROOT, Servers, wait_until
+
+#: Shorter than the defaults, so that a fault is over sooner. What depends on them is measured against them.
+SETTINGS: dict[str, object] = {
+    "generator": "tests.support.providers:commanded",
+    "lease_seconds": 2,
+    "reaper_seconds": 0.5,
+    "submit_grace_seconds": 5,
+    "retry_backoff_seconds": 0.2,
+    "generation_timeout_seconds": 5,
+    "soft_shutdown_seconds": 1,
+    "feed_check_seconds": 1,
+    "access_token_minutes": 1440,
+    "log_level": "ERROR",
+}
+CHILDREN = 2  # of a worker host
+#: What the hosts say.
+LOG = ROOT / ".local" / "faults.log"
+
+
+class Host:
+    """A process with children, which can be ended and started again."""
+
+    def __init__(self, name: str, command: list[str], settings: Settings, **environment: str) -> None:
+        self.name = name
+        self._command = command
+        self._settings = settings
+        self._environment = environment
+        self.start()
+
+    def start(self) -> None:
+        with LOG.open("ab") as log:
+            self._process = processes.start(self._command, self._settings, output=log, **self._environment)
+
+    def kill(self) -> None:
+        processes.kill(self._process)
+
+    def stop(self) -> float:
+        """Asks it to stop, as a deployment does. Returns how many seconds it took; fails after 30."""
+        begun = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=30)
+        return time.monotonic() - begun
+
+    def children(self) -> list[psutil.Process]:
+        """None while it is starting."""
+        return psutil.Process(self._process.pid).children()
+
+    def signal_child(self, number: signal.Signals, chance: random.Random) -> bool:
+        """Sends a signal to one of its children. Returns whether there was one."""
+        found = self.children()
+        if not found:
+            return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            chance.choice(found).send_signal(number)
+        return True
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+
+class Cluster:
+    """The servers and the hosts, on a database of their own."""
+
+    def __init__(self, servers: Servers, settings: Settings) -> None:
+        self.servers = servers
+        self.settings = settings
+        ports = [processes.free_port() for _ in range(2)]
+        self.urls = [f"http://127.0.0.1:{port}" for port in ports]
+        self.apis = [
+            Host(f"api-{i}", processes.API, settings, PORT=str(port), API_PROCESSES="1") for i, port in enumerate(ports)
+        ]
+        self.workers = [
+            Host(name, processes.worker_command(name, CHILDREN), settings, **processes.WORKER_ENVIRONMENT)
+            for name in ("worker-0", "worker-1")
+        ]
+
+    @property
+    def hosts(self) -> list[Host]:
+        return [*self.apis, *self.workers]
+
+    def wait_until_ready(self) -> None:
+        for url in self.urls:
+            wait_until(lambda url=url: processes.answers(url), 60, f"{url} starting")
+        for worker in self.workers:
+            wait_until(lambda worker=worker: len(worker.children()) >= CHILDREN, 60, f"{worker.name} starting")
+
+    def stop(self) -> None:
+        for host in self.hosts:
+            host.kill()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Cluster]:
+    """A cluster on servers of its own, which keep what they have confirmed as they do in production."""
+    LOG.unlink(missing_ok=True)
+    servers = Servers("faults", options=("max_connections=200",))
+    try:
+        servers.start()
+        with servers.database() as name:
+            cluster = Cluster(servers, servers.settings(name, **SETTINGS))
+            try:
+                cluster.wait_until_ready()
+                yield cluster
+            finally:
+                cluster.stop()
+    finally:
+        servers.stop()

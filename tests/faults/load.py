@@ -1,0 +1,178 @@
+"""Users who do not let go: each submits until it is accepted, and listens until all has been told, whatever dies.
+
+They use the API as its documentation tells them to: an `Idempotency-Key` for each prompt, `since` on joining again.
+"""
+
+import contextlib
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx
+from websockets.exceptions import InvalidHandshake, WebSocketException
+from websockets.sync.client import connect
+
+from tests.support.client import PASSWORD
+
+_SUBJECTS = ("tides", "rust", "owls", "glaciers", "bread", "comets", "violins", "harbours", "moss", "kites")
+_QUESTIONS = (
+    "Why are there",
+    "Explain to me the",
+    "Who has invented",
+    "Write a poem about",
+    "Summarise what is known of",
+)
+#: Connections may be kept alive, but not for long, so that both hosts get their share.
+_LIMITS = httpx.Limits(keepalive_expiry=1)
+_AGAIN_SECONDS = 0.1
+
+
+class Call(NamedTuple):
+    """One request: what for, how long it took, and its status or how it failed."""
+
+    kind: str
+    seconds: float
+    answer: int | str
+
+
+def _failure(error: httpx.TransportError) -> str:
+    """`refused` and `closed` (before any byte of an answer) are how a server that stops may end a connection."""
+    if isinstance(error, httpx.ConnectError):
+        return "refused"
+    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in str(error):
+        return "closed"
+    return "timeout" if isinstance(error, httpx.TimeoutException) else f"broken: {type(error).__name__}: {error}"
+
+
+class Member:
+    """One user: a thread that submits, a thread that listens, and what they saw."""
+
+    def __init__(self, urls: Sequence[str], calls: list[Call], *, window: int, pause: float) -> None:
+        self.username = f"user-{uuid4().hex[:8]}"
+        self.submitted = 0
+        self.accepted: list[int] = []
+        self.heard: list[tuple[int, int]] = []
+        self._hosts = random.sample(urls, len(urls))
+        self._urls = cycle(self._hosts)
+        self._url = next(self._urls)
+        self._calls = calls
+        self._pause = pause
+        self._window = threading.Semaphore(window)
+        self._enough = threading.Event()
+        self._leave = threading.Event()
+        self._http = httpx.Client(timeout=30, limits=_LIMITS)
+        body = {"username": self.username, "password": PASSWORD}
+        self.id: int = self.persist("register", "POST", "/auth/register/", json=body).json()["id"]
+        access = self.persist("login", "POST", "/login/", json=body).json()["access"]
+        self.headers = {"Authorization": f"Bearer {access}"}
+        self._http.headers.update(self.headers)
+        self._threads = [threading.Thread(target=self._listen)]
+        self._threads[0].start()
+
+    def call(
+        self, kind: str, method: str, path: str, *, url: str | None = None, **options: Any
+    ) -> httpx.Response | None:
+        """One request, noted. None if the connection failed; the next one goes to the other host."""
+        begun = time.monotonic()
+        response, answer = None, 0
+        try:
+            response = self._http.request(method, (url or self._url) + path, **options)
+            answer = response.status_code
+        except httpx.TransportError as error:
+            answer = _failure(error)
+            self._url = next(self._urls)
+        self._calls.append(Call(kind, time.monotonic() - begun, answer))
+        return response
+
+    def persist(self, kind: str, method: str, path: str, **options: Any) -> httpx.Response:
+        """Asks again until there is an answer that a client can go on with."""
+        while (response := self.call(kind, method, path, **options)) is None or response.status_code in (409, 429, 503):
+            time.sleep(_AGAIN_SECONDS)
+        return response.raise_for_status()
+
+    def submit(self, text: str) -> int:
+        """Submits until it is accepted; the key keeps it one prompt. Returns its id."""
+        body = {"prompt_text": text, "websocket": True}
+        self.submitted += 1
+        key = {"Idempotency-Key": uuid4().hex}
+        prompt_id: int = self.persist("submit", "POST", "/prompts/", json=body, headers=key).json()["id"]
+        self.accepted.append(prompt_id)
+        return prompt_id
+
+    def search(self, text: str, limit: int, *, url: str) -> list[dict[str, Any]]:
+        """What this host finds, once it answers."""
+        options = {"params": {"prompt": text, "limit": limit}, "url": url}
+        found: list[dict[str, Any]] = self.persist("search", "GET", "/prompts/similar/", **options).json()
+        return found
+
+    def begin(self, texts: Iterator[str]) -> None:
+        """Submits these in the background, never more than the window ahead of what has been heard of."""
+        submitting = threading.Thread(target=self._submit_all, args=[texts])
+        self._threads.append(submitting)
+        submitting.start()
+
+    def finish(self, timeout: float) -> None:
+        """Waits until everything that it was given is submitted."""
+        for thread in self._threads[1:]:
+            thread.join(timeout)
+
+    def enough(self) -> None:
+        """Ends the submitting; what has begun is brought to its end."""
+        self._enough.set()
+        for thread in self._threads[1:]:
+            thread.join()
+
+    def leave(self) -> None:
+        self.enough()
+        self._leave.set()
+        self._threads[0].join()
+        self._http.close()
+
+    @property
+    def seq(self) -> int:
+        """The newest number heard."""
+        return self.heard[-1][0] if self.heard else 0
+
+    def _submit_all(self, texts: Iterator[str]) -> None:
+        for text in texts:
+            while not self._window.acquire(timeout=0.1):
+                if self._enough.is_set():
+                    return
+            if self._enough.is_set():
+                return
+            self.submit(text)
+            self._enough.wait(self._pause)
+
+    def _listen(self) -> None:
+        for url in cycle(self._hosts):
+            if self._leave.is_set():
+                return
+            path = f"{url.replace('http', 'ws', 1)}/ws/prompts/{self.username}/?since={self.seq}"
+            with contextlib.suppress(OSError, TimeoutError, WebSocketException, InvalidHandshake):
+                self._hear(path)
+            self._leave.wait(_AGAIN_SECONDS)
+
+    def _hear(self, path: str) -> None:
+        with connect(path, additional_headers=self.headers, open_timeout=5, close_timeout=1) as room:
+            while not self._leave.is_set():
+                with contextlib.suppress(TimeoutError):
+                    event = json.loads(room.recv(timeout=0.5))
+                    if event["type"] == "reset":
+                        self.heard.append((-1, -1))  # nothing here is old enough for one, so it counts as a repeat
+                    elif event["type"] not in ("connected", "prompt.delta"):
+                        self.heard.append((event["seq"], event["id"]))
+                        self._window.release()
+
+
+def questions(share_of_slow: float = 0.1, count: int | None = None) -> Iterator[str]:
+    """Texts that are all different and have words in common; some take the generator 0.2 s."""
+    number = 0
+    while count is None or number < count:
+        number += 1
+        text = f"{random.choice(_QUESTIONS)} {random.choice(_SUBJECTS)} {random.choice(_SUBJECTS)} {uuid4().hex[:6]}"
+        yield f"slow 2 {text}" if random.random() < share_of_slow else text

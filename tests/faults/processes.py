@@ -1,0 +1,90 @@
+"""Our own processes are killed, and stopped one after the other."""
+
+import random
+import signal
+
+from tests.faults.cluster import Cluster, Host
+from tests.faults.outcome import Outcome
+from tests.faults.run import Run, under_load
+from tests.faults.scale import Scale
+
+#: So often each is chosen, in a hundred.
+_VICTIMS = {"worker child": 55, "worker host": 20, "API process": 15, "API host": 10}
+#: What a client may see of a server that stops: no connection, or one that is closed before an answer has begun.
+_CLEAN = {"200", "201", "202", "204", "refused", "closed"}
+
+
+def kills(cluster: Cluster, scale: Scale) -> Outcome:
+    """kill -9 of random processes, while prompts are submitted.
+
+    Recovery: until everything that was held by a worker at the kill has ended or is held by another.
+    """
+    chance = random.Random()
+    with under_load(cluster, "kill -9 of processes", window=8, pause=0, prompts=scale.prompts) as run:
+        for _ in range(scale.kills):
+            run.wait(lambda: len(run.audit.held()) >= 2, 10)
+            _kill(cluster, chance)
+            run.interrupted()
+            run.wait(lambda: False, chance.uniform(0.2, 2))
+        for member in run.members[:-1]:
+            member.finish(timeout=900)
+    return run.outcome
+
+
+def _kill(cluster: Cluster, chance: random.Random) -> None:
+    """A host that is killed is started again at once, as its supervisor would."""
+    (victim,) = chance.choices(list(_VICTIMS), list(_VICTIMS.values()))
+    host = chance.choice(cluster.workers if "worker" in victim else cluster.apis)
+    if victim.endswith("host"):
+        host.kill()
+        host.start()
+    else:
+        host.signal_child(signal.SIGKILL, chance)
+
+
+def rolling_restarts(cluster: Cluster, scale: Scale) -> Outcome:
+    """SIGTERM of one process after the other, as a deployment does it, while long prompts are worked on.
+
+    Recovery: from the SIGTERM of a worker host until another has taken what it handed back.
+    """
+    with under_load(cluster, "rolling restarts", members=4, window=4, pause=0.1, share_of_slow=0) as run:
+        stops: list[float] = []
+        for _ in range(scale.rolls):
+            for worker in cluster.workers:
+                stops.append(_replace_at_work(run, worker))
+                cluster.wait_until_ready()
+            for api in cluster.apis:
+                _replace_child(run, api)
+                stops.append(_replace(run, api))
+                cluster.wait_until_ready()
+    unclean = {answer: count for answer, count in run.outcome.answers.items() if answer not in _CLEAN}
+    run.outcome.notes = f"slowest stop {max(stops):.1f} s; failed requests: {unclean or 'none'}"
+    return run.outcome
+
+
+def _replace(run: Run, host: Host) -> float:
+    """Stops it and starts it again. Returns how long the stop took."""
+    taken = host.stop()
+    run.outcome.faults += 1
+    host.start()
+    return taken
+
+
+def _replace_at_work(run: Run, worker: Host) -> float:
+    """Replaces a worker host while prompts run that take longer than it works on after SIGTERM."""
+    long_ones = [run.members[0].submit("slow 40") for _ in range(3)]
+    run.wait(lambda: set(long_ones) <= run.audit.held().keys(), 20)
+    begun = run.audit.now()
+    taken = _replace(run, worker)
+    run.wait(lambda: run.audit.have_ended(long_ones), 30)
+    run.outcome.recoveries += run.audit.claims(long_ones, begun)
+    return taken
+
+
+def _replace_child(run: Run, api: Host) -> None:
+    """Stops the processes of an API host, which starts others."""
+    old = api.children()
+    for child in old:
+        child.terminate()
+    run.outcome.faults += len(old)
+    run.wait(lambda: bool(set(api.children()) - set(old)) and not any(child.is_running() for child in old), 20)

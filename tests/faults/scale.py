@@ -1,0 +1,52 @@
+"""How much of each fault: `SHORT` is part of `make test`, `LONG` is what `make faults` runs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    prompts: int
+    kills: int
+    broker_restarts: int
+    broker_stalls: int
+    broker_stall_seconds: float
+    postgres_restarts: int
+    postgres_stalls: int
+    postgres_stall_seconds: float
+    rolls: int
+    drops: int
+    poisons: int
+    poison_attempts: int
+    forgeries: int
+
+
+SHORT = Scale(
+    prompts=300,
+    kills=8,
+    broker_restarts=3,
+    broker_stalls=3,
+    broker_stall_seconds=2,
+    postgres_restarts=1,
+    postgres_stalls=1,
+    postgres_stall_seconds=4,
+    rolls=1,
+    drops=20,
+    poisons=1,
+    poison_attempts=2,
+    forgeries=50,
+)
+LONG = Scale(
+    prompts=20_000,
+    kills=200,
+    broker_restarts=20,
+    broker_stalls=20,
+    broker_stall_seconds=60,
+    postgres_restarts=20,
+    postgres_stalls=10,
+    postgres_stall_seconds=20,
+    rolls=10,
+    drops=100,
+    poisons=5,
+    poison_attempts=5,
+    forgeries=2_000,
+)

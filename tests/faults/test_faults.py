@@ -1,0 +1,27 @@
+"""The short form of the fault suite; `make faults` runs the long one, with figures."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults import cluster as clusters
+from tests.faults.audit import Audit
+from tests.faults.cluster import Cluster
+from tests.faults.outcome import Outcome
+from tests.faults.scale import SHORT, Scale
+from tests.faults.scenarios import SCENARIOS
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with clusters.running() as up:
+        Audit(up.settings).install()
+        yield up
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_promises_hold(cluster: Cluster, scenario: Callable[[Cluster, Scale], Outcome]) -> None:
+    outcome = scenario(cluster, SHORT)
+    assert outcome.faults > 0
+    assert outcome.completed > 0
+    assert outcome.broken_promises() == {}, outcome
