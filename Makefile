@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up users test faults check format lock clean
+.PHONY: help up users test faults benchmark audit check format lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 up: $(INSTALLED)  ## Start everything here: PostgreSQL, Valkey, the API, a worker, Flower. Ctrl-C stops it
 	@exec $(BIN)/python -m infra.local up
@@ -23,11 +23,18 @@ test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own:
 faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
 	$(BIN)/python -m tests.faults $(ARGS)
 
-check: $(INSTALLED)  ## Check format, lint, types and imports
+benchmark: $(INSTALLED)  ## Measure what depends on the machine: make benchmark NAME=login
+	$(BIN)/python -m tests.benchmarks.$(NAME)
+
+audit: $(INSTALLED)  ## Look up the pinned packages in the advisory database
+	@$(BIN)/python -m infra.audit $(ARGS)
+
+check: $(INSTALLED)  ## Check format, lint, types, imports and what bandit finds unsafe
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api worker shared infra
 
 format: $(INSTALLED)  ## Format the code, and mend what lint can mend
 	$(BIN)/ruff check --fix .

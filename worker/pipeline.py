@@ -127,7 +127,7 @@ class Pipeline:
             return prompts.fail(session, held, _public_message(error))
         # Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), so that a burst does not return as one.
         ceiling = min(self.backoff * 2 ** (held.attempt - 1), MAX_BACKOFF)
-        prompts.postpone(session, held, ceiling * random.uniform(0.5, 1))  # noqa: S311
+        prompts.postpone(session, held, ceiling * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
         return None
 
 

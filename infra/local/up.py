@@ -191,13 +191,14 @@ class Stack:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._url()}/readyz/", timeout=2) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{self._url()}/readyz/", timeout=2) as answer:  # noqa: S310  # nosec B310
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
     def _url(self) -> str:
-        host = "127.0.0.1" if self._options.host in ("0.0.0.0", "::") else self._options.host  # noqa: S104
+        everywhere = self._options.host in ("0.0.0.0", "::")  # noqa: S104
+        host = "127.0.0.1" if everywhere else self._options.host
         return f"http://{host}:{self._options.port}"
 
     def _greet(self) -> None:

@@ -1,0 +1,78 @@
+"""Every route, called by one user with everything that belongs to another: nothing of it may show."""
+
+import json
+
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from tests.support.client import ApiUser
+from worker.pipeline import Pipeline
+
+SECRET = "xylophone-confession"
+
+
+class Victim:
+    """A user with a prompt in every status, and all that names them."""
+
+    def __init__(self, app: Flask, worker: Pipeline) -> None:
+        self.user = ApiUser(app, "victim")
+        completed, self.queued, cancelled = (self.user.submit(f"{SECRET} {i}", websocket=True) for i in range(3))
+        worker.process([completed])
+        self.user.post(f"/prompts/{cancelled}/cancel/")
+        keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
+        self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
+        link = self.user.get("/prompts/?limit=1").headers["Link"]
+        self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
+
+    def state(self) -> list[dict]:
+        return self.user.get("/prompts/?limit=100").json
+
+
+def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
+    """The route with everything of the victim's that it takes, as the attacker."""
+    method, path = route
+    if "{prompt_id}" in path:
+        return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    login = {"username": "victim", "password": "a guess of theirs"}
+    bodies = {
+        "/prompts/": {"prompt_text": "mine"},
+        "/auth/register/": login,
+        "/login/": login,
+        "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
+        "/auth/logout/": {"refresh": victim.user.tokens["access"]},
+    }
+    if method == "POST":
+        return [attacker.post(path, json=bodies[path], headers={"Idempotency-Key": "the-key"})]
+    queries = [
+        {},
+        {"cursor": victim.cursor},
+        {"user": "victim"},
+        {"prompt": SECRET, "limit": 50},
+        {"prompt_id": victim.ids[0]},
+    ]
+    return [attacker.get(path, query_string=query) for query in queries]
+
+
+@pytest.fixture
+def victim(app: Flask, worker: Pipeline) -> Victim:
+    return Victim(app, worker)
+
+
+def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: Victim, worker: Pipeline) -> None:
+    attacker = ApiUser(app, "attacker")
+    described = app.test_client().get("/openapi.json").json["paths"]
+    before = victim.state()
+    assert SECRET in json.dumps(before)
+    for path, operations in described.items():
+        for method in operations:
+            for response in attack(attacker, victim, (method.upper(), path)):
+                where = (method, path, response.status_code, response.text)
+                assert SECRET not in response.text, where
+                assert "victim" not in response.text.replace("'victim'", ""), where
+                assert response.status_code < 500, where
+                if "{prompt_id}" in path:
+                    assert response.status_code == 404, where
+    assert victim.state() == before
+    worker.process([victim.queued])
+    assert victim.user.show(victim.queued)["status"] == "completed"
