@@ -61,6 +61,9 @@ def when_ready(server: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Before anything connects."""
+    # gunicorn does so only later, and a SIGTERM in between would go unheard.
+    signal.signal(signal.SIGTERM, worker.handle_exit)
+
     from gunicorn.workers import ggevent
 
     from api import postgres_wait
@@ -78,6 +81,7 @@ def _draining(stream_server: type[Any]) -> type[Any]:
             if not self.closed:
                 if _master_stops[0]:
                     _let_nobody_connect(self.socket)
+                self.stop_accepting()
                 for accepted in iter(self.do_read, None):
                     self.do_handle(*accepted)
                 gevent.sleep(0)  # they begin by asking the listening socket for its name

@@ -1,12 +1,8 @@
 """CONTRACT's last lines: what the API does while Redis or Postgres do not answer, and that it comes back by itself."""
 
-import time
-
 import httpx
 import pytest
 
-from shared.settings import Settings
-from tests.support import processes
 from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, wait_until
@@ -68,20 +64,6 @@ def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str
             alice.http.post(f"/prompts/{alice.submit()}/cancel/")
             assert room.receive()["type"] == "prompt.cancelled"
     wait_until(lambda: alice.http.get("/readyz").json()["status"] == "ok", 10, "coming back")
-
-
-def test_what_was_accepted_without_redis_is_answered_once_it_is_back(
-    servers: Servers, settings: Settings, url: str
-) -> None:
-    changed = servers.changed(settings, reaper_seconds=0.5)
-    alice = RemoteUser(url)
-    with processes.worker(changed):
-        assert alice.wait(alice.submit())["status"] == "completed"
-        with servers.valkey_process.stalled():
-            ids = [alice.submit(f"{i}") for i in range(3)]
-            time.sleep(1)
-        for prompt_id in ids:
-            assert alice.wait(prompt_id)["status"] == "completed"
 
 
 @pytest.mark.parametrize("length", [8_500, 60_000])

@@ -197,26 +197,6 @@ def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: 
     assert alice.wait(alice.submit())["status"] == "completed"
 
 
-def test_a_worker_killed_at_work_loses_nothing(home: Path, stack: Stack) -> None:
-    with running(
-        home.parent / "slow",
-        GENERATOR="tests.support.providers:commanded",
-        LEASE_SECONDS="2",
-        REAPER_SECONDS="0.5",
-        PYTHONPATH=str(ROOT),
-    ) as slow:
-        alice = RemoteUser(slow.url)
-        with alice.join() as room:
-            room.receive()
-            prompt_id = alice.submit("slow 20")
-            assert room.receive()["type"] == "prompt.delta"
-            for child in slow.part("--concurrency").children():
-                child.kill()
-            event = room.receive_ending(timeout=60)
-            assert (event["id"], event["type"], event["seq"]) == (prompt_id, "prompt.completed", 1)
-        assert alice.show(prompt_id)["attempt"] >= 2
-
-
 def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
     folder = home.parent / "restarted"
     with running(folder) as first:

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import psutil
+import pytest
 
 from shared.settings import Settings
 from tests.support import processes
@@ -29,7 +31,15 @@ def _connect_and_ask(port: int) -> str:
             return "reset"
 
 
-def test_whoever_could_connect_is_answered(settings: Settings) -> None:
+def _have_processes_replaced(host: psutil.Process) -> None:
+    old = set(host.children())
+    for process in old:
+        process.terminate()
+    wait_until(lambda: old.isdisjoint(host.children()) and host.children(), what="gunicorn starting others")
+
+
+@pytest.mark.parametrize("starting", [False, True], ids=["serving", "while its process is starting"])
+def test_whoever_could_connect_is_answered(settings: Settings, starting: bool) -> None:
     """The kernel resets what has connected and is not accepted when the listening socket closes."""
     seen: Counter[str] = Counter()
     port = processes.free_port()
@@ -44,6 +54,8 @@ def test_whoever_could_connect_is_answered(settings: Settings) -> None:
         for thread in asking:
             thread.start()
         wait_until(lambda: seen["HTTP/1.1 200 OK"] > 100)
+        if starting:
+            _have_processes_replaced(psutil.Process(running.pid))
         running.send_signal(signal.SIGTERM)
         for thread in asking:
             thread.join()
