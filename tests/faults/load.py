@@ -30,6 +30,7 @@ _QUESTIONS = (
 #: Connections may be kept alive, but not for long, so that both hosts get their share.
 _LIMITS = httpx.Limits(keepalive_expiry=1)
 _AGAIN_SECONDS = 0.1
+_SHARE_CANCELLED = 0.05
 
 
 class Call(NamedTuple):
@@ -56,6 +57,7 @@ class Member:
         self.username = f"user-{uuid4().hex[:8]}"
         self.submitted = 0
         self.accepted: list[int] = []
+        self.cancelled: list[int] = []
         self.heard: list[tuple[int, int]] = []
         self._hosts = random.sample(urls, len(urls))
         self._urls = cycle(self._hosts)
@@ -89,11 +91,17 @@ class Member:
         self._calls.append(Call(kind, time.monotonic() - begun, answer))
         return response
 
-    def persist(self, kind: str, method: str, path: str, **options: Any) -> httpx.Response:
+    def persist(
+        self, kind: str, method: str, path: str, *, settled: tuple[int, ...] = (), **options: Any
+    ) -> httpx.Response:
         """Asks again until there is an answer that a client can go on with."""
-        while (response := self.call(kind, method, path, **options)) is None or response.status_code in (409, 429, 503):
+        while True:
+            response = self.call(kind, method, path, **options)
+            if response is not None and response.status_code in settled:
+                return response
+            if response is not None and response.status_code not in (409, 429, 503):
+                return response.raise_for_status()
             time.sleep(_AGAIN_SECONDS)
-        return response.raise_for_status()
 
     def submit(self, text: str) -> int:
         """Submits until it is accepted; the key keeps it one prompt. Returns its id."""
@@ -103,6 +111,12 @@ class Member:
         prompt_id: int = self.persist("submit", "POST", "/prompts/", json=body, headers=key).json()["id"]
         self.accepted.append(prompt_id)
         return prompt_id
+
+    def cancel(self, prompt_id: int) -> None:
+        """Cancels it, if it has not ended."""
+        response = self.persist("cancel", "POST", f"/prompts/{prompt_id}/cancel/", settled=(200, 409))
+        if response.status_code == 200:
+            self.cancelled.append(prompt_id)
 
     def search(self, text: str, limit: int, *, url: str) -> list[dict[str, Any]]:
         """What this host finds, once it answers."""
@@ -145,7 +159,9 @@ class Member:
                     return
             if self._enough.is_set():
                 return
-            self.submit(text)
+            prompt_id = self.submit(text)
+            if random.random() < _SHARE_CANCELLED:
+                self.cancel(prompt_id)
             self._enough.wait(self._pause)
 
     def _listen(self) -> None:

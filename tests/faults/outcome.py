@@ -11,10 +11,13 @@ class Outcome:
     faults: int = 0
     accepted: int = 0
     completed: int = 0
+    cancelled: int = 0
     #: Ended as failed, visibly, and how many of those were meant to.
     failed: int = 0
     meant_to_fail: int = 0
-    #: Completed or stored more than once.
+    #: Cancelled with success, and something else in the end.
+    revived: int = 0
+    #: Ended or stored more than once.
     twice: int = 0
     #: Accepted, and without an end.
     lost: int = 0
@@ -43,9 +46,9 @@ class Outcome:
         return {name: count for name, count in counts.items() if count}
 
 
-BROKEN_PROMISES = ("twice", "lost", "missed", "repeated", "differing")
+BROKEN_PROMISES = ("twice", "lost", "revived", "missed", "repeated", "differing")
 
-_COLUMNS = ("scenario", "faults", "accepted", "completed", "failed", *BROKEN_PROMISES)
+_COLUMNS = ("scenario", "faults", "accepted", "completed", "cancelled", "failed", *BROKEN_PROMISES)
 
 
 def table(outcomes: list[Outcome]) -> str:

@@ -87,7 +87,9 @@ class Run:
             ended = Counter(statuses.values())
             outcome.accepted += len(member.accepted)
             outcome.completed += ended["completed"]
+            outcome.cancelled += ended["cancelled"]
             outcome.failed += ended["failed"]
+            outcome.revived += sum(statuses[i] != "cancelled" for i in member.cancelled)
             outcome.lost += sum(statuses.get(i) in (None, "queued", "processing") for i in member.accepted)
             outcome.twice += len(statuses) - len(set(member.accepted))
             heard, feed = member.heard, set(feeds[member.id])
