@@ -8,6 +8,8 @@ from sqlalchemy.exc import OperationalError
 from shared import timestamps, users
 from shared.database import Sessions, make_engine, make_sessions
 from shared.errors import PromptwireError
+from shared.events import LOGIN_ENDED, Announcer
+from shared.redis import make_redis
 from shared.settings import SettingsError, load_settings
 
 _Password = click.option(
@@ -51,7 +53,8 @@ def set_password(sessions: Sessions, username: str, password: str) -> None:
     """Change a password; every login of that user ends."""
     _check(username, password)
     with sessions.begin() as session:
-        users.set_password(session, username, users.hash_password(password))
+        user_id = users.set_password(session, username, users.hash_password(password))
+    Announcer(make_redis(load_settings())).announce(user_id, LOGIN_ENDED)
     click.echo(f"Changed the password of {username}.")
 
 

@@ -68,18 +68,19 @@ def everybody(session: Session) -> Sequence[User]:
     return session.scalars(select(User).order_by(User.username)).all()
 
 
-def set_password(session: Session, username: str, password_hash: str) -> None:
-    """Changes a password and ends every login of that user.
+def set_password(session: Session, username: str, password_hash: str) -> int:
+    """Changes a password and ends every login of that user, whose id it returns.
 
     Raises:
         UserNotFoundError: there is no such user.
     """
-    user_id = session.scalar(
+    user_id: int | None = session.scalar(
         update(User).where(User.username == username).values(password_hash=password_hash).returning(User.id)
     )
     if user_id is None:
         raise UserNotFoundError(f"There is no user {username!r}.")
     _revoke(session, TokenFamily.user_id == user_id)
+    return user_id
 
 
 def still_has_password(session: Session, user: User) -> bool:

@@ -136,6 +136,14 @@ class TestWhoMayJoin:
             assert ended.close_code() == 4401
             assert kept.ask({"type": "ping"})["type"] == "pong"
 
+    def test_is_closed_when_the_password_is_changed(self, alice: RemoteUser, settings: Settings) -> None:
+        with alice.join() as room:
+            room.receive()
+            command = ["api.cli", "set-password", alice.username]
+            with processes.process(command, settings, NEW_PASSWORD="another password"):
+                assert room.receive().keys() == {"error"}
+            assert room.close_code() == 4401
+
     @pytest.mark.parametrize("origin", ["http://[", "null", "", "https://evil.example:8000"])
     def test_odd_origins_are_403(self, alice: RemoteUser, origin: str) -> None:
         with pytest.raises(InvalidStatus) as refused:
