@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared import feed, library
@@ -219,14 +219,23 @@ def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
     return Deletion(user_id, seq, prompt_id, attempt)
 
 
-def reap(session: Session, *, grace: timedelta, limit: int) -> list[int]:
+def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelta | None = None) -> list[int]:
     """Takes what is overdue, longest first, to be handed out again: a lost message, a lapsed lease, a passed back-off.
 
     Any number of reapers may run at once: each skips what another has locked.
+
+    Args:
+        grace: How long a message may be on its way, as the caller of `submit` and of earlier rounds had it.
+        lost_after: Give it if no message waits in the queue: what was handed out longer ago and is still not taken has
+            lost its message, and need not wait for the rest of its grace.
     """
+    due = Prompt.due_at <= func.now()
+    if lost_after is not None:
+        untaken = and_(Prompt.status == Status.QUEUED, Prompt.not_before.is_(None))
+        due = and_(Prompt.due_at <= func.now() + max(grace - lost_after, timedelta()), or_(due, untaken))
     overdue = (
         select(Prompt.id)
-        .where(Prompt.due_at <= func.now(), ~_out_of_attempts())
+        .where(due, ~_out_of_attempts())
         .order_by(Prompt.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

@@ -57,8 +57,11 @@ class Reaper:
         waiting = self._queue.length()
         if waiting is None or waiting >= ROUND:
             return
+        lost_after = timedelta(seconds=self._settings.reaper_seconds) if waiting == 0 else None
         with self._sessions.begin() as session:
-            overdue = prompts.reap(session, grace=self._settings.submit_grace, limit=ROUND - waiting)
+            overdue = prompts.reap(
+                session, grace=self._settings.submit_grace, limit=ROUND - waiting, lost_after=lost_after
+            )
         if overdue:
             log.info("handed out again", prompts=len(overdue))
         self._queue.enqueue_each(overdue)

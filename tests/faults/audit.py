@@ -37,9 +37,10 @@ CREATE TRIGGER note_claim AFTER UPDATE ON prompts FOR EACH ROW
 _CONSUMING = """
 SELECT EXISTS (SELECT FROM fault_endings e JOIN prompts p ON p.id = e.prompt_id WHERE p.created_at > %s AND e.at > %s)
 """
-_MOVED_ON = """
-SELECT p.id FROM prompts p JOIN unnest(%s::bigint[], %s::bigint[]) AS was (id, attempt) USING (id)
-WHERE p.attempt > was.attempt OR p.due_at IS NULL
+_SINCE_HELD = """
+SELECT p.id, p.attempt > was.attempt OR p.due_at IS NULL
+FROM prompts p JOIN unnest(%s::bigint[], %s::bigint[]) AS was (id, attempt) USING (id)
+WHERE p.attempt > was.attempt OR p.status <> 'processing'
 """
 
 
@@ -75,9 +76,9 @@ class Audit:
         """Has these prompts fail sooner than MAX_ATTEMPTS says."""
         self._run("UPDATE prompts SET attempt_limit = %s WHERE id = ANY(%s)", attempts, prompt_ids)
 
-    def moved_on(self, held: dict[int, int]) -> set[int]:
-        """Which of them have ended, or are held by another attempt."""
-        return {row[0] for row in self.query(_MOVED_ON, list(held), list(held.values()))}
+    def since_held(self, held: dict[int, int]) -> dict[int, bool]:
+        """Which of these (id, attempt) are held no more; and whether they have ended, or another attempt goes on."""
+        return dict(self.query(_SINCE_HELD, list(held), list(held.values()))) if held else {}
 
     def is_consuming(self, since: object) -> bool:
         """Whether a prompt that was submitted since then has ended."""

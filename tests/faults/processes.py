@@ -28,6 +28,8 @@ def kills(cluster: Cluster, scale: Scale) -> Outcome:
             run.wait(lambda: False, chance.uniform(0.2, 2))
         for member in run.members[:-1]:
             member.finish(timeout=900)
+    period = cluster.settings.lease_seconds + cluster.settings.reaper_seconds
+    run.outcome.notes = f"handed out again within {max(run.handed_out):.1f} s (lease + reaper: {period:g} s)"
     return run.outcome
 
 

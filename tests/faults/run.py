@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 from tests.faults.audit import Audit, differ
@@ -20,6 +21,15 @@ _SEARCHES = 3  # of each user on each API host
 _BETWEEN_BROWSING_SECONDS = 0.1
 
 
+@dataclass
+class _Interrupted:
+    """A fault, and the attempts that were under way at it and have not gone on since."""
+
+    begun: float
+    held: dict[int, int]
+    is_handed_out: bool = False
+
+
 class Run:
     """A stack under load."""
 
@@ -29,7 +39,9 @@ class Run:
         self.members = members
         self.calls = calls
         self.outcome = Outcome(name)
-        self._interrupted: list[tuple[float, dict[int, int]]] = []
+        #: From each kill until nothing waits for the lease of a dead worker any more.
+        self.handed_out: list[float] = []
+        self._interrupted: list[_Interrupted] = []
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> float | None:
         """Polls, while recoveries are noted. Returns how long it took, or None if it did not come in time."""
@@ -44,22 +56,19 @@ class Run:
     def interrupted(self) -> None:
         """To be called right after a fault: whatever is held then must end, or be taken by another worker."""
         self.outcome.faults += 1
-        self.track(self.audit.held())
-
-    def track(self, held: dict[int, int]) -> None:
-        """Notes how long it takes from now until these have moved on."""
-        self._interrupted.append((time.monotonic(), held))
+        self._interrupted.append(_Interrupted(time.monotonic(), self.audit.held()))
 
     def note_recoveries(self) -> None:
-        still: list[tuple[float, dict[int, int]]] = []
-        for begun, held in self._interrupted:
-            moved_on = self.audit.moved_on(held) if held else set()
-            left = {i: attempt for i, attempt in held.items() if i not in moved_on}
-            if left:
-                still.append((begun, left))
-            else:
-                self.outcome.recoveries.append(time.monotonic() - begun)
-        self._interrupted = still
+        for fault in self._interrupted:
+            since = self.audit.since_held(fault.held)
+            taken = time.monotonic() - fault.begun
+            if not fault.is_handed_out and since.keys() == fault.held.keys():
+                fault.is_handed_out = True
+                self.handed_out.append(taken)
+            fault.held = {i: attempt for i, attempt in fault.held.items() if not since.get(i)}
+            if not fault.held:
+                self.outcome.recoveries.append(taken)
+        self._interrupted = [fault for fault in self._interrupted if fault.held]
 
     def consuming_again(self, seconds: float = 120) -> None:
         """To be called when a fault is over: notes how long until a prompt that is submitted from now on ends."""

@@ -54,6 +54,37 @@ def test_a_message_that_was_lost_is_sent_again(
     assert queued(redis) == []
 
 
+def test_with_an_empty_queue_a_prompt_that_nobody_takes_need_not_wait_for_its_grace(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions, settings: Settings
+) -> None:
+    def handed_out(seconds_ago: float) -> None:
+        with sessions.begin() as session:
+            due = text("UPDATE prompts SET due_at = now() + make_interval(0, 0, 0, 0, 0, 0, :seconds)")
+            session.execute(due, {"seconds": settings.submit_grace_seconds - seconds_ago})
+
+    lost, on_its_way = alice.submit("lost"), alice.submit("on its way")
+    handed_out(settings.reaper_seconds + 1)
+    reaper.round()
+    assert queued(redis) == [[lost], [on_its_way]]
+    handed_out(settings.reaper_seconds + 1)
+    reaper.round()
+    assert queued(redis) == [[lost], [on_its_way]]
+    handed_out(0)
+    reaper.round()
+    assert queued(redis) == []
+
+
+def test_a_back_off_is_waited_for_with_an_empty_queue_too(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
+) -> None:
+    alice.submit()
+    queued(redis)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET due_at = now() + interval '1 s', not_before = now() + interval '1 s'"))
+    reaper.round()
+    assert queued(redis) == []
+
+
 def test_the_prompt_of_a_worker_that_died_is_handed_out_again(
     alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions, worker: Pipeline
 ) -> None:
