@@ -1,0 +1,67 @@
+"""What a worker's connection to Redis does when Redis does not answer, and with what is no message."""
+
+from collections.abc import Iterator
+
+import pytest
+from kombu import Connection, Consumer, Message, Queue
+from redis import Redis, TimeoutError
+
+from shared.queue import make_celery
+from shared.settings import Settings
+from tests.support.servers import Servers
+from worker.transport import Transport
+
+QUEUE = Queue("test-transport")
+
+
+class Inbox:
+    """A consumer with a place for one message."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.messages: list[Message] = []
+        self._consumer = Consumer(connection, [QUEUE], on_message=self.messages.append, prefetch_count=1)
+        self._consumer.consume()
+
+    def send(self, body: str) -> None:
+        self.connection.Producer().publish(body, routing_key=QUEUE.name)
+
+    def receive(self) -> Message:
+        while not self.messages:
+            self.connection.drain_events(timeout=10)
+        return self.messages.pop()
+
+
+@pytest.fixture
+def inbox(settings: Settings) -> Iterator[Inbox]:
+    celery = make_celery(settings)
+    with celery.connection_for_read(transport=Transport) as connection:
+        yield Inbox(connection)
+    celery.close()
+
+
+def test_a_message_that_cannot_be_acknowledged_gives_its_place_free(servers: Servers, inbox: Inbox) -> None:
+    """kombu keeps the place, and a worker that has no more takes nothing for ever after."""
+    inbox.send("first")
+    inbox.send("second")
+    message = inbox.receive()
+    with servers.valkey_process.stalled(), pytest.raises(TimeoutError):
+        message.ack()
+    assert inbox.receive().payload == "second"
+
+
+def test_a_message_that_cannot_be_given_back_gives_its_place_free(servers: Servers, inbox: Inbox) -> None:
+    inbox.send("first")
+    inbox.send("second")
+    message = inbox.receive()
+    with servers.valkey_process.stalled(), pytest.raises(TimeoutError):
+        message.requeue()
+    assert inbox.receive().payload == "second"
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"null", b"\xff", b'{"body": 1}', b'{"properties": {}}'])
+def test_what_is_no_message_is_passed_over(settings: Settings, inbox: Inbox, garbage: bytes) -> None:
+    with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        redis.lpush(QUEUE.name, garbage)
+    inbox.send("after it")
+    assert inbox.receive().payload == "after it"
