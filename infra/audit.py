@@ -6,6 +6,7 @@ package mirror without advisories it would pass over all of them, so first it mu
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,22 +23,41 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make audit")
     parser.add_argument("--if-possible", action="store_true", help="pass where no advisory service can be reached")
     arguments = parser.parse_args()
-    if not _service_works():
+    canary = audit([CANARY])
+    if not any(package.get("vulns") for package in canary.get("dependencies", [])):
         print("NOT AUDITED: no advisory service answers here. It needs pypi.org itself; a mirror is not enough.")
-        return 0 if arguments.if_possible else 1
-    findings = [finding for name in REQUIREMENTS for finding in findings_of(audit(ROOT / name))]
-    print("\n".join(findings) or "No known vulnerabilities, no package left out.")
+        return 0 if arguments.if_possible and canary else 1
+    pins = [pin for name in REQUIREMENTS for pin in pins_of((ROOT / name).read_text())]
+    findings = [finding for some in without_twins(pins) for finding in findings_of(audit(some))]
+    print("\n".join(findings) or f"{len(pins)} pinned packages: no known vulnerability, none left out.")
     return 1 if findings else 0
 
 
-def audit(requirements: Path) -> dict[str, Any]:
-    """What pip-audit reports; nothing if it fails."""
-    result = subprocess.run(
-        [sys.executable, "-m", "pip_audit", *_FLAGS, "-r", str(requirements)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def pins_of(requirements: str) -> list[str]:
+    """The `name==version` of each line, also of those for other platforms, which pip-audit would leave out."""
+    return re.findall(r"^[\w.-]+==[^\s;]+", requirements, re.MULTILINE)
+
+
+def without_twins(pins: list[str]) -> list[list[str]]:
+    """The pins in lists that have each package once, which is all that pip-audit takes."""
+    lists: list[dict[str, str]] = []
+    for pin in dict.fromkeys(pins):
+        name = pin.partition("==")[0]
+        fitting = next((some for some in lists if name not in some), None)
+        if fitting is None:
+            lists.append(fitting := {})
+        fitting[name] = pin
+    return [list(some.values()) for some in lists]
+
+
+def audit(pins: list[str]) -> dict[str, Any]:
+    """What pip-audit reports of these; nothing if it fails."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "pins.txt"
+        file.write_text("\n".join(pins))
+        result = subprocess.run(
+            [sys.executable, "-m", "pip_audit", *_FLAGS, "-r", str(file)], capture_output=True, text=True, check=False
+        )
     try:
         report: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
@@ -56,13 +76,6 @@ def findings_of(report: dict[str, Any]) -> list[str]:
             for found in package.get("vulns", [])
         ]
     return lines or ([] if report.get("dependencies") else ["pip-audit reported nothing"])
-
-
-def _service_works() -> bool:
-    with TemporaryDirectory() as folder:
-        canary = Path(folder) / "canary.txt"
-        canary.write_text(f"{CANARY}\n")
-        return any(package.get("vulns") for package in audit(canary).get("dependencies", []))
 
 
 if __name__ == "__main__":

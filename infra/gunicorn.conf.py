@@ -45,15 +45,14 @@ def _write_problem(client: socket.socket, status: int, reason: str, message: str
 util.write_error = _write_problem
 
 
-# In memory that the workers share: whether the listening socket itself goes away, not only one of those who accept.
-_master_stops = mmap.mmap(-1, 1)
-
-
 def when_ready(server: Any) -> None:
+    """Has the workers know, in memory that they share, whether the listening socket itself goes away."""
+    server.closes_socket = mmap.mmap(-1, 1)
     stop = server.stop
 
     def stop_and_say_so(graceful: bool = True) -> None:
-        _master_stops[0] = 1
+        # A master that hands its socket on (SIGUSR2) does not close it, nor one that systemd gave it to.
+        server.closes_socket[0] = server.reexec_pid == server.master_pid == 0 and not server.systemd
         stop(graceful)
 
     server.stop = stop_and_say_so
@@ -69,36 +68,51 @@ def post_fork(server: Any, worker: Any) -> None:
     from api import postgres_wait
 
     postgres_wait.install()
-    ggevent.StreamServer = _draining(ggevent.StreamServer)
+    ggevent.StreamServer = _draining(ggevent.StreamServer, server.closes_socket)
 
 
-def _draining(stream_server: type[Any]) -> type[Any]:
+def _draining(stream_server: type[Any], closes_socket: mmap.mmap) -> type[Any]:
     """gevent's server, but before it closes it takes in those who have connected; they would see a reset."""
     import gevent
 
     class DrainingServer(stream_server):  # type: ignore[misc]
         def close(self) -> None:
             if not self.closed:
-                if _master_stops[0]:
-                    _let_nobody_connect(self.socket)
-                self.stop_accepting()
-                for accepted in iter(self.do_read, None):
-                    self.do_handle(*accepted)
+                with contextlib.suppress(OSError):  # where the kernel has no filters, or no descriptor is left
+                    if closes_socket[0]:
+                        _let_nobody_connect(self.socket)
+                        gevent.sleep(_HANDSHAKE_SECONDS)
+                    self.stop_accepting()
+                    for accepted in iter(self.do_read, None):
+                        self.do_handle(*accepted)
                 gevent.sleep(0)  # they begin by asking the listening socket for its name
             super().close()
 
     return DrainingServer
 
 
+#: How long handshakes that have begun may take.
+_HANDSHAKE_SECONDS = 0.2
+# A classic BPF program for a TCP socket: drop what has the flag SYN and not ACK, let through the rest.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of flags
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFF),  # pass
+)
+
+
 def _let_nobody_connect(listening: socket.socket) -> None:
-    """Drops whatever would make a new connection, on Linux: a filter (see bpf(4)) that lets nothing through.
+    """Drops the first packet of new connections, on Linux (socket(7), SO_ATTACH_FILTER).
 
     The client's kernel tries again in a second, and is refused or finds our successor.
     """
     if sys.platform == "linux":
-        so_attach_filter, bpf_ret = 26, 0x06
-        program = ctypes.create_string_buffer(struct.pack("HBBI", bpf_ret, 0, 0, 0))
-        listening.setsockopt(socket.SOL_SOCKET, so_attach_filter, struct.pack("HP", 1, ctypes.addressof(program)))
+        so_attach_filter = 26
+        program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+        described = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+        listening.setsockopt(socket.SOL_SOCKET, so_attach_filter, described)
 
 
 class _Idle:
@@ -124,11 +138,12 @@ class _Idle:
         """Ends the waiting of those that have waited for a moment, so that none is cut off within a request."""
         import gevent
 
-        before = dict(self._waiting)
-        gevent.sleep(0.5)
-        for greenlet, timeout in before.items():
-            if self._waiting.get(greenlet) is timeout:
-                greenlet.kill(timeout, block=False)
+        while True:
+            before = dict(self._waiting)
+            gevent.sleep(0.5)
+            for greenlet, timeout in before.items():
+                if self._waiting.get(greenlet) is timeout:
+                    greenlet.kill(timeout, block=False)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -141,11 +156,16 @@ def post_worker_init(worker: Any) -> None:
     worker.timeout_ctx = idle.timeout
     previous = signal.getsignal(signal.SIGTERM)
 
-    def stop(signum: int, frame: FrameType | None) -> None:
+    def say_goodbye() -> None:
         # A signal handler must not block: what closes runs beside.
         gevent.spawn(services.relay.shut_down)
         gevent.spawn(idle.close)
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        say_goodbye()
         if callable(previous):
             previous(signum, frame)
 
     signal.signal(signal.SIGTERM, stop)
+    if not worker.alive:  # told to stop while it started
+        say_goodbye()

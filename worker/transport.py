@@ -1,5 +1,6 @@
-"""kombu's transport for Redis, with two faults mended that stop a worker from taking messages."""
+"""kombu's transport for Redis, with the faults mended that stop a worker from taking messages."""
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -30,7 +31,7 @@ class QoS(redis.QoS):  # type: ignore[misc]
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
-    """Refuses what is no message instead of ending the worker."""
+    """Refuses what Celery did not make, instead of ending the worker or keeping a place for it."""
 
     QoS = QoS
 
@@ -38,8 +39,27 @@ class Channel(redis.Channel):  # type: ignore[misc]
         try:
             return super()._brpop_read(**options)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            # It is off the list already. Redis's own errors are none of these.
-            log.error("message refused: not made by Celery", error=type(error).__name__)
+            # It is no message at all, and off the list already. Redis's own errors are none of these.
+            _log_refusal(error)
+
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **options: Any
+    ) -> Any:
+        def refusing(message: Any) -> None:
+            try:
+                callback(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:
+                _log_refusal(error)
+                if not message.acknowledged:
+                    message.reject()
+
+        return super().basic_consume(queue, no_ack, refusing, consumer_tag, **options)
+
+
+def _log_refusal(error: Exception) -> None:
+    log.error("message refused: not made by Celery", error=type(error).__name__)
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

@@ -490,9 +490,8 @@ class TestGoingDown:
         self, settings: Settings, worker: Pipeline, url: str
     ) -> None:
         port = processes.free_port()
-        command = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
-        with processes.process(command, settings, PORT=str(port)) as running:
-            wait_until(lambda: processes._answers(f"http://127.0.0.1:{port}"))
+        with processes.process(processes.API, settings, PORT=str(port)) as running:
+            wait_until(lambda: processes.answers(f"http://127.0.0.1:{port}"))
             alice = RemoteUser(f"http://127.0.0.1:{port}")
             with alice.join() as room:
                 room.receive()

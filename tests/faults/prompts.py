@@ -39,10 +39,10 @@ def poison(cluster: Cluster, scale: Scale) -> Outcome:
             submitted += doomed
             submitted.append(member.submit(f"fail-twice {Path(folder) / f'fail-{i}'}"))
             submitted.append(member.submit(f"freeze-once {Path(folder) / f'freeze-{i}'}"))
-            run.audit.limit_attempts(doomed, scale.poison_attempts)
+            run.witness.limit_attempts(doomed, scale.poison_attempts)
             run.outcome.faults += 4
             run.outcome.meant_to_fail += 2
-        run.wait(lambda: run.audit.have_ended(submitted), 300)
+        run.wait(lambda: run.witness.have_ended(submitted), 300)
     return run.outcome
 
 

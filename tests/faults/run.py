@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.faults.audit import Audit, differ
 from tests.faults.cluster import Cluster
 from tests.faults.load import Call, Member, questions
 from tests.faults.outcome import Outcome
+from tests.faults.witness import Witness, differ
 from tests.support.client import PASSWORD
 
 _POLL_SECONDS = 0.05
@@ -33,9 +33,9 @@ class _Interrupted:
 class Run:
     """A stack under load."""
 
-    def __init__(self, cluster: Cluster, audit: Audit, name: str, members: list[Member], calls: list[Call]) -> None:
+    def __init__(self, cluster: Cluster, witness: Witness, name: str, members: list[Member], calls: list[Call]) -> None:
         self.cluster = cluster
-        self.audit = audit
+        self.witness = witness
         self.members = members
         self.calls = calls
         self.outcome = Outcome(name)
@@ -56,11 +56,11 @@ class Run:
     def interrupted(self) -> None:
         """To be called right after a fault: whatever is held then must end, or be taken by another worker."""
         self.outcome.faults += 1
-        self._interrupted.append(_Interrupted(time.monotonic(), self.audit.held()))
+        self._interrupted.append(_Interrupted(time.monotonic(), self.witness.held()))
 
     def note_recoveries(self) -> None:
         for fault in self._interrupted:
-            since = self.audit.since_held(fault.held)
+            since = self.witness.since_held(fault.held)
             taken = time.monotonic() - fault.begun
             if not fault.is_handed_out and since.keys() == fault.held.keys():
                 fault.is_handed_out = True
@@ -72,8 +72,8 @@ class Run:
 
     def consuming_again(self, seconds: float = 120) -> None:
         """To be called when a fault is over: notes how long until a prompt that is submitted from now on ends."""
-        since = self.audit.now()
-        taken = self.wait(lambda: self.audit.is_consuming(since), seconds)
+        since = self.witness.now()
+        taken = self.wait(lambda: self.witness.is_consuming(since), seconds)
         self.outcome.recoveries.append(seconds if taken is None else taken)
 
     def settle(self, seconds: float = 120) -> None:
@@ -81,18 +81,18 @@ class Run:
         for member in self.members:
             member.enough()
         ids = [member.id for member in self.members]
-        self.wait(lambda: self.audit.unfinished(ids) == 0 and not self._interrupted, seconds)
-        feeds = {member.id: self.audit.feed(member.id) for member in self.members}
+        self.wait(lambda: self.witness.unfinished(ids) == 0 and not self._interrupted, seconds)
+        feeds = {member.id: self.witness.feed(member.id) for member in self.members}
         newest = {user_id: feed[-1][0] if feed else 0 for user_id, feed in feeds.items()}
         self.wait(lambda: all(member.seq >= newest[member.id] for member in self.members), 30)
         self._count(feeds)
 
     def _count(self, feeds: dict[int, list[tuple[int, int]]]) -> None:
         outcome = self.outcome
-        endings = self.audit.endings(feeds)
+        endings = self.witness.endings(feeds)
         outcome.twice += sum(times - 1 for times in endings.values())
         for member in self.members:
-            statuses = self.audit.statuses(member.id)
+            statuses = self.witness.statuses(member.id)
             ended = Counter(statuses.values())
             outcome.accepted += len(member.accepted)
             outcome.completed += ended["completed"]
@@ -112,7 +112,7 @@ class Run:
         found = 0
         for member in self.members:
             for text in questions(count=_SEARCHES):
-                expected = self.audit.nearest(member.id, text, 20)
+                expected = self.witness.nearest(member.id, text, 20)
                 for url in self.cluster.urls:
                     found += differ(member.search(text, 20, url=url), expected)
         return found
@@ -138,7 +138,7 @@ def under_load(
     joined = [Member(cluster.urls, calls, window=window, pause=pause) for _ in range(members)]
     browser = Member(cluster.urls, calls, window=1, pause=0)
     calls.clear()  # what it took to make them is not of interest
-    run = Run(cluster, Audit(cluster.settings), name, [*joined, browser], calls)
+    run = Run(cluster, Witness(cluster.settings), name, [*joined, browser], calls)
     leave = threading.Event()
     browsing = threading.Thread(target=_browse, args=[browser, leave])
     browsing.start()

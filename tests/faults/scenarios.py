@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from tests.faults import processes, prompts, sockets, stores
+from tests.faults import hosts, prompts, sockets, stores
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.scale import Scale
 
 SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
-    processes.kills,
-    processes.rolling_restarts,
+    hosts.kills,
+    hosts.rolling_restarts,
     stores.broker_restarts,
     stores.broker_stalls,
     stores.postgres_restarts,

@@ -48,7 +48,7 @@ def postgres_stalls(cluster: Cluster, scale: Scale) -> Outcome:
 
 
 def _restart(run: Run, server: ServerProcess) -> None:
-    run.wait(lambda: bool(run.audit.held()), 10)
+    run.wait(lambda: bool(run.witness.held()), 10)
     server.kill()
     time.sleep(_AWAY_SECONDS)
     server.start()
@@ -56,7 +56,7 @@ def _restart(run: Run, server: ServerProcess) -> None:
 
 
 def _stall(run: Run, server: ServerProcess, seconds: float) -> None:
-    run.wait(lambda: bool(run.audit.held()), 10)
+    run.wait(lambda: bool(run.witness.held()), 10)
     with server.stalled():
         time.sleep(seconds)
     _over(run)

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults import cluster as clusters
-from tests.faults.audit import Audit
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.scale import SHORT, Scale
 from tests.faults.scenarios import SCENARIOS
+from tests.faults.witness import Witness
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with clusters.running() as up:
-        Audit(up.settings).install()
+        Witness(up.settings).install()
         yield up
 
 

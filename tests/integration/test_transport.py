@@ -59,6 +59,25 @@ def test_a_message_that_cannot_be_given_back_gives_its_place_free(servers: Serve
     assert inbox.receive().payload == "second"
 
 
+def test_a_message_that_nobody_can_read_gives_its_place_free(settings: Settings) -> None:
+    """Celery's strategies raise on a message with a broken body or headers."""
+    celery = make_celery(settings)
+    seen: list[object] = []
+
+    def read(message: Message) -> None:
+        seen.append(message.payload)
+        if message.payload == "unreadable":
+            raise KeyError("id")
+
+    with celery.connection_for_read(transport=Transport) as connection:
+        Consumer(connection, [QUEUE], on_message=read, prefetch_count=1).consume()
+        for body in ("unreadable", "unreadable", "readable"):
+            connection.Producer().publish(body, routing_key=QUEUE.name)
+        while "readable" not in seen:
+            connection.drain_events(timeout=10)
+    celery.close()
+
+
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"null", b"\xff", b'{"body": 1}', b'{"properties": {}}'])
 def test_what_is_no_message_is_passed_over(settings: Settings, inbox: Inbox, garbage: bytes) -> None:
     with Redis.from_url(settings.redis_url.get_secret_value()) as redis:

@@ -1,6 +1,23 @@
 """The audit of dependencies: what counts as a finding."""
 
-from infra.audit import findings_of
+import pytest
+
+from infra.audit import REQUIREMENTS, ROOT, findings_of, pins_of, without_twins
+
+
+def test_every_pin_is_audited_also_of_other_platforms() -> None:
+    text = "a==1 ; sys_platform == 'win32' \\\n    --hash=sha256:0\nb-c.d==2.0 \\\n    # via a==3\n"
+    assert pins_of(text) == ["a==1", "b-c.d==2.0"]
+
+
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_every_requirement_is_pinned(name: str) -> None:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line[:1].isalnum()]
+    assert len(pins_of("\n".join(lines))) == len(lines) > 20
+
+
+def test_two_versions_of_a_package_are_audited_apart() -> None:
+    assert without_twins(["a==1", "b==1", "a==2", "a==1"]) == [["a==1", "b==1"], ["a==2"]]
 
 
 def test_a_vulnerability_is_a_finding() -> None:

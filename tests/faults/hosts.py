@@ -22,7 +22,7 @@ def kills(cluster: Cluster, scale: Scale) -> Outcome:
     chance = random.Random()
     with under_load(cluster, "kill -9 of processes", window=8, pause=0, prompts=scale.prompts) as run:
         for _ in range(scale.kills):
-            run.wait(lambda: len(run.audit.held()) >= 2, 10)
+            run.wait(lambda: len(run.witness.held()) >= 2, 10)
             _kill(cluster, chance)
             run.interrupted()
             run.wait(lambda: False, chance.uniform(0.2, 2))
@@ -75,11 +75,11 @@ def _replace(run: Run, host: Host) -> float:
 def _replace_at_work(run: Run, worker: Host) -> float:
     """Replaces a worker host while prompts run that take longer than it works on after SIGTERM."""
     long_ones = [run.members[0].submit("slow 40") for _ in range(3)]
-    run.wait(lambda: set(long_ones) <= run.audit.held().keys(), 20)
-    begun = run.audit.now()
+    run.wait(lambda: set(long_ones) <= run.witness.held().keys(), 20)
+    begun = run.witness.now()
     taken = _replace(run, worker)
-    run.wait(lambda: run.audit.have_ended(long_ones), 30)
-    run.outcome.recoveries += run.audit.claims(long_ones, begun)
+    run.wait(lambda: run.witness.have_ended(long_ones), 30)
+    run.outcome.recoveries += run.witness.claims(long_ones, begun)
     return taken
 
 

@@ -44,7 +44,7 @@ WHERE p.attempt > was.attempt OR p.status <> 'processing'
 """
 
 
-class Audit:
+class Witness:
     """Questions to the database, each over a connection of its own, so that a fault of it breaks none for long."""
 
     def __init__(self, settings: Settings) -> None:
