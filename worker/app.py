@@ -25,7 +25,8 @@ except SettingsError as error:
     sys.exit(f"The worker cannot start.\n{error}")
 
 app = make_celery(settings)
-app.conf.broker_transport = Transport
+# By name, because Celery shows its settings as JSON (`celery inspect stats`, Flower).
+app.conf.broker_transport = f"{Transport.__module__}:{Transport.__qualname__}"
 _pipelines: list[Pipeline] = []
 
 

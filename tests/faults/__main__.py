@@ -41,20 +41,21 @@ def main() -> int:
             begun = time.monotonic()
             print(f"{scenario.__name__} …", end=" ", flush=True)
             outcome = scenario(cluster, SHORT if arguments.short else LONG)
+            outcome.date = datetime.now(UTC).date().isoformat()
             outcomes[scenario.__name__] = outcome
-            print(outcome.broken_promises() or "ok", f"({time.monotonic() - begun:.0f} s)", flush=True)
+            problems = outcome.broken_promises() + outcome.late
+            print("; ".join(problems) or "ok", f"({time.monotonic() - begun:.0f} s)", flush=True)
             if not arguments.short:
                 write(outcomes)
     print(table(list(outcomes.values())))
-    return int(any(outcome.broken_promises() for outcome in outcomes.values()))
+    return int(any(outcome.broken_promises() or outcome.late for outcome in outcomes.values()))
 
 
 def write(outcomes: dict[str, Outcome]) -> None:
     """Replaces the rows of these scenarios."""
     rows = read() | outcomes
     rows = {scenario.__name__: rows[scenario.__name__] for scenario in SCENARIOS if scenario.__name__ in rows}
-    date = datetime.now(UTC).date().isoformat()
-    results = {"date": date, "scale": asdict(LONG), "scenarios": {name: asdict(row) for name, row in rows.items()}}
+    results = {"scale": asdict(LONG), "scenarios": {name: asdict(row) for name, row in rows.items()}}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     TABLE.write_text(table(list(rows.values())))
     README.write_text(_IN_README.sub(lambda found: found[1] + TABLE.read_text() + found[2], README.read_text()))

@@ -8,7 +8,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -30,15 +30,28 @@ _QUESTIONS = (
 #: Connections may be kept alive, but not for long, so that both hosts get their share.
 _LIMITS = httpx.Limits(keepalive_expiry=1)
 _AGAIN_SECONDS = 0.1
+_PATIENCE_SECONDS = 300
 _SHARE_CANCELLED = 0.05
 
 
 class Call(NamedTuple):
-    """One request: what for, how long it took, and its status or how it failed."""
+    """One request: what for, when it began, how long it took, and its status or how it failed."""
 
     kind: str
+    begun: float
     seconds: float
     answer: int | str
+
+
+class Heard(NamedTuple):
+    """An ending, as a socket is told of it."""
+
+    seq: int
+    prompt_id: int
+    change: str
+
+
+_RESET = Heard(-1, -1, "reset")
 
 
 def _failure(error: httpx.TransportError) -> str:
@@ -55,10 +68,11 @@ class Member:
 
     def __init__(self, urls: Sequence[str], calls: list[Call], *, window: int, pause: float) -> None:
         self.username = f"user-{uuid4().hex[:8]}"
-        self.submitted = 0
         self.accepted: list[int] = []
         self.cancelled: list[int] = []
-        self.heard: list[tuple[int, int]] = []
+        self.meant_to_fail: set[int] = set()
+        self.heard: list[Heard] = []
+        self.errors: list[BaseException] = []
         self._hosts = random.sample(urls, len(urls))
         self._urls = cycle(self._hosts)
         self._url = next(self._urls)
@@ -88,25 +102,26 @@ class Member:
         except httpx.TransportError as error:
             answer = _failure(error)
             self._url = next(self._urls)
-        self._calls.append(Call(kind, time.monotonic() - begun, answer))
+        self._calls.append(Call(kind, begun, time.monotonic() - begun, answer))
         return response
 
     def persist(
         self, kind: str, method: str, path: str, *, settled: tuple[int, ...] = (), **options: Any
     ) -> httpx.Response:
-        """Asks again until there is an answer that a client can go on with."""
-        while True:
+        """Asks again until there is an answer that a client can go on with, at most for five minutes."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
             response = self.call(kind, method, path, **options)
             if response is not None and response.status_code in settled:
                 return response
             if response is not None and response.status_code not in (409, 429, 503):
                 return response.raise_for_status()
             time.sleep(_AGAIN_SECONDS)
+        raise TimeoutError(f"{method} {path} was not answered in {_PATIENCE_SECONDS} s")
 
     def submit(self, text: str) -> int:
         """Submits until it is accepted; the key keeps it one prompt. Returns its id."""
         body = {"prompt_text": text, "websocket": True}
-        self.submitted += 1
         key = {"Idempotency-Key": uuid4().hex}
         prompt_id: int = self.persist("submit", "POST", "/prompts/", json=body, headers=key).json()["id"]
         self.accepted.append(prompt_id)
@@ -126,14 +141,24 @@ class Member:
 
     def begin(self, texts: Iterator[str]) -> None:
         """Submits these in the background, never more than the window ahead of what has been heard of."""
-        submitting = threading.Thread(target=self._submit_all, args=[texts])
-        self._threads.append(submitting)
-        submitting.start()
+        self.in_background(lambda: self._submit_all(texts))
 
-    def finish(self, timeout: float) -> None:
-        """Waits until everything that it was given is submitted."""
-        for thread in self._threads[1:]:
-            thread.join(timeout)
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Does this in a thread of its own, until `enough`; how it fails is kept in `errors`."""
+
+        def watched() -> None:
+            try:
+                work()
+            except Exception as error:
+                self.errors.append(error)
+
+        self._threads.append(threading.Thread(target=watched))
+        self._threads[-1].start()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it still submits."""
+        return any(thread.is_alive() for thread in self._threads[1:])
 
     def enough(self) -> None:
         """Ends the submitting; what has begun is brought to its end."""
@@ -148,9 +173,13 @@ class Member:
         self._http.close()
 
     @property
+    def has_enough(self) -> bool:
+        return self._enough.is_set()
+
+    @property
     def seq(self) -> int:
         """The newest number heard."""
-        return self.heard[-1][0] if self.heard else 0
+        return self.heard[-1].seq if self.heard else 0
 
     def _submit_all(self, texts: Iterator[str]) -> None:
         for text in texts:
@@ -179,9 +208,9 @@ class Member:
                 with contextlib.suppress(TimeoutError):
                     event = json.loads(room.recv(timeout=0.5))
                     if event["type"] == "reset":
-                        self.heard.append((-1, -1))  # nothing here is old enough for one, so it counts as a repeat
+                        self.heard.append(_RESET)  # nothing here is old enough for one, so it counts as a repeat
                     elif event["type"] not in ("connected", "prompt.delta"):
-                        self.heard.append((event["seq"], event["id"]))
+                        self.heard.append(Heard(event["seq"], event["id"], event["type"].removeprefix("prompt.")))
                         self._window.release()
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import redis
@@ -28,12 +29,15 @@ def cut_connections(cluster: Cluster, scale: Scale) -> Outcome:
     """Redis drops every pub/sub connection, and relays are restarted, while sockets misbehave."""
     with under_load(cluster, "pub/sub cut, sockets misused", share_of_slow=0.02) as run:
         leave = threading.Event()
-        abusers = [threading.Thread(target=_abuse, args=[member, cluster, leave]) for member in run.members[:3]]
+        misuses: Counter[str] = Counter()
+        abusers = [
+            threading.Thread(target=_abuse, args=[member, cluster, leave, misuses]) for member in run.members[:3]
+        ]
         for abuser in abusers:
             abuser.start()
         with redis.Redis.from_url(cluster.servers.redis_url) as client:
             for i in range(1, scale.drops + 1):
-                client.client_kill_filter(_type="pubsub")
+                run.expect(lambda: client.client_kill_filter(_type="pubsub") > 0, 20, "a connection to cut")
                 run.outcome.faults += 1
                 if i % _DROPS_PER_RESTART == 0:
                     for child in random.choice(cluster.apis).children():
@@ -43,11 +47,12 @@ def cut_connections(cluster: Cluster, scale: Scale) -> Outcome:
         leave.set()
         for abuser in abusers:
             abuser.join()
+        run.outcome.require(misuses["begun"] > scale.drops / 10, f"only {misuses['begun']} misuses")
         run.consuming_again()
     return run.outcome
 
 
-def _abuse(member: Member, cluster: Cluster, leave: threading.Event) -> None:
+def _abuse(member: Member, cluster: Cluster, leave: threading.Event, misuses: Counter[str]) -> None:
     """One misuse after the other, in the rooms of users who also listen as they should."""
     while not leave.wait(_BETWEEN_SECONDS):
         misuse = random.choice(_MISUSES)
@@ -57,6 +62,7 @@ def _abuse(member: Member, cluster: Cluster, leave: threading.Event) -> None:
             contextlib.suppress(OSError, TimeoutError, WebSocketException),
             connect(path, additional_headers=member.headers, open_timeout=5, close_timeout=0.1) as room,
         ):
+            misuses["begun"] += 1
             misuse(room)
 
 

@@ -20,7 +20,7 @@ def broker_restarts(cluster: Cluster, scale: Scale) -> Outcome:
     with under_load(cluster, "Valkey killed", share_of_slow=0.5) as run:
         for _ in range(scale.broker_restarts):
             _restart(run, cluster.servers.valkey_process)
-    return _with_workers_alive(run)
+    return _within_bounds(run)
 
 
 def broker_stalls(cluster: Cluster, scale: Scale) -> Outcome:
@@ -28,7 +28,9 @@ def broker_stalls(cluster: Cluster, scale: Scale) -> Outcome:
     with under_load(cluster, f"Valkey stalled {scale.broker_stall_seconds:g} s", share_of_slow=0.5) as run:
         for _ in range(scale.broker_stalls):
             _stall(run, cluster.servers.valkey_process, scale.broker_stall_seconds)
-    return _with_workers_alive(run)
+    for kind, seconds in run.outcome.p99_seconds.items():
+        run.outcome.bound(seconds, 1, f"99th percentile of {kind} with Redis stalled")
+    return _within_bounds(run)
 
 
 def postgres_restarts(cluster: Cluster, scale: Scale) -> Outcome:
@@ -36,7 +38,7 @@ def postgres_restarts(cluster: Cluster, scale: Scale) -> Outcome:
     with under_load(cluster, "Postgres killed", share_of_slow=0.5) as run:
         for _ in range(scale.postgres_restarts):
             _restart(run, cluster.servers.postgres_process)
-    return _with_slowest_503(run)
+    return _within_bounds(run)
 
 
 def postgres_stalls(cluster: Cluster, scale: Scale) -> Outcome:
@@ -44,21 +46,25 @@ def postgres_stalls(cluster: Cluster, scale: Scale) -> Outcome:
     with under_load(cluster, f"Postgres stalled {scale.postgres_stall_seconds:g} s", share_of_slow=0.5) as run:
         for _ in range(scale.postgres_stalls):
             _stall(run, cluster.servers.postgres_process, scale.postgres_stall_seconds)
-    return _with_slowest_503(run)
+    return _within_bounds(run)
 
 
 def _restart(run: Run, server: ServerProcess) -> None:
-    run.wait(lambda: bool(run.witness.held()), 10)
+    run.expect(lambda: bool(run.witness.held()), 30, "work in flight")
+    begun = time.monotonic()
     server.kill()
     time.sleep(_AWAY_SECONDS)
+    run.away.append((begun, time.monotonic()))
     server.start()
     _over(run)
 
 
 def _stall(run: Run, server: ServerProcess, seconds: float) -> None:
-    run.wait(lambda: bool(run.witness.held()), 10)
+    run.expect(lambda: bool(run.witness.held()), 30, "work in flight")
+    begun = time.monotonic()
     with server.stalled():
         time.sleep(seconds)
+        run.away.append((begun, time.monotonic()))
     _over(run)
 
 
@@ -68,16 +74,11 @@ def _over(run: Run) -> None:
     run.wait(lambda: False, _BETWEEN_SECONDS)
 
 
-def _with_workers_alive(run: Run) -> Outcome:
-    exited = [worker.name for worker in run.cluster.workers if not worker.is_running]
-    run.outcome.notes = f"worker hosts that exited: {', '.join(exited) or 'none'}"
-    for worker in run.cluster.workers:
-        if not worker.is_running:
-            worker.start()
-    return run.outcome
-
-
-def _with_slowest_503(run: Run) -> Outcome:
-    slowest = max((call.seconds for call in run.calls if call.answer == 503), default=0.0)
-    run.outcome.notes = f"slowest 503 {slowest:.2f} s; slowest call {max(call.seconds for call in run.calls):.2f} s"
-    return run.outcome
+def _within_bounds(run: Run) -> Outcome:
+    outcome = run.outcome
+    outcome.bound(outcome.slowest_recovery, 30, "consuming again")
+    refused = [call.seconds for call in run.calls if call.answer == 503]
+    if refused:
+        outcome.bound(max(refused), 3, "the slowest 503")
+        outcome.notes = f"slowest 503 {max(refused):.2f} s"
+    return outcome

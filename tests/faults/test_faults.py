@@ -24,4 +24,4 @@ def test_promises_hold(cluster: Cluster, scenario: Callable[[Cluster, Scale], Ou
     outcome = scenario(cluster, SHORT)
     assert outcome.faults > 0
     assert outcome.completed > 0
-    assert outcome.broken_promises() == {}, outcome
+    assert outcome.broken_promises() == [], outcome

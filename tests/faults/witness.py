@@ -10,13 +10,14 @@ import psycopg2
 
 from shared.providers import make_embedder
 from shared.settings import Settings
+from tests.faults.load import Heard
 
 _TRIGGERS = """
-CREATE TABLE fault_endings (user_id bigint, prompt_id bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE fault_endings (user_id bigint, prompt_id bigint, status text, at timestamptz DEFAULT clock_timestamp());
 CREATE INDEX ON fault_endings (user_id, prompt_id);
 CREATE FUNCTION note_ending() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO fault_endings (user_id, prompt_id) VALUES (NEW.user_id, NEW.id);
+    INSERT INTO fault_endings (user_id, prompt_id, status) VALUES (NEW.user_id, NEW.id, NEW.status);
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_ending AFTER UPDATE ON prompts FOR EACH ROW
@@ -35,7 +36,10 @@ CREATE TRIGGER note_claim AFTER UPDATE ON prompts FOR EACH ROW
 """
 
 _CONSUMING = """
-SELECT EXISTS (SELECT FROM fault_endings e JOIN prompts p ON p.id = e.prompt_id WHERE p.created_at > %s AND e.at > %s)
+SELECT EXISTS (
+    SELECT FROM fault_endings e JOIN prompts p ON p.id = e.prompt_id
+    WHERE p.created_at > %s AND e.at > %s AND e.status = 'completed'
+)
 """
 _SINCE_HELD = """
 SELECT p.id, p.attempt > was.attempt OR p.due_at IS NULL
@@ -81,7 +85,7 @@ class Witness:
         return dict(self.query(_SINCE_HELD, list(held), list(held.values()))) if held else {}
 
     def is_consuming(self, since: object) -> bool:
-        """Whether a prompt that was submitted since then has ended."""
+        """Whether a prompt that was submitted since then has been answered."""
         return bool(self.query(_CONSUMING, since, since)[0][0])
 
     def statuses(self, user_id: int) -> dict[int, str]:
@@ -94,31 +98,39 @@ class Witness:
         )
         return Counter(dict(rows))
 
-    def unfinished(self, user_ids: Iterable[int]) -> int:
-        sql = "SELECT count(*) FROM prompts WHERE user_id = ANY(%s) AND due_at IS NOT NULL"
-        return int(self.query(sql, list(user_ids))[0][0])
+    def unfinished(self, user_ids: Iterable[int]) -> list[tuple[object, ...]]:
+        """The id, status, attempt, age and time until it is due of each prompt of these users that has not ended."""
+        sql = """
+            SELECT id, status, attempt, extract(epoch FROM now() - created_at)::int,
+                extract(epoch FROM due_at - now())::int, not_before IS NOT NULL
+            FROM prompts WHERE user_id = ANY(%s) AND due_at IS NOT NULL
+        """
+        return self.query(sql, list(user_ids))
 
-    def feed(self, user_id: int) -> list[tuple[int, int]]:
-        """The (number, prompt) of every ending that the user's sockets are to be told."""
-        return self.query(
-            "SELECT f.seq, f.prompt_id FROM feed f JOIN prompts p ON p.id = f.prompt_id "
-            "WHERE f.user_id = %s AND p.websocket AND f.change <> 'deleted' ORDER BY f.seq",
-            user_id,
-        )
+    def feed(self, user_id: int) -> list[Heard]:
+        """Every ending that the user's sockets are to be told: here each prompt's, once."""
+        sql = "SELECT seq, prompt_id, change FROM feed WHERE user_id = %s ORDER BY seq"
+        return [Heard(*row) for row in self.query(sql, user_id)]
+
+    def seq(self, user_id: int) -> int:
+        return int(self.query("SELECT seq FROM users WHERE id = %s", user_id)[0][0])
 
     def nearest(self, user_id: int, text: str, limit: int) -> list[tuple[int, float]]:
-        """What a search must find: every vector of the user's completed prompts compared, with nothing kept."""
-        rows = self.query(
-            "SELECT v.prompt_id, v.vector FROM vector_log v JOIN prompts p ON p.id = v.prompt_id "
-            "WHERE v.user_id = %s AND v.vector IS NOT NULL AND p.status = 'completed'",
-            user_id,
-        )
+        """What a search must find: all of the user's completed prompts, embedded anew and compared."""
+        rows = self.query("SELECT id, prompt_text FROM prompts WHERE user_id = %s AND status = 'completed'", user_id)
         if not rows:
             return []
-        vectors = np.frombuffer(b"".join(bytes(row[1]) for row in rows), dtype="<f4").reshape(len(rows), -1)
+        vectors = self._embedder.embed([row[1] for row in rows])
         distances = ((vectors - self._embedder.embed([text])[0]) ** 2).sum(axis=1)
         order = np.argsort(distances, kind="stable")[:limit]
         return [(rows[i][0], float(distances[i])) for i in order]
+
+    def retried(self, user_id: int, limit: int) -> list[str]:
+        """Texts of completed prompts, first of those that took more than one attempt."""
+        sql = (
+            "SELECT prompt_text FROM prompts WHERE user_id = %s AND status = 'completed' ORDER BY attempt DESC LIMIT %s"
+        )
+        return [row[0] for row in self.query(sql, user_id, limit)]
 
     def _run(self, sql: str, *parameters: object) -> list[tuple[Any, ...]] | None:
         with contextlib.closing(psycopg2.connect(self._url, connect_timeout=5)) as connection:

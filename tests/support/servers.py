@@ -77,7 +77,8 @@ class ServerProcess:
     def kill(self) -> None:
         """Kills it and its children, as kill -9 does."""
         for process in self._family():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's children end by themselves
+                process.kill()
         self._process.wait()
 
     @contextlib.contextmanager
