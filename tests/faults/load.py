@@ -87,8 +87,9 @@ class Member:
         access = self.persist("login", "POST", "/login/", json=body).json()["access"]
         self.headers = {"Authorization": f"Bearer {access}"}
         self._http.headers.update(self.headers)
-        self._threads = [threading.Thread(target=self._listen)]
-        self._threads[0].start()
+        self._working: list[threading.Thread] = []
+        self._listening = threading.Thread(target=self._listen)
+        self._listening.start()
 
     def call(
         self, kind: str, method: str, path: str, *, url: str | None = None, **options: Any
@@ -152,24 +153,24 @@ class Member:
             except Exception as error:
                 self.errors.append(error)
 
-        self._threads.append(threading.Thread(target=watched))
-        self._threads[-1].start()
+        self._working.append(threading.Thread(target=watched))
+        self._working[-1].start()
 
     @property
     def is_busy(self) -> bool:
         """Whether it still submits."""
-        return any(thread.is_alive() for thread in self._threads[1:])
+        return any(thread.is_alive() for thread in self._working)
 
     def enough(self) -> None:
         """Ends the submitting; what has begun is brought to its end."""
         self._enough.set()
-        for thread in self._threads[1:]:
+        for thread in self._working:
             thread.join()
 
     def leave(self) -> None:
         self.enough()
         self._leave.set()
-        self._threads[0].join()
+        self._listening.join()
         self._http.close()
 
     @property
@@ -190,6 +191,7 @@ class Member:
                 return
             prompt_id = self.submit(text)
             if random.random() < _SHARE_CANCELLED:
+                self._enough.wait(random.choice((0.0, 0.1, 0.2)))  # before, during or after the generation
                 self.cancel(prompt_id)
             self._enough.wait(self._pause)
 
