@@ -213,7 +213,8 @@ def _browse(member: Member) -> None:
 
 def _tasks_done(celery) -> dict[str, int]:
     """How many tasks each worker host has taken since it started."""
-    stats = celery.control.inspect(timeout=1).stats() or {}
+    with celery.connection_for_write() as connection:  # pooled ones may be from before a fault
+        stats = celery.control.inspect(timeout=1, connection=connection).stats() or {}
     return {host: told["total"].get(PROCESS_PROMPTS, 0) for host, told in stats.items()}
 
 
