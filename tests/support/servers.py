@@ -91,7 +91,8 @@ class ServerProcess:
             yield
         finally:
             for process in family:
-                process.resume()
+                with contextlib.suppress(psutil.NoSuchProcess):  # a child that ended as soon as it could
+                    process.resume()
 
     def _family(self) -> list[psutil.Process]:
         process = psutil.Process(self._process.pid)
