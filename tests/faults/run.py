@@ -44,6 +44,9 @@ class Run:
         self.outcome = Outcome(name)
         #: From each kill until nothing waits for the lease of a dead worker any more.
         self.handed_out: list[float] = []
+        #: Worker hosts that ended by themselves.
+        self.exits: list[str] = []
+        self.may_exit = False
         #: When a server was away, if that is what the scenario does: its requests are those that count.
         self.away: list[tuple[float, float]] = []
         self._interrupted: list[_Interrupted] = []
@@ -55,6 +58,7 @@ class Run:
             if time.monotonic() - begun > seconds:
                 return None
             self.note_recoveries()
+            self._restart_what_exited()
             time.sleep(_POLL_SECONDS)
         return time.monotonic() - begun
 
@@ -79,6 +83,13 @@ class Run:
                 self.outcome.recoveries.append(taken)
         self._interrupted = [fault for fault in self._interrupted if fault.held]
 
+    def _restart_what_exited(self) -> None:
+        """What the hosts' supervisor does."""
+        for worker in self.cluster.workers:
+            if not worker.is_running:
+                self.exits.append(worker.name)
+                worker.start()
+
     def consuming_again(self) -> None:
         """To be called when a fault is over: notes how long until a prompt submitted from now on is answered."""
         begun, since = time.monotonic(), self.witness.now()
@@ -88,6 +99,7 @@ class Run:
     def settle(self) -> None:
         """Waits for everything to end and to be heard of; then counts. Ends the load."""
         self._expect_every_worker_to_consume()
+        self.outcome.require(self.may_exit or not self.exits, f"worker hosts exited: {self.exits}")
         for member in self.members:
             member.enough()
             self.outcome.breaches += [f"{member.username}: {error!r}" for error in member.errors]
