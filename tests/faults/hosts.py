@@ -39,7 +39,7 @@ def kills(cluster: Cluster, scale: Scale) -> Outcome:
     outcome.bound(max(run.handed_out), period + _START_SECONDS, "handing out again")
     handed_out = sum(seconds <= period + _TO_NOTICE_SECONDS for seconds in run.handed_out)
     outcome.notes = (
-        f"handed out again: {handed_out} of {len(run.handed_out)} within lease + reaper ({period:g} s, and 1 s to see it), "
+        f"{handed_out} of {len(run.handed_out)} handed out again within lease + reaper + 1 s ({period + 1:g} s), "
         f"all within {max(run.handed_out):.1f} s; hosts that exited: {len(run.exits)}"
     )
     return outcome
