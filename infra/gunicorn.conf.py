@@ -20,8 +20,9 @@ bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("API_PROCESSES", "1"))
 worker_class = "gevent"
 worker_connections = 20_000
-# Requests that wait (`Prefer: wait=60`) are woken up when the process goes down; this is for slow clients.
-graceful_timeout = 5
+# Requests that wait (`Prefer: wait=60`) are woken up when the process goes down; this is for slow clients, and for a
+# process that is told to stop while it starts on a busy machine.
+graceful_timeout = 8
 keepalive = 30
 # As long as gunicorn admits: the text that `GET /prompts/similar/` looks for is in there.
 limit_request_line = 8190

@@ -72,6 +72,7 @@ def rolling_restarts(cluster: Cluster, scale: Scale) -> Outcome:
                 cluster.wait_until_ready()
             for api in cluster.apis:
                 _replace_child(run, api)
+                cluster.wait_until_ready()
                 stops.append(_replace(run, api))
                 cluster.wait_until_ready()
     outcome = run.outcome
