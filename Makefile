@@ -18,7 +18,7 @@ users: $(INSTALLED)  ## Manage users of what `make up` started: make users ARGS=
 	@$(BIN)/python -m infra.local run $(BIN)/python -m api.cli $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
 	$(BIN)/python -m tests.faults $(ARGS)
