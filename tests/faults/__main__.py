@@ -18,7 +18,6 @@ from tests.faults import cluster as clusters
 from tests.faults.outcome import Outcome, table
 from tests.faults.scale import LONG, SHORT
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.witness import Witness
 from tests.support.servers import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -36,7 +35,6 @@ def main() -> int:
     chosen = [scenario for scenario in SCENARIOS if not arguments.scenario or scenario.__name__ in arguments.scenario]
     outcomes: dict[str, Outcome] = {}
     with clusters.running() as cluster:
-        Witness(cluster.settings).install()
         for scenario in chosen:
             begun = time.monotonic()
             print(f"{scenario.__name__} …", end=" ", flush=True)

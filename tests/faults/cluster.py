@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import psutil
 
 from shared.settings import Settings
+from tests.faults.witness import Witness
 from tests.support import processes
 from tests.support.servers import ROOT, Servers, wait_until
 
@@ -114,6 +115,7 @@ def running() -> Iterator[Cluster]:
             cluster = Cluster(servers, servers.settings(name, **SETTINGS))
             try:
                 cluster.wait_until_ready()
+                Witness(cluster.settings).install()
                 yield cluster
             finally:
                 cluster.stop()

@@ -29,9 +29,9 @@ def kills(cluster: Cluster, scale: Scale) -> Outcome:
         for _ in range(scale.kills):
             run.expect(lambda: bool(run.witness.held()), 60, "work to be interrupted")
             while not _kill(cluster, chance):
-                run.wait(lambda: False, 0.1)
+                run.pause(0.1)
             run.interrupted()
-            run.wait(lambda: False, chance.uniform(0.2, 2))
+            run.pause(chance.uniform(0.2, 2))
         run.expect(lambda: not any(member.is_busy for member in run.members[:-1]), 900, "the last submission")
     outcome, settings = run.outcome, cluster.settings
     outcome.require(outcome.accepted >= scale.prompts, f"only {outcome.accepted} prompts were submitted")

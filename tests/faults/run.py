@@ -62,6 +62,10 @@ class Run:
             time.sleep(_POLL_SECONDS)
         return time.monotonic() - begun
 
+    def pause(self, seconds: float) -> None:
+        """Lets the load go on, while recoveries are noted."""
+        self.wait(lambda: False, seconds)
+
     def expect(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Waits for what must come; a breach if it does not."""
         self.outcome.require(self.wait(condition, seconds) is not None, f"{what} did not come within {seconds:g} s")
@@ -110,7 +114,7 @@ class Run:
         feeds = {member.id: self.witness.feed(member.id) for member in self.members}
         self.wait(lambda: all(member.seq >= len(feeds[member.id]) for member in self.members), 30)
         # What is told twice may come late: with the relays' next look at the feed.
-        self.wait(lambda: False, 2 * self.cluster.settings.feed_check_seconds)
+        self.pause(2 * self.cluster.settings.feed_check_seconds)
         self._count(feeds)
 
     def _expect_every_worker_to_consume(self) -> None:
@@ -165,8 +169,9 @@ class Run:
     def _differing_searches(self) -> int:
         found = 0
         for member in self.members:
+            rebuilt = self.witness.rebuilt(member.id)
             for text in [*questions(count=_SEARCHES), *self.witness.retried(member.id, _SEARCHES)]:
-                expected = self.witness.nearest(member.id, text, 20)
+                expected = rebuilt(text, 20)
                 for url in self.cluster.urls:
                     found += differ(member.search(text, 20, url=url), expected)
         return found

@@ -43,7 +43,7 @@ def cut_connections(cluster: Cluster, scale: Scale) -> Outcome:
                     for child in random.choice(cluster.apis).children():
                         child.terminate()
                     run.outcome.faults += 1
-                run.wait(lambda: False, _BETWEEN_SECONDS)
+                run.pause(_BETWEEN_SECONDS)
         leave.set()
         for abuser in abusers:
             abuser.join()

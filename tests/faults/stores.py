@@ -1,12 +1,13 @@
 """Valkey and Postgres are killed, started again, and stalled."""
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.run import Run, under_load
 from tests.faults.scale import Scale
-from tests.support.servers import ServerProcess
 
 _AWAY_SECONDS = 1.0
 _BETWEEN_SECONDS = 1.0
@@ -17,61 +18,46 @@ def broker_restarts(cluster: Cluster, scale: Scale) -> Outcome:
 
     Recovery, here and below: from the moment the server answers again until a prompt submitted after it has ended.
     """
-    with under_load(cluster, "Valkey killed", share_of_slow=0.5) as run:
-        for _ in range(scale.broker_restarts):
-            _restart(run, cluster.servers.valkey_process)
-    return _within_bounds(run)
+    away = cluster.servers.valkey_process.killed
+    return _again_and_again(cluster, "Valkey killed", scale.broker_restarts, away, _AWAY_SECONDS)
 
 
 def broker_stalls(cluster: Cluster, scale: Scale) -> Outcome:
     """Valkey keeps its connections and does not answer, for longer than every timeout."""
-    with under_load(cluster, f"Valkey stalled {scale.broker_stall_seconds:g} s", share_of_slow=0.5) as run:
-        for _ in range(scale.broker_stalls):
-            _stall(run, cluster.servers.valkey_process, scale.broker_stall_seconds)
-    for kind, seconds in run.outcome.p99_seconds.items():
-        run.outcome.bound(seconds, 1, f"99th percentile of {kind} with Redis stalled")
-    return _within_bounds(run)
+    away, seconds = cluster.servers.valkey_process.stalled, scale.broker_stall_seconds
+    outcome = _again_and_again(cluster, f"Valkey stalled {seconds:g} s", scale.broker_stalls, away, seconds)
+    for kind, p99 in outcome.p99_seconds.items():
+        outcome.bound(p99, 1, f"99th percentile of {kind} with Redis stalled")
+    return outcome
 
 
 def postgres_restarts(cluster: Cluster, scale: Scale) -> Outcome:
     """Postgres is killed under load, and comes back after a second."""
-    with under_load(cluster, "Postgres killed", share_of_slow=0.5) as run:
-        for _ in range(scale.postgres_restarts):
-            _restart(run, cluster.servers.postgres_process)
-    return _within_bounds(run)
+    away = cluster.servers.postgres_process.killed
+    return _again_and_again(cluster, "Postgres killed", scale.postgres_restarts, away, _AWAY_SECONDS)
 
 
 def postgres_stalls(cluster: Cluster, scale: Scale) -> Outcome:
     """Postgres keeps its connections and does not answer."""
-    with under_load(cluster, f"Postgres stalled {scale.postgres_stall_seconds:g} s", share_of_slow=0.5) as run:
-        for _ in range(scale.postgres_stalls):
-            _stall(run, cluster.servers.postgres_process, scale.postgres_stall_seconds)
+    away, seconds = cluster.servers.postgres_process.stalled, scale.postgres_stall_seconds
+    return _again_and_again(cluster, f"Postgres stalled {seconds:g} s", scale.postgres_stalls, away, seconds)
+
+
+def _again_and_again(
+    cluster: Cluster, name: str, times: int, away: Callable[[], AbstractContextManager[None]], seconds: float
+) -> Outcome:
+    """A server is away for so many seconds, so many times, each with work in flight."""
+    with under_load(cluster, name, share_of_slow=0.5) as run:
+        for _ in range(times):
+            run.expect(lambda: bool(run.witness.held()), 30, "work in flight")
+            begun = time.monotonic()
+            with away():
+                time.sleep(seconds)
+                run.away.append((begun, time.monotonic()))
+            run.outcome.faults += 1
+            run.consuming_again()
+            run.pause(_BETWEEN_SECONDS)
     return _within_bounds(run)
-
-
-def _restart(run: Run, server: ServerProcess) -> None:
-    run.expect(lambda: bool(run.witness.held()), 30, "work in flight")
-    begun = time.monotonic()
-    server.kill()
-    time.sleep(_AWAY_SECONDS)
-    run.away.append((begun, time.monotonic()))
-    server.start()
-    _over(run)
-
-
-def _stall(run: Run, server: ServerProcess, seconds: float) -> None:
-    run.expect(lambda: bool(run.witness.held()), 30, "work in flight")
-    begun = time.monotonic()
-    with server.stalled():
-        time.sleep(seconds)
-        run.away.append((begun, time.monotonic()))
-    _over(run)
-
-
-def _over(run: Run) -> None:
-    run.outcome.faults += 1
-    run.consuming_again()
-    run.wait(lambda: False, _BETWEEN_SECONDS)
 
 
 def _within_bounds(run: Run) -> Outcome:

@@ -9,13 +9,11 @@ from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.scale import SHORT, Scale
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.witness import Witness
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with clusters.running() as up:
-        Witness(up.settings).install()
         yield up
 
 

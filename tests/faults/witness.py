@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -112,18 +112,17 @@ class Witness:
         sql = "SELECT seq, prompt_id, change FROM feed WHERE user_id = %s ORDER BY seq"
         return [Heard(*row) for row in self.query(sql, user_id)]
 
-    def seq(self, user_id: int) -> int:
-        return int(self.query("SELECT seq FROM users WHERE id = %s", user_id)[0][0])
-
-    def nearest(self, user_id: int, text: str, limit: int) -> list[tuple[int, float]]:
-        """What a search must find: all of the user's completed prompts, embedded anew and compared."""
+    def rebuilt(self, user_id: int) -> Callable[[str, int], list[tuple[int, float]]]:
+        """What a search must find: all of the user's completed prompts, embedded anew, all of them compared."""
         rows = self.query("SELECT id, prompt_text FROM prompts WHERE user_id = %s AND status = 'completed'", user_id)
-        if not rows:
-            return []
         vectors = self._embedder.embed([row[1] for row in rows])
-        distances = ((vectors - self._embedder.embed([text])[0]) ** 2).sum(axis=1)
-        order = np.argsort(distances, kind="stable")[:limit]
-        return [(rows[i][0], float(distances[i])) for i in order]
+
+        def nearest(text: str, limit: int) -> list[tuple[int, float]]:
+            distances = ((vectors - self._embedder.embed([text])[0]) ** 2).sum(axis=1)
+            order = np.argsort(distances, kind="stable")[:limit]
+            return [(rows[i][0], float(distances[i])) for i in order]
+
+        return nearest
 
     def retried(self, user_id: int, limit: int) -> list[str]:
         """Texts of completed prompts, first of those that took more than one attempt."""

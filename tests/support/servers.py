@@ -82,6 +82,15 @@ class ServerProcess:
         self._process.wait()
 
     @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Kills it, and starts it again afterwards."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:
         """Stops it and its children as SIGSTOP does: connections stay, answers do not come."""
         family = self._family()
