@@ -4,18 +4,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help up users test faults benchmark audit check format lock clean
+.PHONY: help up users reindex test faults benchmark bench-search audit check format lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 up: $(INSTALLED)  ## Start everything here: PostgreSQL, Valkey, the API, a worker, Flower. Ctrl-C stops it
 	@exec $(BIN)/python -m infra.local up
 
 users: $(INSTALLED)  ## Manage users of what `make up` started: make users ARGS="create bob"
 	@$(BIN)/python -m infra.local run $(BIN)/python -m api.cli $(ARGS)
+
+reindex: $(INSTALLED)  ## Compare indexes with the prompts, and make anew what differs: make reindex ARGS=--check
+	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -25,6 +29,9 @@ faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and coun
 
 benchmark: $(INSTALLED)  ## Measure what depends on the machine: make benchmark NAME=login
 	$(BIN)/python -m tests.benchmarks.$(NAME)
+
+bench-search: $(BENCH)/.installed  ## Measure searches beside pgvector, Chroma, LanceDB …: make bench-search ARGS=--quick
+	$(BENCH)/bin/python -m tests.benchmarks.search $(ARGS)
 
 audit: $(INSTALLED)  ## Look up the pinned packages in the advisory database
 	@$(BIN)/python -m infra.audit $(ARGS)
@@ -46,7 +53,7 @@ lock:  ## Pin the newest versions that pyproject.toml admits (needs uv)
 		-o requirements-dev.txt
 
 clean:  ## Delete the environment and the caches (not your data in .local)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(INSTALLED): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,4 +62,17 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 		{ echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV), once; this takes a minute."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+PEERS := $(wildcard tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/*/requirements.txt)
+
+# What searches are compared with, apart from what the project needs. A library that has no wheel here is left out.
+$(BENCH)/.installed: requirements.txt requirements-dev.txt $(PEERS)
+	@$(PYTHON) -m venv $(BENCH)
+	@echo "Installing into $(BENCH), once; this takes two minutes."
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@grep -hv '^#' $(PEERS) | while read -r peer; do \
+		$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" || \
+			echo "$$peer could not be installed; it will be skipped."; \
+	done
 	@touch $@

@@ -1,13 +1,10 @@
 """Users by command line, for where registration is off: `python -m api.cli create alice`."""
 
-import sys
-
 import click
-from sqlalchemy.exc import OperationalError
 
 from shared import timestamps, users
+from shared.command_line import run
 from shared.database import Sessions, make_engine, make_sessions
-from shared.errors import PromptwireError
 from shared.events import LOGIN_ENDED, Announcer
 from shared.redis import make_redis
 from shared.settings import SettingsError, load_settings
@@ -74,14 +71,4 @@ def _check(username: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except click.Abort:
-        sys.exit("Aborted.")
-    except PromptwireError as error:
-        sys.exit(f"Error: {error}")
-    except OperationalError as error:
-        sys.exit(f"Error: the database cannot be used (does it run?): {str(error.orig).strip()}")
+    run(main)

@@ -1,6 +1,7 @@
 """What clients send and get, as pydantic models: they validate requests and describe the API."""
 
 import re
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,16 @@ class Query(BaseModel):
     """Query parameters; unknown ones are refused, because they are most often misspelt ones."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Made once where nothing else is asked for, because flask-openapi3 looks at it in each request."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _json_schema(cls)
+
+
+@cache
+def _json_schema(model: type[Query]) -> dict[str, Any]:
+    return super(Query, model).model_json_schema()
 
 
 class Registration(Body):

@@ -1,6 +1,7 @@
 """What an API process holds, built once by the application's factory."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from flask import current_app
 
@@ -10,10 +11,11 @@ from api.offload import offload
 from api.relay import Relay
 from shared.database import Sessions, make_engine, make_sessions
 from shared.events import Announcer
-from shared.providers import Embedder, make_embedder
+from shared.providers import make_embedders
 from shared.queue import Queue, make_celery
 from shared.redis import make_redis
-from shared.search.replicas import Replicas
+from shared.search.factory import make_store
+from shared.search.store import VectorStore
 from shared.settings import Settings
 
 _NAME = "promptwire"
@@ -25,31 +27,35 @@ class Services:
 
     settings: Settings
     sessions: Sessions
+    reading: Sessions  #: in autocommit: for requests that ask the database one thing
     queue: Queue
     announcer: Announcer
     relay: Relay
     limits: Limits
-    embedder: Embedder
-    replicas: Replicas
+    store: VectorStore
 
 
 def make_services(settings: Settings) -> Services:
     """Builds them. Nothing is connected yet; `relay.start()` begins to listen."""
-    engine = make_engine(
-        settings, application_name="promptwire-api", statement_timeout_ms=postgres_wait.STATEMENT_TIMEOUT_MS
+    connect = partial(
+        make_engine,
+        settings,
+        application_name="promptwire-api",
+        statement_timeout_ms=postgres_wait.STATEMENT_TIMEOUT_MS,
     )
-    sessions = make_sessions(engine)
+    sessions = make_sessions(connect())
+    reading = connect(autocommit=True)
     redis = make_redis(settings)
-    embedder = make_embedder(settings)
+    queue = Queue(make_celery(settings), redis)
     return Services(
         settings=settings,
         sessions=sessions,
-        queue=Queue(make_celery(settings), redis),
+        reading=make_sessions(reading),
+        queue=queue,
         announcer=Announcer(redis),
         relay=Relay(redis, sessions, check_seconds=settings.feed_check_seconds),
         limits=Limits(settings),
-        embedder=embedder,
-        replicas=Replicas(sessions, embedder, memory_mib=settings.search_memory_mib, offload=offload),
+        store=make_store(settings, sessions, reading, make_embedders(settings), queue, offload=offload),
     )
 
 

@@ -105,9 +105,9 @@ def caller_of(session: Session, access: str) -> Caller:
     """
     token = _decode(access, "access")
     user = users.of_family(session, token.family)
-    if user is None or str(user.id) != token.subject:
+    if user is None or str(user[0]) != token.subject:
         raise InvalidTokenError("The token has been revoked.")
-    return Caller(user.id, user.username, token.family, token.expires_at)
+    return Caller(*user, token.family, token.expires_at)
 
 
 def bearer(header: str | None) -> str:
@@ -126,7 +126,7 @@ def authenticate() -> None:
     """Finds out who calls, before the request is looked at any further."""
     if request.method == "OPTIONS":  # a browser's preflight bears no token
         return
-    with services().sessions() as session:
+    with services().reading() as session:
         g.caller = caller_of(session, bearer(request.headers.get("Authorization")))
 
 

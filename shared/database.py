@@ -1,9 +1,12 @@
 """The connection to PostgreSQL."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Engine, create_engine, event
+import psycopg2.extensions
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -15,14 +18,22 @@ Sessions = sessionmaker[Session]
 CONNECT_TIMEOUT_SECONDS = 2
 POOL_TIMEOUT_SECONDS = 2.4
 STATEMENT_TIMEOUT_MS = 10_000
+#: An execution option: integers and bytea of a binary cursor are left as they come, as bytes.
+BINARY_RESULTS = "binary_results"
+_BYTES_TYPES = {17: psycopg2.extensions.BYTES, 20: psycopg2.extensions.BYTES}  # by OID: bytea, int8
 
 
 def make_engine(
-    settings: Settings, *, application_name: str, statement_timeout_ms: int = STATEMENT_TIMEOUT_MS
+    settings: Settings,
+    *,
+    application_name: str,
+    statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
+    autocommit: bool = False,
 ) -> Engine:
     """An engine with a bounded pool whose connections are checked before use, in UTC.
 
-    The server cancels statements that take longer than the timeout, in milliseconds.
+    The server cancels statements that take longer than the timeout, in milliseconds. With `autocommit`, each is a
+    transaction of its own, which saves a lone query two round trips.
     """
     url = settings.database_url.get_secret_value()
     for scheme in ("postgres://", "postgresql://"):
@@ -33,6 +44,7 @@ def make_engine(
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         hide_parameters=True,  # they hold what people write, and errors are logged
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -43,6 +55,7 @@ def make_engine(
         },
     )
     event.listen(engine, "checkout", _refuse_closed)
+    event.listen(engine, "before_cursor_execute", _leave_binary)
     return engine
 
 
@@ -57,6 +70,20 @@ def _refuse_closed(connection: Any, *_: object) -> None:
         connection.poll()
     except psycopg2.Error as error:
         raise DisconnectionError from error
+
+
+@contextmanager
+def long_snapshot(sessions: Sessions) -> Iterator[Connection]:
+    """A transaction that sees one moment all along, and whose statements may take as long as they need."""
+    with sessions.begin() as session:
+        connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        yield connection
+
+
+def _leave_binary(_: Any, cursor: Any, __: str, ___: Any, context: Any, ____: bool) -> None:
+    if context is not None and context.execution_options.get(BINARY_RESULTS):
+        cursor.string_types = _BYTES_TYPES
 
 
 def make_sessions(engine: Engine) -> Sessions:

@@ -9,6 +9,7 @@ Lock order everywhere: prompts first, then their users.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
@@ -23,6 +24,7 @@ class Ending:
     entry: FeedEntry
     prompt: Prompt
     username: str
+    embedder: str | None = None  #: the user's, at that moment (not in a replay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,19 @@ class Replay:
     more: bool
 
 
-def advance(session: Session, user_id: int) -> tuple[int, str]:
-    """Locks the user until the commit and takes their next number. Returns it with the username."""
-    row = session.execute(
-        update(User).where(User.id == user_id).values(seq=User.seq + 1).returning(User.seq, User.username)
-    ).one()
-    return row.seq, row.username
+class Advanced(NamedTuple):
+    """A user whose number was just raised."""
+
+    seq: int
+    username: str
+    embedder: str | None
+
+
+def advance(session: Session, user_id: int) -> Advanced:
+    """Locks the user until the commit and takes their next number."""
+    returned = (User.seq, User.username, User.embedder)
+    row = session.execute(update(User).where(User.id == user_id).values(seq=User.seq + 1).returning(*returned)).one()
+    return Advanced(*row)
 
 
 def newest(session: Session, user_ids: Collection[int]) -> dict[int, int]:

@@ -54,6 +54,10 @@ class User(Base):
     username: Mapped[str] = mapped_column(unique=True)
     password_hash: Mapped[str]
     seq: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The name of the embedder whose vectors this user's searches compare; NULL before the first one.
+    embedder: Mapped[str | None]
+    #: Raised when there are other segments, or vectors were changed in place: indexes must be loaded anew.
+    index_version: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -125,20 +129,61 @@ class FeedEntry(Base):
 
 
 class VectorLogEntry(Base):
-    """One change of one user's search index: a vector (little-endian float32), or a tombstone where it is NULL."""
+    """One change of one user's search index: a vector (little-endian float32), or a tombstone where it is NULL.
+
+    While vectors are made anew by another embedder, a prompt has one of each, under the same number.
+    """
 
     __tablename__ = "vector_log"
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)
+    #: The embedder's name; empty for a tombstone.
+    embedder: Mapped[str] = mapped_column(primary_key=True, server_default="")
     prompt_id: Mapped[int]
-    embedder: Mapped[str | None]
     vector: Mapped[bytes | None]
 
     __table_args__ = (
-        CheckConstraint("(vector IS NULL) = (embedder IS NULL)", "vector_names_its_embedder"),
+        CheckConstraint("(vector IS NULL) = (embedder = '')", "vector_names_its_embedder"),
         Index("vector_log_of_prompt", "user_id", "prompt_id"),
     )
+
+
+class SegmentEntry(Base):
+    """A sealed segment: an index over the vectors that a user's log had from `first_seq` to `last_seq`.
+
+    Derived from the log, and never changed: a worker makes a new one instead.
+    """
+
+    __tablename__ = "segments"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    embedder: Mapped[str]
+    first_seq: Mapped[int]
+    last_seq: Mapped[int]
+    count: Mapped[int]
+    #: SHA-256 of the payload.
+    checksum: Mapped[bytes]
+    #: The version of FAISS that made it, for whoever looks into a damaged one.
+    faiss_version: Mapped[str]
+    #: Where the payload is, if not in `segment_parts`.
+    location: Mapped[str | None]
+    #: Found unreadable; a worker replaces it.
+    damaged: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index("segments_of_user", "user_id", "id"),)
+
+
+class SegmentPart(Base):
+    """A piece of a segment's payload, in order of `number`."""
+
+    __tablename__ = "segment_parts"
+
+    segment_id: Mapped[int] = mapped_column(ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
 
 
 class IdempotencyKey(Base):

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from shared import feed, library
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.feed import Ending
-from shared.models import RETRIABLE, UNFINISHED, Change, FeedEntry, Prompt, Status, VectorLogEntry
+from shared.models import RETRIABLE, UNFINISHED, Change, FeedEntry, Prompt, Status, User, VectorLogEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,15 @@ class Claim:
     prompt_text: str
     websocket: bool
     request_id: str
+    embedder: str | None  #: the name of the one whose vectors its user's searches compare, if there is any yet
+
+
+class EmbedderChangedError(Exception):
+    """Since the claim, the user's searches have come to compare another embedder's vectors: `name`."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,7 @@ def claim(session: Session, prompt_ids: Sequence[int], lease: timedelta) -> list
             Prompt.prompt_text,
             Prompt.websocket,
             Prompt.request_id,
+            select(User.embedder).where(User.id == Prompt.user_id).scalar_subquery().label("embedder"),
         )
     ).all()
     return [Claim(**row._mapping) for row in rows]
@@ -107,20 +117,30 @@ def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -
 def complete(session: Session, held: Claim, response_text: str, *, embedder: str, vector: bytes) -> Ending | None:
     """Answers the prompt: its response, the feed's number and the vector-log row, all or nothing.
 
+    The user's searches compare this embedder's vectors from then on, if they did not before.
+
     Returns:
         The ending to announce after the commit, or None if the claim no longer holds.
+
+    Raises:
+        EmbedderChangedError: the vector is not by the embedder that it should now be by; nothing must be committed.
     """
     ending = _end(session, held.user_id, held.id, Change.COMPLETED, _holds(held), response_text=response_text)
-    if ending is not None:
-        session.execute(
-            insert(VectorLogEntry).values(
-                user_id=held.user_id,
-                seq=ending.entry.seq,
-                prompt_id=held.id,
-                embedder=embedder,
-                vector=vector,
-            )
+    if ending is None:
+        return None
+    if ending.embedder != embedder:
+        if ending.embedder != held.embedder:
+            raise EmbedderChangedError(ending.embedder)
+        session.execute(update(User).where(User.id == held.user_id).values(embedder=embedder))
+    session.execute(
+        insert(VectorLogEntry).values(
+            user_id=held.user_id,
+            seq=ending.entry.seq,
+            prompt_id=held.id,
+            embedder=embedder,
+            vector=vector,
         )
+    )
     return ending
 
 
@@ -208,7 +228,7 @@ def remove(session: Session, user_id: int, prompt_id: int) -> Deletion:
     attempt = session.scalar(delete(Prompt).where(*mine).returning(Prompt.attempt))
     if attempt is None:
         raise PromptNotFoundError
-    seq, _ = feed.advance(session, user_id)
+    seq = feed.advance(session, user_id).seq
     session.add(
         FeedEntry(user_id=user_id, seq=seq, prompt_id=prompt_id, change=Change.DELETED, at=func.clock_timestamp())
     )
@@ -283,11 +303,11 @@ def _end(
     mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
     if session.scalar(select(Prompt.id).where(*mine, fence).with_for_update()) is None:
         return None
-    seq, username = feed.advance(session, user_id)
+    user = feed.advance(session, user_id)
     # The moment itself, not the transaction's start: it may have waited for the user's lock.
     ended = {
         "status": change,
-        "seq": seq,
+        "seq": user.seq,
         "due_at": None,
         "not_before": None,
         "completed_at": func.clock_timestamp(),
@@ -300,7 +320,7 @@ def _end(
         .execution_options(populate_existing=True)
     ).scalar_one()
     entry = FeedEntry(
-        user_id=user_id, seq=seq, prompt_id=prompt_id, change=change, error=prompt.error, at=prompt.completed_at
+        user_id=user_id, seq=user.seq, prompt_id=prompt_id, change=change, error=prompt.error, at=prompt.completed_at
     )
     session.add(entry)
-    return Ending(entry, prompt, username)
+    return Ending(entry, prompt, user.username, user.embedder)

@@ -19,6 +19,8 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 PROCESS_PROMPTS = "promptwire.process_prompts"
+SEAL = "promptwire.seal"
+REINDEX = "promptwire.reindex"
 QUEUE = "prompts"
 
 #: How long a send may wait for a broker that does not answer. (kombu's default is for ever.)
@@ -91,17 +93,26 @@ class Queue:
 
     def enqueue(self, prompt_ids: Sequence[int]) -> bool:
         """Hands these prompts to the workers. Returns whether the broker took them; if not, the reaper will."""
+        return self._send(PROCESS_PROMPTS, list(prompt_ids))
+
+    def ask_to_seal(self, user_id: int) -> bool:
+        """Has a worker seal a user's vector log. Returns whether the broker took that."""
+        return self._send(SEAL, user_id)
+
+    def ask_to_reindex(self, user_id: int) -> bool:
+        """Has a worker make a user's vectors anew. Returns whether the broker took that."""
+        return self._send(REINDEX, user_id)
+
+    def _send(self, task: str, argument: object) -> bool:
         if self._away.is_set():
             return False
         try:
             with self._celery.producer_pool.acquire(block=True, timeout=TIMEOUT_SECONDS) as producer:
                 if self._away.is_set():  # found by whoever used the producer before us
                     return False
-                self._celery.send_task(
-                    PROCESS_PROMPTS, args=[list(prompt_ids)], producer=producer, retry_policy=_ONCE_MORE
-                )
+                self._celery.send_task(task, args=[argument], producer=producer, retry_policy=_ONCE_MORE)
         except (KombuError, RedisError, OSError) as error:
-            log.warning("broker away, the reaper will hand out", prompt_ids=prompt_ids, error=type(error).__name__)
+            log.warning("broker away; asked again later", task=task, argument=argument, error=type(error).__name__)
             self._wait_for_broker()
             return False
         return True

@@ -55,8 +55,12 @@ class Settings(BaseSettings):
     generator: str = "simulated"
     simulated_delay: float = Field(0, ge=0)
     embedder: str = "hashing"
+    previous_embedder: str = ""
 
+    vector_store: Literal["faiss", "pgvector"] = "faiss"
     search_memory_mib: int = Field(256, ge=1)
+    seal_from_vectors: int = Field(16_384, ge=256)
+    segments_url: str = ""
     feed_retention_days: int = Field(30, ge=1)
     feed_check_seconds: float = Field(5, gt=0)
 

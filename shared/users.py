@@ -112,11 +112,11 @@ def revoke_family(session: Session, family: UUID) -> None:
     _revoke(session, TokenFamily.id == family)
 
 
-def of_family(session: Session, family: UUID) -> User | None:
-    """The user of a login that is still alive."""
-    return session.scalar(
-        select(User).join(TokenFamily, TokenFamily.user_id == User.id).where(TokenFamily.id == family, _alive())
-    )
+def of_family(session: Session, family: UUID) -> tuple[int, str] | None:
+    """The id and the name of the user of a login that is still alive."""
+    query = select(User.id, User.username).join(TokenFamily, TokenFamily.user_id == User.id)
+    row = session.execute(query.where(TokenFamily.id == family, _alive())).first()
+    return None if row is None else (row.id, row.username)
 
 
 def purge_families(session: Session) -> None:

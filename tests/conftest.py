@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.servers import Servers
 from worker.pipeline import Pipeline
-from worker.services import make_pipeline
+from worker.services import make_services as make_worker_services
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,16 +41,22 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
+def vector_store() -> str:
+    """What VECTOR_STORE is; tests that hold for both stores are parametrized over it."""
+    return "faiss"
+
+
+@pytest.fixture
+def database(servers: Servers, vector_store: str) -> Iterator[str]:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
-    with servers.database() as name:
+    with servers.database(vector_store) as name:
         yield name
 
 
 @pytest.fixture
-def settings(servers: Servers, database: str) -> Settings:
-    return servers.settings(database)
+def settings(servers: Servers, database: str, vector_store: str) -> Settings:
+    return servers.settings(database, vector_store=vector_store)
 
 
 @pytest.fixture
@@ -63,6 +69,14 @@ def engine(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def sessions(engine: Engine) -> Sessions:
     return make_sessions(engine)
+
+
+@pytest.fixture
+def reading(settings: Settings) -> Iterator[Engine]:
+    """An engine in autocommit, as stores of vectors want one."""
+    made = make_engine(settings, application_name="test", autocommit=True)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture
@@ -106,6 +120,6 @@ def bob(app: Flask) -> ApiUser:
 
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[Pipeline]:
-    pipeline = make_pipeline(settings)
+    pipeline = make_worker_services(settings).pipeline
     yield pipeline
     pipeline.sessions.kw["bind"].dispose()

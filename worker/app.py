@@ -13,9 +13,8 @@ from shared.logs import configure_logging
 from shared.queue import Queue, make_celery
 from shared.redis import make_redis
 from shared.settings import SettingsError, load_settings
-from worker.pipeline import Pipeline
 from worker.reaper import Reaper, as_bootstep
-from worker.services import make_pipeline
+from worker.services import Services, make_services
 from worker.tasks import register
 from worker.transport import Transport
 
@@ -27,7 +26,7 @@ except SettingsError as error:
 app = make_celery(settings)
 # By name, because Celery shows its settings as JSON (`celery inspect stats`, Flower).
 app.conf.broker_transport = f"{Transport.__module__}:{Transport.__qualname__}"
-_pipelines: list[Pipeline] = []
+_services: list[Services] = []
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
@@ -37,8 +36,8 @@ def _set_up_logging(**_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _build(**_: Any) -> None:
-    """Gives each forked process a pipeline of its own."""
-    _pipelines[:] = [make_pipeline(settings)]
+    """Gives each forked process services of its own."""
+    _services[:] = [make_services(settings)]
     for number in (signal.SIGTERM, signal.SIGQUIT):
         # Ends the task with SystemExit, which hands its prompts back.
         signal.signal(number, lambda *_: sys.exit())
@@ -52,4 +51,4 @@ def _make_reaper() -> Reaper:
 
 
 app.steps["worker"].add(as_bootstep(_make_reaper))
-register(app, lambda: _pipelines[0])
+register(app, lambda: _services[0])

@@ -5,10 +5,9 @@ claim → generate and embed (no transaction is open, the lease is renewed) → 
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-import numpy as np
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,10 +19,10 @@ from shared.database import Sessions
 from shared.errors import ProviderError
 from shared.events import Announcer
 from shared.feed import Ending
-from shared.prompts import Claim
-from shared.providers import Embedder, Generator
+from shared.prompts import Claim, EmbedderChangedError
+from shared.providers import Embedders, Generator, embed
 from shared.search.log import LogRow
-from shared.search.replicas import Replicas
+from shared.search.store import VectorStore
 from worker.deltas import Deltas
 from worker.leases import Leases
 
@@ -46,8 +45,8 @@ class Pipeline:
 
     sessions: Sessions
     generator: Generator
-    embedder: Embedder
-    replicas: Replicas
+    embedders: Embedders
+    store: VectorStore
     announcer: Announcer
     leases: Leases
     lease: timedelta
@@ -76,13 +75,15 @@ class Pipeline:
     def _answer(self, held: Claim) -> None:
         try:
             response = self._generate(held)
-            vector = self._embed(held)
+            completed = self._complete(held, response)
         except ClaimLostError:
             log.info("claim lost")
+        except SQLAlchemyError:
+            raise
         except Exception as error:
             self._give_back(held, error)
         else:
-            self._complete(held, response, vector)
+            self._announce(held, *completed)
 
     def _generate(self, held: Claim) -> str:
         deltas = Deltas(self.announcer, held)
@@ -96,22 +97,25 @@ class Pipeline:
         deltas.flush()
         return "".join(chunks)
 
-    def _embed(self, held: Claim) -> bytes:
-        vectors = self.embedder.embed([held.prompt_text])
-        if vectors.shape != (1, self.embedder.dimension) or not np.isfinite(vectors).all():
-            raise ProviderError(f"The embedder {self.embedder.name} did not give a vector.")
-        vector: bytes = vectors[0].astype("<f4").tobytes()
-        return vector
+    def _complete(self, held: Claim, response: str) -> tuple[Ending, bytes]:
+        """Embeds and completes the prompt. Returns the ending, and the vector as it was stored."""
+        while True:
+            embedder = self.embedders.usable(held.embedder)
+            vector: bytes = embed(embedder, [held.prompt_text])[0].astype("<f4").tobytes()
+            try:
+                with self.sessions.begin() as session:
+                    ending = prompts.complete(session, held, response, embedder=embedder.name, vector=vector)
+            except EmbedderChangedError as changed:
+                held = replace(held, embedder=changed.name)
+                continue
+            if ending is None:
+                raise ClaimLostError
+            return ending, vector
 
-    def _complete(self, held: Claim, response: str, vector: bytes) -> None:
-        with self.sessions.begin() as session:
-            ending = prompts.complete(session, held, response, embedder=self.embedder.name, vector=vector)
-        if ending is None:
-            log.info("claim lost")
-            return
+    def _announce(self, held: Claim, ending: Ending, vector: bytes) -> None:
         log.info("completed", seq=ending.entry.seq)
         self.announcer.announce(held.user_id, events.of_ending(ending))
-        self.replicas.apply(held.user_id, LogRow(ending.entry.seq, held.id, vector))
+        self.store.apply(held.user_id, LogRow(ending.entry.seq, held.id, vector))
 
     def _give_back(self, held: Claim, error: Exception) -> None:
         """Ends a failed attempt: another one follows after a pause, unless it was the last or none would help."""

@@ -6,17 +6,19 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from shared.queue import PROCESS_PROMPTS
-from worker.pipeline import Pipeline
+from shared.queue import PROCESS_PROMPTS, REINDEX, SEAL
+from worker.services import Services
 
 log = structlog.get_logger(__name__)
 
+#: What is asked for again if it is lost takes its time, and is not given to another worker if it kills one.
+_UPKEEP = {"acks_late": False, "reject_on_worker_lost": False, "soft_time_limit": 3_600, "time_limit": 3_660}
 # PostgreSQL's bigint.
 _MAX_ID = 2**63 - 1
 
 
-def register(celery: Celery, pipeline: Callable[[], Pipeline]) -> None:
-    """Adds the tasks to the application. `pipeline` gives that of the running process."""
+def register(celery: Celery, services: Callable[[], Services]) -> None:
+    """Adds the tasks to the application. `services` gives those of the running process."""
 
     @celery.task(name=PROCESS_PROMPTS)  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> None:
@@ -24,7 +26,23 @@ def register(celery: Celery, pipeline: Callable[[], Pipeline]) -> None:
         if not _are_ids(prompt_ids):
             log.error("message refused: not a list of prompt ids")
             return
-        pipeline().process(prompt_ids)
+        services().pipeline.process(prompt_ids)
+
+    @celery.task(name=SEAL, **_UPKEEP)  # type: ignore[untyped-decorator]
+    def seal(user_id: Any) -> None:
+        """Seals what a user's vector log has gathered."""
+        if not _are_ids([user_id]):
+            log.error("message refused: not a user's id")
+            return
+        services().upkeep.seal(user_id)
+
+    @celery.task(name=REINDEX, **_UPKEEP)  # type: ignore[untyped-decorator]
+    def reindex(user_id: Any) -> None:
+        """Makes a user's vectors anew, for a while; whoever wants the rest asks again."""
+        if not _are_ids([user_id]):
+            log.error("message refused: not a user's id")
+            return
+        services().reindexer.reindex(user_id)
 
 
 def _are_ids(value: Any) -> bool:

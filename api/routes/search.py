@@ -1,5 +1,7 @@
 """Finding one's own completed prompts by meaning."""
 
+from functools import partial
+
 from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
@@ -8,6 +10,7 @@ from api.offload import offload
 from api.schemas import SimilarPrompts, SimilarQuery, problems, similar_prompt
 from api.services import services
 from shared import library
+from shared.providers import Embedder, Vectors, embed
 
 bp = APIBlueprint(
     "search",
@@ -20,15 +23,19 @@ bp = APIBlueprint(
 bp.before_request(tokens.authenticate)
 
 
+def _embed(text: str, embedder: Embedder) -> Vectors:
+    vector: Vectors = offload(embed, embedder, [text])[0]
+    return vector
+
+
 @bp.get("/similar/", responses={200: SimilarPrompts})
 def similar(query: SimilarQuery) -> Response:
     """The caller's completed prompts that are most like a text, nearest first."""
     caller = tokens.current()
-    vector = offload(services().embedder.embed, [query.prompt])[0]
-    matches = services().replicas.search(caller.id, vector, query.limit)
+    matches = services().store.search(caller.id, partial(_embed, query.prompt), query.limit)
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]
-    with services().sessions() as session:
+    with services().reading() as session:
         found = library.completed(session, caller.id, [match.prompt_id for match in matches])
     return jsonify(
         [

@@ -140,10 +140,12 @@ class Stack:
             return
         engine = make_engine(settings, application_name="promptwire-up")
         try:
-            migrations.upgrade(engine)
+            migrations.upgrade(engine, vector_store=settings.vector_store)
             self._add_developer(make_sessions(engine))
         except OperationalError as error:
             raise CannotStartError(f"The database cannot be used: {str(error.orig).strip()}") from error
+        except SettingsError as error:
+            raise CannotStartError(str(error)) from error
         finally:
             engine.dispose()
 

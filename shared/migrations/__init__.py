@@ -11,12 +11,16 @@ from sqlalchemy import Connection, Engine
 _SCRIPTS = str(Path(__file__).parent)
 
 
-def upgrade(engine: Engine) -> None:
-    """Migrates the database to the newest schema. Concurrent callers wait for each other."""
+def upgrade(engine: Engine, *, vector_store: str = "faiss") -> None:
+    """Migrates the database to the newest schema, and to what this store needs. Concurrent callers wait for each other.
+
+    Raises:
+        SettingsError: the server lacks what the store needs.
+    """
     with engine.begin() as connection:
         config = Config()
         config.set_main_option("script_location", _SCRIPTS)
-        config.attributes["connection"] = connection
+        config.attributes |= {"connection": connection, "vector_store": vector_store}
         command.upgrade(config, "head")
 
 

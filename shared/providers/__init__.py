@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from shared.errors import ProviderError
 from shared.settings import Settings, SettingsError
 
 Vectors = npt.NDArray[np.float32]
@@ -63,6 +64,40 @@ def make_embedder(settings: Settings) -> Embedder:
     """The embedder that EMBEDDER names. Raises SettingsError if there is none."""
     embedder: Embedder = _factory("EMBEDDER", settings.embedder)(settings)
     return embedder
+
+
+class Embedders:
+    """The embedders that this process has: the current one, and, while vectors are made anew, the one before it."""
+
+    def __init__(self, current: Embedder, previous: Embedder | None = None) -> None:
+        self.current = current
+        self._by_name = {embedder.name: embedder for embedder in (previous, current) if embedder is not None}
+
+    def usable(self, name: str | None) -> Embedder:
+        """The embedder of that name, or, if it is not to be had, the current one."""
+        return self._by_name.get(name or "", self.current)
+
+
+def make_embedders(settings: Settings) -> Embedders:
+    """The embedders that EMBEDDER and PREVIOUS_EMBEDDER name. Raises SettingsError if there is none."""
+    previous = settings.previous_embedder
+    return Embedders(make_embedder(settings), _factory("PREVIOUS_EMBEDDER", previous)(settings) if previous else None)
+
+
+def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
+    """One vector of unit length a text: float32, shape (len(texts), dimension).
+
+    Raises:
+        ProviderError: it failed, or gave something else.
+    """
+    vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    if vectors.shape != (len(texts), embedder.dimension):
+        raise ProviderError(f"The embedder {embedder.name} did not give a vector for each text.")
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        raise ProviderError(f"The embedder {embedder.name} did not give a vector with a direction.")
+    unit: Vectors = vectors / lengths
+    return unit
 
 
 def _factory(setting: str, name: str) -> Callable[[Settings], Any]:

@@ -1,71 +1,123 @@
-"""One user's FAISS index."""
+"""What a process holds of one user: sealed segments, and all newer vectors as they are."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import faiss
 import numpy as np
 
-from shared.providers import Vectors
-from shared.search.log import LogRow
+from shared.providers import Embedder, Vectors
+from shared.search.log import Changes, State
+from shared.search.segment import Candidates, Segment
+from shared.search.segments import Sealed
+from shared.search.store import Match
+from shared.search.tail import Tail
 
-# faiss's own threads do not survive a fork, and one thread a query is the faster way to serve many.
-faiss.omp_set_num_threads(1)
+#: So many originals are compared at most; beyond that the vectors are as good as the same.
+MAX_ORIGINALS = 1_024
+#: A user whose sealed vectors are deleted to this share has them sealed anew.
+HOLLOW = 0.25
 
+#: Room for so many vectors is made before they are read: more than most users have.
+ROOM = 32_768
 
-class Match(NamedTuple):
-    """A prompt and the squared L2 distance of its vector to the query: 0 the same, 4 opposite."""
-
-    prompt_id: int
-    distance: float
+_NOTHING = Candidates(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class Replica:
-    """An exact index of one user's vectors, as of number `seq` of their feed. Not safe for concurrent use."""
+    """An index of one user's vectors, as of number `seq` of their feed. Safe to use concurrently.
 
-    def __init__(self, dimension: int) -> None:
+    Args:
+        sealed: The segments to which it adds what the log has besides.
+        segments: Those segments by their ids, if the replica is to be searched; None if it is only to be kept up.
+    """
+
+    def __init__(
+        self, embedder: Embedder, state: State, sealed: Sequence[Sealed], segments: dict[int, Segment] | None
+    ) -> None:
+        self.embedder = embedder
+        self._version, self._follows = state.version, state.embedder
         self.seq = 0
-        self._dimension = dimension
-        self._index = faiss.IndexIDMap(faiss.IndexFlatL2(dimension))
+        self.segments = segments or {}
+        self.is_open = segments is not None or not sealed
+        self._sealed = sum(each.count for each in sealed)
+        self._deleted = 0  # of the sealed vectors, as far as is known
+        self._tail = Tail(embedder.dimension)
+        self._changing = threading.Lock()
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._tail) + sum(map(len, self.segments.values()))
+
+    def fits(self, state: State) -> bool:
+        """Whether it has only to catch up, and need not be loaded anew."""
+        return (self._version, self._follows) == (state.version, state.embedder)
 
     @property
     def nbytes(self) -> int:
-        """About how much memory it takes: its vectors, their ids, and the objects around them."""
-        return len(self) * (4 * self._dimension + 8) + 4096
+        """About how much memory it takes: its arrays, and the objects around them."""
+        return self._tail.nbytes + sum(segment.nbytes for segment in self.segments.values()) + 4096
 
-    def apply(self, rows: Sequence[LogRow]) -> None:
-        """Brings it up to the last of these rows, which follow `seq` in order.
+    @property
+    def unsealed(self) -> int:
+        """How many vectors are in no segment."""
+        return len(self._tail)
 
-        Raises:
-            ValueError: a vector has another dimension, or a value that is not finite.
-        """
-        vectors = {row.prompt_id: row.vector for row in rows if row.vector is not None}
-        removed = [row.prompt_id for row in rows if row.vector is None]
-        for prompt_id in removed:
-            vectors.pop(prompt_id, None)
-        if removed:
-            self._index.remove_ids(faiss.IDSelectorBatch(np.array(removed, dtype=np.int64)))
-        if vectors:
-            self._index.add_with_ids(self._matrix(vectors), np.fromiter(vectors, dtype=np.int64))
-        if rows:
-            self.seq = rows[-1].seq
+    @property
+    def is_hollow(self) -> bool:
+        """Whether so many sealed vectors are deleted that the segments should be made anew."""
+        return self._sealed > 0 and self._deleted > HOLLOW * self._sealed
 
-    def search(self, query: Vectors, k: int) -> list[Match]:
-        """The at most `k` nearest, nearest first. `query` is one vector, shape (dimension,)."""
-        k = min(k, len(self))
-        if k == 0:
-            return []
-        distances, ids = self._index.search(query.reshape(1, -1), k)
-        return [Match(int(i), max(0.0, float(d))) for i, d in zip(ids[0], distances[0], strict=True) if i >= 0]
+    def take(self, changes: Changes) -> None:
+        """Takes up changes that follow `seq`; of those that it has, nothing."""
+        with self._changing:
+            if changes.reached <= self.seq:
+                return
+            new = changes.after(self.seq)
+            self._tail.add(new)
+            for prompt_id in new.removed.tolist():
+                if not self._tail.remove(prompt_id):
+                    self._deleted += 1
+            self.seq = max(self.seq, changes.reached)
 
-    def _matrix(self, vectors: dict[int, bytes]) -> Vectors:
-        data = b"".join(vectors.values())
-        if len(data) != len(vectors) * 4 * self._dimension:
-            raise ValueError(f"a stored vector does not have {self._dimension} dimensions")
-        matrix = np.frombuffer(data, dtype="<f4").reshape(len(vectors), self._dimension)
-        if not np.isfinite(matrix).all():
-            raise ValueError("a stored vector has a value that is not finite")
-        return matrix.astype(np.float32, copy=False)
+    @contextmanager
+    def filling(self, seq: int) -> Iterator[None]:
+        """Has room for what the log may have up to this number, while it is read."""
+        self._tail.reserve(min(max(0, seq - self.seq), ROOM))
+        yield
+        self._tail.trim()
+
+    def reach(self, seq: int) -> None:
+        """Notes that the log has nothing else up to this number."""
+        self.seq = max(self.seq, seq)
+
+    def candidates(self, query: Vectors, k: int) -> Candidates:
+        """Those sealed vectors that may be among the `k` nearest."""
+        if not self.segments:
+            return _NOTHING
+        parts = [segment.candidates(query, k) for segment in self.segments.values()]
+        found = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+        likely = found.likely(k, max(segment.error for segment in self.segments.values()))
+        if len(likely.seqs) <= MAX_ORIGINALS:
+            return likely
+        best = np.argpartition(-likely.estimates, MAX_ORIGINALS)[:MAX_ORIGINALS]
+        return Candidates(likely.seqs[best], likely.estimates[best])
+
+    def bury(self, candidates: Candidates, originals: Changes) -> bool:
+        """Leaves out from now on the candidates that have no original any more. Returns whether there are any."""
+        gone = np.setdiff1d(candidates.seqs, originals.seqs)
+        if not len(gone):
+            return False
+        with self._changing:
+            for segment in self.segments.values():
+                segment.bury(gone)
+        return True
+
+    def nearest(self, query: Vectors, k: int, originals: Changes) -> list[Match]:
+        """The at most `k` nearest of these vectors and of the unsealed ones, nearest first."""
+        found = self._tail.search(query, k)
+        if len(originals.seqs):
+            distances = np.square(originals.vectors - query).sum(axis=1)
+            best = np.argsort(distances)[:k]
+            found += map(Match, originals.prompt_ids[best].tolist(), distances[best].tolist())
+            found.sort(key=lambda match: match.distance)
+        return found[:k]

@@ -9,7 +9,7 @@ from shared.settings import Settings
 from tests.support import processes
 from tests.support.servers import Servers
 from worker.pipeline import Pipeline
-from worker.services import make_pipeline
+from worker.services import make_services
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def sessions(settings: Settings) -> Iterator[Sessions]:
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings) -> Iterator[Pipeline]:
-    pipeline = make_pipeline(settings)
+    pipeline = make_services(settings).pipeline
     yield pipeline
     pipeline.sessions.kw["bind"].dispose()
 

@@ -1,6 +1,6 @@
 """The lifecycle under any interleaving of its steps: a small model predicts each step, and the tables must agree."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import uuid4
@@ -17,7 +17,9 @@ from shared.database import Sessions, make_engine, make_sessions
 from shared.errors import PromptwireError
 from shared.models import FeedEntry, Prompt, VectorLogEntry
 from shared.prompts import Claim
+from shared.providers import Vectors
 from shared.search import log
+from shared.search.log import Changes, State
 from shared.search.replica import Replica
 from tests.support.generated import QUIET
 from tests.support.servers import Servers
@@ -56,6 +58,15 @@ class Expected:
 
     def end(self, status: str) -> None:
         self.status, self.due, self.not_before = status, None, 0
+
+
+class Small:
+    """An embedder of 4 dimensions."""
+
+    name, dimension = "test", 4
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        raise NotImplementedError
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -245,14 +256,16 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def a_replica_that_follows_the_log_has_what_is_completed(self) -> None:
         completed = {i for i, each in self.expected.items() if each.status == "completed"}
-        replica = Replica(4)
+        replica = Replica(Small(), State(0, 0, "test"), (), None)
         with self.sessions() as session:
-            replica.apply(log.after(session, self.user_id, 0, "test"))
+            connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            replica.take(log.after(connection, self.user_id, Small(), 0))
             stored = session.query(VectorLogEntry.prompt_id).filter(
                 VectorLogEntry.user_id == self.user_id, VectorLogEntry.vector.is_not(None)
             )
             assert {row.prompt_id for row in stored} == completed
-        found = replica.search(np.eye(1, 4, dtype=np.float32)[0], 100)
+        query = np.eye(1, 4, dtype=np.float32)[0]
+        found = replica.nearest(query, 100, Changes.of([], 4))
         assert {match.prompt_id for match in found} == completed
 
     def _try(self, step, prompt_id: int, **kwargs: object) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from shared import events, prompts
 from shared.database import Sessions
 from shared.errors import ProviderError
+from shared.providers import Embedders
 from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
@@ -184,7 +185,7 @@ def test_an_embedder_that_gives_no_vector_is_a_failed_attempt(
             return vectors.astype(np.float32)
 
     prompt_id = alice.submit()
-    dataclasses.replace(worker, embedder=Broken()).process([prompt_id])
+    dataclasses.replace(worker, embedders=Embedders(Broken())).process([prompt_id])
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("queued", 1)
 
 

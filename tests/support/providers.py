@@ -1,13 +1,15 @@
-"""Generators that misbehave, each behind our own Protocol; a setting names them by dotted path."""
+"""Generators that misbehave, and another embedder, behind our own Protocols; a setting names them by dotted path."""
 
 import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from shared.errors import ProviderError
+from shared.providers import Vectors
+from shared.providers.hashing import DIMENSION, HashingEmbedder
 from shared.settings import Settings
 
 
@@ -63,6 +65,17 @@ class Commanded:
         while command == "freeze-once" and times == 1:  # whatever is raised in it
             with contextlib.suppress(BaseException):
                 time.sleep(3600)
+
+
+class Backwards:
+    """The hashing embedder's vectors, reversed: another embedder, with other vectors for the same texts."""
+
+    name, dimension = "backwards-1", DIMENSION
+
+    def __init__(self, _: Settings) -> None: ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return HashingEmbedder().embed(texts)[:, ::-1].copy()
 
 
 def commanded(_: Settings) -> Commanded:

@@ -119,25 +119,37 @@ class Servers:
         self.redis_url = self.valkey.url
         self.postgres_process = ServerProcess(self.postgres, signal.SIGINT, **self.postgres.popen)
         self.valkey_process = ServerProcess(self.valkey, signal.SIGTERM)
+        self._templates: set[str] = set()
 
     def start(self) -> None:
         self.postgres_process.start()
         self.valkey_process.start()
-        self._execute('CREATE DATABASE "template"')
-        engine = make_engine(self.settings("template"), application_name="test")
-        migrations.upgrade(engine)
-        engine.dispose()
+        self._make_template("faiss")
 
     def stop(self) -> None:
         self.postgres_process.stop()
         self.valkey_process.stop()
         shutil.rmtree(self._path)
 
+    def _make_template(self, vector_store: str) -> None:
+        """Makes a migrated database, once; others are copies of it."""
+        if vector_store in self._templates:
+            return
+        name = f"template_{vector_store}"
+        self._execute(f'CREATE DATABASE "{name}"')
+        engine = make_engine(self.settings(name), application_name="test")
+        try:
+            migrations.upgrade(engine, vector_store=vector_store)
+        finally:
+            engine.dispose()
+        self._templates.add(vector_store)
+
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """A new migrated database, by name."""
+    def database(self, vector_store: str = "faiss") -> Iterator[str]:
+        """A new database that is migrated for this store, by name."""
+        self._make_template(vector_store)
         name = f"test_{uuid4().hex[:12]}"
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "template"')
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "template_{vector_store}"')
         try:
             yield name
         finally:

@@ -1,0 +1,322 @@
+"""The FAISS store: replicas that are loaded, kept up, sealed, damaged, and dropped."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from shared.database import Sessions
+from shared.providers import Embedders
+from shared.search.faiss_store import FaissStore
+from shared.search.loader import Loader
+from shared.search.log import LogRow
+from shared.search.sealing import Sealer
+from shared.search.segments import Segments
+from tests.support.vectors import (
+    EMBEDDER,
+    Log,
+    asked,
+    clustered_vectors,
+    nearest_by_hand,
+    random_vectors,
+)
+
+SEAL_FROM = 600
+COUNT = 1_000
+
+
+class Process:
+    """What a process has: a store, and what it asked workers to do."""
+
+    def __init__(self, sessions: Sessions, reading: Engine, *, memory_mib: int = 64, segments_url: str = "") -> None:
+        def at_once(function: Callable, *args: object) -> object:
+            return function(*args)
+
+        self.asked: list[int] = []
+        embedders, segments = Embedders(EMBEDDER), Segments(segments_url)
+        loader = Loader(sessions, reading, embedders, segments, offload=at_once, on_damage=self.asked.append)
+        self.store = FaissStore(
+            loader, memory_mib=memory_mib, seal_from=SEAL_FROM, ask_to_seal=self.asked.append, offload=at_once
+        )
+        self.sealer = Sealer(sessions, embedders, segments, seal_from=SEAL_FROM)
+
+    def nearest(self, user: Log, vector, k: int = 5) -> list[int]:
+        return [match.prompt_id for match in self.store.search(user.user_id, asked(vector), k)]
+
+    def distances(self, user: Log, vector, k: int = 5) -> list[float]:
+        return [match.distance for match in self.store.search(user.user_id, asked(vector), k)]
+
+
+@pytest.fixture
+def make_process(sessions: Sessions, reading: Engine) -> Callable[..., Process]:
+    return lambda **options: Process(sessions, reading, **options)
+
+
+@pytest.fixture
+def carol(sessions: Sessions) -> Log:
+    return Log(sessions, "carol", EMBEDDER.name, first=1)
+
+
+@contextmanager
+def statements(*engines: Engine) -> Iterator[list[str]]:
+    """The statements that are executed meanwhile."""
+    seen: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        seen.append(statement)
+
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def test_one_query_where_nothing_is_new(make_process, sessions: Sessions, reading: Engine, carol: Log) -> None:
+    vectors, process = random_vectors(COUNT), make_process()
+    carol.add(vectors)
+    for seal in (False, True):
+        if seal:
+            assert process.sealer.seal(carol.user_id) == 1
+        process.nearest(carol, vectors[0])
+        with statements(reading, sessions.kw["bind"]) as executed:
+            assert process.nearest(carol, vectors[7])[0] == 8
+        assert len(executed) == 1
+
+
+def test_a_change_that_was_applied_is_not_read_again(
+    make_process, sessions: Sessions, reading: Engine, carol: Log
+) -> None:
+    vectors, process = random_vectors(20), make_process()
+    carol.add(vectors[:10])
+    process.nearest(carol, vectors[0])
+    for i in range(10, 20):
+        carol.add(vectors[i : i + 1])
+        process.store.apply(carol.user_id, LogRow(i + 1, i + 1, vectors[i].tobytes()))
+    with statements(reading, sessions.kw["bind"]) as executed:
+        assert process.nearest(carol, vectors[19], 1) == [20]
+    assert len(executed) == 1
+
+
+def test_what_was_missed_before_an_applied_change_is_read(make_process, sessions: Sessions, carol: Log) -> None:
+    vectors, process = random_vectors(1_300), make_process()
+    carol.add(vectors[:10])
+    process.store.apply(carol.user_id, LogRow(10, 10, vectors[9].tobytes()))
+    carol.add(vectors[10:])
+    process.store.apply(carol.user_id, LogRow(1_300, 1_300, vectors[-1].tobytes()))
+    assert process.nearest(carol, vectors[600], 1) == [601]
+
+
+def test_whoever_has_few_left_finds_them(make_process, sessions: Sessions, carol: Log) -> None:
+    vectors = random_vectors(COUNT)
+    carol.add(vectors)
+    make_process().sealer.seal(carol.user_id)
+    for prompt_id in range(1, COUNT - 7):
+        carol.delete(prompt_id)
+    assert set(make_process().nearest(carol, vectors[0], 50)) == set(range(COUNT - 7, COUNT + 1))
+
+
+def test_deletions_alone_have_nothing_sealed(make_process, sessions: Sessions, carol: Log) -> None:
+    vectors, process = random_vectors(20), make_process()
+    carol.add(vectors)
+    process.nearest(carol, vectors[0])
+    carol.delete(1)
+    for each in (process, make_process()):
+        each.nearest(carol, vectors[0])
+        assert each.asked == []
+    with sessions() as session:
+        assert session.scalar(text("SELECT index_version FROM users WHERE id = :id"), {"id": carol.user_id}) == 0
+
+
+class TestMemory:
+    def test_stays_within_the_bound(self, make_process, sessions: Sessions) -> None:
+        process, vectors = make_process(memory_mib=1), random_vectors(200)
+        users = [Log(sessions, f"user{i}", EMBEDDER.name) for i in range(8)]
+        for user in users:
+            user.add(vectors)
+        for _ in range(2):
+            for user in users:
+                assert len(process.nearest(user, vectors[0], 50)) == 50
+                assert process.store.nbytes <= 1024 * 1024
+
+    def test_numbers_without_vectors_take_none(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors, process = random_vectors(50), make_process()
+        carol.add(vectors)
+        with sessions.begin() as session:
+            session.execute(text("UPDATE users SET seq = 200000 WHERE id = :id"), {"id": carol.user_id})
+        assert process.nearest(carol, vectors[3], 1) == [4]
+        assert process.store.nbytes < 200_000
+
+    def test_a_user_who_alone_exceeds_it_is_served(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors = random_vectors(COUNT)
+        carol.add(vectors)
+        assert make_process(memory_mib=1).nearest(carol, vectors[3], 1) == [4]
+
+    def test_what_is_forgotten_is_freed_and_found_again(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors, process = random_vectors(COUNT), make_process()
+        carol.add(vectors)
+        before = process.distances(carol, vectors[0])
+        process.store.forget(carol.user_id)
+        assert process.store.nbytes == 0
+        assert process.distances(carol, vectors[0]) == before
+
+
+class TestSealing:
+    def test_is_asked_for_once_a_log_is_long(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors, process = random_vectors(SEAL_FROM), make_process()
+        carol.add(vectors[:-1])
+        process.nearest(carol, vectors[0])
+        assert process.asked == []
+        carol.add(vectors[-1:])
+        for _ in range(3):
+            process.nearest(carol, vectors[0])
+        assert process.asked == [carol.user_id]
+
+    def test_is_asked_for_by_whoever_completes_prompts_too(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors, process = random_vectors(SEAL_FROM), make_process()
+        carol.add(vectors)
+        process.store.apply(carol.user_id, LogRow(SEAL_FROM, SEAL_FROM, vectors[-1].tobytes()))
+        assert process.asked == [carol.user_id]
+
+    @pytest.mark.parametrize("make", [random_vectors, clustered_vectors])
+    def test_changes_no_answer(self, make_process, sessions: Sessions, carol: Log, make) -> None:
+        vectors, queries = make(COUNT), make(30, seed=2)
+        carol.add(vectors)
+        old, new = make_process(), make_process()
+        old.nearest(carol, queries[0])
+        assert old.sealer.seal(carol.user_id) == 1
+        for query in queries:
+            expected = pytest.approx(nearest_by_hand(vectors, query, 5), abs=1e-5)
+            assert old.distances(carol, query) == expected
+            assert new.distances(carol, query) == expected
+        assert old.store.nbytes < COUNT * 384  # a quarter of what the vectors take
+
+    def test_of_a_log_that_is_short_does_nothing(self, make_process, sessions: Sessions, carol: Log) -> None:
+        carol.add(random_vectors(SEAL_FROM - 1))
+        assert make_process().sealer.seal(carol.user_id) == 0
+
+    def test_what_comes_after_is_found_and_what_is_deleted_is_not(
+        self, make_process, sessions: Sessions, carol: Log
+    ) -> None:
+        vectors = random_vectors(COUNT + 20)
+        carol.add(vectors[:COUNT])
+        here, there = make_process(), make_process()
+        here.sealer.seal(carol.user_id)
+        for i in range(20):
+            there.nearest(carol, vectors[i])
+            new = carol.add(vectors[COUNT + i : COUNT + i + 1])[0]
+            carol.delete(i + 1)
+            for process in (here, there):
+                assert process.nearest(carol, vectors[COUNT + i], 1) == [new]
+                found = process.nearest(carol, vectors[i], 50)
+                assert len(found) == 50
+                assert i + 1 not in found
+
+    def test_small_segments_are_merged_and_replicas_follow(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors, process = random_vectors(3 * SEAL_FROM), make_process()
+        for i in range(3):
+            carol.add(vectors[i * SEAL_FROM : (i + 1) * SEAL_FROM])
+            process.nearest(carol, vectors[0])
+            assert process.sealer.seal(carol.user_id) == 1
+            for index in (0, i * SEAL_FROM):
+                assert process.distances(carol, vectors[index], 1) == pytest.approx([0], abs=1e-6)
+        with sessions() as session:
+            assert session.scalar(text("SELECT count(*) FROM segments")) == 1
+            assert session.scalar(text("SELECT count(DISTINCT segment_id) FROM segment_parts")) == 1
+
+    def test_is_asked_for_where_much_is_deleted(self, make_process, sessions: Sessions, carol: Log) -> None:
+        vectors, process = random_vectors(COUNT), make_process()
+        carol.add(vectors)
+        process.sealer.seal(carol.user_id)
+        process.nearest(carol, vectors[0])
+        for prompt_id in range(1, COUNT // 3):
+            carol.delete(prompt_id)
+        process.nearest(carol, vectors[0])
+        assert process.asked == [carol.user_id]
+        assert process.sealer.seal(carol.user_id) == 1
+        with sessions() as session:
+            assert session.scalar(text("SELECT count FROM segments")) == COUNT - COUNT // 3 + 1
+
+    def test_of_one_user_is_done_by_one_process_at_a_time(self, make_process, sessions: Sessions, carol: Log) -> None:
+        carol.add(random_vectors(COUNT))
+        with ThreadPoolExecutor(4) as pool:
+            made = list(pool.map(lambda _: make_process().sealer.seal(carol.user_id), range(4)))
+        assert sum(made) == 1
+
+
+class TestDamage:
+    @pytest.fixture(params=["table", "folder"])
+    def url(self, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+        return "" if request.param == "table" else f"file://{tmp_path}/segments"
+
+    @staticmethod
+    def _flip(sessions: Sessions, tmp_path: Path) -> None:
+        """Flips a bit of each stored segment."""
+        for file in tmp_path.glob("segments/*"):
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 1
+            file.write_bytes(data)
+        with sessions.begin() as session:
+            session.execute(text("UPDATE segment_parts SET data = set_bit(data, 80000, 1 - get_bit(data, 80000))"))
+
+    @staticmethod
+    def _lose(sessions: Sessions, tmp_path: Path) -> None:
+        for file in tmp_path.glob("segments/*"):
+            file.unlink()
+        with sessions.begin() as session:
+            session.execute(text("DELETE FROM segment_parts"))
+
+    @pytest.mark.parametrize("damage", [_flip, _lose])
+    def test_is_found_and_reported_and_mended_and_changes_no_answer(
+        self, make_process, sessions: Sessions, carol: Log, tmp_path: Path, url: str, damage: Callable, capsys
+    ) -> None:
+        vectors = random_vectors(COUNT)
+        carol.add(vectors)
+        process = make_process(segments_url=url)
+        process.sealer.seal(carol.user_id)
+        damage(sessions, tmp_path)
+        expected = pytest.approx(nearest_by_hand(vectors, vectors[5], 5), abs=1e-5)
+        assert process.distances(carol, vectors[5]) == expected
+        assert "segment damaged" in capsys.readouterr().out
+        assert carol.user_id in process.asked
+        assert process.sealer.seal(carol.user_id) == 1
+        assert process.distances(carol, vectors[5]) == expected
+        fresh = make_process(segments_url=url)
+        assert fresh.distances(carol, vectors[5]) == expected
+        assert fresh.asked == []
+        assert len(list(tmp_path.glob("segments/*"))) == (1 if url else 0)
+
+
+def test_searches_and_changes_and_sealings_at_once(make_process, sessions: Sessions, carol: Log) -> None:
+    """What was deleted before a search is never found, what was added is, and nothing fails."""
+    vectors = random_vectors(2_000)
+    carol.add(vectors[:1_000])
+    process, done = make_process(), []
+
+    def change() -> None:
+        for i in range(100):
+            carol.add(vectors[1_000 + 10 * i : 1_010 + 10 * i])
+            carol.delete(i + 1)
+            done.append(i)
+
+    def search(seed: int) -> None:
+        while len(done) < 100:
+            i = len(done) - 1
+            query = vectors[max(i, 0)]
+            found = process.nearest(carol, query, 10)
+            assert len(found) == 10
+            if i >= 0:
+                assert i + 1 not in found
+
+    def seal() -> None:
+        while len(done) < 100:
+            make_process().sealer.seal(carol.user_id)
+
+    with ThreadPoolExecutor(5) as pool:
+        tasks = [pool.submit(change), pool.submit(seal), *(pool.submit(search, i) for i in range(3))]
+        for task in tasks:
+            task.result(timeout=60)
+    assert process.distances(carol, vectors[1_500], 1) == pytest.approx([0], abs=1e-6)

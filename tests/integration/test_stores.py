@@ -1,0 +1,208 @@
+"""What every store of vectors does, each after the same log: FAISS in a process, and pgvector."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine
+
+from shared.database import Sessions
+from shared.providers import Embedders, embed
+from shared.providers.hashing import HashingEmbedder
+from shared.queue import Queue, make_celery
+from shared.redis import make_redis
+from shared.search import log
+from shared.search.factory import make_store
+from shared.search.log import LogRow
+from shared.search.store import Match, VectorStore
+from shared.settings import Settings
+from tests.support.vectors import EACH_STORE, Log, SmallEmbedder
+
+pytestmark = EACH_STORE
+
+SMALL = SmallEmbedder()
+
+
+@pytest.fixture
+def make(settings: Settings, sessions: Sessions, reading: Engine) -> Callable[..., VectorStore]:
+    """Makes stores, each as another process would have it."""
+    queue = Queue(make_celery(settings), make_redis(settings))
+
+    def make(current=SMALL, previous=None) -> VectorStore:
+        return make_store(settings, sessions, reading, Embedders(current, previous), queue)
+
+    return make
+
+
+@pytest.fixture
+def store(make) -> VectorStore:
+    return make()
+
+
+@pytest.fixture
+def alice(sessions: Sessions) -> Log:
+    return Log(sessions, "alice")
+
+
+def search(store: VectorStore, user: Log, text: str = "0", k: int = 10) -> list[Match]:
+    return store.search(user.user_id, lambda embedder: embed(embedder, [text])[0], k)
+
+
+def ids(store: VectorStore, user: Log, text: str = "0", k: int = 1_000) -> list[int]:
+    return [match.prompt_id for match in search(store, user, text, k)]
+
+
+def sentences(count: int) -> list[str]:
+    """Different texts that share words."""
+    verbs, nouns, places = (
+        ["explain", "draw", "count", "name", "find"],
+        ["tides", "cats", "taxes"],
+        ["at sea", "in Rome"],
+    )
+    return [f"{verbs[i % 5]} {nouns[i % 3]} {places[i % 2]} number {i}" for i in range(count)]
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [str(i) for i in range(first, last)]
+
+
+def test_agrees_with_a_search_by_hand(make, sessions: Sessions) -> None:
+    hashing = HashingEmbedder()
+    store, alice = make(hashing), Log(sessions, "alice", hashing.name)
+    texts = sentences(300)
+    vectors = embed(hashing, texts)
+    prompt_ids = alice.add(vectors)
+    for text in texts[:20]:
+        distances = np.square(vectors.astype(float) - embed(hashing, [text])[0]).sum(axis=1)
+        found = search(store, alice, text)
+        assert [match.distance for match in found] == pytest.approx(np.sort(distances)[:10], abs=1e-5)
+        by_hand = dict(zip(prompt_ids, distances, strict=True))
+        assert [by_hand[match.prompt_id] for match in found] == pytest.approx([m.distance for m in found], abs=1e-5)
+        assert found[0].distance == pytest.approx(0, abs=1e-6)
+        assert min(match.distance for match in found) >= 0
+
+
+def test_a_user_without_vectors_finds_nothing(store: VectorStore, alice: Log) -> None:
+    assert search(store, alice) == []
+
+
+def test_a_user_who_does_not_exist_finds_nothing(store: VectorStore) -> None:
+    assert store.search(2**40, lambda _: SMALL.embed(["0"])[0], 10) == []
+
+
+def test_k_may_be_larger_than_what_there_is(store: VectorStore, alice: Log) -> None:
+    added = alice.add(SMALL.embed(numbers(0, 7)))
+    assert sorted(ids(store, alice, k=50)) == added
+    assert len(ids(store, alice, k=3)) == 3
+
+
+def test_what_was_added_is_found_by_the_next_search_in_every_process(make, alice: Log) -> None:
+    here, elsewhere = make(), make()
+    for i in range(5):
+        (added,) = alice.add(SMALL.embed([str(i)]))
+        assert ids(here, alice, str(i), 1) == ids(elsewhere, alice, str(i), 1) == [added]
+
+
+def test_what_was_deleted_is_found_by_no_process(make, alice: Log) -> None:
+    here, elsewhere = make(), make()
+    left = alice.add(SMALL.embed(numbers(0, 6)))
+    while left:
+        assert sorted(ids(here, alice)) == sorted(ids(elsewhere, alice)) == left
+        alice.delete(left.pop())
+    assert ids(here, alice) == ids(elsewhere, alice) == []
+
+
+def test_another_users_vectors_are_never_found(store: VectorStore, alice: Log, sessions: Sessions) -> None:
+    bob = Log(sessions, "bob")
+    others = bob.add(SMALL.embed(["0"] * 50))
+    added = alice.add(SMALL.embed(numbers(100, 103)))
+    assert sorted(ids(store, alice)) == added
+    assert sorted(ids(store, bob)) == others
+
+
+def test_a_change_may_be_applied_before_during_and_after_others(make, alice: Log) -> None:
+    store, vectors = make(), SMALL.embed(numbers(0, 3))
+    added = alice.add(vectors)
+    for seq in (2, 3, 1, 3):
+        store.apply(alice.user_id, LogRow(seq, added[seq - 1], vectors[seq - 1].tobytes()))
+    assert sorted(ids(store, alice)) == added
+
+
+def test_a_long_log_is_read_in_several_batches(store: VectorStore, alice: Log) -> None:
+    added = alice.add(SMALL.embed(numbers(0, 2 * log.BATCH)))
+    for gone in (added.pop(0), added.pop(log.BATCH), added.pop()):
+        alice.delete(gone)
+    assert sorted(ids(store, alice, k=2_000)) == added
+    added += alice.add(SMALL.embed(numbers(5_000, 5_000 + log.BATCH + 1)))
+    assert sorted(ids(store, alice, k=2_000)) == added
+
+
+@pytest.mark.parametrize(("name", "dimension"), [("other", 24), ("other", 32), ("small", 24)])
+def test_after_a_reindex_the_new_vectors_are_compared(make, alice: Log, name: str, dimension: int) -> None:
+    other = SmallEmbedder(name, dimension)
+    store, not_told = make(SMALL, other), make(other, SMALL)
+    texts = numbers(0, 20)
+    added = alice.add(SMALL.embed(texts))
+    assert ids(store, alice, "3", 1) == ids(not_told, alice, "3", 1) == [added[3]]
+    alice.reindex(name, other.embed(texts[::-1]))
+    for each in (store, not_told):
+        (match,) = search(each, alice, "3", 1)
+        assert (match.prompt_id, match.distance) == (added[16], pytest.approx(0, abs=1e-6))
+        assert sorted(ids(each, alice)) == added
+
+
+def test_vectors_of_an_embedder_that_is_not_to_be_had_are_not_compared(make, alice: Log) -> None:
+    alice.add(SMALL.embed(numbers(0, 5)))
+    assert ids(make(SmallEmbedder("other", 32)), alice) == []
+    assert len(ids(make(), alice)) == 5
+
+
+def test_damaged_vectors_are_left_out_and_the_others_found(store: VectorStore, alice: Log) -> None:
+    sound = [vector.tobytes() for vector in SMALL.embed(numbers(0, 6))]
+    nan, long = np.full(24, np.nan, "<f4").tobytes(), np.full(24, 3, "<f4").tobytes()
+    added = alice.add_stored([sound[0], b"", sound[1], sound[2][:-4], nan, sound[3], long, sound[4] + sound[5]])
+    assert sorted(ids(store, alice)) == [added[i] for i in (0, 2, 5)]
+
+
+def test_after_it_was_forgotten_a_user_finds_the_same(make, alice: Log) -> None:
+    store, elsewhere = make(), make()
+    alice.add(SMALL.embed(numbers(0, 700)))
+    before = search(store, alice)
+    store.forget(alice.user_id)
+    assert search(elsewhere, alice) == search(store, alice) == before
+
+
+def test_searches_beside_additions_and_deletions_find_nothing_that_was_deleted_before(make, alice: Log) -> None:
+    stores, deleted, wrong, done = [make(), make()], set(), [], threading.Event()
+    kept = alice.add(SMALL.embed(numbers(0, 300)))
+
+    def change() -> None:
+        for i in range(60):
+            kept.extend(alice.add(SMALL.embed([str(1_000 + i)])))
+            gone = kept.pop(i)
+            alice.delete(gone)
+            deleted.add(gone)
+        done.set()
+
+    def look(store: VectorStore) -> None:
+        while not done.is_set():
+            before = set(deleted)
+            try:
+                found = set(ids(store, alice))
+                wrong.extend(found & before)
+                assert len(found) >= 299
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=look, args=[store]) for store in stores * 2]
+    for thread in threads:
+        thread.start()
+    try:
+        change()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert [sorted(ids(store, alice)) for store in stores] == [sorted(kept)] * 2
