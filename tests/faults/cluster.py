@@ -23,6 +23,7 @@ SETTINGS: dict[str, object] = {
     "generation_timeout_seconds": 5,
     "soft_shutdown_seconds": 1,
     "feed_check_seconds": 1,
+    "seal_from_vectors": 256,
     "access_token_minutes": 1440,
     "log_level": "ERROR",
 }

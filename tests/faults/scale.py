@@ -18,6 +18,7 @@ class Scale:
     poisons: int
     poison_attempts: int
     forgeries: int
+    damages: int
 
 
 SHORT = Scale(
@@ -34,6 +35,7 @@ SHORT = Scale(
     poisons=1,
     poison_attempts=2,
     forgeries=50,
+    damages=3,
 )
 LONG = Scale(
     prompts=20_000,
@@ -49,4 +51,5 @@ LONG = Scale(
     poisons=5,
     poison_attempts=5,
     forgeries=2_000,
+    damages=30,
 )

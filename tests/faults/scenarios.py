@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.faults import hosts, prompts, sockets, stores
+from tests.faults import hosts, indexes, prompts, sockets, stores
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.scale import Scale
@@ -17,4 +17,5 @@ SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     prompts.poison,
     prompts.forged_messages,
     sockets.cut_connections,
+    indexes.damaged_segments,
 )

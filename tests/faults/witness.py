@@ -47,6 +47,12 @@ FROM prompts p JOIN unnest(%s::bigint[], %s::bigint[]) AS was (id, attempt) USIN
 WHERE p.attempt > was.attempt OR p.status <> 'processing'
 """
 
+_DAMAGES = (
+    "UPDATE segment_parts SET data = set_bit(data, 99999, 1 - get_bit(data, 99999))",
+    "UPDATE segment_parts SET data = substring(data FOR 1000)",
+    "DELETE FROM segment_parts",
+)
+
 
 class Witness:
     """Questions to the database, each over a connection of its own, so that a fault of it breaks none for long."""
@@ -123,6 +129,17 @@ class Witness:
             return [(rows[i][0], float(distances[i])) for i in order]
 
         return nearest
+
+    def segments(self, user_id: int) -> set[int]:
+        """The user's segments."""
+        return {row[0] for row in self.query("SELECT id FROM segments WHERE user_id = %s", user_id)}
+
+    def damage_segments(self, user_id: int, kind: int) -> set[int]:
+        """Damages all of the user's segments, in one of three ways. Returns which."""
+        ids = list(self.segments(user_id))
+        change = _DAMAGES[kind % len(_DAMAGES)]
+        self._run(f"{change} WHERE segment_id = ANY(%s)", ids)
+        return set(ids)
 
     def retried(self, user_id: int, limit: int) -> list[str]:
         """Texts of completed prompts, first of those that took more than one attempt."""
