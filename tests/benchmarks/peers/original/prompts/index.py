@@ -1,0 +1,47 @@
+"""The peer's search: one flat index of everybody's prompts, in this process, filled at the first use."""
+
+import hashlib
+import logging
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from tests.benchmarks.peers.original.prompts.models import Prompt
+
+logger = logging.getLogger(__name__)
+
+DIMENSION = 384
+
+
+def embed(text: str) -> npt.NDArray[np.float32]:
+    """A vector of unit length, shape (384,), from as many hashes of the text."""
+    hashes = (hashlib.sha256(f"{text.lower()}_{i}".encode()).hexdigest() for i in range(DIMENSION))
+    vector = np.array([int(each[:8], 16) / 0xFFFFFFFF * 2 - 1 for each in hashes], np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+class GlobalIndex:
+    """All users' prompts."""
+
+    def __init__(self) -> None:
+        self._index: faiss.IndexFlatL2 | None = None
+        self._ids: dict[int, int] = {}
+
+    def search(self, vector: npt.NDArray[np.float32], k: int) -> dict[int, float]:
+        """The distances of the `k` nearest prompts of all, by prompt id, nearest first."""
+        if self._index is None:
+            self._fill()
+        distances, positions = self._index.search(vector.reshape(1, -1), k)
+        found = zip(positions[0].tolist(), distances[0].tolist(), strict=True)
+        return {self._ids[position]: distance for position, distance in found if position >= 0}
+
+    def _fill(self) -> None:
+        self._index = faiss.IndexFlatL2(DIMENSION)
+        for prompt in Prompt.objects.order_by("id").iterator():
+            self._ids[self._index.ntotal] = prompt.id
+            self._index.add(np.array([prompt.embedding], np.float32))
+        logger.info("Index filled with %d prompts", self._index.ntotal)
+
+
+index = GlobalIndex()

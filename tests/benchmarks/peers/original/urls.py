@@ -1,0 +1,11 @@
+"""The peer's addresses."""
+
+from django.urls import path
+from rest_framework_simplejwt.views import TokenObtainPairView
+
+from tests.benchmarks.peers.original.prompts.views import SimilarPromptsView
+
+urlpatterns = [
+    path("login/", TokenObtainPairView.as_view()),
+    path("prompts/similar", SimilarPromptsView.as_view()),
+]

@@ -1,0 +1,138 @@
+"""Contenders whose vectors are in Postgres: ours, and pgvector."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import Engine
+
+from shared.database import Sessions, make_engine, make_sessions
+from shared.providers import Embedders, Vectors, make_embedders
+from shared.search.faiss_store import FaissStore
+from shared.search.loader import Loader
+from shared.search.sealing import Sealer
+from shared.search.segments import Segments
+from shared.settings import Settings
+from tests.benchmarks.search.corpus import Corpus, Owner, as_text
+from tests.benchmarks.search.data import K
+
+MEMORY_MIB = 4_096
+
+
+def _at_once(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
+
+
+class Stores:
+    """Makes stores as a process of ours has one; they share its connections, which last."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engines: list[Engine] = []
+        self.embedders: Embedders = make_embedders(settings)
+        self.sessions: Sessions = make_sessions(self._connect())
+        self._reading = self._connect(autocommit=True)
+
+    def make(self, *, memory_mib: int = MEMORY_MIB) -> FaissStore:
+        segments = Segments(self._settings.segments_url)
+        # Nobody seals while it is measured; what is to be sealed was.
+        nobody = lambda _: None  # noqa: E731
+        loader = Loader(self.sessions, self._reading, self.embedders, segments, offload=_at_once, on_damage=nobody)
+        return FaissStore(
+            loader,
+            memory_mib=memory_mib,
+            seal_from=self._settings.seal_from_vectors,
+            ask_to_seal=nobody,
+            offload=_at_once,
+        )
+
+    def seal(self, user_id: int) -> int:
+        """Seals the user's log as a worker does, if it is long enough. Returns how many segments it made."""
+        segments = Segments(self._settings.segments_url)
+        return Sealer(self.sessions, self.embedders, segments, seal_from=self._settings.seal_from_vectors).seal(user_id)
+
+    def close(self) -> None:
+        for engine in self._engines:
+            engine.dispose()
+
+    def _connect(self, **options: Any) -> Engine:
+        engine = make_engine(self._settings, application_name="benchmark", **options)
+        self._engines.append(engine)
+        return engine
+
+
+@contextlib.contextmanager
+def stores(settings: Settings) -> Iterator[Stores]:
+    made = Stores(settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+class Ours:
+    """A search in a process of ours, whole: the query that looks what is new included."""
+
+    name = "ours"
+
+    def __init__(self, made: Stores) -> None:
+        self._stores = made
+        self._store: FaissStore | None = None
+
+    def skips(self, _: Owner) -> str | None:
+        return None
+
+    def prepare(self, owner: Owner) -> None:
+        self._store = self._stores.make()
+        self.search(owner, owner.data.queries[0])
+
+    def search(self, owner: Owner, query: Vectors) -> list[int]:
+        return [match.prompt_id for match in self._store.search(owner.user_id, lambda _: query, K)]
+
+
+class PgvectorExact:
+    """The same table's narrowest form, and an index on the user: the plan is exact, and reads the user's rows only."""
+
+    name = "pgvector exact"
+    _TABLE = "narrow"
+
+    def __init__(self, cursor: Any, _: Corpus) -> None:
+        self._cursor = cursor
+        cursor.execute("SET max_parallel_workers_per_gather = 0")  # one thread, as the others have
+        self._query = f"SELECT prompt_id FROM {self._TABLE} WHERE user_id = %s ORDER BY embedding <-> %s LIMIT {K}"  # noqa: S608
+
+    def skips(self, _: Owner) -> str | None:
+        return None
+
+    def prepare(self, owner: Owner) -> None:
+        self._cursor.execute("EXPLAIN " + self._query, (owner.user_id, as_text(owner.data.queries[0])))
+        self.check("\n".join(row[0] for row in self._cursor.fetchall()))
+
+    def check(self, plan: str) -> None:
+        if "narrow_of_user" not in plan:
+            raise RuntimeError(f"not the plan that was to be measured:\n{plan}")
+
+    def search(self, owner: Owner, query: Vectors) -> list[int]:
+        self._cursor.execute(self._query, (owner.user_id, as_text(query)))
+        return [row[0] for row in self._cursor.fetchall()]
+
+
+class PgvectorGraph(PgvectorExact):
+    """An HNSW index over all users, which is walked on until enough of the user's rows were met."""
+
+    name = "pgvector HNSW"
+    _TABLE = "graph"
+
+    def __init__(self, cursor: Any, corpus: Corpus, total: int) -> None:
+        super().__init__(cursor, corpus)
+        self._owners, _ = corpus.graph_part(total)
+        cursor.execute("SET hnsw.iterative_scan = strict_order")
+        cursor.execute("SET hnsw.ef_search = 200")
+        cursor.execute("SET enable_seqscan = off")  # which the planner prefers in a small table
+
+    def skips(self, owner: Owner) -> str | None:
+        return None if owner in self._owners else "the graph is not built over so many"
+
+    def check(self, plan: str) -> None:
+        if "graph_embedding_idx" not in plan:
+            raise RuntimeError(f"not the plan that was to be measured:\n{plan}")

@@ -1,0 +1,237 @@
+"""Whole requests: `GET /prompts/similar/` of ours, and `GET /prompts/similar` of a service of the original's design.
+
+Both have the same users, texts and answers, in databases of the same server. Half of the queries are texts that the
+caller has stored; the others are new.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import httpx
+import numpy as np
+import psycopg2
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.engine import make_url
+
+from shared.database import make_engine
+from shared.models import FeedEntry, Prompt, User, VectorLogEntry
+from shared.providers.hashing import HashingEmbedder
+from shared.settings import Settings
+from tests.benchmarks.search import data
+from tests.benchmarks.search.cpu import of_families, server_pid
+from tests.benchmarks.search.figures import Turns, in_turns
+from tests.support import processes
+from tests.support.servers import ROOT, Servers, wait_until
+
+STORED = 20_000
+OF_THE_CALLER = 1_000
+_PEER = "tests.benchmarks.peers.original"
+
+
+class Served(NamedTuple):
+    """A service that runs, and an access token of the caller."""
+
+    url: str
+    token: str
+    path: str
+    pid: int
+
+
+Row = tuple[str, str, str]  #: username, text, answer
+
+
+def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
+    """The figures of both, and how many times as long the peer takes."""
+    rows = prompts()
+    queries = _queries(rows)
+    postgres = server_pid(servers)
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(servers.database())
+        settings = servers.settings(name, log_level="INFO", log_format="json")
+        served = {"ours": stack.enter_context(ours(settings, rows))}
+        if find_spec("django") is None:
+            print("The original's design is skipped: Django is not installed (make bench-search installs it).")
+        else:
+            database = stack.enter_context(_empty_database(servers))
+            served["original"] = stack.enter_context(original(servers.postgres.url(database), rows))
+        calls = {label: _asks(each, queries) for label, each in served.items()}
+        cpu = {label: of_families([each.pid, postgres], and_this=False) for label, each in served.items()}
+        found: dict[str, list[int]] = {label: [] for label in calls}
+
+        def count(label: str, _: int, answer: list[dict[str, Any]]) -> None:
+            found[label].append(len(answer))
+
+        times = in_turns(calls, turns, on_result=count, cpu=cpu)
+    return {
+        label: {**times[label].figures(), **times[label].ratios(times["ours"])}
+        | {"found": round(float(np.mean(found[label])), 2)}
+        for label in calls
+    }
+
+
+@contextlib.contextmanager
+def _empty_database(servers: Servers) -> Iterator[str]:
+    """A database of the same server, without our tables."""
+    with servers.database() as name, contextlib.closing(psycopg2.connect(servers.postgres.url(name))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("DROP SCHEMA public CASCADE")
+            cursor.execute("CREATE SCHEMA public")
+        yield name
+
+
+def prompts() -> list[Row]:
+    """What is stored: the first OF_THE_CALLER are the caller's, the others those of 19 users."""
+    rng = np.random.default_rng(20_000)
+    texts = data.texts(STORED, rng)
+    return [
+        (f"user-{i // OF_THE_CALLER}", text, f"You asked “{text}”. That is a good question. This answer is simulated.")
+        for i, text in enumerate(texts)
+    ]
+
+
+def _queries(rows: list[Row]) -> list[str]:
+    rng = np.random.default_rng(1)
+    stored = [rows[i][1] for i in rng.integers(OF_THE_CALLER, size=data.QUERIES)]
+    return [text for pair in zip(stored, data.texts(data.QUERIES, rng), strict=True) for text in pair]
+
+
+def _asks(served: Served, queries: list[str]) -> Callable[[int], list[dict[str, Any]]]:
+    """Gets answers over a connection that is kept, by the client that costs least."""
+    url = httpx.URL(served.url)
+    connection = http.client.HTTPConnection(url.host, url.port or 80, timeout=120)
+    headers = {"Authorization": f"Bearer {served.token}"}
+
+    def ask(number: int) -> list[dict[str, Any]]:
+        query = urlencode({"prompt": queries[number % len(queries)]})
+        try:
+            connection.request("GET", f"{served.path}?{query}", headers=headers)
+            response = connection.getresponse()
+        except http.client.RemoteDisconnected:  # after an idle while, in which another index was loaded
+            connection.close()
+            return ask(number)
+        body = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{served.path}: {response.status} {body.decode()}")
+        answer: list[dict[str, Any]] = json.loads(body)
+        return answer
+
+    ask(0)  # loads the index
+    return ask
+
+
+@contextlib.contextmanager
+def ours(settings: Settings, rows: list[Row]) -> Iterator[Served]:
+    """Our API under gunicorn with these prompts; the first user calls."""
+    with _gunicorn(settings) as (url, pid):
+        caller = processes.RemoteUser(url, rows[0][0])
+        _store(settings, rows)
+        yield Served(url, caller.tokens["access"], "/prompts/similar/", pid)
+
+
+@contextlib.contextmanager
+def _gunicorn(settings: Settings) -> Iterator[tuple[str, int]]:
+    """As `processes.api`, but what it logs is not shown. Gives the URL and the process."""
+    port = processes.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with Path(os.devnull).open("wb") as nowhere:
+        running = processes.start(processes.API, settings, output=nowhere, PORT=str(port), API_PROCESSES="1")
+    try:
+        wait_until(lambda: processes.answers(url), what="the API starting")
+        yield url, running.pid
+    finally:
+        processes.kill(running)
+
+
+def _store(settings: Settings, rows: list[Row]) -> None:
+    engine = make_engine(settings, application_name="benchmark", statement_timeout_ms=0)
+    with engine.begin() as connection:
+        for start in range(0, len(rows), OF_THE_CALLER):
+            _store_of_one(connection, rows[start : start + OF_THE_CALLER])
+    engine.dispose()
+    _settle(settings.database_url.get_secret_value())
+
+
+def _store_of_one(connection: Connection, rows: list[Row]) -> None:
+    """What completing these prompts of one user leaves behind. The first user has registered, the others have not."""
+    username = rows[0][0]
+    user_id = connection.scalar(select(User.id).where(User.username == username)) or connection.scalar(
+        insert(User).values(username=username, password_hash="-").returning(User.id)
+    )
+    embedder = HashingEmbedder()
+    at = connection.scalar(select(func.now()))
+    prompt = {"user_id": user_id, "status": "completed", "websocket": False, "request_id": "b", "attempt_limit": 5}
+    written = [
+        {**prompt, "prompt_text": text, "response_text": answer, "seq": seq, "completed_at": at}
+        for seq, (_, text, answer) in enumerate(rows, 1)
+    ]
+    ids = list(connection.scalars(insert(Prompt).returning(Prompt.id, sort_by_parameter_order=True), written))
+    entry = {"user_id": user_id, "change": "completed", "at": at}
+    connection.execute(insert(FeedEntry), [{**entry, "seq": seq, "prompt_id": each} for seq, each in enumerate(ids, 1)])
+    vectors = embedder.embed([text for _, text, _ in rows])
+    logged = [
+        {"user_id": user_id, "embedder": embedder.name, "seq": seq, "prompt_id": each, "vector": vector.tobytes()}
+        for seq, (each, vector) in enumerate(zip(ids, vectors, strict=True), 1)
+    ]
+    connection.execute(insert(VectorLogEntry), logged)
+    connection.execute(update(User).where(User.id == user_id).values(seq=len(rows), embedder=embedder.name))
+
+
+@contextlib.contextmanager
+def original(database_url: str, rows: list[Row]) -> Iterator[Served]:
+    """The peer under daphne with these prompts; the first user calls."""
+    url = make_url(database_url)
+    environment = os.environ | {
+        "PEER_DATABASE": url.database or "",
+        "PEER_USER": url.username or "",
+        "PEER_PASSWORD": url.password or "",
+        "PEER_HOST": url.host or "",
+        "PEER_PORT": str(url.port),
+    }
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    command = [sys.executable, "-m", f"{_PEER}.fill"]
+    token = subprocess.run(
+        command, input=lines, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+    _settle(database_url)
+    with _daphne(environment) as (address, pid):
+        yield Served(address, token, "/prompts/similar", pid)
+
+
+@contextlib.contextmanager
+def _daphne(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
+    port = processes.free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), f"{_PEER}.asgi:application"]
+    # What it logs is formatted and written, as it is of ours, but not shown.
+    quiet = subprocess.DEVNULL
+    running = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stdout=quiet, stderr=quiet)
+    try:
+        wait_until(lambda: _answers(address), what="the peer starting")
+        yield address, running.pid
+    finally:
+        processes.kill(running)
+
+
+def _answers(address: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{address}/login/").status_code == 405
+    return False
+
+
+def _settle(database_url: str) -> None:
+    """Has the server tidy up now what it would do amid the measurements."""
+    with contextlib.closing(psycopg2.connect(database_url.replace("+psycopg2", ""))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
+            cursor.execute("CHECKPOINT")
