@@ -109,7 +109,7 @@ _AFTER = f"""
 DECLARE after NO SCROLL BINARY CURSOR FOR
 SELECT seq, prompt_id, vector FROM vector_log
 WHERE user_id = %(user_id)s AND seq > %(seq)s AND (vector IS NULL OR embedder = %(embedder)s) ORDER BY seq LIMIT {BATCH}
-"""  # noqa: S608  # nosec B608
+"""  # noqa: S608
 
 _STREAM = """
 DECLARE stream NO SCROLL BINARY CURSOR FOR

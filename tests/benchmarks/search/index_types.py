@@ -156,5 +156,5 @@ def _ours(vectors: Vectors) -> Built:
     """As `Replica` searches, with the originals in memory instead of in Postgres."""
     one_in = max(1, len(vectors) // segment.SAMPLE)
     blocks = ((np.arange(i, min(i + 500, len(vectors))), vectors[i : i + 500]) for i in range(0, len(vectors), 500))
-    made = segment.read(segment.build(vectors[::one_in], blocks))
+    made = segment.read(segment.build(vectors[::one_in], blocks, len(vectors)))
     return _compared(vectors, lambda query: made.candidates(query, K).seqs), made.nbytes / len(vectors)
