@@ -105,11 +105,12 @@ UNION ALL
  WHERE user_id = %(user_id)s AND seq = ANY(%(wanted)s) AND embedder = %(embedder)s)
 """
 
-_AFTER = f"""
+_AFTER = """
 DECLARE after NO SCROLL BINARY CURSOR FOR
 SELECT seq, prompt_id, vector FROM vector_log
-WHERE user_id = %(user_id)s AND seq > %(seq)s AND (vector IS NULL OR embedder = %(embedder)s) ORDER BY seq LIMIT {BATCH}
-"""  # noqa: S608
+WHERE user_id = %(user_id)s AND seq > %(seq)s AND (vector IS NULL OR embedder = %(embedder)s) ORDER BY seq
+LIMIT %(limit)s
+"""
 
 _STREAM = """
 DECLARE stream NO SCROLL BINARY CURSOR FOR
@@ -148,7 +149,7 @@ def look(connection: Connection, user_id: int, embedder: Embedder, wanted: list[
 
 def after(connection: Connection, user_id: int, embedder: Embedder, seq: int) -> Changes:
     """The first at most BATCH rows after a number: vectors and tombstones. Once in a transaction, or in autocommit."""
-    parameters = {"user_id": user_id, "embedder": embedder.name, "seq": seq}
+    parameters = {"user_id": user_id, "embedder": embedder.name, "seq": seq, "limit": BATCH}
     return Changes.of(_fetch(connection, f"{_AFTER}; FETCH ALL FROM after", parameters), embedder.dimension)
 
 
