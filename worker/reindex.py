@@ -6,15 +6,16 @@ from collections import deque
 from dataclasses import dataclass
 
 import click
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 
 from shared.command_line import run
 from shared.database import Sessions, long_snapshot, make_engine, make_sessions
-from shared.models import Prompt, User, VectorLogEntry
+from shared.models import User, VectorLogEntry
 from shared.providers import Embedder, make_embedders
 from shared.queue import Queue, make_celery
 from shared.redis import make_redis
-from shared.search.inspection import Differences, has_other_vector, inspect, lacks_vector
+from shared.search import log
+from shared.search.inspection import Differences, inspect, is_by_another, lacks_vector
 from shared.search.sealing import index_lock
 from shared.search.segments import Segments
 from shared.settings import SettingsError, load_settings
@@ -58,7 +59,7 @@ class Reindexing:
         while self._waiting and len(self._active) < AT_ONCE:
             user_id = self._waiting.popleft()
             with self._sessions() as session:
-                version = session.scalar(select(User.index_version).where(User.id == user_id)) or 0
+                version = log.state(session.connection(), user_id).version
             self._active.append(_Task(user_id, version, self._count(user_id)))
         made = 0
         for task in list(self._active):
@@ -90,14 +91,11 @@ class Reindexing:
 
     def _is_finished(self, task: _Task) -> bool:
         with self._sessions() as session:
-            embedder, version = session.execute(
-                select(User.embedder, User.index_version).where(User.id == task.user_id)
-            ).one()
-            if embedder != self._embedder or version == task.version:
+            state = log.state(session.connection(), task.user_id)
+            if state.embedder != self._embedder or state.version == task.version:
                 return False
-            left = has_other_vector(task.user_id, self._embedder).limit(1)
-            lacking = select(Prompt.id).where(lacks_vector(task.user_id, self._embedder)).limit(1)
-            return not session.execute(left).first() and not session.execute(lacking).first()
+            left = (is_by_another(task.user_id, self._embedder), lacks_vector(task.user_id, self._embedder))
+            return not any(session.scalar(select(exists().where(each))) for each in left)
 
 
 @click.command()

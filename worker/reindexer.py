@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session, aliased
 from shared.database import Sessions, long_snapshot
 from shared.models import Prompt, Status, User, VectorLogEntry
 from shared.providers import Embedders, embed
-from shared.search.inspection import inspect, lacks_vector
+from shared.search import log
+from shared.search.inspection import inspect, is_by_another, lacks_vector
 from shared.search.sealing import index_lock
 from shared.search.segments import Segments
 from shared.search.store import Upkeep, VectorStore
 
-log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 #: How many prompts are embedded at once.
 BATCH = 256
@@ -54,7 +55,8 @@ class Reindexer:
                 return False
             self._remove_wrong(user_id)
             while True:
-                seq = self._newest(user_id)
+                with self._sessions() as session:
+                    seq = log.state(session.connection(), user_id).seq
                 if not self._fill(user_id, deadline):
                     return False
                 if self._switch(user_id, seq):
@@ -112,7 +114,7 @@ class Reindexer:
             dropped = self._segments.of_user(session.connection(), user_id, None)
             self._segments.delete(session.connection(), dropped)
         self._segments.clean_up(dropped)
-        log.info("reindexed", user_id=user_id, embedder=self._name)
+        logger.info("reindexed", user_id=user_id, embedder=self._name)
         return True
 
     def _lags(self, session: Session, user_id: int, seq: int) -> bool:
@@ -122,17 +124,12 @@ class Reindexer:
         return session.execute(late.limit(1)).first() is not None
 
     def _remove_old(self, user_id: int) -> None:
-        row = VectorLogEntry
-        old = (row.user_id == user_id, row.embedder.not_in(("", self._name)))
+        row, old = VectorLogEntry, is_by_another(user_id, self._name)
         while True:
             with self._sessions.begin() as session:
-                some = select(row.seq).where(*old).limit(DELETED_AT_ONCE).scalar_subquery()
-                if not session.execute(delete(row).where(*old, row.seq.in_(some)).returning(row.seq)).all():
+                some = select(row.seq).where(old).limit(DELETED_AT_ONCE).scalar_subquery()
+                if not session.execute(delete(row).where(old, row.seq.in_(some)).returning(row.seq)).all():
                     return
-
-    def _newest(self, user_id: int) -> int:
-        with self._sessions() as session:
-            return session.scalar(select(User.seq).where(User.id == user_id)) or 0
 
     @property
     def _name(self) -> str:

@@ -1,6 +1,7 @@
-"""The Celery tasks: thin, because what they do is in `worker/pipeline.py`."""
+"""The Celery tasks: thin, because what they do is elsewhere (see `worker/services.py`)."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import structlog
@@ -28,21 +29,27 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
             return
         services().pipeline.process(prompt_ids)
 
-    @celery.task(name=SEAL, **_UPKEEP)  # type: ignore[untyped-decorator]
-    def seal(user_id: Any) -> None:
+    def seal(user_id: int) -> None:
         """Seals what a user's vector log has gathered."""
-        if not _are_ids([user_id]):
-            log.error("message refused: not a user's id")
-            return
         services().upkeep.seal(user_id)
 
-    @celery.task(name=REINDEX, **_UPKEEP)  # type: ignore[untyped-decorator]
-    def reindex(user_id: Any) -> None:
+    def reindex(user_id: int) -> None:
         """Makes a user's vectors anew, for a while; whoever wants the rest asks again."""
+        services().reindexer.reindex(user_id)
+
+    for name, work in ((SEAL, seal), (REINDEX, reindex)):
+        celery.task(name=name, **_UPKEEP)(_of_user(work))
+
+
+def _of_user(work: Callable[[int], None]) -> Callable[[Any], None]:
+    @wraps(work)
+    def checked(user_id: Any) -> None:
         if not _are_ids([user_id]):
             log.error("message refused: not a user's id")
             return
-        services().reindexer.reindex(user_id)
+        work(user_id)
+
+    return checked
 
 
 def _are_ids(value: Any) -> bool:

@@ -1,8 +1,5 @@
 """The store of vectors that VECTOR_STORE names."""
 
-from collections.abc import Callable
-from typing import Any
-
 from sqlalchemy import Engine
 
 from shared.database import Sessions
@@ -10,16 +7,12 @@ from shared.providers import Embedders
 from shared.queue import Queue
 from shared.search.faiss_store import FaissStore
 from shared.search.hnsw import HnswBuilder
-from shared.search.loader import Loader, Offload
+from shared.search.loader import Loader
 from shared.search.pgvector import PgvectorStore
 from shared.search.sealing import Sealer
 from shared.search.segments import Segments
-from shared.search.store import Upkeep, VectorStore
+from shared.search.store import Offload, Upkeep, VectorStore, in_place
 from shared.settings import Settings
-
-
-def _at_once(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
 
 
 def make_store(
@@ -29,13 +22,12 @@ def make_store(
     embedders: Embedders,
     queue: Queue,
     *,
-    offload: Offload = _at_once,
+    offload: Offload = in_place,
 ) -> VectorStore:
     """The store of this process.
 
     Args:
         reading: An engine in autocommit.
-        offload: `offload(f, *args)` returns what `f(*args)` does, and may run it elsewhere.
     """
     if settings.vector_store == "pgvector":
         return PgvectorStore(sessions, reading, embedders, ask_to_index=queue.ask_to_seal, offload=offload)

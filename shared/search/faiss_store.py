@@ -1,22 +1,20 @@
 """The FAISS replicas that a process holds: of the users it has served lately, within a memory bound."""
 
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.search.loader import Loader, Offload
+from shared.search.asking import Asking
+from shared.search.loader import Loader
 from shared.search.log import Changes, LogRow
 from shared.search.replica import Replica
-from shared.search.store import Match, Query
+from shared.search.store import Match, Offload, Query
 
 #: From this many vectors on a search is worth handing to a thread, so that an event loop goes on meanwhile.
 OFFLOAD_FROM = 5_000
-#: A request to seal is repeated after so many seconds, if it was lost.
-ASK_AGAIN_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -25,7 +23,6 @@ class _Slot:
 
     replica: Replica | None = None
     loading: threading.Lock = field(default_factory=threading.Lock)
-    asked_at: float = float("-inf")
 
 
 class FaissStore:
@@ -37,9 +34,7 @@ class FaissStore:
     Args:
         memory_mib: How much all replicas together may take, in MiB. The least recently used are dropped beyond that;
             the one in use stays, however large.
-        seal_from: How many unsealed vectors a user may have before `ask_to_seal` is called.
-        ask_to_seal: Has a worker seal a user's log; must not fail. It may be called again before that is done.
-        offload: How to run a function that burns CPU; `offload(f, *args)` returns what `f(*args)` does.
+        seal_from: How many unsealed vectors a user may have before `ask_to_seal` is called (see `Asking`).
     """
 
     def __init__(
@@ -54,7 +49,7 @@ class FaissStore:
         self._loader = loader
         self._bound = memory_mib * 1024 * 1024
         self._seal_from = seal_from
-        self._ask_to_seal = ask_to_seal
+        self._ask_to_seal = Asking(ask_to_seal)
         self._offload = offload
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self._sizes: dict[int, int] = {}
@@ -86,7 +81,7 @@ class FaissStore:
                     self._loader.catch_up(user_id, replica, look.state.seq)
                 else:
                     break
-            self._consider_sealing(user_id, slot, replica)
+            self._consider_sealing(user_id, replica)
             matches: list[Match] = self._run(replica, replica.nearest, vector, k, look.originals)
             return matches
 
@@ -103,7 +98,7 @@ class FaissStore:
                 replica.take(Changes.of_row(row, replica.embedder.dimension))
             else:
                 self._loader.catch_up(user_id, replica, row.seq)
-            if self._consider_sealing(user_id, slot, replica):
+            if self._consider_sealing(user_id, replica):
                 # Nothing else tells a process that does not search that it was done since the last time.
                 self._renewed(user_id, slot, replica, opened=replica.is_open)
 
@@ -130,15 +125,9 @@ class FaissStore:
                 replica = slot.replica = self._loader.load(user_id, replica, opened=opened)
             return replica
 
-    def _consider_sealing(self, user_id: int, slot: _Slot, replica: Replica) -> bool:
+    def _consider_sealing(self, user_id: int, replica: Replica) -> bool:
         """Asks a worker to seal the user's log, if it is time. Returns whether it did."""
-        if replica.unsealed < self._seal_from and not replica.is_hollow:
-            return False
-        if time.monotonic() < slot.asked_at + ASK_AGAIN_SECONDS:
-            return False
-        slot.asked_at = time.monotonic()
-        self._ask_to_seal(user_id)
-        return True
+        return (replica.unsealed >= self._seal_from or replica.is_hollow) and self._ask_to_seal(user_id)
 
     @contextmanager
     def _slot(self, user_id: int) -> Iterator[_Slot]:

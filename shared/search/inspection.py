@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, select
 from sqlalchemy.orm import aliased
 
-from shared.models import Prompt, Status, User, VectorLogEntry
+from shared.models import Prompt, Status, VectorLogEntry
 from shared.providers import Embedder
 from shared.search import log
 from shared.search.segment import DamagedSegmentError
@@ -35,15 +35,14 @@ def lacks_vector(user_id: int, embedder: str) -> ColumnElement[bool]:
     return and_(Prompt.user_id == user_id, Prompt.status == Status.COMPLETED, ~has)
 
 
-def has_other_vector(user_id: int, embedder: str) -> Select[int]:
-    """The user's prompts that have a vector by another embedder."""
-    row = VectorLogEntry
-    return select(row.prompt_id).where(row.user_id == user_id, row.embedder.not_in(("", embedder)))
+def is_by_another(user_id: int, embedder: str) -> ColumnElement[bool]:
+    """Holds for the rows of the user's log with a vector by another embedder."""
+    return and_(VectorLogEntry.user_id == user_id, VectorLogEntry.embedder.not_in(("", embedder)))
 
 
 def inspect(connection: Connection, segments: Segments, user_id: int, embedder: Embedder) -> Differences:
     """Looks at all of a user's vectors. The connection must be in a transaction of one snapshot."""
-    compared = connection.scalar(select(User.embedder).where(User.id == user_id))
+    compared = log.state(connection, user_id).embedder
     missing = connection.scalars(select(Prompt.id).where(lacks_vector(user_id, embedder.name)).order_by(Prompt.id))
     row = VectorLogEntry
     completed = exists().where(Prompt.id == row.prompt_id, Prompt.status == Status.COMPLETED)
@@ -54,22 +53,18 @@ def inspect(connection: Connection, segments: Segments, user_id: int, embedder: 
         missing=list(missing),
         orphans=sorted(set(connection.scalars(orphans))),
         damaged=damaged,
-        old=list(connection.scalars(has_other_vector(user_id, embedder.name).distinct())),
+        old=list(connection.scalars(select(row.prompt_id).where(is_by_another(user_id, embedder.name)).distinct())),
         segments=_bad_segments(connection, segments, user_id, embedder, seqs),
     )
 
 
 def _read(connection: Connection, user_id: int, embedder: Embedder) -> tuple[log.Seqs, list[int]]:
     """The numbers of the user's sound vectors, and the prompts of the damaged ones."""
-    sound = [np.empty(0, np.int64)]
-    ids = [np.empty(0, np.int64)]
+    sound, damaged = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for changes in log.stream(connection, user_id, embedder):
         sound.append(changes.seqs)
-        ids.append(changes.prompt_ids)
-    row = VectorLogEntry
-    mine = (row.user_id == user_id, row.embedder == embedder.name)
-    stored = np.fromiter(connection.scalars(select(row.prompt_id).where(*mine)), np.int64)
-    return np.concatenate(sound), np.setdiff1d(stored, np.concatenate(ids)).tolist()
+        damaged.append(changes.damaged)
+    return np.concatenate(sound), np.concatenate(damaged).tolist()
 
 
 def _bad_segments(

@@ -1,7 +1,7 @@
 """Making replicas from what Postgres has: segments, and the log besides them."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -13,10 +13,9 @@ from shared.search.log import END, Changes, State
 from shared.search.replica import Replica
 from shared.search.segment import Candidates, DamagedSegmentError, Segment
 from shared.search.segments import Sealed, SegmentAwayError, Segments, read
+from shared.search.store import Offload
 
 logger = structlog.get_logger(__name__)
-
-Offload = Callable[..., Any]
 
 
 class Look(NamedTuple):
@@ -31,7 +30,6 @@ class Loader:
 
     Args:
         reading: An engine in autocommit, for what one statement tells.
-        offload: How to run a function that burns CPU; `offload(f, *args)` returns what `f(*args)` does.
         on_damage: Called with a user's id when one of their segments was found damaged, which was noted; must not fail.
     """
 

@@ -5,7 +5,7 @@ and several times the time. (COPY would be as fast, but psycopg2 refuses it wher
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -43,17 +43,22 @@ class Changes:
     """Rows of a log, in order of their numbers."""
 
     reached: int  #: the last number among them; 0 if there are none
-    count: int  #: how many rows
     seqs: Seqs  #: of the vectors, shape (n,)
     prompt_ids: Seqs  #: of the vectors, shape (n,)
     vectors: Vectors  #: shape (n, dimension)
     removed: Seqs  #: the prompts whose vectors are gone, in order
+    damaged: Seqs  #: the prompts whose vectors are none of the embedder's
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return len(self.seqs) + len(self.removed) + len(self.damaged)
 
     @classmethod
     def of(cls, rows: list[_Row], dimension: int) -> "Changes":
         """Reads rows as they come: numbers as big-endian int64. A damaged vector is reported and left out."""
         if not rows:
-            return cls(0, 0, _NONE, _NONE, np.empty((0, dimension), np.float32), _NONE)
+            return cls(0, _NONE, _NONE, np.empty((0, dimension), np.float32), _NONE, _NONE)
         seqs, prompt_ids, stored = zip(*rows, strict=True)
         numbers, ids = _integers(seqs), _integers(prompt_ids)
         kept: npt.NDArray[np.bool_] | slice = slice(None)
@@ -64,11 +69,11 @@ class Changes:
             stored, kept, removed = tuple(compress(stored, whole)), np.array(whole), ids[~live]
         vectors = np.frombuffer(b"".join(stored), "<f4").reshape(-1, dimension)
         sound = _are_unit(vectors)
-        changes = cls(int(numbers[-1]), len(rows), numbers[kept][sound], ids[kept][sound], vectors[sound], removed)
-        if len(changes.seqs) + len(removed) < len(rows):
-            damaged = np.setdiff1d(ids, np.concatenate([changes.prompt_ids, removed]))
+        ids_kept, damaged = ids[kept][sound], _NONE
+        if len(ids_kept) + len(removed) < len(rows):
+            damaged = np.setdiff1d(ids, np.concatenate([ids_kept, removed]))
             log.error("damaged vectors left out; reindex makes them anew", prompt_ids=damaged.tolist())
-        return changes
+        return cls(int(numbers[-1]), numbers[kept][sound], ids_kept, vectors[sound], removed, damaged)
 
     @classmethod
     def of_row(cls, row: LogRow, dimension: int) -> "Changes":
@@ -81,7 +86,7 @@ class Changes:
         if not len(self.seqs) or self.seqs[0] > seq:
             return self
         new = self.seqs > seq
-        return Changes(self.reached, self.count, self.seqs[new], self.prompt_ids[new], self.vectors[new], self.removed)
+        return replace(self, seqs=self.seqs[new], prompt_ids=self.prompt_ids[new], vectors=self.vectors[new])
 
 
 class State(NamedTuple):

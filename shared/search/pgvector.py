@@ -20,7 +20,6 @@ all users with iterative scan, and ef_search 200; clusters have 100 vectors, of 
 So it is an index a user. Vectors of texts are clustered; for any that are like random ones, HNSW_FROM is to be raised.
 """
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,11 +30,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.database import Sessions
 from shared.providers import Embedder, Embedders, Vectors
 from shared.search import log
-from shared.search.faiss_store import ASK_AGAIN_SECONDS
+from shared.search.asking import Asking
 from shared.search.hnsw import HNSW_FROM, MAX_INDEXED_DIMENSION
-from shared.search.loader import Offload
 from shared.search.log import LogRow, Seqs, State
-from shared.search.store import Match, Query
+from shared.search.store import Match, Offload, Query
 
 logger = structlog.get_logger(__name__)
 
@@ -105,9 +103,7 @@ class PgvectorStore:
 
     Args:
         reading: An engine in autocommit, for what one statement tells.
-        ask_to_index: Has a worker build a user's HNSW index; must not fail. It may be called again before that is done.
-        offload: How to run a function that burns CPU; `offload(f, *args)` returns what `f(*args)` does.
-        hnsw_from: How many vectors a user may have before `ask_to_index` is called.
+        hnsw_from: How many vectors a user may have before `ask_to_index` is called (see `Asking`).
     """
 
     def __init__(
@@ -123,10 +119,9 @@ class PgvectorStore:
         self._sessions = sessions
         self._reading = reading
         self._embedders = embedders
-        self._ask_to_index = ask_to_index
+        self._ask_to_index = Asking(ask_to_index)
         self._offload = offload
         self._hnsw_from = hnsw_from
-        self._asked_at: dict[int, float] = {}
 
     def search(self, user_id: int, query: Query, k: int) -> list[Match]:
         """The at most `k` nearest of the user's vectors: of all of them, or, with an HNSW index, nearly always."""
@@ -215,10 +210,7 @@ class PgvectorStore:
         """Asks for an HNSW index if it may be time; whoever builds it counts."""
         if seq < self._hnsw_from or indexed == embedder.dimension or embedder.dimension > MAX_INDEXED_DIMENSION:
             return
-        now = time.monotonic()
-        if now >= self._asked_at.get(user_id, float("-inf")) + ASK_AGAIN_SECONDS:
-            self._asked_at[user_id] = now
-            self._ask_to_index(user_id)
+        self._ask_to_index(user_id)
 
 
 def search_sql(dimension: int) -> str:

@@ -100,8 +100,9 @@ class Sealer:
             if not ours:
                 return 0
             with long_snapshot(self._sessions) as connection:
-                embedder = self._embedders.usable(log.state(connection, user_id).embedder)
-                pieces = self._pieces(connection, user_id, embedder)
+                state = log.state(connection, user_id)
+                embedder = self._embedders.usable(state.embedder)
+                pieces = self._pieces(connection, user_id, embedder, state.seq)
                 jobs = plan(pieces, self._seal_from)
                 payloads = [self._build(connection, user_id, embedder, job) for job in jobs]
             if not jobs:
@@ -123,8 +124,7 @@ class Sealer:
             self._segments.clean_up(replaced)
             return len(jobs)
 
-    def _pieces(self, connection: Connection, user_id: int, embedder: Embedder) -> list[Piece]:
-        newest = connection.execute(select(User.seq).where(User.id == user_id)).scalar_one_or_none() or 0
+    def _pieces(self, connection: Connection, user_id: int, embedder: Embedder, newest: int) -> list[Piece]:
         pieces: list[Piece] = []
         reached = 0
         for sealed in self._segments.of_user(connection, user_id, embedder.name):

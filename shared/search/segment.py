@@ -9,7 +9,7 @@ each 3. So with 384 dimensions a vector takes 3 times 96 bytes, or 96 + 64, and 
 How many are chosen depends on the data, not on a setting. Each level knows how far its estimates are off (the
 standard deviation of the error for a query of unit length, from the vectors that were encoded), and whatever might
 still be among the nearest is kept. Who asks compares the originals, so the answers' distances are exact.
-`infra/architecture.md` has the figures, and those of what was not chosen.
+`tests/benchmarks/search/results.txt` has the figures, and those of what was not chosen.
 """
 
 import io
@@ -64,23 +64,21 @@ class Candidates(NamedTuple):
 
     def likely(self, k: int, error: float) -> "Candidates":
         """Those that may be among the best `k`, if estimates have this error."""
-        kept = self.estimates >= _floor(self.estimates, k, FINE_MARGIN * error)
+        kept = _may_be_best(self.estimates, k, error)
         return Candidates(self.seqs[kept], self.estimates[kept])
 
 
 class Level(NamedTuple):
-    """A product quantizer, the codes that it gave, and what estimates from all levels up to this one are like."""
+    """A product quantizer's centroids and codes, and what estimates from all levels up to this one are like."""
 
-    quantizer: faiss.ProductQuantizer
+    centroids: Vectors  #: shape (groups of dimensions, 16, dimensions of a group)
     codes: Codes  #: shape (count, bytes of a code)
     shrinkage: float  #: the mean inner product of a vector with what it is decoded to
     error: float  #: the standard deviation of an estimate, divided by the shrinkage, from the true inner product
 
     def table(self, query: Vectors) -> Estimates:
         """What each byte of a code adds to the inner product with the query, shape (bytes of a code, 256)."""
-        groups = query.reshape(self.quantizer.M, -1, 1)
-        centroids = faiss.vector_to_array(self.quantizer.centroids).reshape(len(groups), 16, -1)
-        nibbles = (centroids @ groups)[..., 0]
+        nibbles = (self.centroids @ query.reshape(len(self.centroids), -1, 1))[..., 0]
         if len(nibbles) % 2:
             nibbles = np.vstack([nibbles, np.zeros((1, 16), np.float32)])
         table: Estimates = (nibbles[1::2, :, None] + nibbles[0::2, None, :]).reshape(-1, 256)
@@ -101,8 +99,9 @@ class Segment:
         self._offsets = (seqs - self._first).astype(np.uint32 if seqs[-1] - seqs[0] < 2**32 else np.int64)
         self._shrinkage, self._coarse_error = coarse.shrinkage, coarse.error
         self._fine = fine
-        plain = faiss.IndexPQ(coarse.quantizer.d, coarse.quantizer.M, 4, faiss.METRIC_INNER_PRODUCT)
-        plain.pq = coarse.quantizer
+        groups, _, width = coarse.centroids.shape
+        plain = faiss.IndexPQ(groups * width, groups, 4, faiss.METRIC_INNER_PRODUCT)
+        faiss.copy_array_to_vector(coarse.centroids.reshape(-1), plain.pq.centroids)
         plain.is_trained = True
         plain.ntotal = len(seqs)
         faiss.copy_array_to_vector(coarse.codes.reshape(-1), plain.codes)
@@ -115,7 +114,7 @@ class Segment:
     @property
     def nbytes(self) -> int:
         """How much memory it takes."""
-        fine = sum(level.codes.nbytes + 4 * level.quantizer.centroids.size() for level in self._fine)
+        fine = sum(level.codes.nbytes + level.centroids.nbytes for level in self._fine)
         return (
             int(self._index.codes.size() + 4 * self._index.pq.centroids.size())
             + fine
@@ -141,7 +140,7 @@ class Segment:
         for level, table in zip(self._fine, tables, strict=True):
             decoded = level.add_to(decoded, positions, table)
             estimates = decoded / level.shrinkage
-            likely = estimates >= _floor(estimates, k, FINE_MARGIN * level.error)
+            likely = _may_be_best(estimates, k, level.error)
             decoded, positions, estimates = decoded[likely], positions[likely], estimates[likely]
         return Candidates(self._offsets[positions].astype(np.int64) + self._first, estimates)
 
@@ -232,16 +231,12 @@ def read(payload: bytes) -> Segment:
 
 
 def _read(file: io.BytesIO) -> Segment:
-    (found, dimension, *groups), accuracy, seqs = (np.load(file, allow_pickle=False) for _ in range(3))
+    (found, _, *groups), accuracy, seqs = (np.load(file, allow_pickle=False) for _ in range(3))
     if found != FORMAT:
         raise ValueError(found)
-    centroids = [np.load(file, allow_pickle=False) for _ in groups]
-    levels = []
-    for count, values, (shrinkage, error) in zip(groups, centroids, accuracy, strict=True):
-        quantizer = faiss.ProductQuantizer(int(dimension), int(count), 4)
-        faiss.copy_array_to_vector(values, quantizer.centroids)
-        levels.append(Level(quantizer, np.load(file, allow_pickle=False), float(shrinkage), float(error)))
-    return Segment(seqs, *levels)
+    centroids = [np.load(file, allow_pickle=False).reshape(count, 16, -1) for count in groups]
+    codes = [np.load(file, allow_pickle=False) for _ in groups]
+    return Segment(seqs, *(Level(*each, *map(float, a)) for *each, a in zip(centroids, codes, accuracy, strict=True)))
 
 
 @lru_cache(maxsize=4)
@@ -275,6 +270,12 @@ def _accuracy(sample: Vectors, decoded: Vectors) -> tuple[float, float]:
     """The shrinkage and the error (see `Level`), for queries like these vectors."""
     shrinkage = float(np.einsum("ij,ij->i", sample, decoded).mean())
     return shrinkage, max(LEAST_ERROR, float(np.std(sample[:256] @ (sample - decoded / shrinkage)[-4_096:].T)))
+
+
+def _may_be_best(estimates: Estimates, k: int, error: float) -> npt.NDArray[np.bool_]:
+    """Which may be of the best `k`, if estimates have this error."""
+    likely: npt.NDArray[np.bool_] = estimates >= _floor(estimates, k, FINE_MARGIN * error)
+    return likely
 
 
 def _floor(estimates: Estimates, k: int, margin: float) -> float:

@@ -1,13 +1,21 @@
 """What a store of vectors does, whatever is behind it: FAISS in this process, or pgvector."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shared.providers import Embedder, Vectors
 from shared.search.log import LogRow
 
 #: Gives the query's vector, shape (dimension,), by the embedder whose vectors are about to be compared.
 Query = Callable[[Embedder], Vectors]
+
+#: Runs a function that burns CPU: `offload(f, *args)` returns what `f(*args)` does, and may run it elsewhere.
+Offload = Callable[..., Any]
+
+
+def in_place(function: Callable[..., Any], *args: Any) -> Any:
+    """An `Offload` where nothing else would have to wait."""
+    return function(*args)
 
 
 class Match(NamedTuple):

@@ -15,6 +15,7 @@ from shared.search.loader import Loader
 from shared.search.log import LogRow
 from shared.search.sealing import Sealer
 from shared.search.segments import Segments
+from shared.search.store import in_place
 from tests.support.vectors import (
     EMBEDDER,
     Log,
@@ -32,14 +33,11 @@ class Process:
     """What a process has: a store, and what it asked workers to do."""
 
     def __init__(self, sessions: Sessions, reading: Engine, *, memory_mib: int = 64, segments_url: str = "") -> None:
-        def at_once(function: Callable, *args: object) -> object:
-            return function(*args)
-
         self.asked: list[int] = []
         embedders, segments = Embedders(EMBEDDER), Segments(segments_url)
-        loader = Loader(sessions, reading, embedders, segments, offload=at_once, on_damage=self.asked.append)
+        loader = Loader(sessions, reading, embedders, segments, offload=in_place, on_damage=self.asked.append)
         self.store = FaissStore(
-            loader, memory_mib=memory_mib, seal_from=SEAL_FROM, ask_to_seal=self.asked.append, offload=at_once
+            loader, memory_mib=memory_mib, seal_from=SEAL_FROM, ask_to_seal=self.asked.append, offload=in_place
         )
         self.sealer = Sealer(sessions, embedders, segments, seal_from=SEAL_FROM)
 

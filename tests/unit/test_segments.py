@@ -122,7 +122,8 @@ def test_the_rotation_never_changes() -> None:
 
 def changes(first: int, vectors: Vectors) -> Changes:
     seqs = np.arange(first, first + len(vectors))
-    return Changes(int(seqs[-1]), len(seqs), seqs, seqs, vectors, np.empty(0, np.int64))
+    none = np.empty(0, np.int64)
+    return Changes(int(seqs[-1]), seqs, seqs, vectors, none, none)
 
 
 class TestTail:

@@ -22,7 +22,7 @@ from tests.benchmarks.search import behaviour, corpus, index_types, over_http, r
 from tests.benchmarks.search.corpus import Corpus, connected  # noqa: E402
 from tests.benchmarks.search.cpu import of_families, server_pid  # noqa: E402
 from tests.benchmarks.search.figures import median  # noqa: E402
-from tests.benchmarks.search.in_postgres import Stores, stores  # noqa: E402
+from tests.benchmarks.search.in_postgres import Stores  # noqa: E402
 from tests.benchmarks.search.scale import SECTIONS, Scale, scale_of  # noqa: E402
 from tests.support.servers import Servers  # noqa: E402
 
@@ -129,7 +129,7 @@ def prepared(
     with servers.database() as name:
         settings = servers.settings(name)
         corpus.store(settings, everybody, narrow=narrow)
-        with stores(settings) as made:
+        with contextlib.closing(Stores(settings)) as made:
             for owner in everybody.owners:
                 begun = time.perf_counter()
                 segments = made.seal(owner.user_id)

@@ -19,9 +19,9 @@ from shared.providers import Vectors
 from shared.settings import Settings
 from tests.benchmarks.search import data, in_process
 from tests.benchmarks.search.corpus import Corpus, Owner, connected, copy, log_rows, prompt_ids
-from tests.benchmarks.search.elsewhere import elsewhere, growth, in_fresh_process, our_growth, resident
+from tests.benchmarks.search.elsewhere import Elsewhere, growth, in_fresh_process, our_growth, resident
 from tests.benchmarks.search.figures import median, timed
-from tests.benchmarks.search.in_postgres import Stores, stores
+from tests.benchmarks.search.in_postgres import Stores
 from tests.benchmarks.search.quiet import quiet
 
 COLD_TRIES = 7
@@ -80,7 +80,11 @@ def own_writes(settings: Settings, owners: list[Owner], tries: int) -> dict[str,
     """
     new = np.concatenate([*data.blocks("random", tries, seed=77)])
     found: dict[str, list[tuple[bool, float]]] = {"ours": [], "pgvector exact": []}
-    with elsewhere(settings) as process, connected(settings) as writing, connected(settings) as reading:
+    with (
+        contextlib.closing(Elsewhere(settings)) as process,
+        connected(settings) as writing,
+        connected(settings) as reading,
+    ):
         for owner in owners:
             process.search(owner.user_id, owner.data.queries[0])
         for i, vector in enumerate(new):
@@ -123,7 +127,7 @@ def deletions(settings: Settings, made: Stores, owners: list[Owner], tries: int)
     """
     found = missed = 0
     here = made.make()
-    with elsewhere(settings) as process:
+    with contextlib.closing(Elsewhere(settings)) as process:
         for number in range(tries):
             owner = owners[number % len(owners)]
             position = number // len(owners)
@@ -182,7 +186,7 @@ def _serve_many(settings: Settings, first: int, users: int, searches: int) -> tu
     quiet()
     rng = np.random.default_rng(4)
     query = next(data.blocks("random", 1, seed=5))[0]
-    with stores(settings) as made:
+    with contextlib.closing(Stores(settings)) as made:
         store = made.make(memory_mib=16)
         store.search(-1, lambda _: query, data.K)
         before, held, most, taken = resident(), 0, 0, []

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,7 +15,7 @@ from shared.providers import Vectors
 from shared.settings import Settings
 from tests.benchmarks.search.data import K
 from tests.benchmarks.search.figures import timed
-from tests.benchmarks.search.in_postgres import stores
+from tests.benchmarks.search.in_postgres import Stores
 from tests.benchmarks.search.quiet import quiet
 
 R = TypeVar("R")
@@ -48,18 +48,9 @@ class Elsewhere:
         self.process.join(timeout=10)
 
 
-@contextlib.contextmanager
-def elsewhere(settings: Settings) -> Iterator[Elsewhere]:
-    process = Elsewhere(settings)
-    try:
-        yield process
-    finally:
-        process.close()
-
-
 def _serve(settings: Settings, asked: Connection) -> None:
     quiet()
-    with stores(settings) as made:
+    with contextlib.closing(Stores(settings)) as made:
         store = made.make()
         while (wanted := asked.recv()) is not None:
             user_id, query = wanted
@@ -94,7 +85,7 @@ def growth(path: str, build: Callable[[Vectors], Any]) -> float:
 def our_growth(settings: Settings, user_id: int, count: int, queries: Vectors) -> dict[str, float]:
     """By how many bytes a vector memory grows when ours loads a user, and what it says itself."""
     quiet()
-    with stores(settings) as made:
+    with contextlib.closing(Stores(settings)) as made:
         store = made.make()
         store.search(-1, lambda _: queries[0], K)  # loads the library, and connects
         before = resident()

@@ -1,7 +1,5 @@
 """Contenders whose vectors are in Postgres: ours, and pgvector."""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from sqlalchemy import Engine
@@ -12,15 +10,12 @@ from shared.search.faiss_store import FaissStore
 from shared.search.loader import Loader
 from shared.search.sealing import Sealer
 from shared.search.segments import Segments
+from shared.search.store import in_place
 from shared.settings import Settings
 from tests.benchmarks.search.corpus import Corpus, Owner, as_text
 from tests.benchmarks.search.data import K
 
 MEMORY_MIB = 4_096
-
-
-def _at_once(function: Callable[..., Any], *args: Any) -> Any:
-    return function(*args)
 
 
 class Stores:
@@ -37,13 +32,13 @@ class Stores:
         segments = Segments(self._settings.segments_url)
         # Nobody seals while it is measured; what is to be sealed was.
         nobody = lambda _: None  # noqa: E731
-        loader = Loader(self.sessions, self._reading, self.embedders, segments, offload=_at_once, on_damage=nobody)
+        loader = Loader(self.sessions, self._reading, self.embedders, segments, offload=in_place, on_damage=nobody)
         return FaissStore(
             loader,
             memory_mib=memory_mib,
             seal_from=self._settings.seal_from_vectors,
             ask_to_seal=nobody,
-            offload=_at_once,
+            offload=in_place,
         )
 
     def seal(self, user_id: int) -> int:
@@ -59,15 +54,6 @@ class Stores:
         engine = make_engine(self._settings, application_name="benchmark", **options)
         self._engines.append(engine)
         return engine
-
-
-@contextlib.contextmanager
-def stores(settings: Settings) -> Iterator[Stores]:
-    made = Stores(settings)
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 class Ours:
