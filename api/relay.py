@@ -2,26 +2,28 @@
 
 Pub/sub only says "look now". It may lose announcements: when Redis is away, when a connection drops (redis-py
 reconnects silently; the only sign is that its `subscribe` confirmations come again), when a worker dies between commit
-and publish. So the relay also asks Postgres for the newest numbers of its users, in one query: of a user whose
-subscription has just been confirmed, at once; of all, every `check_seconds`, and every second while Redis is away.
-A subscriber that sees its number jump reads the feed.
+and publish. So the relay also asks Postgres whose newest number is higher than the one it knows: of a user whose
+subscription has just been confirmed, at once; of all, every `check_seconds`, and every second while Redis is away. A
+subscriber that sees its number jump reads the feed. As often it asks which logins have ended.
 """
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 import structlog
 from redis import Redis, RedisError
 from redis.client import PubSub
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import events, feed
-from shared.database import Sessions
+from api.logins import Logins
+from shared import events, feed, users
 from shared.events import Announcement
 
 log = structlog.get_logger(__name__)
@@ -31,8 +33,21 @@ QUEUE_LENGTH = 256
 
 _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
+_TURN_SECONDS = 0.005  # so long news may keep requests waiting
+_GATHER_SECONDS = 0.02  # so long confirmations are gathered, to be looked at together
+#: Users whose newest numbers are asked for in one query; with more, everybody else would wait for it.
+CHECKED_AT_ONCE = 1_000
 _ENDED_KEPT = 256  # a room
-_CONTROL_CHANNEL = "promptwire:relay"  # always subscribed, so that the connection exists
+_ENDED_LATELY = timedelta(minutes=1)
+
+
+class Subscriber(Protocol):
+    """Who is told a user's announcements, by the relay's threads: it must not wait."""
+
+    def put(self, announcement: Announcement) -> None: ...
+
+    def go_down(self) -> None:
+        """There will be no more: this process is told to stop."""
 
 
 class Subscription:
@@ -61,19 +76,23 @@ class Subscription:
         else:
             self._queue.put(announcement)
 
+    def go_down(self) -> None:
+        self.going_down = True
+        self.close()
+
     def close(self) -> None:
         """Wakes up whoever waits, to leave."""
         self.closed = True
         self._queue.put(None)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Room:
-    """The subscriptions of one user in this process, the newest number they were told, and what has lately ended."""
+    """The subscribers of one user in this process, the newest number they were told, and what has lately ended."""
 
-    subscriptions: set[Subscription] = field(default_factory=set)
+    subscribers: set[Subscriber] = field(default_factory=set)
     seq: int = 0
-    ended: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    ended: dict[int, int] = field(default_factory=dict)
 
     def admits(self, announcement: Announcement) -> bool:
         """Takes note of an announcement. Refuses a delta of an attempt that has ended: nobody is to see more of it."""
@@ -84,7 +103,7 @@ class _Room:
         if prompt_id is not None:
             self.ended[prompt_id] = attempt
             if len(self.ended) > _ENDED_KEPT:
-                self.ended.popitem(last=False)
+                del self.ended[next(iter(self.ended))]
         return True
 
 
@@ -92,10 +111,17 @@ class Relay:
     """Hands a user's announcements to their subscriptions."""
 
     def __init__(
-        self, redis: Redis, sessions: Sessions, *, check_seconds: float, queue_length: int = QUEUE_LENGTH
+        self,
+        redis: Redis,
+        autocommit: Engine,
+        logins: Logins,
+        *,
+        check_seconds: float,
+        queue_length: int = QUEUE_LENGTH,
     ) -> None:
         self._redis = redis
-        self._sessions = sessions
+        self._autocommit = autocommit
+        self._logins = logins
         self._check_seconds = check_seconds
         self._queue_length = queue_length
         self._rooms: dict[int, _Room] = {}
@@ -117,43 +143,50 @@ class Relay:
         Subscribe first, then read the state: what happens in between is announced.
         """
         subscription = Subscription(self._queue_length)
-        with self._lock:
-            room = self._rooms.get(user_id)
-            is_new = room is None
-            room = self._rooms.setdefault(user_id, _Room())
-            room.subscriptions.add(subscription)
-            subscription.going_down = self._stopping.is_set()
-        if subscription.going_down:
-            subscription.close()
-        if is_new:
-            self._join([user_id])
+        self.enter(user_id, subscription)
         try:
             yield subscription
         finally:
-            with self._lock:
-                room.subscriptions.discard(subscription)
+            self.leave(user_id, subscription)
+
+    def enter(self, user_id: int, subscriber: Subscriber) -> None:
+        """The same without an end; `leave` is that."""
+        with self._lock:
+            is_new = user_id not in self._rooms
+            room = self._rooms.setdefault(user_id, _Room())
+            room.subscribers.add(subscriber)
+            going_down = self._stopping.is_set()
+        if going_down:
+            subscriber.go_down()
+        if is_new:
+            self._join([user_id])
+
+    def leave(self, user_id: int, subscriber: Subscriber) -> None:
+        with self._lock:
+            room = self._rooms.get(user_id)
+            if room is not None:
+                room.subscribers.discard(subscriber)
 
     def shut_down(self) -> None:
-        """Closes every subscription, and each new one, marked `going_down`."""
+        """Tells every subscriber, and each new one, that this process goes down."""
         self._stopping.set()
         self._wake.set()
         with self._lock:
-            open_ones = [s for room in self._rooms.values() for s in room.subscriptions]
-        for subscription in open_ones:
-            subscription.going_down = True
-            subscription.close()
+            everybody = [subscriber for room in self._rooms.values() for subscriber in room.subscribers]
+        for subscriber in everybody:
+            subscriber.go_down()
+            time.sleep(0)  # or the threads that say goodbye would all be there at once
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
                 with self._redis.pubsub() as pubsub:
-                    pubsub.subscribe(_CONTROL_CHANNEL)
+                    pubsub.subscribe(events.LOGINS_CHANNEL)
                     self._pubsub = pubsub
                     with self._lock:
-                        users = list(self._rooms)
-                    self._join(users)
-                    while not self._stopping.is_set():
-                        self._receive(pubsub.get_message(timeout=1.0))
+                        everybody = list(self._rooms)
+                    self._join(everybody)
+                    self._receive_all(pubsub)
             except (RedisError, OSError) as error:
                 if not self._stopping.is_set():
                     log.warning("redis away, sockets are served from postgres", error=type(error).__name__)
@@ -162,6 +195,14 @@ class Relay:
             self._pubsub = None
             self._wake.set()
             self._stopping.wait(_RECONNECT_SECONDS)
+
+    def _receive_all(self, pubsub: PubSub) -> None:
+        turn_ends = 0.0
+        while not self._stopping.is_set():
+            self._receive(pubsub.get_message(timeout=1.0))
+            if time.monotonic() >= turn_ends:  # a greenlet that finds ever more to read never waits
+                time.sleep(0)
+                turn_ends = time.monotonic() + _TURN_SECONDS
 
     def _join(self, user_ids: Collection[int]) -> None:
         """Subscribes to these users' channels; if Redis is away, reconnecting will."""
@@ -174,7 +215,10 @@ class Relay:
             log.debug("not subscribed now", users=len(user_ids))
 
     def _receive(self, message: dict[str, str] | None) -> None:
-        if message is None or message["channel"] == _CONTROL_CHANNEL:
+        if message is None:
+            return
+        if message["channel"] == events.LOGINS_CHANNEL:
+            self._receive_login(message)
             return
         user_id = events.user_of(message["channel"])
         if message["type"] == "subscribe":
@@ -186,20 +230,27 @@ class Relay:
             except (ValueError, KeyError, TypeError):
                 log.warning("announcement refused: malformed", user_id=user_id)
 
+    def _receive_login(self, message: dict[str, str]) -> None:
+        if message["type"] == "message" and message["data"].isdecimal():
+            user_id = int(message["data"])
+            self._logins.forget({user_id})
+            self._dispatch(user_id, events.LOGIN_ENDED)
+
     def _dispatch(self, user_id: int, announcement: Announcement) -> None:
         with self._lock:
             room = self._rooms.get(user_id)
             if room is None or not room.admits(announcement):
                 return
-            subscriptions = list(room.subscriptions)
-        for subscription in subscriptions:
-            subscription.put(announcement)
+            subscribers = list(room.subscribers)
+        for subscriber in subscribers:
+            subscriber.put(announcement)
 
     def _check(self) -> None:
         last_full = 0.0
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
+            self._stopping.wait(_GATHER_SECONDS)
             self._wake.clear()
             is_full = time.monotonic() >= last_full + period
             unchecked, self._unchecked = self._unchecked, set()
@@ -207,27 +258,40 @@ class Relay:
                 last_full = time.monotonic()
                 self._leave_empty_rooms()
                 unchecked = set(self._rooms)
-            try:
-                self._announce_newest(unchecked)
-            except SQLAlchemyError as error:
-                log.warning("feeds not checked", error=type(error).__name__)
-            except Exception:
-                log.exception("feeds not checked")
+            if is_full:
+                self._try(self._check_logins)
+            self._try(self._announce_newest, unchecked)
+
+    def _try(self, look: Callable[..., None], *args: Any) -> None:
+        try:
+            look(*args)
+        except SQLAlchemyError as error:
+            log.warning("not looked into postgres", error=type(error).__name__)
+        except Exception:
+            log.exception("not looked into postgres")
+
+    def _check_logins(self) -> None:
+        with self._autocommit.connect() as connection:
+            ended = set(users.of_ended_logins(connection, _ENDED_LATELY))
+        self._logins.checked(ended)
+        for user_id in ended:
+            self._dispatch(user_id, events.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
-        if not user_ids:
-            return
-        with self._sessions() as session:
-            newest = feed.newest(session, user_ids)
-        for user_id, seq in newest.items():
-            room = self._rooms.get(user_id)
-            if room is not None and seq > room.seq:
+        """Tells of those of these users whose newest number is higher than the one their room knows."""
+        everybody = list(user_ids)
+        for start in range(0, len(everybody), CHECKED_AT_ONCE):
+            some = everybody[start : start + CHECKED_AT_ONCE]
+            known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
+            with self._autocommit.connect() as connection:
+                newest = feed.newer(connection, known)
+            for user_id, seq in newest.items():
                 self._dispatch(user_id, Announcement(seq))
 
     def _leave_empty_rooms(self) -> None:
         """Unsubscribes where nobody is left. Not sooner, because whoever left often comes back."""
         with self._lock:
-            empty = [user_id for user_id, room in self._rooms.items() if not room.subscriptions]
+            empty = [user_id for user_id, room in self._rooms.items() if not room.subscribers]
             for user_id in empty:
                 del self._rooms[user_id]
         pubsub = self._pubsub

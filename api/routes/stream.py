@@ -4,26 +4,39 @@ A socket is a cursor over its user's feed. An announcement with the next number 
 higher, the socket reads the feed. Joining with `since`, catching up and going on live are so one and the same.
 """
 
-import time
+import _thread
+import contextlib
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, request
 from pydantic_core import from_json
+from simple_websocket import ConnectionClosed
 from werkzeug.exceptions import Forbidden
 
 from api import tokens
-from api.relay import Subscription
-from api.services import services
-from api.tokens import Caller
-from api.websocket import HardenedSock, WebSocket
+from api.logins import Caller
+from api.relay import QUEUE_LENGTH
+from api.services import Services, services
+from api.sock import HardenedSock, ending
+from api.turns import Turns
+from api.websocket import WebSocket
 from shared import events, feed, timestamps, users
 from shared.errors import InvalidTokenError
+from shared.events import Announcement
 
 bp = Blueprint("stream", __name__)
 sock = HardenedSock(subprotocols=["bearer"])
 
 NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, UNAUTHENTICATED, NOT_YOURS = 4000, 4001, 4400, 4401, 4403
 GOING_DOWN, TRY_AGAIN_LATER = 1012, 1013
+
+#: Sockets that ask the database at the same time: the others wait in line, so that ten thousand who come back at once
+#: neither run into the pool's timeout nor keep requests from it.
+_TURNS = Turns(4)
 
 _NO_USERNAME_MESSAGE = "Missing 'username' parameter. Use ws://host/ws/prompts/<username>/"
 
@@ -50,13 +63,13 @@ def _check_origin() -> None:
 def room(socket: WebSocket, username: str) -> None:
     """A user's room."""
     try:
-        caller = _admit(username)
-        since = _since()
+        with _TURNS:
+            follower = _Follower(socket, services(), _admit(username))
+            newest, kept = follower.enter(_since())
     except RefusedError as refused:
         _refuse(socket, refused.code, str(refused))
         return
-    with services().relay.subscribe(caller.id) as news:
-        _Follower(socket, news, caller).run(since)
+    follower.greet(newest, kept)
 
 
 @sock.route("/ws/prompts/", bp=bp)
@@ -75,82 +88,142 @@ def no_such_path(socket: WebSocket, rest: str) -> None:
 
 
 class _Follower:
-    """Sends a socket what happens in its room, until one of them ends."""
+    """Sends a socket what happens in its room, until one of them ends.
 
-    def __init__(self, socket: WebSocket, news: Subscription, caller: Caller) -> None:
+    The relay's thread itself sends what can be sent at once. Anything else (a gap, for which the feed must be read; a
+    client that does not keep up) waits in a backlog, for a thread that is made to work through it and then ends.
+    """
+
+    __slots__ = ("_backlog", "_caller", "_cursor", "_leaving", "_services", "_socket", "_turn", "until")
+
+    def __init__(self, socket: WebSocket, services: Services, caller: Caller) -> None:
+        self.until = caller.expires_at
         self._socket = socket
-        self._news = news
+        self._services = services
         self._caller = caller
         self._cursor = 0
+        self._turn = threading.Lock()
+        self._backlog: deque[Announcement] | None = deque()  #: None if nobody is there to work through it
+        self._leaving: tuple[int, str] | None = None
 
-    def run(self, since: int | None) -> None:
-        self._greet(since)
-        self._socket.listen(self._answer, self._news.close)
-        while (remaining := self._caller.expires_at - time.time()) > 0:
-            announcement = self._news.get(remaining)
-            if announcement is None:
-                break
-            if announcement == events.LOGIN_ENDED:
-                if not self._is_logged_in():
-                    _refuse(self._socket, UNAUTHENTICATED, "The token has been revoked.")
-                    return
-            elif announcement.seq is None:
-                self._socket.send(announcement.message or "")
-            elif announcement.seq == self._cursor + 1 and announcement.prompt_id is not None:
-                self._cursor += 1
-                if announcement.message is not None:
-                    self._socket.send(announcement.message)
-            elif announcement.seq > self._cursor:
-                self._catch_up()
-        self._take_leave()
-
-    def _greet(self, since: int | None) -> None:
-        """Says hello with the newest number, and tells what was missed since the given one."""
-        user_id = self._caller.id
-        with services().sessions() as session:
-            newest = feed.newest(session, [user_id])[user_id]
-            kept = since is None or feed.keeps(session, user_id, since)
-        message = f"Connected to WebSocket room '{self._caller.username}'."
-        self._send({"type": "connected", "message": message, "seq": newest})
+    def enter(self, since: int | None) -> tuple[int, bool]:
+        """Enters the room. Returns its newest number, and whether all after the given one can still be told."""
+        self._services.relay.enter(self._caller.id, self)
+        try:
+            with self._services.autocommit.connect() as connection:
+                newest, kept = feed.position(connection, self._caller.id, since)
+        except BaseException:
+            self.on_gone()
+            raise
         self._cursor = newest if since is None or not kept else since
-        if not kept:
-            self._send({"type": "reset", "seq": newest})
-        elif self._cursor < newest:
-            self._catch_up()
+        return newest, kept
 
-    def _catch_up(self) -> None:
-        """Sends what the feed has after the cursor."""
-        more = True
-        while more:
-            with services().sessions() as session:
-                replay = feed.replay(session, self._caller.id, self._cursor)
-            for ending in replay.endings:
-                self._send(events.ending_event(ending))
-            self._cursor, more = replay.reached, replay.more
+    def greet(self, newest: int, kept: bool) -> None:
+        """Says hello, and tells what was missed. From then on all goes by itself."""
+        message = f"Connected to WebSocket room '{self._caller.username}'."
+        try:
+            self._send({"type": "connected", "message": message, "seq": newest})
+            if not kept:
+                self._send({"type": "reset", "seq": newest})
+            elif self._cursor < newest:
+                self._catch_up()
+            self._work_off()
+        except BaseException:
+            self.on_gone()
+            raise
+        self._socket.listen(self)
 
-    def _is_logged_in(self) -> bool:
-        family = self._caller.family
-        with services().sessions() as session:
-            return family is None or users.of_family(session, family) is not None
+    def put(self, announcement: Announcement) -> None:
+        with self._turn:
+            if self._leaving:
+                return
+            if self._backlog is None:
+                with contextlib.suppress(ConnectionClosed):
+                    if not self._tell(announcement, self._socket.post):
+                        self._start_work(announcement)
+            elif len(self._backlog) < QUEUE_LENGTH:
+                self._backlog.append(announcement)
+            else:
+                self._leaving = (TRY_AGAIN_LATER, "You fell behind; connect again with since.")
 
-    def _take_leave(self) -> None:
-        if self._news.going_down:
-            self._socket.close(GOING_DOWN, "The server is going down; connect again with since.")
-        elif self._news.overflowed:
-            self._socket.close(TRY_AGAIN_LATER, "You fell behind; connect again with since.")
-        elif not self._news.closed:  # nobody has left, so time is up
-            _refuse(self._socket, UNAUTHENTICATED, "The token has expired.")
+    def go_down(self) -> None:
+        with self._turn:
+            self._leaving = self._leaving or (GOING_DOWN, "The server is going down; connect again with since.")
+            if self._backlog is None:
+                self._start_work()
 
-    def _answer(self, data: str | bytes) -> None:
+    def on_message(self, data: str | bytes) -> None:
         """Answers a message from the client. It changes nothing on the server."""
         if not data.strip():
             return
         try:
             answer = _answer_to(from_json(data, allow_inf_nan=False))
-            text = events.to_json(answer | {"timestamp": timestamps.now()})
+            json.dumps(answer, allow_nan=False)  # a number may be too large for one
         except ValueError:
-            text = events.to_json(_error("Invalid JSON format") | {"timestamp": timestamps.now()})
-        self._socket.send(text)
+            answer = _error("Invalid JSON format")
+        self._send(answer | {"timestamp": timestamps.now()})
+
+    def on_time_up(self) -> None:
+        _refuse(self._socket, UNAUTHENTICATED, "The token has expired.")
+
+    def on_gone(self) -> None:
+        self._services.relay.leave(self._caller.id, self)
+
+    def _start_work(self, *announcements: Announcement) -> None:
+        self._backlog = deque(announcements)
+        _thread.start_new_thread(self._work, ())
+
+    def _work(self) -> None:
+        with ending(self._socket):
+            self._work_off()
+
+    def _work_off(self) -> None:
+        while (announcement := self._next()) is not None:
+            if self._tell(announcement, self._socket.send):
+                continue
+            if announcement.seq is not None:
+                self._catch_up()
+            elif not self._is_logged_in():
+                _refuse(self._socket, UNAUTHENTICATED, "The token has been revoked.")
+        if self._leaving:
+            self._socket.close(*self._leaving)
+
+    def _next(self) -> Announcement | None:
+        with self._turn:
+            if self._leaving:
+                return None
+            if self._backlog:
+                return self._backlog.popleft()
+            self._backlog = None
+            return None
+
+    def _tell(self, announcement: Announcement, send: Callable[[str], bool]) -> bool:
+        """Passes on what is next. Returns whether that is all, and `send` did it."""
+        seq, message = announcement.seq, announcement.message
+        if seq is None:
+            return message is not None and send(message)
+        if seq <= self._cursor:
+            return True
+        if seq > self._cursor + 1 or announcement.prompt_id is None or not (message is None or send(message)):
+            return False
+        self._cursor = seq
+        return True
+
+    def _catch_up(self) -> None:
+        """Sends what the feed has after the cursor."""
+        more = True
+        while more:
+            with _TURNS, self._services.autocommit.connect() as connection:
+                replay = feed.replay(connection, self._caller.id, self._cursor)
+            for ended in replay.endings:
+                self._send(events.ending_event(ended))
+            self._cursor, more = replay.reached, replay.more
+
+    def _is_logged_in(self) -> bool:
+        if self._caller.family is None:
+            return True
+        with _TURNS, self._services.autocommit.connect() as connection:
+            return users.of_family(connection, self._caller.family) is not None
 
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(events.to_json(message))
@@ -169,16 +242,16 @@ def _error(message: str) -> dict[str, Any]:
 
 def _admit(username: str) -> Caller:
     """Whose room it is, if whoever connects may join it. Raises RefusedError if not."""
-    with services().sessions() as session:
-        if services().settings.ws_room_auth == "open":
+    if services().settings.ws_room_auth == "open":
+        with services().sessions() as session:
             user = users.find(session, username) if "\0" not in username else None
-            if user is None:
-                raise RefusedError(NOT_YOURS, f"There is no room '{username}'.")
-            return Caller(user.id, user.username, family=None, expires_at=float("inf"))
-        try:
-            caller = tokens.caller_of(session, _token())
-        except InvalidTokenError as error:
-            raise RefusedError(UNAUTHENTICATED, str(error)) from error
+        if user is None:
+            raise RefusedError(NOT_YOURS, f"There is no room '{username}'.")
+        return Caller(user.id, user.username, family=None, expires_at=float("inf"))
+    try:
+        caller = tokens.caller_of(_token())
+    except InvalidTokenError as error:
+        raise RefusedError(UNAUTHENTICATED, str(error)) from error
     if caller.username != username:
         raise RefusedError(NOT_YOURS, "This room is another user's.")
     return caller

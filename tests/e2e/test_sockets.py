@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from uuid import uuid4
 
 import jwt
@@ -22,10 +21,12 @@ from shared import users
 from shared.database import Sessions
 from shared.redis import make_redis
 from shared.settings import Settings
-from tests.support import processes
+from tests.support import lifecycle, processes
 from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
+from tests.support.providers import Script
 from tests.support.servers import SECRET, Servers, wait_until
+from worker.deltas import PATIENCE_SECONDS
 from worker.pipeline import Pipeline
 
 
@@ -195,7 +196,8 @@ class TestEvents:
         with alice.join() as room:
             room.receive()
             prompt_id = alice.submit("Hello")
-            worker.process([prompt_id])
+            slow = Script("an answer of several words", between_chunks=lambda: time.sleep(2 * PATIENCE_SECONDS))
+            dataclasses.replace(worker, generator=slow).process([prompt_id])
             deltas = []
             while (message := room.receive())["type"] == "prompt.delta":
                 deltas.append(message)
@@ -215,7 +217,10 @@ class TestEvents:
         gone = threading.Event()
 
         class Slow:
+            at_once = 1
+
             def generate(self, prompt_text: str) -> Iterator[str]:
+                time.sleep(2 * PATIENCE_SECONDS)
                 yield "before "
                 alice.http.delete(f"/prompts/{prompt_id}/")
                 gone.set()
@@ -447,19 +452,16 @@ class TestAbuse:
         with alice.join(max_size=None) as quick:
             quick.receive()
             announcer = Announcer(make_redis(settings))
-            minute = timedelta(minutes=1)
             for i in range(450):
                 with sessions.begin() as session:
                     user_id = users.find(session, alice.username).id
-                    prompt = prompts.submit(
-                        session, user_id, "x" * 50_000, websocket=True, request_id="r", grace=minute, attempt_limit=1
-                    )
+                    prompt = lifecycle.submit(session, user_id, "x" * 50_000)
                     ending = prompts.cancel(session, user_id, prompt.id)
-                announcer.announce(user_id, events.of_ending(ending))
+                announcer.announce((user_id, events.of_ending(ending)))
                 assert quick.receive()["seq"] == i + 1
             assert alice.http.get("/livez").status_code == 200
             with sessions() as session:
-                assert feed.newest(session, [user_id]) == {user_id: 450}
+                assert feed.position(session, user_id, None) == (450, True)
         read = b""
         slow.settimeout(30)
         while chunk := slow.recv(1 << 20):

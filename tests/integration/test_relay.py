@@ -2,17 +2,18 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 import pytest
 from redis import Redis
 
+from api.logins import Logins
 from api.relay import Relay
 from shared import events, prompts, users
 from shared.database import Sessions
 from shared.events import Announcement, Announcer
 from shared.redis import make_redis
 from shared.settings import Settings
+from tests.support import lifecycle
 from tests.support.servers import wait_until
 
 NEVER = 3600
@@ -29,7 +30,7 @@ def make_relay(redis: Redis, sessions: Sessions) -> Iterator[Callable[..., Relay
     made: list[Relay] = []
 
     def make(**options: float) -> Relay:
-        relay = Relay(redis, sessions, **({"check_seconds": NEVER} | options))
+        relay = Relay(redis, sessions.kw["bind"], Logins(), **({"check_seconds": NEVER} | options))
         relay.start()
         made.append(relay)
         return relay
@@ -53,10 +54,7 @@ def listeners(redis: Redis, user_id: int) -> int:
 def end_one(sessions: Sessions, user_id: int) -> Announcement:
     """Ends a prompt, and announces it to nobody."""
     with sessions.begin() as session:
-        prompt = prompts.submit(
-            session, user_id, "Hi", websocket=True, request_id="r", grace=timedelta(1), attempt_limit=1
-        )
-        return events.of_ending(prompts.cancel(session, user_id, prompt.id))
+        return events.of_ending(prompts.cancel(session, user_id, lifecycle.submit(session, user_id).id))
 
 
 def test_announcements_reach_every_subscription_of_the_user(
@@ -66,7 +64,7 @@ def test_announcements_reach_every_subscription_of_the_user(
     with relay.subscribe(user_id) as one, relay.subscribe(user_id) as two, relay.subscribe(user_id + 1) as other:
         wait_until(lambda: listeners(redis, user_id) == 1)
         told = end_one(sessions, user_id)
-        Announcer(redis).announce(user_id, told)
+        Announcer(redis).announce((user_id, told))
         assert [one.get(5), two.get(5)] == [told, told]
         assert other.get(0.1) is None
 
@@ -101,7 +99,7 @@ def test_one_that_falls_behind_is_closed_alone(make_relay, redis: Redis, session
     with relay.subscribe(user_id) as slow, relay.subscribe(user_id) as quick:
         wait_until(lambda: listeners(redis, user_id) == 1)
         for _ in range(5):
-            Announcer(redis).announce(user_id, end_one(sessions, user_id))
+            Announcer(redis).announce((user_id, end_one(sessions, user_id)))
             assert quick.get(5) is not None
         assert (slow.overflowed, slow.get(1)) == (True, None)
         assert not quick.overflowed
@@ -113,7 +111,7 @@ def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions:
         for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}'):
             redis.publish(events.channel(user_id), nonsense)
         told = end_one(sessions, user_id)
-        Announcer(redis).announce(user_id, told)
+        Announcer(redis).announce((user_id, told))
         assert news.get(5) == told
 
 
@@ -125,7 +123,7 @@ def test_deltas_of_an_ended_attempt_are_held_back_those_of_the_next_pass(
         ended = end_one(sessions, user_id)
         late, following = (Announcement(None, ended.prompt_id, attempt, "{}") for attempt in (0, 1))
         for announcement in (ended, late, following):
-            Announcer(redis).announce(user_id, announcement)
+            Announcer(redis).announce((user_id, announcement))
         assert [news.get(5), news.get(5)] == [ended, following]
 
 

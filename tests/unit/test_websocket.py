@@ -1,0 +1,97 @@
+"""The sending side of a socket, on a pair of sockets of the kernel."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from simple_websocket import ConnectionClosed
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
+
+from api.websocket import WebSocket, text_frame
+from tests.support.servers import wait_until
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[WebSocket, socket.socket]]:
+    """Ours, and the client's."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with ours, theirs:
+        theirs.settimeout(10)
+        made = WebSocket(ours)
+        yield made, theirs
+        theirs.close()
+        made.run()
+
+
+def read(theirs: socket.socket, count: int) -> list[str]:
+    """So many messages."""
+    connection, found, parts = Connection(ConnectionType.CLIENT), [], []
+    while len(found) < count:
+        connection.receive_data(theirs.recv(65536))
+        for event in connection.events():
+            parts.append(event.data)
+            if event.message_finished:
+                found.append("".join(parts))
+                parts = []
+    return found
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65_535, 65_536, 200_000])
+def test_frames_are_those_of_the_protocol(length: int) -> None:
+    text = "ü" * (length // 2) + "x" * (length % 2)
+    assert text_frame(text) == Connection(ConnectionType.SERVER).send(TextMessage(data=text))
+
+
+def test_what_the_kernel_does_not_take_at_once_follows_and_nothing_comes_in_between(ends) -> None:
+    ours, theirs = ends
+    long = "long " * 100_000
+    assert ours.post(long)
+    assert not ours.post("too early")
+    sender = threading.Thread(target=ours.send, args=("waits",))
+    sender.start()
+    assert read(theirs, 2) == [long, "waits"]
+    sender.join()
+    assert ours.post("again")
+    assert read(theirs, 1) == ["again"]
+
+
+def test_a_full_kernel_takes_nothing(ends) -> None:
+    ours, theirs = ends
+    sent = 0
+    while ours.post("x" * 1000):
+        sent += 1
+    theirs.recv(1 << 20)
+    assert sent > 0
+
+
+def test_after_a_close_nothing_is_sent(ends) -> None:
+    ours, theirs = ends
+    ours.close(1012, "bye")
+    ours.close(1013)
+    for send in (ours.send, ours.post):
+        with pytest.raises(ConnectionClosed):
+            send("x")
+    connection = Connection(ConnectionType.CLIENT)
+    connection.receive_data(theirs.recv(1000))
+    (closed,) = connection.events()
+    assert (type(closed), closed.code, closed.reason) == (CloseConnection, 1012, "bye")
+
+
+def test_a_close_ends_the_thread_that_reads_though_the_client_is_silent(ends) -> None:
+    class Nobody:
+        until = float("inf")
+        gone = threading.Event()
+
+        def on_gone(self) -> None:
+            self.gone.set()
+
+    ours, _ = ends
+    ours.listen(Nobody())
+    reader = threading.Thread(target=ours.run)
+    reader.start()
+    ours.close()
+    assert Nobody.gone.wait(5)
+    wait_until(lambda: not reader.is_alive(), seconds=5)
