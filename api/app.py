@@ -7,6 +7,8 @@ from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import errors, requests, tokens
+from api.doorkeeper import Doorkeeper
+from api.requests import Json
 from api.routes import auth, ops, prompts, search, stream
 from api.schemas import Problem
 from api.services import Services, attach, make_services
@@ -41,8 +43,9 @@ def create_app(settings: Settings, made: Services | None = None) -> OpenAPI:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = Json(app)
+    # Flask would ask of each function, in each request, whether it is a coroutine; here none is.
+    app.ensure_sync = lambda function: function  # type: ignore[assignment, method-assign]
 
     services = made or make_services(settings)
     attach(app.extensions, services)
@@ -63,6 +66,7 @@ def create_app(settings: Settings, made: Services | None = None) -> OpenAPI:
             expose_headers=_RESPONSE_HEADERS,
             max_age=600,
         )
+    app.wsgi_app = Doorkeeper(app.wsgi_app, lambda: services.submissions.is_overloaded)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

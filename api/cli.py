@@ -5,7 +5,7 @@ import click
 from shared import timestamps, users
 from shared.command_line import run
 from shared.database import Sessions, make_engine, make_sessions
-from shared.events import LOGIN_ENDED, Announcer
+from shared.events import Announcer
 from shared.redis import make_redis
 from shared.settings import SettingsError, load_settings
 
@@ -51,7 +51,7 @@ def set_password(sessions: Sessions, username: str, password: str) -> None:
     _check(username, password)
     with sessions.begin() as session:
         user_id = users.set_password(session, username, users.hash_password(password))
-    Announcer(make_redis(load_settings())).announce(user_id, LOGIN_ENDED)
+    Announcer(make_redis(load_settings())).login_ended(user_id)
     click.echo(f"Changed the password of {username}.")
 
 

@@ -1,25 +1,20 @@
 """Errors as clients see them: RFC 9457 problem details, made here and nowhere else."""
 
-import math
-import re
-import time
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from flask import Flask, Response, json
-from flask_limiter import RateLimitExceeded
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from api.services import services
+from api.doorkeeper import RETRY_AFTER_SECONDS
+from api.limits import RateLimitedError
 from shared import errors
+from shared.database import is_away
 
 log = structlog.get_logger(__name__)
-
-RETRY_AFTER_SECONDS = 2
 
 _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
@@ -30,6 +25,7 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.InvalidTokenError: HTTPStatus.UNAUTHORIZED,
     errors.IdempotencyKeyInUseError: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -62,7 +58,7 @@ def invalid(error: ValidationError) -> Response:
 
 def init_app(app: Flask) -> None:
     app.register_error_handler(errors.PromptwireError, _domain)
-    app.register_error_handler(RateLimitExceeded, _rate_limit)
+    app.register_error_handler(RateLimitedError, _rate_limit)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(SQLAlchemyError, _database)
     app.register_error_handler(Exception, _unexpected)
@@ -72,8 +68,7 @@ def _domain(error: errors.PromptwireError) -> Response:
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _unexpected(error)
-    name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(error).__name__.removesuffix("Error")).lower()
-    return problem(status, str(error), kind=f"urn:promptwire:problem:{name}")
+    return problem(status, str(error), kind=error.kind())
 
 
 def _http(error: HTTPException) -> Response:
@@ -83,25 +78,19 @@ def _http(error: HTTPException) -> Response:
     return problem(error.code or 500, error.description or "", headers=kept)
 
 
-def _rate_limit(_: RateLimitExceeded) -> Response:
+def _rate_limit(error: RateLimitedError) -> Response:
     """Headers as in draft-ietf-httpapi-ratelimit-headers-10: the policies, and what is left of the one run into."""
-    policies, breached = services().limits.exceeded()
+    policies = ", ".join(f'"{item}";q={item.amount};w={item.get_expiry()}' for item in error.policies)
     headers = {
-        "RateLimit-Policy": ", ".join(f'"{i}";q={i.amount};w={i.get_expiry()}' for i in policies),
+        "RateLimit-Policy": policies,
+        "RateLimit": f'"{error.breached}";r=0;t={error.wait}',
+        "Retry-After": str(error.wait),
     }
-    wait = 1
-    if breached is not None:
-        wait = max(1, math.ceil(breached.window.reset_time - time.time()))
-        headers["RateLimit"] = f'"{breached.limit}";r={breached.remaining};t={wait}'
-    headers["Retry-After"] = str(wait)
-    return problem(HTTPStatus.TOO_MANY_REQUESTS, f"Too many requests: try again in {wait} s.", headers=headers)
+    return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=headers)
 
 
 def _database(error: SQLAlchemyError) -> Response:
-    away = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
-    if not away:
+    if not is_away(error):
         return _unexpected(error)
     log.warning("database away", error=type(error).__name__)
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached at the moment; try again.")

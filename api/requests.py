@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import structlog
 from flask import Flask, Request, Response, g, request
-from pydantic_core import from_json
+from flask.json.provider import JSONProvider
+from pydantic_core import from_json, to_json
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
@@ -41,10 +42,29 @@ class JsonRequest(Request):
         return value
 
 
+class Json(JSONProvider):
+    """How Flask reads and writes JSON: by pydantic, which is several times as fast as the standard library."""
+
+    def dumps(self, obj: Any, **_: Any) -> str:
+        return to_json(obj).decode()
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        return from_json(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        data = to_json(self._prepare_response_obj(args, kwargs)) + b"\n"
+        return Response(data, mimetype="application/json")
+
+
 def request_id() -> str:
     """The id of this request: the client's, or one that was made."""
     found: str = g.request_id
     return found
+
+
+def id_of(given: str | None) -> str:
+    """The id that a request is given, or a new one if that is none."""
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
 def init_app(app: Flask) -> None:
@@ -55,8 +75,7 @@ def init_app(app: Flask) -> None:
 
 
 def _begin() -> None:
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    g.request_id = id_of(request.headers.get("X-Request-ID"))
     g.started = time.perf_counter()
     clear_contextvars()
     bind_contextvars(request_id=g.request_id)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from shared import timestamps
-from shared.models import Prompt, Status
+from shared.library import PromptRow
+from shared.models import Status
 from shared.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, USERNAME_PATTERN
 
 MAX_PROMPT_LENGTH = 100_000
@@ -55,10 +56,8 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Query(BaseModel):
-    """Query parameters; unknown ones are refused, because they are most often misspelt ones."""
-
-    model_config = ConfigDict(extra="forbid")
+class Parameters(BaseModel):
+    """Headers, or what is in a path."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -67,8 +66,14 @@ class Query(BaseModel):
 
 
 @cache
-def _json_schema(model: type[Query]) -> dict[str, Any]:
-    return super(Query, model).model_json_schema()
+def _json_schema(model: type[Parameters]) -> dict[str, Any]:
+    return super(Parameters, model).model_json_schema()
+
+
+class Query(Parameters):
+    """Query parameters; unknown ones are refused, because they are most often misspelt ones."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Registration(Body):
@@ -94,18 +99,18 @@ class Submission(Body):
     websocket: bool = Field(False, description="Whether its events are sent to the user's sockets.")
 
 
-class SubmissionHeaders(BaseModel):
+class SubmissionHeaders(Parameters):
     idempotency_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None = Field(
         None, alias="Idempotency-Key", description="The same key and body within 24 hours make one prompt."
     )
     prefer: str | None = Field(None, alias="Prefer", description="`wait=N`: up to N ≤ 60 seconds for the answer.")
 
 
-class WaitHeaders(BaseModel):
+class WaitHeaders(Parameters):
     prefer: str | None = Field(None, alias="Prefer", description="`wait=N`: up to N ≤ 60 seconds for the answer.")
 
 
-class PromptPath(BaseModel):
+class PromptPath(Parameters):
     prompt_id: int = Field(ge=1, le=MAX_ID)
 
 
@@ -192,7 +197,7 @@ class Health(BaseModel):
     checks: dict[str, str]
 
 
-def prompt_resource(prompt: Prompt, username: str) -> dict[str, Any]:
+def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
     """The prompt as a PromptResource."""
     return {
         "id": prompt.id,
@@ -208,7 +213,7 @@ def prompt_resource(prompt: Prompt, username: str) -> dict[str, Any]:
     }
 
 
-def similar_prompt(prompt: Prompt, username: str, distance: float) -> dict[str, Any]:
+def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[str, Any]:
     """The prompt as a SimilarPrompt."""
     return {
         "id": prompt.id,

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from flask import current_app
+from sqlalchemy import Engine
 
 from api import postgres_wait
 from api.limits import Limits
+from api.logins import Logins
 from api.offload import offload
 from api.relay import Relay
+from api.submission import Submissions
 from shared.database import Sessions, make_engine, make_sessions
 from shared.events import Announcer
 from shared.providers import make_embedders
@@ -27,11 +30,13 @@ class Services:
 
     settings: Settings
     sessions: Sessions
-    reading: Sessions  #: in autocommit: for requests that ask the database one thing
+    autocommit: Engine  #: for what one statement does
     queue: Queue
     announcer: Announcer
     relay: Relay
     limits: Limits
+    logins: Logins
+    submissions: Submissions
     store: VectorStore
 
 
@@ -44,18 +49,20 @@ def make_services(settings: Settings) -> Services:
         statement_timeout_ms=postgres_wait.STATEMENT_TIMEOUT_MS,
     )
     sessions = make_sessions(connect())
-    reading = connect(autocommit=True)
+    autocommit = connect(autocommit=True)
     redis = make_redis(settings)
-    queue = Queue(make_celery(settings), redis)
+    queue, logins = Queue(make_celery(settings), redis), Logins()
     return Services(
         settings=settings,
         sessions=sessions,
-        reading=make_sessions(reading),
+        autocommit=autocommit,
         queue=queue,
         announcer=Announcer(redis),
-        relay=Relay(redis, sessions, check_seconds=settings.feed_check_seconds),
+        relay=Relay(redis, autocommit, logins, check_seconds=settings.feed_check_seconds),
         limits=Limits(settings),
-        store=make_store(settings, sessions, reading, make_embedders(settings), queue, offload=offload),
+        logins=logins,
+        submissions=Submissions(settings, sessions, autocommit, queue, redis),
+        store=make_store(settings, sessions, autocommit, make_embedders(settings), queue, offload=offload),
     )
 
 

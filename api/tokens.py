@@ -1,7 +1,8 @@
 """Access and refresh tokens: JWTs that belong to a family, which is one login.
 
-An access token is good while it has not expired and its family is alive, so a logout ends it at once. A refresh token
-is good once: using it gives the next one, and using a spent one ends the family, because somebody has a copy.
+An access token is good while it has not expired and its family is alive, so a logout ends it (`api/logins.py` says how
+soon). A refresh token is good once: using it gives the next one, and using a spent one ends the family, because
+somebody has a copy.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.exceptions import PyJWTError
 from sqlalchemy.orm import Session
 
+from api.logins import Caller
 from api.services import services
 from shared import users
 from shared.errors import InvalidTokenError
@@ -38,16 +40,6 @@ class _Token:
     family: UUID
     id: UUID
     subject: str
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whose access token it is, of which login, and until when, in seconds since the epoch."""
-
-    id: int
-    username: str
-    family: UUID | None  #: None in an open room, which asks for no token
     expires_at: float
 
 
@@ -97,17 +89,29 @@ def log_out(session: Session, refresh: str) -> int:
     return int(token.subject)
 
 
-def caller_of(session: Session, access: str) -> Caller:
+def caller_of(access: str) -> Caller:
     """Whose access token this is.
 
     Raises:
         InvalidTokenError: it is malformed, expired or revoked, or no access token.
     """
-    token = _decode(access, "access")
-    user = users.of_family(session, token.family)
-    if user is None or str(user[0]) != token.subject:
-        raise InvalidTokenError("The token has been revoked.")
-    return Caller(*user, token.family, token.expires_at)
+    logins = services().logins
+    caller = logins.find(access)
+    if caller is None:
+        moment, token = logins.moment, _decode(access, "access")
+        with services().autocommit.connect() as connection:
+            user = users.of_family(connection, token.family)
+        if user is None or str(user[0]) != token.subject:
+            raise InvalidTokenError("The token has been revoked.")
+        caller = Caller(*user, token.family, token.expires_at)
+        logins.remember(access, caller, moment)
+    return caller
+
+
+def end_login(user_id: int) -> None:
+    """Tells every API process, this one at once, that a login of this user has ended. Call it after the commit."""
+    services().logins.forget({user_id})
+    services().announcer.login_ended(user_id)
 
 
 def bearer(header: str | None) -> str:
@@ -126,8 +130,7 @@ def authenticate() -> None:
     """Finds out who calls, before the request is looked at any further."""
     if request.method == "OPTIONS":  # a browser's preflight bears no token
         return
-    with services().reading() as session:
-        g.caller = caller_of(session, bearer(request.headers.get("Authorization")))
+    g.caller = caller_of(bearer(request.headers.get("Authorization")))
 
 
 def current() -> Caller:

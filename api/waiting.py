@@ -6,7 +6,8 @@ import time
 from api.schemas import MAX_WAIT_SECONDS
 from api.services import Services
 from shared import library
-from shared.models import UNFINISHED, Prompt
+from shared.library import PromptRow
+from shared.models import UNFINISHED
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
@@ -20,7 +21,7 @@ def preferred_wait(header: str | None) -> int | None:
     return None if found is None else min(int(found[1]), MAX_WAIT_SECONDS)
 
 
-def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: float) -> Prompt:
+def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: float) -> PromptRow:
     """The prompt when it has ended, or as it is after so many seconds.
 
     Raises:
@@ -42,6 +43,6 @@ def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: floa
         return prompt
 
 
-def _read(services: Services, user_id: int, prompt_id: int) -> tuple[Prompt, int]:
-    with services.sessions() as session:
-        return library.get_with_seq(session, user_id, prompt_id)
+def _read(services: Services, user_id: int, prompt_id: int) -> tuple[PromptRow, int]:
+    with services.autocommit.connect() as connection:
+        return library.get_with_seq(connection, user_id, prompt_id)

@@ -7,12 +7,15 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.settings import Settings
 
 Sessions = sessionmaker[Session]
+#: What a lone statement goes through: a session, or a connection, which takes 55 µs less.
+Executor = Connection | Session
 
 # A request must learn within 3 s that Postgres is away or does not answer (see also `api/postgres_wait.py`).
 CONNECT_TIMEOUT_SECONDS = 2
@@ -84,6 +87,13 @@ def long_snapshot(sessions: Sessions) -> Iterator[Connection]:
 def _leave_binary(_: Any, cursor: Any, __: str, ___: Any, context: Any, ____: bool) -> None:
     if context is not None and context.execution_options.get(BINARY_RESULTS):
         cursor.string_types = _BYTES_TYPES
+
+
+def is_away(error: Exception) -> bool:
+    """Whether it says that the server cannot be reached, does not answer in time, or has dropped the connection."""
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def make_sessions(engine: Engine) -> Sessions:

@@ -1,11 +1,19 @@
 """What the domain refuses. A class's docstring is its message; `api/errors.py` alone turns it into HTTP."""
 
+import re
+
 
 class PromptwireError(Exception):
     """Something is not as it should be."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.__doc__)
+
+    @classmethod
+    def kind(cls) -> str:
+        """The URI of this kind of error, made of its name."""
+        name = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__.removesuffix("Error")).lower()
+        return f"urn:promptwire:problem:{name}"
 
 
 class PromptNotFoundError(PromptwireError):
@@ -42,6 +50,10 @@ class IdempotencyKeyInUseError(PromptwireError):
 
 class IdempotencyKeyReusedError(PromptwireError):
     """This Idempotency-Key was used with another body within the last 24 hours."""
+
+
+class OverloadedError(PromptwireError):
+    """There is more to do than can be done; try again in a moment."""
 
 
 class ProviderError(PromptwireError):

@@ -4,20 +4,24 @@ Redis pub/sub may lose announcements, and nothing is lost: every one bears its f
 reads the feed.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import pydantic_core
 import structlog
 from redis import Redis, RedisError
 
 from shared import timestamps
+from shared.attempts import Claim
 from shared.feed import Ending
 from shared.models import Change
-from shared.prompts import Claim, Deletion
+from shared.prompts import Deletion
 
 log = structlog.get_logger(__name__)
 
+#: On this one travels, to every API process, whose login has ended.
+LOGINS_CHANNEL = "promptwire:logins"
 _CHANNEL_PREFIX = "promptwire:user:"
 
 
@@ -47,12 +51,13 @@ class Announcement:
     message: str | None = None
 
     def encode(self) -> str:
-        return to_json(asdict(self))
+        fields = {"seq": self.seq, "prompt_id": self.prompt_id, "attempt": self.attempt, "message": self.message}
+        return to_json(fields)
 
     @classmethod
     def decode(cls, data: str | bytes) -> "Announcement":
         """Raises ValueError, KeyError or TypeError if the data is not what `encode` makes."""
-        fields = json.loads(data)
+        fields = pydantic_core.from_json(data)
         return cls(fields["seq"], fields["prompt_id"], fields["attempt"], fields["message"])
 
 
@@ -60,8 +65,8 @@ LOGIN_ENDED = Announcement(None)
 
 
 def of_ending(ending: Ending) -> Announcement:
-    message = to_json(ending_event(ending)) if ending.prompt.websocket else None
-    return Announcement(ending.entry.seq, ending.prompt.id, ending.prompt.attempt, message)
+    message = to_json(ending_event(ending)) if ending.websocket else None
+    return Announcement(ending.seq, ending.prompt_id, ending.attempt, message)
 
 
 def of_deletion(deletion: Deletion) -> Announcement:
@@ -74,31 +79,26 @@ def of_delta(held: Claim, index: int, text: str) -> Announcement:
 
 
 def ending_event(ending: Ending) -> dict[str, Any]:
-    """The event of a finished prompt, as CONTRACT rows of the WebSocket name its fields.
-
-    It tells the prompt as it was at that number, though it may have been retried since.
-    """
-    entry, prompt = ending.entry, ending.prompt
-    completed = entry.change == Change.COMPLETED
+    """The event of a finished prompt."""
     event = {
-        "type": f"prompt.{entry.change}",
-        "seq": entry.seq,
-        "id": prompt.id,
+        "type": f"prompt.{ending.change}",
+        "seq": ending.seq,
+        "id": ending.prompt_id,
         "user": ending.username,
-        "prompt_text": prompt.prompt_text,
-        "response_text": prompt.response_text if completed else None,
-        "status": entry.change,
-        "created_at": timestamps.rfc3339(prompt.created_at),
-        "completed_at": timestamps.rfc3339(entry.at),
+        "prompt_text": ending.prompt_text,
+        "response_text": ending.response_text,
+        "status": ending.change,
+        "created_at": timestamps.rfc3339(ending.created_at),
+        "completed_at": timestamps.rfc3339(ending.at),
         "timestamp": timestamps.now(),
-        "request_id": prompt.request_id,
+        "request_id": ending.request_id,
     }
-    return event if completed else event | {"error": entry.error}
+    return event if ending.change == Change.COMPLETED else event | {"error": ending.error}
 
 
 def to_json(value: object) -> str:
-    """Compact JSON, in UTF-8 rather than escapes. Raises ValueError for numbers that JSON does not have."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """Compact JSON."""
+    return pydantic_core.to_json(value).decode()
 
 
 class Announcer:
@@ -107,8 +107,21 @@ class Announcer:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def announce(self, user_id: int, announcement: Announcement) -> None:
+    def announce(self, *announcements: tuple[int, Announcement]) -> None:
+        """Tells users' news, in one round trip: each with the id of the user."""
+        self._publish([(channel(user_id), announcement.encode()) for user_id, announcement in announcements])
+
+    def login_ended(self, user_id: int) -> None:
+        """Tells every API process that a login of this user has ended."""
+        self._publish([(LOGINS_CHANNEL, str(user_id))])
+
+    def _publish(self, messages: Sequence[tuple[str, str]]) -> None:
+        if not messages:
+            return
         try:
-            self._redis.publish(channel(user_id), announcement.encode())
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for name, data in messages:
+                    pipeline.publish(name, data)
+                pipeline.execute()
         except RedisError as error:
-            log.warning("not announced", user_id=user_id, seq=announcement.seq, error=type(error).__name__)
+            log.warning("not announced", messages=len(messages), error=type(error).__name__)

@@ -1,58 +1,84 @@
 """Reading a user's prompts. Changing them is `shared/prompts.py`."""
 
 from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, bindparam, select
 
+from shared.database import Executor
 from shared.errors import PromptNotFoundError
 from shared.models import Prompt, Status, User
 
 
-def get(session: Session, user_id: int, prompt_id: int) -> Prompt:
+class PromptRow(NamedTuple):
+    """What is shown of a prompt."""
+
+    id: int
+    prompt_text: str
+    response_text: str | None
+    status: str
+    websocket: bool
+    attempt: int
+    error: str | None
+    seq: int | None
+    created_at: datetime
+    completed_at: datetime | None
+
+
+# Statements that requests wait for are made once: to build one costs more than to run it.
+_prompts = Prompt.__table__.c
+COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in PromptRow._fields]
+_OF_USER = _prompts.user_id == bindparam("user_id")
+_ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
+_ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
+    Prompt.__table__, User.__table__, User.__table__.c.id == _prompts.user_id
+)
+_COMPLETED = select(*COLUMNS).where(
+    _prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _prompts.status == Status.COMPLETED
+)
+_PAGE = select(*COLUMNS).where(_OF_USER).order_by(_prompts.id.desc()).limit(bindparam("limit"))
+_OF_STATUS, _BEFORE = _prompts.status == bindparam("status"), _prompts.id < bindparam("before")
+
+
+def get(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
     """The user's prompt.
 
     Raises:
         PromptNotFoundError: there is none, or it is somebody else's.
     """
-    prompt = session.scalar(select(Prompt).where(Prompt.id == prompt_id, Prompt.user_id == user_id))
-    if prompt is None:
+    row = executor.execute(_ONE, {"user_id": user_id, "prompt_id": prompt_id}).first()
+    if row is None:
         raise PromptNotFoundError
-    return prompt
+    return PromptRow._make(row)
 
 
-def get_with_seq(session: Session, user_id: int, prompt_id: int) -> tuple[Prompt, int]:
+def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[PromptRow, int]:
     """The user's prompt, and the newest number of their feed at that moment.
 
     Raises:
         PromptNotFoundError: there is none, or it is somebody else's.
     """
-    row = session.execute(
-        select(Prompt, User.seq)
-        .join(User, User.id == Prompt.user_id)
-        .where(Prompt.id == prompt_id, Prompt.user_id == user_id)
-        .execution_options(populate_existing=True)
-    ).one_or_none()
+    row = executor.execute(_ONE_WITH_SEQ, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is None:
         raise PromptNotFoundError
-    return row[0], row[1]
+    return PromptRow._make(row[:-1]), row.newest
 
 
 def page(
-    session: Session, user_id: int, *, limit: int, status: Status | None = None, before: int | None = None
-) -> Sequence[Prompt]:
+    executor: Executor, user_id: int, *, limit: int, status: Status | None = None, before: int | None = None
+) -> list[PromptRow]:
     """The user's prompts, newest first: at most `limit`, of one status, with ids below `before`."""
-    query = select(Prompt).where(Prompt.user_id == user_id).order_by(Prompt.id.desc()).limit(limit)
+    query = _PAGE
     if status is not None:
-        query = query.where(Prompt.status == status)
+        query = query.where(_OF_STATUS)
     if before is not None:
-        query = query.where(Prompt.id < before)
-    return session.scalars(query).all()
+        query = query.where(_BEFORE)
+    rows = executor.execute(query, {"user_id": user_id, "limit": limit, "status": status, "before": before})
+    return [PromptRow._make(row) for row in rows]
 
 
-def completed(session: Session, user_id: int, prompt_ids: Sequence[int]) -> dict[int, Prompt]:
+def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
     """Those of the user's prompts that are completed, by id."""
-    query = select(Prompt).where(
-        Prompt.id.in_(prompt_ids), Prompt.user_id == user_id, Prompt.status == Status.COMPLETED
-    )
-    return {prompt.id: prompt for prompt in session.scalars(query)}
+    rows = executor.execute(_COMPLETED, {"user_id": user_id, "prompt_ids": prompt_ids})
+    return {row.id: PromptRow._make(row) for row in rows}

@@ -72,6 +72,8 @@ class TokenFamily(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
     revoked_at: Mapped[datetime | None]
 
+    __table_args__ = (Index("token_families_ended", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),)
+
 
 class Prompt(Base):
     """A prompt and its answer. The row is the outbox: once it is committed, the prompt will end visibly, once."""

@@ -15,6 +15,7 @@ from kombu.exceptions import KombuError
 from redis import Redis, RedisError, TimeoutError
 
 from shared.settings import Settings
+from shared.transport import Transport
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +47,8 @@ def make_celery(settings: Settings) -> Celery:
     url = settings.redis_url.get_secret_value()
     app = Celery("promptwire", broker=url, set_as_current=False)
     app.conf.update(
+        # By name, because Celery shows its settings as JSON (`celery inspect stats`, Flower).
+        broker_transport=f"{Transport.__module__}:{Transport.__qualname__}",
         # As redis-py does by itself; kombu would not ask for a certificate.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         task_default_queue=QUEUE,

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     prompt_rate_limit: str = "1/second;10/minute"
+    backlog_limit: int = Field(5_000, ge=1)
 
     lease_seconds: float = Field(60, gt=0)
     reaper_seconds: float = Field(5, gt=0)

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from shared.database import Executor
 from shared.errors import UsernameTakenError, UserNotFoundError
 from shared.models import TokenFamily, User
 
@@ -112,11 +114,16 @@ def revoke_family(session: Session, family: UUID) -> None:
     _revoke(session, TokenFamily.id == family)
 
 
-def of_family(session: Session, family: UUID) -> tuple[int, str] | None:
+def of_family(reader: Executor, family: UUID) -> tuple[int, str] | None:
     """The id and the name of the user of a login that is still alive."""
-    query = select(User.id, User.username).join(TokenFamily, TokenFamily.user_id == User.id)
-    row = session.execute(query.where(TokenFamily.id == family, _alive())).first()
+    row = reader.execute(_OF_FAMILY, {"family": family}).first()
     return None if row is None else (row.id, row.username)
+
+
+def of_ended_logins(executor: Executor, within: timedelta) -> Sequence[int]:
+    """The users of whom a login was ended by somebody, not so long ago."""
+    lately = TokenFamily.revoked_at > func.now() - within
+    return executor.scalars(select(TokenFamily.user_id).where(lately).distinct()).all()
 
 
 def purge_families(session: Session) -> None:
@@ -126,6 +133,13 @@ def purge_families(session: Session) -> None:
 
 def _alive() -> ColumnElement[bool]:
     return TokenFamily.revoked_at.is_(None) & (TokenFamily.expires_at > func.now())
+
+
+_OF_FAMILY = (
+    select(User.id, User.username)
+    .join(TokenFamily, TokenFamily.user_id == User.id)
+    .where(TokenFamily.id == bindparam("family"), _alive())
+)
 
 
 def _revoke(session: Session, which: ColumnElement[bool]) -> None:

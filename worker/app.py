@@ -16,7 +16,6 @@ from shared.settings import SettingsError, load_settings
 from worker.reaper import Reaper, as_bootstep
 from worker.services import Services, make_services
 from worker.tasks import register
-from worker.transport import Transport
 
 try:
     settings = load_settings()
@@ -24,8 +23,6 @@ except SettingsError as error:
     sys.exit(f"The worker cannot start.\n{error}")
 
 app = make_celery(settings)
-# By name, because Celery shows its settings as JSON (`celery inspect stats`, Flower).
-app.conf.broker_transport = f"{Transport.__module__}:{Transport.__qualname__}"
 _services: list[Services] = []
 
 

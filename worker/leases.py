@@ -8,9 +8,9 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import prompts
+from shared import attempts
+from shared.attempts import Claim
 from shared.database import Sessions
-from shared.prompts import Claim
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class Leases:
             return
         try:
             with self._sessions.begin() as session:
-                kept = prompts.renew(session, keys, self._lease)
+                kept = attempts.renew(session, keys, self._lease)
         except SQLAlchemyError as error:
             log.warning("leases not renewed", error=type(error).__name__)
             return

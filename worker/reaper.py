@@ -13,7 +13,7 @@ import structlog
 from celery import bootsteps
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import events, feed, idempotency, prompts, users
+from shared import attempts, events, feed, idempotency, users
 from shared.database import Sessions
 from shared.events import Announcer
 from shared.queue import Queue
@@ -59,7 +59,7 @@ class Reaper:
             return
         lost_after = timedelta(seconds=self._settings.reaper_seconds) if waiting == 0 else None
         with self._sessions.begin() as session:
-            overdue = prompts.reap(
+            overdue = attempts.reap(
                 session, grace=self._settings.submit_grace, limit=ROUND - waiting, lost_after=lost_after
             )
         if overdue:
@@ -68,13 +68,13 @@ class Reaper:
 
     def _give_up(self) -> None:
         with self._sessions() as session:
-            exhausted = prompts.exhausted(session, limit=ROUND)
-        for user_id, prompt_id in exhausted:
+            exhausted = attempts.exhausted(session, limit=ROUND)
+        for prompt_id in exhausted:
             with self._sessions.begin() as session:
-                ending = prompts.give_up(session, user_id, prompt_id)
+                ending = attempts.give_up(session, prompt_id)
             if ending is not None:
-                log.warning("gave up", prompt_id=prompt_id, request_id=ending.prompt.request_id)
-                self._announcer.announce(user_id, events.of_ending(ending))
+                log.warning("gave up", prompt_id=prompt_id, request_id=ending.request_id)
+                self._announcer.announce((ending.user_id, events.of_ending(ending)))
 
     def _purge(self) -> None:
         with self._sessions.begin() as session:

@@ -29,16 +29,19 @@ class Services:
 def make_services(settings: Settings) -> Services:
     """Those of a worker process, with its own connections."""
     sessions = make_sessions(make_engine(settings, application_name="promptwire-worker"))
-    reading = make_engine(settings, application_name="promptwire-worker", autocommit=True)
+    autocommit = make_engine(settings, application_name="promptwire-worker", autocommit=True)
     redis = make_redis(settings)
     embedders = make_embedders(settings)
-    store = make_store(settings, sessions, reading, embedders, Queue(make_celery(settings), redis))
+    queue = Queue(make_celery(settings), redis)
+    store = make_store(settings, sessions, autocommit, embedders, queue)
     pipeline = Pipeline(
         sessions=sessions,
+        autocommit=autocommit,
         generator=make_generator(settings),
         embedders=embedders,
         store=store,
         announcer=Announcer(redis),
+        queue=queue,
         leases=Leases(sessions, settings.lease),
         lease=settings.lease,
         backoff=timedelta(seconds=settings.retry_backoff_seconds),

@@ -12,7 +12,7 @@ from api.offload import offload
 from api.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair, problems
 from api.services import services
 from api.tokens import Pair
-from shared import events, timestamps, users
+from shared import timestamps, users
 from shared.errors import InvalidCredentialsError, InvalidTokenError
 
 bp = APIBlueprint(
@@ -58,7 +58,7 @@ def refresh(body: RefreshToken) -> dict[str, Any]:
     with services().sessions.begin() as session:
         user_id, pair = tokens.rotate(session, body.refresh)
     if pair is None:
-        services().announcer.announce(user_id, events.LOGIN_ENDED)
+        tokens.end_login(user_id)
         raise InvalidTokenError("The refresh token was used before or revoked; log in again.")
     return _shown(pair)
 
@@ -68,7 +68,7 @@ def logout(body: RefreshToken) -> tuple[str, int]:
     """Ends a login: none of its tokens is good any more."""
     with services().sessions.begin() as session:
         user_id = tokens.log_out(session, body.refresh)
-    services().announcer.announce(user_id, events.LOGIN_ENDED)
+    tokens.end_login(user_id)
     return "", HTTPStatus.NO_CONTENT
 
 

@@ -25,10 +25,12 @@ from api.schemas import (
     prompt_resource,
 )
 from api.services import services
-from api.submission import hand_out, store
 from api.waiting import preferred_wait, wait_for_end
-from shared import events, library, prompts
-from shared.models import UNFINISHED, Prompt
+from shared import events, idempotency, library, prompts
+from shared.idempotency import Use
+from shared.library import PromptRow
+from shared.models import UNFINISHED
+from shared.prompts import Draft
 
 bp = APIBlueprint(
     "prompts",
@@ -48,14 +50,18 @@ bp.before_request(tokens.authenticate)
 def submit(body: Submission, header: SubmissionHeaders) -> Response:
     """Stores a prompt and queues it. With `Prefer: wait=N` answers when it has ended, if that is in time."""
     caller = tokens.current()
-    prompt, is_replay = store(services(), caller.id, body, header.idempotency_key, request_id())
-    seconds = preferred_wait(header.prefer)
+    draft = Draft(caller.id, body.prompt_text, body.websocket, request_id())
+    use = None
+    if header.idempotency_key is not None:
+        use = Use(caller.id, header.idempotency_key, idempotency.fingerprint(body.model_dump_json()))
+    stored = services().submissions.store(draft, use)
+    prompt, seconds = stored.prompt, preferred_wait(header.prefer)
     if seconds is not None:
         prompt = wait_for_end(services(), caller.id, prompt.id, seconds)
     ended_in_time = seconds is not None and prompt.status not in UNFINISHED
     response = _shown(prompt, HTTPStatus.CREATED if ended_in_time else HTTPStatus.ACCEPTED, seconds)
     response.headers["Location"] = f"/prompts/{prompt.id}/"
-    if is_replay:
+    if stored.is_replay:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
@@ -68,15 +74,16 @@ def show(path: PromptPath, header: WaitHeaders) -> Response:
     if seconds is not None:
         prompt = wait_for_end(services(), caller.id, path.prompt_id, seconds)
     else:
-        with services().sessions() as session:
-            prompt = library.get(session, caller.id, path.prompt_id)
-    response = _shown(prompt, HTTPStatus.OK, seconds)
-    response.headers["Cache-Control"] = "private, no-cache"
+        with services().autocommit.connect() as connection:
+            prompt = library.get(connection, caller.id, path.prompt_id)
     etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
-    response.set_etag(etag)
     if request.if_none_match.contains_weak(etag):
-        response.status_code = HTTPStatus.NOT_MODIFIED
-        response.set_data(b"")
+        response = Response(status=HTTPStatus.NOT_MODIFIED)
+        _describe(response, prompt, seconds)
+    else:
+        response = _shown(prompt, HTTPStatus.OK, seconds)
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.set_etag(etag)
     return response
 
 
@@ -85,9 +92,9 @@ def index(query: PageQuery) -> Response:
     """The caller's prompts, newest first; the next page is in the `Link` header."""
     caller = tokens.current()
     before = None if query.cursor is None else _decode_cursor(query.cursor)
-    with services().sessions() as session:
+    with services().autocommit.connect() as connection:
         # One more than asked for tells whether there is a next page.
-        found = library.page(session, caller.id, limit=query.limit + 1, status=query.status, before=before)
+        found = library.page(connection, caller.id, limit=query.limit + 1, status=query.status, before=before)
     shown = found[: query.limit]
     response = jsonify([prompt_resource(prompt, caller.username) for prompt in shown])
     if len(found) > query.limit:
@@ -104,8 +111,9 @@ def cancel(path: PromptPath) -> Response:
     caller = tokens.current()
     with services().sessions.begin() as session:
         ending = prompts.cancel(session, caller.id, path.prompt_id)
-    services().announcer.announce(caller.id, events.of_ending(ending))
-    return _shown(ending.prompt, HTTPStatus.OK)
+        prompt = library.get(session, caller.id, path.prompt_id)
+    services().announcer.announce((caller.id, events.of_ending(ending)))
+    return _shown(prompt, HTTPStatus.OK)
 
 
 @bp.post("/<int:prompt_id>/retry/", responses={202: PromptResource, **problems(404, 409)})
@@ -116,7 +124,7 @@ def retry(path: PromptPath) -> Response:
         prompt = prompts.retry(
             session, caller.id, path.prompt_id, grace=settings.submit_grace, attempts=settings.max_attempts
         )
-    hand_out(services(), prompt.id)
+    services().submissions.hand_out([prompt.id])
     response = _shown(prompt, HTTPStatus.ACCEPTED)
     response.headers["Location"] = f"/prompts/{prompt.id}/"
     return response
@@ -128,18 +136,22 @@ def delete(path: PromptPath) -> tuple[str, int]:
     caller = tokens.current()
     with services().sessions.begin() as session:
         deletion = prompts.remove(session, caller.id, path.prompt_id)
-    services().announcer.announce(caller.id, events.of_deletion(deletion))
+    services().announcer.announce((caller.id, events.of_deletion(deletion)))
     return "", HTTPStatus.NO_CONTENT
 
 
-def _shown(prompt: Prompt, status: HTTPStatus, waited: int | None = None) -> Response:
+def _shown(prompt: PromptRow, status: HTTPStatus, waited: int | None = None) -> Response:
     response = jsonify(prompt_resource(prompt, tokens.current().username))
     response.status_code = status
+    _describe(response, prompt, waited)
+    return response
+
+
+def _describe(response: Response, prompt: PromptRow, waited: int | None) -> None:
     if prompt.status in UNFINISHED:
         response.headers["Retry-After"] = "1"
     if waited is not None:
         response.headers["Preference-Applied"] = f"wait={waited}"
-    return response
 
 
 def _encode_cursor(prompt_id: int) -> str:

@@ -35,8 +35,8 @@ def similar(query: SimilarQuery) -> Response:
     matches = services().store.search(caller.id, partial(_embed, query.prompt), query.limit)
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]
-    with services().reading() as session:
-        found = library.completed(session, caller.id, [match.prompt_id for match in matches])
+    with services().autocommit.connect() as connection:
+        found = library.completed(connection, caller.id, [match.prompt_id for match in matches])
     return jsonify(
         [
             similar_prompt(found[match.prompt_id], caller.username, match.distance)

@@ -20,6 +20,13 @@ Vectors = npt.NDArray[np.float32]
 class Generator(Protocol):
     """Answers prompts."""
 
+    @property
+    def at_once(self) -> int:
+        """How many prompts a task may carry: 1, unless answering takes next to no time.
+
+        A task answers one after the other, and completes them together.
+        """
+
     def generate(self, prompt_text: str) -> Iterator[str]:
         """Yields the answer in chunks, in order; together they are the response.
 
@@ -55,8 +62,11 @@ _BUILT_IN = {
 
 
 def make_generator(settings: Settings) -> Generator:
-    """The generator that GENERATOR names. Raises SettingsError if there is none."""
+    """The generator that GENERATOR names. Raises SettingsError if there is none, or if it is none."""
     generator: Generator = _factory("GENERATOR", settings.generator)(settings)
+    for name in ("generate", "at_once"):
+        if not hasattr(generator, name):
+            raise SettingsError(f"GENERATOR={settings.generator!r} is no Generator: it has no `{name}`.")
     return generator
 
 

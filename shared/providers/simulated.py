@@ -8,6 +8,7 @@ from shared.settings import Settings
 
 _QUOTE_LENGTH = 200
 _WORDS_PER_CHUNK = 4
+_AT_ONCE = 100
 
 # The first pattern that matches decides.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -44,6 +45,7 @@ class SimulatedGenerator:
 
     def __init__(self, delay: float = 0) -> None:
         self._delay = delay
+        self.at_once = 1 if delay else _AT_ONCE
 
     def generate(self, prompt_text: str) -> Iterator[str]:
         words = re.findall(r"\S+\s*", self._answer(prompt_text))

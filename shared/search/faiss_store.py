@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,7 @@ class FaissStore:
     ) -> None:
         self._loader = loader
         self._bound = memory_mib * 1024 * 1024
-        self._seal_from = seal_from
+        self._seal_from, self._seal_step = seal_from, max(1, seal_from // 4)
         self._ask_to_seal = Asking(ask_to_seal)
         self._offload = offload
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
@@ -64,7 +64,7 @@ class FaissStore:
     def search(self, user_id: int, query: Query, k: int) -> list[Match]:
         """The at most `k` nearest of the user's vectors, as of now."""
         with self._slot(user_id) as slot:
-            replica = self._opened(user_id, slot)
+            replica = self._renewed(user_id, slot, None) if slot.replica is None else slot.replica
             vector = query(replica.embedder)
             needed, wanted = 0, k
             while True:
@@ -73,7 +73,7 @@ class FaissStore:
                 needed = needed or look.state.seq  # what is added while this runs may wait for the next search
                 if not replica.fits(look.state):
                     before = replica.embedder
-                    replica = self._renewed(user_id, slot, replica, opened=True)
+                    replica = self._renewed(user_id, slot, replica)
                     vector = vector if replica.embedder is before else query(replica.embedder)
                 elif replica.bury(candidates, look.originals):
                     wanted *= 4  # others may be deleted, too
@@ -81,26 +81,25 @@ class FaissStore:
                     self._loader.catch_up(user_id, replica, look.state.seq)
                 else:
                     break
-            self._consider_sealing(user_id, replica)
+            if replica.unsealed >= self._seal_from or replica.is_hollow:
+                self._ask_to_seal(user_id)
             matches: list[Match] = self._run(replica, replica.nearest, vector, k, look.originals)
             return matches
 
-    def apply(self, user_id: int, row: LogRow) -> None:
-        """Takes up a change that was just committed; reads the log only if others are missing before it."""
-        with self._slot(user_id) as slot:
-            replica = slot.replica
-            if replica is None:
-                replica = self._renewed(user_id, slot, None, opened=False)
-            elif row.vector is not None and len(row.vector) != 4 * replica.embedder.dimension:
-                self.forget(user_id)  # there is another embedder since
-                return
-            elif replica.seq == row.seq - 1:
-                replica.take(Changes.of_row(row, replica.embedder.dimension))
-            else:
-                self._loader.catch_up(user_id, replica, row.seq)
-            if self._consider_sealing(user_id, replica):
-                # Nothing else tells a process that does not search that it was done since the last time.
-                self._renewed(user_id, slot, replica, opened=replica.is_open)
+    def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
+        """Takes up changes that were just committed, if the user's replica is held and lacks nothing before them."""
+        with self._registry:
+            slot = self._slots.get(user_id)
+        replica = None if slot is None else slot.replica
+        if slot is not None and replica is not None:
+            for row in rows:
+                if replica.seq == row.seq - 1 and replica.takes(row):
+                    replica.take(Changes.of_row(row, replica.embedder.dimension))
+            self._keep_bound(user_id, slot)
+        # Whoever completes prompts need not search: now and then, whether there is enough to seal is for the sealer.
+        first, last = rows[0].seq, rows[-1].seq
+        if last >= self._seal_from and last // self._seal_step > (first - 1) // self._seal_step:
+            self._ask_to_seal(user_id)
 
     def forget(self, user_id: int) -> None:
         """Drops the user's replica."""
@@ -111,23 +110,13 @@ class FaissStore:
     def _run(self, replica: Replica, function: Callable[..., Any], *args: Any) -> Any:
         return self._offload(function, *args) if len(replica) >= OFFLOAD_FROM else function(*args)
 
-    def _opened(self, user_id: int, slot: _Slot) -> Replica:
-        replica = slot.replica
-        return (
-            replica if replica is not None and replica.is_open else self._renewed(user_id, slot, replica, opened=True)
-        )
-
-    def _renewed(self, user_id: int, slot: _Slot, seen: Replica | None, *, opened: bool) -> Replica:
+    def _renewed(self, user_id: int, slot: _Slot, seen: Replica | None) -> Replica:
         """A replica that knows more than the one that was seen. One at a time loads; the others take what it made."""
         with slot.loading:
             replica = slot.replica
-            if replica is None or replica is seen or (opened and not replica.is_open):
-                replica = slot.replica = self._loader.load(user_id, replica, opened=opened)
+            if replica is None or replica is seen:
+                replica = slot.replica = self._loader.load(user_id, replica)
             return replica
-
-    def _consider_sealing(self, user_id: int, replica: Replica) -> bool:
-        """Asks a worker to seal the user's log, if it is time. Returns whether it did."""
-        return (replica.unsealed >= self._seal_from or replica.is_hollow) and self._ask_to_seal(user_id)
 
     @contextmanager
     def _slot(self, user_id: int) -> Iterator[_Slot]:

@@ -64,11 +64,8 @@ class Loader:
             if changes.count < log.BATCH:
                 replica.reach(seq)
 
-    def load(self, user_id: int, old: Replica | None, *, opened: bool) -> Replica:
-        """A replica of the user as of now. What the old one has opened is not read again.
-
-        If it is not to be searched, `opened` may be false; then no segment is read.
-        """
+    def load(self, user_id: int, old: Replica | None) -> Replica:
+        """A replica of the user as of now. What the old one has opened is not read again."""
         while True:
             with self._sessions() as session:
                 connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -77,10 +74,10 @@ class Loader:
                 sealed = [
                     each for each in self._segments.of_user(connection, user_id, embedder.name) if not each.damaged
                 ]
-                segments, damaged = self._open(connection, sealed if opened else [], old)
+                segments, damaged = self._open(connection, sealed, old)
                 if not damaged:
-                    held = [each for each in sealed if each.id in segments] if opened else sealed
-                    replica = Replica(embedder, state, held, segments if opened else None)
+                    held = [each for each in sealed if each.id in segments]
+                    replica = Replica(embedder, state, held, segments)
                     for each in held:
                         self._read_log(connection, user_id, replica, last=each.first_seq - 1)
                         replica.reach(each.last_seq)

@@ -1,4 +1,5 @@
-"""Reading the vector log. Writing it is part of a prompt's completion and deletion (`shared/prompts.py`).
+"""Reading the vector log. Writing it is part of a prompt's completion and deletion (`shared/endings.py`,
+`shared/prompts.py`).
 
 Rows are read in PostgreSQL's binary format, through a binary cursor: a vector in its text format takes twice the bytes
 and several times the time. (COPY would be as fast, but psycopg2 refuses it where a wait callback is set.)

@@ -20,7 +20,7 @@ all users with iterative scan, and ef_search 200; clusters have 100 vectors, of 
 So it is an index a user. Vectors of texts are clustered; for any that are like random ones, HNSW_FROM is to be raised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -139,8 +139,8 @@ class PgvectorStore:
             self._catch_up(user_id)
         return look.nearest
 
-    def apply(self, user_id: int, row: LogRow) -> None:
-        """Takes up what the log has, of which this is the newest."""
+    def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
+        """Takes up what the log has, of which these are the newest."""
         try:
             self._catch_up(user_id)
         except SQLAlchemyError as error:

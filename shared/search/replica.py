@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from shared.providers import Embedder, Vectors
-from shared.search.log import Changes, State
+from shared.search.log import Changes, LogRow, State
 from shared.search.segment import Candidates, Segment
 from shared.search.segments import Sealed
 from shared.search.store import Match
@@ -29,17 +29,16 @@ class Replica:
 
     Args:
         sealed: The segments to which it adds what the log has besides.
-        segments: Those segments by their ids, if the replica is to be searched; None if it is only to be kept up.
+        segments: Those segments by their ids.
     """
 
     def __init__(
-        self, embedder: Embedder, state: State, sealed: Sequence[Sealed], segments: dict[int, Segment] | None
+        self, embedder: Embedder, state: State, sealed: Sequence[Sealed], segments: dict[int, Segment]
     ) -> None:
         self.embedder = embedder
         self._version, self._follows = state.version, state.embedder
         self.seq = 0
-        self.segments = segments or {}
-        self.is_open = segments is not None or not sealed
+        self.segments = segments
         self._sealed = sum(each.count for each in sealed)
         self._deleted = 0  # of the sealed vectors, as far as is known
         self._tail = Tail(embedder.dimension)
@@ -66,6 +65,10 @@ class Replica:
     def is_hollow(self) -> bool:
         """Whether so many sealed vectors are deleted that the segments should be made anew."""
         return self._sealed > 0 and self._deleted > HOLLOW * self._sealed
+
+    def takes(self, row: LogRow) -> bool:
+        """Whether the row is a deletion or of this embedder's dimension. (Another embedder may have come since.)"""
+        return row.vector is None or len(row.vector) == 4 * self.embedder.dimension
 
     def take(self, changes: Changes) -> None:
         """Takes up changes that follow `seq`; of those that it has, nothing."""

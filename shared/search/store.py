@@ -1,6 +1,6 @@
 """What a store of vectors does, whatever is behind it: FAISS in this process, or pgvector."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from shared.providers import Embedder, Vectors
@@ -31,8 +31,8 @@ class VectorStore(Protocol):
     def search(self, user_id: int, query: Query, k: int) -> list[Match]:
         """The at most `k` nearest of the user's vectors, nearest first, as of the log's newest number."""
 
-    def apply(self, user_id: int, row: LogRow) -> None:
-        """Takes up a change that was just committed. Best effort: a search takes up what was missed."""
+    def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
+        """Takes up changes that were just committed, in order. Best effort: a search takes up what was missed."""
 
     def forget(self, user_id: int) -> None:
         """Drops what is held of the user; it is made again from the log when it is needed."""

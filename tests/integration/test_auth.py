@@ -1,5 +1,6 @@
 """CONTRACT "Auth", through HTTP, row by row."""
 
+import copy
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from flask_jwt_extended import create_access_token
 from shared import users
 from shared.database import Sessions
 from tests.support.client import PASSWORD, ApiUser, assert_problem
-from tests.support.servers import SECRET
+from tests.support.servers import SECRET, wait_until
 from tests.support.threads import at_once
 
 CREDENTIALS = {"username": "carol", "password": PASSWORD}
@@ -190,3 +191,37 @@ class TestLimits:
         bodies = [CREDENTIALS | {"username": f"u{i}"} for i in range(24)]
         assert [post(production, "/auth/register/", body).status_code for body in bodies[:11]] == [201] * 10 + [429]
         assert {post(app, "/auth/register/", body).status_code for body in bodies[11:]} == {201}
+
+
+class TestSeveralProcesses:
+    """A token that one process has found good is remembered by it, until its login ends anywhere."""
+
+    @pytest.fixture
+    def elsewhere(self, make_app, alice: ApiUser):
+        """A second process, which knows alice's token."""
+        app, services = make_app()
+        wait_until(lambda: services.relay._pubsub is not None and services.logins._good_until > 0)
+        there = copy.copy(alice)
+        there._client = app.test_client()
+        there.get("/prompts/")
+        assert services.logins.find(alice.tokens["access"]) is not None
+        return there, services
+
+    def test_a_logout_is_heard_of_by_the_others(self, app: Flask, alice: ApiUser, elsewhere) -> None:
+        there, _ = elsewhere
+        post(app, "/auth/logout/", {"refresh": alice.tokens["refresh"]})
+        assert alice.get("/prompts/").status_code == 401
+        wait_until(lambda: there.get("/prompts/").status_code == 401)
+
+    def test_if_the_message_is_lost_it_is_found(self, app: Flask, services, alice: ApiUser, elsewhere) -> None:
+        there, _ = elsewhere
+        services.announcer._publish = lambda _: None
+        post(app, "/auth/logout/", {"refresh": alice.tokens["refresh"]})
+        wait_until(lambda: there.get("/prompts/").status_code == 401)
+
+    def test_another_login_goes_on(self, app: Flask, alice: ApiUser, elsewhere) -> None:
+        there, services = elsewhere
+        other = post(app, "/login/", {"username": "alice", "password": PASSWORD}).json
+        post(app, "/auth/logout/", {"refresh": other["refresh"]})
+        wait_until(lambda: services.logins.find(alice.tokens["access"]) is None)
+        assert there.get("/prompts/").status_code == 200

@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from shared import idempotency
 from shared.database import Sessions
+from shared.idempotency import Use
 from tests.support.client import ApiUser, assert_problem
 from tests.support.threads import at_once
 from worker.pipeline import Pipeline
@@ -51,7 +52,7 @@ def test_another_user_may_use_the_same_key(alice: ApiUser, bob: ApiUser) -> None
 
 def test_while_the_first_is_being_stored_it_is_409(alice: ApiUser, sessions: Sessions) -> None:
     with sessions.begin() as session:
-        idempotency.reserve(session, alice.id, "K", b"")
+        assert idempotency.reserve(session, [Use(alice.id, "K", b"")]) == [None]
         assert_problem(submit(alice), 409)
     assert submit(alice).status_code == 202
 

@@ -1,4 +1,4 @@
-"""The lifecycle's promises, on `shared/prompts.py`: attempts fence, leases lapse, the feed has no gaps."""
+"""The promises of `shared/prompts.py` and `shared/attempts.py`: attempts fence, leases lapse, the feed has no gaps."""
 
 from datetime import timedelta
 
@@ -6,15 +6,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import feed, library, prompts, users
+from shared import attempts, feed, library, prompts, users
 from shared.database import Sessions
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.models import Prompt
-from shared.prompts import Claim
+from tests.support import lifecycle
+from tests.support.lifecycle import MINUTE, claim, complete
 
-MINUTE = timedelta(minutes=1)
 PAST = timedelta(seconds=-1)
-VECTOR = {"embedder": "test", "vector": b"\0\0\0\0"}
 
 
 @pytest.fixture
@@ -23,38 +22,31 @@ def user_id(sessions: Sessions) -> int:
         return users.create(session, "alice", "hash").id
 
 
-def submit(session: Session, user_id: int, *, grace: timedelta = MINUTE, attempt_limit: int = 5) -> int:
-    return prompts.submit(
-        session, user_id, "Hi", websocket=True, request_id="r", grace=grace, attempt_limit=attempt_limit
-    ).id
-
-
-def claim(session: Session, prompt_id: int, lease: timedelta = MINUTE) -> Claim:
-    (held,) = prompts.claim(session, [prompt_id], lease)
-    return held
+def submit(session: Session, user_id: int, **changes) -> int:
+    return lifecycle.submit(session, user_id, **changes).id
 
 
 def seq_of(session: Session, user_id: int) -> int:
-    return feed.newest(session, [user_id])[user_id]
+    return feed.position(session, user_id, None)[0]
 
 
 def test_a_claim_is_exclusive(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id)
         assert claim(session, prompt_id).attempt == 1
-        assert prompts.claim(session, [prompt_id], MINUTE) == []
+        assert attempts.claim(session, [prompt_id], MINUTE) == []
 
 
 def test_ids_that_do_not_exist_are_dropped(sessions: Sessions) -> None:
     with sessions.begin() as session:
-        assert prompts.claim(session, [1, 2**62], MINUTE) == []
+        assert attempts.claim(session, [1, 2**62], MINUTE) == []
 
 
 def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         held = claim(session, submit(session, user_id))
-        assert prompts.complete(session, held, "A", **VECTOR).entry.seq == 1
-        assert prompts.complete(session, held, "B", **VECTOR) is None
+        assert complete(session, held, "A").seq == 1
+        assert complete(session, held, "B") is None
         assert library.get(session, user_id, held.id).response_text == "A"
         assert seq_of(session, user_id) == 1
 
@@ -62,15 +54,15 @@ def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int
 def test_a_worker_that_lost_its_lease_changes_nothing(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id), lease=PAST)
-        assert prompts.reap(session, grace=MINUTE, limit=10) == [zombie.id]
-        assert prompts.complete(session, zombie, "late", **VECTOR) is None
+        assert attempts.reap(session, grace=MINUTE, limit=10) == [zombie.id]
+        assert complete(session, zombie, "late") is None
         successor = claim(session, zombie.id)
         assert successor.attempt == 2
-        assert prompts.complete(session, zombie, "late", **VECTOR) is None
-        assert prompts.fail(session, zombie, "late") is None
-        assert not prompts.postpone(session, zombie, MINUTE)
-        assert prompts.renew(session, [(zombie.id, zombie.attempt)], MINUTE) == set()
-        assert prompts.complete(session, successor, "in time", **VECTOR).prompt.response_text == "in time"
+        assert complete(session, zombie, "late") is None
+        assert attempts.fail(session, zombie, "late") is None
+        assert not attempts.postpone(session, zombie, MINUTE)
+        assert attempts.renew(session, [(zombie.id, zombie.attempt)], MINUTE) == set()
+        assert complete(session, successor, "in time").response_text == "in time"
 
 
 def test_a_retry_does_not_bring_an_old_attempt_back(sessions: Sessions, user_id: int) -> None:
@@ -79,31 +71,31 @@ def test_a_retry_does_not_bring_an_old_attempt_back(sessions: Sessions, user_id:
         prompts.cancel(session, user_id, zombie.id)
         prompts.retry(session, user_id, zombie.id, grace=MINUTE, attempts=5)
         assert claim(session, zombie.id).attempt == 2
-        assert prompts.complete(session, zombie, "late", **VECTOR) is None
+        assert complete(session, zombie, "late") is None
 
 
 def test_renewing_moves_the_due_date(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         held = claim(session, submit(session, user_id), lease=PAST)
         key = (held.id, held.attempt)
-        assert prompts.renew(session, [key], MINUTE) == {key}
-        assert prompts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.renew(session, [key], MINUTE) == {key}
+        assert attempts.reap(session, grace=MINUTE, limit=10) == []
 
 
 def test_a_prompt_whose_message_was_lost_is_handed_out_after_its_grace(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, grace=PAST)
         submit(session, user_id, grace=MINUTE)
-        assert prompts.reap(session, grace=MINUTE, limit=10) == [prompt_id]
-        assert prompts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.reap(session, grace=MINUTE, limit=10) == [prompt_id]
+        assert attempts.reap(session, grace=MINUTE, limit=10) == []
 
 
 def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         mine = {submit(session, user_id, grace=PAST) for _ in range(4)}
     with sessions.begin() as first, sessions.begin() as second:
-        one = prompts.reap(first, grace=MINUTE, limit=3)
-        other = prompts.reap(second, grace=MINUTE, limit=3)
+        one = attempts.reap(first, grace=MINUTE, limit=3)
+        other = attempts.reap(second, grace=MINUTE, limit=3)
     assert (len(one), len(other)) == (3, 1)
     assert {*one, *other} == mine
 
@@ -111,11 +103,11 @@ def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) 
 def test_a_postponed_prompt_cannot_be_claimed_before_its_time(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         held = claim(session, submit(session, user_id))
-        assert prompts.postpone(session, held, MINUTE)
-        assert prompts.claim(session, [held.id], MINUTE) == []
-        assert prompts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.postpone(session, held, MINUTE)
+        assert attempts.claim(session, [held.id], MINUTE) == []
+        assert attempts.reap(session, grace=MINUTE, limit=10) == []
         session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = due_at"))
-        assert prompts.reap(session, grace=MINUTE, limit=10) == [held.id]
+        assert attempts.reap(session, grace=MINUTE, limit=10) == [held.id]
         assert claim(session, held.id).attempt == 2
 
 
@@ -123,24 +115,26 @@ def test_a_prompt_that_kills_its_workers_fails_after_its_last_attempt(sessions: 
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=2)
         assert not claim(session, prompt_id, lease=PAST).final
-        assert prompts.exhausted(session, limit=10) == []
-        prompts.reap(session, grace=MINUTE, limit=10)
+        assert attempts.exhausted(session, limit=10) == []
+        attempts.reap(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id, lease=PAST).final
-        assert prompts.reap(session, grace=MINUTE, limit=10) == []
-        assert prompts.exhausted(session, limit=10) == [(user_id, prompt_id)]
-        ending = prompts.give_up(session, user_id, prompt_id)
-        assert (ending.prompt.status, ending.entry.seq) == ("failed", 1)
-        assert "Gave up" in ending.entry.error
-        assert prompts.give_up(session, user_id, prompt_id) is None
+        assert attempts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.exhausted(session, limit=10) == [prompt_id]
+        ending = attempts.give_up(session, prompt_id)
+        assert (ending.change, ending.seq) == ("failed", 1)
+        assert "Gave up" in ending.error
+        assert attempts.give_up(session, prompt_id) is None
 
 
 def test_a_retry_grants_as_many_attempts_again(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=1)
-        prompts.fail(session, claim(session, prompt_id), "no")
+        attempts.fail(session, claim(session, prompt_id), "no")
         prompt = prompts.retry(session, user_id, prompt_id, grace=MINUTE, attempts=2)
-        assert (prompt.error, prompt.completed_at, prompt.attempt_limit) == (None, None, 3)
-        assert not claim(session, prompt_id).final
+        assert (prompt.status, prompt.error, prompt.completed_at) == ("queued", None, None)
+        assert not claim(session, prompt_id, lease=PAST).final
+        attempts.reap(session, grace=MINUTE, limit=10)
+        assert claim(session, prompt_id).final
 
 
 def test_what_is_over_cannot_be_cancelled_and_what_is_not_cannot_be_retried(sessions: Sessions, user_id: int) -> None:
@@ -169,8 +163,8 @@ def test_every_step_refuses_anothers_prompt(sessions: Sessions, user_id: int) ->
 def test_numbers_have_no_gaps_whatever_happens(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         a, b, c = (submit(session, user_id) for _ in range(3))
-        prompts.complete(session, claim(session, a), "A", **VECTOR)
-        prompts.fail(session, claim(session, b), "no")
+        complete(session, claim(session, a), "A")
+        attempts.fail(session, claim(session, b), "no")
         with pytest.raises(AlreadyEndedError):
             prompts.cancel(session, user_id, a)
         prompts.cancel(session, user_id, c)
@@ -194,8 +188,8 @@ def test_numbers_become_visible_in_their_order(sessions: Sessions, user_id: int)
 def test_finished_exactly_when_it_has_no_due_date(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         a, b, c, _ = (submit(session, user_id) for _ in range(4))
-        prompts.complete(session, claim(session, a), "A", **VECTOR)
-        prompts.fail(session, claim(session, b), "no")
+        complete(session, claim(session, a), "A")
+        attempts.fail(session, claim(session, b), "no")
         prompts.cancel(session, user_id, c)
         rows = session.query(Prompt).all()
         assert all((row.due_at is None) == (row.status in ("completed", "failed", "cancelled")) for row in rows)
@@ -207,8 +201,8 @@ class TestFeed:
             ids = [submit(session, user_id) for _ in range(3)]
             told = [prompts.cancel(session, user_id, prompt_id) for prompt_id in ids]
             replay = feed.replay(session, user_id, 1)
-            assert [(e.entry.seq, e.prompt.id, e.username) for e in replay.endings] == [
-                (e.entry.seq, e.prompt.id, e.username) for e in told[1:]
+            assert [(e.seq, e.prompt_id, e.username) for e in replay.endings] == [
+                (e.seq, e.prompt_id, e.username) for e in told[1:]
             ]
             assert (replay.reached, replay.more) == (3, False)
 
@@ -219,32 +213,42 @@ class TestFeed:
             cursor, seen, more = 0, [], True
             while more:
                 replay = feed.replay(session, user_id, cursor, limit=2)
-                seen += [ending.entry.seq for ending in replay.endings]
+                seen += [ending.seq for ending in replay.endings]
                 cursor, more = replay.reached, replay.more
             assert seen == [1, 2, 3, 4, 5]
 
     def test_leaves_out_the_deleted_and_those_without_websocket(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
             gone, kept = submit(session, user_id), submit(session, user_id)
-            quiet = prompts.submit(
-                session, user_id, "Hi", websocket=False, request_id="r", grace=MINUTE, attempt_limit=1
-            ).id
+            quiet = submit(session, user_id, websocket=False)
             for prompt_id in (gone, kept, quiet):
                 prompts.cancel(session, user_id, prompt_id)
             prompts.remove(session, user_id, gone)
             replay = feed.replay(session, user_id, 0)
-            assert [ending.prompt.id for ending in replay.endings] == [kept]
+            assert [ending.prompt_id for ending in replay.endings] == [kept]
             assert replay.reached == 4
 
     def test_what_is_older_than_the_retention_is_purged_and_known_to_be(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
-            assert feed.keeps(session, user_id, 0)
-            assert not feed.keeps(session, user_id, 1)
+            assert feed.position(session, user_id, 0)[1]
+            assert not feed.position(session, user_id, 1)[1]
             for _ in range(3):
                 prompts.cancel(session, user_id, submit(session, user_id))
-            assert [feed.keeps(session, user_id, since) for since in range(5)] == [True, True, True, True, False]
+            assert [feed.position(session, user_id, since)[1] for since in range(5)] == [True, True, True, True, False]
             session.execute(text("UPDATE feed SET at = now() - interval '31 days' WHERE seq <= 2"))
             feed.purge(session, timedelta(days=30))
-            assert [feed.keeps(session, user_id, since) for since in range(5)] == [False, False, True, True, False]
+            assert [feed.position(session, user_id, since)[1] for since in range(5)] == [
+                False,
+                False,
+                True,
+                True,
+                False,
+            ]
             session.execute(text("DELETE FROM feed"))
-            assert [feed.keeps(session, user_id, since) for since in range(5)] == [False, False, False, True, False]
+            assert [feed.position(session, user_id, since)[1] for since in range(5)] == [
+                False,
+                False,
+                False,
+                True,
+                False,
+            ]

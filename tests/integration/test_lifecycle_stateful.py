@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import text, update
 
-from shared import feed, prompts, users
+from shared import attempts, feed, prompts, users
+from shared.attempts import Claim
 from shared.database import Sessions, make_engine, make_sessions
 from shared.errors import PromptwireError
 from shared.models import FeedEntry, Prompt, VectorLogEntry
-from shared.prompts import Claim
 from shared.providers import Vectors
 from shared.search import log
 from shared.search.log import Changes, State
 from shared.search.replica import Replica
+from tests.support import lifecycle
 from tests.support.generated import QUIET
 from tests.support.servers import Servers
 
@@ -98,9 +99,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule()
     def submit(self) -> None:
         with self.sessions.begin() as session:
-            prompt = prompts.submit(
-                session, self.user_id, "Hi", websocket=True, request_id="r", grace=GRACE, attempt_limit=ATTEMPTS
-            )
+            prompt = lifecycle.submit(session, self.user_id, grace=GRACE, attempt_limit=ATTEMPTS)
         self.expected[prompt.id] = Expected(due=self.now + GRACE.total_seconds())
 
     @has_prompts
@@ -109,7 +108,7 @@ class Lifecycle(RuleBasedStateMachine):
         prompt_id = self.any_prompt(data)
         each = self.expected[prompt_id]
         with self.sessions.begin() as session:
-            claims = prompts.claim(session, [prompt_id, prompt_id, 2**60], LEASE)
+            claims = attempts.claim(session, [prompt_id, prompt_id, 2**60], LEASE)
         if each.status == "queued" and each.not_before <= self.now:
             each.status, each.attempt, each.not_before = "processing", each.attempt + 1, 0
             each.due = self.now + LEASE.total_seconds()
@@ -125,7 +124,7 @@ class Lifecycle(RuleBasedStateMachine):
         held = self.any_claim(data)
         each = self.expected[held.id]
         with self.sessions.begin() as session:
-            kept = prompts.renew(session, [(held.id, held.attempt)], LEASE)
+            kept = attempts.renew(session, [(held.id, held.attempt)], LEASE)
         assert bool(kept) == each.holds(held)
         if kept:
             each.due = self.now + LEASE.total_seconds()
@@ -136,13 +135,13 @@ class Lifecycle(RuleBasedStateMachine):
         held = self.any_claim(data)
         each = self.expected[held.id]
         with self.sessions.begin() as session:
-            ending = prompts.complete(session, held, f"by {held.attempt}", embedder="test", vector=VECTOR)
+            ending = lifecycle.complete(session, held, f"by {held.attempt}", vector=VECTOR)
         assert (ending is not None) == each.holds(held)
         if ending is not None:
             each.response = f"by {held.attempt}"
             each.end("completed")
             self.changes.append((held.id, "completed"))
-            assert ending.entry.seq == len(self.changes)
+            assert ending.seq == len(self.changes)
 
     @has_claims
     @rule(data=st.data(), retry=st.booleans())
@@ -150,7 +149,7 @@ class Lifecycle(RuleBasedStateMachine):
         held = self.any_claim(data)
         each = self.expected[held.id]
         with self.sessions.begin() as session:
-            changed = prompts.postpone(session, held, PAUSE) if retry else bool(prompts.fail(session, held, "no"))
+            changed = attempts.postpone(session, held, PAUSE) if retry else bool(attempts.fail(session, held, "no"))
         assert changed == each.holds(held)
         if changed and retry:
             each.status = "queued"
@@ -165,7 +164,7 @@ class Lifecycle(RuleBasedStateMachine):
         held = self.any_claim(data)
         each = self.expected[held.id]
         with self.sessions.begin() as session:
-            prompts.hand_back(session, [held])
+            attempts.hand_back(session, [held])
         if each.holds(held):
             each.status, each.due, each.limit = "queued", self.now, each.limit + 1
 
@@ -207,12 +206,12 @@ class Lifecycle(RuleBasedStateMachine):
         overdue = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
         exhausted = {i for i, e in overdue.items() if e.status == "processing" and e.attempt >= e.limit}
         with self.sessions.begin() as session:
-            assert set(prompts.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
+            assert set(attempts.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
         with self.sessions() as session:
-            assert {i for _, i in prompts.exhausted(session, limit=100)} == exhausted
+            assert {i for _, i in attempts.exhausted(session, limit=100)} == exhausted
         for prompt_id in sorted(exhausted):
             with self.sessions.begin() as session:
-                assert prompts.give_up(session, self.user_id, prompt_id) is not None
+                assert attempts.give_up(session, self.user_id, prompt_id) is not None
             self.expected[prompt_id].end("failed")
             self.changes.append((prompt_id, "failed"))
         for prompt_id in set(overdue) - exhausted:
@@ -242,14 +241,14 @@ class Lifecycle(RuleBasedStateMachine):
             assert [(entry.seq, entry.prompt_id, entry.change) for entry in entries] == [
                 (seq, *change) for seq, change in enumerate(self.changes, 1)
             ]
-            assert feed.newest(session, [self.user_id])[self.user_id] == len(self.changes)
+            assert feed.position(session, self.user_id, None)[0] == len(self.changes)
 
     @invariant()
     def the_feed_replays_to_the_table(self) -> None:
         with self.sessions() as session:
             last: dict[int, str] = {}
             for ending in feed.replay(session, self.user_id, 0).endings:
-                last[ending.prompt.id] = ending.entry.change
+                last[ending.prompt_id] = ending.change
         ended = {i: e.status for i, e in self.expected.items() if not e.is_unfinished}
         assert {i: change for i, change in last.items() if i in ended} == ended
 

@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from shared import migrations, prompts
+from shared import attempts, migrations
 from shared.database import Sessions
 from shared.models import Base
 from shared.settings import Settings
@@ -54,7 +54,7 @@ class TestDegraded:
         assert alice.show(prompt_id)["status"] == "queued"
         with sessions.begin() as session:
             # The reaper need not wait for the grace to pass.
-            assert prompts.reap(session, grace=timedelta(minutes=1), limit=10) == [prompt_id]
+            assert attempts.reap(session, grace=timedelta(minutes=1), limit=10) == [prompt_id]
         assert len(alice.get("/prompts/").json) == 1
         assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
 

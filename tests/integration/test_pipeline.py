@@ -11,7 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from redis import Redis
 from sqlalchemy import text
 
-from shared import events, prompts
+from shared import attempts, events
 from shared.database import Sessions
 from shared.errors import ProviderError
 from shared.providers import Embedders
@@ -19,6 +19,7 @@ from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.providers import Script
+from worker.deltas import PATIENCE_SECONDS
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 
@@ -49,10 +50,16 @@ def heard(settings: Settings, alice: ApiUser):
         yield listen
 
 
+def slow() -> None:
+    """Longer than an answer is waited for before its text is told as it comes."""
+    time.sleep(2 * PATIENCE_SECONDS)
+
+
 def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
     prompt_id = alice.submit("Hello there", websocket=True)
-    worker.process([prompt_id])
+    with_generator(worker, "an answer of several words", between_chunks=slow).process([prompt_id])
     *deltas, ended = heard()
+    assert len(deltas) > 1
     assert ended["seq"] == 1
     event = json.loads(ended["message"])
     shown = alice.show(prompt_id)
@@ -73,6 +80,12 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
     assert "".join(delta["text"] for delta in texts) == shown["response_text"]
     assert [delta["index"] for delta in texts] == list(range(len(texts)))
     assert {(delta["type"], delta["id"], delta["attempt"]) for delta in texts} == {("prompt.delta", prompt_id, 1)}
+
+
+def test_what_is_answered_at_once_has_no_deltas(alice: ApiUser, worker: Pipeline, heard) -> None:
+    worker.process([alice.submit("Hello there", websocket=True)])
+    (ended,) = heard()
+    assert json.loads(ended["message"])["response_text"].startswith("Hello!")
 
 
 def test_the_request_id_follows_the_prompt(alice: ApiUser, worker: Pipeline, heard) -> None:
@@ -169,7 +182,7 @@ def test_an_unexpected_error_is_told_without_its_details(
 
 def test_what_cannot_be_stored_is_replaced(alice: ApiUser, worker: Pipeline, heard) -> None:
     prompt_id = alice.submit(websocket=True)
-    with_generator(worker, "nul:\0 surrogate:\ud800").process([prompt_id])
+    with_generator(worker, "nul:\0 surrogate:\ud800", between_chunks=slow).process([prompt_id])
     assert alice.show(prompt_id)["response_text"] == "nul:\ufffd surrogate:? "
     assert len(heard()) > 1
 
@@ -230,7 +243,7 @@ def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, s
     def between() -> None:
         time.sleep(0.3)
         with sessions.begin() as session:
-            reaped.extend(prompts.reap(session, grace=lease, limit=10))
+            reaped.extend(attempts.reap(session, grace=lease, limit=10))
 
     generator = Script("one two three four", between_chunks=between)
     worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared import prompts
+from shared import attempts
 from shared.database import Sessions
 from tests.support.client import ApiUser, assert_problem
 from worker.pipeline import Pipeline
@@ -142,7 +142,7 @@ class TestWait:
 
         def claim() -> None:
             with sessions.begin() as session:
-                prompts.claim(session, [prompt_id], timedelta(minutes=1))
+                attempts.claim(session, [prompt_id], timedelta(minutes=1))
 
         threading.Timer(0.2, claim).start()
         assert alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"}).json["status"] == "processing"

@@ -93,7 +93,7 @@ def test_a_change_that_was_applied_is_not_read_again(
     process.nearest(carol, vectors[0])
     for i in range(10, 20):
         carol.add(vectors[i : i + 1])
-        process.store.apply(carol.user_id, LogRow(i + 1, i + 1, vectors[i].tobytes()))
+        process.store.apply(carol.user_id, [LogRow(i + 1, i + 1, vectors[i].tobytes())])
     with statements(reading, sessions.kw["bind"]) as executed:
         assert process.nearest(carol, vectors[19], 1) == [20]
     assert len(executed) == 1
@@ -102,9 +102,9 @@ def test_a_change_that_was_applied_is_not_read_again(
 def test_what_was_missed_before_an_applied_change_is_read(make_process, sessions: Sessions, carol: Log) -> None:
     vectors, process = random_vectors(1_300), make_process()
     carol.add(vectors[:10])
-    process.store.apply(carol.user_id, LogRow(10, 10, vectors[9].tobytes()))
+    process.store.apply(carol.user_id, [LogRow(10, 10, vectors[9].tobytes())])
     carol.add(vectors[10:])
-    process.store.apply(carol.user_id, LogRow(1_300, 1_300, vectors[-1].tobytes()))
+    process.store.apply(carol.user_id, [LogRow(1_300, 1_300, vectors[-1].tobytes())])
     assert process.nearest(carol, vectors[600], 1) == [601]
 
 
@@ -176,7 +176,7 @@ class TestSealing:
     def test_is_asked_for_by_whoever_completes_prompts_too(self, make_process, sessions: Sessions, carol: Log) -> None:
         vectors, process = random_vectors(SEAL_FROM), make_process()
         carol.add(vectors)
-        process.store.apply(carol.user_id, LogRow(SEAL_FROM, SEAL_FROM, vectors[-1].tobytes()))
+        process.store.apply(carol.user_id, [LogRow(SEAL_FROM, SEAL_FROM, vectors[-1].tobytes())])
         assert process.asked == [carol.user_id]
 
     @pytest.mark.parametrize("make", [random_vectors, clustered_vectors])

@@ -125,7 +125,7 @@ def test_a_change_may_be_applied_before_during_and_after_others(make, alice: Log
     store, vectors = make(), SMALL.embed(numbers(0, 3))
     added = alice.add(vectors)
     for seq in (2, 3, 1, 3):
-        store.apply(alice.user_id, LogRow(seq, added[seq - 1], vectors[seq - 1].tobytes()))
+        store.apply(alice.user_id, [LogRow(seq, added[seq - 1], vectors[seq - 1].tobytes())])
     assert sorted(ids(store, alice)) == added
 
 

@@ -8,8 +8,8 @@ from redis import Redis, TimeoutError
 
 from shared.queue import make_celery
 from shared.settings import Settings
+from shared.transport import Transport
 from tests.support.servers import Servers
-from worker.transport import Transport
 
 QUEUE = Queue("test-transport")
 

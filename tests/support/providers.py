@@ -16,6 +16,8 @@ from shared.settings import Settings
 class Script:
     """Answers each call with the next of these steps: a text, or an exception to raise."""
 
+    at_once = 100
+
     def __init__(self, *steps: str | Exception, between_chunks: Callable[[], None] = lambda: None) -> None:
         self._steps = list(steps)
         self._between_chunks = between_chunks
@@ -33,6 +35,8 @@ class Script:
 
 class Commanded:
     """Does what the first word of a prompt says, with the second as its argument; answers anything else."""
+
+    at_once = 100
 
     def generate(self, prompt_text: str) -> Iterator[str]:
         command, argument, *_ = [*prompt_text.split(" "), "", ""]

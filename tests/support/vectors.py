@@ -116,7 +116,7 @@ class Log:
     def delete(self, prompt_id: int) -> None:
         log = VectorLogEntry
         with self._sessions.begin() as session:
-            seq = feed.advance(session, self.user_id).seq
+            seq = feed.advance(session, self.user_id)
             session.execute(delete(log).where(log.user_id == self.user_id, log.prompt_id == prompt_id))
             session.execute(insert(log).values(user_id=self.user_id, seq=seq, prompt_id=prompt_id))
 

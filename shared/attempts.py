@@ -1,0 +1,187 @@
+"""What workers and the reaper do to prompts: each step is one function, and its caller commits.
+
+    claim → (renew …) → complete | fail | postpone | hand_back      by a worker
+    reap, exhausted → give_up                                       by the reaper
+
+An *attempt* is a fence: whatever a worker changes, it changes only `WHERE status = 'processing' AND attempt = …`, so
+one that wakes up late changes nothing. All times are the database's.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, and_, func, or_, select, text, tuple_, update
+from sqlalchemy.orm import Session
+
+from shared.database import Executor
+from shared.endings import Ended, Outcome, end
+from shared.feed import Ending
+from shared.models import Change, Prompt, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to finish one attempt at a prompt, until its lease lapses."""
+
+    id: int
+    attempt: int
+    final: bool  #: no attempt follows this one
+    user_id: int
+    prompt_text: str
+    websocket: bool
+    request_id: str
+    embedder: str | None  #: the name of the one whose vectors its user's searches compare, if there is any yet
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a claimed prompt is completed with. `vector` is of `embedder`: little-endian float32."""
+
+    held: Claim
+    response_text: str
+    embedder: str
+    vector: bytes
+
+
+_HELD = (Status.PROCESSING,)
+
+# It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is handed out
+# again, under the same number. Then either of the two may end it; once, as always.
+_CLAIM = text("""
+    SET LOCAL synchronous_commit = off;
+    UPDATE prompts
+    SET status = 'processing', attempt = attempt + 1, due_at = now() + :lease, not_before = NULL
+    FROM users
+    WHERE users.id = prompts.user_id AND prompts.id IN (
+        SELECT id FROM prompts
+        WHERE id = ANY(CAST(:prompt_ids AS bigint[])) AND status = 'queued'
+            AND (not_before IS NULL OR not_before <= now())
+        ORDER BY id
+        FOR NO KEY UPDATE
+    )
+    RETURNING prompts.id, attempt, attempt >= attempt_limit AS final, user_id, prompt_text, websocket, request_id,
+        embedder
+""")
+
+
+def claim(executor: Executor, prompt_ids: Sequence[int], lease: timedelta) -> list[Claim]:
+    """Takes those of the prompts that wait for a worker. The others are somebody's, over, or not due yet."""
+    rows = executor.execute(_CLAIM, {"prompt_ids": list(prompt_ids), "lease": lease})
+    return sorted((Claim(*row) for row in rows), key=lambda held: held.id)
+
+
+def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
+    """Moves on the leases of these (id, attempt) and returns those that are still held."""
+    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
+    # Locked in order, because they may be about to be completed on another connection.
+    locked = select(Prompt.id).where(ours).order_by(Prompt.id).with_for_update(key_share=True)
+    rows = session.execute(
+        update(Prompt)
+        .where(Prompt.id.in_(locked.scalar_subquery()), ours)
+        .values(due_at=func.now() + lease)
+        .returning(Prompt.id, Prompt.attempt)
+    )
+    return {(row.id, row.attempt) for row in rows}
+
+
+def complete(executor: Executor, answers: Sequence[Answer]) -> Ended:
+    """Answers those of the prompts whose claims still hold.
+
+    Not those whose users' searches have come to compare another embedder's vectors since the claim: theirs must be made
+    anew.
+    """
+    outcomes = [
+        Outcome(
+            answer.held.id,
+            answer.held.attempt,
+            response_text=answer.response_text,
+            embedder=answer.embedder,
+            vector=answer.vector,
+            expected_embedder=answer.held.embedder,
+        )
+        for answer in answers
+    ]
+    return end(executor, outcomes, Change.COMPLETED, of=_HELD)
+
+
+def fail(executor: Executor, held: Claim, error: str) -> Ending | None:
+    """Gives the prompt up. Returns the ending to announce, or None if the claim no longer holds."""
+    endings = end(executor, [Outcome(held.id, held.attempt, error=error)], Change.FAILED, of=_HELD).endings
+    return endings[0] if endings else None
+
+
+def postpone(session: Session, held: Claim, delay: timedelta) -> bool:
+    """Puts the prompt back, to be claimed again after `delay`. Returns whether the claim still held."""
+    later = func.now() + delay
+    changed = session.execute(
+        update(Prompt)
+        .where(_holds(held))
+        .values(status=Status.QUEUED, due_at=later, not_before=later)
+        .returning(Prompt.id)
+    )
+    return changed.first() is not None
+
+
+def hand_back(session: Session, claims: Iterable[Claim]) -> None:
+    """Gives claims up because their worker must stop: they are due at once, and the attempt does not count."""
+    for held in sorted(claims, key=lambda held: held.id):
+        session.execute(
+            update(Prompt)
+            .where(_holds(held))
+            .values(status=Status.QUEUED, due_at=func.now(), attempt_limit=Prompt.attempt_limit + 1)
+        )
+
+
+def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelta | None = None) -> list[int]:
+    """Takes what is overdue, longest first, to be handed out again: a lost message, a lapsed lease, a passed back-off.
+
+    Any number of reapers may run at once: each skips what another has locked.
+
+    Args:
+        grace: How long a message may be on its way, as the caller of `submit` and of earlier rounds had it.
+        lost_after: Give it if no message waits in the queue: what was handed out longer ago and is still not taken has
+            lost its message, and need not wait for the rest of its grace.
+    """
+    due = Prompt.due_at <= func.now()
+    if lost_after is not None:
+        untaken = and_(Prompt.status == Status.QUEUED, Prompt.not_before.is_(None))
+        due = and_(Prompt.due_at <= func.now() + max(grace - lost_after, timedelta()), or_(due, untaken))
+    overdue = (
+        select(Prompt.id)
+        .where(due, ~_out_of_attempts())
+        .order_by(Prompt.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = session.execute(
+        update(Prompt)
+        .where(Prompt.id.in_(overdue.scalar_subquery()))
+        .values(status=Status.QUEUED, due_at=func.now() + grace, not_before=None)
+        .returning(Prompt.id)
+    )
+    return sorted(row.id for row in rows)
+
+
+def exhausted(session: Session, *, limit: int) -> Sequence[int]:
+    """The prompts whose last attempt lapsed; `give_up` ends them."""
+    query = select(Prompt.id).where(Prompt.due_at <= func.now(), _out_of_attempts()).limit(limit)
+    return session.scalars(query).all()
+
+
+def give_up(session: Session, prompt_id: int) -> Ending | None:
+    """Fails a prompt whose last attempt lapsed. Returns None if that is no longer so."""
+    lapsed = and_(Prompt.id == prompt_id, Prompt.due_at <= func.now(), _out_of_attempts())
+    attempt = session.scalar(select(Prompt.attempt).where(lapsed).with_for_update())
+    if attempt is None:
+        return None
+    error = "Gave up: every attempt ended without an answer."
+    return end(session, [Outcome(prompt_id, attempt, error=error)], Change.FAILED, of=_HELD).endings[0]
+
+
+def _holds(held: Claim) -> ColumnElement[bool]:
+    return and_(Prompt.id == held.id, Prompt.status == Status.PROCESSING, Prompt.attempt == held.attempt)
+
+
+def _out_of_attempts() -> ColumnElement[bool]:
+    return and_(Prompt.status == Status.PROCESSING, Prompt.attempt >= Prompt.attempt_limit)

@@ -1,0 +1,192 @@
+"""Submissions that come at the same time: stored together, each with their own answer."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from api.backlog import Backlog
+from api.services import Services
+from api.submission import Stored
+from shared import prompts
+from shared.database import Sessions
+from shared.errors import IdempotencyKeyInUseError, InvalidTokenError
+from shared.idempotency import Use, fingerprint
+from shared.prompts import Draft
+from tests.support.client import ApiUser, assert_problem
+from tests.support.servers import wait_until
+from tests.support.threads import at_once
+
+
+class Held:
+    """Holds up the group that is being stored, so that others gather behind it."""
+
+    def __init__(self, services: Services) -> None:
+        self._submissions = services.submissions
+        self._gate = threading.Event()
+        self._stored = services.submissions._limits.count
+
+    def __enter__(self) -> "Held":
+        def count(user_ids):
+            self._gate.wait(10)
+            return self._stored(user_ids)
+
+        self._submissions._limits.count = count
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._submissions._limits.count = self._stored
+        self._gate.set()
+
+    def let_go_with(self, waiting: int) -> None:
+        """Lets the group go once so many wait behind it."""
+        wait_until(lambda: len(self._submissions._store._waiting) == waiting, what="the others coming")
+        self._submissions._limits.count = self._stored
+        self._gate.set()
+
+
+def together(services: Services, submissions: list[tuple[Draft, Use | None]]) -> list[Stored | Exception]:
+    """Submits these in one group, behind another one. Returns their outcomes, in order."""
+    outcomes: dict[int, Stored | Exception] = {}
+
+    def submit(place: int, draft: Draft, use: Use | None) -> None:
+        try:
+            outcomes[place] = services.submissions.store(draft, use)
+        except Exception as error:
+            outcomes[place] = error
+
+    first = Draft(submissions[0][0].user_id, "the one before", False, "r")
+    with Held(services) as held:
+        threads = [threading.Thread(target=submit, args=(-1, first, None))]
+        threads[0].start()
+        wait_until(lambda: services.submissions._store._is_busy)
+        wait_until(lambda: not services.submissions._store._waiting)
+        for place, (draft, use) in enumerate(submissions):
+            threads.append(threading.Thread(target=submit, args=(place, draft, use)))
+            threads[-1].start()
+            wait_until(lambda place=place: len(services.submissions._store._waiting) == place + 1)
+        held.let_go_with(len(submissions))
+        for thread in threads:
+            thread.join()
+    return [outcomes[place] for place in range(len(submissions))]
+
+
+def draft(user: ApiUser, prompt_text: str = "Hi") -> Draft:
+    return Draft(user.id, prompt_text, False, "r")
+
+
+def test_a_group_is_one_insert_and_one_message(
+    services: Services, alice: ApiUser, bob: ApiUser, sessions: Sessions
+) -> None:
+    before = services.queue.length()
+    outcomes = together(services, [(draft((alice, bob)[i % 2], f"prompt {i}"), None) for i in range(6)])
+    assert [outcome.prompt.prompt_text for outcome in outcomes] == [f"prompt {i}" for i in range(6)]
+    with sessions() as session:
+        rows = session.execute(text("SELECT id, prompt_text, xmin::text FROM prompts ORDER BY id")).all()
+    assert [(row.id, row.prompt_text) for row in rows[1:]] == [
+        (outcome.prompt.id, outcome.prompt.prompt_text) for outcome in outcomes
+    ]
+    assert len({row.xmin for row in rows[1:]}) == 1  # one transaction
+    assert services.queue.length() == before + 2
+
+
+def test_each_keeps_their_own_limit(make_app) -> None:
+    app, services = make_app(prompt_rate_limit="2/minute")
+    alice, bob = ApiUser(app, "alice"), ApiUser(app, "bob")
+    outcomes = together(services, [(draft(user), None) for user in (alice, alice, bob, alice, bob)])
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "Stored", "RateLimitedError", "Stored", "RateLimitedError", "Stored",
+    ]  # fmt: skip
+
+
+def test_one_that_cannot_be_stored_fails_alone(services: Services, alice: ApiUser, bob: ApiUser) -> None:
+    nobody = Draft(2**40, "Hi", False, "r")
+    outcomes = together(services, [(draft(alice), None), (nobody, None), (draft(bob), None)])
+    assert [isinstance(outcome, Stored) for outcome in outcomes] == [True, False, True]
+    assert isinstance(outcomes[1], InvalidTokenError)
+    assert len(alice.get("/prompts/").json) == 2
+
+
+def test_one_that_cannot_be_stored_costs_its_neighbours_no_limit(make_app) -> None:
+    app, services = make_app(prompt_rate_limit="2/minute")
+    alice = ApiUser(app, "alice")
+    outcomes = together(services, [(draft(alice), None), (Draft(2**40, "Hi", False, "r"), None)])
+    assert isinstance(outcomes[0], Stored)
+    assert alice.post("/prompts/", json={"prompt_text": "a third"}).status_code == 429
+
+
+def test_the_same_key_twice_in_a_group_makes_one_prompt(services: Services, alice: ApiUser, bob: ApiUser) -> None:
+    def use(user: ApiUser) -> Use:
+        return Use(user.id, "K", fingerprint("body"))
+
+    one, again, other = together(services, [(draft(u), use(u)) for u in (alice, alice, bob)])
+    assert isinstance(one, Stored)
+    assert isinstance(again, IdempotencyKeyInUseError)
+    assert isinstance(other, Stored)
+    assert other.prompt.id != one.prompt.id
+    assert services.submissions.store(draft(alice), use(alice)) == Stored(one.prompt, is_replay=True)
+
+
+def test_with_the_broker_away_the_group_is_due_at_once(services: Services, alice: ApiUser, sessions: Sessions) -> None:
+    services.queue._away.set()
+    outcomes = together(services, [(draft(alice), None), (draft(alice), None)])
+    with sessions() as session:
+        overdue = session.scalars(text("SELECT id FROM prompts WHERE due_at <= now()")).all()
+    assert {outcome.prompt.id for outcome in outcomes} <= set(overdue)
+
+
+class TestBacklog:
+    def test_over_the_limit_it_is_503_until_there_is_room(self, make_app) -> None:
+        app, _ = make_app(backlog_limit=3)
+        alice = ApiUser(app, "alice")
+        ids = [alice.submit() for _ in range(3)]
+        response = alice.post("/prompts/", json={"prompt_text": "one too many"})
+        assert_problem(response, 503)
+        assert int(response.headers["Retry-After"]) >= 1
+        assert len(alice.get("/prompts/").json) == 3
+        assert alice.get(f"/prompts/{ids[0]}/").status_code == 200
+        for prompt_id in ids[:2]:
+            alice.post(f"/prompts/{prompt_id}/cancel/")
+        wait_until(lambda: alice.post("/prompts/", json={"prompt_text": "again"}).status_code == 202)
+        assert len(alice.get("/prompts/").json) == 4
+
+    @pytest.mark.parametrize("headers", [{}, {"Origin": "https://app.example.com"}])
+    def test_a_refusal_is_a_problem_like_all_others(self, make_app, headers: dict) -> None:
+        app, _ = make_app(backlog_limit=1, allowed_origins=("https://app.example.com",))
+        alice = ApiUser(app, "alice")
+        alice.submit()
+        for path in ("/prompts/", "/prompts"):
+            sent = {"X-Request-ID": "mine", **headers}
+            response = alice.post(path, json={"prompt_text": "one too many"}, headers=sent)
+            problem = assert_problem(response, 503)
+            assert problem["type"] == "urn:promptwire:problem:overloaded"
+            assert response.headers["X-Request-ID"] == "mine"
+            assert "Origin" not in headers or "Access-Control-Allow-Origin" in response.headers
+
+    def test_refused_submissions_do_not_count_against_the_limits(self, make_app) -> None:
+        app, services = make_app(backlog_limit=1, prompt_rate_limit="2/minute")
+        alice = ApiUser(app, "alice")
+        first = alice.submit()
+        assert [alice.post("/prompts/", json={"prompt_text": "Hi"}).status_code for _ in range(5)] == [503] * 5
+        alice.post(f"/prompts/{first}/cancel/")
+        wait_until(lambda: not services.submissions._backlog.is_full)
+        alice.submit()
+
+    def test_many_at_once_do_not_exceed_it(self, make_app) -> None:
+        app, _ = make_app(backlog_limit=10)
+        alice = ApiUser(app, "alice")
+        statuses = at_once(30, lambda: alice.post("/prompts/", json={"prompt_text": "Hi"}).status_code)
+        assert (statuses.count(202), statuses.count(503)) == (10, 20)
+
+    @pytest.mark.parametrize(("there", "wanted", "room"), [(0, 5, 5), (98, 5, 2), (100, 5, 0), (150, 5, 0)])
+    def test_there_is_room_for_the_rest(
+        self, sessions: Sessions, alice: ApiUser, there: int, wanted: int, room: int
+    ) -> None:
+        backlog = Backlog(100)
+        with sessions.begin() as session:
+            if there:
+                drafts = [draft(alice)] * there
+                prompts.submit(session, drafts, grace=prompts.timedelta(minutes=1), attempt_limit=1)
+            assert backlog.room(session, wanted) == room
+            backlog.added(room)
+            assert backlog.is_full == (room < wanted)
