@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 BENCH := .venv-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help up users reindex test faults benchmark bench-search audit check format lock clean
+.PHONY: help up users reindex test faults benchmark bench bench-search audit check format lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,8 +27,11 @@ test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own:
 faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
 	$(BIN)/python -m tests.faults $(ARGS)
 
-benchmark: $(INSTALLED)  ## Measure what depends on the machine: make benchmark NAME=login
-	$(BIN)/python -m tests.benchmarks.$(NAME)
+benchmark: $(INSTALLED)  ## Measure what depends on the machine: make benchmark NAME=login (or NAME=sockets ARGS=--quick)
+	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
+
+bench: $(BENCH)/.installed  ## Measure whole prompts beside other designs, from request to push: make bench ARGS=--quick
+	$(BENCH)/bin/python -m tests.benchmarks.end_to_end $(ARGS)
 
 bench-search: $(BENCH)/.installed  ## Measure searches beside pgvector, Chroma, LanceDB …: make bench-search ARGS=--quick
 	$(BENCH)/bin/python -m tests.benchmarks.search $(ARGS)
@@ -66,7 +69,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 
 PEERS := $(wildcard tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/*/requirements.txt)
 
-# What searches are compared with, apart from what the project needs. A library that has no wheel here is left out.
+# What whole prompts and searches are compared with, apart from what the project needs. A library that has no wheel here is left out.
 $(BENCH)/.installed: requirements.txt requirements-dev.txt $(PEERS)
 	@$(PYTHON) -m venv $(BENCH)
 	@echo "Installing into $(BENCH), once; this takes two minutes."

@@ -18,9 +18,10 @@ from typing import Any  # noqa: E402
 import faiss  # noqa: E402
 
 from shared.settings import Settings  # noqa: E402
+from tests.benchmarks.cpu import of_families, server_pid  # noqa: E402
+from tests.benchmarks.reporting import machine  # noqa: E402
 from tests.benchmarks.search import behaviour, corpus, index_types, over_http, race, report  # noqa: E402
 from tests.benchmarks.search.corpus import Corpus, connected  # noqa: E402
-from tests.benchmarks.search.cpu import of_families, server_pid  # noqa: E402
 from tests.benchmarks.search.figures import median  # noqa: E402
 from tests.benchmarks.search.in_postgres import Stores  # noqa: E402
 from tests.benchmarks.search.scale import SECTIONS, Scale, scale_of  # noqa: E402
@@ -74,7 +75,7 @@ def conditions(section: str, scale: Scale) -> dict[str, Any]:
     about = {"total": scale.total, "graph_total": scale.graph_total} if section == "race" else {}
     busy = round(median(scale.turns.busy), 1) if scale.turns.busy else None
     scale.turns.busy.clear()
-    return report.machine() | about | {"rounds": scale.turns.rounds, "busy_percent": busy}
+    return machine(report.LIBRARIES) | about | {"rounds": scale.turns.rounds, "busy_percent": busy}
 
 
 def measure_race(servers: Servers, scale: Scale) -> report.Results:

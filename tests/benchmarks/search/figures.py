@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from tests.benchmarks.search.cpu import Cpu, of_this_process
+from tests.benchmarks.cpu import Cpu, of_this_process
 
 #: Calls a turn that are not counted: they bring back into the caches what the others' turn pushed out.
 WARM_UP = 3

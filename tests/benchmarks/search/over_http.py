@@ -8,8 +8,6 @@ import contextlib
 import http.client
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,21 +18,21 @@ import httpx
 import numpy as np
 import psycopg2
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.engine import make_url
 
 from shared.database import make_engine
 from shared.models import FeedEntry, Prompt, User, VectorLogEntry
 from shared.providers.hashing import HashingEmbedder
 from shared.settings import Settings
+from tests.benchmarks.cpu import of_families, server_pid
+from tests.benchmarks.peers import serving
+from tests.benchmarks.peers.original import serve as original
 from tests.benchmarks.search import data
-from tests.benchmarks.search.cpu import of_families, server_pid
 from tests.benchmarks.search.figures import Turns, in_turns
 from tests.support import processes
-from tests.support.servers import ROOT, Servers, wait_until
+from tests.support.servers import Servers, wait_until
 
 STORED = 20_000
 OF_THE_CALLER = 1_000
-_PEER = "tests.benchmarks.peers.original"
 
 
 class Served(NamedTuple):
@@ -61,8 +59,8 @@ def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
         if find_spec("django") is None:
             print("The original's design is skipped: Django is not installed (make bench-search installs it).")
         else:
-            database = stack.enter_context(_empty_database(servers))
-            served["original"] = stack.enter_context(original(servers.postgres.url(database), rows))
+            database_url = stack.enter_context(serving.empty_database(servers))
+            served["original"] = stack.enter_context(_original(database_url, rows))
         calls = {label: _asks(each, queries) for label, each in served.items()}
         cpu = {label: of_families([each.pid, postgres], and_this=False) for label, each in served.items()}
         found: dict[str, list[int]] = {label: [] for label in calls}
@@ -76,17 +74,6 @@ def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
         | {"found": round(float(np.mean(found[label])), 2)}
         for label in calls
     }
-
-
-@contextlib.contextmanager
-def _empty_database(servers: Servers) -> Iterator[str]:
-    """A database of the same server, without our tables."""
-    with servers.database() as name, contextlib.closing(psycopg2.connect(servers.postgres.url(name))) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("DROP SCHEMA public CASCADE")
-            cursor.execute("CREATE SCHEMA public")
-        yield name
 
 
 def prompts() -> list[Row]:
@@ -187,45 +174,13 @@ def _store_of_one(connection: Connection, rows: list[Row]) -> None:
 
 
 @contextlib.contextmanager
-def original(database_url: str, rows: list[Row]) -> Iterator[Served]:
+def _original(database_url: str, rows: list[Row]) -> Iterator[Served]:
     """The peer under daphne with these prompts; the first user calls."""
-    url = make_url(database_url)
-    environment = os.environ | {
-        "PEER_DATABASE": url.database or "",
-        "PEER_USER": url.username or "",
-        "PEER_PASSWORD": url.password or "",
-        "PEER_HOST": url.host or "",
-        "PEER_PORT": str(url.port),
-    }
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    command = [sys.executable, "-m", f"{_PEER}.fill"]
-    token = subprocess.run(
-        command, input=lines, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
+    environment = original.environment_of(database_url)
+    token = original.fill(environment, rows)[0]
     _settle(database_url)
-    with _daphne(environment) as (address, pid):
-        yield Served(address, token, "/prompts/similar", pid)
-
-
-@contextlib.contextmanager
-def _daphne(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    port = processes.free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(port), f"{_PEER}.asgi:application"]
-    # What it logs is formatted and written, as it is of ours, but not shown.
-    quiet = subprocess.DEVNULL
-    running = subprocess.Popen(command, env=environment, cwd=ROOT, start_new_session=True, stdout=quiet, stderr=quiet)
-    try:
-        wait_until(lambda: _answers(address), what="the peer starting")
-        yield address, running.pid
-    finally:
-        processes.kill(running)
-
-
-def _answers(address: str) -> bool:
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{address}/login/").status_code == 405
-    return False
+    with original.daphne(environment) as (url, pid):
+        yield Served(url, token, "/prompts/similar", pid)
 
 
 def _settle(database_url: str) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 
 from shared.providers import Vectors
 from shared.settings import Settings
+from tests.benchmarks.cpu import Cpu
 from tests.benchmarks.search import in_process
 from tests.benchmarks.search.corpus import Corpus, Owner, connected
-from tests.benchmarks.search.cpu import Cpu
 from tests.benchmarks.search.figures import Turns, in_turns
 from tests.benchmarks.search.in_postgres import Ours, PgvectorExact, PgvectorGraph, Stores
 from tests.benchmarks.search.in_process import Chroma, FilteredFlat, GlobalFlat, Lance, OwnIndex

@@ -1,9 +1,13 @@
-"""What daphne serves: HTTP by Django (its sockets are not measured)."""
+"""What daphne serves: HTTP by Django, sockets by Channels."""
 
 import os
 
-from channels.routing import ProtocolTypeRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.benchmarks.peers.original.settings")
-application = ProtocolTypeRouter({"http": get_asgi_application()})
+http = get_asgi_application()  # before the models are imported
+
+from tests.benchmarks.peers.original.urls import websocket_urlpatterns  # noqa: E402
+
+application = ProtocolTypeRouter({"http": http, "websocket": URLRouter(websocket_urlpatterns)})

@@ -1,26 +1,30 @@
-"""Makes the peer's tables and fills them: `python -m tests.benchmarks.peers.original.fill < prompts.jsonl`.
+"""Makes the peer's tables and fills them: `python -m tests.benchmarks.peers.original.fill < lines`.
 
-Each line is a JSON list: username, text, answer. Writes a token of the first user.
+Each line is a JSON list: the name of a user or, with a prompt of theirs, username, text, answer. Writes a token of each
+user, a line each, in the order in which they are first named.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 import django
 from django.core.management import call_command
+
+from tests.benchmarks.peers.serving import TOKEN_HOURS
 
 
 def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.peers.original.settings"
     django.setup()
     call_command("migrate", verbosity=0)
-    print(fill([json.loads(line) for line in sys.stdin]))
+    print("\n".join(fill([json.loads(line) for line in sys.stdin])))
 
 
-def fill(rows: list[tuple[str, str, str]]) -> str:
-    """Stores the prompts. Returns an access token of whose prompt is the first."""
+def fill(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Stores users and prompts. Returns an access token of each user."""
     from django.contrib.auth.models import User
     from rest_framework_simplejwt.tokens import AccessToken
 
@@ -30,12 +34,13 @@ def fill(rows: list[tuple[str, str, str]]) -> str:
     users = {name: User.objects.create(username=name) for name in dict.fromkeys(row[0] for row in rows)}
     prompts = (
         Prompt(user=users[name], prompt_text=text, response_text=answer, embedding=embed(text).tolist())
-        for name, text, answer in rows
+        for name, text, answer in (row for row in rows if len(row) == 3)
     )
     Prompt.objects.bulk_create(prompts, batch_size=1_000)
-    token = AccessToken.for_user(users[rows[0][0]])
-    token.set_exp(lifetime=timedelta(hours=2))
-    return str(token)
+    tokens = [AccessToken.for_user(user) for user in users.values()]
+    for token in tokens:
+        token.set_exp(lifetime=timedelta(hours=TOKEN_HOURS))
+    return [str(token) for token in tokens]
 
 
 if __name__ == "__main__":

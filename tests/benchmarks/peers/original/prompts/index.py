@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 
 import faiss
 import numpy as np
@@ -26,22 +27,34 @@ class GlobalIndex:
 
     def __init__(self) -> None:
         self._index: faiss.IndexFlatL2 | None = None
-        self._ids: dict[int, int] = {}
+        self._ids: list[int] = []
+        self._lock = threading.Lock()
+
+    def fill(self) -> None:
+        """Reads what is stored, once. To be called before the first prompt is saved."""
+        with self._lock:
+            if self._index is not None:
+                return
+            self._index = faiss.IndexFlatL2(DIMENSION)
+            for prompt in Prompt.objects.order_by("id").iterator():
+                self._add(prompt.id, np.array(prompt.embedding, np.float32))
+        logger.info("Index filled with %d prompts", len(self._ids))
+
+    def add(self, prompt_id: int, vector: npt.NDArray[np.float32]) -> None:
+        with self._lock:
+            self._add(prompt_id, vector)
+
+    def _add(self, prompt_id: int, vector: npt.NDArray[np.float32]) -> None:
+        self._index.add(vector.reshape(1, -1))
+        self._ids.append(prompt_id)
 
     def search(self, vector: npt.NDArray[np.float32], k: int) -> dict[int, float]:
         """The distances of the `k` nearest prompts of all, by prompt id, nearest first."""
-        if self._index is None:
-            self._fill()
-        distances, positions = self._index.search(vector.reshape(1, -1), k)
+        self.fill()
+        with self._lock:
+            distances, positions = self._index.search(vector.reshape(1, -1), k)
         found = zip(positions[0].tolist(), distances[0].tolist(), strict=True)
         return {self._ids[position]: distance for position, distance in found if position >= 0}
-
-    def _fill(self) -> None:
-        self._index = faiss.IndexFlatL2(DIMENSION)
-        for prompt in Prompt.objects.order_by("id").iterator():
-            self._ids[self._index.ntotal] = prompt.id
-            self._index.add(np.array([prompt.embedding], np.float32))
-        logger.info("Index filled with %d prompts", self._index.ntotal)
 
 
 index = GlobalIndex()

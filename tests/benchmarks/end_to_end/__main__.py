@@ -1,0 +1,96 @@
+"""`make bench`: whole prompts, from the request to the push, of ours and of others, in turns.
+
+The whole default run takes about half an hour; `--quick` two minutes.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+
+from tests.benchmarks.end_to_end import asked, floor, growth, latency, overload, report, throughput
+from tests.benchmarks.end_to_end.contenders import PEERS, Field, contenders
+from tests.benchmarks.end_to_end.scale import SECTIONS, Scale, scale_of
+from tests.benchmarks.reporting import machine
+from tests.benchmarks.search.quiet import one_thread, quiet
+from tests.support.servers import Servers
+
+#: PostgreSQL as a user has it, but for how many may connect.
+_DURABLE = ("max_connections=300",)
+_SIDE_BY_SIDE = {"throughput", "latency"}
+_ALONE = {"overload": overload.measure, "growth": growth.measure, "floor": floor.measure}
+
+
+def main() -> None:
+    one_thread()
+    quiet()
+    arguments = parse()
+    servers = Servers("bench", options=_DURABLE)
+    servers.start()
+    try:
+        run = Run(servers, scale_of(arguments), write=arguments.write)
+        run.all(arguments.sections, arguments.contenders)
+    finally:
+        servers.stop()
+    print("\n" + report.tables(run.measured))
+    wrong = asked.faults(run.measured).get("ours")
+    if wrong:
+        sys.exit("OURS WAS AT FAULT: " + "; ".join(wrong))
+
+
+class Run:
+    """Measures section by section. `measured` is what there is so far."""
+
+    def __init__(self, servers: Servers, scale: Scale, *, write: bool) -> None:
+        self._servers = servers
+        self._scale = scale
+        self._write = write
+        self.measured: report.Results = {"conditions": {}}
+
+    def all(self, sections: Sequence[str], names: Sequence[str]) -> None:
+        if _SIDE_BY_SIDE & set(sections):
+            with contenders(self._servers, names) as taking_part:
+                self._side_by_side(taking_part, sections)
+        for name, measure in _ALONE.items():
+            if name in sections:
+                self._section(name, lambda measure=measure: measure(self._servers, self._scale))
+
+    def _side_by_side(self, taking_part: Field, sections: Sequence[str]) -> None:
+        scale = self._scale
+        if "throughput" in sections:
+            self._section("throughput", lambda: throughput.measure(taking_part, scale))
+        if "latency" in sections:
+            known = self.measured.get("throughput", {}).get("ours", {}).get("per_second")
+            most = known["median"] if known else throughput.most_of_ours(taking_part, scale)
+            self._section("latency", lambda: latency.measure(taking_part, scale, most))
+
+    def _section(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measures it, and writes it down if that is asked for."""
+        conditions = machine(report.LIBRARIES) | {"busy_percent": psutil.cpu_percent(interval=1)}
+        if name not in ("overload", "growth"):
+            conditions["rounds"] = self._scale.rounds
+        begun = time.perf_counter()
+        print(f"{name} …", flush=True)
+        found = {name: measure(), "conditions": {name: conditions}}
+        print(f"{name} took {time.perf_counter() - begun:.0f} s", flush=True)
+        self.measured |= found | {"conditions": self.measured["conditions"] | found["conditions"]}
+        if self._write:
+            report.write(found)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.end_to_end", description=__doc__)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what is measured")
+    parser.add_argument("--contenders", nargs="+", choices=("ours", *PEERS), default=["ours", *PEERS])
+    parser.add_argument("--rounds", type=int, help="how many turns each has")
+    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
+    parser.add_argument("--full", action="store_true", help="10,000,000 stored prompts, too")
+    parser.add_argument("--write", action="store_true", help="replace these sections of the committed results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Promptwire as it is deployed: gunicorn and a Celery worker, on a database of its own."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+
+from api import tokens
+from api.app import create_app
+from api.services import make_services
+from shared import users
+from shared.settings import Settings
+from tests.benchmarks.cpu import server_pid
+from tests.benchmarks.end_to_end.contender import Account, Contender
+from tests.benchmarks.peers import serving
+from tests.support import processes
+from tests.support.servers import Servers, wait_until
+
+_START_SECONDS = 60
+
+#: A user's limit is not what is measured, and counting it is; sockets outlive the whole run.
+SETTINGS = {
+    "log_level": "INFO",
+    "log_format": "json",
+    "prompt_rate_limit": "100000/second",
+    "access_token_minutes": 24 * 60,
+}
+
+
+@contextlib.contextmanager
+def serve(servers: Servers, accounts: int) -> Iterator[Contender]:
+    """With one API process and two worker processes."""
+    with prepared(servers) as settings, serve_on(servers, settings, sign_up(settings, accounts)) as contender:
+        yield contender
+
+
+@contextlib.contextmanager
+def prepared(servers: Servers) -> Iterator[Settings]:
+    """A database and a keyspace that are empty."""
+    with servers.database() as name, serving.empty_keyspace(servers, 0) as redis_url:
+        yield servers.settings(name, redis_url=redis_url, **SETTINGS)
+
+
+@contextlib.contextmanager
+def serve_on(
+    servers: Servers, settings: Settings, accounts: list[Account], *, api: int = 1, workers: int = 2
+) -> Iterator[Contender]:
+    """With so many API and worker processes. What they log is formatted and written, but not shown."""
+    port = processes.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as stack:
+        nowhere = stack.enter_context(Path(os.devnull).open("wb"))
+        worker = processes.start(
+            processes.worker_command("bench", workers), settings, output=nowhere, **processes.WORKER_ENVIRONMENT
+        )
+        stack.callback(processes.kill, worker)
+        gunicorn = processes.start(processes.API, settings, output=nowhere, PORT=str(port), API_PROCESSES=str(api))
+        stack.callback(processes.kill, gunicorn)
+        wait_until(lambda: processes.answers(url), seconds=_START_SECONDS, what="the API starting")
+        _wait_for_an_answer(url, accounts[0])
+        parts = {
+            "api": [gunicorn.pid],
+            "worker": [worker.pid],
+            "valkey": [serving.valkey_pid(servers)],
+            "postgres": [server_pid(servers)],
+        }
+        yield Contender("ours", url, accounts, parts)
+
+
+def _wait_for_an_answer(url: str, account: Account) -> None:
+    """Returns once the worker works."""
+    headers = {"Authorization": f"Bearer {account.token}", "Prefer": f"wait={_START_SECONDS}"}
+    body = {"prompt_text": "What is a tide?"}
+    answer = httpx.post(f"{url}/prompts/", json=body, headers=headers, timeout=_START_SECONDS + 10)
+    if answer.status_code != HTTPStatus.CREATED:
+        raise RuntimeError(f"The worker does not answer: {answer.status_code} {answer.text}")
+
+
+def sign_up(settings: Settings, count: int) -> list[Account]:
+    """Users who are logged in. They have no passwords: hashing those takes as long as everything else here."""
+    services = make_services(settings)
+    accounts = []
+    with create_app(settings, services).app_context(), services.sessions.begin() as session:
+        for number in range(count):
+            user = users.create(session, f"user-{number}", "-")
+            accounts.append(Account(user.username, tokens.log_in(session, user).access))
+    services.sessions.kw["bind"].dispose()
+    return accounts

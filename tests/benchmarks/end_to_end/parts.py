@@ -1,0 +1,60 @@
+"""What the parts of a service take: CPU and memory, each part with all the processes that it has started."""
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.benchmarks.cpu import family, of_families
+
+Parts = Mapping[str, Sequence[int]]  #: process ids by role, as `Contender.parts`
+
+
+#: What is done on the machine by nobody whose parts these are.
+OTHERS = "others"
+
+
+class Meter:
+    """CPU between the two edges of a phase, in seconds by part, and of OTHERS."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._clocks = {part: of_families(pids, and_this=False) for part, pids in parts.items()}
+        self._at: dict[str, dict[str, float]] = {}
+
+    def on_edge(self, edge: str) -> None:
+        found = {part: clock() for part, clock in self._clocks.items()}
+        self._at[edge] = found | {OTHERS: _busy() - sum(found.values())}
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        begin, end = self._at["begin"], self._at["end"]
+        return {part: max(end[part] - begin[part], 0.0) for part in end}
+
+
+def _busy() -> float:
+    """Seconds of CPU that the whole machine has spent, and its host has taken from it."""
+    times = psutil.cpu_times()._asdict()
+    return float(sum(times.values()) - sum(times.get(name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")))
+
+
+def peak_rss_mib(parts: Parts) -> dict[str, float]:
+    """The most memory that the processes which a part has now have had. Shared buffers of PostgreSQL count once."""
+    return {part: _peak(family(pids)) for part, pids in parts.items()}
+
+
+def largest_rss_mib(parts: Parts) -> dict[str, float]:
+    """The same of the largest process of each part."""
+    return {part: max(_peak([pid]) for pid in family(pids)) for part, pids in parts.items()}
+
+
+def _peak(pids: Sequence[int]) -> float:
+    own, shared = 0, 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found = dict(re.findall(r"^(VmHWM|RssShmem):\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M))
+            mapped = int(found.get("RssShmem", 0))
+            own += int(found.get("VmHWM", 0)) - mapped
+            shared = max(shared, mapped)
+    return round((own + shared) / 1024, 1)

@@ -1,0 +1,60 @@
+"""How much is measured."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+
+SECTIONS = ("throughput", "latency", "overload", "growth", "floor")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a run measures. Times are in seconds."""
+
+    rounds: int
+    connections: tuple[int, ...]  #: which numbers of them are tried in closed loops
+    warm_up: float
+    seconds: float
+    latency_seconds: float
+    overload_seconds: float
+    floor_seconds: float
+    growth_seconds: float
+    users: tuple[int, ...]
+    stored: tuple[int, ...]
+    sockets: tuple[int, ...]
+    api_processes: tuple[int, ...]
+    worker_processes: tuple[int, ...]
+
+
+def scale_of(arguments: Namespace) -> Scale:
+    """What the command line asks for."""
+    if arguments.quick:
+        return Scale(
+            rounds=arguments.rounds or 1,
+            connections=(32,),
+            warm_up=1.5,
+            seconds=3,
+            latency_seconds=3,
+            overload_seconds=10,
+            floor_seconds=0.5,
+            growth_seconds=1,
+            users=(10, 200),
+            stored=(1_000, 10_000),
+            sockets=(200, 1_000),
+            api_processes=(1, 2),
+            worker_processes=(1, 2),
+        )
+    return Scale(
+        rounds=arguments.rounds or 5,
+        connections=(16, 32, 64, 128),
+        warm_up=1,
+        seconds=6,
+        latency_seconds=10,
+        overload_seconds=60,
+        floor_seconds=2,
+        growth_seconds=4,
+        users=(10, 200, 2_000, 10_000),
+        stored=(1_000, 10_000, 100_000, 1_000_000) + (10_000_000,) * arguments.full,
+        sockets=(200, 2_000, 10_000),
+        api_processes=(1, 2),
+        worker_processes=(1, 2, 4),
+    )

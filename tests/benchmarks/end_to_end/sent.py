@@ -1,0 +1,65 @@
+"""What became of the prompts that were sent, in figures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.end_to_end.wire import Answer
+
+
+@dataclass(slots=True)
+class Sent:
+    """A prompt: whose, when it was due, and what became of it."""
+
+    user: int
+    due: float
+    begun: float
+    answer: Answer | None = None
+    answered: float = 0.0
+    failure: str = ""
+    pushed: float = 0.0
+
+    @property
+    def is_accepted(self) -> bool:
+        return self.answer is not None and 200 <= self.answer.status < 300
+
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether an answer or a push is still to come."""
+        return not self.pushed if self.is_accepted else not self.answered
+
+    @property
+    def outcome(self) -> str:
+        """The status of the answer, or how there came none."""
+        return str(self.answer.status) if self.answer else self.failure or "unanswered"
+
+
+def figures(phase: Sequence[Sent], begun: float, ended: float) -> dict[str, Any]:
+    """Counts are of all, latencies, in milliseconds, of what was due from `begun` to `ended`."""
+    unavailable = [sent.answer for sent in phase if sent.answer and sent.answer.status == 503]
+    within = [sent for sent in phase if begun <= sent.due < ended]
+    accepted = [sent for sent in within if sent.is_accepted]
+    return {
+        "seconds": round(ended - begun, 3),
+        "sent": len(phase),
+        "answers": dict(sorted(Counter(sent.outcome for sent in phase).items())),
+        "accepted": sum(sent.is_accepted for sent in phase),
+        "503_without_retry_after": sum(not answer.retry_after for answer in unavailable),
+        "lost": sum(sent.is_accepted and not sent.pushed for sent in phase),
+        "pushed_in_window": sum(begun <= sent.pushed < ended for sent in phase),
+        "push_ms": quantiles([sent.pushed - sent.due for sent in accepted if sent.pushed]),
+        "submit_ms": quantiles([sent.answered - sent.due for sent in accepted]),
+        "late_ms": quantiles([sent.begun - sent.due for sent in within]),
+    }
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float] | None:
+    """In milliseconds."""
+    if not seconds:
+        return None
+    p50, p90, p99 = np.quantile(seconds, (0.5, 0.9, 0.99))
+    named = {"p50": p50, "p90": p90, "p99": p99, "max": max(seconds)}
+    return {name: round(float(value) * 1e3, 2) for name, value in named.items()}

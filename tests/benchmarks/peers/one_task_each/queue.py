@@ -1,0 +1,24 @@
+"""The queue, with everything off that nobody looks at, and where the answers are published."""
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+ANSWER = "one_task_each.answer"
+CHANNEL_PREFIX = "one_task_each:user:"
+
+app = Celery("one_task_each", broker=os.environ["PEER_REDIS_URL"], set_as_current=False)
+app.conf.update(
+    task_queues=[Queue("prompts")],
+    task_default_queue="prompts",
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    result_backend_thread_safe=True,  # without it, each greenlet looks for a result backend
+    worker_prefetch_multiplier=8,
+    worker_disable_rate_limits=True,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"priority_steps": [0], "socket_keepalive": True},
+)

@@ -1,0 +1,44 @@
+"""From Valkey to the sockets of this process, by one subscription."""
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+
+from redis import Redis
+from simple_websocket import ConnectionClosed, Server
+
+from tests.benchmarks.peers.one_task_each.queue import CHANNEL_PREFIX
+
+
+class Rooms:
+    """The sockets by user. A socket whose client does not read holds up the others."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._sockets: defaultdict[int, set[Server]] = defaultdict(set)
+
+    def start(self) -> None:
+        threading.Thread(target=self._relay, daemon=True).start()
+
+    @contextlib.contextmanager
+    def join(self, user_id: int, socket: Server) -> Iterator[None]:
+        """Gives the socket what is published for the user."""
+        self._sockets[user_id].add(socket)
+        try:
+            yield
+        finally:
+            self._sockets[user_id].discard(socket)
+
+    def _relay(self) -> None:
+        with self._redis.pubsub() as pubsub:
+            pubsub.psubscribe(f"{CHANNEL_PREFIX}*")
+            for message in pubsub.listen():
+                if message["type"] == "pmessage":
+                    user_id = int(message["channel"].rpartition(b":")[2])
+                    self._send(user_id, message["data"].decode())
+
+    def _send(self, user_id: int, text: str) -> None:
+        for socket in list(self._sockets.get(user_id, ())):
+            with contextlib.suppress(ConnectionClosed, OSError):  # it has just left
+                socket.send(text)

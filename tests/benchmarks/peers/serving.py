@@ -1,0 +1,130 @@
+"""What every peer is given: an empty database, processes of its own, and time to start."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+
+import httpx
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from redis import Redis
+from sqlalchemy.engine import make_url
+from websockets.sync.client import connect
+
+from tests.benchmarks.end_to_end.contender import Account
+from tests.support import processes
+from tests.support.servers import ROOT, Servers, wait_until
+
+TOKEN_HOURS = 2
+#: Whose prompt shows that a peer works, before it is measured.
+PROBE = "probe"
+_ROLE = "peer"
+_START_SECONDS = 60
+
+
+class NotInstalledError(Exception):
+    """A library of the peer's is missing, so it is to be skipped."""
+
+
+def require(*modules: str) -> None:
+    """Raises NotInstalledError if one of these modules is missing."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise NotInstalledError(f"{module} is not installed")
+
+
+def usernames(accounts: int) -> list[str]:
+    """So many users, and last the probe."""
+    return [*(f"user-{i}" for i in range(accounts)), PROBE]
+
+
+@contextlib.contextmanager
+def empty_database(servers: Servers) -> Iterator[str]:
+    """The URL of a database of the same server, without our tables."""
+    with servers.database() as name:
+        url = servers.postgres.url(name)
+        with contextlib.closing(psycopg2.connect(url)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("DROP SCHEMA public CASCADE")
+                cursor.execute("CREATE SCHEMA public")
+                _make_role(cursor)
+        yield make_url(url).set(username=_ROLE, password=_ROLE).render_as_string(hide_password=False)
+
+
+def _make_role(cursor: psycopg2.extensions.cursor) -> None:
+    """A role with whose password PostgreSQL and its client do not spend 5 ms.
+
+    A peer that connects for each request (Django's default) would else be compared by that.
+    """
+    cursor.execute("SET scram_iterations = 1")
+    with contextlib.suppress(psycopg2.errors.DuplicateObject):  # of an earlier database
+        cursor.execute(f"CREATE ROLE {_ROLE} SUPERUSER LOGIN PASSWORD '{_ROLE}'")
+
+
+@contextlib.contextmanager
+def empty_keyspace(servers: Servers, number: int) -> Iterator[str]:
+    """The URL of this database of our Valkey, so that queues do not mix; pub/sub channels are common to all of them."""
+    url = f"{servers.redis_url.rpartition('/')[0]}/{number}"
+    with Redis.from_url(url) as redis:
+        redis.flushdb()
+        try:
+            yield url
+        finally:
+            redis.flushdb()
+
+
+def valkey_pid(servers: Servers) -> int:
+    with Redis.from_url(servers.redis_url) as redis:
+        return int(redis.info("server")["process_id"])
+
+
+@contextlib.contextmanager
+def running(module: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[int]:
+    """A Python module as a process in a session of its own; killed at the end, with its children. Gives its id.
+
+    What it logs is formatted and written, as it is of ours, but not shown.
+    """
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env=os.environ | environment,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=quiet,
+        stderr=quiet,
+    )
+    try:
+        yield process.pid
+    finally:
+        processes.kill(process)
+
+
+def wait_until_it_listens(url: str) -> None:
+    """Returns once the peer answers HTTP, whatever it says."""
+
+    def listens() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{url}/login/").status_code < 500
+        return False
+
+    wait_until(listens, seconds=_START_SECONDS, what="the peer starting")
+
+
+def wait_until_it_works(url: str, probe: Account) -> None:
+    """Returns once a prompt's answer was pushed to its user's socket."""
+    wait_until_it_listens(url)
+    headers = {"Authorization": f"Bearer {probe.token}"}
+    room = f"{url.replace('http', 'ws', 1)}/ws/prompts/{probe.username}/"
+    with connect(room, additional_headers=headers) as socket:
+        socket.recv(timeout=_START_SECONDS)  # the greeting
+        body = {"prompt_text": "What is a tide?", "websocket": True}
+        httpx.post(f"{url}/prompts/", json=body, headers=headers).raise_for_status()
+        answer = json.loads(socket.recv(timeout=_START_SECONDS))
+        if not answer.get("response_text"):
+            raise RuntimeError(f"The peer does not answer: {answer}")

@@ -1,0 +1,76 @@
+"""What the reports of benchmarks have in common: the machine, tables as text, and plots."""
+
+import os
+import platform
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+def machine(libraries: Iterable[str]) -> dict[str, Any]:
+    """What was measured on, and with what versions of these libraries."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "cpu": _cpu(),
+        "load_at_start": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in libraries},
+    }
+
+
+def _cpu() -> str:
+    names = re.findall(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return names[0] if names else platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def table(title: str, first: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> str:
+    """Rows by name, each with some of the columns, or with why it was `skipped`."""
+    lines = [[first, *columns]]
+    notes = []
+    for name, row in rows.items():
+        if "skipped" in row:
+            notes.append(f"  {name}: not measured, {row['skipped']}\n")
+        else:
+            note = f" ({row['among']:,})" if "among" in row else ""
+            lines.append([name + note, *(shown(row.get(column)) for column in columns)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = "".join(
+        "  "
+        + "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        )
+        + "\n"
+        for line in lines
+    )
+    return f"{title}\n{text}{''.join(notes)}"
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def pyplot() -> Any | None:
+    """matplotlib's, for SVG that does not change if the figures do not. None, and a line, if it is not installed."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        print("No plot: matplotlib is not installed (make bench and make bench-search install it).")
+        return None
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "promptwire"
+    from matplotlib import pyplot
+
+    return pyplot

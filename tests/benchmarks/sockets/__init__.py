@@ -1,0 +1,1 @@
+"""Ten thousand sockets on one API process: `make benchmark NAME=sockets`."""

@@ -1,0 +1,227 @@
+"""What is done to an API process with many sockets, and how it takes that."""
+
+import http.client
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+from redis import Redis
+
+from api.relay import CHECKED_AT_ONCE
+from shared import events, feed, prompts
+from shared.database import Sessions, make_engine, make_sessions
+from shared.events import Announcement
+from shared.prompts import Draft
+from shared.redis import make_redis
+from shared.settings import Settings
+from tests.benchmarks.cpu import Cpu, of_families, server_pid
+from tests.support.many_sockets import Clients, Received
+from tests.support.people import Person
+from tests.support.servers import Servers
+from worker.services import make_services
+
+_ANSWER = "You asked “What is a tide?”. That is a good question. A real model would answer it here. " * 4
+_AT_ONCE = 200  # sockets that are joining at the same time
+
+
+@dataclass
+class Driver:
+    """One API process, the sockets at it, and their users."""
+
+    servers: Servers
+    settings: Settings
+    url: str
+    host: int  #: the process id of gunicorn's master
+    people: Sequence[Person]
+    clients: Clients
+    per_user: int = 0
+    seqs: dict[int, int] = field(default_factory=dict)  #: the number of each user's last event
+
+    def __post_init__(self) -> None:
+        self.redis: Redis = make_redis(self.settings)
+        engine = make_engine(self.settings, application_name="benchmark")
+        self.sessions: Sessions = make_sessions(engine)
+        self.cpu: Cpu = of_families([self.host], and_this=False)
+        (self.prompt_id,) = self._submit(self.people[:1])  #: of the first user, to be polled; nobody answers it
+
+    @property
+    def sockets(self) -> int:
+        return self.per_user * len(self.people)
+
+    def resident(self) -> int:
+        """Bytes of the API's process that serves; the master, which serves nobody, does not grow."""
+        (worker,) = psutil.Process(self.host).children()
+        resident: int = worker.memory_info().rss
+        return resident
+
+    def join(self, per_user: int) -> dict[str, Any]:
+        """Every user joins so many times."""
+        postgres = of_families([server_pid(self.servers)], and_this=False)
+        self.clients.open(self.url, self.people[:1] * 50, at_once=10)  # warms up
+        self.clients.leave()
+        time.sleep(1)
+        before, cpu, of_postgres = self.resident(), self.cpu(), postgres()
+        rooms = [person for person in self.people for _ in range(per_user)]
+        random.Random(1).shuffle(rooms)
+        opened = self.clients.open(self.url, rooms, at_once=_AT_ONCE)
+        cpu, of_postgres = self.cpu() - cpu, postgres() - of_postgres
+        time.sleep(3)
+        self.per_user = per_user
+        return {
+            "sockets": self.sockets,
+            "resident_before_mb": round(before / 1e6),
+            "resident_mb": round(self.resident() / 1e6),
+            "kb_a_socket": round((self.resident() - before) / 1024 / self.sockets, 1),
+            "join_s": round(opened.seconds, 1),
+            "join_p50_ms": _ms(opened.each, 0.5),
+            "join_p99_ms": _ms(opened.each, 0.99),
+            "join_api_us": round(cpu / self.sockets * 1e6),
+            "join_postgres_us": round(of_postgres / self.sockets * 1e6),
+        }
+
+    def finish_prompts(self, most: int) -> dict[str, Any]:
+        """One prompt of each user, or of so many, is answered, by a worker's pipeline in this process."""
+        pipeline = make_services(self.settings).pipeline
+        some = self.people[:most]
+        begun = time.monotonic()
+        for start in range(0, len(some), pipeline.generator.at_once):
+            pipeline.process(self._submit(some[start : start + pipeline.generator.at_once]))
+        expected = len(some) * self.per_user
+        received = self.clients.received(expected, timeout=60)
+        self.seqs = {each.id: 1 for each in some}
+        return {"prompts": len(some), "seconds": round(time.monotonic() - begun, 1)} | _delivered(received, expected)
+
+    def everybody(self) -> dict[str, Any]:
+        """An event of every user, at once: how long until the sockets have it, and the API's CPU for one."""
+        cpu = self.cpu()
+        begun = time.monotonic()
+        self._publish(self.people)
+        received = self.clients.received(self.sockets, timeout=60)
+        cpu = self.cpu() - cpu
+        return {
+            "events": len(self.people),
+            "median_socket_ms": round((float(np.median(received.times)) - begun) * 1e3, 1),
+            "last_socket_ms": round((received.times[-1] - begun) * 1e3, 1),
+            "api_us_a_socket": round(cpu / self.sockets * 1e6, 1),
+        } | _delivered(received, self.sockets)
+
+    def one_user(self, times: int) -> dict[str, Any]:
+        """So many events of one user, one after the other: how long until all their sockets have it."""
+        taken = []
+        for _ in range(times):
+            begun = time.monotonic()
+            self._publish(self.people[:1])
+            taken.append(self.clients.received(self.per_user, timeout=10).times[-1] - begun)
+        return {"events": times, "last_socket_p50_ms": _ms(taken, 0.5)}
+
+    def paced(self, seconds: float, per_second: float, meanwhile: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """So many events a second, of users taken at random, while something else is measured."""
+        published: list[float] = []
+        over = threading.Event()
+
+        def publish() -> None:
+            rng = random.Random(2)
+            while not over.wait(1 / per_second):
+                person = rng.choice(self.people)
+                announcement = self._announcement(person).encode()
+                published.append(time.monotonic())
+                self.redis.publish(events.channel(person.id), announcement)
+
+        thread = threading.Thread(target=publish)
+        thread.start()
+        cpu, begun = self.cpu(), time.monotonic()
+        found = meanwhile()
+        time.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+        over.set()
+        thread.join()
+        cpu = (self.cpu() - cpu) / (time.monotonic() - begun)
+        received = self.clients.received(len(published) * self.per_user, timeout=10)
+        last = received.times[self.per_user - 1 :: self.per_user]
+        taken = [there - here for here, there in zip(published, last, strict=False)]
+        return found | {
+            "push_p50_ms": _ms(taken, 0.5),
+            "push_p99_ms": _ms(taken, 0.99),
+            "api_cpu_percent": round(cpu * 100, 1),
+        }
+
+    def requests(self, calls: int) -> dict[str, Any]:
+        """How long requests take, one after the other on a connection that is kept."""
+        person = self.people[0]
+        headers = {"Authorization": f"Bearer {person.token}"}
+        url = httpx.URL(self.url)
+        connection = http.client.HTTPConnection(url.host, url.port or 80, timeout=60)
+        found: dict[str, Any] = {}
+        for name, path in {"livez": "/livez/", "poll": f"/prompts/{self.prompt_id}/"}.items():
+            taken, cpu = [], self.cpu()
+            for _ in range(calls):
+                begun = time.perf_counter()
+                connection.request("GET", path, headers=headers)
+                response = connection.getresponse()
+                response.read()
+                taken.append(time.perf_counter() - begun)
+                assert response.status == 200, response.status
+                time.sleep(0.002)
+            found |= {f"{name}_p50_ms": _ms(taken, 0.5), f"{name}_p99_ms": _ms(taken, 0.99)}
+            found |= {f"{name}_api_us": round((self.cpu() - cpu) / calls * 1e6)}
+        connection.close()
+        return found
+
+    def feed_check(self) -> dict[str, Any]:
+        """The relay's look at the feeds of all its rooms, done here: CPU in all, and of its longest part."""
+        ids = [person.id for person in self.people]
+        parts = []
+        for start in range(0, len(ids), CHECKED_AT_ONCE):
+            begun = time.process_time()
+            known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + CHECKED_AT_ONCE]}
+            with self.sessions() as session:
+                feed.newer(session, known)
+            parts.append(time.process_time() - begun)
+        return {"rooms": len(ids), "check_ms": round(sum(parts) * 1e3, 1), "longest_ms": round(max(parts) * 1e3, 1)}
+
+    def _submit(self, people: Sequence[Person]) -> list[int]:
+        """A prompt of each, which is not queued."""
+        drafts = [Draft(person.id, "What is a tide?", websocket=True, request_id="r") for person in people]
+        with self.sessions.begin() as session:
+            stored = prompts.submit(session, drafts, grace=timedelta(hours=1), attempt_limit=5)
+        return [prompt.id for prompt in stored]
+
+    def _publish(self, people: Sequence[Person]) -> None:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for person in people:
+                pipe.publish(events.channel(person.id), self._announcement(person).encode())
+            pipe.execute()
+
+    def _announcement(self, person: Person) -> Announcement:
+        """As of a completed prompt, with the user's next number."""
+        seq = self.seqs[person.id] = self.seqs.get(person.id, 0) + 1
+        message = {
+            "type": "prompt.completed",
+            "seq": seq,
+            "id": seq,
+            "user": person.username,
+            "prompt_text": "What is a tide?",
+            "response_text": _ANSWER,
+            "status": "completed",
+        }
+        return Announcement(seq, seq, 1, events.to_json(message))
+
+
+def _delivered(received: Received, expected: int) -> dict[str, int]:
+    """Every socket is to get each event once."""
+    return {
+        "expected": expected,
+        "received": len(received.times),
+        "sockets_reached": received.sockets,
+        "closed": received.closed,
+    }
+
+
+def _ms(taken: Sequence[float], quantile: float) -> float:
+    return round(float(np.quantile(taken, quantile)) * 1e3, 2)
