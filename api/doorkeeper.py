@@ -5,18 +5,16 @@ To refuse one must cost much less than to take one in: otherwise refusals are wh
 
 import time
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import Any
 
 import structlog
-from pydantic_core import to_json
 
+from api import errors
 from api.requests import id_of
 from shared.errors import OverloadedError
 
 log = structlog.get_logger(__name__)
 
-RETRY_AFTER_SECONDS = 2
 _LOG_SECONDS = 1.0
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -28,11 +26,13 @@ class Doorkeeper:
     def __init__(self, app: Wsgi, is_overloaded: Callable[[], bool]) -> None:
         self._app = app
         self._is_overloaded = is_overloaded
-        status = HTTPStatus.SERVICE_UNAVAILABLE
-        detail = str(OverloadedError())
-        problem = {"type": OverloadedError.kind(), "title": status.phrase, "status": int(status), "detail": detail}
-        self._body = to_json(problem)
-        self._status = f"{status:d} {status.phrase}"
+        refusal = errors.refusal(OverloadedError())
+        self._status, self._body = refusal.status, refusal.get_data()
+        self._headers = [
+            *refusal.headers.to_wsgi_list(),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+        ]
         self._refused = 0
         self._log_at = 0.0
 
@@ -40,14 +40,7 @@ class Doorkeeper:
         if not (self._is_overloaded() and _is_submission(environ)):
             return self._app(environ, start_response)
         self._count()
-        headers = [
-            ("Content-Type", "application/problem+json"),
-            ("Content-Length", str(len(self._body))),
-            ("Retry-After", str(RETRY_AFTER_SECONDS)),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("X-Request-ID", id_of(environ.get("HTTP_X_REQUEST_ID"))),
-        ]
+        headers = [*self._headers, ("X-Request-ID", id_of(environ.get("HTTP_X_REQUEST_ID")))]
         start_response(self._status, headers)
         return [self._body]
 

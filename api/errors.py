@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from api.doorkeeper import RETRY_AFTER_SECONDS
 from api.limits import RateLimitedError
 from shared import errors
 from shared.database import is_away
 
 log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 2
 
 _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
@@ -57,14 +58,15 @@ def invalid(error: ValidationError) -> Response:
 
 
 def init_app(app: Flask) -> None:
-    app.register_error_handler(errors.PromptwireError, _domain)
+    app.register_error_handler(errors.PromptwireError, refusal)
     app.register_error_handler(RateLimitedError, _rate_limit)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(SQLAlchemyError, _database)
     app.register_error_handler(Exception, _unexpected)
 
 
-def _domain(error: errors.PromptwireError) -> Response:
+def refusal(error: errors.PromptwireError) -> Response:
+    """What the domain's error is to a client."""
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _unexpected(error)

@@ -73,14 +73,8 @@ def claim(executor: Executor, prompt_ids: Sequence[int], lease: timedelta) -> li
 
 def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
     """Moves on the leases of these (id, attempt) and returns those that are still held."""
-    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
-    # Locked in order, because they may be about to be completed on another connection.
-    locked = select(Prompt.id).where(ours).order_by(Prompt.id).with_for_update(key_share=True)
     rows = session.execute(
-        update(Prompt)
-        .where(Prompt.id.in_(locked.scalar_subquery()), ours)
-        .values(due_at=func.now() + lease)
-        .returning(Prompt.id, Prompt.attempt)
+        update(Prompt).where(_hold(held)).values(due_at=func.now() + lease).returning(Prompt.id, Prompt.attempt)
     )
     return {(row.id, row.attempt) for row in rows}
 
@@ -116,7 +110,7 @@ def postpone(session: Session, held: Claim, delay: timedelta) -> bool:
     later = func.now() + delay
     changed = session.execute(
         update(Prompt)
-        .where(_holds(held))
+        .where(_hold([(held.id, held.attempt)]))
         .values(status=Status.QUEUED, due_at=later, not_before=later)
         .returning(Prompt.id)
     )
@@ -125,12 +119,11 @@ def postpone(session: Session, held: Claim, delay: timedelta) -> bool:
 
 def hand_back(session: Session, claims: Iterable[Claim]) -> None:
     """Gives claims up because their worker must stop: they are due at once, and the attempt does not count."""
-    for held in sorted(claims, key=lambda held: held.id):
-        session.execute(
-            update(Prompt)
-            .where(_holds(held))
-            .values(status=Status.QUEUED, due_at=func.now(), attempt_limit=Prompt.attempt_limit + 1)
-        )
+    session.execute(
+        update(Prompt)
+        .where(_hold((held.id, held.attempt) for held in claims))
+        .values(status=Status.QUEUED, due_at=func.now(), attempt_limit=Prompt.attempt_limit + 1)
+    )
 
 
 def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelta | None = None) -> list[int]:
@@ -179,8 +172,14 @@ def give_up(session: Session, prompt_id: int) -> Ending | None:
     return end(session, [Outcome(prompt_id, attempt, error=error)], Change.FAILED, of=_HELD).endings[0]
 
 
-def _holds(held: Claim) -> ColumnElement[bool]:
-    return and_(Prompt.id == held.id, Prompt.status == Status.PROCESSING, Prompt.attempt == held.attempt)
+def _hold(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+    """Of a prompt, that one of these (id, attempt) still holds it.
+
+    They are locked in order, because another connection may be about to complete them.
+    """
+    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
+    locked = select(Prompt.id).where(ours).order_by(Prompt.id).with_for_update(key_share=True)
+    return Prompt.id.in_(locked.scalar_subquery()) & ours
 
 
 def _out_of_attempts() -> ColumnElement[bool]:

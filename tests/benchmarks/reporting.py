@@ -1,5 +1,6 @@
 """What the reports of benchmarks have in common: the machine, tables as text, and plots."""
 
+import json
 import os
 import platform
 import re
@@ -32,6 +33,19 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What was written down before, if anything."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def merge(path: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """Replaces those parts of the file, and of its `conditions`, that were measured. Returns all that it has then."""
+    before = read(path)
+    merged: dict[str, Any] = before | results | {"conditions": before.get("conditions", {}) | results["conditions"]}
+    path.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    return merged
 
 
 def table(title: str, first: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> str:

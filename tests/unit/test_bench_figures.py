@@ -3,8 +3,9 @@
 from tests.benchmarks.end_to_end import asked, report
 from tests.benchmarks.end_to_end.contenders import PEERS
 from tests.benchmarks.end_to_end.scale import SECTIONS
+from tests.benchmarks.reporting import read
 
-RESULTS = report.read()
+RESULTS = read(report.RESULTS)
 CONTENDERS = {"ours", *PEERS}
 
 

@@ -1,9 +1,10 @@
 """The published figures of searches: complete, and right where speed does not matter."""
 
+from tests.benchmarks.reporting import read
 from tests.benchmarks.search import report
 from tests.benchmarks.search.scale import OWN
 
-RESULTS = report.read()
+RESULTS = read(report.RESULTS)
 CONTENDERS = {
     "ours",
     "pgvector exact",

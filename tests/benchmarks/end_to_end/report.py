@@ -1,6 +1,5 @@
 """What the benchmark writes: results.json, tables in results.txt, and a plot."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from tests.benchmarks.end_to_end.asked import Results
 from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_THE_MOST
 from tests.benchmarks.end_to_end.overload import TIMES
 from tests.benchmarks.end_to_end.throughput import GENERATOR
-from tests.benchmarks.reporting import shown, table
+from tests.benchmarks.reporting import merge, shown, table
 
 FOLDER = Path(__file__).parent
 RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "txt", "svg"))
@@ -22,15 +21,9 @@ _PARTS = ("api", "worker", "valkey", "postgres")
 _FAULTS = ("accepted", "lost", "repeated", "misdirected")
 
 
-def read() -> Results:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-
-
 def write(results: Results) -> None:
     """Replaces those parts of the files that were measured; the others stay."""
-    before = read()
-    merged = before | results | {"conditions": before.get("conditions", {}) | results["conditions"]}
-    RESULTS.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    merged = merge(RESULTS, results)
     TABLES.write_text(tables(merged))
     plot.draw(merged, PLOT)
 

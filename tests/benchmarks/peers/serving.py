@@ -3,9 +3,10 @@
 import contextlib
 import json
 import os
+import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 import httpx
@@ -16,7 +17,8 @@ from redis import Redis
 from sqlalchemy.engine import make_url
 from websockets.sync.client import connect
 
-from tests.benchmarks.end_to_end.contender import Account
+from tests.benchmarks.cpu import server_pid
+from tests.benchmarks.end_to_end.contender import Account, Contender
 from tests.support import processes
 from tests.support.servers import ROOT, Servers, wait_until
 
@@ -103,6 +105,42 @@ def running(module: str, *arguments: str, environment: Mapping[str, str]) -> Ite
         yield process.pid
     finally:
         processes.kill(process)
+
+
+@contextlib.contextmanager
+def with_queue(
+    servers: Servers,
+    name: str,
+    keyspace: int,
+    accounts: int,
+    *,
+    make_users: Callable[[str, Sequence[str], str], list[Account]],
+    api: Callable[[int], Sequence[str]],
+    worker: Sequence[str],
+) -> Iterator[Contender]:
+    """A peer of an API and a worker, which read PEER_DATABASE_URL, PEER_REDIS_URL and PEER_SECRET.
+
+    Args:
+        keyspace: The number of its database in Valkey.
+        make_users: Given the database's URL, names and the secret, makes the tables and the users.
+        api: The module that serves on a port, with its arguments.
+        worker: The module that works, with its arguments.
+    """
+    with contextlib.ExitStack() as stack:
+        database_url = stack.enter_context(empty_database(servers))
+        redis_url = stack.enter_context(empty_keyspace(servers, keyspace))
+        secret, port = secrets.token_hex(), processes.free_port()
+        users = make_users(database_url, usernames(accounts), secret)
+        environment = {"PEER_DATABASE_URL": database_url, "PEER_REDIS_URL": redis_url, "PEER_SECRET": secret}
+        parts = {
+            "api": [stack.enter_context(running(*api(port), environment=environment))],
+            "worker": [stack.enter_context(running(*worker, environment=environment))],
+            "valkey": [valkey_pid(servers)],
+            "postgres": [server_pid(servers)],
+        }
+        url = f"http://127.0.0.1:{port}"
+        wait_until_it_works(url, users.pop())
+        yield Contender(name, url, users, parts)
 
 
 def wait_until_it_listens(url: str) -> None:

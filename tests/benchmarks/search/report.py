@@ -1,10 +1,9 @@
 """What the benchmark writes: results.json, tables in results.txt, and a plot."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.reporting import pyplot, table
+from tests.benchmarks.reporting import merge, pyplot, table
 
 FOLDER = Path(__file__).parent
 RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "txt", "svg"))
@@ -17,15 +16,9 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-def read() -> Results:
-    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-
-
 def write(results: Results) -> None:
     """Replaces those parts of the files that were measured; the others stay."""
-    before = read()
-    merged = before | results | {"conditions": before.get("conditions", {}) | results["conditions"]}
-    RESULTS.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
+    merged = merge(RESULTS, results)
     TABLES.write_text(tables(merged))
     if "race" in merged:
         plot(merged)

@@ -1,18 +1,15 @@
 """Starts the peer."""
 
-import contextlib
-import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import jwt
 from sqlalchemy import create_engine, insert
 from sqlalchemy.engine import make_url
 
-from tests.benchmarks.cpu import server_pid
 from tests.benchmarks.end_to_end.contender import Account, Contender
 from tests.benchmarks.peers import serving
-from tests.support import processes
 from tests.support.servers import Servers
 
 _PEER = "tests.benchmarks.peers.taskiq_fastapi"
@@ -23,30 +20,18 @@ _WORKER = ["--workers", "2", "--max-async-tasks", "20", "--max-prefetch", "20", 
 _WORKER += ["--no-parse", "--log-level", "WARNING"]
 
 
-@contextlib.contextmanager
-def serve(servers: Servers, accounts: int) -> Iterator[Contender]:
+def serve(servers: Servers, accounts: int) -> AbstractContextManager[Contender]:
     """The peer with so many users. Raises `serving.NotInstalledError`."""
     serving.require("fastapi", "uvicorn", "uvloop", "httptools", "orjson", "asyncpg", "taskiq", "taskiq_redis")
-    with contextlib.ExitStack() as stack:
-        database_url = stack.enter_context(serving.empty_database(servers))
-        redis_url = stack.enter_context(serving.empty_keyspace(servers, _KEYSPACE))
-        secret = secrets.token_hex()
-        users = _make_users(database_url, serving.usernames(accounts), secret)
-        environment = {"PEER_DATABASE_URL": database_url, "PEER_REDIS_URL": redis_url, "PEER_SECRET": secret}
-
-        def run(module: str, *arguments: str) -> int:
-            return stack.enter_context(serving.running(module, *arguments, environment=environment))
-
-        port = processes.free_port()
-        url = f"http://127.0.0.1:{port}"
-        parts = {
-            "api": [run("uvicorn", "--host", "127.0.0.1", "--port", str(port), *_API, f"{_PEER}.api:app")],
-            "worker": [run("taskiq", "worker", *_WORKER, f"{_PEER}.tasks:broker")],
-            "valkey": [serving.valkey_pid(servers)],
-            "postgres": [server_pid(servers)],
-        }
-        serving.wait_until_it_works(url, users.pop())
-        yield Contender("taskiq_fastapi", url, users, parts)
+    return serving.with_queue(
+        servers,
+        "taskiq_fastapi",
+        _KEYSPACE,
+        accounts,
+        make_users=_make_users,
+        api=lambda port: ("uvicorn", "--host", "127.0.0.1", "--port", str(port), *_API, f"{_PEER}.api:app"),
+        worker=("taskiq", "worker", *_WORKER, f"{_PEER}.tasks:broker"),
+    )
 
 
 def _make_users(database_url: str, names: Sequence[str], secret: str) -> list[Account]:
