@@ -211,7 +211,7 @@ class Relay:
             return
         try:
             pubsub.subscribe(*map(events.channel, user_ids))
-        except (RedisError, OSError):
+        except Exception:  # gevent's own, too, if the listener is connecting anew at this moment
             log.debug("not subscribed now", users=len(user_ids))
 
     def _receive(self, message: dict[str, str] | None) -> None:
@@ -256,7 +256,7 @@ class Relay:
             unchecked, self._unchecked = self._unchecked, set()
             if is_full:
                 last_full = time.monotonic()
-                self._leave_empty_rooms()
+                self._try(self._leave_empty_rooms)
                 unchecked = set(self._rooms)
             if is_full:
                 self._try(self._check_logins)
@@ -299,5 +299,5 @@ class Relay:
             return
         try:
             pubsub.unsubscribe(*map(events.channel, empty))
-        except (RedisError, OSError):
+        except Exception:  # as above
             log.debug("not unsubscribed now", users=len(empty))

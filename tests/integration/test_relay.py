@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
+from redis.client import PubSub
 
 from api.logins import Logins
 from api.relay import Relay
@@ -145,3 +146,23 @@ def test_going_down_wakes_everybody_and_whoever_comes_later(make_relay, user_id:
     with relay.subscribe(user_id) as late:
         assert late.get(10) is None
         assert late.going_down
+
+
+def test_looking_goes_on_if_a_channel_cannot_be_left(
+    make_relay, sessions: Sessions, user_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gevent refuses, with an error of its own, while the listener is connecting anew."""
+    tried = threading.Event()
+
+    def refuse(*_: object) -> None:
+        tried.set()
+        raise AssertionError("This socket is already used by another greenlet")
+
+    monkeypatch.setattr(PubSub, "unsubscribe", refuse)
+    relay = make_relay(check_seconds=0.1)
+    with relay.subscribe(user_id + 1):
+        pass
+    assert tried.wait(10)
+    with relay.subscribe(user_id) as news:
+        seq = end_one(sessions, user_id).seq
+        assert news.get(10).seq == seq
