@@ -66,3 +66,15 @@ class ProviderError(PromptwireError):
     def __init__(self, message: str, *, retryable: bool = True) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class ProviderUnavailableError(ProviderError):
+    """The provider takes nothing at the moment.
+
+    It could not be reached, or refuses for load: not because of what it was asked, so the attempt does not count.
+    `retry_after` is how many seconds it asks to be left alone, if it says so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

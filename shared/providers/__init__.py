@@ -1,38 +1,69 @@
-"""Where answers and embeddings come from.
+"""Where answers and embeddings come from: what a generator and an embedder do.
 
-The settings GENERATOR and EMBEDDER name a built-in provider, or the dotted path of your own (`package.module:factory`):
-a callable that takes the settings and returns a `Generator` or an `Embedder`.
+`factory.py` makes those that the settings name.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from pkgutil import resolve_name
-from typing import Any, Protocol
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import ProviderError
-from shared.settings import Settings, SettingsError
+from shared.telemetry import metrics
 
 Vectors = npt.NDArray[np.float32]
+
+
+class Exchange(NamedTuple):
+    """A prompt, and what it was answered."""
+
+    prompt_text: str
+    response_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What a generator is asked."""
+
+    prompt_text: str
+    #: Exchanges that the same user had before, oldest first: what the answer is to know of.
+    history: Sequence[Exchange] = ()
+    #: The same for every attempt at a prompt, and for none of another.
+    idempotency_key: str = ""
+
+
+class Usage(NamedTuple):
+    """What an answer took, as far as the provider tells."""
+
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class Generator(Protocol):
     """Answers prompts."""
 
     @property
+    def name(self) -> str:
+        """Identifies the model and all that its answers depend on: another name means other answers."""
+
+    @property
     def at_once(self) -> int:
         """How many prompts a task may carry: 1, unless answering takes next to no time.
 
-        A task answers one after the other, and completes them together.
+        A task answers one after the other, and completes them together. With more than 1, nobody watches the text grow.
         """
 
-    def generate(self, prompt_text: str) -> Iterator[str]:
-        """Yields the answer in chunks, in order; together they are the response.
+    def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+        """Yields the answer in chunks, in order, which together are the response; and a `Usage`, if it knows one.
 
         Raises:
             ProviderError: it failed; `retryable` tells whether to try again. Any other exception is retried too, but
                 its message is not shown to the user.
+            ProviderUnavailableError: it takes nothing at the moment; that does not count as an attempt.
         """
 
 
@@ -47,33 +78,16 @@ class Embedder(Protocol):
     def dimension(self) -> int:
         """The length of each vector."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it waits for another host rather than computing here: the API then calls it in its event loop."""
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """One vector of unit length a text: float32, shape (len(texts), dimension).
 
         Raises:
             ProviderError: it failed.
         """
-
-
-_BUILT_IN = {
-    "simulated": "shared.providers.simulated:make",
-    "hashing": "shared.providers.hashing:make",
-}
-
-
-def make_generator(settings: Settings) -> Generator:
-    """The generator that GENERATOR names. Raises SettingsError if there is none, or if it is none."""
-    generator: Generator = _factory("GENERATOR", settings.generator)(settings)
-    for name in ("generate", "at_once"):
-        if not hasattr(generator, name):
-            raise SettingsError(f"GENERATOR={settings.generator!r} is no Generator: it has no `{name}`.")
-    return generator
-
-
-def make_embedder(settings: Settings) -> Embedder:
-    """The embedder that EMBEDDER names. Raises SettingsError if there is none."""
-    embedder: Embedder = _factory("EMBEDDER", settings.embedder)(settings)
-    return embedder
 
 
 class Embedders:
@@ -88,19 +102,15 @@ class Embedders:
         return self._by_name.get(name or "", self.current)
 
 
-def make_embedders(settings: Settings) -> Embedders:
-    """The embedders that EMBEDDER and PREVIOUS_EMBEDDER name. Raises SettingsError if there is none."""
-    previous = settings.previous_embedder
-    return Embedders(make_embedder(settings), _factory("PREVIOUS_EMBEDDER", previous)(settings) if previous else None)
-
-
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """One vector of unit length a text: float32, shape (len(texts), dimension).
 
     Raises:
         ProviderError: it failed, or gave something else.
     """
+    begun = time.perf_counter()
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
+    metrics.embeddings.add(time.perf_counter() - begun)
     if vectors.shape != (len(texts), embedder.dimension):
         raise ProviderError(f"The embedder {embedder.name} did not give a vector for each text.")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -108,13 +118,3 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
         raise ProviderError(f"The embedder {embedder.name} did not give a vector with a direction.")
     unit: Vectors = vectors / lengths
     return unit
-
-
-def _factory(setting: str, name: str) -> Callable[[Settings], Any]:
-    try:
-        factory: Callable[[Settings], Any] = resolve_name(_BUILT_IN.get(name, name))
-    except (ValueError, ImportError, AttributeError) as error:
-        raise SettingsError(
-            f"{setting}={name!r} is neither a built-in provider nor an importable package.module:factory."
-        ) from error
-    return factory

@@ -45,6 +45,7 @@ class HashingEmbedder:
 
     name = "hashing-1"
     dimension = DIMENSION
+    is_remote = False
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         return np.array([_embed(text) for text in texts], dtype=np.float32).reshape(len(texts), DIMENSION)

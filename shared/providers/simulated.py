@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 
+from shared.providers import GenerationRequest, Usage
 from shared.settings import Settings
 
 _QUOTE_LENGTH = 200
@@ -43,20 +44,24 @@ class SimulatedGenerator:
     `delay` is how long, in seconds, an answer takes in all; it is spread over the chunks.
     """
 
+    name = "simulated-1"
+
     def __init__(self, delay: float = 0) -> None:
         self._delay = delay
         self.at_once = 1 if delay else _AT_ONCE
 
-    def generate(self, prompt_text: str) -> Iterator[str]:
-        words = re.findall(r"\S+\s*", self._answer(prompt_text))
+    def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+        words = re.findall(r"\S+\s*", self.answer(request.prompt_text))
         chunks = ["".join(words[i : i + _WORDS_PER_CHUNK]) for i in range(0, len(words), _WORDS_PER_CHUNK)]
         for chunk in chunks:
             if self._delay:
                 time.sleep(self._delay / len(chunks))
             yield chunk
+        yield Usage(self.name)
 
     @staticmethod
-    def _answer(prompt_text: str) -> str:
+    def answer(prompt_text: str) -> str:
+        """The whole answer."""
         template = next((answer for pattern, answer in _PATTERNS if pattern.search(prompt_text)), _OTHERWISE)
         quote = " ".join(prompt_text.split())
         if len(quote) > _QUOTE_LENGTH:

@@ -4,11 +4,18 @@ import time
 
 import pytest
 
+from shared.providers import GenerationRequest, Usage
 from shared.providers.simulated import SimulatedGenerator
 
 
+def chunks_for(prompt: str, delay: float = 0) -> list[str]:
+    *chunks, usage = SimulatedGenerator(delay).generate(GenerationRequest(prompt))
+    assert usage == Usage("simulated-1")
+    return chunks
+
+
 def answer(prompt: str) -> str:
-    return "".join(SimulatedGenerator().generate(prompt))
+    return "".join(chunks_for(prompt))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +41,7 @@ def test_the_same_prompt_has_the_same_answer() -> None:
 
 
 def test_comes_in_chunks_that_make_up_the_answer() -> None:
-    chunks = list(SimulatedGenerator().generate("Explain tides"))
+    chunks = chunks_for("Explain tides")
     assert len(chunks) > 3
     assert all(chunks)
 
@@ -46,5 +53,5 @@ def test_quotes_long_prompts_in_part_and_does_not_format_them() -> None:
 
 def test_takes_its_delay_in_all() -> None:
     begun = time.monotonic()
-    list(SimulatedGenerator(delay=0.2).generate("Hello"))
+    chunks_for("Hello", delay=0.2)
     assert time.monotonic() - begun >= 0.2

@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from shared.database import Sessions, make_engine, make_sessions
-from shared.providers import Embedders, Vectors, make_embedders
+from shared.providers import Embedders, Vectors
+from shared.providers.factory import make_embedders
 from shared.search.faiss_store import FaissStore
 from shared.search.loader import Loader
 from shared.search.sealing import Sealer

@@ -24,7 +24,7 @@ def answer(prompt_id: int) -> None:
         prompt = connection.exec_driver_sql(CLAIM, {"id": prompt_id}).one_or_none()
         if prompt is None:
             return
-        response_text = "".join(_generator.generate(prompt.prompt_text))
+        response_text = _generator.answer(prompt.prompt_text)
         completed = {
             "id": prompt_id,
             "user_id": prompt.user_id,

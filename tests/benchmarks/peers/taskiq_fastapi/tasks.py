@@ -44,7 +44,7 @@ async def answer(prompt_id: int) -> None:
     """Answers a prompt, unless that was done before."""
     async with engine.connect() as connection:
         prompt = (await connection.execute(_READ, {"prompt_id": prompt_id})).one()
-        response_text = "".join(_generator.generate(prompt.prompt_text))
+        response_text = _generator.answer(prompt.prompt_text)
         vector = _embedder.embed([prompt.prompt_text])[0].astype("<f4").tobytes()
         completed = await connection.execute(
             _COMPLETE, {"prompt_id": prompt_id, "response": response_text, "vector": vector}

@@ -70,7 +70,7 @@ class PromptsView(APIView):
         prompt = Prompt.objects.create(
             user=request.user,
             prompt_text=text,
-            response_text="".join(_generator.generate(text)),
+            response_text=_generator.answer(text),
             embedding=vector.tolist(),
         )
         index.add(prompt.id, vector)

@@ -1,0 +1,163 @@
+"""Endpoints that speak OpenAI's protocol: how one is asked, and what its failures mean to us."""
+
+import math
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from weakref import finalize
+
+import httpx2
+import openai
+
+from shared.errors import ProviderError, ProviderUnavailableError
+from shared.settings import SettingsError
+
+CONNECT_SECONDS = 5
+LONGEST_RETRY_AFTER = 24 * 60 * 60
+MAX_QUOTED = 500  # characters of a provider's own words
+
+_OPENAI = "api.openai.com"
+_REFUSE_FOR_LOAD = (429, 502, 503, 529)
+_MAY_HEAL = (408, 409, 425)
+# Keys, and parts of them with stars, as some providers repeat them.
+_SECRETS = re.compile(r"bearer\s+\S+|\b\w?sk[-_]\S+|\S*\*{3}\S*", re.IGNORECASE)
+
+
+class Endpoint:
+    """One endpoint. `client` speaks to it, and is to be used within `errors()`.
+
+    `settings_prefix` names the settings that it is made of: `…_BASE_URL` and `…_API_KEY`. Without a key a server is
+    asked that needs none, such as Ollama. `timeout_seconds` is how long the server may be silent. User and password
+    in the URL are sent as basic authentication, instead of the key.
+
+    Raises:
+        SettingsError: the URL is none, or OpenAI's own endpoint has no key.
+    """
+
+    def __init__(self, base_url: str, api_key: str, *, timeout_seconds: float, settings_prefix: str = "OPENAI") -> None:
+        self._key_setting = f"{settings_prefix}_API_KEY"
+        self._key = self._checked_key(api_key.strip())
+        given = _checked_url(f"{settings_prefix}_BASE_URL", base_url.strip())
+        #: Where it is, without user and password.
+        self.url = str(given.copy_with(userinfo=b"")).rstrip("/")
+        #: Whether it is OpenAI's own, which differs a little from what all others speak.
+        self.is_openai = given.host == _OPENAI or given.host.endswith(f".{_OPENAI}")
+        if self.is_openai and not self._key:
+            raise SettingsError(f"{self._key_setting} is not set. Set it to a key of yours for {given.host}.")
+        self.client = openai.OpenAI(
+            base_url=self.url,
+            api_key=self._key or "none",  # the library insists on one
+            default_headers={"Authorization": _basic(given)} if given.userinfo else None,
+            max_retries=0,  # a prompt waits for its next attempt in the database, not in a worker
+            timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_SECONDS),
+        )
+        finalize(self, self.client.close)  # whoever drops it leaves no connection open
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turns what the library raises into errors of ours, which hold no secret."""
+        try:
+            yield
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
+            raise self._failure(error) from None
+        except (ValueError, TypeError, AttributeError):  # the library does not check the shape of what it reads
+            raise ProviderError("The provider sent something that is not of OpenAI's protocol.") from None
+
+    def _checked_key(self, key: str) -> str:
+        if not key.isascii() or not key.isprintable():
+            raise SettingsError(f"{self._key_setting} has characters that no key has. Copy it again.")
+        return key
+
+    def _failure(self, error: Exception) -> ProviderError:
+        if isinstance(error, openai.APIStatusError):
+            return self._refusal(error)
+        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
+        if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
+            return ProviderUnavailableError("The provider could not be reached.")
+        if isinstance(cause, httpx2.TimeoutException):
+            return ProviderError("The provider was silent for too long.")
+        if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+            return ProviderError(self._quoting("The provider broke off", error))
+        return ProviderError("The connection to the provider broke off.")
+
+    def _refusal(self, error: openai.APIStatusError) -> ProviderError:
+        status, wait = error.status_code, retry_after(error.response.headers)
+        if error.code == "insufficient_quota":
+            return ProviderUnavailableError(
+                f"The provider's quota is used up ({status}): the operator must look at the account.", retry_after=wait
+            )
+        if status in _REFUSE_FOR_LOAD or (status >= 500 and wait is not None):
+            return ProviderUnavailableError(
+                f"The provider takes no requests at the moment ({status}).", retry_after=wait
+            )
+        if status >= 500 or status in _MAY_HEAL:
+            return ProviderError(f"The provider failed ({status}).")
+        if status in (401, 403):
+            return ProviderError(
+                f"The provider refused the key ({status}): the operator must look at {self._key_setting}.",
+                retryable=False,
+            )
+        return ProviderError(self._quoting(f"The provider refused the request ({status})", error), retryable=False)
+
+    def _quoting(self, message: str, error: openai.APIError) -> str:
+        """The message as a sentence, with what the provider says, if it is fit to be shown."""
+        said = " ".join(_SECRETS.sub("…", _own_words(error.body)).split())
+        if self._key:
+            said = said.replace(self._key, "…")
+        if len(said) > MAX_QUOTED:
+            said = said[: MAX_QUOTED - 1].rstrip() + "…"
+        quoting = f"{message}: {said}" if said else message
+        return quoting if quoting.endswith((".", "!", "?", "…")) else f"{quoting}."
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """How many seconds the server asks to be left alone, at most a day; None if it does not say, or not readably.
+
+    Reads `Retry-After` (RFC 9110, 10.2.3: seconds or a date) and OpenAI's `retry-after-ms`.
+    """
+    seconds = _number(headers.get("retry-after-ms"), 0.001)
+    if seconds is None:
+        seconds = _number(headers.get("retry-after"))
+    if seconds is None:
+        seconds = _seconds_until(headers.get("retry-after"))
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def _number(text: str | None, unit: float = 1) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number * unit if math.isfinite(number) else None
+
+
+def _seconds_until(date: str | None) -> float | None:
+    try:
+        then = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+
+
+def _own_words(body: object) -> str:
+    """What the provider says itself in an error, in the shapes that are about; pages of proxies are left out."""
+    if isinstance(body, dict):
+        body = body.get("message") or body.get("detail")
+    return body if isinstance(body, str) and not body.lstrip().startswith("<") else ""
+
+
+def _checked_url(setting: str, text: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise SettingsError(f"{setting} is no URL of an endpoint; write it like https://api.openai.com/v1.")
+    return url
+
+
+def _basic(url: httpx2.URL) -> str:
+    return "Basic " + b64encode(f"{url.username}:{url.password}".encode()).decode()

@@ -1,0 +1,135 @@
+"""Providers in real processes: an embedder on another host, a local model, and such as cannot be made."""
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.openai_server import OpenAIServer
+from tests.support.processes import RemoteUser
+from tests.support.servers import Servers, wait_until
+from tests.support.threads import at_once
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[OpenAIServer]:
+    with OpenAIServer(dimension=8) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def remote(servers: Servers, settings: Settings, endpoint: OpenAIServer) -> Settings:
+    return servers.changed(
+        settings,
+        embedder="openai",
+        openai_base_url=endpoint.url,
+        openai_embedding_model="test-embedding",
+        openai_embedding_dimensions=8,
+        openai_embedding_timeout_seconds=600,
+        soft_shutdown_seconds=0.5,
+    )
+
+
+@pytest.fixture(scope="module")
+def searching(remote: Settings) -> Iterator[str]:
+    with processes.api(remote) as running:
+        yield running
+
+
+def search(user: RemoteUser, text: str) -> httpx.Response:
+    return user.http.get("/prompts/similar/", params={"prompt": text})
+
+
+def test_a_prompt_is_found_by_vectors_of_the_endpoint(remote: Settings, searching: str) -> None:
+    alice = RemoteUser(searching)
+    with processes.worker(remote):
+        ids = [alice.submit(text) for text in ("the tides of the ocean", "a haiku about rust")]
+        assert [alice.wait(each)["status"] for each in ids] == ["completed"] * 2
+    found = search(alice, "a rust haiku").json()
+    assert [match["id"] for match in found] == ids[::-1]
+
+
+def test_while_searches_wait_for_the_endpoint_everything_else_goes_on(searching: str, endpoint: OpenAIServer) -> None:
+    alice = RemoteUser(searching)
+    asked = len(endpoint.requests)
+    waiting = 20
+    statuses: list[int] = []
+    searches = threading.Thread(
+        target=lambda: statuses.extend(at_once(waiting, lambda: search(alice, "embedding slow 600").status_code))
+    )
+    searches.start()
+    wait_until(lambda: len(endpoint.requests) == asked + waiting, what="all of them asking, none after another")
+    assert httpx.get(f"{searching}/livez/").status_code == 200
+    assert alice.http.get("/prompts/").status_code == 200
+    with endpoint.away():  # which cuts them off
+        searches.join(timeout=30)
+    assert statuses == [503] * waiting
+
+
+@pytest.mark.parametrize(
+    ("text", "retry_after"), [("embedding busy 7", "7"), ("embedding busy 0.2", "1"), ("embedding fail", "2")]
+)
+def test_a_search_that_the_endpoint_refuses_is_a_problem_that_says_when_to_try_again(
+    searching: str, text: str, retry_after: str
+) -> None:
+    response = search(RemoteUser(searching), text)
+    assert (response.status_code, response.headers["Content-Type"]) == (503, "application/problem+json")
+    assert response.headers["Retry-After"] == retry_after
+
+
+def test_a_search_waits_no_longer_than_is_set(servers: Servers, remote: Settings) -> None:
+    impatient = servers.changed(remote, openai_embedding_timeout_seconds=0.5)
+    with processes.api(impatient) as url:
+        response = search(RemoteUser(url), "embedding slow 600")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+        assert response.json()["detail"] == "The provider was silent for too long."
+
+
+def test_with_the_endpoint_away_a_search_is_a_problem_and_then_it_works_again(
+    searching: str, endpoint: OpenAIServer
+) -> None:
+    alice = RemoteUser(searching)
+    with endpoint.away():
+        response = search(alice, "tides")
+        assert (response.status_code, int(response.headers["Retry-After"])) == (503, 2)
+        assert response.json()["type"] == "urn:promptwire:problem:provider-unavailable"
+        assert alice.http.get("/prompts/").status_code == 200
+    assert search(alice, "tides").status_code == 200
+
+
+def test_with_minilm_a_prompt_is_found_in_other_words(servers: Servers, settings: Settings) -> None:
+    local = servers.changed(settings, embedder="minilm", soft_shutdown_seconds=0.5)
+    with processes.api(local) as url, processes.worker(local):
+        alice = RemoteUser(url)
+        ids = [alice.submit(text) for text in ("How do I get rid of a headache?", "What is a good name for my cat?")]
+        assert [alice.wait(each)["status"] for each in ids] == ["completed"] * 2
+        found = search(alice, "remedy for pain in the skull").json()
+        assert [match["id"] for match in found] == ids
+
+
+@pytest.mark.parametrize(
+    ("command", "says"), [(processes.API, "The API cannot start."), (None, "The worker cannot start.")]
+)
+def test_a_process_whose_provider_cannot_be_made_ends_with_a_sentence(
+    settings: Settings, servers: Servers, tmp_path, command: list[str] | None, says: str
+) -> None:
+    (tmp_path / "unlucky.py").write_text("def make(settings): return {}['MY_KEY']")
+    changed = servers.changed(settings, embedder="unlucky:make")
+    with (tmp_path / "output").open("wb") as output:
+        running = processes.start(
+            command or processes.worker_command("unlucky", 1),
+            changed,
+            output=output,
+            PORT=str(processes.free_port()),
+            PYTHONPATH=str(tmp_path),
+        )
+        try:
+            assert running.wait(timeout=30) != 0
+        finally:
+            processes.kill(running)
+    said = (tmp_path / "output").read_text()
+    assert f"{says}\nEMBEDDER='unlucky:make' could not be made: KeyError: 'MY_KEY'" in said
+    assert "Traceback" not in said

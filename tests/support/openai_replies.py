@@ -1,0 +1,79 @@
+"""What the server of `openai_server.py` can be told to do with a request."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+WORDS = ("Tides ", "come ", "and ", "go.")
+
+
+class Gate:
+    """Holds chunks back until the test lets them go."""
+
+    def __init__(self) -> None:
+        self._permits = threading.Semaphore(0)
+        self._is_open = threading.Event()
+
+    def let_go(self, chunks: int = 1) -> None:
+        self._permits.release(chunks)
+
+    def open(self) -> None:
+        """Lets everything go from now on."""
+        self._is_open.set()
+
+    def passes(self, seconds: float) -> bool:
+        """Whether a chunk may go, within so many seconds."""
+        return self._is_open.is_set() or self._permits.acquire(timeout=seconds)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server does with one request.
+
+    With a `status` other than 200 it answers `body`, or an error in OpenAI's shape with `message`, of that `code`.
+    """
+
+    chunks: Sequence[str] = WORDS
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    message: str = "Something is wrong"
+    code: str | None = None
+    body: str | None = None  #: the whole body, as it is; the rest of one whose Content-Length says more never comes
+    slow: float = 0  #: seconds before the first byte of the response
+    pause: float = 0  #: seconds before each chunk but the first
+    gate: Gate | None = None  #: what each chunk waits for
+    #: What comes after the chunks: the end; the end of the body, without a finish_reason; of the connection; a reset
+    #: of it; silence; a line that is no JSON; an error event.
+    then: Literal["finish", "stop", "close", "reset", "hang", "garbage", "error"] = "finish"
+    finish_reason: str = "stop"
+    usage: Literal["own chunk", "last chunk", "none"] = "own chunk"
+    key: Literal["content", "refusal"] = "content"
+
+
+def some_words(count: int | str) -> tuple[str, ...]:
+    """So many chunks: "w0 ", "w1 " …"""
+    return tuple(f"w{i} " for i in range(int(count)))
+
+
+#: The command, which is the first word of a prompt; and what it makes of the words after it.
+COMMANDS: dict[str, Callable[..., Reply]] = {
+    "say": lambda count, pause="0": Reply(some_words(count), pause=float(pause)),  # that many chunks
+    "slow": lambda seconds: Reply(slow=float(seconds)),
+    "busy": lambda seconds: Reply(status=429, headers={"Retry-After": seconds}, message="Rate limit reached"),
+    "fail": lambda status="500": Reply(status=int(status)),
+    "refuse": lambda *_: Reply(status=400, message="This model has no vision", code="invalid_request_error"),
+    "forbid": lambda *_: Reply(status=401, code="invalid_api_key"),
+    "stop": lambda count: Reply(some_words(count), then="stop"),
+    "close": lambda count: Reply(some_words(count), then="close"),
+    "reset": lambda count: Reply(some_words(count), then="reset"),
+    "hang": lambda count: Reply(some_words(count), then="hang"),
+    "garbage": lambda count="2": Reply(some_words(count), then="garbage"),
+    "error": lambda count="2": Reply(some_words(count), then="error"),
+    "page": lambda *_: Reply(body="<html>It works!</html>", headers={"Content-Type": "text/html"}),
+}
+
+
+def commanded(words: Sequence[str]) -> Reply:
+    """What a prompt of these words asks for; an answer, if it is no command."""
+    return COMMANDS[words[0]](*words[1:]) if words and words[0] in COMMANDS else Reply()

@@ -1,0 +1,326 @@
+"""A server that speaks OpenAI's protocol on this machine, and does what a test wants: well or badly.
+
+What it does with a request, the first of these decides: what the test has scripted (`script`, `script_embeddings`); the
+words of the prompt, if they begin with one of the COMMANDS of `openai_replies.py` (for embeddings those of the first
+input, after the word "embedding"), or are "held NAME COUNT"; else it answers. "once" before a command: only the first
+request with that Idempotency-Key, or that body.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from tests.support.openai_replies import Gate, Reply, commanded, some_words
+from tests.support.processes import free_port
+
+MODEL = "test-model-2026-01-01"  # servers name the exact version of the model that they were asked for
+
+
+@dataclass
+class Seen:
+    """A request. Times are those of time.monotonic(), which all processes of a machine share."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+    arrived: float
+    first_chunk_sent: float | None = None  #: just before the first chunk of text left
+    #: Set once the client has gone before the end.
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def text(self) -> str:
+        """The prompt, or the first text to embed."""
+        if "messages" in self.body:
+            return str(self.body["messages"][-1]["content"])
+        given = self.body["input"]
+        return str(given if isinstance(given, str) else given[0])
+
+
+class OpenAIServer:
+    """`POST {url}/chat/completions`, streamed and whole, and `POST {url}/embeddings`; `requests` has what came."""
+
+    def __init__(self, *, dimension: int = 8) -> None:
+        self.dimension = dimension  #: of vectors, if the request does not ask for another
+        self.requests: list[Seen] = []
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self._chat: deque[Reply] = deque()
+        self._embeddings: deque[Reply] = deque()
+        self._gates: dict[str, Gate] = {}
+        self._met: set[str] = set()
+        self._lock = threading.Lock()
+        self._http: _Http | None = None
+
+    def __enter__(self) -> "OpenAIServer":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listens, on the same port each time."""
+        self._http = _Http(self)
+        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stops listening, and cuts what is open. Connecting is refused until `start`."""
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
+            self._http.cut()
+            self._http = None
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Does not listen meanwhile."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
+    def forget(self) -> None:
+        """Forgets the requests that came, and what is left of the scripts."""
+        for each in (self.requests, self._chat, self._embeddings, self._gates, self._met):
+            each.clear()
+
+    def script(self, *replies: Reply) -> None:
+        """What it does with the next requests for chat completions, one each."""
+        self._chat.extend(replies)
+
+    def script_embeddings(self, *replies: Reply) -> None:
+        """What it does with the next requests for embeddings, one each; `Reply()` answers."""
+        self._embeddings.extend(replies)
+
+    def gate(self, name: str) -> Gate:
+        """What the chunks of prompts "held NAME COUNT" wait for."""
+        with self._lock:
+            return self._gates.setdefault(name, Gate())
+
+    def reply_to(self, seen: Seen) -> Reply:
+        is_chat = seen.path.endswith("/chat/completions")
+        scripted = self._chat if is_chat else self._embeddings
+        with contextlib.suppress(IndexError):
+            return scripted.popleft()
+        words = seen.text.split()
+        if not is_chat:
+            words = words[1:] if words[:1] == ["embedding"] else []
+        if words[:1] == ["once"]:
+            words = words[1:] if self._is_new(seen) else []
+        if words[:1] == ["held"]:
+            _, name, count = words
+            return Reply(some_words(count), gate=self.gate(name))
+        return commanded(words)
+
+    def _is_new(self, seen: Seen) -> bool:
+        key = seen.path + seen.headers.get("Idempotency-Key", json.dumps(seen.body))
+        with self._lock:
+            is_new = key not in self._met
+            self._met.add(key)
+        return is_new
+
+    def vector(self, text: str, dimension: int | None = None) -> np.ndarray:
+        """The unit vector of a text: texts that share words are near."""
+        vector = np.zeros(dimension or self.dimension)
+        for word in text.lower().split() or [text]:
+            seed = int.from_bytes(sha256(word.encode()).digest()[:8])
+            vector += np.random.default_rng(seed).normal(size=len(vector))
+        return (vector / np.linalg.norm(vector)).astype("<f4")
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, server: OpenAIServer) -> None:
+        self.owner = server
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", server.port), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut(self) -> None:
+        """Ends all connections."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is none."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # each chunk leaves at once
+    server: _Http
+
+    def log_message(self, *_: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        arrived = time.monotonic()
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.path = urlsplit(self.path).path  # a whole URL, if we are the client's proxy
+        self.seen = Seen(self.path, self.headers, body, arrived)
+        self.server.owner.requests.append(self.seen)
+        reply = self.server.owner.reply_to(self.seen)
+        if not self._wait(reply.slow):
+            return
+        if reply.body is not None or reply.status != 200:
+            self._send(reply.status, self._error(reply) if reply.body is None else reply.body, reply.headers)
+        elif self.path == "/v1/embeddings":
+            self._send(200, json.dumps(self._embeddings()))
+        elif self.path != "/v1/chat/completions":
+            self._send(404, self._error(Reply(message=f"There is no {self.path}")))
+        elif self.seen.body.get("stream"):
+            self._stream(reply)
+        else:
+            self._send(200, json.dumps(self._completion(reply)))
+
+    def _error(self, reply: Reply) -> str:
+        message = reply.message
+        if reply.code == "invalid_api_key":  # as OpenAI does, which repeats parts of the key
+            key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            message = f"Incorrect API key provided: {key[:8]}****{key[-4:]}."
+        error = {"message": message, "type": "test_error", "param": None, "code": reply.code}
+        return json.dumps({"error": error})
+
+    def _send(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        usual = {"Content-Type": "application/json", "Content-Length": str(len(body.encode()))}
+        for name, value in (usual | dict(headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    # Chat completions
+
+    def _completion(self, reply: Reply) -> dict[str, Any]:
+        message = {"role": "assistant", "content": None, "refusal": None, reply.key: "".join(reply.chunks)}
+        choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": None}
+        return self._object("chat.completion") | {"choices": [choice], "usage": self._usage(reply)}
+
+    def _stream(self, reply: Reply) -> None:
+        self.send_response(200)
+        for name, value in ({"Content-Type": "text/event-stream"} | dict(reply.headers)).items():
+            self.send_header(name, value)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self._event(self._chunk({"role": "assistant", "content": ""}))
+        for number, text in enumerate(reply.chunks):
+            if not (self._wait(reply.pause if number else 0) and self._pass(reply.gate)):
+                return
+            self.seen.first_chunk_sent = self.seen.first_chunk_sent or time.monotonic()
+            self._event(self._chunk({reply.key: text}))
+        self._end(reply)
+
+    def _end(self, reply: Reply) -> None:
+        if reply.then == "finish":
+            last = self._chunk({}, reply.finish_reason)
+            usage = {"usage": self._usage(reply)}
+            self._event(last | usage if reply.usage == "last chunk" else last)
+            if reply.usage == "own chunk":
+                self._event(self._object("chat.completion.chunk") | {"choices": []} | usage)
+            self._line("[DONE]")
+        elif reply.then == "garbage":
+            self._line('{"choices": [{"del')
+        elif reply.then == "error":
+            self._line(self._error(reply))
+        elif reply.then == "hang":
+            self._wait(3600)
+        elif reply.then == "close":
+            self.close_connection = True
+            return
+        elif reply.then == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())
+            self.close_connection = True
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _object(self, kind: str) -> dict[str, Any]:
+        return {"id": "chatcmpl-1", "object": kind, "created": 1_790_000_000, "model": MODEL}
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        return self._object("chat.completion.chunk") | {"choices": [choice]}
+
+    def _usage(self, reply: Reply) -> dict[str, int]:
+        """A word is a token."""
+        prompt = sum(len(message["content"].split()) for message in self.seen.body["messages"])
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": len(reply.chunks),
+            "total_tokens": prompt + len(reply.chunks),
+        }
+
+    def _event(self, data: dict[str, Any]) -> None:
+        self._line(json.dumps(data))
+
+    def _line(self, data: str) -> None:
+        event = f"data: {data}\n\n".encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+
+    # Embeddings
+
+    def _embeddings(self) -> dict[str, Any]:
+        asked = self.seen.body
+        texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+        vectors = [self.server.owner.vector(text, asked.get("dimensions")) for text in texts]
+        in_base64 = asked.get("encoding_format") == "base64"
+        data = [
+            {"object": "embedding", "index": i, "embedding": b64encode(v).decode() if in_base64 else v.tolist()}
+            for i, v in enumerate(vectors)
+        ]
+        tokens = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return {"object": "list", "model": asked["model"], "data": data, "usage": usage}
+
+    # Waiting, with an eye on the client
+
+    def _pass(self, gate: Gate | None) -> bool:
+        while gate is not None and not gate.passes(0.01):
+            if self._is_abandoned():
+                return False
+        return True
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether the client is still there after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._is_abandoned():
+                return False
+            time.sleep(min(0.01, left))
+        return True
+
+    def _is_abandoned(self) -> bool:
+        if select.select([self.connection], [], [], 0)[0]:
+            with contextlib.suppress(ConnectionError):
+                if self.connection.recv(1, socket.MSG_PEEK):
+                    return False
+            self.seen.abandoned.set()
+            self.close_connection = True
+            return True
+        return False
