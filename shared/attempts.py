@@ -9,7 +9,9 @@ one that wakes up late changes nothing. All times are the database's.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session
@@ -18,6 +20,7 @@ from shared.database import Executor
 from shared.endings import Ended, Outcome, end
 from shared.feed import Ending
 from shared.models import Change, Prompt, Status
+from shared.providers import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,25 @@ class Claim:
     websocket: bool
     request_id: str
     embedder: str | None  #: the name of the one whose vectors its user's searches compare, if there is any yet
+    cache: str | None  #: a `CacheUse`
+    history: int  #: how many earlier exchanges the answer is to know of
+    queued_at: datetime  #: when its user last did that
+    age: timedelta  #: since then
+    traceparent: str | None  #: of the trace that its spans belong to
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for each attempt, until its user retries it; and another one in every other installation."""
+        return f"promptwire-{self.id}-{self.queued_at.timestamp() * 1000:.0f}"
+
+
+class Response(NamedTuple):
+    """What a prompt is answered, by which generator (its name), and what that took."""
+
+    text: str
+    generator: str
+    usage: Usage = Usage()
+    cached_from: int | None = None  #: the prompt whose answer was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +61,17 @@ class Answer:
     """What a claimed prompt is completed with. `vector` is of `embedder`: little-endian float32."""
 
     held: Claim
-    response_text: str
+    response: Response
     embedder: str
     vector: bytes
+
+
+class Rescue(StrEnum):
+    """Why a prompt is handed out again."""
+
+    LAPSED = "lapsed"  # whoever held it did not renew its lease
+    PAUSED = "paused"  # its pause after a failed attempt is over
+    LOST = "lost"  # nobody took it: its message was lost, or could not be sent
 
 
 _HELD = (Status.PROCESSING,)
@@ -61,7 +91,7 @@ _CLAIM = text("""
         FOR NO KEY UPDATE
     )
     RETURNING prompts.id, attempt, attempt >= attempt_limit AS final, user_id, prompt_text, websocket, request_id,
-        embedder
+        embedder, cache, history, queued_at, now() - queued_at AS age, traceparent
 """)
 
 
@@ -89,7 +119,12 @@ def complete(executor: Executor, answers: Sequence[Answer]) -> Ended:
         Outcome(
             answer.held.id,
             answer.held.attempt,
-            response_text=answer.response_text,
+            response_text=answer.response.text,
+            generator=answer.response.generator,
+            model=answer.response.usage.model,
+            prompt_tokens=answer.response.usage.prompt_tokens,
+            completion_tokens=answer.response.usage.completion_tokens,
+            cached_from=answer.response.cached_from,
             embedder=answer.embedder,
             vector=answer.vector,
             expected_embedder=answer.held.embedder,
@@ -117,6 +152,34 @@ def postpone(session: Session, held: Claim, delay: timedelta) -> bool:
     return changed.first() is not None
 
 
+def wait_for_provider(session: Session, held: Claim, delay: timedelta, *, patience: timedelta) -> None:
+    """Puts the prompt back, and this attempt is none of those that it has.
+
+    It is claimed again after `delay`, or when its patience ends: so long after it was queued.
+    """
+    later = _within(patience, delay)
+    session.execute(
+        update(Prompt)
+        .where(_hold([(held.id, held.attempt)]))
+        .values(status=Status.QUEUED, due_at=later, not_before=later, attempt_limit=Prompt.attempt_limit + 1)
+    )
+
+
+def put_off(executor: Executor, prompt_ids: Sequence[int], delay: timedelta, *, patience: timedelta) -> None:
+    """Has those that wait for a worker, and for nothing else, wait in the same way, without an attempt."""
+    waiting = select(Prompt.id).where(
+        Prompt.id.in_(prompt_ids),
+        Prompt.status == Status.QUEUED,
+        or_(Prompt.not_before.is_(None), Prompt.not_before <= func.now()),
+        Prompt.queued_at > func.now() - patience,
+    )
+    locked = waiting.order_by(Prompt.id).with_for_update(key_share=True)
+    later = _within(patience, delay)
+    executor.execute(
+        update(Prompt).where(Prompt.id.in_(locked.scalar_subquery())).values(due_at=later, not_before=later)
+    )
+
+
 def hand_back(session: Session, claims: Iterable[Claim]) -> None:
     """Gives claims up because their worker must stop: they are due at once, and the attempt does not count."""
     session.execute(
@@ -126,8 +189,8 @@ def hand_back(session: Session, claims: Iterable[Claim]) -> None:
     )
 
 
-def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelta | None = None) -> list[int]:
-    """Takes what is overdue, longest first, to be handed out again: a lost message, a lapsed lease, a passed back-off.
+def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelta | None = None) -> dict[int, Rescue]:
+    """Takes what is overdue, longest first, to be handed out again. Returns why, by the prompts' ids, in their order.
 
     Any number of reapers may run at once: each skips what another has locked.
 
@@ -141,19 +204,27 @@ def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelt
         untaken = and_(Prompt.status == Status.QUEUED, Prompt.not_before.is_(None))
         due = and_(Prompt.due_at <= func.now() + max(grace - lost_after, timedelta()), or_(due, untaken))
     overdue = (
-        select(Prompt.id)
+        select(Prompt.id, Prompt.status, Prompt.not_before.is_not(None).label("paused"))
         .where(due, ~_out_of_attempts())
         .order_by(Prompt.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .cte("overdue")
     )
     rows = session.execute(
         update(Prompt)
-        .where(Prompt.id.in_(overdue.scalar_subquery()))
+        .where(Prompt.id == overdue.c.id)
         .values(status=Status.QUEUED, due_at=func.now() + grace, not_before=None)
-        .returning(Prompt.id)
+        .returning(Prompt.id, overdue.c.status, overdue.c.paused)
+        .execution_options(synchronize_session=False)
     )
-    return sorted(row.id for row in rows)
+    return {prompt_id: _why(status, paused) for prompt_id, status, paused in sorted(rows)}
+
+
+def _why(status: str, paused: bool) -> Rescue:
+    if status == Status.PROCESSING:
+        return Rescue.LAPSED
+    return Rescue.PAUSED if paused else Rescue.LOST
 
 
 def exhausted(session: Session, *, limit: int) -> Sequence[int]:
@@ -170,6 +241,11 @@ def give_up(session: Session, prompt_id: int) -> Ending | None:
         return None
     error = "Gave up: every attempt ended without an answer."
     return end(session, [Outcome(prompt_id, attempt, error=error)], Change.FAILED, of=_HELD).endings[0]
+
+
+def _within(patience: timedelta, delay: timedelta) -> ColumnElement[datetime]:
+    """The end of the delay, but at the latest that of the prompt's patience."""
+    return func.least(func.now() + delay, func.greatest(func.now(), Prompt.queued_at + patience))
 
 
 def _hold(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:

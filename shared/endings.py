@@ -16,9 +16,14 @@ from shared.models import Change, Status
 class Outcome(NamedTuple):
     """What an attempt at a prompt ends with."""
 
-    prompt_id: int
+    id: int  #: the prompt's
     attempt: int
     response_text: str | None = None
+    generator: str | None = None  #: its name
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_from: int | None = None  #: the prompt whose answer was taken
     error: str | None = None
     embedder: str | None = None  #: whose `vector` it is: little-endian float32
     vector: bytes | None = None
@@ -40,9 +45,14 @@ class Ended(NamedTuple):
 _END = text("""
     WITH outcome AS (
         SELECT * FROM unnest(
-            CAST(:prompt_ids AS bigint[]), CAST(:attempts AS bigint[]), CAST(:responses AS text[]),
-            CAST(:errors AS text[]), CAST(:embedders AS text[]), CAST(:vectors AS bytea[]), CAST(:expected AS text[])
-        ) AS outcome(id, attempt, response_text, error, embedder, vector, expected_embedder)
+            CAST(:id AS bigint[]), CAST(:attempt AS bigint[]), CAST(:response_text AS text[]),
+            CAST(:generator AS text[]), CAST(:model AS text[]), CAST(:prompt_tokens AS bigint[]),
+            CAST(:completion_tokens AS bigint[]), CAST(:cached_from AS bigint[]), CAST(:error AS text[]),
+            CAST(:embedder AS text[]), CAST(:vector AS bytea[]), CAST(:expected_embedder AS text[])
+        ) AS outcome(
+            id, attempt, response_text, generator, model, prompt_tokens, completion_tokens, cached_from, error,
+            embedder, vector, expected_embedder
+        )
     ), held AS (
         SELECT outcome.*, prompts.user_id
         FROM outcome JOIN prompts USING (id, attempt)
@@ -67,7 +77,9 @@ _END = text("""
         WHERE users.id = reached.user_id
     ), ended AS (
         UPDATE prompts
-        SET status = :change, seq = agreed.seq, response_text = agreed.response_text, error = agreed.error,
+        SET status = :change, seq = agreed.seq, response_text = agreed.response_text, generator = agreed.generator,
+            model = agreed.model, prompt_tokens = agreed.prompt_tokens, completion_tokens = agreed.completion_tokens,
+            cached_from = agreed.cached_from, error = agreed.error,
             due_at = NULL, not_before = NULL, completed_at = clock_timestamp()
         FROM agreed
         WHERE prompts.id = agreed.id
@@ -93,10 +105,8 @@ def end(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: 
 
     A user's searches compare the vector's embedder from then on, if they did not before.
     """
-    columns = zip(*outcomes, strict=True)
-    names = ("prompt_ids", "attempts", "responses", "errors", "embedders", "vectors", "expected")
-    arrays = {name: list(column) for name, column in zip(names, columns, strict=True)}
-    by_id = {outcome.prompt_id: outcome for outcome in outcomes}
+    arrays = dict(zip(Outcome._fields, map(list, zip(*outcomes, strict=True)), strict=True))
+    by_id = {outcome.id: outcome for outcome in outcomes}
     ended = Ended([], {})
     for row in executor.execute(_END, {"change": change, "statuses": list(of), **arrays}):
         if row.seq is None:
@@ -115,6 +125,10 @@ def end(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: 
                 request_id=row.request_id,
                 prompt_text=row.prompt_text,
                 response_text=outcome.response_text,
+                model=outcome.model,
+                prompt_tokens=outcome.prompt_tokens,
+                completion_tokens=outcome.completion_tokens,
+                cached_from=outcome.cached_from,
                 error=outcome.error,
                 created_at=row.created_at,
                 at=row.completed_at,

@@ -39,8 +39,8 @@ def user_of(channel_name: str) -> int:
 class Announcement:
     """News for one user.
 
-    `seq` is the feed number of an ending or a deletion, None for a delta, which has none. `prompt_id` and `attempt` say
-    whose it is. `message` is the JSON text for the user's sockets, None if they are not to be told.
+    `seq` is the feed number of an ending or a deletion, None for more text, which has none. `prompt_id` and `attempt`
+    say whose it is. `message` is the JSON text for the user's sockets, None if they are not to be told.
 
     Without a `prompt_id` it is a hint: with a `seq`, that the feed has reached it; with none, that a login has ended.
     """
@@ -49,24 +49,28 @@ class Announcement:
     prompt_id: int | None = None
     attempt: int = 0
     message: str | None = None
+    traceparent: str | None = None  #: of the trace that the push is a part of
 
     def encode(self) -> str:
         fields = {"seq": self.seq, "prompt_id": self.prompt_id, "attempt": self.attempt, "message": self.message}
+        if self.traceparent is not None:
+            fields["traceparent"] = self.traceparent
         return to_json(fields)
 
     @classmethod
     def decode(cls, data: str | bytes) -> "Announcement":
         """Raises ValueError, KeyError or TypeError if the data is not what `encode` makes."""
         fields = pydantic_core.from_json(data)
-        return cls(fields["seq"], fields["prompt_id"], fields["attempt"], fields["message"])
+        needed = fields["seq"], fields["prompt_id"], fields["attempt"], fields["message"]
+        return cls(*needed, fields.get("traceparent"))
 
 
 LOGIN_ENDED = Announcement(None)
 
 
-def of_ending(ending: Ending) -> Announcement:
+def of_ending(ending: Ending, traceparent: str | None = None) -> Announcement:
     message = to_json(ending_event(ending)) if ending.websocket else None
-    return Announcement(ending.seq, ending.prompt_id, ending.attempt, message)
+    return Announcement(ending.seq, ending.prompt_id, ending.attempt, message, traceparent)
 
 
 def of_deletion(deletion: Deletion) -> Announcement:
@@ -74,6 +78,8 @@ def of_deletion(deletion: Deletion) -> Announcement:
 
 
 def of_delta(held: Claim, index: int, text: str) -> Announcement:
+    if not held.websocket:
+        return Announcement(None, held.id, held.attempt)
     delta = {"type": "prompt.delta", "id": held.id, "attempt": held.attempt, "index": index, "text": text}
     return Announcement(None, held.id, held.attempt, to_json(delta))
 
@@ -87,6 +93,9 @@ def ending_event(ending: Ending) -> dict[str, Any]:
         "user": ending.username,
         "prompt_text": ending.prompt_text,
         "response_text": ending.response_text,
+        "model": ending.model,
+        "usage": usage(ending.prompt_tokens, ending.completion_tokens),
+        "cached_from": ending.cached_from,
         "status": ending.change,
         "created_at": timestamps.rfc3339(ending.created_at),
         "completed_at": timestamps.rfc3339(ending.at),
@@ -94,6 +103,14 @@ def ending_event(ending: Ending) -> dict[str, Any]:
         "request_id": ending.request_id,
     }
     return event if ending.change == Change.COMPLETED else event | {"error": ending.error}
+
+
+def usage(prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, int] | None:
+    """What an answer took, in the names and with the sum that OpenAI's API has; None if that is not known."""
+    if prompt_tokens is None or completion_tokens is None:
+        return None
+    total = prompt_tokens + completion_tokens
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
 
 
 def to_json(value: object) -> str:

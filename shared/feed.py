@@ -49,6 +49,10 @@ class Ending:
     request_id: str
     prompt_text: str
     response_text: str | None
+    model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_from: int | None
     error: str | None
     created_at: datetime
     at: datetime
@@ -63,9 +67,10 @@ class Replay:
     more: bool
 
 
+_OF_AN_ANSWER = ("response_text", "model", "prompt_tokens", "completion_tokens", "cached_from")
 _REPLAY = text("""
     SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id, prompt_text,
-        response_text, feed.error, prompts.created_at, at
+        response_text, model, prompt_tokens, completion_tokens, cached_from, feed.error, prompts.created_at, at
     FROM feed JOIN users ON users.id = feed.user_id LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
     WHERE feed.user_id = :user_id AND feed.seq > :after
     ORDER BY feed.seq
@@ -108,8 +113,8 @@ def replay(executor: Executor, user_id: int, after: int, *, limit: int = 200) ->
 
 def _ending(row: Row[Any]) -> Ending:
     values = row._asdict()
-    if row.change != Change.COMPLETED:
-        values["response_text"] = None
+    if row.change != Change.COMPLETED:  # the prompt may have been retried since
+        values.update(dict.fromkeys(_OF_AN_ANSWER))
     return Ending(**values)
 
 

@@ -22,6 +22,12 @@ class PromptRow(NamedTuple):
     attempt: int
     error: str | None
     seq: int | None
+    cache: str | None
+    history: int
+    model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_from: int | None
     created_at: datetime
     completed_at: datetime | None
 

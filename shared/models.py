@@ -45,6 +45,14 @@ class Change(StrEnum):
     DELETED = "deleted"
 
 
+class CacheUse(StrEnum):
+    """How a prompt whose user wants it answered from an earlier one, if that is possible, fares."""
+
+    ALLOWED = "allowed"  # if there is one that is near enough, its answer is taken
+    REFUSED = "request"  # not this time: `Cache-Control: no-cache`
+    BYPASSED = "bypass"  # not with `history`: the answer depends on more than the prompt
+
+
 class User(Base):
     """Someone who submits prompts. `seq` is the newest number of their feed (see `shared/feed.py`)."""
 
@@ -88,6 +96,8 @@ class Prompt(Base):
     websocket: Mapped[bool]
     error: Mapped[str | None]
     request_id: Mapped[str]
+    #: The W3C trace context of the request that submitted it, if there are traces.
+    traceparent: Mapped[str | None]
     #: Claims so far. It never goes down, so it fences out whoever held an earlier claim.
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     #: The claim after which a failure is final; a retry by the user raises it.
@@ -98,7 +108,20 @@ class Prompt(Base):
     not_before: Mapped[datetime | None]
     #: The number of its newest ending in its user's feed.
     seq: Mapped[int | None]
+    #: A `CacheUse`; NULL where the cache was not asked for.
+    cache: Mapped[str | None]
+    #: How many of its user's earlier exchanges its answer is to know of.
+    history: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The name of the generator that answered it, and what that said of it (see `shared/providers`).
+    generator: Mapped[str | None]
+    model: Mapped[str | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    #: The prompt whose answer was taken. No foreign key: it may have been deleted since.
+    cached_from: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When its user last queued it.
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     completed_at: Mapped[datetime | None]
 
     __table_args__ = (

@@ -20,7 +20,7 @@ from shared.endings import Outcome, end
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.feed import Ending
 from shared.library import PromptRow
-from shared.models import RETRIABLE, UNFINISHED, Change, FeedEntry, Prompt, Status, VectorLogEntry
+from shared.models import RETRIABLE, UNFINISHED, CacheUse, Change, FeedEntry, Prompt, Status, VectorLogEntry
 
 
 class Draft(NamedTuple):
@@ -30,6 +30,9 @@ class Draft(NamedTuple):
     prompt_text: str
     websocket: bool
     request_id: str
+    cache: CacheUse | None = None
+    history: int = 0
+    traceparent: str | None = None  #: of the request, if there are traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,14 @@ class Deletion:
 
 # The ids come in the order of the rows' positions.
 _SUBMIT = text("""
-    INSERT INTO prompts (user_id, prompt_text, websocket, request_id, due_at, attempt_limit)
-    SELECT user_id, prompt_text, websocket, request_id, now() + :grace, :attempt_limit
+    INSERT INTO prompts (
+        user_id, prompt_text, websocket, request_id, cache, history, traceparent, due_at, attempt_limit
+    )
+    SELECT user_id, prompt_text, websocket, request_id, cache, history, traceparent, now() + :grace, :attempt_limit
     FROM unnest(
-        CAST(:user_ids AS bigint[]), CAST(:texts AS text[]), CAST(:websockets AS boolean[]),
-        CAST(:request_ids AS text[])
-    ) WITH ORDINALITY AS draft(user_id, prompt_text, websocket, request_id, position)
+        CAST(:user_id AS bigint[]), CAST(:prompt_text AS text[]), CAST(:websocket AS boolean[]),
+        CAST(:request_id AS text[]), CAST(:cache AS text[]), CAST(:history AS bigint[]), CAST(:traceparent AS text[])
+    ) WITH ORDINALITY AS draft(user_id, prompt_text, websocket, request_id, cache, history, traceparent, position)
     ORDER BY position
     RETURNING id, created_at
 """)
@@ -57,8 +62,7 @@ _SUBMIT = text("""
 
 def submit(executor: Executor, drafts: Sequence[Draft], *, grace: timedelta, attempt_limit: int) -> list[PromptRow]:
     """Stores prompts, in this order. Those that no worker has after `grace`, the reaper hands out."""
-    user_ids, texts, websockets, request_ids = map(list, zip(*drafts, strict=True))
-    arrays = {"user_ids": user_ids, "texts": texts, "websockets": websockets, "request_ids": request_ids}
+    arrays = dict(zip(Draft._fields, map(list, zip(*drafts, strict=True)), strict=True))
     rows = executor.execute(_SUBMIT, {"grace": grace, "attempt_limit": attempt_limit, **arrays})
     return [
         PromptRow(
@@ -70,6 +74,12 @@ def submit(executor: Executor, drafts: Sequence[Draft], *, grace: timedelta, att
             attempt=0,
             error=None,
             seq=None,
+            cache=draft.cache,
+            history=draft.history,
+            model=None,
+            prompt_tokens=None,
+            completion_tokens=None,
+            cached_from=None,
             created_at=row.created_at,
             completed_at=None,
         )
@@ -107,6 +117,7 @@ def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, a
             error=None,
             completed_at=None,
             due_at=func.now() + grace,
+            queued_at=func.now(),
             attempt_limit=Prompt.attempt + attempts,
         )
         .returning(*library.COLUMNS)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from shared import attempts, prompts
-from shared.attempts import Answer, Claim
+from shared.attempts import Answer, Claim, Response
 from shared.feed import Ending
 from shared.library import PromptRow
 from shared.prompts import Draft
@@ -37,5 +37,5 @@ def complete(
     session: Session, held: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
 ) -> Ending | None:
     """Answers a prompt; None if the claim no longer holds."""
-    ended = attempts.complete(session, [Answer(held, response_text, embedder, vector)])
+    ended = attempts.complete(session, [Answer(held, Response(response_text, "test"), embedder, vector)])
     return ended.endings[0] if ended.endings else None
