@@ -123,6 +123,11 @@ class PgvectorStore:
         self._offload = offload
         self._hnsw_from = hnsw_from
 
+    @property
+    def nbytes(self) -> int:
+        """Nothing: all is in Postgres."""
+        return 0
+
     def search(self, user_id: int, query: Query, k: int) -> list[Match]:
         """The at most `k` nearest of the user's vectors: of all of them, or, with an HNSW index, nearly always."""
         embedder = self._embedders.current

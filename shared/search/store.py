@@ -28,6 +28,10 @@ class Match(NamedTuple):
 class VectorStore(Protocol):
     """Finds a user's own vectors. It is derived from the vector log, and follows it. Safe to use concurrently."""
 
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes in this process, in bytes."""
+
     def search(self, user_id: int, query: Query, k: int) -> list[Match]:
         """The at most `k` nearest of the user's vectors, nearest first, as of the log's newest number."""
 

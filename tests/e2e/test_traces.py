@@ -1,0 +1,37 @@
+"""A trace through real processes: gunicorn's, Celery's, and back to the socket."""
+
+import httpx
+
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.otlp import collector
+from tests.support.processes import RemoteUser
+from tests.support.servers import Servers
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_one_trace_from_the_request_through_the_worker_to_the_push(settings: Settings, servers: Servers) -> None:
+    with collector() as received:
+        traced = servers.changed(settings, otel_exporter_otlp_endpoint=received.url)
+        with processes.api(traced) as url, processes.worker(traced, processes=1, name="traced"):
+            alice = RemoteUser(url)
+            with alice.join() as room:
+                room.receive()
+                headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+                body = {"prompt_text": "What is a tide?", "websocket": True}
+                alice.http.post("/prompts/", json=body, headers=headers).raise_for_status()
+                room.receive_ending(timeout=30)
+        # Both have ended, and sent what was left.
+        mine = {(span.service, span.name) for span in received.spans if span.trace == TRACE}
+        of_worker = {("promptwire-worker", name) for name in ("claim", "embed", "generate", "complete", "announce")}
+        assert mine == of_worker | {("promptwire-api", "POST /prompts/"), ("promptwire-api", "push")}
+
+
+def test_a_collector_that_is_away_hinders_nobody(settings: Settings, servers: Servers) -> None:
+    traced = servers.changed(settings, otel_exporter_otlp_endpoint="http://127.0.0.1:9")
+    with processes.api(traced) as url, processes.worker(traced, processes=1, name="untraced"):
+        alice = RemoteUser(url)
+        assert alice.wait(alice.submit())["status"] == "completed"
+        assert httpx.get(f"{url}/readyz").status_code == 200
+    # Both have ended in the time that they have for that.

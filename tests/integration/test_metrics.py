@@ -1,0 +1,297 @@
+"""What the metrics say, who may read them, and that the dashboard, the alerts and the documentation know them all."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from pydantic import SecretStr
+from sqlalchemy import event, text
+
+from api import vitals
+from api.vitals import Vitals
+from shared.database import Sessions
+from shared.settings import Settings
+from shared.telemetry import exposition, metrics
+from tests.support.client import ApiUser, assert_problem
+from tests.support.metrics import samples
+from tests.support.providers import Commanded, Counting
+from tests.support.servers import ROOT
+from worker.pipeline import Pipeline
+from worker.reaper import Reaper
+
+
+def read(app: Flask) -> dict[str, float]:
+    return samples(app.test_client().get("/metrics").text)
+
+
+@pytest.fixture
+def grown(app: Flask):
+    """By how much a sample has grown since the beginning."""
+    before = read(app)
+    return lambda name: read(app).get(name, 0) - before.get(name, 0)
+
+
+class TestWhatTheySay:
+    def test_requests_by_template_method_and_class(self, alice: ApiUser, grown) -> None:
+        alice.show(alice.submit())
+        alice.get("/prompts/999/")
+        alice.get("/nowhere/")
+        alice.call("BREW", "/prompts/")
+        name = "promptwire_http_request_duration_seconds_count"
+        shown = f'{name}{{method="GET",route="/prompts/{{prompt_id}}/",status='
+        assert (grown(f'{shown}"2xx"}}'), grown(f'{shown}"4xx"}}')) == (1, 1)
+        assert grown(f'{name}{{method="POST",route="/prompts/",status="2xx"}}') == 1
+        assert grown(f'{name}{{method="GET",route="other",status="4xx"}}') == 1
+        assert grown(f'{name}{{method="other",route="other",status="4xx"}}') == 1
+
+    def test_what_a_request_asked_to_wait_does_not_count(self, alice: ApiUser, grown) -> None:
+        prompt_id = alice.submit()
+        alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"})
+        labels = 'method="GET",route="/prompts/{prompt_id}/",status="2xx"'
+        assert grown(f"promptwire_http_request_duration_seconds_count{{{labels}}}") == 1
+        assert grown(f"promptwire_http_request_duration_seconds_sum{{{labels}}}") < 1
+
+    def test_limits_by_route_and_limit(self, make_app, grown) -> None:
+        limited, _ = make_app(prompt_rate_limit="1/minute")
+        carol = ApiUser(limited, "carol")
+        carol.submit()
+        assert carol.post("/prompts/", json={"prompt_text": "again"}).status_code == 429
+        assert grown('promptwire_rate_limited_total{limit="1 per 1 minute",route="/prompts/"}') == 1
+
+    def test_refusals_for_overload_by_whomever(self, make_app, grown) -> None:
+        full, _ = make_app(backlog_limit=1)
+        carol = ApiUser(full, "carol")
+        carol.submit()
+        for _ in range(2):  # the second by the doorkeeper
+            assert carol.post("/prompts/", json={"prompt_text": "again"}).status_code == 503
+        assert grown("promptwire_overload_refusals_total") == 2
+
+    def test_a_prompts_way(self, alice: ApiUser, worker: Pipeline, grown) -> None:
+        answering = replace(worker, generator=Counting())
+        done, gone = alice.submit("tides"), alice.submit("rivers")
+        alice.post(f"/prompts/{gone}/cancel/")
+        answering.process([done, gone])
+        alice.get("/prompts/similar/?prompt=tides")
+        for name, by in {
+            "prompts_submitted_total": 2,
+            'prompts_finished_total{status="completed"}': 1,
+            'prompts_finished_total{status="cancelled"}': 1,
+            "attempts_total": 1,
+            "generation_duration_seconds_count": 1,
+            "generation_first_chunk_seconds_count": 1,
+            "embedding_duration_seconds_count": 2,
+            "search_duration_seconds_count": 1,
+            'tokens_total{kind="prompt"}': 10,
+            'tokens_total{kind="completion"}': 1,
+        }.items():
+            assert grown(f"promptwire_{name}") == by, name
+
+    def test_the_cache(self, alice: ApiUser, worker: Pipeline, grown) -> None:
+        def submit(headers: dict[str, str] | None = None, **fields: object) -> int:
+            return alice.post("/prompts/", json={"prompt_text": "tides"} | fields, headers=headers).json["id"]
+
+        for prompt_id in (
+            submit(cache=True),
+            submit(cache=True),
+            submit(cache=True, headers={"Cache-Control": "no-cache"}),
+            submit(cache=True, history=1),
+            submit(),
+        ):
+            worker.process([prompt_id])
+        results = {name: grown(f'promptwire_cache_requests_total{{result="{name}"}}') for name in ("miss", "hit")}
+        assert results == {"miss": 1, "hit": 1}
+        assert grown('promptwire_cache_requests_total{result="request"}') == 1
+        assert grown('promptwire_cache_requests_total{result="bypass"}') == 1
+
+    @pytest.mark.parametrize(("command", "reason"), [("fail", "provider"), ("fail-until /nowhere", "other")])
+    def test_failed_attempts_by_reason(
+        self, alice: ApiUser, worker: Pipeline, grown, command: str, reason: str
+    ) -> None:
+        replace(worker, generator=Commanded(), backoff=timedelta()).process([alice.submit(command)])
+        assert grown(f'promptwire_attempts_failed_total{{reason="{reason}"}}') == 1
+
+    def test_what_the_reaper_does_by_its_reason(
+        self, alice: ApiUser, settings: Settings, sessions: Sessions, services, grown
+    ) -> None:
+        lapsed, lost, paused, last = (alice.submit() for _ in range(4))
+        changes = {
+            lapsed: "status = 'processing', attempt = 1",
+            lost: "attempt = 0",
+            paused: "attempt = 1, not_before = now()",
+            last: "status = 'processing', attempt = attempt_limit",
+        }
+        with sessions.begin() as session:
+            for prompt_id, change in changes.items():
+                session.execute(text(f"UPDATE prompts SET due_at = now(), {change} WHERE id = {prompt_id}"))  # noqa: S608
+        Reaper(settings, sessions, services.queue, services.announcer).round()
+        for kind in ("lapsed", "lost", "paused"):
+            assert grown(f'promptwire_reaper_rescues_total{{kind="{kind}"}}') == 1, kind
+        assert grown("promptwire_prompts_given_up_total") == 1
+        assert grown('promptwire_prompts_finished_total{status="failed"}') == 1
+
+    def test_a_claim_that_was_gone(self, alice: ApiUser, worker: Pipeline, grown) -> None:
+        class Cancelling(Counting):
+            def generate(self, request):
+                alice.post(f"/prompts/{prompt_id}/cancel/")
+                yield "too late"
+
+        prompt_id = alice.submit()
+        replace(worker, generator=Cancelling()).process([prompt_id])
+        assert grown("promptwire_claims_lost_total") == 1
+
+    def test_the_service_as_a_whole(self, alice: ApiUser, services, sessions: Sessions) -> None:
+        alice.submit()
+        alice.submit()
+        with sessions.begin() as session:
+            session.execute(text("UPDATE prompts SET queued_at = now() - interval '1 h'"))
+        seen = samples(exposition.render("", Vitals(services.autocommit, services.queue)).body.decode())
+        assert seen['promptwire_prompts{status="queued"}'] == 2
+        assert seen['promptwire_prompts{status="processing"}'] == 0
+        assert seen["promptwire_queue_depth"] == 2
+        assert 3_600 <= seen["promptwire_oldest_queued_seconds"] < 3_700
+
+
+class TestTimes:
+    def test_are_counted_as_the_library_would(self) -> None:
+        from prometheus_client import CollectorRegistry, Histogram
+
+        gathered, plain = (Histogram("seconds", "", buckets=(0.1, 1.0), registry=CollectorRegistry()) for _ in range(2))
+        times = metrics.Times(gathered)
+        for seconds in (0.05, 0.1, 0.5, 1.0, 7.0):
+            times.add(seconds)
+            plain.observe(seconds)
+        times.write()
+        times.write()
+
+        def values(histogram: Histogram) -> dict:
+            (family,) = histogram.collect()
+            return {(s.name, *s.labels.values()): s.value for s in family.samples if not s.name.endswith("_created")}
+
+        assert values(gathered) == values(plain)
+
+    def test_many_do_not_wait_for_the_second_to_end(self) -> None:
+        often = metrics.Often(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
+        for _ in range(metrics._MOST_GATHERED):
+            often.add()
+        assert not often._new
+
+
+class TestCost:
+    def test_many_readers_cost_as_much_as_one(self, services) -> None:
+        statements = []
+        event.listen(services.autocommit, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        patient = Vitals(services.autocommit, services.queue, seconds=3_600)
+        for _ in range(5):
+            assert "promptwire_prompts" in exposition.render("", patient).body.decode()
+        assert len([each for each in statements if "min(queued_at)" in each]) == 1
+
+    def test_unfinished_prompts_are_found_by_their_index(self, sessions: Sessions) -> None:
+        with sessions() as session:
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+            plan = "\n".join(session.scalars(text(f"EXPLAIN {vitals._UNFINISHED.text}"), {"most": 10}))
+        assert "prompts_due" in plan
+
+
+class TestWhoMayRead:
+    def status(self, app: Flask, address: str = "127.0.0.1", token: str | None = None):
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return app.test_client().get("/metrics", headers=headers, environ_base={"REMOTE_ADDR": address})
+
+    @pytest.mark.parametrize(
+        ("address", "status"),
+        [("127.0.0.1", 200), ("::1", 200), ("10.1.2.3", 200), ("192.168.0.7", 200), ("8.8.8.8", 403), ("", 403)],
+    )
+    def test_without_a_token_who_is_near(self, app: Flask, address: str, status: int) -> None:
+        assert self.status(app, address).status_code == status
+
+    def test_in_production_without_a_token_nobody(self, make_app) -> None:
+        app, _ = make_app(app_env="prod")
+        assert "METRICS_TOKEN" in assert_problem(self.status(app), 403)["detail"]
+
+    @pytest.mark.parametrize("app_env", ["dev", "prod"])
+    def test_with_a_token_who_bears_it_from_anywhere(self, make_app, app_env: str) -> None:
+        app, _ = make_app(app_env=app_env, metrics_token=SecretStr("let-me-see"))
+        assert self.status(app, "8.8.8.8", "let-me-see").status_code == 200
+        for wrong in (None, "", "let-me-see-more", "lét-me-see"):
+            response = self.status(app, "127.0.0.1", wrong)
+            assert_problem(response, 401)
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+
+    def test_openmetrics_is_given_to_who_asks_for_it(self, app: Flask) -> None:
+        accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        response = app.test_client().get("/metrics", headers=accept)
+        assert response.content_type.startswith("application/openmetrics-text")
+        assert response.text.endswith("# EOF\n")
+
+
+DASHBOARD = ROOT / "infra" / "grafana" / "dashboard.json"
+PROMETHEUS = ROOT / "infra" / "prometheus"
+OURS = re.compile(r"\bpromptwire_[a-z_]+")
+
+
+class TestKnown:
+    @pytest.fixture
+    def families(self, app: Flask) -> dict[str, str]:
+        """The kinds of all metrics, by their names as queries have them; a histogram's without its suffixes."""
+        kinds = dict(re.findall(r"^# TYPE (promptwire_\w+) (\w+)$", app.test_client().get("/metrics").text, re.M))
+        return {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
+
+    def assert_known(self, used: set[str], families: dict[str, str]) -> None:
+        parts = {f"{name}_{part}" for name, kind in families.items() if kind == "histogram"
+                 for part in ("bucket", "count", "sum")}  # fmt: skip
+        plain = {name for name, kind in families.items() if kind != "histogram"}
+        assert used <= parts | plain, used - parts - plain
+
+    def test_the_table_has_each_with_its_kind_and_labels(self, families: dict[str, str]) -> None:
+        table = (ROOT / "infra" / "observability.md").read_text()
+        rows = re.findall(r"^\| `(promptwire_\w+)` \| (\w+) \| ([^|]*)\|", table, re.MULTILINE)
+        assert {name: kind for name, kind, _ in rows} == families
+        labels = {name: set(re.findall(r"`(\w+)`(?=[:, (]|$)", said.strip())) for name, _, said in rows}
+        for metric in metrics.REGISTRY._collector_to_names:
+            name = metric._name + ("_total" if metric._type == "counter" else "")
+            assert set(metric._labelnames) <= labels[name], name
+
+    def test_the_dashboard_uses_only_what_there_is(self, families: dict[str, str]) -> None:
+        self.assert_known(set(OURS.findall(DASHBOARD.read_text())), families)
+
+    def test_the_alerts_use_only_what_there_is(self, families: dict[str, str]) -> None:
+        rules = (PROMETHEUS / "alerts.yml").read_text()
+        self.assert_known(set(re.findall(r"\bpromptwire_[a-z_]+_(?:total|bucket|count|sum)\b", rules)), families)
+        named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in OURS.findall(rules)}
+        assert named <= families.keys()
+
+    def test_each_panel_says_what_it_shows_and_in_which_unit(self) -> None:
+        dashboard = json.loads(DASHBOARD.read_text())
+        assert [v["type"] for v in dashboard["templating"]["list"]] == ["datasource"]
+        panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+        assert len(panels) > 15
+        for panel in panels:
+            assert panel["description"], panel["title"]
+            assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+            assert panel["datasource"]["uid"] == "${datasource}"
+
+    def test_promtool_finds_nothing_wrong(self, tmp_path: Path) -> None:
+        promtool = shutil.which("promtool")
+        if promtool is None:
+            pytest.skip("there is no promtool: install Prometheus (Debian: apt-get install prometheus)")
+        queries = [
+            target["expr"].replace("$__rate_interval", "5m")
+            for panel in json.loads(DASHBOARD.read_text())["panels"]
+            for target in panel.get("targets", ())
+        ]
+        rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(queries)]
+        of_dashboard = tmp_path / "dashboard.yml"  # JSON is YAML
+        of_dashboard.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+        for check in (
+            ["config", PROMETHEUS / "prometheus.yml"],
+            ["rules", PROMETHEUS / "alerts.yml"],
+            ["rules", of_dashboard],
+        ):
+            result = subprocess.run([promtool, "check", *check], capture_output=True, text=True, check=False)
+            assert result.returncode == 0, result.stdout + result.stderr

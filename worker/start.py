@@ -1,0 +1,14 @@
+"""What comes before all else in a worker: its settings, and the folder in which its processes keep their numbers."""
+
+import sys
+
+from shared.settings import SettingsError, load_settings
+from shared.telemetry import metrics_folder
+
+try:
+    settings = load_settings()
+except SettingsError as error:
+    sys.exit(f"The worker cannot start.\n{error}")
+
+if settings.worker_metrics_port:
+    metrics_folder.make()
