@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 from limits import parse_many
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 MIN_SECRET_LENGTH = 32
 _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
@@ -29,6 +31,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "console", "json"] = "auto"
 
+    host: str = "127.0.0.1"
+    metrics_token: SecretStr = SecretStr("")
+    worker_metrics_port: int = Field(0, ge=0, le=65_535)
+    otel_exporter_otlp_endpoint: str = ""
+
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1)
     redis_url: SecretStr
@@ -39,12 +46,16 @@ class Settings(BaseSettings):
     registration: bool | None = None
     trusted_proxies: int = Field(0, ge=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    public_url: str = ""
+    flower_url: str = ""
     ws_room_auth: Literal["token", "open"] = "token"
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     prompt_rate_limit: str = "1/second;10/minute"
     backlog_limit: int = Field(5_000, ge=1)
 
+    worker_processes: int = Field(2, ge=1)
+    heartbeat_file: str = ""
     lease_seconds: float = Field(60, gt=0)
     reaper_seconds: float = Field(5, gt=0)
     submit_grace_seconds: float = Field(30, gt=0)
@@ -57,6 +68,23 @@ class Settings(BaseSettings):
     simulated_delay: float = Field(0, ge=0)
     embedder: str = "hashing"
     previous_embedder: str = ""
+    provider_patience_seconds: float = Field(3_600, ge=0)
+    semantic_cache: bool = False
+    semantic_cache_distance: float = Field(0.002, ge=0, le=4)
+    history_characters: int = Field(20_000, ge=0)
+
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_api_key: SecretStr = SecretStr("")
+    openai_model: str = ""
+    openai_system_prompt: str = ""
+    openai_temperature: float | None = Field(None, ge=0)
+    openai_max_tokens: int | None = Field(None, ge=1)
+    openai_timeout_seconds: float = Field(60, gt=0)
+    openai_embedding_model: str = "text-embedding-3-small"
+    openai_embedding_dimensions: int = Field(1_536, ge=1)
+    openai_embedding_base_url: str = ""
+    openai_embedding_api_key: SecretStr = SecretStr("")
+    openai_embedding_timeout_seconds: float = Field(10, gt=0)
 
     vector_store: Literal["faiss", "pgvector"] = "faiss"
     search_memory_mib: int = Field(256, ge=1)
@@ -78,11 +106,34 @@ class Settings(BaseSettings):
     def submit_grace(self) -> timedelta:
         return timedelta(seconds=self.submit_grace_seconds)
 
+    @property
+    def provider_patience(self) -> timedelta:
+        return timedelta(seconds=self.provider_patience_seconds)
+
+    @property
+    def running_text_lifetime(self) -> timedelta:
+        """As long as an attempt may take: nobody adds to its text after that."""
+        return timedelta(seconds=self.generation_timeout_seconds)
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr) -> SecretStr:
+        if _scheme(value) not in ("postgres", "postgresql", "postgresql+psycopg2"):
+            raise ValueError("this is no URL of a PostgreSQL; write it like postgresql://user:password@host:5432/name")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        if _scheme(value) not in ("redis", "rediss"):
+            raise ValueError("this is no URL of a Redis; write it like redis://:password@host:6379/0")
         return value
 
     @field_validator("prompt_rate_limit")
@@ -133,3 +184,12 @@ def _sentence(location: tuple[int | str, ...], message: str) -> str:
     if message == "Field required":
         return f"{name} is not set. See .env.example for what it means and how to make one."
     return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def _scheme(url: SecretStr) -> str:
+    """The scheme of a URL; empty if it is none. (By SQLAlchemy for Redis, too: gunicorn reads settings before gevent
+    has patched what redis-py loads.)"""
+    try:
+        return make_url(url.get_secret_value()).drivername
+    except (ArgumentError, ValueError):
+        return ""

@@ -1,10 +1,12 @@
-"""Telling a prompt's sockets its text while it is generated."""
+"""Telling a prompt's text while it is generated."""
 
+import threading
 import time
+from typing import Self
 
 from shared import events
 from shared.attempts import Claim
-from shared.events import Announcer
+from shared.running_text import RunningText
 
 #: At most about twenty deltas a second and prompt.
 INTERVAL_SECONDS = 0.05
@@ -13,32 +15,67 @@ PATIENCE_SECONDS = 0.01
 
 
 class Deltas:
-    """Announces chunks as `prompt.delta`: after PATIENCE_SECONDS, then what has gathered every INTERVAL_SECONDS."""
+    """Writes down and announces the chunks of one attempt: after PATIENCE_SECONDS, then what has gathered every
+    INTERVAL_SECONDS, also if no other chunk comes.
 
-    def __init__(self, announcer: Announcer, held: Claim) -> None:
-        self._announcer = announcer
+    If Redis is away, sockets miss some of it, as the next index tells; what is written down is made good for.
+    """
+
+    def __init__(self, running: RunningText, held: Claim) -> None:
+        self._running = running
         self._held = held
-        self._index = 0
+        self._lock = threading.Lock()
         self._gathered: list[str] = []
+        self._unwritten = ""
+        self._offset = 0
+        self._index = 0
         self._next_flush = time.monotonic() + PATIENCE_SECONDS
+        self._timer: threading.Timer | None = None
 
     def add(self, chunk: str) -> None:
-        if not self._held.websocket:  # nobody is to be told
-            return
-        self._gathered.append(chunk)
-        if time.monotonic() >= self._next_flush:
-            self._flush()
+        """Takes up a chunk."""
+        with self._lock:
+            self._gathered.append(chunk)
+            wait = self._next_flush - time.monotonic()
+            if wait <= 0:
+                self._flush()
+            elif self._timer is None:
+                self._timer = threading.Timer(wait, self._flush_late)
+                self._timer.daemon = True
+                self._timer.start()
 
-    def finish(self) -> None:
-        """Announces the rest, unless nothing was announced: the event of the ending has the whole text."""
-        if self._index:
-            self._flush()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        """Announces the rest of a whole answer, unless nothing was announced: its ending will tell all of it."""
+        with self._lock:
+            self._stop_timer()
+            if self._index:
+                if error is None:
+                    self._flush()
+                self._running.end(self._held.id, self._held.attempt)
+
+    def _flush_late(self) -> None:
+        with self._lock:
+            if self._timer is not None:
+                self._flush()
 
     def _flush(self) -> None:
+        self._stop_timer()
         text = "".join(self._gathered)
         if not text:
             return
-        self._announcer.announce((self._held.user_id, events.of_delta(self._held, self._index, text)))
-        self._index += 1
         self._gathered.clear()
+        self._unwritten += text
+        delta = events.of_delta(self._held, self._index, text)
+        if self._running.write(self._held.user_id, self._offset, self._unwritten, delta):
+            self._offset += len(self._unwritten.encode())
+            self._unwritten = ""
+        self._index += 1
         self._next_flush = time.monotonic() + INTERVAL_SECONDS
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -5,6 +5,7 @@ It runs in every worker host. Any number of them may run at once, so there is no
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from shared.database import Sessions
 from shared.events import Announcer
 from shared.queue import Queue
 from shared.settings import Settings
+from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +65,11 @@ class Reaper:
                 session, grace=self._settings.submit_grace, limit=ROUND - waiting, lost_after=lost_after
             )
         if overdue:
-            log.info("handed out again", prompts=len(overdue))
+            kinds = Counter(map(str, overdue.values()))
+            log.info("handed out again", prompts=len(overdue), **kinds)
+            with metrics.unforked:
+                for kind, count in kinds.items():
+                    metrics.rescues.labels(kind).inc(count)
         self._queue.enqueue_each(overdue)
 
     def _give_up(self) -> None:
@@ -74,6 +80,9 @@ class Reaper:
                 ending = attempts.give_up(session, prompt_id)
             if ending is not None:
                 log.warning("gave up", prompt_id=prompt_id, request_id=ending.request_id)
+                with metrics.unforked:
+                    metrics.given_up.inc()
+                    metrics.finished.labels(ending.change).inc()
                 self._announcer.announce((ending.user_id, events.of_ending(ending)))
 
     def _purge(self) -> None:

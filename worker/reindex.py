@@ -11,7 +11,8 @@ from sqlalchemy import exists, func, select
 from shared.command_line import run
 from shared.database import Sessions, long_snapshot, make_engine, make_sessions
 from shared.models import User, VectorLogEntry
-from shared.providers import Embedder, make_embedders
+from shared.providers import Embedder
+from shared.providers.factory import make_embedders
 from shared.queue import Queue, make_celery
 from shared.redis import make_redis
 from shared.search import log

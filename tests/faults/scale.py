@@ -19,6 +19,8 @@ class Scale:
     poison_attempts: int
     forgeries: int
     damages: int
+    absences: int
+    absence_seconds: float
 
 
 SHORT = Scale(
@@ -36,6 +38,8 @@ SHORT = Scale(
     poison_attempts=2,
     forgeries=50,
     damages=3,
+    absences=1,
+    absence_seconds=4,
 )
 LONG = Scale(
     prompts=20_000,
@@ -52,4 +56,6 @@ LONG = Scale(
     poison_attempts=5,
     forgeries=2_000,
     damages=30,
+    absences=3,
+    absence_seconds=60,
 )

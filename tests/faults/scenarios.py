@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.faults import hosts, indexes, prompts, sockets, stores
+from tests.faults import hosts, indexes, prompts, providers, sockets, stores
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.scale import Scale
@@ -16,6 +16,7 @@ SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     stores.postgres_stalls,
     prompts.poison,
     prompts.forged_messages,
+    providers.absences,
     sockets.cut_connections,
     indexes.damaged_segments,
 )

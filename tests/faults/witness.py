@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import psycopg2
 
-from shared.providers import make_embedder
+from shared.providers.factory import make_embedder
 from shared.settings import Settings
 from tests.faults.load import Heard
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from shared.database import Sessions
 from shared.errors import ProviderError
-from shared.providers import Embedders, Vectors
+from shared.providers import Embedders, GenerationRequest, Vectors
 from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
 from worker.pipeline import Pipeline
@@ -19,16 +19,18 @@ from worker.pipeline import Pipeline
 class Picky:
     """Answers all but what it is told to raise something at."""
 
+    name = "picky"
+
     def __init__(self, at_once: int = 100, **raised: BaseException) -> None:
         self.at_once = at_once
         self._raised = raised
         self.asked: list[str] = []
 
-    def generate(self, prompt_text: str) -> Iterator[str]:
-        self.asked.append(prompt_text)
-        if prompt_text in self._raised:
-            raise self._raised[prompt_text]
-        yield f"answer to {prompt_text}"
+    def generate(self, request: GenerationRequest) -> Iterator[str]:
+        self.asked.append(request.prompt_text)
+        if request.prompt_text in self._raised:
+            raise self._raised[request.prompt_text]
+        yield f"answer to {request.prompt_text}"
 
 
 class PickyEmbedder(HashingEmbedder):
@@ -74,6 +76,20 @@ def test_one_that_cannot_be_embedded_fails_alone(alice: ApiUser, worker: Pipelin
     assert alice.show(ids[1])["error"] == "no vector for that"
 
 
+def test_an_embedder_that_fails_for_all_is_asked_once(alice: ApiUser, worker: Pipeline) -> None:
+    ids = submit(alice, "one", "two", "three")
+    calls = []
+
+    class Silent(HashingEmbedder):
+        def embed(self, texts: Sequence[str]) -> Vectors:
+            calls.append(len(texts))
+            raise ProviderError("The provider was silent for too long.")
+
+    dataclasses.replace(worker, embedders=Embedders(Silent())).process(ids)
+    assert calls == [3]
+    assert statuses(alice, ids) == ["queued"] * 3
+
+
 def test_one_that_cannot_be_stored_fails_alone(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     ids = submit(alice, "one", "two", "three")
     with sessions.begin() as session:
@@ -87,10 +103,10 @@ def test_one_that_was_cancelled_meanwhile_stays_so(alice: ApiUser, worker: Pipel
     ids = submit(alice, "one", "two", "three")
 
     class Cancels(Picky):
-        def generate(self, prompt_text: str) -> Iterator[str]:
-            if prompt_text == "three":
+        def generate(self, request: GenerationRequest) -> Iterator[str]:
+            if request.prompt_text == "three":
                 alice.post(f"/prompts/{ids[0]}/cancel/")
-            yield from super().generate(prompt_text)
+            yield from super().generate(request)
 
     dataclasses.replace(worker, generator=Cancels()).process(ids)
     assert statuses(alice, ids) == ["cancelled", "completed", "completed"]

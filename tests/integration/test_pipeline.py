@@ -1,8 +1,10 @@
 """The worker's pipeline: from a claim to an announcement, with generators that misbehave."""
 
+import contextlib
 import dataclasses
 import json
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import numpy as np
@@ -14,11 +16,12 @@ from sqlalchemy import text
 from shared import attempts, events
 from shared.database import Sessions
 from shared.errors import ProviderError
-from shared.providers import Embedders
+from shared.providers import Embedders, GenerationRequest, Usage
 from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.providers import Script
+from tests.support.servers import wait_until
 from worker.deltas import PATIENCE_SECONDS
 from worker.leases import Leases
 from worker.pipeline import Pipeline
@@ -70,6 +73,9 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
         "user": "alice",
         "prompt_text": "Hello there",
         "response_text": shown["response_text"],
+        "model": None,
+        "usage": None,
+        "cached_from": None,
         "status": "completed",
         "created_at": shown["created_at"],
         "completed_at": event["completed_at"],
@@ -80,6 +86,18 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
     assert "".join(delta["text"] for delta in texts) == shown["response_text"]
     assert [delta["index"] for delta in texts] == list(range(len(texts)))
     assert {(delta["type"], delta["id"], delta["attempt"]) for delta in texts} == {("prompt.delta", prompt_id, 1)}
+
+
+def test_a_chunk_is_told_though_no_other_follows(alice: ApiUser, worker: Pipeline, heard) -> None:
+    prompt_id = alice.submit(websocket=True)
+    told: list[dict] = []
+
+    def until_told() -> None:
+        if not told:
+            wait_until(lambda: told.extend(heard()) or told, 5, "a delta")
+
+    with_generator(worker, "one two", between_chunks=until_told).process([prompt_id])
+    assert json.loads(told[0]["message"])["text"] == "one "
 
 
 def test_what_is_answered_at_once_has_no_deltas(alice: ApiUser, worker: Pipeline, heard) -> None:
@@ -187,12 +205,60 @@ def test_what_cannot_be_stored_is_replaced(alice: ApiUser, worker: Pipeline, hea
     assert len(heard()) > 1
 
 
+@pytest.mark.parametrize("signal", [SystemExit, SoftTimeLimitExceeded])
+def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
+    alice: ApiUser, worker: Pipeline, signal: type[BaseException]
+) -> None:
+    """A program that does not let itself be interrupted is killed, and must not be tried for ever."""
+
+    class Stubborn:
+        name, at_once = "stubborn", 1
+
+        def generate(self, request: GenerationRequest) -> Iterator[str]:
+            yield "beginning"
+            raise signal
+
+    prompt_id = alice.submit()
+    stubborn = dataclasses.replace(worker, generator=Stubborn(), time_limit=timedelta(0), backoff=timedelta(0))
+    for attempt in range(1, 6):
+        assert alice.show(prompt_id)["status"] == "queued"
+        with contextlib.suppress(SystemExit):
+            stubborn.process([prompt_id])
+        assert alice.show(prompt_id)["attempt"] == attempt
+    assert alice.show(prompt_id)["error"] == "The generation took too long."
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (Usage("m\0", 1, 2), ("m\ufffd", {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})),
+        (Usage("m" * 500, 1, None), ("m" * 200, None)),
+        (Usage(7, "1", -1), (None, None)),  # type: ignore[arg-type]
+        (Usage("m", 10**20, 1.5), ("m", None)),  # type: ignore[arg-type]
+    ],
+)
+def test_whatever_a_provider_tells_of_an_answer_does_not_spoil_it(
+    alice: ApiUser, worker: Pipeline, told: Usage, shown: object
+) -> None:
+    class Tells:
+        name, at_once = "tells", 1
+
+        def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+            yield "the answer"
+            yield told
+
+    prompt_id = alice.submit()
+    dataclasses.replace(worker, generator=Tells()).process([prompt_id])
+    prompt = alice.show(prompt_id)
+    assert (prompt["status"], (prompt["model"], prompt["usage"])) == ("completed", shown)
+
+
 @pytest.mark.parametrize("vectors", [np.full((1, 384), np.nan), np.ones((1, 3)), np.ones((0, 384))])
 def test_an_embedder_that_gives_no_vector_is_a_failed_attempt(
     alice: ApiUser, worker: Pipeline, vectors: np.ndarray
 ) -> None:
     class Broken:
-        name, dimension = "broken", 384
+        name, dimension, is_remote = "broken", 384, False
 
         def embed(self, texts: object) -> np.ndarray:
             return vectors.astype(np.float32)

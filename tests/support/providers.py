@@ -2,28 +2,32 @@
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from shared.errors import ProviderError
-from shared.providers import Vectors
+from shared.errors import ProviderError, ProviderUnavailableError
+from shared.providers import GenerationRequest, Usage, Vectors
 from shared.providers.hashing import DIMENSION, HashingEmbedder
+from shared.providers.simulated import SimulatedGenerator
 from shared.settings import Settings
+from tests.support.servers import ROOT
+from worker.deltas import PATIENCE_SECONDS
 
 
 class Script:
     """Answers each call with the next of these steps: a text, or an exception to raise."""
 
-    at_once = 100
+    name, at_once = "script", 1
 
     def __init__(self, *steps: str | Exception, between_chunks: Callable[[], None] = lambda: None) -> None:
         self._steps = list(steps)
         self._between_chunks = between_chunks
         self.calls = 0
 
-    def generate(self, prompt_text: str) -> Iterator[str]:
+    def generate(self, request: GenerationRequest) -> Iterator[str]:
         step = self._steps[min(self.calls, len(self._steps) - 1)]
         self.calls += 1
         if isinstance(step, Exception):
@@ -33,13 +37,36 @@ class Script:
             self._between_chunks()
 
 
+class Counting:
+    """Tells the how-manieth answer this is; remembers what it was asked."""
+
+    at_once = 1
+
+    def __init__(self, name: str = "counting") -> None:
+        self.name = name
+        self.asked: list[GenerationRequest] = []
+
+    def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+        self.asked.append(request)
+        yield f"answer {len(self.asked)}"
+        yield Usage("counting-large", 10, len(self.asked))
+
+
 class Commanded:
-    """Does what the first word of a prompt says, with the second as its argument; answers anything else."""
+    """Does what the first word of a prompt says, with the second as its argument; answers anything else.
 
-    at_once = 100
+    While there is a file at `absence` it is away, and notes each call with a byte in it.
+    """
 
-    def generate(self, prompt_text: str) -> Iterator[str]:
-        command, argument, *_ = [*prompt_text.split(" "), "", ""]
+    name, at_once = "commanded", 100
+    absence = ROOT / ".local" / "provider.away"
+
+    def generate(self, request: GenerationRequest) -> Iterator[str]:
+        if self.absence.exists():
+            with self.absence.open("a") as calls:
+                calls.write("x")
+            raise ProviderUnavailableError("The provider is away.")
+        command, argument, *_ = [*request.prompt_text.split(" "), "", ""]
         if command == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         elif command == "hang":
@@ -53,11 +80,36 @@ class Commanded:
                 raise ConnectionError("a secret detail")
         elif command in ("fail-twice", "freeze-once"):
             self._misbehave(command, Path(argument))
+        elif command == "break-once":
+            yield from self._break_once(Path(argument))
         elif command == "slow":
             for i in range(int(argument)):
                 time.sleep(0.1)
                 yield f"{i} "
+        elif command == "copy":
+            yield from self._copy(Path(argument))
+        elif command == "recall":
+            yield from (f"{exchange.prompt_text} " for exchange in request.history)
         yield "done"
+
+    def _copy(self, file: Path) -> Iterator[str]:
+        """What is written there, as it comes, until a line is complete."""
+        with file.open() as source:
+            while not (text := source.read()).endswith("\n"):
+                if text:
+                    yield text
+                time.sleep(0.02)
+        yield text
+
+    def _break_once(self, sign: Path) -> Iterator[str]:
+        """At first breaks off, as soon as there is this file."""
+        is_first = not sign.exists()
+        yield "half\n"
+        while not sign.exists():
+            time.sleep(0.02)
+        if is_first:
+            raise ProviderError("The provider is away.")
+        yield "whole "
 
     def _misbehave(self, command: str, calls: Path) -> None:
         """At first; the file counts the calls."""
@@ -71,10 +123,34 @@ class Commanded:
                 time.sleep(3600)
 
 
+class Gated:
+    """The simulated answers. While there is a file at `gate`, only their first four words arrive."""
+
+    name, at_once = "gated", 1
+
+    def __init__(self, gate: Path) -> None:
+        self._gate = gate
+
+    def generate(self, request: GenerationRequest) -> Iterator[str]:
+        words = re.findall(r"\S+\s*", SimulatedGenerator.answer(request.prompt_text))
+        if self._gate.exists():
+            time.sleep(2 * PATIENCE_SECONDS)
+        yield "".join(words[:4])
+        while self._gate.exists():
+            time.sleep(0.01)
+        yield from words[4:]
+
+
+class OneByOne(Commanded):
+    """The same, asked for one prompt at a time, whose text is then told as it comes."""
+
+    at_once = 1
+
+
 class Backwards:
     """The hashing embedder's vectors, reversed: another embedder, with other vectors for the same texts."""
 
-    name, dimension = "backwards-1", DIMENSION
+    name, dimension, is_remote = "backwards-1", DIMENSION, False
 
     def __init__(self, _: Settings) -> None: ...
 
@@ -84,3 +160,11 @@ class Backwards:
 
 def commanded(_: Settings) -> Commanded:
     return Commanded()
+
+
+def gated(_: Settings) -> Gated:
+    return Gated(Path(os.environ["GATE"]))
+
+
+def one_by_one(_: Settings) -> OneByOne:
+    return OneByOne()
