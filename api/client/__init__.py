@@ -1,0 +1,41 @@
+"""A client for Promptwire, as a library and, run as `python -m api.client`, as a command line.
+
+    from api.client import Client
+
+    with Client("http://127.0.0.1:8000") as client:
+        client.login("alice", password)
+        prompt = client.submit("Explain tides", wait=True)
+        print(prompt["response_text"])
+        for event in client.listen(since=0):
+            print(event["type"], event["id"])
+
+It lies beside the API because it is the API's other end. It needs httpx, httpx-sse, websockets, click and rich, and
+nothing else of this project, nor does anything here need it: the folder can be copied into another project, under any
+name.
+"""
+
+from .client import DEFAULT_URL, Client
+from .errors import ClientError, FieldError, NotLoggedInError, ProblemError, RefusedError, UnreachableError
+from .logins import InFile, InMemory, Keeper, Login
+from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
+
+__all__ = [
+    "DEFAULT_URL",
+    "UNFINISHED",
+    "Client",
+    "ClientError",
+    "Event",
+    "FieldError",
+    "InFile",
+    "InMemory",
+    "Keeper",
+    "Login",
+    "NotLoggedInError",
+    "ProblemError",
+    "Prompt",
+    "RefusedError",
+    "SimilarPrompt",
+    "Status",
+    "UnreachableError",
+    "User",
+]

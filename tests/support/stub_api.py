@@ -1,0 +1,76 @@
+"""A server that answers as it is told: for errors that the real API cannot be brought to at will."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int = 200
+    body: object = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    then_silent: bool = False  #: the connection stays open, and nothing more comes
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: object
+
+
+#: No answer: the connection is closed.
+DROP = None
+
+
+class StubApi:
+    """Gives one answer after the other, the last one again and again, and notes what was asked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: list[Answer | None] = [Answer()]
+        self.requests: list[Request] = []
+        self.ended = threading.Event()
+
+    def next_answer(self) -> Answer | None:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@contextlib.contextmanager
+def stub_api() -> Iterator[StubApi]:
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = json.loads(content) if content else None
+            stub.requests.append(Request(self.command, self.path, dict(self.headers), body))
+            answer = stub.next_answer()
+            if answer is DROP:
+                return
+            text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+            self.send_response(answer.status)
+            for name, value in {"Content-Length": str(len(text.encode())), **answer.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+            if answer.then_silent:
+                stub.ended.wait()
+
+        do_GET = do_POST = do_DELETE = _answer
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        stub = StubApi(f"http://127.0.0.1:{server.server_port}")
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        try:
+            yield stub
+        finally:
+            stub.ended.set()
+            server.shutdown()
+            serving.join()
