@@ -1,0 +1,27 @@
+// Light or dark: as the system has it, until somebody presses the button, whose choice is remembered.
+(() => {
+  const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+
+  const chosen = localStorage.getItem("theme");
+  if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
+
+  document.addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme");
+    const show = () => {
+      const name = isDark() ? "Light colours" : "Dark colours";
+      button.title = name;
+      button.setAttribute("aria-label", name);
+      button.querySelector(".sun").toggleAttribute("hidden", !isDark());
+      button.querySelector(".moon").toggleAttribute("hidden", isDark());
+    };
+    button.addEventListener("click", () => {
+      root.dataset.theme = isDark() ? "light" : "dark";
+      localStorage.setItem("theme", root.dataset.theme);
+      show();
+    });
+    system.addEventListener("change", show);
+    show();
+  });
+})();

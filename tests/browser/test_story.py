@@ -1,0 +1,174 @@
+"""What a person does with the page, from a cold start, without ever loading it again."""
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from playwright.sync_api import Browser, expect
+
+from shared.settings import Settings
+from tests.browser.conftest import Gate
+from tests.support import processes
+from tests.support.browser import Visitor
+from tests.support.client import PASSWORD
+from tests.support.processes import RemoteUser
+from tests.support.servers import Servers
+
+pytestmark = pytest.mark.usefixtures("gate")
+
+_TIDES = "Explain what causes ocean tides"
+
+
+def test_the_whole_story(visit: Callable[..., Visitor], url: str, gate: Gate, username: str) -> None:
+    alice = visit(url)
+    loads: list[object] = []
+    alice.page.on("load", lambda page: loads.append(page))
+    alice.register(username)
+    expect(alice.page.get_by_text("Nothing here yet.", exact=False)).to_be_visible()
+
+    with gate.closed():
+        card = alice.submit(_TIDES)
+        alice.expect_status(card, "Answering")
+        expect(alice.answer(card)).to_have_text("Here is an explanation")
+    alice.expect_status(card, "Answered")
+    expect(alice.answer(card)).to_have_text(
+        f"Here is an explanation for “{_TIDES}”. Start from what it is for, then look at its parts, and last at how "
+        "they work together. A real model would go on from here; this answer is simulated."
+    )
+    expect(alice.page.get_by_role("status")).to_contain_text("is answered: Here is an explanation")
+
+    found = alice.search("tides of the ocean")
+    expect(found).to_have_count(1)
+    expect(found).to_contain_text(_TIDES)
+    expect(found.locator(".nearness")).to_contain_text("near")
+    alice.page.keyboard.press("Escape")
+    expect(alice.cards).to_have_count(1)
+
+    with gate.closed():
+        salt = alice.submit("Why is the sea salty?")
+        alice.press(salt, "Cancel")
+        alice.expect_status(salt, "Cancelled")
+        alice.press(salt, "Retry")
+        alice.expect_status(salt, "Answering")
+    alice.expect_status(salt, "Answered")
+    expect(alice.answer(salt)).to_contain_text("You asked “Why is the sea salty?”")
+
+    alice.press(salt, "Delete")
+    alice.page.get_by_role("dialog").get_by_role("button", name="Keep it").click()
+    expect(salt).to_be_visible()
+    alice.press(salt, "Delete")
+    alice.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(salt).to_have_count(0)
+    expect(alice.search("Why is the sea salty?").filter(has_text="salty")).to_have_count(0)
+    alice.page.keyboard.press("Escape")
+
+    alice.page.get_by_role("button", name="Log out").click()
+    expect(alice.page.get_by_label("Username")).to_be_visible()
+    expect(alice.page.get_by_text(_TIDES)).to_have_count(0)
+    assert loads == []
+
+
+def test_a_prompt_of_another_tab_appears_as_its_text_arrives(alice: Visitor, gate: Gate, username: str) -> None:
+    other = alice.open()
+    other.get_by_label("Username").fill(username)
+    other.get_by_label("Password").fill(PASSWORD)
+    other.get_by_role("button", name="Log in").click()
+    expect(other.get_by_text("Live", exact=True)).to_be_visible()
+    there = other.locator("#prompts .card")
+    with gate.closed():
+        card = alice.submit(_TIDES)
+        expect(there.locator(".status")).to_have_text("Answering")
+        expect(there.locator(".prompt")).to_have_text(_TIDES)
+    alice.expect_status(card, "Answered")
+    expect(there.locator(".status")).to_have_text("Answered")
+    expect(there.locator(".answer")).to_have_text(alice.answer(card).text_content())
+
+
+def test_after_loading_it_again_one_is_still_logged_in(alice: Visitor) -> None:
+    card = alice.submit(_TIDES)
+    alice.expect_status(card, "Answered")
+    alice.page.reload()
+    alice.expect_live()
+    expect(alice.cards).to_have_count(1)
+    alice.expect_status(card, "Answered")
+
+
+def test_older_prompts_come_when_asked_for(alice: Visitor, url: str, username: str) -> None:
+    remote = RemoteUser(url, username, is_new=False)
+    for number in range(25):
+        remote.submit(f"prompt number {number}", websocket=False)
+    alice.page.reload()
+    expect(alice.cards).to_have_count(20)
+    alice.page.get_by_role("button", name="More").click()
+    expect(alice.cards).to_have_count(25)
+    expect(alice.page.get_by_role("button", name="More")).to_be_hidden()
+    expect(alice.page.locator("#prompts .prompt")).to_have_text([f"prompt number {n}" for n in range(24, -1, -1)])
+
+
+def test_what_another_program_did_is_there_when_one_comes_back(alice: Visitor, url: str, username: str) -> None:
+    card = alice.submit(_TIDES)
+    alice.expect_status(card, "Answered")
+    remote = RemoteUser(url, username, is_new=False)
+    for prompt in remote.http.get("/prompts/").json():
+        remote.http.delete(f"/prompts/{prompt['id']}/").raise_for_status()
+    remote.submit("What is new?", websocket=False)
+    # A headless browser shows all its tabs at once.
+    alice.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(alice.cards.locator(".prompt")).to_have_text(["What is new?"])
+
+
+class TestLoggingIn:
+    def test_a_wrong_password_is_said(self, visit: Callable[..., Visitor], url: str, username: str) -> None:
+        alice = visit(url)
+        alice.refusals.add(401)
+        alice.enter("Log in", username)
+        expect(alice.page.get_by_role("alert").first).to_have_text("That username and password do not fit.")
+
+    def test_a_name_that_is_taken_is_said(self, visit: Callable[..., Visitor], url: str, username: str) -> None:
+        RemoteUser(url, username)
+        alice = visit(url)
+        alice.refusals.add(409)
+        alice.enter("Register", username)
+        expect(alice.page.get_by_role("alert").first).to_contain_text("That username is taken.")
+
+    def test_what_is_wrong_with_a_name_is_said(self, visit: Callable[..., Visitor], url: str) -> None:
+        alice = visit(url)
+        alice.refusals.add(400)
+        alice.enter("Register", "a b", "short")
+        expect(alice.page.get_by_role("alert").first).to_contain_text("username:")
+        expect(alice.page.get_by_role("alert").first).to_contain_text("password:")
+
+    def test_where_registration_is_off_that_is_said(
+        self, visit: Callable[..., Visitor], browser: Browser, settings: Settings, username: str
+    ) -> None:
+        with processes.api(Servers.changed(settings, registration=False)) as closed:
+            alice = visit(closed)
+            alice.refusals.add(403)
+            alice.enter("Register", username)
+            expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is off here")
+
+
+def test_over_the_limit_the_text_stays_and_can_be_submitted_as_soon_as_that_is_allowed(
+    visit: Callable[..., Visitor], settings: Settings, username: str
+) -> None:
+    with processes.api(Servers.changed(settings, prompt_rate_limit="1/hour")) as limited:
+        alice = visit(limited)
+        alice.refusals.add(429)
+        alice.register(username)
+        alice.page.clock.install()
+        alice.submit("first")
+        alice.prompt_field.fill("second")
+        alice.page.keyboard.press("Control+Enter")
+        button = alice.page.locator("#submit")
+        expect(button).to_be_disabled()
+        expect(button).to_contain_text("Wait")
+        expect(alice.page.locator("#composer-trouble")).to_contain_text("You can submit again in")
+        expect(alice.prompt_field).to_have_value("second")
+        with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
+            client.flushdb()  # an hour passes: there
+        alice.page.clock.fast_forward(3_600_000)  # and here
+        expect(button).to_be_enabled()
+        expect(button).to_have_text("Submit")
+        button.click()
+        expect(alice.card("second")).to_be_visible()
+        alice.close()

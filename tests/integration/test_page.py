@@ -1,0 +1,62 @@
+"""The files of the playground, and the headers that keep it to itself. `tests/browser` is about what it does."""
+
+import re
+
+import pytest
+from flask import Flask
+
+from api.routes.page import CONTENT_SECURITY_POLICY, FOLDER
+from tests.support.client import assert_problem
+
+NAMES = sorted(path.name for path in FOLDER.iterdir())
+SCRIPTS = [name for name in NAMES if name.endswith(".js")]
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+@pytest.mark.parametrize("path", ["/", *(f"/static/{name}" for name in NAMES)])
+def test_each_file_is_served_with_its_type_and_the_policy(app: Flask, path: str) -> None:
+    response = app.test_client().get(path)
+    assert response.status_code == 200
+    assert response.data == (FOLDER / (path.removeprefix("/static/").strip("/") or "index.html")).read_bytes()
+    assert response.mimetype == TYPES.get(path.rpartition(".")[2], "text/html")
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-cache"
+    again = app.test_client().get(path, headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_the_policy_lets_nothing_in_from_elsewhere_and_nothing_inline() -> None:
+    policy = dict(part.split(" ", 1) for part in CONTENT_SECURITY_POLICY.split("; "))
+    assert policy.pop("require-trusted-types-for") == "'script'"
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
+    assert set(policy.values()) == {"'none'", "'self'"}
+
+
+@pytest.mark.parametrize("path", ["/static/none.js", "/static/..%2fapp.py", "/static/../app.py", "/static/"])
+def test_there_are_no_other_files(app: Flask, path: str) -> None:
+    assert_problem(app.test_client().get(path), 404)
+
+
+def test_the_page_brings_all_it_needs_and_has_nothing_inline() -> None:
+    page = (FOLDER / "index.html").read_text()
+    assert re.findall(r"""\b(?:src|href)="(?!/|#)[^"]*""", page) == []
+    assert re.findall(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*\bsrc=)", page) == []
+    assert {name for name in NAMES if f"/static/{name}" in page} == {"app.js", "icon.svg", "style.css", "theme.js"}
+    assert "http" not in (FOLDER / "style.css").read_text()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_never_make_html_of_text(name: str) -> None:
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML|\beval\b"
+    )
+    assert re.findall(forbidden, (FOLDER / name).read_text()) == []
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_import_only_what_is_there(name: str) -> None:
+    imported = re.findall(r"""\bfrom "\./([^"]+)";""", (FOLDER / name).read_text())
+    assert set(imported) <= set(SCRIPTS)
+    assert len(imported) == (FOLDER / name).read_text().count("import ")
