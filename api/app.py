@@ -1,45 +1,36 @@
 """The application's factory."""
 
-from importlib.metadata import PackageNotFoundError, version
-
+from flask import Flask
 from flask_cors import CORS
-from flask_openapi3 import Info, OpenAPI
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api import errors, requests, tokens
+from api import errors, requests, tokens, traces
+from api.description.document import DescribedApi
 from api.doorkeeper import Doorkeeper
 from api.requests import Json
-from api.routes import auth, ops, prompts, search, stream
-from api.schemas import Problem
+from api.routes import auth, docs, following, ops, page, prompts, search, stream
 from api.services import Services, attach, make_services
 from shared.settings import Settings
 
 _REQUEST_HEADERS = [
     "Authorization",
+    "Cache-Control",
     "Content-Type",
     "Idempotency-Key",
     "If-None-Match",
+    "Last-Event-ID",
     "Prefer",
     "X-Request-ID",
 ]
 _RESPONSE_HEADERS = [
-    "ETag", "Idempotency-Replayed", "Link", "Location", "Preference-Applied", "RateLimit", "RateLimit-Policy",
-    "Retry-After", "X-Request-ID",
+    "Cache-Status", "ETag", "Idempotency-Replayed", "Link", "Location", "Preference-Applied", "RateLimit",
+    "RateLimit-Policy", "Retry-After", "X-Request-ID",
 ]  # fmt: skip
 
 
-def create_app(settings: Settings, made: Services | None = None) -> OpenAPI:
+def create_app(settings: Settings, made: Services | None = None) -> Flask:
     """The Flask application. It listens for announcements once its services' `relay.start()` was called."""
-    app = OpenAPI(
-        "api",
-        info=Info(title="Promptwire", version=_version()),
-        security_schemes={"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-        doc_ui=False,
-        validation_error_status=400,
-        validation_error_model=Problem,
-        validation_error_callback=errors.invalid,
-        static_folder=None,
-    )
+    app = DescribedApi("api", validation_error_callback=errors.invalid, static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -50,13 +41,15 @@ def create_app(settings: Settings, made: Services | None = None) -> OpenAPI:
     services = made or make_services(settings)
     attach(app.extensions, services)
     requests.init_app(app)
+    traces.init_app(app)
     errors.init_app(app)
     tokens.init_app(app, settings)
     services.limits.init_app(app)
 
-    for blueprint in (auth.bp, prompts.bp, search.bp, ops.bp):
+    for blueprint in (auth.bp, prompts.bp, following.bp, search.bp, ops.bp):
         app.register_api(blueprint)
-    app.register_blueprint(stream.bp)
+    for plain in (stream.bp, docs.bp, page.bp):
+        app.register_blueprint(plain)
 
     if settings.allowed_origins:
         CORS(
@@ -71,10 +64,3 @@ def create_app(settings: Settings, made: Services | None = None) -> OpenAPI:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     return app
-
-
-def _version() -> str:
-    try:
-        return version("promptwire")
-    except PackageNotFoundError:
-        return "0.1.0"

@@ -12,6 +12,7 @@ import structlog
 from api import errors
 from api.requests import id_of
 from shared.errors import OverloadedError
+from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,8 @@ class Doorkeeper:
         return [self._body]
 
     def _count(self) -> None:
-        """Logs how many were refused, now and then."""
+        """Counts it, and logs how many were refused, now and then."""
+        metrics.overload_refusals.add()
         self._refused += 1
         if time.monotonic() >= self._log_at:
             log.warning("overloaded: submissions refused", refused=self._refused)

@@ -1,5 +1,6 @@
 """Errors as clients see them: RFC 9457 problem details, made here and nowhere else."""
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -10,8 +11,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
 from api.limits import RateLimitedError
+from api.requests import route
 from shared import errors
 from shared.database import is_away
+from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +62,8 @@ def invalid(error: ValidationError) -> Response:
 
 def init_app(app: Flask) -> None:
     app.register_error_handler(errors.PromptwireError, refusal)
-    app.register_error_handler(RateLimitedError, _rate_limit)
+    app.register_error_handler(errors.OverloadedError, _overloaded)
+    app.register_error_handler(RateLimitedError, _rate_limited)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(SQLAlchemyError, _database)
     app.register_error_handler(Exception, _unexpected)
@@ -67,10 +71,24 @@ def init_app(app: Flask) -> None:
 
 def refusal(error: errors.PromptwireError) -> Response:
     """What the domain's error is to a client."""
+    if isinstance(error, RateLimitedError):
+        return _rate_limit(error)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _unexpected(error)
-    return problem(status, str(error), kind=error.kind())
+    wait = error.retry_after if isinstance(error, errors.ProviderUnavailableError) else None
+    headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else None
+    return problem(status, str(error), kind=error.kind(), headers=headers)
+
+
+def _overloaded(error: errors.OverloadedError) -> Response:
+    metrics.overload_refusals.add()
+    return refusal(error)
+
+
+def _rate_limited(error: RateLimitedError) -> Response:
+    metrics.rate_limited.labels(route(), str(error.breached)).inc()
+    return refusal(error)
 
 
 def _http(error: HTTPException) -> Response:

@@ -12,6 +12,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import Engine
+
+from shared import users
+
 SECONDS = 10.0
 MOST = 20_000
 
@@ -24,6 +28,16 @@ class Caller:
     username: str
     family: UUID | None  #: None in an open room, which asks for no token
     expires_at: float
+
+
+def is_alive(autocommit: Engine, caller: Caller) -> bool:
+    """Whether the caller's login goes on, as the database has it."""
+    if time.time() >= caller.expires_at:
+        return False
+    if caller.family is None:
+        return True
+    with autocommit.connect() as connection:
+        return users.of_family(connection, caller.family) is not None
 
 
 class Logins:

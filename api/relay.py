@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.logins import Logins
 from shared import events, feed, users
 from shared.events import Announcement
+from shared.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -127,6 +128,7 @@ class Relay:
         self._rooms: dict[int, _Room] = {}
         self._lock = threading.Lock()
         self._pubsub: PubSub | None = None
+        self._was_connected = False
         self._unchecked: set[int] = set()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -231,7 +233,11 @@ class Relay:
                 log.warning("announcement refused: malformed", user_id=user_id)
 
     def _receive_login(self, message: dict[str, str]) -> None:
-        if message["type"] == "message" and message["data"].isdecimal():
+        if message["type"] == "subscribe":  # the first thing on each new connection
+            if self._was_connected:
+                metrics.relay_reconnects.inc()
+            self._was_connected = True
+        elif message["type"] == "message" and message["data"].isdecimal():
             user_id = int(message["data"])
             self._logins.forget({user_id})
             self._dispatch(user_id, events.LOGIN_ENDED)
@@ -242,8 +248,9 @@ class Relay:
             if room is None or not room.admits(announcement):
                 return
             subscribers = list(room.subscribers)
-        for subscriber in subscribers:
-            subscriber.put(announcement)
+        with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
+            for subscriber in subscribers:
+                subscriber.put(announcement)
 
     def _check(self) -> None:
         last_full = 0.0

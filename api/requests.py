@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -12,8 +13,14 @@ from pydantic_core import from_json, to_json
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
+from shared.telemetry import metrics
+
 log = structlog.get_logger(__name__)
 
+#: A request that takes longer, without what it asked to wait, is logged as a warning.
+SLOW_SECONDS = 1.0
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -67,6 +74,17 @@ def id_of(given: str | None) -> str:
     return given if given is not None and _REQUEST_ID.fullmatch(given) else uuid4().hex
 
 
+def route() -> str:
+    """The template of this request's path, as the API's description has it; anything else is `other`."""
+    rule = request.url_rule
+    return "other" if rule is None else _template(rule.rule)
+
+
+@cache
+def _template(rule: str) -> str:
+    return re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule)
+
+
 def init_app(app: Flask) -> None:
     app.request_class = JsonRequest
     app.before_request(_begin)
@@ -85,11 +103,20 @@ def _end(response: Response) -> Response:
     response.headers["X-Request-ID"] = g.request_id
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Content-Type-Options"] = "nosniff"
-    log.info(
-        "request",
+    seconds = time.perf_counter() - g.started - g.get("waited", 0.0)
+    method = request.method if request.method in _METHODS else "other"
+    metrics.requests(route(), method, response.status_code // 100).add(seconds)
+    write = log.info if seconds < SLOW_SECONDS else log.warning
+    write(
+        "request" if seconds < SLOW_SECONDS else "slow request",
         method=request.method,
         path=request.path,
         status=response.status_code,
-        ms=round((time.perf_counter() - g.started) * 1000, 1),
+        ms=round(seconds * 1000, 1),
     )
     return response
+
+
+def waited(seconds: float) -> None:
+    """Notes that so much of this request's time is what it asked to wait."""
+    g.waited = seconds

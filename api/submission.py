@@ -22,6 +22,7 @@ from shared.library import PromptRow
 from shared.prompts import Draft
 from shared.queue import Queue
 from shared.settings import Settings
+from shared.telemetry import metrics
 
 LARGEST_GROUP = 100
 #: How many submissions may wait in a process while a group is stored, which takes some milliseconds.
@@ -98,6 +99,7 @@ class Submissions:
             return [InvalidTokenError("There is no such user.") if isinstance(error, IntegrityError) else error]
         added = [each.prompt.id for each in outcomes if isinstance(each, Stored) and not each.is_replay]
         self._backlog.added(len(added))
+        metrics.submitted.inc(len(added))
         self.hand_out(added)
         return outcomes
 

@@ -3,6 +3,7 @@
 import re
 import time
 
+from api import requests
 from api.schemas import MAX_WAIT_SECONDS
 from api.services import Services
 from shared import library
@@ -27,7 +28,14 @@ def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: floa
     Raises:
         PromptNotFoundError: there is none, or it was deleted meanwhile.
     """
-    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
+    try:
+        return _wait(services, user_id, prompt_id, begun + seconds)
+    finally:
+        requests.waited(time.monotonic() - begun)
+
+
+def _wait(services: Services, user_id: int, prompt_id: int, deadline: float) -> PromptRow:
     with services.relay.subscribe(user_id) as news:
         prompt, seen = _read(services, user_id, prompt_id)
         while prompt.status in UNFINISHED:
@@ -36,7 +44,8 @@ def wait_for_end(services: Services, user_id: int, prompt_id: int, seconds: floa
                 return _read(services, user_id, prompt_id)[0]
             if announcement.seq is None or announcement.seq <= seen:
                 continue
-            if announcement.prompt_id == prompt_id or announcement.seq != seen + 1:
+            # One without a prompt comes in place of one that was lost, which may have been of this one.
+            if announcement.prompt_id in (None, prompt_id) or announcement.seq != seen + 1:
                 prompt, seen = _read(services, user_id, prompt_id)
             else:
                 seen = announcement.seq

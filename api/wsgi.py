@@ -3,18 +3,22 @@
 import sys
 
 from api.app import create_app
-from api.services import make_services
+from api.services import gauges, make_services
 from shared.logs import configure_logging
 from shared.settings import SettingsError, load_settings
+from shared.telemetry import tracing
+from shared.telemetry.sampler import Sampler
 
 try:
     settings = load_settings()
+    configure_logging(settings)
+    tracing.start(settings, "promptwire-api")
+    services = make_services(settings)
 except SettingsError as error:
     print(f"The API cannot start.\n{error}", file=sys.stderr)  # noqa: T201
     # gunicorn's code for "do not try again": without it, the master would restart its workers for ever.
     sys.exit(4)
 
-configure_logging(settings)
-services = make_services(settings)
 services.relay.start()
+Sampler(gauges(services), times_loop=True).start()
 app = create_app(settings, services)

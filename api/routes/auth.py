@@ -7,25 +7,39 @@ from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.exceptions import Forbidden
 
-from api import tokens
+from api import limits, tokens
+from api.description.responses import answer, empty, limited, problems
 from api.offload import offload
-from api.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair, problems
+from api.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair
 from api.services import services
 from api.tokens import Pair
 from shared import timestamps, users
-from shared.errors import InvalidCredentialsError, InvalidTokenError
+from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
 
 bp = APIBlueprint(
     "auth",
     __name__,
-    abp_tags=[Tag(name="Auth")],
-    abp_responses=problems(400, 413, 415, 429, 500, 503),
+    abp_tags=[Tag(name="Auth", description="Users, and the tokens that they call with.")],
+    abp_responses=problems(400, 413, 415, 500, 503),
 )
 
+_PAIR = answer(TokenPair, "The tokens.", "tokens")
+_SPENT = "The refresh token was used before or revoked; log in again."
 
-@bp.post("/auth/register/", responses={201: NewUser, **problems(403, 409)})
+
+@bp.post(
+    "/auth/register/",
+    operation_id="register",
+    responses={
+        201: answer(NewUser, "The user was added.", "user"),
+        **problems(403, UsernameTakenError(), limited(limits.REGISTRATIONS_PER_ADDRESS)),
+    },
+)
 def register(body: Registration) -> tuple[Response, int]:
-    """Adds a user, where registration is open."""
+    """Adds a user, where registration is open.
+
+    It is not in production by default; there, an address may register ten users an hour.
+    """
     if not services().settings.registration_open:
         raise Forbidden("Registration is off here; ask whoever runs this service for an account.")
     services().limits.registration()
@@ -36,9 +50,17 @@ def register(body: Registration) -> tuple[Response, int]:
     return jsonify(shown), HTTPStatus.CREATED
 
 
-@bp.post("/login/", responses={200: TokenPair, **problems(401)})
+@bp.post(
+    "/login/",
+    operation_id="login",
+    responses={200: _PAIR, **problems(InvalidCredentialsError(), limited(limits.FAILED_LOGINS_PER_USERNAME))},
+)
 def login(body: Credentials) -> dict[str, Any]:
-    """Starts a login: an access token for calls, a refresh token for the next pair."""
+    """Starts a login: an access token for calls, a refresh token for the next pair.
+
+    A wrong password and a user who does not exist get the same answer, in the same time. Ten failures a minute for a
+    username, and a hundred from an address, are followed by 429.
+    """
     with services().limits.login(body.username):
         with services().sessions() as session:
             user = users.find(session, body.username)
@@ -52,18 +74,25 @@ def login(body: Credentials) -> dict[str, Any]:
             return _shown(tokens.log_in(session, user))
 
 
-@bp.post("/auth/refresh/", responses={200: TokenPair, **problems(401)})
+@bp.post("/auth/refresh/", operation_id="refresh", responses={200: _PAIR, **problems(InvalidTokenError(_SPENT))})
 def refresh(body: RefreshToken) -> dict[str, Any]:
-    """Exchanges a refresh token for a new pair. One that was used before ends its whole login."""
+    """Exchanges a refresh token for a new pair.
+
+    It is good once. One that was used before ends its whole login, because somebody has a copy.
+    """
     with services().sessions.begin() as session:
         user_id, pair = tokens.rotate(session, body.refresh)
     if pair is None:
         tokens.end_login(user_id)
-        raise InvalidTokenError("The refresh token was used before or revoked; log in again.")
+        raise InvalidTokenError(_SPENT)
     return _shown(pair)
 
 
-@bp.post("/auth/logout/", responses={204: None, **problems(401)})
+@bp.post(
+    "/auth/logout/",
+    operation_id="logout",
+    responses={204: empty("The login has ended."), **problems(InvalidTokenError())},
+)
 def logout(body: RefreshToken) -> tuple[str, int]:
     """Ends a login: none of its tokens is good any more."""
     with services().sessions.begin() as session:

@@ -3,32 +3,73 @@
 from http import HTTPStatus
 from typing import cast
 
-from flask import Response, current_app, jsonify
+from flask import Response, current_app, jsonify, request
 from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import Forbidden, Unauthorized
 
+from api.description.responses import answer, problems
 from api.schemas import Health
 from api.services import services
 from shared import migrations
+from shared.telemetry import exposition
+from shared.telemetry.exposition import MayNotReadError
 
-bp = APIBlueprint("ops", __name__, abp_tags=[Tag(name="Operations")])
+bp = APIBlueprint(
+    "ops",
+    __name__,
+    abp_tags=[Tag(name="Operations", description="For whoever runs the service. No token is needed.")],
+    abp_responses=problems(500),
+)
 
 
-@bp.get("/livez/", responses={200: Health})
+@bp.get("/livez/", operation_id="isAlive", responses={200: answer(Health, "It runs.", "alive")})
 def livez() -> Response:
     """Whether this process runs."""
     return jsonify({"status": "ok", "checks": {}})
 
 
-@bp.get("/readyz/", responses={200: Health, 503: Health})
+@bp.get(
+    "/readyz/",
+    operation_id="isReady",
+    responses={
+        200: answer(Health, "It can serve: all is well, or only Redis is away.", "ready", "degraded"),
+        503: answer(Health, "It cannot.", "unready", "unmigrated"),
+    },
+)
 def readyz() -> tuple[Response, int]:
-    """Whether this process can serve: not without Postgres and its migrations; degraded without Redis."""
+    """Whether this process can serve: not without Postgres and its migrations.
+
+    Without Redis it is `degraded`: prompts are accepted, and answered once Redis is back.
+    """
     checks = {"postgres": _postgres(), "redis": "ok" if services().queue.length() is not None else "away"}
     if checks["postgres"] != "ok":
         status, code = "unavailable", HTTPStatus.SERVICE_UNAVAILABLE
     else:
         status, code = ("ok" if checks["redis"] == "ok" else "degraded"), HTTPStatus.OK
     return jsonify({"status": status, "checks": checks}), code
+
+
+_METRICS = {
+    "description": "In Prometheus's text format, or OpenMetrics', as `Accept` has it.",
+    "content": {
+        "text/plain": {
+            "schema": {"type": "string"},
+            "example": "# TYPE promptwire_queue_depth gauge\npromptwire_queue_depth 3.0\n",
+        }
+    },
+}
+
+
+@bp.get("/metrics/", operation_id="getMetrics", responses={200: _METRICS, **problems(401, 403)})
+def metrics() -> Response:
+    """What the processes of this host have counted, for Prometheus."""
+    try:
+        exposition.admit(services().settings, request.remote_addr, request.headers.get("Authorization"))
+    except MayNotReadError as error:
+        raise (Unauthorized if error.needs_token else Forbidden)(str(error)) from error
+    rendered = exposition.render(request.headers.get("Accept", ""), services().vitals)
+    return Response(rendered.body, content_type=rendered.content_type)
 
 
 @bp.get("/openapi.json", doc_ui=False)

@@ -11,49 +11,94 @@ from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.exceptions import BadRequest
 
 from api import tokens
+from api.description.responses import answer, empty, limited, problems
 from api.requests import request_id
 from api.schemas import (
     MAX_ID,
     PageQuery,
-    PromptPage,
     PromptPath,
     PromptResource,
+    ShowHeaders,
     Submission,
     SubmissionHeaders,
-    WaitHeaders,
-    problems,
     prompt_resource,
 )
 from api.services import services
 from api.waiting import preferred_wait, wait_for_end
 from shared import events, idempotency, library, prompts
+from shared.errors import (
+    AlreadyEndedError,
+    IdempotencyKeyInUseError,
+    IdempotencyKeyReusedError,
+    NotEndedError,
+    OverloadedError,
+    PromptNotFoundError,
+)
 from shared.idempotency import Use
 from shared.library import PromptRow
-from shared.models import UNFINISHED
+from shared.models import UNFINISHED, CacheUse, Status
 from shared.prompts import Draft
+from shared.telemetry import metrics, tracing
 
 bp = APIBlueprint(
     "prompts",
     __name__,
     url_prefix="/prompts",
-    abp_tags=[Tag(name="Prompts")],
+    abp_tags=[Tag(name="Prompts", description="Submit, then poll, wait, follow or listen.")],
     abp_security=[{"bearer": []}],
     abp_responses=problems(400, 401, 500, 503),
 )
 bp.before_request(tokens.authenticate)
 
+_SUBMITTED = ("Location", "Retry-After", "Preference-Applied", "Idempotency-Replayed", "Cache-Status")
+_LEADS_TO = ("getPrompt", "followPrompt", "cancelPrompt", "deletePrompt")
+
 
 @bp.post(
     "/",
-    responses={201: PromptResource, 202: PromptResource, **problems(404, 409, 413, 415, 422, 429)},
+    operation_id="submitPrompt",
+    responses={
+        201: answer(
+            PromptResource,
+            "It has ended within the time that the client was ready to wait.",
+            *("completed", "cached", "failed", "cancelled"),
+            headers=_SUBMITTED,
+            links=_LEADS_TO,
+        ),
+        202: answer(
+            PromptResource,
+            "It is stored and will be answered, whatever dies meanwhile. Of a replay: as it is now.",
+            *("queued", "completed"),
+            headers=_SUBMITTED,
+            links=_LEADS_TO,
+        ),
+        **problems(PromptNotFoundError(), IdempotencyKeyInUseError(), 413, 415, IdempotencyKeyReusedError()),
+        **problems(limited("1/second;10/minute"), 503, OverloadedError()),
+    },
 )
 def submit(body: Submission, header: SubmissionHeaders) -> Response:
-    """Stores a prompt and queues it. With `Prefer: wait=N` answers when it has ended, if that is in time."""
+    """Stores a prompt and queues it.
+
+    With `Prefer: wait=N` it answers when the prompt has ended, if that is in time.
+
+    With `Idempotency-Key` it is safe to repeat: the same key and body give the same prompt, and add nothing; another
+    body is refused (422), and so is a request that comes while the first one is still being stored (409). If the prompt
+    has been deleted since, that is 404. A replay does not count against the limits.
+    """
     caller = tokens.current()
-    draft = Draft(caller.id, body.prompt_text, body.websocket, request_id())
+    draft = Draft(
+        caller.id,
+        body.prompt_text,
+        body.websocket,
+        request_id(),
+        _cache_use(body),
+        body.history or 0,
+        tracing.current(),
+    )
     use = None
     if header.idempotency_key is not None:
-        use = Use(caller.id, header.idempotency_key, idempotency.fingerprint(body.model_dump_json()))
+        same = body.model_copy(update={"history": body.history or None}).model_dump_json(exclude_none=True)
+        use = Use(caller.id, header.idempotency_key, idempotency.fingerprint(same))
     stored = services().submissions.store(draft, use)
     prompt, seconds = stored.prompt, preferred_wait(header.prefer)
     if seconds is not None:
@@ -66,9 +111,28 @@ def submit(body: Submission, header: SubmissionHeaders) -> Response:
     return response
 
 
-@bp.get("/<int:prompt_id>/", responses={200: PromptResource, 304: None, **problems(404)})
-def show(path: PromptPath, header: WaitHeaders) -> Response:
-    """A prompt. With `Prefer: wait=N` as soon as it has ended, or after N seconds with what there is."""
+_SHOWN = ("ETag", "Retry-After", "Preference-Applied", "Cache-Status")
+
+
+@bp.get(
+    "/<int:prompt_id>/",
+    operation_id="getPrompt",
+    responses={
+        200: answer(
+            PromptResource,
+            "The prompt. `Retry-After` is there while it has not ended.",
+            *("queued", "completed", "cached", "failed", "cancelled"),
+            headers=_SHOWN,
+        ),
+        304: empty("It is still as the client has it.", headers=_SHOWN),
+        **problems(PromptNotFoundError()),
+    },
+)
+def show(path: PromptPath, header: ShowHeaders) -> Response:
+    """A prompt.
+
+    With `Prefer: wait=N` as soon as it has ended, or after N seconds with what there is.
+    """
     caller = tokens.current()
     seconds = preferred_wait(header.prefer)
     if seconds is not None:
@@ -87,9 +151,16 @@ def show(path: PromptPath, header: WaitHeaders) -> Response:
     return response
 
 
-@bp.get("/", responses={200: PromptPage})
+@bp.get(
+    "/",
+    operation_id="listPrompts",
+    responses={200: answer([PromptResource], "A page.", "page", "none", headers=("Link",))},
+)
 def index(query: PageQuery) -> Response:
-    """The caller's prompts, newest first; the next page is in the `Link` header."""
+    """The caller's prompts, newest first.
+
+    The next page is in the `Link` header. What is submitted meanwhile causes no skip and no repeat.
+    """
     caller = tokens.current()
     before = None if query.cursor is None else _decode_cursor(query.cursor)
     with services().autocommit.connect() as connection:
@@ -105,20 +176,38 @@ def index(query: PageQuery) -> Response:
     return response
 
 
-@bp.post("/<int:prompt_id>/cancel/", responses={200: PromptResource, **problems(404, 409)})
+@bp.post(
+    "/<int:prompt_id>/cancel/",
+    operation_id="cancelPrompt",
+    responses={
+        200: answer(PromptResource, "It is cancelled.", "cancelled"),
+        **problems(PromptNotFoundError(), AlreadyEndedError()),
+    },
+)
 def cancel(path: PromptPath) -> Response:
     """Ends a prompt that has not ended yet, for good."""
     caller = tokens.current()
     with services().sessions.begin() as session:
         ending = prompts.cancel(session, caller.id, path.prompt_id)
         prompt = library.get(session, caller.id, path.prompt_id)
+    metrics.finished.labels(ending.change).inc()
     services().announcer.announce((caller.id, events.of_ending(ending)))
     return _shown(prompt, HTTPStatus.OK)
 
 
-@bp.post("/<int:prompt_id>/retry/", responses={202: PromptResource, **problems(404, 409)})
+@bp.post(
+    "/<int:prompt_id>/retry/",
+    operation_id="retryPrompt",
+    responses={
+        202: answer(PromptResource, "It is queued again.", "retried", headers=("Location", "Retry-After")),
+        **problems(PromptNotFoundError(), NotEndedError()),
+    },
+)
 def retry(path: PromptPath) -> Response:
-    """Queues a failed or cancelled prompt again."""
+    """Queues a failed or cancelled prompt again.
+
+    It keeps its id, and its attempts go on counting.
+    """
     caller, settings = tokens.current(), services().settings
     with services().sessions.begin() as session:
         prompt = prompts.retry(
@@ -130,7 +219,11 @@ def retry(path: PromptPath) -> Response:
     return response
 
 
-@bp.delete("/<int:prompt_id>/", responses={204: None, **problems(404)})
+@bp.delete(
+    "/<int:prompt_id>/",
+    operation_id="deletePrompt",
+    responses={204: empty("It is gone."), **problems(PromptNotFoundError())},
+)
 def delete(path: PromptPath) -> tuple[str, int]:
     """Deletes a prompt with its answer and its vector, whatever its status."""
     caller = tokens.current()
@@ -152,6 +245,27 @@ def _describe(response: Response, prompt: PromptRow, waited: int | None) -> None
         response.headers["Retry-After"] = "1"
     if waited is not None:
         response.headers["Preference-Applied"] = f"wait={waited}"
+    if prompt.cache is not None and prompt.status == Status.COMPLETED:
+        response.headers["Cache-Status"] = _cache_status(prompt.cache, prompt.cached_from)
+
+
+def _cache_use(body: Submission) -> CacheUse | None:
+    wanted = services().settings.semantic_cache if body.cache is None else body.cache
+    if not wanted:
+        return None
+    if body.history:
+        return CacheUse.BYPASSED
+    directives = request.headers.get("Cache-Control", "").lower().split(",")
+    return CacheUse.REFUSED if "no-cache" in map(str.strip, directives) else CacheUse.ALLOWED
+
+
+def _cache_status(use: str, cached_from: int | None) -> str:
+    """As RFC 9211 has it. The key is the prompt whose answer was taken."""
+    if cached_from is not None:
+        return f'promptwire; hit; key="{cached_from}"'
+    if use == CacheUse.BYPASSED:  # with history, it does not answer others either
+        return "promptwire; fwd=bypass"
+    return f"promptwire; fwd={'miss' if use == CacheUse.ALLOWED else use}; stored"
 
 
 def _encode_cursor(prompt_id: int) -> str:

@@ -1,38 +1,56 @@
 """Finding one's own completed prompts by meaning."""
 
+import time
 from functools import partial
 
 from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
 from api import tokens
+from api.description.responses import answer, problems
 from api.offload import offload
-from api.schemas import SimilarPrompts, SimilarQuery, problems, similar_prompt
+from api.schemas import SimilarPrompt, SimilarQuery, similar_prompt
 from api.services import services
 from shared import library
+from shared.errors import ProviderUnavailableError
 from shared.providers import Embedder, Vectors, embed
+from shared.search.store import in_place
+from shared.telemetry import metrics, tracing
 
 bp = APIBlueprint(
     "search",
     __name__,
     url_prefix="/prompts",
-    abp_tags=[Tag(name="Search")],
+    abp_tags=[Tag(name="Search", description="Finding one's own prompts again by meaning.")],
     abp_security=[{"bearer": []}],
-    abp_responses=problems(400, 401, 500, 503),
+    abp_responses=problems(400, 401, 414, 500, 503, ProviderUnavailableError("The embedder cannot be reached.")),
 )
 bp.before_request(tokens.authenticate)
 
 
 def _embed(text: str, embedder: Embedder) -> Vectors:
-    vector: Vectors = offload(embed, embedder, [text])[0]
+    # What waits for another host gives way to other greenlets by itself, and its connections belong to this thread.
+    run = in_place if embedder.is_remote else offload
+    vector: Vectors = run(embed, embedder, [text])[0]
     return vector
 
 
-@bp.get("/similar/", responses={200: SimilarPrompts})
+@bp.get(
+    "/similar/",
+    operation_id="findSimilarPrompts",
+    responses={200: answer([SimilarPrompt], "Prompts, nearest first.", "similar", "none")},
+)
 def similar(query: SimilarQuery) -> Response:
-    """The caller's completed prompts that are most like a text, nearest first."""
+    """The caller's completed prompts that are most like a text, nearest first.
+
+    However many prompts other users have, these are all the caller's. A prompt that a client has seen `completed` is
+    found by its next search.
+    """
     caller = tokens.current()
-    matches = services().store.search(caller.id, partial(_embed, query.prompt), query.limit)
+    begun = time.perf_counter()
+    with tracing.spans("search", tracing.current()):
+        matches = services().store.search(caller.id, partial(_embed, query.prompt), query.limit)
+    metrics.searches.add(time.perf_counter() - begun)
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]
     with services().autocommit.connect() as connection:

@@ -18,25 +18,21 @@ from simple_websocket import ConnectionClosed
 from werkzeug.exceptions import Forbidden
 
 from api import tokens
-from api.logins import Caller
+from api.logins import Caller, is_alive
 from api.relay import QUEUE_LENGTH
 from api.services import Services, services
 from api.sock import HardenedSock, ending
-from api.turns import Turns
 from api.websocket import WebSocket
 from shared import events, feed, timestamps, users
 from shared.errors import InvalidTokenError
 from shared.events import Announcement
+from shared.telemetry import metrics
 
 bp = Blueprint("stream", __name__)
 sock = HardenedSock(subprotocols=["bearer"])
 
 NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, UNAUTHENTICATED, NOT_YOURS = 4000, 4001, 4400, 4401, 4403
 GOING_DOWN, TRY_AGAIN_LATER = 1012, 1013
-
-#: Sockets that ask the database at the same time: the others wait in line, so that ten thousand who come back at once
-#: neither run into the pool's timeout nor keep requests from it.
-_TURNS = Turns(4)
 
 _NO_USERNAME_MESSAGE = "Missing 'username' parameter. Use ws://host/ws/prompts/<username>/"
 
@@ -63,7 +59,7 @@ def _check_origin() -> None:
 def room(socket: WebSocket, username: str) -> None:
     """A user's room."""
     try:
-        with _TURNS:
+        with services().turns:
             follower = _Follower(socket, services(), _admit(username))
             newest, kept = follower.enter(_since())
     except RefusedError as refused:
@@ -109,6 +105,7 @@ class _Follower:
     def enter(self, since: int | None) -> tuple[int, bool]:
         """Enters the room. Returns its newest number, and whether all after the given one can still be told."""
         self._services.relay.enter(self._caller.id, self)
+        metrics.sockets.inc()
         try:
             with self._services.autocommit.connect() as connection:
                 newest, kept = feed.position(connection, self._caller.id, since)
@@ -168,6 +165,7 @@ class _Follower:
 
     def on_gone(self) -> None:
         self._services.relay.leave(self._caller.id, self)
+        metrics.sockets.dec()
 
     def _start_work(self, *announcements: Announcement) -> None:
         self._backlog = deque(announcements)
@@ -183,7 +181,7 @@ class _Follower:
                 continue
             if announcement.seq is not None:
                 self._catch_up()
-            elif not self._is_logged_in():
+            elif not self._is_alive():
                 _refuse(self._socket, UNAUTHENTICATED, "The token has been revoked.")
         if self._leaving:
             self._socket.close(*self._leaving)
@@ -201,29 +199,34 @@ class _Follower:
         """Passes on what is next. Returns whether that is all, and `send` did it."""
         seq, message = announcement.seq, announcement.message
         if seq is None:
-            return message is not None and send(message)
+            if announcement.prompt_id is None or not (message is None or send(message)):
+                return False
+            if message is not None:
+                metrics.deltas_sent.add()
+            return True
         if seq <= self._cursor:
             return True
         if seq > self._cursor + 1 or announcement.prompt_id is None or not (message is None or send(message)):
             return False
         self._cursor = seq
+        if message is not None:
+            metrics.endings_sent.add()
         return True
 
     def _catch_up(self) -> None:
         """Sends what the feed has after the cursor."""
         more = True
         while more:
-            with _TURNS, self._services.autocommit.connect() as connection:
+            with self._services.turns, self._services.autocommit.connect() as connection:
                 replay = feed.replay(connection, self._caller.id, self._cursor)
             for ended in replay.endings:
                 self._send(events.ending_event(ended))
+                metrics.replays_sent.add()
             self._cursor, more = replay.reached, replay.more
 
-    def _is_logged_in(self) -> bool:
-        if self._caller.family is None:
-            return True
-        with _TURNS, self._services.autocommit.connect() as connection:
-            return users.of_family(connection, self._caller.family) is not None
+    def _is_alive(self) -> bool:
+        with self._services.turns:
+            return is_alive(self._services.autocommit, self._caller)
 
     def _send(self, message: dict[str, Any]) -> None:
         self._socket.send(events.to_json(message))

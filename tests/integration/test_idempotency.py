@@ -87,3 +87,12 @@ def test_expired_keys_are_purged(alice: ApiUser, sessions: Sessions) -> None:
         session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'"))
         idempotency.purge(session)
         assert session.scalars(text("SELECT key FROM idempotency_keys")).all() == ["new"]
+
+
+def test_a_history_of_none_is_no_history(alice: ApiUser) -> None:
+    headers = {"Idempotency-Key": "K"}
+    ids = {
+        alice.post("/prompts/", json={"prompt_text": "Hi"} | more, headers=headers).json["id"]
+        for more in ({}, {"history": 0}, {"history": None}, {"cache": None})
+    }
+    assert len(ids) == 1

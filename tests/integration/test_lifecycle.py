@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared import attempts, feed, library, prompts, users
+from shared.attempts import Rescue
 from shared.database import Sessions
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.models import Prompt
@@ -54,7 +55,7 @@ def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int
 def test_a_worker_that_lost_its_lease_changes_nothing(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id), lease=PAST)
-        assert attempts.reap(session, grace=MINUTE, limit=10) == [zombie.id]
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
         assert complete(session, zombie, "late") is None
         successor = claim(session, zombie.id)
         assert successor.attempt == 2
@@ -79,15 +80,15 @@ def test_renewing_moves_the_due_date(sessions: Sessions, user_id: int) -> None:
         held = claim(session, submit(session, user_id), lease=PAST)
         key = (held.id, held.attempt)
         assert attempts.renew(session, [key], MINUTE) == {key}
-        assert attempts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
 
 
 def test_a_prompt_whose_message_was_lost_is_handed_out_after_its_grace(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, grace=PAST)
         submit(session, user_id, grace=MINUTE)
-        assert attempts.reap(session, grace=MINUTE, limit=10) == [prompt_id]
-        assert attempts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
 
 
 def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) -> None:
@@ -105,9 +106,9 @@ def test_a_postponed_prompt_cannot_be_claimed_before_its_time(sessions: Sessions
         held = claim(session, submit(session, user_id))
         assert attempts.postpone(session, held, MINUTE)
         assert attempts.claim(session, [held.id], MINUTE) == []
-        assert attempts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
         session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = due_at"))
-        assert attempts.reap(session, grace=MINUTE, limit=10) == [held.id]
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {held.id: Rescue.PAUSED}
         assert claim(session, held.id).attempt == 2
 
 
@@ -118,7 +119,7 @@ def test_a_prompt_that_kills_its_workers_fails_after_its_last_attempt(sessions: 
         assert attempts.exhausted(session, limit=10) == []
         attempts.reap(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id, lease=PAST).final
-        assert attempts.reap(session, grace=MINUTE, limit=10) == []
+        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
         assert attempts.exhausted(session, limit=10) == [prompt_id]
         ending = attempts.give_up(session, prompt_id)
         assert (ending.change, ending.seq) == ("failed", 1)

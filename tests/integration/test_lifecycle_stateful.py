@@ -64,7 +64,7 @@ class Expected:
 class Small:
     """An embedder of 4 dimensions."""
 
-    name, dimension = "test", 4
+    name, dimension, is_remote = "test", 4, False
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         raise NotImplementedError

@@ -31,6 +31,10 @@ class TestSubmit:
             "websocket": False,
             "attempt": 0,
             "error": None,
+            "history": 0,
+            "model": None,
+            "usage": None,
+            "cached_from": None,
             "completed_at": None,
         }
 

@@ -8,7 +8,7 @@ from redis import Redis
 from redis.client import PubSub
 
 from api.logins import Logins
-from api.relay import Relay
+from api.relay import Relay, Subscription
 from shared import events, prompts, users
 from shared.database import Sessions
 from shared.events import Announcement, Announcer
@@ -106,6 +106,12 @@ def test_one_that_falls_behind_is_closed_alone(make_relay, redis: Redis, session
         assert not quick.overflowed
 
 
+def next_announced(news: Subscription) -> Announcement | None:
+    """After the hint, if the relay's look at the feed was quicker."""
+    announcement = news.get(5)
+    return news.get(5) if announcement and announcement.prompt_id is None else announcement
+
+
 def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
     with make_relay().subscribe(user_id) as news:
         wait_until(lambda: listeners(redis, user_id) == 1)
@@ -113,7 +119,7 @@ def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions:
             redis.publish(events.channel(user_id), nonsense)
         told = end_one(sessions, user_id)
         Announcer(redis).announce((user_id, told))
-        assert news.get(5) == told
+        assert next_announced(news) == told
 
 
 def test_deltas_of_an_ended_attempt_are_held_back_those_of_the_next_pass(
@@ -125,7 +131,7 @@ def test_deltas_of_an_ended_attempt_are_held_back_those_of_the_next_pass(
         late, following = (Announcement(None, ended.prompt_id, attempt, "{}") for attempt in (0, 1))
         for announcement in (ended, late, following):
             Announcer(redis).announce((user_id, announcement))
-        assert [news.get(5), news.get(5)] == [ended, following]
+        assert [next_announced(news), news.get(5)] == [ended, following]
 
 
 def test_channels_that_nobody_needs_are_left(make_relay, redis: Redis, user_id: int) -> None:
@@ -149,7 +155,7 @@ def test_going_down_wakes_everybody_and_whoever_comes_later(make_relay, user_id:
 
 
 def test_looking_goes_on_if_a_channel_cannot_be_left(
-    make_relay, sessions: Sessions, user_id: int, monkeypatch: pytest.MonkeyPatch
+    make_relay, redis: Redis, sessions: Sessions, user_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """gevent refuses, with an error of its own, while the listener is connecting anew."""
     tried = threading.Event()
@@ -161,7 +167,7 @@ def test_looking_goes_on_if_a_channel_cannot_be_left(
     monkeypatch.setattr(PubSub, "unsubscribe", refuse)
     relay = make_relay(check_seconds=0.1)
     with relay.subscribe(user_id + 1):
-        pass
+        wait_until(lambda: listeners(redis, user_id + 1) == 1)
     assert tried.wait(10)
     with relay.subscribe(user_id) as news:
         seq = end_one(sessions, user_id).seq

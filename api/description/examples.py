@@ -1,0 +1,113 @@
+"""Examples of what the API answers. Tests compare them with the schemas."""
+
+from typing import Any
+
+_QUEUED = {
+    "id": 1,
+    "user": "alice",
+    "prompt_text": "Explain what causes ocean tides",
+    "response_text": None,
+    "status": "queued",
+    "websocket": False,
+    "attempt": 0,
+    "error": None,
+    "history": 0,
+    "model": None,
+    "usage": None,
+    "cached_from": None,
+    "created_at": "2026-11-23T09:30:00.000Z",
+    "completed_at": None,
+}
+_COMPLETED = _QUEUED | {
+    "response_text": "Here is an explanation for “Explain what causes ocean tides”. Start from what it is for, …",
+    "status": "completed",
+    "attempt": 1,
+    "model": "simulated",
+    "usage": {"prompt_tokens": 5, "completion_tokens": 42, "total_tokens": 47},
+    "completed_at": "2026-11-23T09:30:00.412Z",
+}
+_CACHED = _COMPLETED | {
+    "id": 2,
+    "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    "cached_from": 1,
+    "created_at": "2026-11-23T09:31:00.000Z",
+    "completed_at": "2026-11-23T09:31:00.020Z",
+}
+_FAILED = _QUEUED | {
+    "id": 3,
+    "status": "failed",
+    "attempt": 5,
+    "error": "The provider failed.",
+    "completed_at": "2026-11-23T09:32:07.000Z",
+}
+_CANCELLED = _QUEUED | {"status": "cancelled", "completed_at": "2026-11-23T09:30:01.250Z"}
+_RETRIED = _FAILED | {"status": "queued", "error": None, "completed_at": None}
+_SIMILAR = {
+    "id": 1,
+    "user": "alice",
+    "prompt_text": _COMPLETED["prompt_text"],
+    "response_text": _COMPLETED["response_text"],
+    "similarity_score": 0.6124,
+    "created_at": _COMPLETED["created_at"],
+}
+
+_JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIiwiZXhwIjoxNzk1NDI3NzAwfQ."
+
+_WORDS = "correct horse battery"
+_CREDENTIALS = {"username": "alice", "password": _WORDS}
+_TEXT = {"prompt_text": "Explain what causes ocean tides"}
+
+#: A prompt's text, as `GET /prompts/{prompt_id}/stream/` tells it.
+STREAM = """retry: 1000
+
+:
+
+id: 1-24
+event: prompt.delta
+data: {"type":"prompt.delta","id":1,"attempt":1,"offset":0,"text":"Here is an explanation f"}
+
+id: 1-31
+event: prompt.delta
+data: {"type":"prompt.delta","id":1,"attempt":1,"offset":24,"text":"or you."}
+
+id: 1-end
+event: prompt.completed
+data: {"type":"prompt.completed","id":1,"user":"alice","response_text":"Here is an explanation for you.",…}
+
+"""
+
+#: What requests bear, by the model's name: summary, value.
+BODIES: dict[str, dict[str, Any]] = {
+    "Registration": {"A user": _CREDENTIALS},
+    "Credentials": {"A user": _CREDENTIALS},
+    "RefreshToken": {"The newest one": {"refresh": _JWT + "kP3nVh4"}},
+    "Submission": {
+        "Only the text": _TEXT,
+        "Told to the user's sockets": _TEXT | {"websocket": True},
+        "From the cache, if it is there": _TEXT | {"cache": True},
+        "Knowing of earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
+    },
+}
+
+#: What is answered, by a short name: summary, value.
+ANSWERS: dict[str, tuple[str, Any]] = {
+    "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
+    "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
+    "queued": ("Waiting for a worker", _QUEUED),
+    "completed": ("Answered", _COMPLETED),
+    "cached": ("Answered from an earlier prompt", _CACHED),
+    "failed": ("Given up", _FAILED),
+    "cancelled": ("Cancelled", _CANCELLED),
+    "retried": ("Queued again", _RETRIED),
+    "page": ("A page", [_FAILED, _CACHED, _COMPLETED]),
+    "similar": ("What was found", [_SIMILAR]),
+    "none": ("Nothing", []),
+    "alive": ("It runs", {"status": "ok", "checks": {}}),
+    "ready": ("All is well", {"status": "ok", "checks": {"postgres": "ok", "redis": "ok"}}),
+    "degraded": ("Without Redis", {"status": "degraded", "checks": {"postgres": "ok", "redis": "away"}}),
+    "unready": ("Without Postgres", {"status": "unavailable", "checks": {"postgres": "away", "redis": "ok"}}),
+    "unmigrated": (
+        "Before the migrations",
+        {"status": "unavailable", "checks": {"postgres": "not migrated", "redis": "ok"}},
+    ),
+}

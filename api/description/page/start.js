@@ -1,0 +1,43 @@
+// Shows the API's description. Whoever logs in with "Try it out" is logged in for all other calls, too.
+"use strict";
+
+const LOGIN = new Set(["/login/", "/auth/refresh/"]);
+let ui;
+
+/** Shows the examples of optional parameters, rather than sending them with every call. */
+function showExamples(description) {
+  const operations = Object.values(description.paths).flatMap(Object.values);
+  const parameters = [...operations.flatMap((each) => each.parameters), ...Object.values(description.components.parameters)];
+  for (const parameter of parameters) {
+    const example = parameter.example ?? parameter.examples?.example.value;
+    if (example !== undefined && !parameter.required) {
+      parameter.description += ` For example, \`${example}\`.`;
+      delete parameter.example;
+      delete parameter.examples;
+    }
+  }
+  return description;
+}
+
+function authorizeAfterLogin(response) {
+  if (response.ok && LOGIN.has(new URL(response.url).pathname)) {
+    ui.preauthorizeApiKey("bearer", JSON.parse(response.text).access);
+  }
+  return response;
+}
+
+async function start() {
+  const response = await fetch("/openapi.json");
+  ui = SwaggerUIBundle({
+    spec: showExamples(await response.json()),
+    dom_id: "#api",
+    deepLinking: true,
+    displayRequestDuration: true,
+    defaultModelsExpandDepth: 0,
+    tryItOutEnabled: true,
+    validatorUrl: null,
+    responseInterceptor: authorizeAfterLogin,
+  });
+}
+
+start();

@@ -1,0 +1,61 @@
+"""What the API says of itself, held against what it does: generated requests, in sequences too, by schemathesis."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.processes import RemoteUser
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[None]:
+    """What is submitted must end, or whoever follows it would wait for ever."""
+    with processes.worker(settings):
+        yield
+
+
+@pytest.mark.usefixtures("worker")
+def test_every_answer_is_as_described(url: str, tmp_path: Path) -> None:
+    alice = RemoteUser(url)
+    alice.wait(alice.submit())
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
+    token = f"Authorization: {alice.http.headers['Authorization']}"
+    result = subprocess.run(
+        [*command, f"{url}/openapi.json", "--header", token], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+class TestDocs:
+    @pytest.mark.parametrize("path", ["/docs", "/docs/"])
+    def test_the_page_and_all_its_parts_come_from_here(self, url: str, path: str) -> None:
+        page = httpx.get(url + path)
+        assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+        assert "//" not in page.text.removeprefix("<!doctype html>")
+        for part in ("swagger-ui.js", "swagger-ui.css", "start.js", "style.css"):
+            assert f'"/docs/{part}"' in page.text
+            assert httpx.get(f"{url}/docs/{part}").status_code == 200
+
+    def test_nothing_runs_but_its_own_scripts(self, url: str) -> None:
+        policy = httpx.get(f"{url}/docs").headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
+
+    def test_a_browser_keeps_its_parts_and_asks_whether_they_are_still_right(self, url: str) -> None:
+        first = httpx.get(f"{url}/docs/swagger-ui.js")
+        again = httpx.get(f"{url}/docs/swagger-ui.js", headers={"If-None-Match": first.headers["ETag"]})
+        assert first.headers["Cache-Control"] == "no-cache"
+        assert (again.status_code, again.content) == (304, b"")
+
+    def test_nothing_else_is_there(self, url: str) -> None:
+        for path in ("/docs/index.html", "/docs/..%2fdocument.py", "/docs/document.py"):
+            assert httpx.get(url + path).status_code == 404

@@ -1,0 +1,125 @@
+"""The document at /openapi.json: whole, right by OpenAPI's own rules, and with examples that fit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+METHODS = {"get", "post", "put", "patch", "delete"}
+
+#: Parts of the whole that are no API: sockets, pages, this document.
+NO_API = {"stream", "docs", "page"}
+
+
+@pytest.fixture
+def document(app: Flask) -> dict[str, Any]:
+    return app.test_client().get("/openapi.json").json
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert method in METHODS
+            yield method, path, operation
+
+
+def resolve(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """What a reference refers to; anything else is itself."""
+    if "$ref" not in part:
+        return part
+    found = document
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return found
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Every example that has a schema: where it is, its schema, its value."""
+
+    def of(where: str, part: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+        values = [each["value"] for each in part.get("examples", {}).values()]
+        for value in [*values, *([part["example"]] if "example" in part else [])]:
+            if "schema" in part:
+                yield where, part["schema"], value
+
+    for name, header in document["components"]["headers"].items():
+        yield from of(name, header)
+    for _, _, operation in operations(document):
+        where = operation["operationId"]
+        for parameter in operation["parameters"]:
+            yield from of(where, resolve(document, parameter))
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        for holder in [*bodies, *operation["responses"].values()]:
+            for media in holder.get("content", {}).values():
+                yield from of(where, media)
+
+
+def test_describes_every_route(app: Flask, document: dict[str, Any]) -> None:
+    served = {
+        (method.lower(), str(rule).replace("<int:", "{").replace(">", "}"))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+        if rule.endpoint.partition(".")[0] not in NO_API and str(rule) != "/openapi.json"
+    }
+    assert {(method, path) for method, path, _ in operations(document)} == served
+
+
+def test_is_openapi_3_1(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1.")
+    validate(document)
+
+
+def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
+    count = 0
+    for where, schema, value in examples(document):
+        whole = schema | {"components": document["components"]}
+        found = Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER).iter_errors(value)
+        assert [f"{where}: {error.message}" for error in found] == []
+        count += 1
+    assert count > 100
+
+
+def test_every_operation_is_explained(document: dict[str, Any]) -> None:
+    tags = {tag["name"]: tag["description"] for tag in document["tags"]}
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(ids) == len(set(ids))
+    for _, _, operation in operations(document):
+        assert operation["summary"]
+        assert all(tags[tag] for tag in operation["tags"])
+        for parameter in operation["parameters"]:
+            assert resolve(document, parameter)["description"]
+
+
+def test_every_body_has_an_example(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        for holder in [operation.get("requestBody", {}), *operation["responses"].values()]:
+            for media in holder.get("content", {}).values():
+                assert media.get("examples") or media.get("example"), operation["operationId"]
+
+
+def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
+    for _, _, operation in operations(document):
+        for status, response in operation["responses"].items():
+            assert "content" in response or status in ("204", "304")
+            if int(status) >= 400 and operation["operationId"] != "isReady":
+                assert list(response["content"]) == ["application/problem+json"]
+
+
+def test_whoever_needs_a_token_is_told_so(document: dict[str, Any]) -> None:
+    for _, path, operation in operations(document):
+        assert bool(operation["security"]) == path.startswith("/prompts/")
+        assert not operation["security"] or "WWW-Authenticate" in operation["responses"]["401"]["headers"]
+
+
+def test_headers_are_described_once(document: dict[str, Any]) -> None:
+    used = {
+        name
+        for _, _, operation in operations(document)
+        for response in operation["responses"].values()
+        for name, header in response.get("headers", {}).items()
+        if header == {"$ref": f"#/components/headers/{name}"}
+    }
+    assert used == set(document["components"]["headers"])
