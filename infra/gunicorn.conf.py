@@ -6,6 +6,7 @@ import gc
 import json
 import mmap
 import os
+import re
 import resource
 import signal
 import socket
@@ -16,8 +17,10 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-from gunicorn import util
+from gunicorn import glogging, util
 from gunicorn.http import wsgi
+
+from shared.telemetry import metrics_folder
 
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("API_PROCESSES", "1"))
@@ -27,11 +30,14 @@ _OTHER_DESCRIPTORS = 500
 # Requests that wait (`Prefer: wait=60`) are woken up when the process goes down; this is for slow clients, and for a
 # process that is told to stop while it starts on a busy machine.
 graceful_timeout = 8
-keepalive = 30
+# Longer than a load balancer keeps its connections (load_balancer.tf), or it sends requests into those being closed.
+keepalive = 75
 # As long as gunicorn admits: the text that `GET /prompts/similar/` looks for is in there.
 limit_request_line = 8190
 # It would lie in the home folder.
 control_socket_disable = True
+# Each worker touches a file there to show that it lives; on a disk that might take long.
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH112, S108  # nosec B108
 # The application logs requests itself, without query strings.
 accesslog = None
 errorlog = "-"
@@ -87,6 +93,33 @@ class _OnePiece(wsgi.Response):  # type: ignore[misc]
 
 
 wsgi.Response = _OnePiece
+
+
+class _Logger(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's log, whose lines look like ours."""
+
+    def setup(self, cfg: Any) -> None:
+        from shared import logs
+        from shared.settings import SettingsError, load_settings
+
+        super().setup(cfg)
+        with contextlib.suppress(SettingsError):  # which the application will tell
+            formatter = logs.formatter(load_settings())
+            for handler in self.error_log.handlers:
+                handler.setFormatter(formatter)
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Without what somebody has sent that is no request: it may be a token, or a part of a prompt."""
+        super().warning(re.sub(r"(?s)^(Invalid request from ip=\S+): .*", r"\1", msg), *args, **kwargs)
+
+
+logger_class = _Logger
+metrics_folder.make()
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """Forgets how many sockets and the like a process had that has ended."""
+    metrics_folder.forget(worker.pid)
 
 
 def when_ready(server: Any) -> None:

