@@ -1,0 +1,202 @@
+"""The doctor: with everything in order it says nothing, and each thing that is broken it names."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from infra.doctor.__main__ import CHECKS, Line, examine
+from infra.doctor.stores import _skewed
+from shared.database import Sessions
+from shared.queue import make_celery
+from shared.redis import make_redis
+from shared.settings import Settings
+from tests.support import processes
+from tests.support.processes import RemoteUser, free_port, start
+from tests.support.servers import ROOT, Servers, environment_of, wait_until
+from worker.pipeline import Pipeline
+
+#: What the tests' servers are like, because it does not matter there.
+ALWAYS = {"PostgreSQL runs with fsync=off", "PostgreSQL runs with full_page_writes=off", "PostgreSQL runs with synchro"}
+
+
+@pytest.fixture(scope="module")
+def flower(settings: Settings) -> Iterator[str]:
+    """Flower with a password, as it must be run."""
+    with _flower(settings, FLOWER_BASIC_AUTH="me:a password") as url:
+        yield url
+
+
+@contextmanager
+def _flower(settings: Settings, **environment: str) -> Iterator[str]:
+    port = free_port()
+    command = ["celery", "--quiet", "-A", "worker.app", "flower", "--address=127.0.0.1", f"--port={port}"]
+    running = start([*command, "--logging=error"], settings, **environment)
+    try:
+        wait_until(lambda: _serves(port), 30, "Flower")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        processes.kill(running)
+
+
+def _serves(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthcheck").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def at_work(settings: Settings) -> Iterator[None]:
+    with processes.worker(settings, processes=1):
+        wait_until(lambda: make_celery(settings).control.ping(timeout=0.5), what="the worker")
+        yield
+
+
+@pytest.fixture
+def diagnose(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, url: str, flower: str, at_work: None
+) -> Callable[..., list[Line]]:
+    """What the doctor says of the stack, with some settings changed."""
+
+    def run(**changes: str) -> list[Line]:
+        whole = environment_of(settings) | {"PUBLIC_URL": url, "FLOWER_URL": flower, "APP_ENV": "dev"} | changes
+        for name, value in whole.items():
+            monkeypatch.setenv(name, value)
+        return [line for line in examine() if not any(line.problem.startswith(known) for known in ALWAYS)]
+
+    return run
+
+
+def wrong(lines: list[Line]) -> dict[str, str]:
+    """By check, all that it says."""
+    found: dict[str, str] = {}
+    for line in lines:
+        if line.state == "wrong":
+            found[line.check] = f"{found.get(line.check, '')}{line.problem}\n"
+    return found
+
+
+def test_with_everything_in_order_nothing_is_wrong(diagnose) -> None:
+    lines = diagnose()
+    assert wrong(lines) == {}
+    assert {line.check for line in lines} | {"postgres"} == {check.name for check in CHECKS} | {"settings", "postgres"}
+    assert not [line for line in lines if line.state == "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "check", "says"),
+    [
+        ("JWT_SECRET_KEY", "short", "secrets", "JWT_SECRET_KEY is short"),
+        ("DATABASE_URL", "postgresql://me:x@127.0.0.1:9/db", "postgres", "Postgres cannot be used"),
+        ("DATABASE_URL", "postgresql://me:password@127.0.0.1:9/db", "secrets", "DATABASE_URL has a password that"),
+        ("REDIS_URL", "redis://127.0.0.1:9/0", "redis", "Redis cannot be used"),
+        ("REDIS_URL", "redis://cache.example.com/0", "secrets", "REDIS_URL has no password"),
+        ("WS_ROOM_AUTH", "open", "profile", "WS_ROOM_AUTH=open"),
+        ("ALLOWED_ORIGINS", "*", "profile", "ALLOWED_ORIGINS=*"),
+        ("REAPER_SECONDS", "90", "time-outs", "REAPER_SECONDS (90) must be less than LEASE_SECONDS (60)"),
+        ("OPENAI_TIMEOUT_SECONDS", "300", "time-outs", "OPENAI_TIMEOUT_SECONDS (300) must be less"),
+        ("VECTOR_STORE", "pgvector", "vector store", "its tables are not there"),
+        ("GENERATOR", "nonsense", "generator", "GENERATOR='nonsense'"),
+        ("EMBEDDER", "nonsense", "embedder", "EMBEDDER='nonsense'"),
+        ("PUBLIC_URL", "http://127.0.0.1:9", "public URL", "cannot be reached"),
+        ("LEASE_SECONDS", "soon", "settings", "LEASE_SECONDS: Input should be a valid number"),
+    ],
+)
+def test_a_broken_setting_is_named(diagnose, setting: str, value: str, check: str, says: str) -> None:
+    assert says in wrong(diagnose(**{setting: value}))[check]
+
+
+def test_another_embedder_than_the_index_has(diagnose, url: str, worker: Pipeline) -> None:
+    alice = RemoteUser(url)
+    worker.process([alice.submit()])
+    assert alice.wait(alice.submit())["status"] == "completed"
+    found = wrong(diagnose(EMBEDDER="tests.support.providers:Backwards"))
+    assert "by the embedder hashing-1, which EMBEDDER" in found["embedder and index"]
+    kept = diagnose(EMBEDDER="tests.support.providers:Backwards", PREVIOUS_EMBEDDER="hashing")
+    assert [line.state for line in kept if line.check == "embedder and index"] == ["beware"]
+
+
+def test_a_schema_of_another_version(diagnose, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        now = session.scalar(text("SELECT version_num FROM alembic_version"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    try:
+        assert "another schema" in wrong(diagnose())["postgres"]
+    finally:
+        with sessions.begin() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": now})
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "state", "says"),
+    [
+        ("maxmemory-policy", "allkeys-lru", "wrong", "maxmemory-policy is allkeys-lru"),
+        ("appendonly", "no", "beware", "no append-only file"),
+    ],
+)
+def test_how_redis_is_set_up(diagnose, servers: Servers, name: str, broken: str, state: str, says: str) -> None:
+    with make_redis(servers.settings("any")) as redis:
+        before = redis.config_get(name)[name]
+        redis.config_set(name, broken)
+        try:
+            lines = diagnose()
+        finally:
+            redis.config_set(name, before)
+    assert [says in line.problem for line in lines if (line.check, line.state) == ("redis", state)] == [True]
+
+
+def test_a_proxy_that_lets_no_socket_through(diagnose, url: str) -> None:
+    with _proxy_without_upgrade(url) as proxy:
+        assert "Sockets do not get through" in wrong(diagnose(PUBLIC_URL=proxy))["public URL"]
+
+
+def test_flower_without_a_password(diagnose, settings: Settings) -> None:
+    with _flower(settings, FLOWER_UNAUTHENTICATED_API="true") as open_flower:
+        assert "lets anybody look" in wrong(diagnose(FLOWER_URL=open_flower))["flower"]
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(0.5, False), (-1.9, False), (2.5, True), (-60, True)])
+def test_clocks_that_differ(seconds: float, found: bool) -> None:
+    assert bool(list(_skewed("Redis", seconds))) == found
+
+
+def test_as_a_command_it_tells_by_its_exit_code(settings: Settings) -> None:
+    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
+        environment = environment_of(settings) | {"PATH": ""} | changes
+        command = [sys.executable, "-m", "infra.doctor", *arguments]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    broken = run("--json", JWT_SECRET_KEY="")
+    assert broken.returncode == 1
+    (line,) = map(json.loads, broken.stdout.splitlines())
+    assert (line["state"], line["check"]) == ("wrong", "settings")
+    assert "→ See .env.example" in run(JWT_SECRET_KEY="").stdout
+
+
+@contextmanager
+def _proxy_without_upgrade(url: str) -> Iterator[str]:
+    """A reverse proxy that passes on requests, but not the wish for a socket."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = httpx.get(url + self.path)
+            self.send_response(answer.status_code)
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        serving.join()
