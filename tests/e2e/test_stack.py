@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.support import metrics
 from tests.support.processes import RemoteUser, free_port
 from tests.support.servers import ROOT, wait_until
 
@@ -176,14 +177,27 @@ def test_both_api_processes_serve(stack: Stack) -> None:
 
 def test_flower_shows_the_worker(stack: Stack) -> None:
     url = f"http://127.0.0.1:{stack.flower_port}"
-    wait_until(lambda: "local@" in httpx.get(f"{url}/workers").text, what="Flower listing the worker")
+    login = json.loads((stack.folder / "flower.json").read_text())
+    auth = (login["username"], login["password"])
+    wait_until(lambda: "local@" in httpx.get(f"{url}/workers", auth=auth).text, what="Flower listing the worker")
+    assert httpx.get(f"{url}/workers").status_code == 401
+    assert httpx.get(f"{url}/workers", auth=("flower", "wrong")).status_code == 401
+    assert login["password"] not in stack.output
+    assert login["password"] not in " ".join(stack.part("flower").cmdline())
 
 
-@pytest.mark.parametrize("words", [["gunicorn"], ["--concurrency"], ["flower"], ["valkey"], ["postgres"]])
+def test_metrics_of_the_api_and_of_the_worker(stack: Stack) -> None:
+    served = re.search(r"Metrics    (\S+)/metrics and (\S+)/metrics", stack.output)
+    api, worker = (metrics.read(url) for url in served.groups())
+    assert api['promptwire_dependency_up{dependency="postgres"}'] == 1
+    assert "promptwire_attempts_total" in worker
+
+
+@pytest.mark.parametrize("words", [["gunicorn"], ["--hostname=local"], ["flower"], ["valkey"], ["postgres"]])
 def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: list[str]) -> None:
     wait_until(lambda: stack.part(*words) is not None)
     stack.part(*words).kill()
-    name = {"gunicorn": "api", "--concurrency": "worker"}.get(words[0], words[0])
+    name = {"gunicorn": "api", "--hostname=local": "worker"}.get(words[0], words[0])
     wait_until(lambda: re.search(rf"{name} ended \(killed by SIGKILL\)", stack.output), what=f"telling of {name}")
 
     def works() -> bool:

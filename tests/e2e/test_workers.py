@@ -1,6 +1,7 @@
 """Real Celery workers: what they do when they are told to stop, and with messages that nobody of ours sent."""
 
 import signal
+from pathlib import Path
 
 from shared.queue import make_celery
 from shared.settings import Settings
@@ -32,3 +33,20 @@ def test_a_worker_that_must_stop_hands_its_prompt_back_and_another_goes_on(
         busy.wait(timeout=15)
         shown = alice.wait(prompt_id)
         assert (shown["status"], shown["attempt"]) == ("completed", 2)
+
+
+def test_a_worker_gives_signs_of_life_also_after_its_broker_was_away(
+    servers: Servers, settings: Settings, tmp_path: Path
+) -> None:
+    heartbeat = tmp_path / "heartbeat"
+
+    def beats(times: int) -> None:
+        for _ in range(times):
+            heartbeat.unlink(missing_ok=True)
+            wait_until(heartbeat.exists, 40, "the heartbeat")
+
+    with processes.worker(servers.changed(settings, heartbeat_file=str(heartbeat))):
+        beats(1)
+        with servers.valkey_process.killed():
+            pass
+        beats(2)

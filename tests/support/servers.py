@@ -148,8 +148,14 @@ class Servers:
     def database(self, vector_store: str = "faiss") -> Iterator[str]:
         """A new database that is migrated for this store, by name."""
         self._make_template(vector_store)
+        with self.copy(f"template_{vector_store}") as name:
+            yield name
+
+    @contextlib.contextmanager
+    def copy(self, template: str = "template1") -> Iterator[str]:
+        """A new database like this one, by name; as PostgreSQL makes them, it is empty."""
         name = f"test_{uuid4().hex[:12]}"
-        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "template_{vector_store}"')
+        self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
             yield name
         finally:

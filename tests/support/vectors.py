@@ -75,6 +75,7 @@ class SmallEmbedder:
     def __init__(self, name: str = "small", dimension: int = 24) -> None:
         self.name = name
         self.dimension = dimension
+        self.is_remote = False
 
     def embed(self, texts) -> Vectors:
         seeds = [[int(each), self.dimension] for each in texts]
