@@ -4,9 +4,9 @@ import sys
 
 from api.app import create_app
 from api.services import gauges, make_services
-from shared.logs import configure_logging
 from shared.settings import SettingsError, load_settings
 from shared.telemetry import tracing
+from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
 
 try:

@@ -99,8 +99,8 @@ class _Logger(glogging.Logger):  # type: ignore[misc]
     """gunicorn's log, whose lines look like ours."""
 
     def setup(self, cfg: Any) -> None:
-        from shared import logs
         from shared.settings import SettingsError, load_settings
+        from shared.telemetry import logs
 
         super().setup(cfg)
         with contextlib.suppress(SettingsError):  # which the application will tell
@@ -142,9 +142,9 @@ def post_fork(server: Any, worker: Any) -> None:
 
     from gunicorn.workers import ggevent
 
-    from api import postgres_wait
+    from api.server import gevent_psycopg2
 
-    postgres_wait.install()
+    gevent_psycopg2.install()
     _admit_descriptors()
     ggevent.StreamServer = _draining(ggevent.StreamServer, server.closes_socket)
 
@@ -168,9 +168,9 @@ def _draining(stream_server: type[Any], closes_socket: mmap.mmap) -> type[Any]:
 
     class DrainingServer(stream_server):  # type: ignore[misc]
         def set_handle(self, handle: Callable[..., None]) -> None:
-            from api import sock
+            from api.realtime import handshake
 
-            super().set_handle(sock.outlasting(handle))
+            super().set_handle(handshake.outlasting(handle))
 
         def close(self) -> None:
             if not self.closed:
@@ -269,5 +269,5 @@ def post_worker_init(worker: Any) -> None:
             previous(signum, frame)
 
     signal.signal(signal.SIGTERM, stop)
-    if not worker.alive:  # told to stop while it started
+    if not worker.healthcheck:  # told to stop while it started
         say_goodbye()

@@ -1,4 +1,4 @@
-"""What the domain refuses. A class's docstring is its message; `api/errors.py` alone turns it into HTTP."""
+"""What the domain refuses. A class's docstring is its message; `api/http/problems.py` alone turns it into HTTP."""
 
 import re
 

@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.provider_patience_seconds)
 
     @property
-    def running_text_lifetime(self) -> timedelta:
+    def partial_text_lifetime(self) -> timedelta:
         """As long as an attempt may take: nobody adds to its text after that."""
         return timedelta(seconds=self.generation_timeout_seconds)
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from api.app import create_app
 from api.services import Services, make_services
-from shared.database import Sessions, make_engine, make_sessions
+from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.servers import Servers
@@ -72,8 +72,8 @@ def sessions(engine: Engine) -> Sessions:
 
 
 @pytest.fixture
-def reading(settings: Settings) -> Iterator[Engine]:
-    """An engine in autocommit, as stores of vectors want one."""
+def autocommit_engine(settings: Settings) -> Iterator[Engine]:
+    """An engine in autocommit_engine, as stores of vectors want one."""
     made = make_engine(settings, application_name="test", autocommit=True)
     yield made
     made.dispose()

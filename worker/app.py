@@ -1,7 +1,7 @@
 """The Celery worker: `celery -A worker.app worker`."""
 
 # First, because it says where the metrics of what is loaded after it are kept.
-from worker.start import settings  # isort: split
+from worker.bootstrap import settings  # isort: split
 
 import signal
 import sys
@@ -11,17 +11,18 @@ from typing import Any
 import structlog
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
 
-from shared.database import make_engine, make_sessions
-from shared.events import Announcer
-from shared.logs import configure_logging
+from shared.db.engine import make_engine, make_sessions
+from shared.messaging.announcements import Announcer
+from shared.messaging.queue import Queue, make_celery
+from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
-from shared.queue import Queue, make_celery
-from shared.redis import make_redis
 from shared.settings import SettingsError
 from shared.telemetry import tracing
+from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
-from worker import heartbeat, metrics_server, reaper
-from worker.reaper import Reaper
+from worker import heartbeat, metrics_server
+from worker.maintenance import reaper
+from worker.maintenance.reaper import Reaper
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
 

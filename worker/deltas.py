@@ -4,9 +4,9 @@ import threading
 import time
 from typing import Self
 
-from shared import events
-from shared.attempts import Claim
-from shared.running_text import RunningText
+from shared.messaging import announcements
+from shared.messaging.partial_text import PartialText
+from shared.prompts.claims import Claim
 
 #: At most about twenty deltas a second and prompt.
 INTERVAL_SECONDS = 0.05
@@ -21,9 +21,9 @@ class Deltas:
     If Redis is away, sockets miss some of it, as the next index tells; what is written down is made good for.
     """
 
-    def __init__(self, running: RunningText, held: Claim) -> None:
+    def __init__(self, running: PartialText, claim: Claim) -> None:
         self._running = running
-        self._held = held
+        self._claims = claim
         self._lock = threading.Lock()
         self._gathered: list[str] = []
         self._unwritten = ""
@@ -54,7 +54,7 @@ class Deltas:
             if self._index:
                 if error is None:
                     self._flush()
-                self._running.end(self._held.id, self._held.attempt)
+                self._running.end(self._claims.id, self._claims.attempt)
 
     def _flush_late(self) -> None:
         with self._lock:
@@ -68,8 +68,8 @@ class Deltas:
             return
         self._gathered.clear()
         self._unwritten += text
-        delta = events.of_delta(self._held, self._index, text)
-        if self._running.write(self._held.user_id, self._offset, self._unwritten, delta):
+        delta = announcements.from_delta(self._claims, self._index, text)
+        if self._running.write(self._claims.user_id, self._offset, self._unwritten, delta):
             self._offset += len(self._unwritten.encode())
             self._unwritten = ""
         self._index += 1

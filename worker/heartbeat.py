@@ -1,4 +1,4 @@
-"""The sign of life that `worker.alive` looks for."""
+"""The sign of life that `worker.healthcheck` looks for."""
 
 from pathlib import Path
 from typing import Any

@@ -8,15 +8,15 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import attempts
-from shared.attempts import Claim
-from shared.database import Sessions
+from shared.db.engine import Sessions
+from shared.prompts import claims
+from shared.prompts.claims import Claim
 
 log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
 #: At least so often, because a renewal is also how a cancelled generation notices.
-LONGEST_PAUSE_SECONDS = 2.0
+MAX_RENEWAL_SECONDS = 2.0
 
 
 class Leases:
@@ -28,16 +28,16 @@ class Leases:
     def __init__(self, sessions: Sessions, lease: timedelta) -> None:
         self._sessions = sessions
         self._lease = lease
-        self._held: dict[tuple[int, int], Claim] = {}
+        self._claims: dict[tuple[int, int], Claim] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def hold(self, claims: Sequence[Claim]) -> Iterator[None]:
         """Keeps the leases of these claims renewed while the block runs."""
-        keys = {(held.id, held.attempt): held for held in claims}
+        keys = {(claim.id, claim.attempt): claim for claim in claims}
         with self._lock:
-            self._held.update(keys)
+            self._claims.update(keys)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
                 self._thread.start()
@@ -46,29 +46,29 @@ class Leases:
         finally:
             with self._lock:
                 for key in keys:
-                    self._held.pop(key, None)
+                    self._claims.pop(key, None)
 
-    def is_held(self, held: Claim) -> bool:
+    def is_held(self, claim: Claim) -> bool:
         """Whether the claim still held at the last renewal."""
-        return (held.id, held.attempt) in self._held
+        return (claim.id, claim.attempt) in self._claims
 
     def renew(self) -> None:
         """Renews once; forgets the claims that are gone."""
         with self._lock:
-            keys = list(self._held)
+            keys = list(self._claims)
         if not keys:
             return
         try:
             with self._sessions.begin() as session:
-                kept = attempts.renew(session, keys, self._lease)
+                kept = claims.renew(session, keys, self._lease)
         except SQLAlchemyError as error:
             log.warning("leases not renewed", error=type(error).__name__)
             return
         with self._lock:
             for key in set(keys) - kept:
-                self._held.pop(key, None)
+                self._claims.pop(key, None)
 
     def _renew_for_ever(self) -> None:
         pause = threading.Event()
-        while not pause.wait(min(self._lease.total_seconds() / RENEWALS_PER_LEASE, LONGEST_PAUSE_SECONDS)):
+        while not pause.wait(min(self._lease.total_seconds() / RENEWALS_PER_LEASE, MAX_RENEWAL_SECONDS)):
             self.renew()

@@ -12,7 +12,7 @@ from prometheus_client.exposition import ThreadingWSGIServer
 
 from shared.settings import Settings
 from shared.telemetry import exposition, metrics_folder
-from shared.telemetry.exposition import MayNotReadError
+from shared.telemetry.exposition import MetricsAccessError
 from shared.telemetry.sampler import Sampler
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class MetricsServer:
             return _answer(start_response, HTTPStatus.NOT_FOUND, b"Look at /metrics.\n")
         try:
             exposition.admit(self._settings, environ.get("REMOTE_ADDR"), environ.get("HTTP_AUTHORIZATION"))
-        except MayNotReadError as error:
+        except MetricsAccessError as error:
             status = HTTPStatus.UNAUTHORIZED if error.needs_token else HTTPStatus.FORBIDDEN
             return _answer(start_response, status, f"{error}\n".encode())
         metrics_folder.forget_dead()

@@ -22,31 +22,32 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from shared import attempts, events
-from shared.attempts import Answer, Claim, Response
-from shared.database import Sessions, is_away
+from shared.db.engine import Sessions, is_unavailable
+from shared.db.models import CacheUse
 from shared.errors import ProviderError, ProviderUnavailableError
-from shared.events import Announcer
-from shared.feed import Ending
-from shared.models import CacheUse
+from shared.messaging import announcements
+from shared.messaging.announcements import Announcer
+from shared.messaging.partial_text import PartialText
+from shared.messaging.queue import Queue
+from shared.prompts import claims
+from shared.prompts.claims import Answer, Claim, Response
+from shared.prompts.feed import FinishedPrompt
 from shared.providers import Embedders, Exchange, GenerationRequest, Generator, Usage, embed
-from shared.queue import Queue
-from shared.running_text import RunningText
-from shared.search.log import LogRow
 from shared.search.store import VectorStore
+from shared.search.vector_log import LogRow
 from shared.telemetry import metrics, tracing
-from worker import counting
+from worker import attempt_metrics
 from worker.deltas import Deltas
 from worker.leases import Leases
-from worker.memory import Embedded, Memory
-from worker.provider_pause import ProviderPause
-from worker.storable import public_message, storable, storable_usage
+from worker.provider_backoff import ProviderBackoff
+from worker.sanitize import public_message, storable, storable_usage
+from worker.semantic_cache import EmbeddedPrompt, SemanticCache
 
 log = structlog.get_logger(__name__)
 
 MAX_BACKOFF = timedelta(minutes=5)
 
-Answered = tuple[Embedded, Response]
+Answered = tuple[EmbeddedPrompt, Response]
 
 
 class ClaimLostError(Exception):
@@ -63,16 +64,16 @@ class Pipeline:
     """
 
     sessions: Sessions
-    autocommit: Engine  #: for what one statement does
+    autocommit_engine: Engine  #: for what one statement does
     generator: Generator
     embedders: Embedders
     store: VectorStore
-    memory: Memory
+    memory: SemanticCache
     announcer: Announcer
-    running: RunningText
+    running: PartialText
     queue: Queue
     leases: Leases
-    pause: ProviderPause
+    pause: ProviderBackoff
     lease: timedelta
     backoff: timedelta
     patience: timedelta
@@ -80,11 +81,11 @@ class Pipeline:
 
     def process(self, prompt_ids: Sequence[int]) -> None:
         """Answers those of the prompts that wait for a worker, as many as the generator takes; puts back the others."""
-        at_once = self.generator.at_once
-        for start in range(at_once, len(prompt_ids), at_once):
-            self.queue.enqueue(prompt_ids[start : start + at_once])
+        max_batch_size = self.generator.max_batch_size
+        for start in range(max_batch_size, len(prompt_ids), max_batch_size):
+            self.queue.enqueue(prompt_ids[start : start + max_batch_size])
         begun = time.monotonic()
-        claims = self._claim(prompt_ids[:at_once])
+        claims = self._claim(prompt_ids[:max_batch_size])
         metrics.attempts.inc(len(claims))
         try:
             with self.leases.hold(claims):
@@ -97,14 +98,14 @@ class Pipeline:
             raise
 
     def _claim(self, prompt_ids: Sequence[int]) -> list[Claim]:
-        with tracing.spans("claim", prompts=len(prompt_ids)) as traces, self.autocommit.connect() as connection:
+        with tracing.spans("claim", prompts=len(prompt_ids)) as traces, self.autocommit_engine.connect() as connection:
             if self.pause.is_on:
-                attempts.put_off(connection, prompt_ids, self.pause.delay, patience=self.patience)
-            claims = attempts.claim(connection, prompt_ids, self.lease)
-            traces += _traces(claims)
-        return claims
+                claims.reschedule_queued(connection, prompt_ids, self.pause.delay, patience=self.patience)
+            claimed = claims.claim(connection, prompt_ids, self.lease)
+            traces += _traces(claimed)
+        return claimed
 
-    def _embedded(self, claims: Sequence[Claim]) -> list[Embedded]:
+    def _embedded(self, claims: Sequence[Claim]) -> list[EmbeddedPrompt]:
         """Those that could be embedded; the others have been dealt with."""
         try:
             return self._with_vectors(claims)
@@ -112,55 +113,57 @@ class Pipeline:
             if len(claims) == 1 or not _may_be_ones_fault(error):
                 self._give_back(claims, error)
                 return []
-        return [embedded for held in claims for embedded in self._embedded([held])]
+        return [embedded for claim in claims for embedded in self._embedded([claim])]
 
-    def _with_vectors(self, claims: Sequence[Claim]) -> list[Embedded]:
+    def _with_vectors(self, claims: Sequence[Claim]) -> list[EmbeddedPrompt]:
         """The prompts with their vectors, in the order of their embedders' names."""
-        usable = [(self.embedders.usable(held.embedder), held) for held in claims]
+        resolve = [(self.embedders.resolve(claim.embedder), claim) for claim in claims]
         embedded = []
-        for _, group in groupby(sorted(usable, key=lambda each: each[0].name), key=lambda each: each[0].name):
+        for _, group in groupby(sorted(resolve, key=lambda each: each[0].name), key=lambda each: each[0].name):
             together = list(group)
             embedder = together[0][0]
-            texts = [held.prompt_text for _, held in together]
-            with tracing.spans("embed", *_traces(held for _, held in together), embedder=embedder.name):
+            texts = [claim.prompt_text for _, claim in together]
+            with tracing.spans("embed", *_traces(claim for _, claim in together), embedder=embedder.name):
                 vectors = embed(embedder, texts).astype("<f4")
-            embedded += [Embedded(held, embedder, vector) for (_, held), vector in zip(together, vectors, strict=True)]
+            embedded += [
+                EmbeddedPrompt(claim, embedder, vector) for (_, claim), vector in zip(together, vectors, strict=True)
+            ]
         return embedded
 
-    def _answered(self, prompts: Sequence[Embedded]) -> list[Answered]:
+    def _answered(self, prompts: Sequence[EmbeddedPrompt]) -> list[Answered]:
         """The responses of those for which there was one; the others have been dealt with."""
         found = []
         for number, prompt in enumerate(prompts, 1):
             try:
-                with _logged_with(prompt.held):
+                with _logged_with(prompt.claim):
                     found.append((prompt, self._answer(prompt)))
             except ClaimLostError:
-                counting.lost(prompt.held.id)
+                attempt_metrics.lost(prompt.claim.id)
             except SoftTimeLimitExceeded as error:  # whose turn it was has taken the time of all
-                self._give_back([prompt.held], error)
-                self._hand_back([each.held for each in prompts[number:]])
+                self._give_back([prompt.claim], error)
+                self._hand_back([each.claim for each in prompts[number:]])
                 break
             except ProviderUnavailableError as error:
-                self._give_back([each.held for each in prompts[number - 1 :]], error)
+                self._give_back([each.claim for each in prompts[number - 1 :]], error)
                 break
             except Exception as error:
-                self._give_back([prompt.held], error)
+                self._give_back([prompt.claim], error)
         return found
 
-    def _answer(self, prompt: Embedded) -> Response:
-        held = prompt.held
-        if held.cache == CacheUse.ALLOWED:
+    def _answer(self, prompt: EmbeddedPrompt) -> Response:
+        claim = prompt.claim
+        if claim.cache == CacheUse.ALLOWED:
             response = self._cached(prompt)
             metrics.cache_uses.labels("miss" if response is None else "hit").inc()
             if response is not None:
                 return response
-        elif held.cache is not None:
-            metrics.cache_uses.labels(held.cache).inc()
-        history = self.memory.history(prompt) if held.history else []
-        with tracing.spans("generate", held.traceparent, generator=self.generator.name, attempt=held.attempt):
-            return self._generate(held, history)
+        elif claim.cache is not None:
+            metrics.cache_uses.labels(claim.cache).inc()
+        history = self.memory.history(prompt) if claim.history else []
+        with tracing.spans("generate", claim.traceparent, generator=self.generator.name, attempt=claim.attempt):
+            return self._generate(claim, history)
 
-    def _cached(self, prompt: Embedded) -> Response | None:
+    def _cached(self, prompt: EmbeddedPrompt) -> Response | None:
         """A cache that fails is a miss."""
         try:
             return self.memory.cached(prompt, self.generator.name)
@@ -170,14 +173,14 @@ class Pipeline:
             log.warning("cache not looked up", error=type(error).__name__)
             return None
 
-    def _generate(self, held: Claim, history: Sequence[Exchange]) -> Response:
+    def _generate(self, claim: Claim, history: Sequence[Exchange]) -> Response:
         texts: list[str] = []
         usage, begun = Usage(), time.perf_counter()
-        parts = self.generator.generate(GenerationRequest(held.prompt_text, history, held.idempotency_key))
+        parts = self.generator.generate(GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
         try:
-            with Deltas(self.running, held) if self.generator.at_once == 1 else nullcontext() as deltas:
+            with Deltas(self.running, claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
                 for part in parts:
-                    if not self.leases.is_held(held):
+                    if not self.leases.is_held(claim):
                         raise ClaimLostError
                     if isinstance(part, Usage):
                         usage = storable_usage(part)
@@ -201,10 +204,10 @@ class Pipeline:
         try:
             self._store(answered)
         except Exception as error:
-            if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_away(error)):
+            if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_unavailable(error)):
                 log.exception("attempts cut off by the database; the reaper will hand the prompts out again")
             elif len(answered) == 1:
-                self._give_back([answered[0][0].held], error)
+                self._give_back([answered[0][0].claim], error)
             else:
                 for each in answered:
                     self._complete([each])
@@ -212,19 +215,22 @@ class Pipeline:
     def _store(self, answered: Sequence[Answered]) -> None:
         """Completes and announces; those whose users have another embedder by now, in another round."""
         while answered:
-            answers = [Answer(p.held, response, p.embedder.name, p.vector.tobytes()) for p, response in answered]
-            traces = _traces(answer.held for answer in answers)
-            with tracing.spans("complete", *traces, prompts=len(answers)), self.autocommit.connect() as connection:
-                ended = attempts.complete(connection, answers)
+            answers = [Answer(p.claim, response, p.embedder.name, p.vector.tobytes()) for p, response in answered]
+            traces = _traces(answer.claim for answer in answers)
+            with (
+                tracing.spans("complete", *traces, prompts=len(answers)),
+                self.autocommit_engine.connect() as connection,
+            ):
+                ended = claims.complete(connection, answers)
             names = ended.other_embedders
-            self._announce(ended.endings, {a.held.id: a for a in answers if a.held.id not in names})
-            counting.ended(ended.endings)
-            responses = {prompt.held.id: response for prompt, response in answered}
-            others = [replace(a.held, embedder=names[a.held.id]) for a in answers if a.held.id in names]
-            answered = [(prompt, responses[prompt.held.id]) for prompt in self._with_vectors(others)]
+            self._announce(ended.endings, {a.claim.id: a for a in answers if a.claim.id not in names})
+            attempt_metrics.ended(ended.endings)
+            responses = {prompt.claim.id: response for prompt, response in answered}
+            others = [replace(a.claim, embedder=names[a.claim.id]) for a in answers if a.claim.id in names]
+            answered = [(prompt, responses[prompt.claim.id]) for prompt in self._with_vectors(others)]
 
-    def _announce(self, endings: Sequence[Ending], answers: dict[int, Answer]) -> None:
-        claims = [answers[ending.prompt_id].held for ending in endings]
+    def _announce(self, endings: Sequence[FinishedPrompt], answers: dict[int, Answer]) -> None:
+        claims = [answers[ending.prompt_id].claim for ending in endings]
         with tracing.spans("announce", *_traces(claims)):
             self._tell(endings, claims)
         rows: dict[int, list[LogRow]] = {}
@@ -241,52 +247,54 @@ class Pipeline:
             row = LogRow(ending.seq, ending.prompt_id, answers.pop(ending.prompt_id).vector)
             rows.setdefault(ending.user_id, []).append(row)
         for prompt_id in answers:
-            counting.lost(prompt_id)
+            attempt_metrics.lost(prompt_id)
         for user_id, of_user in rows.items():
             self.store.apply(user_id, of_user)
 
-    def _tell(self, endings: Sequence[Ending], claims: Sequence[Claim]) -> None:
+    def _tell(self, endings: Sequence[FinishedPrompt], claims: Sequence[Claim]) -> None:
         together = zip(endings, claims, strict=True)
-        self.announcer.announce(*((e.user_id, events.of_ending(e, held.traceparent)) for e, held in together))
+        self.announcer.announce(
+            *((e.user_id, announcements.from_finished(e, claim.traceparent)) for e, claim in together)
+        )
 
     def _give_back(self, claims: Sequence[Claim], error: Exception) -> None:
         """Ends failed attempts: another one follows after a pause, unless it was the last or none would help."""
         if isinstance(error, ProviderUnavailableError):
             self.pause.begin(error.retry_after)
             metrics.provider_pauses.inc()
-        for held in claims:
-            self._end_attempt(held, error)
+        for claim in claims:
+            self._end_attempt(claim, error)
 
-    def _end_attempt(self, held: Claim, error: Exception) -> None:
-        counting.failed(error)
-        with _logged_with(held):
+    def _end_attempt(self, claim: Claim, error: Exception) -> None:
+        attempt_metrics.failed(error)
+        with _logged_with(claim):
             log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
             try:
                 with self.sessions.begin() as session:
-                    ending = self._fail_or_postpone(session, held, error)
+                    ending = self._fail_or_postpone(session, claim, error)
             except SQLAlchemyError:
                 log.exception("attempt cut off by the database; the reaper will hand the prompt out again")
                 return
         if ending is not None:
-            counting.ended([ending])
-            self._tell([ending], [held])
+            attempt_metrics.ended([ending])
+            self._tell([ending], [claim])
 
-    def _fail_or_postpone(self, session: Session, held: Claim, error: Exception) -> Ending | None:
-        if isinstance(error, ProviderUnavailableError) and held.age < self.patience:
-            attempts.wait_for_provider(session, held, self.pause.delay, patience=self.patience)
-        elif held.final or (isinstance(error, ProviderError) and not error.retryable):
-            return attempts.fail(session, held, public_message(error))
+    def _fail_or_postpone(self, session: Session, claim: Claim, error: Exception) -> FinishedPrompt | None:
+        if isinstance(error, ProviderUnavailableError) and claim.age < self.patience:
+            claims.wait_for_provider(session, claim, self.pause.delay, patience=self.patience)
+        elif claim.final or (isinstance(error, ProviderError) and not error.retryable):
+            return claims.fail(session, claim, public_message(error))
         else:
             # Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"), so that a burst does not return
             # as one.
-            ceiling = min(self.backoff * 2 ** (held.attempt - 1), MAX_BACKOFF)
-            attempts.postpone(session, held, ceiling * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
+            ceiling = min(self.backoff * 2 ** (claim.attempt - 1), MAX_BACKOFF)
+            claims.postpone(session, claim, ceiling * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
         return None
 
-    def _hand_back(self, claims: Sequence[Claim]) -> None:
+    def _hand_back(self, claim: Sequence[Claim]) -> None:
         try:
             with self.sessions.begin() as session:
-                attempts.hand_back(session, claims)
+                claims.release(session, claim)
         except SQLAlchemyError:
             log.exception("claims not handed back; the reaper will hand the prompts out again")
 
@@ -299,11 +307,11 @@ def _may_be_ones_fault(error: Exception) -> bool:
 
 
 def _traces(claims: Iterable[Claim]) -> list[str | None]:
-    return [held.traceparent for held in claims]
+    return [claim.traceparent for claim in claims]
 
 
 @contextmanager
-def _logged_with(held: Claim) -> Iterator[None]:
+def _logged_with(claim: Claim) -> Iterator[None]:
     """What is logged meanwhile tells the prompt."""
-    with bound_contextvars(request_id=held.request_id, prompt_id=held.id, attempt=held.attempt):
+    with bound_contextvars(request_id=claim.request_id, prompt_id=claim.id, attempt=claim.attempt):
         yield

@@ -5,23 +5,23 @@ from datetime import timedelta
 
 from prometheus_client import Gauge
 
-from shared.database import make_engine, make_sessions
-from shared.events import Announcer
+from shared.db.engine import make_engine, make_sessions
+from shared.messaging.announcements import Announcer
+from shared.messaging.partial_text import PartialText
+from shared.messaging.queue import Queue, make_celery
+from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
-from shared.queue import Queue, make_celery
-from shared.redis import make_redis
-from shared.running_text import RunningText
-from shared.search.factory import make_store, make_upkeep
-from shared.search.segments import Segments
-from shared.search.store import Upkeep
+from shared.search.factory import make_maintenance, make_store
+from shared.search.faiss.segment_storage import Segments
+from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
-from shared.telemetry.sampler import Look, of_engines
+from shared.telemetry.sampler import Look, engine_gauges
 from worker.leases import Leases
-from worker.memory import Memory
 from worker.pipeline import Pipeline
-from worker.provider_pause import ProviderPause
-from worker.reindexer import Reindexer
+from worker.provider_backoff import ProviderBackoff
+from worker.reindex.reindexer import Reindexer
+from worker.semantic_cache import SemanticCache
 
 
 @dataclass(frozen=True)
@@ -29,42 +29,42 @@ class Services:
     """Everything that a task needs."""
 
     pipeline: Pipeline
-    upkeep: Upkeep
+    maintenance: Maintenance
     reindexer: Reindexer
 
 
 def gauges(services: Services) -> dict[Gauge, Look]:
     """What is looked at once a second in a worker process."""
     pipeline = services.pipeline
-    engines = of_engines(pipeline.sessions.kw["bind"], pipeline.autocommit)
+    engines = engine_gauges(pipeline.sessions.kw["bind"], pipeline.autocommit_engine)
     return {**engines, metrics.replica_bytes: lambda: pipeline.store.nbytes}
 
 
 def make_services(settings: Settings) -> Services:
     """Those of a worker process, with its own connections."""
     sessions = make_sessions(make_engine(settings, application_name="promptwire-worker"))
-    autocommit = make_engine(settings, application_name="promptwire-worker", autocommit=True)
+    autocommit_engine = make_engine(settings, application_name="promptwire-worker", autocommit=True)
     redis = make_redis(settings)
     embedders = make_embedders(settings)
     queue = Queue(make_celery(settings), redis)
-    store = make_store(settings, sessions, autocommit, embedders, queue)
+    store = make_store(settings, sessions, autocommit_engine, embedders, queue)
     pipeline = Pipeline(
         sessions=sessions,
-        autocommit=autocommit,
+        autocommit_engine=autocommit_engine,
         generator=make_generator(settings),
         embedders=embedders,
         store=store,
-        memory=Memory(autocommit, store, settings.semantic_cache_distance, settings.history_characters),
+        memory=SemanticCache(autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters),
         announcer=Announcer(redis),
-        running=RunningText(redis, settings.running_text_lifetime),
+        running=PartialText(redis, settings.partial_text_lifetime),
         queue=queue,
         leases=Leases(sessions, settings.lease),
-        pause=ProviderPause(settings.provider_patience),
+        pause=ProviderBackoff(settings.provider_patience),
         lease=settings.lease,
         backoff=timedelta(seconds=settings.retry_backoff_seconds),
         patience=settings.provider_patience,
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
     )
-    upkeep = make_upkeep(settings, sessions, embedders)
-    reindexer = Reindexer(sessions, embedders, Segments(settings.segments_url), upkeep, store)
-    return Services(pipeline, upkeep, reindexer)
+    maintenance = make_maintenance(settings, sessions, embedders)
+    reindexer = Reindexer(sessions, embedders, Segments(settings.segments_url), maintenance, store)
+    return Services(pipeline, maintenance, reindexer)

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from shared.queue import PROCESS_PROMPTS, REINDEX, SEAL
+from shared.messaging.queue import PROCESS_PROMPTS, REINDEX, SEAL
 from worker.services import Services
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
 
     def seal(user_id: int) -> None:
         """Seals what a user's vector log has gathered."""
-        services().upkeep.seal(user_id)
+        services().maintenance.seal(user_id)
 
     def reindex(user_id: int) -> None:
         """Makes a user's vectors anew, for a while; whoever wants the rest asks again."""

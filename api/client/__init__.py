@@ -16,8 +16,8 @@ name.
 
 from .client import DEFAULT_URL, Client
 from .errors import ClientError, FieldError, NotLoggedInError, ProblemError, RefusedError, UnreachableError
-from .logins import InFile, InMemory, Keeper, Login
 from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
+from .token_store import FileTokenStore, Login, MemoryTokenStore, TokenStore
 
 __all__ = [
     "DEFAULT_URL",
@@ -26,16 +26,16 @@ __all__ = [
     "ClientError",
     "Event",
     "FieldError",
-    "InFile",
-    "InMemory",
-    "Keeper",
+    "FileTokenStore",
     "Login",
+    "MemoryTokenStore",
     "NotLoggedInError",
     "ProblemError",
     "Prompt",
     "RefusedError",
     "SimilarPrompt",
     "Status",
+    "TokenStore",
     "UnreachableError",
     "User",
 ]

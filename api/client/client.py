@@ -8,13 +8,13 @@ from uuid import uuid4
 import httpx
 
 from .errors import ProblemError
-from .following import follow
-from .logins import InMemory, Keeper
+from .http import Transport, content, foreign
 from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
 from .retries import USUAL, Patience, Pause
 from .room import Room
 from .session import Session
-from .transport import Transport, content, foreign
+from .text_stream import follow
+from .token_store import MemoryTokenStore, TokenStore
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -43,7 +43,7 @@ class Client:
         self,
         url: str = DEFAULT_URL,
         *,
-        keeper: Keeper | None = None,
+        token_store: TokenStore | None = None,
         timeout: float = USUAL.seconds,
         retries: float = USUAL.retries,
         pause: Pause = time.sleep,
@@ -51,7 +51,7 @@ class Client:
         self.url = url.rstrip("/")
         self._patience, self._pause = Patience(timeout, retries), pause
         self._transport = Transport(self.url, self._patience, pause)
-        self._session = Session(self._transport, InMemory() if keeper is None else keeper)
+        self._session = Session(self._transport, MemoryTokenStore() if token_store is None else token_store)
         self._room = Room(self.url, self._session, self._patience, pause)
 
     def __enter__(self) -> "Client":

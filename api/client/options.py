@@ -12,9 +12,9 @@ import httpx
 
 from .client import DEFAULT_URL, Client
 from .errors import ClientError, NotLoggedInError, ProblemError, UnreachableError
-from .logins import InFile
 from .output import Output
 from .retries import USUAL
+from .token_store import FileTokenStore
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
@@ -49,7 +49,7 @@ class Options:
             raise click.UsageError(f"{self.url!r} is no URL: {error}.") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise click.UsageError(f"{self.url!r} is no URL of a server, such as {DEFAULT_URL}.")
-        return Client(url, keeper=InFile.of(url), timeout=self.timeout, retries=self.retries)
+        return Client(url, token_store=FileTokenStore.of(url), timeout=self.timeout, retries=self.retries)
 
     @cached_property
     def output(self) -> Output:

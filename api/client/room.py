@@ -9,10 +9,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection, connect
 
 from .errors import NotLoggedInError, ProblemError, RefusedError, UnreachableError
-from .logins import Login
 from .resources import Event
 from .retries import FOREVER, Patience, Pause, Retries
 from .session import Session
+from .token_store import Login
 
 _UNAUTHENTICATED = 4401
 #: Close codes from here on are the application's: the room is not to be joined again.

@@ -6,20 +6,20 @@ from typing import Any
 import httpx
 
 from .errors import NotLoggedInError, ProblemError
-from .logins import Keeper, Login
-from .transport import Transport, content
+from .http import Transport, content
+from .token_store import Login, TokenStore
 
 
 class Session:
     """A user's session with a server. Whatever needs a login raises NotLoggedInError if there is none."""
 
-    def __init__(self, transport: Transport, keeper: Keeper) -> None:
+    def __init__(self, transport: Transport, token_store: TokenStore) -> None:
         self._transport = transport
-        self._keeper = keeper
+        self._token_store = token_store
 
     @property
     def login(self) -> Login:
-        login = self._keeper.read()
+        login = self._token_store.read()
         if login is None:
             raise NotLoggedInError
         return login
@@ -31,20 +31,20 @@ class Session:
         except ProblemError as problem:
             raise _unauthorized(problem) from problem
         login = _login(username, response)
-        with self._keeper.locked():
-            self._keeper.write(login)
+        with self._token_store.locked():
+            self._token_store.write(login)
         return login
 
     def end(self) -> Login:
         """Ends the login, here and on the server, and returns it."""
-        with self._keeper.locked():
+        with self._token_store.locked():
             login = self.login
             try:
                 self._transport.send("POST", "/auth/logout/", json={"refresh": login.refresh})
             except ProblemError as problem:
                 if problem.status != 401:  # at 401 it has ended already
                     raise
-            self._keeper.write(None)
+            self._token_store.write(None)
         return login
 
     def call(
@@ -64,7 +64,7 @@ class Session:
 
     def renew(self, spent: Login) -> Login:
         """The next login after this one, whose access token is not good any more."""
-        with self._keeper.locked():
+        with self._token_store.locked():
             login = self.login
             if login.access != spent.access:  # somebody else has renewed it meanwhile
                 return login
@@ -75,10 +75,10 @@ class Session:
                 )
             except ProblemError as problem:
                 if problem.status == 401:
-                    self._keeper.write(None)
+                    self._token_store.write(None)
                 raise _unauthorized(problem) from problem
             login = _login(login.username, response)
-            self._keeper.write(login)
+            self._token_store.write(login)
             return login
 
 

@@ -7,20 +7,22 @@ from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.exceptions import Forbidden
 
-from api import limits, tokens
-from api.description.responses import answer, empty, limited, problems
-from api.offload import offload
-from api.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair
+from api.auth import tokens
+from api.auth.tokens import Pair
+from api.http import rate_limits
+from api.http.openapi.responses import answer, empty, limited, problem_responses
+from api.http.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair
+from api.server.threadpool import offload
 from api.services import services
-from api.tokens import Pair
-from shared import timestamps, users
+from shared import timestamps
+from shared.accounts import users
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
 
 bp = APIBlueprint(
     "auth",
     __name__,
     abp_tags=[Tag(name="Auth", description="Users, and the tokens that they call with.")],
-    abp_responses=problems(400, 413, 415, 500, 503),
+    abp_responses=problem_responses(400, 413, 415, 500, 503),
 )
 
 _PAIR = answer(TokenPair, "The tokens.", "tokens")
@@ -32,7 +34,7 @@ _SPENT = "The refresh token was used before or revoked; log in again."
     operation_id="register",
     responses={
         201: answer(NewUser, "The user was added.", "user"),
-        **problems(403, UsernameTakenError(), limited(limits.REGISTRATIONS_PER_ADDRESS)),
+        **problem_responses(403, UsernameTakenError(), limited(rate_limits.REGISTRATIONS_PER_ADDRESS)),
     },
 )
 def register(body: Registration) -> tuple[Response, int]:
@@ -53,7 +55,10 @@ def register(body: Registration) -> tuple[Response, int]:
 @bp.post(
     "/login/",
     operation_id="login",
-    responses={200: _PAIR, **problems(InvalidCredentialsError(), limited(limits.FAILED_LOGINS_PER_USERNAME))},
+    responses={
+        200: _PAIR,
+        **problem_responses(InvalidCredentialsError(), limited(rate_limits.FAILED_LOGINS_PER_USERNAME)),
+    },
 )
 def login(body: Credentials) -> dict[str, Any]:
     """Starts a login: an access token for calls, a refresh token for the next pair.
@@ -74,7 +79,9 @@ def login(body: Credentials) -> dict[str, Any]:
             return _shown(tokens.log_in(session, user))
 
 
-@bp.post("/auth/refresh/", operation_id="refresh", responses={200: _PAIR, **problems(InvalidTokenError(_SPENT))})
+@bp.post(
+    "/auth/refresh/", operation_id="refresh", responses={200: _PAIR, **problem_responses(InvalidTokenError(_SPENT))}
+)
 def refresh(body: RefreshToken) -> dict[str, Any]:
     """Exchanges a refresh token for a new pair.
 
@@ -91,7 +98,7 @@ def refresh(body: RefreshToken) -> dict[str, Any]:
 @bp.post(
     "/auth/logout/",
     operation_id="logout",
-    responses={204: empty("The login has ended."), **problems(InvalidTokenError())},
+    responses={204: empty("The login has ended."), **problem_responses(InvalidTokenError())},
 )
 def logout(body: RefreshToken) -> tuple[str, int]:
     """Ends a login: none of its tokens is good any more."""

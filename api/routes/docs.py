@@ -7,7 +7,7 @@ from pathlib import Path
 from flask import Blueprint, Response, send_file
 from werkzeug.exceptions import NotFound
 
-_OURS = Path(__file__).parents[1] / "description" / "page"
+_OURS = Path(__file__).parents[1] / "http" / "openapi" / "page"
 _SWAGGER_UI = Path(str(files("flask_openapi3_swagger"))) / "templates" / "swagger"
 
 _FILES = {

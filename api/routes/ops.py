@@ -8,18 +8,18 @@ from flask_openapi3 import APIBlueprint, OpenAPI, Tag
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from api.description.responses import answer, problems
-from api.schemas import Health
+from api.http.openapi.responses import answer, problem_responses
+from api.http.schemas import Health
 from api.services import services
-from shared import migrations
+from shared.db import migrations
 from shared.telemetry import exposition
-from shared.telemetry.exposition import MayNotReadError
+from shared.telemetry.exposition import MetricsAccessError
 
 bp = APIBlueprint(
     "ops",
     __name__,
     abp_tags=[Tag(name="Operations", description="For whoever runs the service. No token is needed.")],
-    abp_responses=problems(500),
+    abp_responses=problem_responses(500),
 )
 
 
@@ -61,14 +61,14 @@ _METRICS = {
 }
 
 
-@bp.get("/metrics/", operation_id="getMetrics", responses={200: _METRICS, **problems(401, 403)})
+@bp.get("/metrics/", operation_id="getMetrics", responses={200: _METRICS, **problem_responses(401, 403)})
 def metrics() -> Response:
     """What the processes of this host have counted, for Prometheus."""
     try:
         exposition.admit(services().settings, request.remote_addr, request.headers.get("Authorization"))
-    except MayNotReadError as error:
+    except MetricsAccessError as error:
         raise (Unauthorized if error.needs_token else Forbidden)(str(error)) from error
-    rendered = exposition.render(request.headers.get("Accept", ""), services().vitals)
+    rendered = exposition.render(request.headers.get("Accept", ""), services().service_metrics)
     return Response(rendered.body, content_type=rendered.content_type)
 
 

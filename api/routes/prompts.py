@@ -10,10 +10,10 @@ from flask import Response, jsonify, request
 from flask_openapi3 import APIBlueprint, Tag
 from werkzeug.exceptions import BadRequest
 
-from api import tokens
-from api.description.responses import answer, empty, limited, problems
-from api.requests import request_id
-from api.schemas import (
+from api.auth import tokens
+from api.http.openapi.responses import answer, empty, limited, problem_responses
+from api.http.requests import request_id
+from api.http.schemas import (
     MAX_ID,
     PageQuery,
     PromptPath,
@@ -23,9 +23,9 @@ from api.schemas import (
     SubmissionHeaders,
     prompt_resource,
 )
+from api.realtime.long_poll import preferred_wait, wait_for_end
 from api.services import services
-from api.waiting import preferred_wait, wait_for_end
-from shared import events, idempotency, library, prompts
+from shared.db.models import UNFINISHED, CacheUse, Status
 from shared.errors import (
     AlreadyEndedError,
     IdempotencyKeyInUseError,
@@ -34,10 +34,11 @@ from shared.errors import (
     OverloadedError,
     PromptNotFoundError,
 )
-from shared.idempotency import Use
-from shared.library import PromptRow
-from shared.models import UNFINISHED, CacheUse, Status
-from shared.prompts import Draft
+from shared.messaging import announcements
+from shared.prompts import idempotency, queries, submission
+from shared.prompts.idempotency import KeyUse
+from shared.prompts.queries import PromptRow
+from shared.prompts.submission import NewPrompt
 from shared.telemetry import metrics, tracing
 
 bp = APIBlueprint(
@@ -46,7 +47,7 @@ bp = APIBlueprint(
     url_prefix="/prompts",
     abp_tags=[Tag(name="Prompts", description="Submit, then poll, wait, follow or listen.")],
     abp_security=[{"bearer": []}],
-    abp_responses=problems(400, 401, 500, 503),
+    abp_responses=problem_responses(400, 401, 500, 503),
 )
 bp.before_request(tokens.authenticate)
 
@@ -72,8 +73,8 @@ _LEADS_TO = ("getPrompt", "followPrompt", "cancelPrompt", "deletePrompt")
             headers=_SUBMITTED,
             links=_LEADS_TO,
         ),
-        **problems(PromptNotFoundError(), IdempotencyKeyInUseError(), 413, 415, IdempotencyKeyReusedError()),
-        **problems(limited("1/second;10/minute"), 503, OverloadedError()),
+        **problem_responses(PromptNotFoundError(), IdempotencyKeyInUseError(), 413, 415, IdempotencyKeyReusedError()),
+        **problem_responses(limited("1/second;10/minute"), 503, OverloadedError()),
     },
 )
 def submit(body: Submission, header: SubmissionHeaders) -> Response:
@@ -86,7 +87,7 @@ def submit(body: Submission, header: SubmissionHeaders) -> Response:
     has been deleted since, that is 404. A replay does not count against the limits.
     """
     caller = tokens.current()
-    draft = Draft(
+    draft = NewPrompt(
         caller.id,
         body.prompt_text,
         body.websocket,
@@ -98,7 +99,7 @@ def submit(body: Submission, header: SubmissionHeaders) -> Response:
     use = None
     if header.idempotency_key is not None:
         same = body.model_copy(update={"history": body.history or None}).model_dump_json(exclude_none=True)
-        use = Use(caller.id, header.idempotency_key, idempotency.fingerprint(same))
+        use = KeyUse(caller.id, header.idempotency_key, idempotency.fingerprint(same))
     stored = services().submissions.store(draft, use)
     prompt, seconds = stored.prompt, preferred_wait(header.prefer)
     if seconds is not None:
@@ -125,7 +126,7 @@ _SHOWN = ("ETag", "Retry-After", "Preference-Applied", "Cache-Status")
             headers=_SHOWN,
         ),
         304: empty("It is still as the client has it.", headers=_SHOWN),
-        **problems(PromptNotFoundError()),
+        **problem_responses(PromptNotFoundError()),
     },
 )
 def show(path: PromptPath, header: ShowHeaders) -> Response:
@@ -138,8 +139,8 @@ def show(path: PromptPath, header: ShowHeaders) -> Response:
     if seconds is not None:
         prompt = wait_for_end(services(), caller.id, path.prompt_id, seconds)
     else:
-        with services().autocommit.connect() as connection:
-            prompt = library.get(connection, caller.id, path.prompt_id)
+        with services().autocommit_engine.connect() as connection:
+            prompt = queries.get(connection, caller.id, path.prompt_id)
     etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
     if request.if_none_match.contains_weak(etag):
         response = Response(status=HTTPStatus.NOT_MODIFIED)
@@ -163,9 +164,9 @@ def index(query: PageQuery) -> Response:
     """
     caller = tokens.current()
     before = None if query.cursor is None else _decode_cursor(query.cursor)
-    with services().autocommit.connect() as connection:
+    with services().autocommit_engine.connect() as connection:
         # One more than asked for tells whether there is a next page.
-        found = library.page(connection, caller.id, limit=query.limit + 1, status=query.status, before=before)
+        found = queries.page(connection, caller.id, limit=query.limit + 1, status=query.status, before=before)
     shown = found[: query.limit]
     response = jsonify([prompt_resource(prompt, caller.username) for prompt in shown])
     if len(found) > query.limit:
@@ -181,17 +182,17 @@ def index(query: PageQuery) -> Response:
     operation_id="cancelPrompt",
     responses={
         200: answer(PromptResource, "It is cancelled.", "cancelled"),
-        **problems(PromptNotFoundError(), AlreadyEndedError()),
+        **problem_responses(PromptNotFoundError(), AlreadyEndedError()),
     },
 )
 def cancel(path: PromptPath) -> Response:
     """Ends a prompt that has not ended yet, for good."""
     caller = tokens.current()
     with services().sessions.begin() as session:
-        ending = prompts.cancel(session, caller.id, path.prompt_id)
-        prompt = library.get(session, caller.id, path.prompt_id)
+        ending = submission.cancel(session, caller.id, path.prompt_id)
+        prompt = queries.get(session, caller.id, path.prompt_id)
     metrics.finished.labels(ending.change).inc()
-    services().announcer.announce((caller.id, events.of_ending(ending)))
+    services().announcer.announce((caller.id, announcements.from_finished(ending)))
     return _shown(prompt, HTTPStatus.OK)
 
 
@@ -200,7 +201,7 @@ def cancel(path: PromptPath) -> Response:
     operation_id="retryPrompt",
     responses={
         202: answer(PromptResource, "It is queued again.", "retried", headers=("Location", "Retry-After")),
-        **problems(PromptNotFoundError(), NotEndedError()),
+        **problem_responses(PromptNotFoundError(), NotEndedError()),
     },
 )
 def retry(path: PromptPath) -> Response:
@@ -210,7 +211,7 @@ def retry(path: PromptPath) -> Response:
     """
     caller, settings = tokens.current(), services().settings
     with services().sessions.begin() as session:
-        prompt = prompts.retry(
+        prompt = submission.retry(
             session, caller.id, path.prompt_id, grace=settings.submit_grace, attempts=settings.max_attempts
         )
     services().submissions.hand_out([prompt.id])
@@ -222,14 +223,14 @@ def retry(path: PromptPath) -> Response:
 @bp.delete(
     "/<int:prompt_id>/",
     operation_id="deletePrompt",
-    responses={204: empty("It is gone."), **problems(PromptNotFoundError())},
+    responses={204: empty("It is gone."), **problem_responses(PromptNotFoundError())},
 )
 def delete(path: PromptPath) -> tuple[str, int]:
     """Deletes a prompt with its answer and its vector, whatever its status."""
     caller = tokens.current()
     with services().sessions.begin() as session:
-        deletion = prompts.remove(session, caller.id, path.prompt_id)
-    services().announcer.announce((caller.id, events.of_deletion(deletion)))
+        deletion = submission.delete(session, caller.id, path.prompt_id)
+    services().announcer.announce((caller.id, announcements.from_deletion(deletion)))
     return "", HTTPStatus.NO_CONTENT
 
 

@@ -6,13 +6,13 @@ from functools import partial
 from flask import Response, jsonify
 from flask_openapi3 import APIBlueprint, Tag
 
-from api import tokens
-from api.description.responses import answer, problems
-from api.offload import offload
-from api.schemas import SimilarPrompt, SimilarQuery, similar_prompt
+from api.auth import tokens
+from api.http.openapi.responses import answer, problem_responses
+from api.http.schemas import SimilarPrompt, SimilarQuery, similar_prompt
+from api.server.threadpool import offload
 from api.services import services
-from shared import library
 from shared.errors import ProviderUnavailableError
+from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
 from shared.search.store import in_place
 from shared.telemetry import metrics, tracing
@@ -23,7 +23,9 @@ bp = APIBlueprint(
     url_prefix="/prompts",
     abp_tags=[Tag(name="Search", description="Finding one's own prompts again by meaning.")],
     abp_security=[{"bearer": []}],
-    abp_responses=problems(400, 401, 414, 500, 503, ProviderUnavailableError("The embedder cannot be reached.")),
+    abp_responses=problem_responses(
+        400, 401, 414, 500, 503, ProviderUnavailableError("The embedder cannot be reached.")
+    ),
 )
 bp.before_request(tokens.authenticate)
 
@@ -53,8 +55,8 @@ def similar(query: SimilarQuery) -> Response:
     metrics.searches.add(time.perf_counter() - begun)
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]
-    with services().autocommit.connect() as connection:
-        found = library.completed(connection, caller.id, [match.prompt_id for match in matches])
+    with services().autocommit_engine.connect() as connection:
+        found = queries.completed(connection, caller.id, [match.prompt_id for match in matches])
     return jsonify(
         [
             similar_prompt(found[match.prompt_id], caller.username, match.distance)

@@ -10,7 +10,7 @@ import { Prompts, isRunning } from "./prompts.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
 import * as status from "./status.js";
-import { beginning } from "./words.js";
+import { beginning } from "./format.js";
 
 const TICK = 30_000;
 const NOTICE = 8_000;

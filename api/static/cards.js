@@ -1,7 +1,7 @@
 // Prompts as cards. Texts of users and models are set as text, never as HTML.
 
 import { isRunning } from "./prompts.js";
-import { ago, nearness } from "./words.js";
+import { ago, nearness } from "./format.js";
 
 const STATUS = {
   queued: "Queued",

@@ -1,7 +1,7 @@
 // Where a prompt is written and submitted. What was written is kept until the API has it.
 
 import { Problem } from "./http.js";
-import { seconds } from "./words.js";
+import { seconds } from "./format.js";
 
 const form = document.getElementById("composer");
 const field = document.getElementById("prompt-text");

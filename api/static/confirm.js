@@ -1,6 +1,6 @@
 // A question before something that cannot be undone. Escape and the first button keep everything as it is.
 
-import { beginning } from "./words.js";
+import { beginning } from "./format.js";
 
 const dialog = document.getElementById("confirm");
 const text = document.getElementById("confirm-text");

@@ -1,6 +1,6 @@
 // How it stands with the connection, in words.
 
-import { seconds } from "./words.js";
+import { seconds } from "./format.js";
 
 const place = document.getElementById("connection");
 const words = document.getElementById("connection-state");

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from infra.checks.consistency import findings
+from infra.checks.deployment_files import findings
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".venv-infra"
@@ -65,10 +65,10 @@ def checks(tools: Path = TOOLS) -> list[Check]:
         Check("Dependabot: schema", [*schema, "vendor.dependabot", ".github/dependabot.yml"]),
         Check("Workflows: actionlint", [program("actionlint"), ".github/workflows/ci.yml"]),
         Check("Workflows: zizmor", [program("zizmor"), "--offline", "--quiet", "--no-progress", ".github"]),
-        Check("Terraform: format", [program("python"), str(_TERRAFORM_FORMAT), "infra"]),
+        Check("Terraform: format", [program("python"), str(_TERRAFORM_FORMAT), "infra/aws"]),
         Check(
             "Terraform: checkov",
-            [program("checkov"), "--skip-download", "--quiet", "--compact", "--framework=terraform", "-d", "infra"],
+            [program("checkov"), "--skip-download", "--quiet", "--compact", "--framework=terraform", "-d", "infra/aws"],
         ),
     ]
 
@@ -97,7 +97,7 @@ def main() -> int:
         except CannotCheckError as error:
             print(f"NOT CHECKED  {check.name}: {error}")
             unchecked = True
-    if not (ROOT / "infra" / ".terraform").exists():
+    if not (ROOT / "infra/aws" / ".terraform").exists():
         print("NOT CHECKED  Terraform: validate. It needs the AWS provider (terraform init); the workflow does it.")
     return 1 if failed or (unchecked and not arguments.if_possible) else 0
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 
 from infra.doctor import Check, Finding, NotCheckedError, Severity, network, providers, settings, stores
-from shared.command_line import run
+from shared.cli_errors import run
 from shared.settings import Settings, SettingsError, load_settings
 
 CHECKS = (

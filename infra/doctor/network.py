@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
 from infra.doctor import Finding, NotCheckedError, Severity
-from shared.queue import make_celery
+from shared.messaging.queue import make_celery
 from shared.settings import Settings
 
 TIMEOUT_SECONDS = 5.0

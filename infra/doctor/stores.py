@@ -11,15 +11,15 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from infra.doctor import Finding, NotCheckedError, Severity
-from shared import migrations
-from shared.database import make_engine
+from shared.db import migrations
+from shared.db.engine import make_engine
+from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders
-from shared.redis import make_redis
 from shared.settings import Settings
 
 #: The oldest that is tried.
 OLDEST_POSTGRES = 14
-MOST_SKEW_SECONDS = 2.0
+MAX_SKEW_SECONDS = 2.0
 
 
 def postgres(settings: Settings) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def embedders(settings: Settings) -> Iterator[Finding]:
         query = text("SELECT embedder, count(*) FROM users WHERE embedder IS NOT NULL GROUP BY embedder")
         users = {row.embedder: row.count for row in connection.execute(query)}
     for name, count in users.items():
-        if made.usable(name).name != name:
+        if made.resolve(name).name != name:
             yield Finding(
                 f"The vectors of {count} users are by the embedder {name}, which EMBEDDER and PREVIOUS_EMBEDDER do "
                 "not name: they find nothing that is older.",
@@ -137,7 +137,7 @@ def _show(connection: Connection, name: str) -> str:
 
 
 def _skewed(where: str, seconds: float) -> Iterator[Finding]:
-    if abs(seconds) > MOST_SKEW_SECONDS:
+    if abs(seconds) > MAX_SKEW_SECONDS:
         yield Finding(f"The clock of {where} is {seconds:+.1f} s off this machine's.", "Have both follow NTP.")
 
 

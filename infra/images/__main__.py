@@ -22,7 +22,7 @@ from typing import Any
 from infra.checks.containers import Dockerfile, read_compose
 from infra.images.build import ROOT, Builder, BuildError, Image
 from infra.images.run import execute, execute_beside, start
-from infra.local.folder import DataFolder
+from infra.local.data_folder import DataFolder
 from infra.local.servers import DATABASE, Postgres, Valkey
 
 _TOOLS = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux", "nsenter": "util-linux"}
@@ -98,7 +98,7 @@ def answer_a_prompt(images: dict[str, Image], folder: DataFolder) -> float:
         for name, process in started.items():
             _wait(f"{name} being healthy", process, partial(_is_healthy, images[name], process))
         password = secrets.token_urlsafe(16)
-        create = ["python", "-m", "api.cli", "create", "alice"]
+        create = ["python", "-m", "api.users_cli", "create", "alice"]
         _must(execute(images["api"], create, environments["api"] | {"NEW_PASSWORD": password}))
         login = _post("/login/", {"username": "alice", "password": password})
         begun = time.monotonic()

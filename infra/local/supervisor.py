@@ -26,7 +26,7 @@ _STABLE_SECONDS = 10.0  # after so long a run the next pause is the first again
 
 
 @dataclass
-class Part:
+class ProcessSpec:
     """A process to keep running. `popen` are further arguments for Popen, such as the user."""
 
     name: str
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass
 class _Running:
-    part: Part
+    part: ProcessSpec
     thread: threading.Thread | None = None
     process: Popen | None = None
 
@@ -46,7 +46,7 @@ class _Running:
 class _Process(Process):  # type: ignore[misc]
     """honcho's process, started from a list of arguments and with Popen arguments of ours."""
 
-    def __init__(self, part: Part, colour: str, on_start: Callable[[Popen], None]) -> None:
+    def __init__(self, part: ProcessSpec, colour: str, on_start: Callable[[Popen], None]) -> None:
         super().__init__(list(part.command), name=part.name, colour=colour, env=part.env)
         start = partial(Popen, shell=False, stdin=DEVNULL, **part.popen)
 
@@ -73,7 +73,7 @@ class Supervisor:
         self._printing = threading.Thread(target=self._print, name="printer", daemon=True)
         self._printing.start()
 
-    def start(self, part: Part) -> None:
+    def start(self, part: ProcessSpec) -> None:
         running = _Running(part)
         colour = _COLOURS[len(self._running) % len(_COLOURS)]
         self._running.append(running)

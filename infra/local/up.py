@@ -16,13 +16,14 @@ from celery import Celery
 from kombu.exceptions import KombuError
 from sqlalchemy.exc import OperationalError
 
+from infra.local.data_folder import DataFolder, is_free
 from infra.local.errors import CannotStartError
-from infra.local.folder import DataFolder, is_free
 from infra.local.servers import Postgres, Valkey
-from infra.local.supervisor import Part, Supervisor
-from shared import migrations, users
-from shared.database import Sessions, make_engine, make_sessions
-from shared.queue import make_celery
+from infra.local.supervisor import ProcessSpec, Supervisor
+from shared.accounts import users
+from shared.db import migrations
+from shared.db.engine import Sessions, make_engine, make_sessions
+from shared.messaging.queue import make_celery
 from shared.settings import Settings, SettingsError, load_settings
 
 DEVELOPER = "alice"
@@ -129,7 +130,7 @@ class Stack:
             self._folder.path / "postgres", self._folder.port("postgres"), self._folder.secret("postgres")
         )
         server.initialise()
-        self._supervisor.start(Part("postgres", server.command, popen=server.popen, stop_signal=signal.SIGINT))
+        self._supervisor.start(ProcessSpec("postgres", server.command, popen=server.popen, stop_signal=signal.SIGINT))
         if self._wait("PostgreSQL", server.is_ready):
             server.create_database()
         return server.url()
@@ -137,7 +138,7 @@ class Stack:
     def _start_valkey(self) -> str:
         server = Valkey(self._folder.path / "valkey", self._folder.port("valkey"), self._folder.secret("valkey"))
         server.initialise()
-        self._supervisor.start(Part("valkey", server.command))
+        self._supervisor.start(ProcessSpec("valkey", server.command))
         self._wait("Valkey", server.is_ready)
         return server.url
 
@@ -173,10 +174,10 @@ class Stack:
         options = self._options
         environment = environment | {"HOST": options.host, "PORT": str(options.port)}
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
-        self._supervisor.start(Part("api", api, environment))
+        self._supervisor.start(ProcessSpec("api", api, environment))
         # SIGTERM has the worker finish what it can in SOFT_SHUTDOWN_SECONDS, and hand the rest back.
         self._supervisor.start(
-            Part("worker", [*_CELERY, "worker", *_WORKER_FLAGS], environment | {"REMAP_SIGTERM": "SIGQUIT"})
+            ProcessSpec("worker", [*_CELERY, "worker", *_WORKER_FLAGS], environment | {"REMAP_SIGTERM": "SIGQUIT"})
         )
 
     def _start_flower(self, environment: dict[str, str]) -> None:
@@ -188,7 +189,7 @@ class Stack:
         self._write_login("flower", password)
         flower = ["flower", f"--address={self._options.host}", f"--port={self._options.flower_port}", "--logging=error"]
         auth = {"FLOWER_BASIC_AUTH": f"flower:{password}"}
-        self._supervisor.start(Part("flower", [*_CELERY, *flower], environment | auth))
+        self._supervisor.start(ProcessSpec("flower", [*_CELERY, *flower], environment | auth))
 
     def _check_ports(self) -> None:
         options = self._options

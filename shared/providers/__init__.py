@@ -51,7 +51,7 @@ class Generator(Protocol):
         """Identifies the model and all that its answers depend on: another name means other answers."""
 
     @property
-    def at_once(self) -> int:
+    def max_batch_size(self) -> int:
         """How many prompts a task may carry: 1, unless answering takes next to no time.
 
         A task answers one after the other, and completes them together. With more than 1, nobody watches the text grow.
@@ -97,7 +97,7 @@ class Embedders:
         self.current = current
         self._by_name = {embedder.name: embedder for embedder in (previous, current) if embedder is not None}
 
-    def usable(self, name: str | None) -> Embedder:
+    def resolve(self, name: str | None) -> Embedder:
         """The embedder of that name, or, if it is not to be had, the current one."""
         return self._by_name.get(name or "", self.current)
 

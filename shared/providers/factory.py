@@ -31,7 +31,7 @@ _GENERATORS = _Kind(
         "openai": "shared.providers.openai_generator:make",
     },
     "promptwire.generators",
-    ("name", "at_once", "generate"),
+    ("name", "max_batch_size", "generate"),
 )
 _EMBEDDERS = _Kind(
     {

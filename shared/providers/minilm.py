@@ -24,7 +24,7 @@ except ImportError:
     onnxruntime = None
 
 DIMENSION = 384
-LONGEST_TOKENS = 256
+MAX_TOKENS = 256
 # Short texts take half the time together; long ones none less, but much memory.
 BATCH_TEXTS = 32
 BATCH_TOKENS = 512
@@ -59,7 +59,7 @@ class MiniLMEmbedder:
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         words = _VOCABULARY.read_text(encoding="utf-8").split("\n")
         self._tokenizer = BertWordPieceTokenizer({word: i for i, word in enumerate(words[:-1])})
-        self._tokenizer.enable_truncation(LONGEST_TOKENS)
+        self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         # One by one: encoding many at once starts threads.

@@ -12,7 +12,7 @@ from shared.settings import Settings
 
 # OpenAI's limits: 8,191 tokens a text, 300,000 a call. A token of theirs is at least one byte, so that counting bytes
 # of UTF-8 keeps within them. A longer text is cut, and found by its beginning.
-LONGEST_BYTES = 8_000
+MAX_BYTES = 8_000
 BATCH_TEXTS = 256
 BATCH_BYTES = 300_000
 
@@ -69,7 +69,7 @@ class OpenAIEmbedder:
 
 def _cut(text: str) -> str:
     """The beginning of the text, whole characters that are at most LONGEST_BYTES."""
-    return text.encode()[:LONGEST_BYTES].decode(errors="ignore")
+    return text.encode()[:MAX_BYTES].decode(errors="ignore")
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

@@ -16,7 +16,7 @@ from shared.errors import ProviderError, ProviderUnavailableError
 from shared.settings import SettingsError
 
 CONNECT_SECONDS = 5
-LONGEST_RETRY_AFTER = 24 * 60 * 60
+MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
 MAX_QUOTED = 500  # characters of a provider's own words
 
 _OPENAI = "api.openai.com"
@@ -123,7 +123,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = _number(headers.get("retry-after"))
     if seconds is None:
         seconds = _seconds_until(headers.get("retry-after"))
-    return None if seconds is None else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
 
 
 def _number(text: str | None, unit: float = 1) -> float | None:

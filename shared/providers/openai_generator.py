@@ -20,7 +20,7 @@ _NAME_DIGITS = 8
 class OpenAIGenerator:
     """Streams chat completions. `max_tokens` bounds an answer; what is None is the model's own."""
 
-    at_once = 1
+    max_batch_size = 1
 
     def __init__(
         self,

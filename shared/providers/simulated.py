@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 _QUOTE_LENGTH = 200
 _WORDS_PER_CHUNK = 4
-_AT_ONCE = 100
+_MAX_BATCH_SIZE = 100
 
 # The first pattern that matches decides.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -48,7 +48,7 @@ class SimulatedGenerator:
 
     def __init__(self, delay: float = 0) -> None:
         self._delay = delay
-        self.at_once = 1 if delay else _AT_ONCE
+        self.max_batch_size = 1 if delay else _MAX_BATCH_SIZE
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
         words = re.findall(r"\S+\s*", self.answer(request.prompt_text))

@@ -2,23 +2,23 @@
 
 from sqlalchemy import Engine
 
-from shared.database import Sessions
+from shared.db.engine import Sessions
+from shared.messaging.queue import Queue
 from shared.providers import Embedders
-from shared.queue import Queue
-from shared.search.faiss_store import FaissStore
-from shared.search.hnsw import HnswBuilder
-from shared.search.loader import Loader
-from shared.search.pgvector import PgvectorStore
-from shared.search.sealing import Sealer
-from shared.search.segments import Segments
-from shared.search.store import Offload, Upkeep, VectorStore, in_place
+from shared.search.faiss.faiss_store import FaissStore
+from shared.search.faiss.loader import Loader
+from shared.search.faiss.sealing import Sealer
+from shared.search.faiss.segment_storage import Segments
+from shared.search.pgvector.hnsw import HnswBuilder
+from shared.search.pgvector.pgvector_store import PgvectorStore
+from shared.search.store import Maintenance, Offload, VectorStore, in_place
 from shared.settings import Settings
 
 
 def make_store(
     settings: Settings,
     sessions: Sessions,
-    reading: Engine,
+    autocommit_engine: Engine,
     embedders: Embedders,
     queue: Queue,
     *,
@@ -27,12 +27,12 @@ def make_store(
     """The store of this process.
 
     Args:
-        reading: An engine in autocommit.
+        autocommit_engine: An engine in autocommit.
     """
     if settings.vector_store == "pgvector":
-        return PgvectorStore(sessions, reading, embedders, ask_to_index=queue.ask_to_seal, offload=offload)
+        return PgvectorStore(sessions, autocommit_engine, embedders, ask_to_index=queue.ask_to_seal, offload=offload)
     segments = Segments(settings.segments_url)
-    loader = Loader(sessions, reading, embedders, segments, offload=offload, on_damage=queue.ask_to_seal)
+    loader = Loader(sessions, autocommit_engine, embedders, segments, offload=offload, on_damage=queue.ask_to_seal)
     return FaissStore(
         loader,
         memory_mib=settings.search_memory_mib,
@@ -42,7 +42,7 @@ def make_store(
     )
 
 
-def make_upkeep(settings: Settings, sessions: Sessions, embedders: Embedders) -> Upkeep:
+def make_maintenance(settings: Settings, sessions: Sessions, embedders: Embedders) -> Maintenance:
     """What a worker does for that store."""
     if settings.vector_store == "pgvector":
         return HnswBuilder(sessions, embedders)

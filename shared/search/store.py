@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from shared.providers import Embedder, Vectors
-from shared.search.log import LogRow
+from shared.search.vector_log import LogRow
 
 #: Gives the query's vector, shape (dimension,), by the embedder whose vectors are about to be compared.
 Query = Callable[[Embedder], Vectors]
@@ -42,7 +42,7 @@ class VectorStore(Protocol):
         """Drops what is held of the user; it is made again from the log when it is needed."""
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     """What a worker does for a store, when that has asked for it: sealing segments, or building an index."""
 
     def seal(self, user_id: int) -> int:

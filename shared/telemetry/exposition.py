@@ -20,7 +20,7 @@ class Rendered(NamedTuple):
     content_type: str
 
 
-class MayNotReadError(Exception):
+class MetricsAccessError(Exception):
     """The message says why. `needs_token` tells whether a token would help."""
 
     def __init__(self, message: str, *, needs_token: bool) -> None:
@@ -37,7 +37,7 @@ class _Own(Collector):
 
 def render(accept: str, *more: Collector) -> Rendered:
     """The numbers of all processes of this server, and what `more` tells, as the `Accept` header wants them."""
-    metrics.write_gathered()
+    metrics.flush()
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         multiprocess.MultiProcessCollector(registry)
@@ -62,13 +62,13 @@ def admit(settings: Settings, address: str | None, authorization: str | None) ->
     if token:
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-            raise MayNotReadError(
+            raise MetricsAccessError(
                 "The metrics' token is needed: Authorization: Bearer <METRICS_TOKEN>.", needs_token=True
             )
     elif settings.app_env == "prod":
-        raise MayNotReadError("Metrics are closed here: set METRICS_TOKEN to read them.", needs_token=False)
+        raise MetricsAccessError("Metrics are closed here: set METRICS_TOKEN to read them.", needs_token=False)
     elif not _is_near(address):
-        raise MayNotReadError(
+        raise MetricsAccessError(
             "Without METRICS_TOKEN, metrics are for this machine and private networks.", needs_token=False
         )
 

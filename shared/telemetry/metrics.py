@@ -21,7 +21,7 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
 #: What this process itself has counted; with several processes, `exposition.py` reads their files instead.
 REGISTRY = CollectorRegistry()
 #: So many are written without waiting for the second to end.
-_MOST_GATHERED = 1_000
+_MAX_BUFFERED = 1_000
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -29,13 +29,13 @@ _SLOW = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 #: Held by threads of a process that forks while they write: one that is forked meanwhile would inherit the library's
 #: lock, which nobody frees there.
-unforked = threading.RLock()
-os.register_at_fork(before=unforked.acquire, after_in_parent=unforked.release, after_in_child=unforked.release)
+fork_lock = threading.RLock()
+os.register_at_fork(before=fork_lock.acquire, after_in_parent=fork_lock.release, after_in_child=fork_lock.release)
 
 _gathered: list[Callable[[], None]] = []
 
 
-class Often:
+class BufferedCounter:
     """A counter of what happens often."""
 
     def __init__(self, counter: Counter) -> None:
@@ -45,7 +45,7 @@ class Often:
 
     def add(self, count: int = 1) -> None:
         self._new.append(count)
-        if len(self._new) >= _MOST_GATHERED:
+        if len(self._new) >= _MAX_BUFFERED:
             self.write()
 
     def write(self) -> None:
@@ -53,7 +53,7 @@ class Often:
             self._counter.inc(total)
 
 
-class Times:
+class BufferedHistogram:
     """A histogram, of seconds, of what happens often."""
 
     def __init__(self, histogram: Histogram) -> None:
@@ -63,7 +63,7 @@ class Times:
 
     def add(self, seconds: float) -> None:
         self._new.append(seconds)
-        if len(self._new) >= _MOST_GATHERED:
+        if len(self._new) >= _MAX_BUFFERED:
             self.write()
 
     def write(self) -> None:
@@ -85,9 +85,9 @@ def _drained(new: deque[Any]) -> list[Any]:
     return [new.popleft() for _ in range(len(new))]
 
 
-def write_gathered() -> None:
+def flush() -> None:
     """Writes what has been gathered."""
-    with unforked:
+    with fork_lock:
         for write in _gathered:
             write()
 
@@ -117,22 +117,24 @@ _requests = _histogram(
 
 
 @cache
-def requests(route: str, method: str, status_class: int) -> Times:
+def requests(route: str, method: str, status_class: int) -> BufferedHistogram:
     """Those of a route's template and a class of statuses: 2 for 2xx."""
-    return Times(_requests.labels(route, method, f"{status_class}xx"))
+    return BufferedHistogram(_requests.labels(route, method, f"{status_class}xx"))
 
 
 rate_limited = _counter("rate_limited", "Requests over a limit (429).", "route", "limit")
-overload_refusals = Often(_counter("overload_refusals", "Submissions refused for overload (503)."))
+overload_refusals = BufferedCounter(_counter("overload_refusals", "Submissions refused for overload (503)."))
 submitted = _counter("prompts_submitted", "Prompts stored.")
 sockets = _gauge("sockets", "Open WebSockets.")
 streams = _gauge("streams", "Open streams of server-sent events.")
 _socket_events = _counter("socket_events_sent", "Events sent to WebSockets.", "kind")
-endings_sent = Often(_socket_events.labels("ending"))
-deltas_sent = Often(_socket_events.labels("delta"))
-replays_sent = Often(_socket_events.labels("replay"))
-stream_events = Often(_counter("stream_events_sent", "Server-sent events sent."))
-searches = Times(_histogram("search_duration", "Searches by meaning, the query's embedding included.", _FAST))
+finished_sent = BufferedCounter(_socket_events.labels("ending"))
+deltas_sent = BufferedCounter(_socket_events.labels("delta"))
+replays_sent = BufferedCounter(_socket_events.labels("replay"))
+stream_events = BufferedCounter(_counter("stream_events_sent", "Server-sent events sent."))
+searches = BufferedHistogram(
+    _histogram("search_duration", "Searches by meaning, the query's embedding included.", _FAST)
+)
 
 # --- The work ---
 
@@ -146,9 +148,13 @@ rescues = _counter(
     "reaper_rescues", "Prompts that the reaper handed out again.", "kind", known=("lapsed", "lost", "paused")
 )
 given_up = _counter("prompts_given_up", "Prompts that the reaper failed: out of attempts.")
-generations = Times(_histogram("generation_duration", "Generations that came to their end.", _SLOW))
-first_chunks = Times(_histogram("generation_first_chunk", "From a generation's start to its first chunk.", _SLOW))
-embeddings = Times(_histogram("embedding_duration", "Calls of the embedder, for one text or several.", _FAST))
+generations = BufferedHistogram(_histogram("generation_duration", "Generations that came to their end.", _SLOW))
+first_chunks = BufferedHistogram(
+    _histogram("generation_first_chunk", "From a generation's start to its first chunk.", _SLOW)
+)
+embeddings = BufferedHistogram(
+    _histogram("embedding_duration", "Calls of the embedder, for one text or several.", _FAST)
+)
 cache_uses = _counter(
     "cache_requests",
     "Prompts that were to be answered from earlier ones.",
@@ -161,7 +167,7 @@ tokens = _counter("tokens", "Tokens that answers took, as their providers say.",
 # --- The machine ---
 
 relay_reconnects = _counter("relay_reconnects", "Times that a relay's connection to Redis was made anew.")
-loop_lag = Times(_histogram("event_loop_lag", "How late an API process's event loop woke up.", _FAST))
+loop_lag = BufferedHistogram(_histogram("event_loop_lag", "How late an API process's event loop woke up.", _FAST))
 replica_bytes = _gauge("search_replica_bytes", "Memory of the FAISS replicas.")
 connections_in_use = _gauge("database_connections_in_use", "Connections to PostgreSQL in use.")
 connections_most = _gauge("database_connections_max", "Connections to PostgreSQL that there may be.")

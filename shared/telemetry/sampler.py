@@ -42,7 +42,7 @@ class Sampler:
             time.sleep(SECONDS)
             if self._times_loop:
                 metrics.loop_lag.add(max(0.0, time.monotonic() - due))
-            with metrics.unforked:
+            with metrics.fork_lock:
                 self.sample()
 
     def sample(self) -> None:
@@ -51,10 +51,10 @@ class Sampler:
         metrics.resident_bytes.set(_resident_bytes())
         used, self._cpu_seconds = self._cpu_seconds, time.process_time()
         metrics.cpu_seconds.inc(self._cpu_seconds - used)
-        metrics.write_gathered()
+        metrics.flush()
 
 
-def of_engines(*engines: Engine) -> dict[Gauge, Look]:
+def engine_gauges(*engines: Engine) -> dict[Gauge, Look]:
     """The gauges of their connections."""
     pools = [engine.pool for engine in engines if isinstance(engine.pool, QueuePool)]
     return {

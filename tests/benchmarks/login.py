@@ -12,9 +12,9 @@ from uuid import uuid4
 import httpx
 from sqlalchemy import insert
 
-from shared import users
-from shared.database import make_engine
-from shared.models import User
+from shared.accounts import users
+from shared.db.engine import make_engine
+from shared.db.models import User
 from tests.support import processes
 from tests.support.servers import Servers
 

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Route, expect
 from sqlalchemy import func, select, text
 
-from shared.database import Sessions, make_engine, make_sessions
-from shared.models import Prompt, Status
+from shared.db.engine import Sessions, make_engine, make_sessions
+from shared.db.models import Prompt, Status
 from shared.settings import Settings
 from tests.browser.conftest import Gate
 from tests.support import processes
@@ -80,7 +80,7 @@ def test_what_finished_while_the_server_was_away_is_shown_once(
     alice.register(username)
     said = note_announcements(alice)
     before = completed(sessions)
-    alice.is_away = True
+    alice.is_unavailable = True
     with gate.closed():
         card = alice.submit("What is a tide?")
         alice.expect_status(card, "Answering")
@@ -113,7 +113,7 @@ def test_pauses_between_attempts_grow_and_one_need_not_wait(
     alice = visit(mortal.url)
     alice.register(username)
     alice.page.clock.install()
-    alice.is_away = True
+    alice.is_unavailable = True
     waiting = alice.page.get_by_text("Not connected, again in")
     with alice.page.expect_event("console"):  # of the attempt that failed
         mortal.kill()

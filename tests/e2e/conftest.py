@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.database import Sessions, make_engine, make_sessions
+from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.servers import Servers

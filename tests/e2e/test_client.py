@@ -18,9 +18,9 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from api.client import Client, InMemory, Login
+from api.client import Client, Login, MemoryTokenStore
 from api.client.options import Exit
-from shared import users
+from shared.accounts import users
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.client import PASSWORD
@@ -565,6 +565,6 @@ def killable_api(settings: Settings, url: str) -> Iterator[None]:
 
 def client_of(user: RemoteUser) -> Client:
     """A client that goes on however long it takes."""
-    keeper = InMemory()
-    keeper.write(Login(user.username, **user.tokens))
-    return Client(user.url, keeper=keeper, timeout=3600, retries=1000)
+    token_store = MemoryTokenStore()
+    token_store.write(Login(user.username, **user.tokens))
+    return Client(user.url, token_store=token_store, timeout=3600, retries=1000)

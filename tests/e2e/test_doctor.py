@@ -14,9 +14,9 @@ from sqlalchemy import text
 
 from infra.doctor.__main__ import CHECKS, Line, examine
 from infra.doctor.stores import _skewed
-from shared.database import Sessions
-from shared.queue import make_celery
-from shared.redis import make_redis
+from shared.db.engine import Sessions
+from shared.messaging.queue import make_celery
+from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import RemoteUser, free_port, start

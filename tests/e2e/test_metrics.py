@@ -10,7 +10,7 @@ import psutil
 import pytest
 import redis
 
-from api import cloudwatch
+from infra.monitoring import cloudwatch
 from shared.settings import Settings
 from tests.support import metrics, processes
 from tests.support.processes import API, RemoteUser, free_port

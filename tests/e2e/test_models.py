@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.queue import make_celery
+from shared.messaging.queue import make_celery
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.events import follow

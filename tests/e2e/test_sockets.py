@@ -17,10 +17,10 @@ from sqlalchemy import text
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from shared import users
-from shared.database import Sessions
+from shared.accounts import users
+from shared.db.engine import Sessions
+from shared.messaging.redis import make_redis
 from shared.providers import GenerationRequest
-from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support import lifecycle, processes
 from tests.support.client import PASSWORD
@@ -141,7 +141,7 @@ class TestWhoMayJoin:
     def test_is_closed_when_the_password_is_changed(self, alice: RemoteUser, settings: Settings) -> None:
         with alice.join() as room:
             room.receive()
-            command = ["api.cli", "set-password", alice.username]
+            command = ["api.users_cli", "set-password", alice.username]
             with processes.process(command, settings, NEW_PASSWORD="another password"):
                 assert room.receive().keys() == {"error"}
             assert room.close_code() == 4401
@@ -218,7 +218,7 @@ class TestEvents:
         gone = threading.Event()
 
         class Slow:
-            name, at_once = "slow", 1
+            name, max_batch_size = "slow", 1
 
             def generate(self, request: GenerationRequest) -> Iterator[str]:
                 time.sleep(2 * PATIENCE_SECONDS)
@@ -446,8 +446,9 @@ class TestAbuse:
         self, alice: RemoteUser, url: str, sessions: Sessions, settings: Settings
     ) -> None:
         """Announcements far beyond what the kernel buffers; the slow one is closed, the other one gets them all."""
-        from shared import events, feed, prompts
-        from shared.events import Announcer
+        from shared.messaging import announcements
+        from shared.messaging.announcements import Announcer
+        from shared.prompts import feed, submission
 
         slow = _raw_socket(url, alice)
         with alice.join(max_size=None) as quick:
@@ -457,8 +458,8 @@ class TestAbuse:
                 with sessions.begin() as session:
                     user_id = users.find(session, alice.username).id
                     prompt = lifecycle.submit(session, user_id, "x" * 50_000)
-                    ending = prompts.cancel(session, user_id, prompt.id)
-                announcer.announce((user_id, events.of_ending(ending)))
+                    ending = submission.cancel(session, user_id, prompt.id)
+                announcer.announce((user_id, announcements.from_finished(ending)))
                 assert quick.receive()["seq"] == i + 1
             assert alice.http.get("/livez").status_code == 200
             with sessions() as session:

@@ -47,8 +47,8 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._reading = threading.Thread(target=self._read)
-        self._reading.start()
+        self._autocommit_engine = threading.Thread(target=self._read)
+        self._autocommit_engine.start()
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: "Promptwire is ready." in self.output or self.process.poll() is not None, 60, "being ready")
@@ -59,7 +59,7 @@ class Stack:
         begun = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(timeout=30)
-        self._reading.join()
+        self._autocommit_engine.join()
         return time.monotonic() - begun
 
     def children(self) -> list[psutil.Process]:
@@ -243,7 +243,7 @@ def test_after_kill_9_the_next_start_comes_up(home: Path, everything: bool) -> N
     with running(folder) as second:
         response = httpx.get(f"{second.url}/prompts/", headers={"Authorization": f"Bearer {token}"})
         assert response.json() == []
-    first._reading.join()
+    first._autocommit_engine.join()
 
 
 class TestCannotStart:

@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from shared.queue import make_celery
+from shared.messaging.queue import make_celery
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import RemoteUser

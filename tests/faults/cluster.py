@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psutil
 
 from shared.settings import Settings
-from tests.faults.witness import Witness
+from tests.faults.event_recorder import Witness
 from tests.support import processes
 from tests.support.servers import ROOT, Servers, wait_until
 

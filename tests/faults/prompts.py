@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import redis
 from kombu import Connection
 
-from shared.queue import PROCESS_PROMPTS, QUEUE, make_celery
+from shared.messaging.queue import PROCESS_PROMPTS, QUEUE, make_celery
 from shared.settings import Settings
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome

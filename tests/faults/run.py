@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared.queue import PROCESS_PROMPTS, make_celery
+from shared.messaging.queue import PROCESS_PROMPTS, make_celery
 from tests.faults.cluster import Cluster
+from tests.faults.event_recorder import Witness, differ
 from tests.faults.load import Call, Heard, Member, questions
 from tests.faults.outcome import Outcome
-from tests.faults.witness import Witness, differ
 from tests.support.client import PASSWORD
 
 _POLL_SECONDS = 0.05
@@ -92,7 +92,7 @@ class Run:
         for worker in self.cluster.workers:
             if not worker.is_running:
                 self.exits.append(worker.name)
-                worker.start()
+                worker.bootstrap()
 
     def consuming_again(self) -> None:
         """To be called when a fault is over: notes how long until a prompt submitted from now on is answered."""

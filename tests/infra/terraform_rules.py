@@ -1,10 +1,10 @@
-"""What must hold of the Terraform in infra/. Each rule takes a configuration, and returns a line for each finding."""
+"""Rules for the Terraform in infra/aws/. A rule takes a configuration and returns a line for each finding."""
 
 import ast
 import re
 from collections.abc import Iterator
 
-from api import cloudwatch
+from infra.monitoring import cloudwatch
 from tests.infra.hcl import Configuration, expressions, plain, references
 from tests.support.servers import ROOT
 

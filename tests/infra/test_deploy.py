@@ -1,4 +1,4 @@
-"""infra/deploy.sh, with a stand-in for the AWS CLI that keeps task definitions and services in a file."""
+"""infra/aws/deploy.sh, with a stand-in for the AWS CLI that keeps task definitions and services in a file."""
 
 import json
 import os
@@ -70,7 +70,7 @@ class Account:
 
     def deploy(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": f"{self._folder}:{os.environ['PATH']}", "AWS_STATE": str(self._folder / "state.json")}
-        command = [str(ROOT / "infra/deploy.sh"), *arguments]
+        command = [str(ROOT / "infra/aws/deploy.sh"), *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -123,4 +123,4 @@ def test_going_back_does_not_migrate(account: Account) -> None:
 def test_without_a_tag_it_says_how_it_is_used(account: Account) -> None:
     done = account.deploy()
     assert (done.returncode, account.state["calls"]) == (1, [])
-    assert "usage: infra/deploy.sh TAG" in done.stderr
+    assert "usage: infra/aws/deploy.sh TAG" in done.stderr

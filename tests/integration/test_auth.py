@@ -9,8 +9,8 @@ import pytest
 from flask import Flask
 from flask_jwt_extended import create_access_token
 
-from shared import users
-from shared.database import Sessions
+from shared.accounts import users
+from shared.db.engine import Sessions
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import SECRET, wait_until
 from tests.support.threads import at_once

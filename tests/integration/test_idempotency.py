@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import text
 
-from shared import idempotency
-from shared.database import Sessions
-from shared.idempotency import Use
+from shared.db.engine import Sessions
+from shared.prompts import idempotency
+from shared.prompts.idempotency import KeyUse
 from tests.support.client import ApiUser, assert_problem
 from tests.support.threads import at_once
 from worker.pipeline import Pipeline
@@ -52,7 +52,7 @@ def test_another_user_may_use_the_same_key(alice: ApiUser, bob: ApiUser) -> None
 
 def test_while_the_first_is_being_stored_it_is_409(alice: ApiUser, sessions: Sessions) -> None:
     with sessions.begin() as session:
-        assert idempotency.reserve(session, [Use(alice.id, "K", b"")]) == [None]
+        assert idempotency.reserve(session, [KeyUse(alice.id, "K", b"")]) == [None]
         assert_problem(submit(alice), 409)
     assert submit(alice).status_code == 202
 

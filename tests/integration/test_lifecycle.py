@@ -1,4 +1,4 @@
-"""The promises of `shared/prompts.py` and `shared/attempts.py`: attempts fence, leases lapse, the feed has no gaps."""
+"""The promises of `shared/prompts`: attempts fence, leases lapse, the feed has no gaps."""
 
 from datetime import timedelta
 
@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared import attempts, feed, library, prompts, users
-from shared.attempts import Rescue
-from shared.database import Sessions
+from shared.accounts import users
+from shared.db.engine import Sessions
+from shared.db.models import Prompt
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
-from shared.models import Prompt
+from shared.prompts import claims, feed, queries, submission
+from shared.prompts.claims import Rescue
 from tests.support import lifecycle
 from tests.support.lifecycle import MINUTE, claim, complete
 
@@ -35,106 +36,106 @@ def test_a_claim_is_exclusive(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id)
         assert claim(session, prompt_id).attempt == 1
-        assert attempts.claim(session, [prompt_id], MINUTE) == []
+        assert claims.claim(session, [prompt_id], MINUTE) == []
 
 
 def test_ids_that_do_not_exist_are_dropped(sessions: Sessions) -> None:
     with sessions.begin() as session:
-        assert attempts.claim(session, [1, 2**62], MINUTE) == []
+        assert claims.claim(session, [1, 2**62], MINUTE) == []
 
 
 def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
-        held = claim(session, submit(session, user_id))
-        assert complete(session, held, "A").seq == 1
-        assert complete(session, held, "B") is None
-        assert library.get(session, user_id, held.id).response_text == "A"
+        claimed = claim(session, submit(session, user_id))
+        assert complete(session, claimed, "A").seq == 1
+        assert complete(session, claimed, "B") is None
+        assert queries.get(session, user_id, claimed.id).response_text == "A"
         assert seq_of(session, user_id) == 1
 
 
 def test_a_worker_that_lost_its_lease_changes_nothing(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id), lease=PAST)
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
+        assert claims.reap(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
         assert complete(session, zombie, "late") is None
         successor = claim(session, zombie.id)
         assert successor.attempt == 2
         assert complete(session, zombie, "late") is None
-        assert attempts.fail(session, zombie, "late") is None
-        assert not attempts.postpone(session, zombie, MINUTE)
-        assert attempts.renew(session, [(zombie.id, zombie.attempt)], MINUTE) == set()
+        assert claims.fail(session, zombie, "late") is None
+        assert not claims.postpone(session, zombie, MINUTE)
+        assert claims.renew(session, [(zombie.id, zombie.attempt)], MINUTE) == set()
         assert complete(session, successor, "in time").response_text == "in time"
 
 
 def test_a_retry_does_not_bring_an_old_attempt_back(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id))
-        prompts.cancel(session, user_id, zombie.id)
-        prompts.retry(session, user_id, zombie.id, grace=MINUTE, attempts=5)
+        submission.cancel(session, user_id, zombie.id)
+        submission.retry(session, user_id, zombie.id, grace=MINUTE, attempts=5)
         assert claim(session, zombie.id).attempt == 2
         assert complete(session, zombie, "late") is None
 
 
 def test_renewing_moves_the_due_date(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
-        held = claim(session, submit(session, user_id), lease=PAST)
-        key = (held.id, held.attempt)
-        assert attempts.renew(session, [key], MINUTE) == {key}
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
+        claimed = claim(session, submit(session, user_id), lease=PAST)
+        key = (claimed.id, claimed.attempt)
+        assert claims.renew(session, [key], MINUTE) == {key}
+        assert claims.reap(session, grace=MINUTE, limit=10) == {}
 
 
 def test_a_prompt_whose_message_was_lost_is_handed_out_after_its_grace(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, grace=PAST)
         submit(session, user_id, grace=MINUTE)
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
+        assert claims.reap(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
+        assert claims.reap(session, grace=MINUTE, limit=10) == {}
 
 
 def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         mine = {submit(session, user_id, grace=PAST) for _ in range(4)}
     with sessions.begin() as first, sessions.begin() as second:
-        one = attempts.reap(first, grace=MINUTE, limit=3)
-        other = attempts.reap(second, grace=MINUTE, limit=3)
+        one = claims.reap(first, grace=MINUTE, limit=3)
+        other = claims.reap(second, grace=MINUTE, limit=3)
     assert (len(one), len(other)) == (3, 1)
     assert {*one, *other} == mine
 
 
 def test_a_postponed_prompt_cannot_be_claimed_before_its_time(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
-        held = claim(session, submit(session, user_id))
-        assert attempts.postpone(session, held, MINUTE)
-        assert attempts.claim(session, [held.id], MINUTE) == []
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
+        claimed = claim(session, submit(session, user_id))
+        assert claims.postpone(session, claimed, MINUTE)
+        assert claims.claim(session, [claimed.id], MINUTE) == []
+        assert claims.reap(session, grace=MINUTE, limit=10) == {}
         session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = due_at"))
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {held.id: Rescue.PAUSED}
-        assert claim(session, held.id).attempt == 2
+        assert claims.reap(session, grace=MINUTE, limit=10) == {claimed.id: Rescue.PAUSED}
+        assert claim(session, claimed.id).attempt == 2
 
 
 def test_a_prompt_that_kills_its_workers_fails_after_its_last_attempt(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=2)
         assert not claim(session, prompt_id, lease=PAST).final
-        assert attempts.exhausted(session, limit=10) == []
-        attempts.reap(session, grace=MINUTE, limit=10)
+        assert claims.exhausted(session, limit=10) == []
+        claims.reap(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id, lease=PAST).final
-        assert attempts.reap(session, grace=MINUTE, limit=10) == {}
-        assert attempts.exhausted(session, limit=10) == [prompt_id]
-        ending = attempts.give_up(session, prompt_id)
+        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert claims.exhausted(session, limit=10) == [prompt_id]
+        ending = claims.give_up(session, prompt_id)
         assert (ending.change, ending.seq) == ("failed", 1)
         assert "Gave up" in ending.error
-        assert attempts.give_up(session, prompt_id) is None
+        assert claims.give_up(session, prompt_id) is None
 
 
 def test_a_retry_grants_as_many_attempts_again(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=1)
-        attempts.fail(session, claim(session, prompt_id), "no")
-        prompt = prompts.retry(session, user_id, prompt_id, grace=MINUTE, attempts=2)
+        claims.fail(session, claim(session, prompt_id), "no")
+        prompt = submission.retry(session, user_id, prompt_id, grace=MINUTE, attempts=2)
         assert (prompt.status, prompt.error, prompt.completed_at) == ("queued", None, None)
         assert not claim(session, prompt_id, lease=PAST).final
-        attempts.reap(session, grace=MINUTE, limit=10)
+        claims.reap(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id).final
 
 
@@ -142,22 +143,22 @@ def test_what_is_over_cannot_be_cancelled_and_what_is_not_cannot_be_retried(sess
     with sessions.begin() as session:
         prompt_id = submit(session, user_id)
         with pytest.raises(NotEndedError):
-            prompts.retry(session, user_id, prompt_id, grace=MINUTE, attempts=1)
-        prompts.cancel(session, user_id, prompt_id)
+            submission.retry(session, user_id, prompt_id, grace=MINUTE, attempts=1)
+        submission.cancel(session, user_id, prompt_id)
         with pytest.raises(AlreadyEndedError):
-            prompts.cancel(session, user_id, prompt_id)
+            submission.cancel(session, user_id, prompt_id)
 
 
 def test_every_step_refuses_anothers_prompt(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         stranger = users.create(session, "mallory", "hash").id
         prompt_id = submit(session, user_id)
-        for step in (library.get, library.get_with_seq, prompts.cancel, prompts.remove):
+        for step in (queries.get, queries.get_with_seq, submission.cancel, submission.delete):
             with pytest.raises(PromptNotFoundError):
                 step(session, stranger, prompt_id)
         with pytest.raises(PromptNotFoundError):
-            prompts.retry(session, stranger, prompt_id, grace=MINUTE, attempts=1)
-        assert library.completed(session, stranger, [prompt_id]) == {}
+            submission.retry(session, stranger, prompt_id, grace=MINUTE, attempts=1)
+        assert queries.completed(session, stranger, [prompt_id]) == {}
         assert seq_of(session, stranger) == seq_of(session, user_id) == 0
 
 
@@ -165,11 +166,11 @@ def test_numbers_have_no_gaps_whatever_happens(sessions: Sessions, user_id: int)
     with sessions.begin() as session:
         a, b, c = (submit(session, user_id) for _ in range(3))
         complete(session, claim(session, a), "A")
-        attempts.fail(session, claim(session, b), "no")
+        claims.fail(session, claim(session, b), "no")
         with pytest.raises(AlreadyEndedError):
-            prompts.cancel(session, user_id, a)
-        prompts.cancel(session, user_id, c)
-        prompts.remove(session, user_id, a)
+            submission.cancel(session, user_id, a)
+        submission.cancel(session, user_id, c)
+        submission.delete(session, user_id, a)
         changes = session.execute(text("SELECT seq, prompt_id, change FROM feed ORDER BY seq")).all()
     assert changes == [(1, a, "completed"), (2, b, "failed"), (3, c, "cancelled"), (4, a, "deleted")]
 
@@ -179,19 +180,19 @@ def test_numbers_become_visible_in_their_order(sessions: Sessions, user_id: int)
     with sessions.begin() as session:
         a, b = submit(session, user_id), submit(session, user_id)
     with sessions.begin() as first:
-        prompts.cancel(first, user_id, a)
+        submission.cancel(first, user_id, a)
         with sessions() as second:
             second.execute(text("SET LOCAL lock_timeout = '100ms'"))
             with pytest.raises(Exception, match="lock timeout"):
-                prompts.cancel(second, user_id, b)
+                submission.cancel(second, user_id, b)
 
 
 def test_finished_exactly_when_it_has_no_due_date(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         a, b, c, _ = (submit(session, user_id) for _ in range(4))
         complete(session, claim(session, a), "A")
-        attempts.fail(session, claim(session, b), "no")
-        prompts.cancel(session, user_id, c)
+        claims.fail(session, claim(session, b), "no")
+        submission.cancel(session, user_id, c)
         rows = session.query(Prompt).all()
         assert all((row.due_at is None) == (row.status in ("completed", "failed", "cancelled")) for row in rows)
 
@@ -200,7 +201,7 @@ class TestFeed:
     def test_replays_what_was_announced(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
             ids = [submit(session, user_id) for _ in range(3)]
-            told = [prompts.cancel(session, user_id, prompt_id) for prompt_id in ids]
+            told = [submission.cancel(session, user_id, prompt_id) for prompt_id in ids]
             replay = feed.replay(session, user_id, 1)
             assert [(e.seq, e.prompt_id, e.username) for e in replay.endings] == [
                 (e.seq, e.prompt_id, e.username) for e in told[1:]
@@ -210,7 +211,7 @@ class TestFeed:
     def test_comes_in_pages(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
             for _ in range(5):
-                prompts.cancel(session, user_id, submit(session, user_id))
+                submission.cancel(session, user_id, submit(session, user_id))
             cursor, seen, more = 0, [], True
             while more:
                 replay = feed.replay(session, user_id, cursor, limit=2)
@@ -223,8 +224,8 @@ class TestFeed:
             gone, kept = submit(session, user_id), submit(session, user_id)
             quiet = submit(session, user_id, websocket=False)
             for prompt_id in (gone, kept, quiet):
-                prompts.cancel(session, user_id, prompt_id)
-            prompts.remove(session, user_id, gone)
+                submission.cancel(session, user_id, prompt_id)
+            submission.delete(session, user_id, gone)
             replay = feed.replay(session, user_id, 0)
             assert [ending.prompt_id for ending in replay.endings] == [kept]
             assert replay.reached == 4
@@ -234,7 +235,7 @@ class TestFeed:
             assert feed.position(session, user_id, 0)[1]
             assert not feed.position(session, user_id, 1)[1]
             for _ in range(3):
-                prompts.cancel(session, user_id, submit(session, user_id))
+                submission.cancel(session, user_id, submit(session, user_id))
             assert [feed.position(session, user_id, since)[1] for since in range(5)] == [True, True, True, True, False]
             session.execute(text("UPDATE feed SET at = now() - interval '31 days' WHERE seq <= 2"))
             feed.purge(session, timedelta(days=30))

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import text, update
 
-from shared import attempts, feed, prompts, users
-from shared.attempts import Claim
-from shared.database import Sessions, make_engine, make_sessions
+from shared.accounts import users
+from shared.db.engine import Sessions, make_engine, make_sessions
+from shared.db.models import FeedEntry, Prompt, VectorLogEntry
 from shared.errors import PromptwireError
-from shared.models import FeedEntry, Prompt, VectorLogEntry
+from shared.prompts import claims, feed, submission
+from shared.prompts.claims import Claim
 from shared.providers import Vectors
-from shared.search import log
-from shared.search.log import Changes, State
-from shared.search.replica import Replica
+from shared.search import vector_log
+from shared.search.faiss.replica import Replica
+from shared.search.vector_log import Changes, State
 from tests.support import lifecycle
 from tests.support.generated import QUIET
 from tests.support.servers import Servers
@@ -54,8 +55,8 @@ class Expected:
     def is_unfinished(self) -> bool:
         return self.status in ("queued", "processing")
 
-    def holds(self, held: Claim) -> bool:
-        return self.status == "processing" and self.attempt == held.attempt
+    def holds(self, claim: Claim) -> bool:
+        return self.status == "processing" and self.attempt == claim.attempt
 
     def end(self, status: str) -> None:
         self.status, self.due, self.not_before = status, None, 0
@@ -86,7 +87,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def any_claim(self, data: st.DataObject) -> Claim:
         """One that was ever given, lapsed and lost ones among them."""
-        given = [held for each in self.expected.values() for held in each.claims]
+        given = [claim for each in self.expected.values() for claim in each.claims]
         return given[data.draw(st.integers(0, len(given) - 1))]
 
     def teardown(self) -> None:
@@ -108,64 +109,64 @@ class Lifecycle(RuleBasedStateMachine):
         prompt_id = self.any_prompt(data)
         each = self.expected[prompt_id]
         with self.sessions.begin() as session:
-            claims = attempts.claim(session, [prompt_id, prompt_id, 2**60], LEASE)
+            claimed = claims.claim(session, [prompt_id, prompt_id, 2**60], LEASE)
         if each.status == "queued" and each.not_before <= self.now:
             each.status, each.attempt, each.not_before = "processing", each.attempt + 1, 0
             each.due = self.now + LEASE.total_seconds()
-            (held,) = claims
-            assert (held.attempt, held.final) == (each.attempt, each.attempt >= each.limit)
-            each.claims.append(held)
+            (claim,) = claimed
+            assert (claim.attempt, claim.final) == (each.attempt, each.attempt >= each.limit)
+            each.claims.append(claim)
         else:
-            assert claims == []
+            assert claimed == []
 
     @has_claims
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        held = self.any_claim(data)
-        each = self.expected[held.id]
+        claim = self.any_claim(data)
+        each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            kept = attempts.renew(session, [(held.id, held.attempt)], LEASE)
-        assert bool(kept) == each.holds(held)
+            kept = claims.renew(session, [(claim.id, claim.attempt)], LEASE)
+        assert bool(kept) == each.holds(claim)
         if kept:
             each.due = self.now + LEASE.total_seconds()
 
     @has_claims
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
-        held = self.any_claim(data)
-        each = self.expected[held.id]
+        claim = self.any_claim(data)
+        each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            ending = lifecycle.complete(session, held, f"by {held.attempt}", vector=VECTOR)
-        assert (ending is not None) == each.holds(held)
+            ending = lifecycle.complete(session, claim, f"by {claim.attempt}", vector=VECTOR)
+        assert (ending is not None) == each.holds(claim)
         if ending is not None:
-            each.response = f"by {held.attempt}"
+            each.response = f"by {claim.attempt}"
             each.end("completed")
-            self.changes.append((held.id, "completed"))
+            self.changes.append((claim.id, "completed"))
             assert ending.seq == len(self.changes)
 
     @has_claims
     @rule(data=st.data(), retry=st.booleans())
     def fail(self, data: st.DataObject, retry: bool) -> None:
-        held = self.any_claim(data)
-        each = self.expected[held.id]
+        claim = self.any_claim(data)
+        each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            changed = attempts.postpone(session, held, PAUSE) if retry else bool(attempts.fail(session, held, "no"))
-        assert changed == each.holds(held)
+            changed = claims.postpone(session, claim, PAUSE) if retry else bool(claims.fail(session, claim, "no"))
+        assert changed == each.holds(claim)
         if changed and retry:
             each.status = "queued"
             each.due = each.not_before = self.now + PAUSE.total_seconds()
         elif changed:
             each.end("failed")
-            self.changes.append((held.id, "failed"))
+            self.changes.append((claim.id, "failed"))
 
     @has_claims
     @rule(data=st.data())
-    def hand_back(self, data: st.DataObject) -> None:
-        held = self.any_claim(data)
-        each = self.expected[held.id]
+    def release(self, data: st.DataObject) -> None:
+        claim = self.any_claim(data)
+        each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            attempts.hand_back(session, [held])
-        if each.holds(held):
+            claims.release(session, [claim])
+        if each.holds(claim):
             each.status, each.due, each.limit = "queued", self.now, each.limit + 1
 
     @has_prompts
@@ -173,7 +174,7 @@ class Lifecycle(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         prompt_id = self.any_prompt(data)
         each = self.expected[prompt_id]
-        if self._try(prompts.cancel, prompt_id):
+        if self._try(submission.cancel, prompt_id):
             assert each.is_unfinished
             each.end("cancelled")
             self.changes.append((prompt_id, "cancelled"))
@@ -185,7 +186,7 @@ class Lifecycle(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         prompt_id = self.any_prompt(data)
         each = self.expected[prompt_id]
-        if self._try(prompts.retry, prompt_id, grace=GRACE, attempts=ATTEMPTS):
+        if self._try(submission.retry, prompt_id, grace=GRACE, attempts=ATTEMPTS):
             assert each.status in ("failed", "cancelled")
             each.status, each.limit = "queued", each.attempt + ATTEMPTS
             each.due = self.now + GRACE.total_seconds()
@@ -196,8 +197,8 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         prompt_id = self.any_prompt(data)
-        assert self._try(prompts.remove, prompt_id)
-        assert not self._try(prompts.remove, prompt_id)
+        assert self._try(submission.delete, prompt_id)
+        assert not self._try(submission.delete, prompt_id)
         del self.expected[prompt_id]
         self.changes.append((prompt_id, "deleted"))
 
@@ -206,12 +207,12 @@ class Lifecycle(RuleBasedStateMachine):
         overdue = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
         exhausted = {i for i, e in overdue.items() if e.status == "processing" and e.attempt >= e.limit}
         with self.sessions.begin() as session:
-            assert set(attempts.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
+            assert set(claims.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
         with self.sessions() as session:
-            assert {i for _, i in attempts.exhausted(session, limit=100)} == exhausted
+            assert {i for _, i in claims.exhausted(session, limit=100)} == exhausted
         for prompt_id in sorted(exhausted):
             with self.sessions.begin() as session:
-                assert attempts.give_up(session, self.user_id, prompt_id) is not None
+                assert claims.give_up(session, self.user_id, prompt_id) is not None
             self.expected[prompt_id].end("failed")
             self.changes.append((prompt_id, "failed"))
         for prompt_id in set(overdue) - exhausted:
@@ -258,7 +259,7 @@ class Lifecycle(RuleBasedStateMachine):
         replica = Replica(Small(), State(0, 0, "test"), (), None)
         with self.sessions() as session:
             connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            replica.take(log.after(connection, self.user_id, Small(), 0))
+            replica.take(vector_log.after(connection, self.user_id, Small(), 0))
             stored = session.query(VectorLogEntry.prompt_id).filter(
                 VectorLogEntry.user_id == self.user_id, VectorLogEntry.vector.is_not(None)
             )

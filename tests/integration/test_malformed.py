@@ -1,6 +1,6 @@
 """Input that no description admits, over every route: no 5xx, and every error is problem+json.
 
-Requests made from the description, in and out of its bounds, are in `tests/e2e/test_description.py`.
+Requests made from the description, in and out of its bounds, are in `tests/e2e/test_openapi_fuzz.py`.
 """
 
 import json

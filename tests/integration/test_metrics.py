@@ -13,17 +13,16 @@ from flask import Flask
 from pydantic import SecretStr
 from sqlalchemy import event, text
 
-from api import vitals
-from api.vitals import Vitals
-from shared.database import Sessions
+from shared.db.engine import Sessions
 from shared.settings import Settings
-from shared.telemetry import exposition, metrics
+from shared.telemetry import exposition, metrics, service_metrics
+from shared.telemetry.service_metrics import ServiceMetrics
 from tests.support.client import ApiUser, assert_problem
 from tests.support.metrics import samples
 from tests.support.providers import Commanded, Counting
 from tests.support.servers import ROOT
+from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
-from worker.reaper import Reaper
 
 
 def read(app: Flask) -> dict[str, float]:
@@ -150,7 +149,7 @@ class TestWhatTheySay:
         alice.submit()
         with sessions.begin() as session:
             session.execute(text("UPDATE prompts SET queued_at = now() - interval '1 h'"))
-        seen = samples(exposition.render("", Vitals(services.autocommit, services.queue)).body.decode())
+        seen = samples(exposition.render("", ServiceMetrics(services.autocommit_engine, services.queue)).body.decode())
         assert seen['promptwire_prompts{status="queued"}'] == 2
         assert seen['promptwire_prompts{status="processing"}'] == 0
         assert seen["promptwire_queue_depth"] == 2
@@ -177,7 +176,7 @@ class TestTimes:
 
     def test_many_do_not_wait_for_the_second_to_end(self) -> None:
         often = metrics.Often(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
-        for _ in range(metrics._MOST_GATHERED):
+        for _ in range(metrics._MAX_BUFFERED):
             often.add()
         assert not often._new
 
@@ -185,8 +184,8 @@ class TestTimes:
 class TestCost:
     def test_many_readers_cost_as_much_as_one(self, services) -> None:
         statements = []
-        event.listen(services.autocommit, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        patient = Vitals(services.autocommit, services.queue, seconds=3_600)
+        event.listen(services.autocommit_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        patient = ServiceMetrics(services.autocommit_engine, services.queue, seconds=3_600)
         for _ in range(5):
             assert "promptwire_prompts" in exposition.render("", patient).body.decode()
         assert len([each for each in statements if "min(queued_at)" in each]) == 1
@@ -194,7 +193,7 @@ class TestCost:
     def test_unfinished_prompts_are_found_by_their_index(self, sessions: Sessions) -> None:
         with sessions() as session:
             session.execute(text("SET LOCAL enable_seqscan = off"))
-            plan = "\n".join(session.scalars(text(f"EXPLAIN {vitals._UNFINISHED.text}"), {"most": 10}))
+            plan = "\n".join(session.scalars(text(f"EXPLAIN {service_metrics._UNFINISHED.text}"), {"most": 10}))
         assert "prompts_due" in plan
 
 
@@ -230,8 +229,8 @@ class TestWhoMayRead:
         assert response.text.endswith("# EOF\n")
 
 
-DASHBOARD = ROOT / "infra" / "grafana" / "dashboard.json"
-PROMETHEUS = ROOT / "infra" / "prometheus"
+DASHBOARD = ROOT / "infra/monitoring/grafana" / "dashboard.json"
+PROMETHEUS = ROOT / "infra/monitoring/prometheus"
 OURS = re.compile(r"\bpromptwire_[a-z_]+")
 
 

@@ -13,7 +13,7 @@ import pytest
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.factory import make_generator
-from shared.providers.openai_endpoint import LONGEST_RETRY_AFTER, MAX_QUOTED
+from shared.providers.openai_endpoint import MAX_QUOTED, MAX_RETRY_AFTER_SECONDS
 from shared.settings import SettingsError
 from tests.support.openai_replies import WORDS, Gate, Reply
 from tests.support.openai_server import MODEL, OpenAIServer
@@ -218,7 +218,7 @@ def test_a_provider_that_refuses_for_load_is_unavailable(
         ({"Retry-After": format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)}, 3_000, 3_600),
         ({"Retry-After": "Thu, 01 Jan 2026 00:00:00 GMT"}, 0, 0),
         ({"Retry-After": "-3"}, 0, 0),
-        ({"Retry-After": "1e300"}, LONGEST_RETRY_AFTER, LONGEST_RETRY_AFTER),
+        ({"Retry-After": "1e300"}, MAX_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS),
         ({"Retry-After": "inf"}, None, None),
         ({"Retry-After": "soon"}, None, None),
     ],
@@ -366,7 +366,7 @@ def test_no_library_logs_the_key_or_the_password(
 
 
 _A_WORKERS_LOG = """
-from shared.logs import configure_logging
+from shared.telemetry.logs import configure_logging
 from shared.providers import GenerationRequest
 from shared.providers.factory import make_generator
 from shared.settings import load_settings
@@ -406,7 +406,7 @@ def test_the_name_depends_on_what_answers_depend_on_and_on_no_secret(make: Make,
         make(openai_max_tokens=5).name,
     ]
     assert len({name, *others}) == 6
-    assert make().at_once == 1
+    assert make().max_batch_size == 1
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from alembic.migration import MigrationContext
 from flask import Flask
 from sqlalchemy import Engine, text
 
-from shared import attempts, migrations
-from shared.database import Sessions
-from shared.models import Base
+from shared.db import migrations
+from shared.db.engine import Sessions
+from shared.db.models import Base
+from shared.prompts import claims
 from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import ROOT, environment_of
@@ -63,7 +64,7 @@ class TestDegraded:
         assert alice.show(prompt_id)["status"] == "queued"
         with sessions.begin() as session:
             # The reaper need not wait for the grace to pass.
-            assert list(attempts.reap(session, grace=timedelta(minutes=1), limit=10)) == [prompt_id]
+            assert list(claims.reap(session, grace=timedelta(minutes=1), limit=10)) == [prompt_id]
         assert len(alice.get("/prompts/").json) == 1
         assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
 
@@ -104,7 +105,7 @@ class TestSchema:
 class TestCommandLine:
     def run(self, settings: Settings, *arguments: str, password: str = PASSWORD):
         environment = environment_of(settings) | {"NEW_PASSWORD": password, "PATH": ""}
-        command = [sys.executable, "-m", "api.cli", *arguments]
+        command = [sys.executable, "-m", "api.users_cli", *arguments]
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def test_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
@@ -136,7 +137,7 @@ class TestCommandLine:
         assert "taken" in self.run(settings, "create", "alice").stderr
 
     def test_a_missing_setting_is_named(self) -> None:
-        command = [sys.executable, "-m", "api.cli", "list"]
+        command = [sys.executable, "-m", "api.users_cli", "list"]
         result = subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, check=False)
         assert result.returncode == 1
 
@@ -147,7 +148,7 @@ class TestLogs:
         program = """
 import logging
 from shared.settings import load_settings
-from shared.logs import configure_logging
+from shared.telemetry.logs import configure_logging
 from api.app import create_app
 from tests.support.client import ApiUser
 settings = load_settings()

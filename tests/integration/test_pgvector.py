@@ -8,13 +8,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, text
 
-from shared import migrations
-from shared.database import Sessions, make_engine
-from shared.models import Base
+from shared.db import migrations
+from shared.db.engine import Sessions, make_engine
+from shared.db.models import Base
 from shared.providers import Embedders, Vectors
-from shared.search import pgvector, pgvector_tables
-from shared.search.hnsw import HnswBuilder
-from shared.search.pgvector import PgvectorStore
+from shared.search.pgvector import pgvector_store, tables
+from shared.search.pgvector.hnsw import HnswBuilder
+from shared.search.pgvector.pgvector_store import PgvectorStore
 from shared.settings import Settings, SettingsError
 from tests.support.servers import Servers
 from tests.support.vectors import Log, SmallEmbedder, unit
@@ -38,16 +38,16 @@ def asked() -> list[int]:
 
 @pytest.fixture
 def store(settings: Settings, sessions: Sessions, asked: list[int]) -> Iterator[PgvectorStore]:
-    reading = make_engine(settings, application_name="test", autocommit=True)
+    autocommit_engine = make_engine(settings, application_name="test", autocommit=True)
     yield PgvectorStore(
         sessions,
-        reading,
+        autocommit_engine,
         EMBEDDERS,
         ask_to_index=asked.append,
         offload=lambda function, *args: function(*args),
         hnsw_from=LARGE,
     )
-    reading.dispose()
+    autocommit_engine.dispose()
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def nearest(store: PgvectorStore, user: Log, vector: Vectors, k: int = 10) -> li
 
 def plan(engine: Engine, user: Log) -> str:
     """How PostgreSQL runs a search."""
-    sql = pgvector.search_sql(DIMENSION).replace("\nSELECT u.seq", "\nEXPLAIN SELECT u.seq")
-    parameters = {"user_id": user.user_id, "vector": pgvector.literals(clustered(1))[0], "k": 10}
+    sql = pgvector_store.search_sql(DIMENSION).replace("\nSELECT u.seq", "\nEXPLAIN SELECT u.seq")
+    parameters = {"user_id": user.user_id, "vector": pgvector_store.literals(clustered(1))[0], "k": 10}
     with engine.connect() as connection:
         return "\n".join(connection.exec_driver_sql(sql, parameters).scalars())
 
@@ -175,7 +175,7 @@ class TestTables:
 
     def test_are_none_of_the_models(self, engine: Engine) -> None:
         with engine.connect() as connection:
-            names = {"include_name": lambda name, kind, _: not (kind == "table" and pgvector_tables.is_ours(name))}
+            names = {"include_name": lambda name, kind, _: not (kind == "table" and tables.is_ours(name))}
             context = MigrationContext.configure(connection, opts=names)
             assert compare_metadata(context, Base.metadata) == []
 
@@ -184,9 +184,9 @@ class TestTables:
             connection.execute(text("CREATE ROLE modest"))
             connection.execute(text("SET LOCAL ROLE modest"))
             with pytest.raises(SettingsError, match="have a superuser run CREATE EXTENSION vector"):
-                pgvector_tables.create_tables(connection)
+                tables.create_tables(connection)
 
     @pytest.mark.parametrize("version", [None, "0.7.4"])
     def test_a_server_without_the_extension_is_told_what_to_do(self, version: str | None) -> None:
         with pytest.raises(SettingsError, match=f"{version or 'none'}: install it there, or set VECTOR_STORE=faiss"):
-            pgvector_tables.check_version(version)
+            tables.check_version(version)

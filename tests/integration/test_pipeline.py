@@ -13,11 +13,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 from redis import Redis
 from sqlalchemy import text
 
-from shared import attempts, events
-from shared.database import Sessions
+from shared.db.engine import Sessions
 from shared.errors import ProviderError
+from shared.messaging import announcements
+from shared.messaging.redis import make_redis
+from shared.prompts import claims
 from shared.providers import Embedders, GenerationRequest, Usage
-from shared.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.providers import Script
@@ -41,7 +42,7 @@ def heard(settings: Settings, alice: ApiUser):
     """What is announced to alice: a function that returns all of it so far."""
     redis: Redis = make_redis(settings)
     with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-        pubsub.subscribe(events.channel(alice.id))
+        pubsub.subscribe(announcements.channel(alice.id))
         pubsub.get_message(timeout=5)
         seen: list[dict] = []
 
@@ -212,7 +213,7 @@ def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
     """A program that does not let itself be interrupted is killed, and must not be tried for ever."""
 
     class Stubborn:
-        name, at_once = "stubborn", 1
+        name, max_batch_size = "stubborn", 1
 
         def generate(self, request: GenerationRequest) -> Iterator[str]:
             yield "beginning"
@@ -241,7 +242,7 @@ def test_whatever_a_provider_tells_of_an_answer_does_not_spoil_it(
     alice: ApiUser, worker: Pipeline, told: Usage, shown: object
 ) -> None:
     class Tells:
-        name, at_once = "tells", 1
+        name, max_batch_size = "tells", 1
 
         def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
             yield "the answer"
@@ -309,7 +310,7 @@ def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, s
     def between() -> None:
         time.sleep(0.3)
         with sessions.begin() as session:
-            reaped.extend(attempts.reap(session, grace=lease, limit=10))
+            reaped.extend(claims.reap(session, grace=lease, limit=10))
 
     generator = Script("one two three four", between_chunks=between)
     worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)
@@ -320,8 +321,8 @@ def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, s
 
 
 def test_with_redis_away_it_is_answered_all_the_same(alice: ApiUser, settings: Settings, worker: Pipeline) -> None:
-    from shared.events import Announcer
-    from shared.redis import make_redis
+    from shared.messaging.announcements import Announcer
+    from shared.messaging.redis import make_redis
     from tests.support.servers import make_settings
 
     nowhere = make_settings(database_url="postgresql://x", redis_url="redis://127.0.0.1:9/0")

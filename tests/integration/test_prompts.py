@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared import attempts
-from shared.database import Sessions
+from shared.db.engine import Sessions
+from shared.prompts import claims
 from tests.support.client import ApiUser, assert_problem
 from worker.pipeline import Pipeline
 
@@ -146,7 +146,7 @@ class TestWait:
 
         def claim() -> None:
             with sessions.begin() as session:
-                attempts.claim(session, [prompt_id], timedelta(minutes=1))
+                claims.claim(session, [prompt_id], timedelta(minutes=1))
 
         threading.Timer(0.2, claim).start()
         assert alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"}).json["status"] == "processing"

@@ -7,14 +7,14 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from shared.database import Sessions
-from shared.events import Announcer
-from shared.queue import QUEUE, Queue, make_celery
-from shared.redis import make_redis
+from shared.db.engine import Sessions
+from shared.messaging.announcements import Announcer
+from shared.messaging.queue import QUEUE, Queue, make_celery
+from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
+from worker.maintenance.reaper import ROUND, Reaper
 from worker.pipeline import Pipeline
-from worker.reaper import ROUND, Reaper
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from api.services import Services as ApiServices
-from shared.database import Sessions
+from shared.db.engine import Sessions
 from shared.providers import embed
 from shared.settings import Settings
 from tests.support import processes
@@ -17,7 +17,7 @@ from tests.support.client import ApiUser
 from tests.support.providers import Script
 from tests.support.servers import ROOT, Servers, environment_of
 from tests.support.vectors import EACH_STORE, add_completed
-from worker import reindexer
+from worker.reindex import reindexer
 from worker.services import Services, make_services
 
 TEXTS = ["What causes ocean tides?", "Write a haiku about rust", "Suggest a name for my cat", "Convert 5 miles to km"]
@@ -155,7 +155,7 @@ class TestCommand:
         sealing = servers.changed(settings, seal_from_vectors=256)
         ids = add_completed(sessions, alice.id, [f"number {i}" for i in range(300)])
         add_completed(sessions, bob.id, TEXTS)
-        make_worker(sealing).upkeep.seal(alice.id)
+        make_worker(sealing).maintenance.seal(alice.id)
         assert "2 users compared, 0 with differences" in self._run(sealing, "--check").stdout
         with sessions.begin() as session:
             for statement in (

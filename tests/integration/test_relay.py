@@ -7,12 +7,14 @@ import pytest
 from redis import Redis
 from redis.client import PubSub
 
-from api.logins import Logins
-from api.relay import Relay, Subscription
-from shared import events, prompts, users
-from shared.database import Sessions
-from shared.events import Announcement, Announcer
-from shared.redis import make_redis
+from api.auth.token_cache import TokenCache
+from api.realtime.relay import Relay, Subscription
+from shared.accounts import users
+from shared.db.engine import Sessions
+from shared.messaging import announcements
+from shared.messaging.announcements import Announcement, Announcer
+from shared.messaging.redis import make_redis
+from shared.prompts import submission
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.servers import wait_until
@@ -31,7 +33,7 @@ def make_relay(redis: Redis, sessions: Sessions) -> Iterator[Callable[..., Relay
     made: list[Relay] = []
 
     def make(**options: float) -> Relay:
-        relay = Relay(redis, sessions.kw["bind"], Logins(), **({"check_seconds": NEVER} | options))
+        relay = Relay(redis, sessions.kw["bind"], TokenCache(), **({"check_seconds": NEVER} | options))
         relay.start()
         made.append(relay)
         return relay
@@ -48,14 +50,14 @@ def user_id(sessions: Sessions) -> int:
 
 
 def listeners(redis: Redis, user_id: int) -> int:
-    ((_, count),) = redis.pubsub_numsub(events.channel(user_id))
+    ((_, count),) = redis.pubsub_numsub(announcements.channel(user_id))
     return count
 
 
 def end_one(sessions: Sessions, user_id: int) -> Announcement:
     """Ends a prompt, and announces it to nobody."""
     with sessions.begin() as session:
-        return events.of_ending(prompts.cancel(session, user_id, lifecycle.submit(session, user_id).id))
+        return announcements.from_finished(submission.cancel(session, user_id, lifecycle.submit(session, user_id).id))
 
 
 def test_announcements_reach_every_subscription_of_the_user(
@@ -116,7 +118,7 @@ def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions:
     with make_relay().subscribe(user_id) as news:
         wait_until(lambda: listeners(redis, user_id) == 1)
         for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}'):
-            redis.publish(events.channel(user_id), nonsense)
+            redis.publish(announcements.channel(user_id), nonsense)
         told = end_one(sessions, user_id)
         Announcer(redis).announce((user_id, told))
         assert next_announced(news) == told
@@ -160,11 +162,11 @@ def test_looking_goes_on_if_a_channel_cannot_be_left(
     """gevent refuses, with an error of its own, while the listener is connecting anew."""
     tried = threading.Event()
 
-    def refuse(*_: object) -> None:
+    def validate(*_: object) -> None:
         tried.set()
         raise AssertionError("This socket is already used by another greenlet")
 
-    monkeypatch.setattr(PubSub, "unsubscribe", refuse)
+    monkeypatch.setattr(PubSub, "unsubscribe", validate)
     relay = make_relay(check_seconds=0.1)
     with relay.subscribe(user_id + 1):
         wait_until(lambda: listeners(redis, user_id + 1) == 1)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event, text
 
-from shared.database import Sessions
+from shared.db.engine import Sessions
 from shared.providers import Embedders
-from shared.search.faiss_store import FaissStore
-from shared.search.loader import Loader
-from shared.search.log import LogRow
-from shared.search.sealing import Sealer
-from shared.search.segments import Segments
+from shared.search.faiss.faiss_store import FaissStore
+from shared.search.faiss.loader import Loader
+from shared.search.faiss.sealing import Sealer
+from shared.search.faiss.segment_storage import Segments
 from shared.search.store import in_place
+from shared.search.vector_log import LogRow
 from tests.support.vectors import (
     EMBEDDER,
     Log,
@@ -32,10 +32,12 @@ COUNT = 1_000
 class Process:
     """What a process has: a store, and what it asked workers to do."""
 
-    def __init__(self, sessions: Sessions, reading: Engine, *, memory_mib: int = 64, segments_url: str = "") -> None:
+    def __init__(
+        self, sessions: Sessions, autocommit_engine: Engine, *, memory_mib: int = 64, segments_url: str = ""
+    ) -> None:
         self.asked: list[int] = []
         embedders, segments = Embedders(EMBEDDER), Segments(segments_url)
-        loader = Loader(sessions, reading, embedders, segments, offload=in_place, on_damage=self.asked.append)
+        loader = Loader(sessions, autocommit_engine, embedders, segments, offload=in_place, on_damage=self.asked.append)
         self.store = FaissStore(
             loader, memory_mib=memory_mib, seal_from=SEAL_FROM, ask_to_seal=self.asked.append, offload=in_place
         )
@@ -49,8 +51,8 @@ class Process:
 
 
 @pytest.fixture
-def make_process(sessions: Sessions, reading: Engine) -> Callable[..., Process]:
-    return lambda **options: Process(sessions, reading, **options)
+def make_process(sessions: Sessions, autocommit_engine: Engine) -> Callable[..., Process]:
+    return lambda **options: Process(sessions, autocommit_engine, **options)
 
 
 @pytest.fixture
@@ -73,20 +75,22 @@ def statements(*engines: Engine) -> Iterator[list[str]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-def test_one_query_where_nothing_is_new(make_process, sessions: Sessions, reading: Engine, carol: Log) -> None:
+def test_one_query_where_nothing_is_new(
+    make_process, sessions: Sessions, autocommit_engine: Engine, carol: Log
+) -> None:
     vectors, process = random_vectors(COUNT), make_process()
     carol.add(vectors)
     for seal in (False, True):
         if seal:
             assert process.sealer.seal(carol.user_id) == 1
         process.nearest(carol, vectors[0])
-        with statements(reading, sessions.kw["bind"]) as executed:
+        with statements(autocommit_engine, sessions.kw["bind"]) as executed:
             assert process.nearest(carol, vectors[7])[0] == 8
         assert len(executed) == 1
 
 
 def test_a_change_that_was_applied_is_not_read_again(
-    make_process, sessions: Sessions, reading: Engine, carol: Log
+    make_process, sessions: Sessions, autocommit_engine: Engine, carol: Log
 ) -> None:
     vectors, process = random_vectors(20), make_process()
     carol.add(vectors[:10])
@@ -94,7 +98,7 @@ def test_a_change_that_was_applied_is_not_read_again(
     for i in range(10, 20):
         carol.add(vectors[i : i + 1])
         process.store.apply(carol.user_id, [LogRow(i + 1, i + 1, vectors[i].tobytes())])
-    with statements(reading, sessions.kw["bind"]) as executed:
+    with statements(autocommit_engine, sessions.kw["bind"]) as executed:
         assert process.nearest(carol, vectors[19], 1) == [20]
     assert len(executed) == 1
 

@@ -3,7 +3,7 @@
 import pytest
 
 from api.services import Services
-from shared.database import Sessions
+from shared.db.engine import Sessions
 from shared.providers import embed
 from tests.support.client import ApiUser, assert_problem
 from tests.support.vectors import EACH_STORE, add_completed

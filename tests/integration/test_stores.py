@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine
 
-from shared.database import Sessions
+from shared.db.engine import Sessions
+from shared.messaging.queue import Queue, make_celery
+from shared.messaging.redis import make_redis
 from shared.providers import Embedders, embed
 from shared.providers.hashing import HashingEmbedder
-from shared.queue import Queue, make_celery
-from shared.redis import make_redis
-from shared.search import log
+from shared.search import vector_log
 from shared.search.factory import make_store
-from shared.search.log import LogRow
 from shared.search.store import Match, VectorStore
+from shared.search.vector_log import LogRow
 from shared.settings import Settings
 from tests.support.vectors import EACH_STORE, Log, SmallEmbedder
 
@@ -25,12 +25,12 @@ SMALL = SmallEmbedder()
 
 
 @pytest.fixture
-def make(settings: Settings, sessions: Sessions, reading: Engine) -> Callable[..., VectorStore]:
+def make(settings: Settings, sessions: Sessions, autocommit_engine: Engine) -> Callable[..., VectorStore]:
     """Makes stores, each as another process would have it."""
     queue = Queue(make_celery(settings), make_redis(settings))
 
     def make(current=SMALL, previous=None) -> VectorStore:
-        return make_store(settings, sessions, reading, Embedders(current, previous), queue)
+        return make_store(settings, sessions, autocommit_engine, Embedders(current, previous), queue)
 
     return make
 
@@ -130,11 +130,11 @@ def test_a_change_may_be_applied_before_during_and_after_others(make, alice: Log
 
 
 def test_a_long_log_is_read_in_several_batches(store: VectorStore, alice: Log) -> None:
-    added = alice.add(SMALL.embed(numbers(0, 2 * log.BATCH)))
-    for gone in (added.pop(0), added.pop(log.BATCH), added.pop()):
+    added = alice.add(SMALL.embed(numbers(0, 2 * vector_log.BATCH)))
+    for gone in (added.pop(0), added.pop(vector_log.BATCH), added.pop()):
         alice.delete(gone)
     assert sorted(ids(store, alice, k=2_000)) == added
-    added += alice.add(SMALL.embed(numbers(5_000, 5_000 + log.BATCH + 1)))
+    added += alice.add(SMALL.embed(numbers(5_000, 5_000 + vector_log.BATCH + 1)))
     assert sorted(ids(store, alice, k=2_000)) == added
 
 

@@ -5,14 +5,14 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from api.backlog import Backlog
+from api.intake.backlog import Backlog
+from api.intake.submissions import Stored
 from api.services import Services
-from api.submission import Stored
-from shared import prompts
-from shared.database import Sessions
+from shared.db.engine import Sessions
 from shared.errors import IdempotencyKeyInUseError, InvalidTokenError
-from shared.idempotency import Use, fingerprint
-from shared.prompts import Draft
+from shared.prompts import submission
+from shared.prompts.idempotency import Use, fingerprint
+from shared.prompts.submission import NewPrompt
 from tests.support.client import ApiUser, assert_problem
 from tests.support.servers import wait_until
 from tests.support.threads import at_once
@@ -45,18 +45,18 @@ class Held:
         self._gate.set()
 
 
-def together(services: Services, submissions: list[tuple[Draft, Use | None]]) -> list[Stored | Exception]:
+def together(services: Services, submissions: list[tuple[NewPrompt, Use | None]]) -> list[Stored | Exception]:
     """Submits these in one group, behind another one. Returns their outcomes, in order."""
     outcomes: dict[int, Stored | Exception] = {}
 
-    def submit(place: int, draft: Draft, use: Use | None) -> None:
+    def submit(place: int, draft: NewPrompt, use: Use | None) -> None:
         try:
             outcomes[place] = services.submissions.store(draft, use)
         except Exception as error:
             outcomes[place] = error
 
-    first = Draft(submissions[0][0].user_id, "the one before", False, "r")
-    with Held(services) as held:
+    first = NewPrompt(submissions[0][0].user_id, "the one before", False, "r")
+    with Held(services) as claim:
         threads = [threading.Thread(target=submit, args=(-1, first, None))]
         threads[0].start()
         wait_until(lambda: services.submissions._store._is_busy)
@@ -65,14 +65,14 @@ def together(services: Services, submissions: list[tuple[Draft, Use | None]]) ->
             threads.append(threading.Thread(target=submit, args=(place, draft, use)))
             threads[-1].start()
             wait_until(lambda place=place: len(services.submissions._store._waiting) == place + 1)
-        held.let_go_with(len(submissions))
+        claim.let_go_with(len(submissions))
         for thread in threads:
             thread.join()
     return [outcomes[place] for place in range(len(submissions))]
 
 
-def draft(user: ApiUser, prompt_text: str = "Hi") -> Draft:
-    return Draft(user.id, prompt_text, False, "r")
+def draft(user: ApiUser, prompt_text: str = "Hi") -> NewPrompt:
+    return NewPrompt(user.id, prompt_text, False, "r")
 
 
 def test_a_group_is_one_insert_and_one_message(
@@ -100,7 +100,7 @@ def test_each_keeps_their_own_limit(make_app) -> None:
 
 
 def test_one_that_cannot_be_stored_fails_alone(services: Services, alice: ApiUser, bob: ApiUser) -> None:
-    nobody = Draft(2**40, "Hi", False, "r")
+    nobody = NewPrompt(2**40, "Hi", False, "r")
     outcomes = together(services, [(draft(alice), None), (nobody, None), (draft(bob), None)])
     assert [isinstance(outcome, Stored) for outcome in outcomes] == [True, False, True]
     assert isinstance(outcomes[1], InvalidTokenError)
@@ -110,7 +110,7 @@ def test_one_that_cannot_be_stored_fails_alone(services: Services, alice: ApiUse
 def test_one_that_cannot_be_stored_costs_its_neighbours_no_limit(make_app) -> None:
     app, services = make_app(prompt_rate_limit="2/minute")
     alice = ApiUser(app, "alice")
-    outcomes = together(services, [(draft(alice), None), (Draft(2**40, "Hi", False, "r"), None)])
+    outcomes = together(services, [(draft(alice), None), (NewPrompt(2**40, "Hi", False, "r"), None)])
     assert isinstance(outcomes[0], Stored)
     assert alice.post("/prompts/", json={"prompt_text": "a third"}).status_code == 429
 
@@ -186,7 +186,7 @@ class TestBacklog:
         with sessions.begin() as session:
             if there:
                 drafts = [draft(alice)] * there
-                prompts.submit(session, drafts, grace=prompts.timedelta(minutes=1), attempt_limit=1)
+                submission.submit(session, drafts, grace=submission.timedelta(minutes=1), attempt_limit=1)
             assert backlog.room(session, wanted) == room
             backlog.added(room)
             assert backlog.is_full == (room < wanted)

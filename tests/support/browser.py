@@ -31,12 +31,12 @@ class Visitor:
 
     What the browser complains of is in `complaints`: errors of scripts and of the console, violations of the page's
     policy. The console also has each answer that is a refusal: those whose status is in `refusals` are left out, and if
-    `is_away`, what it says of a server that does not answer.
+    `is_unavailable`, what it says of a server that does not answer.
     """
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.refusals: set[int] = set()
-        self.is_away = False
+        self.is_unavailable = False
         self.complaints: list[str] = []
         self.url = url
         self._context = browser.new_context(**options)
@@ -105,6 +105,6 @@ class Visitor:
         refusal = re.search(r"Failed to load resource: .* status of (\d+)", text)
         if message.type not in ("error", "warning") or (refusal and int(refusal[1]) in self.refusals):
             return
-        if self.is_away and "ERR_" in text:
+        if self.is_unavailable and "ERR_" in text:
             return
         self.complaints.append(text)

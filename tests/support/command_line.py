@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from api.client import InFile, Login
+from api.client import FileTokenStore, Login
 from tests.support.processes import RemoteUser
 from tests.support.servers import ROOT
 
@@ -23,7 +23,7 @@ class CommandLine:
 
     def __init__(self, url: str, home: Path) -> None:
         self.url, self.home = url, home
-        self.login_file = InFile(home / "promptwire" / InFile.of(url).path.name)
+        self.login_file = FileTokenStore(home / "promptwire" / FileTokenStore.of(url).path.name)
         self.environment = os.environ | {"PROMPTWIRE_URL": url, "XDG_STATE_HOME": str(home)}
 
     def be(self, user: RemoteUser, **changes: str) -> None:
@@ -66,17 +66,17 @@ class Running:
         self.process = subprocess.Popen(command, env=environment, cwd=ROOT, text=True, **pipes)
         self.lines: list[str] = []
         self.notes: list[str] = []
-        self._reading = [
+        self._autocommit_engine = [
             threading.Thread(target=_read, args=arguments)
             for arguments in ((self.process.stdout, self.lines), (self.process.stderr, self.notes))
         ]
-        for thread in self._reading:
+        for thread in self._autocommit_engine:
             thread.start()
 
     def wait(self) -> int:
         """Its exit code, when it has ended and everything it said is read."""
         code = self.process.wait(timeout=120)
-        for thread in self._reading:
+        for thread in self._autocommit_engine:
             thread.join()
         return code
 

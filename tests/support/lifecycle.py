@@ -4,11 +4,11 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from shared import attempts, prompts
-from shared.attempts import Answer, Claim, Response
-from shared.feed import Ending
-from shared.library import PromptRow
-from shared.prompts import Draft
+from shared.prompts import claims, submission
+from shared.prompts.claims import Answer, Claim, Response
+from shared.prompts.feed import FinishedPrompt
+from shared.prompts.queries import PromptRow
+from shared.prompts.submission import NewPrompt
 
 MINUTE = timedelta(minutes=1)
 
@@ -23,19 +23,19 @@ def submit(
     attempt_limit: int = 5,
 ) -> PromptRow:
     """Stores a prompt."""
-    draft = Draft(user_id, prompt_text, websocket, request_id="r")
-    return prompts.submit(session, [draft], grace=grace, attempt_limit=attempt_limit)[0]
+    draft = NewPrompt(user_id, prompt_text, websocket, request_id="r")
+    return submission.submit(session, [draft], grace=grace, attempt_limit=attempt_limit)[0]
 
 
 def claim(session: Session, prompt_id: int, lease: timedelta = MINUTE) -> Claim:
     """Takes a prompt that waits."""
-    (held,) = attempts.claim(session, [prompt_id], lease)
-    return held
+    (claim,) = claims.claim(session, [prompt_id], lease)
+    return claim
 
 
 def complete(
-    session: Session, held: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
-) -> Ending | None:
+    session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
+) -> FinishedPrompt | None:
     """Answers a prompt; None if the claim no longer holds."""
-    ended = attempts.complete(session, [Answer(held, Response(response_text, "test"), embedder, vector)])
+    ended = claims.complete(session, [Answer(claim, Response(response_text, "test"), embedder, vector)])
     return ended.endings[0] if ended.endings else None

@@ -8,8 +8,8 @@ from uuid import uuid4
 import jwt
 from sqlalchemy import insert
 
-from shared.database import make_engine
-from shared.models import TokenFamily, User
+from shared.db.engine import make_engine
+from shared.db.models import TokenFamily, User
 from shared.settings import Settings
 
 _LIFETIME = timedelta(hours=2)

@@ -15,7 +15,7 @@ import httpx
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from infra.local.folder import is_free
+from infra.local.data_folder import is_free
 from shared.settings import Settings
 from tests.support.client import PASSWORD
 from tests.support.servers import ROOT, environment_of, wait_until

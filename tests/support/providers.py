@@ -20,7 +20,7 @@ from worker.deltas import PATIENCE_SECONDS
 class Script:
     """Answers each call with the next of these steps: a text, or an exception to raise."""
 
-    name, at_once = "script", 1
+    name, max_batch_size = "script", 1
 
     def __init__(self, *steps: str | Exception, between_chunks: Callable[[], None] = lambda: None) -> None:
         self._steps = list(steps)
@@ -40,7 +40,7 @@ class Script:
 class Counting:
     """Tells the how-manieth answer this is; remembers what it was asked."""
 
-    at_once = 1
+    max_batch_size = 1
 
     def __init__(self, name: str = "counting") -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Commanded:
     While there is a file at `absence` it is away, and notes each call with a byte in it.
     """
 
-    name, at_once = "commanded", 100
+    name, max_batch_size = "commanded", 100
     absence = ROOT / ".local" / "provider.away"
 
     def generate(self, request: GenerationRequest) -> Iterator[str]:
@@ -126,7 +126,7 @@ class Commanded:
 class Gated:
     """The simulated answers. While there is a file at `gate`, only their first four words arrive."""
 
-    name, at_once = "gated", 1
+    name, max_batch_size = "gated", 1
 
     def __init__(self, gate: Path) -> None:
         self._gate = gate
@@ -144,7 +144,7 @@ class Gated:
 class OneByOne(Commanded):
     """The same, asked for one prompt at a time, whose text is then told as it comes."""
 
-    at_once = 1
+    max_batch_size = 1
 
 
 class Backwards:

@@ -14,10 +14,10 @@ from uuid import uuid4
 import psutil
 import psycopg2
 
-from infra.local.folder import DataFolder
+from infra.local.data_folder import DataFolder
 from infra.local.servers import Postgres, Valkey
-from shared import migrations
-from shared.database import make_engine
+from shared.db import migrations
+from shared.db.engine import make_engine
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, insert, text
 
-from shared import feed
-from shared.database import Sessions
-from shared.models import Prompt, User, VectorLogEntry
+from shared.db.engine import Sessions
+from shared.db.models import Prompt, User, VectorLogEntry
+from shared.prompts import feed
 from shared.providers import Vectors
 from shared.providers.hashing import HashingEmbedder
 from shared.search.store import Query

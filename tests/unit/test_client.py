@@ -17,14 +17,23 @@ from pathlib import Path
 import pytest
 from websockets.sync.server import ServerConnection, serve
 
-from api.client import Client, Event, InFile, InMemory, Login, NotLoggedInError, ProblemError, UnreachableError
+from api.client import (
+    Client,
+    Event,
+    FileTokenStore,
+    Login,
+    MemoryTokenStore,
+    NotLoggedInError,
+    ProblemError,
+    UnreachableError,
+)
 from api.client.__main__ import main
-from api.client.following import follow
+from api.client.http import Transport
 from api.client.options import Exit
 from api.client.output import printable, shortened, table
 from api.client.retries import FOREVER
 from api.client.session import Session
-from api.client.transport import Transport
+from api.client.text_stream import follow
 from tests.support.servers import ROOT
 from tests.support.stub_api import DROP, Answer, StubApi, stub_api
 
@@ -51,9 +60,9 @@ def pauses() -> list[float]:
 
 @pytest.fixture
 def client(stub: StubApi, pauses: list[float]) -> Iterator[Client]:
-    keeper = InMemory()
-    keeper.write(ALICE)
-    with Client(stub.url, keeper=keeper, timeout=60, retries=4, pause=pauses.append) as made:
+    token_store = MemoryTokenStore()
+    token_store.write(ALICE)
+    with Client(stub.url, token_store=token_store, timeout=60, retries=4, pause=pauses.append) as made:
         yield made
 
 
@@ -155,7 +164,7 @@ class TestTryingAgain:
         assert max(pauses) <= 1
 
 
-class Overtaken(InMemory):
+class Overtaken(MemoryTokenStore):
     """Whoever waits for the lock finds that another has renewed the login meanwhile."""
 
     def locked(self) -> AbstractContextManager[object]:
@@ -171,10 +180,10 @@ class TestLogins:
         assert stub.requests[2].headers["Authorization"] == "Bearer access-2"
 
     def test_one_that_somebody_else_has_renewed_is_taken(self, stub: StubApi) -> None:
-        keeper = Overtaken()
-        keeper.write(ALICE)
+        token_store = Overtaken()
+        token_store.write(ALICE)
         stub.answers = [UNAUTHORIZED, Answer(200, QUEUED)]
-        with Client(stub.url, keeper=keeper) as client:
+        with Client(stub.url, token_store=token_store) as client:
             assert client.show(7) == QUEUED
         assert [request.headers["Authorization"] for request in stub.requests] == ["Bearer access-1", "Bearer access-2"]
 
@@ -195,26 +204,26 @@ class TestLogins:
         assert len(stub.requests) == 2
 
     def test_a_file_is_for_its_owner_only(self, tmp_path: Path) -> None:
-        keeper = InFile(tmp_path / "state" / "login.json")
-        assert keeper.read() is None
+        token_store = FileTokenStore(tmp_path / "state" / "login.json")
+        assert token_store.read() is None
         for login in (ALICE, Login("alice", "access-2", "refresh-2")):
-            with keeper.locked():
-                keeper.write(login)
-            assert keeper.read() == login
-            assert keeper.path.stat().st_mode & 0o777 == 0o600
-            assert keeper.path.parent.stat().st_mode & 0o777 == 0o700
-        assert {path.name for path in keeper.path.parent.iterdir()} == {"login.json", "login.lock"}
-        keeper.write(None)
-        assert keeper.read() is None
+            with token_store.locked():
+                token_store.write(login)
+            assert token_store.read() == login
+            assert token_store.path.stat().st_mode & 0o777 == 0o600
+            assert token_store.path.parent.stat().st_mode & 0o777 == 0o700
+        assert {path.name for path in token_store.path.parent.iterdir()} == {"login.json", "login.lock"}
+        token_store.write(None)
+        assert token_store.read() is None
 
     @pytest.mark.parametrize("content", ["", "[]", '{"username": "alice"}', "\xff"])
     def test_a_damaged_file_is_no_login(self, tmp_path: Path, content: str) -> None:
         (tmp_path / "login.json").write_text(content, encoding="latin-1")
-        assert InFile(tmp_path / "login.json").read() is None
+        assert FileTokenStore(tmp_path / "login.json").read() is None
 
     def test_each_server_has_its_own(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-        paths = {InFile.of(url).path for url in ("http://a", "https://a", "http://a:8000", "http://a/b")}
+        paths = {FileTokenStore.of(url).path for url in ("http://a", "https://a", "http://a:8000", "http://a/b")}
         assert len(paths) == 4
         assert {path.parent for path in paths} == {tmp_path / "promptwire"}
 
@@ -288,13 +297,16 @@ class TestListening:
                 socket.send(json.dumps(message))
             socket.close(1012)
 
-        keeper = InMemory()
-        keeper.write(ALICE)
+        token_store = MemoryTokenStore()
+        token_store.write(ALICE)
         with serve(room, "127.0.0.1", 0) as server:
             serving = threading.Thread(target=server.serve_forever)
             serving.start()
             url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-            with Client(url, keeper=keeper, pause=pauses.append) as client, closing(client.listen()) as events:
+            with (
+                Client(url, token_store=token_store, pause=pauses.append) as client,
+                closing(client.listen()) as events,
+            ):
                 assert [next(events)["seq"] for _ in range(9)] == list(range(1, 10))
             server.shutdown()
             serving.join()
@@ -337,12 +349,12 @@ class TestFollowing:
         assert all(3 <= paused < 4 for paused in (after_cut, *after_end))
 
     def test_a_connection_that_fell_silent_is_given_up(self, stub: StubApi) -> None:
-        keeper = InMemory()
-        keeper.write(ALICE)
+        token_store = MemoryTokenStore()
+        token_store.write(ALICE)
         stub.answers = [replace(cut(stream("a")), then_silent=True), stream("b", end="prompt.completed")]
         transport = Transport(stub.url, FOREVER, lambda _: None)
         with closing(transport):
-            events = follow(Session(transport, keeper), 7, FOREVER, lambda _: None, silence=0.2)
+            events = follow(Session(transport, token_store), 7, FOREVER, lambda _: None, silence=0.2)
             assert told(events) == "a b prompt.completed"
 
     def test_a_login_that_ends_meanwhile_is_renewed(self, client: Client, stub: StubApi) -> None:

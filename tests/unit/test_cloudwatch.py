@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from api.cloudwatch import line, values
+from infra.monitoring.cloudwatch import line, values
 from tests.support.servers import ROOT
 
 EXPOSITION = """\
@@ -70,7 +70,7 @@ def test_a_line_names_each_metric_its_unit_and_its_time() -> None:
 
 
 def test_the_command_says_it_on_standard_output(port: int) -> None:
-    command = [sys.executable, "-m", "api.cloudwatch", "promptwire"]
+    command = [sys.executable, "-m", "infra.monitoring.cloudwatch", "promptwire"]
     environment = os.environ | {"PORT": str(port), "METRICS_TOKEN": "the token"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -80,7 +80,7 @@ def test_the_command_says_it_on_standard_output(port: int) -> None:
 
 
 def test_an_api_that_does_not_answer_is_complained_of_elsewhere() -> None:
-    command = [sys.executable, "-m", "api.cloudwatch", "promptwire"]
+    command = [sys.executable, "-m", "infra.monitoring.cloudwatch", "promptwire"]
     with subprocess.Popen(
         command,
         cwd=ROOT,

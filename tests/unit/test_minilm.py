@@ -97,7 +97,7 @@ def test_it_survives_a_fork() -> None:
 def test_it_works_in_gevents_threads() -> None:
     done = run(
         "from gevent import monkey, pool; monkey.patch_all();"
-        "from api.offload import offload; from shared.providers.minilm import MiniLMEmbedder;"
+        "from api.server.threadpool import offload; from shared.providers.minilm import MiniLMEmbedder;"
         "embedder = MiniLMEmbedder();"
         "found = pool.Pool(8).map(lambda i: offload(embedder.embed, ['tide'] * i).shape, range(8));"
         "print([rows for rows, _ in found])"

@@ -58,7 +58,7 @@ def test_those_of_installed_packages_are_named_as_they_say(folder: Path) -> None
     assert isinstance(make_generator(settings), Commanded)
     embedders = make_embedders(settings)
     assert isinstance(embedders.current, Backwards)
-    assert isinstance(embedders.usable("hashing-1"), HashingEmbedder)
+    assert isinstance(embedders.resolve("hashing-1"), HashingEmbedder)
 
 
 def test_a_package_does_not_replace_what_is_built_in(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_is_wrong_with_ones_own_is_said_in_a_sentence(folder: Path, path: s
         "def refuses(settings): raise SettingsError('MY_KEY is not set.')\n"
         "def object(settings): return 1\n"
         "class Nameless:\n    def __init__(self, settings): ...\n"
-        "class Half(Nameless):\n    name, at_once = 'half', 1\n"
+        "class Half(Nameless):\n    name, max_batch_size = 'half', 1\n"
     )
     said = refusal(path)
     assert says in said

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from shared.providers import Vectors
-from shared.search import segment
-from shared.search.log import Changes, LogRow
-from shared.search.sealing import LEAST, MERGE_RATIO, Piece, plan
-from shared.search.segment import DamagedSegmentError, Segment
-from shared.search.segments import Sealed
-from shared.search.tail import Tail
+from shared.search.faiss import segment
+from shared.search.faiss.flat_index import FlatIndex
+from shared.search.faiss.sealing import LEAST, MERGE_RATIO, SegmentRange, plan
+from shared.search.faiss.segment import DamagedSegmentError, Segment
+from shared.search.faiss.segment_storage import Sealed
+from shared.search.vector_log import Changes, LogRow
 from tests.support.vectors import EMBEDDER, clustered_vectors, random_vectors
 
 COUNT = 2_000
@@ -83,8 +83,8 @@ def test_what_is_buried_is_no_candidate_and_makes_room_for_others() -> None:
     vectors = clustered_vectors(COUNT)
     sealed, query = seal(vectors), vectors[0]
     order = np.argsort(-(vectors @ query)) + 1
-    sealed.bury(order[:1_500])
-    sealed.bury(np.array([0, COUNT + 1, 2**50]))  # none of its numbers
+    sealed.mark_deleted(order[:1_500])
+    sealed.mark_deleted(np.array([0, COUNT + 1, 2**50]))  # none of its numbers
     candidates = set(sealed.candidates(query, 5).seqs.tolist())
     assert not candidates & set(order[:1_500].tolist())
     assert set(order[1_500:1_505].tolist()) <= candidates
@@ -128,7 +128,7 @@ def changes(first: int, vectors: Vectors) -> Changes:
 
 class TestTail:
     def test_finds_the_nearest(self) -> None:
-        vectors, tail = random_vectors(1_000), Tail(384)
+        vectors, tail = random_vectors(1_000), FlatIndex(384)
         for start in (0, 100, 101, 600):
             stop = {0: 100, 100: 101, 101: 600, 600: 1_000}[start]
             tail.add(changes(start + 1, vectors[start:stop]))
@@ -136,7 +136,7 @@ class TestTail:
         assert len(tail) == 1_000
 
     def test_what_is_removed_is_not_found_and_its_memory_is_freed(self) -> None:
-        vectors, tail = random_vectors(1_000), Tail(384)
+        vectors, tail = random_vectors(1_000), FlatIndex(384)
         tail.add(changes(1, vectors))
         full = tail.nbytes
         for prompt_id in range(1, 991):
@@ -146,7 +146,7 @@ class TestTail:
         assert tail.nbytes < full / 5
 
     def test_a_search_goes_on_with_what_it_began_with(self) -> None:
-        vectors, tail = random_vectors(100), Tail(384)
+        vectors, tail = random_vectors(100), FlatIndex(384)
         tail.add(changes(1, vectors[:50]))
         before = tail._rows
         tail.add(changes(51, vectors[50:]))
@@ -181,13 +181,13 @@ def row(seq: int, prompt_id: int, vector: bytes | None) -> tuple[bytes, bytes, b
     return seq.to_bytes(8), prompt_id.to_bytes(8), vector
 
 
-def sealed(first: int, count: int, *, live: int | None = None, damaged: bool = False) -> Piece:
+def sealed(first: int, count: int, *, live: int | None = None, damaged: bool = False) -> SegmentRange:
     entry = Sealed(first, first, first + count - 1, count, b"", None, damaged)
-    return Piece(first, first + count - 1, count if live is None else live, entry)
+    return SegmentRange(first, first + count - 1, count if live is None else live, entry)
 
 
-def unsealed(first: int, live: int) -> Piece:
-    return Piece(first, first + live - 1, live)
+def unsealed(first: int, live: int) -> SegmentRange:
+    return SegmentRange(first, first + live - 1, live)
 
 
 class TestPlan:
@@ -215,7 +215,7 @@ class TestPlan:
         assert job.live < LEAST
 
     def test_a_user_who_goes_on_has_few_segments_and_each_vector_is_encoded_few_times(self) -> None:
-        pieces: list[Piece] = []
+        pieces: list[SegmentRange] = []
         encoded = total = 0
         for _ in range(500):
             pieces.append(unsealed(total + 1, 1_000))

@@ -9,7 +9,7 @@ from simple_websocket import ConnectionClosed
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, TextMessage
 
-from api.websocket import WebSocket, text_frame
+from api.realtime.websocket import WebSocket, text_frame
 from tests.support.servers import wait_until
 
 

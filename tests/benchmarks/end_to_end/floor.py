@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 from redis import Redis
 
-from infra.local.folder import is_free
+from infra.local.data_folder import is_free
 from tests.benchmarks.end_to_end.contenders import spread
 from tests.benchmarks.end_to_end.generator import generator
 from tests.benchmarks.end_to_end.parts import Meter

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import httpx
 
-from api import tokens
 from api.app import create_app
+from api.auth import tokens
 from api.services import make_services
-from shared import users
+from shared.accounts import users
 from shared.settings import Settings
 from tests.benchmarks.cpu import server_pid
 from tests.benchmarks.end_to_end.contender import Account, Contender

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg2
 from redis import Redis
 
-from shared.queue import QUEUE
+from shared.messaging.queue import QUEUE
 from shared.settings import Settings
 from tests.benchmarks.end_to_end import ours
 from tests.benchmarks.end_to_end.contenders import USERS

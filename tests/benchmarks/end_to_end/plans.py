@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, event, insert, select, text
 from sqlalchemy.orm import Session
 
-from shared import attempts, library
-from shared.database import make_engine
-from shared.models import Prompt, User
+from shared.db.engine import make_engine
+from shared.db.models import Prompt, User
+from shared.prompts import claims, queries
 from shared.settings import Settings
 from tests.benchmarks.end_to_end.contenders import USERS
 
@@ -30,10 +30,10 @@ def explained(settings: Settings) -> dict[str, str]:
             prompt_id = connection.scalar(select(Prompt.id).where(Prompt.user_id == user_id).limit(1))
             waiting = _submit(connection, user_id)
         calls: dict[str, Callable[[Session], object]] = {
-            "poll": lambda session: library.get(session, user_id, prompt_id),
-            "list": lambda session: library.page(session, user_id, limit=20),
-            "claim": lambda session: attempts.claim(session, waiting, _A_MINUTE),
-            "reaper": lambda session: attempts.reap(session, grace=_A_MINUTE, limit=1_000),
+            "poll": lambda session: queries.get(session, user_id, prompt_id),
+            "list": lambda session: queries.page(session, user_id, limit=20),
+            "claim": lambda session: claims.claim(session, waiting, _A_MINUTE),
+            "reaper": lambda session: claims.reap(session, grace=_A_MINUTE, limit=1_000),
         }
         found = {name: _plan(engine, call) for name, call in calls.items()}
         with engine.begin() as connection:

@@ -13,8 +13,8 @@ import numpy as np
 import psycopg2
 from sqlalchemy import text
 
-from shared import prompts
-from shared.database import Sessions
+from shared.db.engine import Sessions
+from shared.prompts import submission
 from shared.providers import Vectors
 from shared.settings import Settings
 from tests.benchmarks.search import data, in_process
@@ -148,7 +148,7 @@ def _delete(sessions: Sessions, user_id: int, prompt_id: int) -> None:
     )
     with sessions.begin() as session:
         session.execute(text(row), {"id": prompt_id, "user": user_id})
-        prompts.remove(session, user_id, prompt_id)
+        submission.delete(session, user_id, prompt_id)
 
 
 def bounded(settings: Settings, corpus: Corpus, users: int, searches: int) -> dict[str, float]:

@@ -4,13 +4,13 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from shared.database import Sessions, make_engine, make_sessions
+from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.providers import Embedders, Vectors
 from shared.providers.factory import make_embedders
-from shared.search.faiss_store import FaissStore
-from shared.search.loader import Loader
-from shared.search.sealing import Sealer
-from shared.search.segments import Segments
+from shared.search.faiss.faiss_store import FaissStore
+from shared.search.faiss.loader import Loader
+from shared.search.faiss.sealing import Sealer
+from shared.search.faiss.segment_storage import Segments
 from shared.search.store import in_place
 from shared.settings import Settings
 from tests.benchmarks.search.corpus import Corpus, Owner, as_text
@@ -27,13 +27,15 @@ class Stores:
         self._engines: list[Engine] = []
         self.embedders: Embedders = make_embedders(settings)
         self.sessions: Sessions = make_sessions(self._connect())
-        self._reading = self._connect(autocommit=True)
+        self._autocommit_engine = self._connect(autocommit=True)
 
     def make(self, *, memory_mib: int = MEMORY_MIB) -> FaissStore:
         segments = Segments(self._settings.segments_url)
         # Nobody seals while it is measured; what is to be sealed was.
         nobody = lambda _: None  # noqa: E731
-        loader = Loader(self.sessions, self._reading, self.embedders, segments, offload=in_place, on_damage=nobody)
+        loader = Loader(
+            self.sessions, self._autocommit_engine, self.embedders, segments, offload=in_place, on_damage=nobody
+        )
         return FaissStore(
             loader,
             memory_mib=memory_mib,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.providers import Vectors
-from shared.search import segment
+from shared.search.faiss import segment
 from tests.benchmarks.search import data
 from tests.benchmarks.search.data import DIMENSION, Data, K
 from tests.benchmarks.search.figures import Turns, in_turns
@@ -25,7 +25,7 @@ SQ8_CANDIDATES, RABITQ_CANDIDATES = 20, 500
 PROBES = (8, 16, 32, 64, 128, 256, 512, 1_024, 2_048)
 ENOUGH = 0.99
 #: Over more vectors than this neither a graph is built nor lists are learnt: both take many minutes.
-MOST_TO_LEARN = 100_000
+MAX_TRAINING_VECTORS = 100_000
 
 Positions = npt.NDArray[np.int64]
 Search = Callable[[Vectors], Positions]
@@ -38,8 +38,8 @@ def measure(kind: str, size: int, turns: Turns) -> dict[str, dict[str, Any]]:
     searches: dict[str, Search] = {}
     figures: dict[str, dict[str, Any]] = {}
     for name, build in _builders(own).items():
-        if name.startswith(("HNSW", "IVF")) and size > MOST_TO_LEARN:
-            figures[name] = {"skipped": f"building it over more than {MOST_TO_LEARN:,} takes too long"}
+        if name.startswith(("HNSW", "IVF")) and size > MAX_TRAINING_VECTORS:
+            figures[name] = {"skipped": f"building it over more than {MAX_TRAINING_VECTORS:,} takes too long"}
             continue
         begun = time.perf_counter()
         search, nbytes = build()

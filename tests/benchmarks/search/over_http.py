@@ -19,8 +19,8 @@ import numpy as np
 import psycopg2
 from sqlalchemy import Connection, func, insert, select, update
 
-from shared.database import make_engine
-from shared.models import FeedEntry, Prompt, User, VectorLogEntry
+from shared.db.engine import make_engine
+from shared.db.models import FeedEntry, Prompt, User, VectorLogEntry
 from shared.providers.hashing import HashingEmbedder
 from shared.settings import Settings
 from tests.benchmarks.cpu import of_families, server_pid

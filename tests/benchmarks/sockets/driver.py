@@ -14,12 +14,13 @@ import numpy as np
 import psutil
 from redis import Redis
 
-from api.relay import CHECKED_AT_ONCE
-from shared import events, feed, prompts
-from shared.database import Sessions, make_engine, make_sessions
-from shared.events import Announcement
-from shared.prompts import Draft
-from shared.redis import make_redis
+from api.realtime.relay import CHECKED_AT_ONCE
+from shared.db.engine import Sessions, make_engine, make_sessions
+from shared.messaging import announcements
+from shared.messaging.announcements import Announcement
+from shared.messaging.redis import make_redis
+from shared.prompts import feed, submission
+from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
 from tests.benchmarks.cpu import Cpu, of_families, server_pid
 from tests.support.many_sockets import Clients, Received
@@ -132,7 +133,7 @@ class Driver:
                 person = rng.choice(self.people)
                 announcement = self._announcement(person).encode()
                 published.append(time.monotonic())
-                self.redis.publish(events.channel(person.id), announcement)
+                self.redis.publish(announcements.channel(person.id), announcement)
 
         thread = threading.Thread(target=publish)
         thread.start()
@@ -187,15 +188,15 @@ class Driver:
 
     def _submit(self, people: Sequence[Person]) -> list[int]:
         """A prompt of each, which is not queued."""
-        drafts = [Draft(person.id, "What is a tide?", websocket=True, request_id="r") for person in people]
+        drafts = [NewPrompt(person.id, "What is a tide?", websocket=True, request_id="r") for person in people]
         with self.sessions.begin() as session:
-            stored = prompts.submit(session, drafts, grace=timedelta(hours=1), attempt_limit=5)
+            stored = submission.submit(session, drafts, grace=timedelta(hours=1), attempt_limit=5)
         return [prompt.id for prompt in stored]
 
     def _publish(self, people: Sequence[Person]) -> None:
         with self.redis.pipeline(transaction=False) as pipe:
             for person in people:
-                pipe.publish(events.channel(person.id), self._announcement(person).encode())
+                pipe.publish(announcements.channel(person.id), self._announcement(person).encode())
             pipe.execute()
 
     def _announcement(self, person: Person) -> Announcement:
@@ -210,7 +211,7 @@ class Driver:
             "response_text": _ANSWER,
             "status": "completed",
         }
-        return Announcement(seq, seq, 1, events.to_json(message))
+        return Announcement(seq, seq, 1, announcements.to_json(message))
 
 
 def _delivered(received: Received, expected: int) -> dict[str, int]:

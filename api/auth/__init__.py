@@ -1,0 +1,1 @@
+"""Who calls: access tokens, and what a process remembers of them."""

@@ -1,0 +1,94 @@
+"""The document at /openapi.json: what flask-openapi3 gathers from the routes, and what is said once for all of them."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from flask_openapi3 import Info, OpenAPI, Server
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.http.openapi.examples import BODIES
+from api.http.openapi.models import Answer, Body, Schema
+from api.http.openapi.responses import HEADERS, LINKS
+from api.http.schemas import Problem
+
+_ABOUT = Path(__file__).with_name("about.md")
+_BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "The `access` token that `POST /login/` gives.",
+}
+_REQUEST_ID = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "An id for this request, of at most 128 letters, digits and `._:/+=-`; anything else is replaced.",
+    "schema": {"type": "string"},
+    "example": "checkout-4711",
+}
+
+
+class DescribedApi(OpenAPI):
+    """A Flask application that describes its API."""
+
+    def __init__(self, import_name: str, **options: Any) -> None:
+        super().__init__(
+            import_name,
+            info=Info(
+                title="Promptwire",
+                version=_version(),
+                summary="Takes prompts, answers them in the background, pushes the answers, finds them by meaning.",
+                description=_ABOUT.read_text("utf-8"),
+            ),
+            servers=[Server(url="/", description="This host")],
+            security_schemes={"bearer": _BEARER},
+            doc_ui=False,
+            # Of this status flask-openapi3 adds a response of its own, unless there is one; all routes have this one.
+            validation_error_status=500,
+            validation_error_model=Problem,
+            **options,
+        )
+
+    def generate_spec_json(self) -> None:
+        super().generate_spec_json()  # type: ignore[no-untyped-call]
+        document = self.spec_json
+        document["components"] |= {
+            "schemas": _schemas(),
+            "headers": HEADERS,
+            "links": LINKS,
+            "parameters": {"X-Request-ID": _REQUEST_ID},
+        }
+        for path in document["paths"].values():
+            for operation in path.values():
+                _complete(operation)
+
+
+def _complete(operation: dict[str, Any]) -> None:
+    # flask-openapi3 writes a docstring's lines with HTML between them, which would not be read as Markdown.
+    operation["summary"] = operation["summary"].removesuffix(".")
+    if "description" in operation:
+        operation["description"] = operation["description"].replace("<br/>", "\n").strip()
+    operation.setdefault("security", [])
+    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
+    if "requestBody" in operation:
+        media = operation["requestBody"]["content"]["application/json"]
+        _, _, model = media["schema"]["$ref"].rpartition("/")
+        media["examples"] = {f"{n}": {"summary": s, "value": v} for n, (s, v) in enumerate(BODIES[model].items(), 1)}
+
+
+def _schemas() -> dict[str, Any]:
+    models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
+        *((model, "validation") for model in Body.__subclasses__()),
+        *((model, "serialization") for model in Answer.__subclasses__()),
+    ]
+    _, made = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=Schema)
+    schemas: dict[str, Any] = made["$defs"]
+    return schemas
+
+
+def _version() -> str:
+    try:
+        return version("promptwire")
+    except PackageNotFoundError:
+        return "0.1.0"

@@ -1,0 +1,125 @@
+"""Errors as clients see them: RFC 9457 problem details, made here and nowhere else."""
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, json
+from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+from api.http.rate_limits import RateLimitedError
+from api.http.requests import route
+from shared import errors
+from shared.db.engine import is_unavailable
+from shared.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+
+_STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
+    errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.AlreadyEndedError: HTTPStatus.CONFLICT,
+    errors.NotEndedError: HTTPStatus.CONFLICT,
+    errors.UsernameTakenError: HTTPStatus.CONFLICT,
+    errors.InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
+    errors.InvalidTokenError: HTTPStatus.UNAUTHORIZED,
+    errors.IdempotencyKeyInUseError: HTTPStatus.CONFLICT,
+    errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    kind: str = "about:blank",
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """A problem+json response. `kind` is the problem's type, a URI."""
+    title = HTTPStatus(status).phrase
+    body = {"type": kind, "title": title, "status": int(status), "detail": detail, **members}
+    response = Response(json.dumps(body), status, content_type="application/problem+json")
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    response.headers.update(headers or {})
+    return response
+
+
+def invalid(error: ValidationError) -> Response:
+    """What a request that does not fit its model gets."""
+    found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
+    return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=found)
+
+
+def init_app(app: Flask) -> None:
+    app.register_error_handler(errors.PromptwireError, refusal)
+    app.register_error_handler(errors.OverloadedError, _overloaded)
+    app.register_error_handler(RateLimitedError, _rate_limited)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(SQLAlchemyError, _database)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def refusal(error: errors.PromptwireError) -> Response:
+    """What the domain's error is to a client."""
+    if isinstance(error, RateLimitedError):
+        return _rate_limit(error)
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
+    if status is None:
+        return _unexpected(error)
+    wait = error.retry_after if isinstance(error, errors.ProviderUnavailableError) else None
+    headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else None
+    return problem(status, str(error), kind=error.kind(), headers=headers)
+
+
+def _overloaded(error: errors.OverloadedError) -> Response:
+    metrics.overload_refusals.add()
+    return refusal(error)
+
+
+def _rate_limited(error: RateLimitedError) -> Response:
+    metrics.rate_limited.labels(route(), str(error.breached)).inc()
+    return refusal(error)
+
+
+def _http(error: HTTPException) -> Response:
+    if error.response is not None:  # one that is already made: abort(response), a redirect
+        return error.response  # type: ignore[return-value]
+    kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Upgrade")}
+    return problem(error.code or 500, error.description or "", headers=kept)
+
+
+def _rate_limit(error: RateLimitedError) -> Response:
+    """Headers as in draft-ietf-httpapi-ratelimit-headers-10: the policies, and what is left of the one run into."""
+    policies = ", ".join(f'"{item}";q={item.amount};w={item.get_expiry()}' for item in error.policies)
+    headers = {
+        "RateLimit-Policy": policies,
+        "RateLimit": f'"{error.breached}";r=0;t={error.wait}',
+        "Retry-After": str(error.wait),
+    }
+    return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=headers)
+
+
+def _database(error: SQLAlchemyError) -> Response:
+    if not is_unavailable(error):
+        return _unexpected(error)
+    log.warning("database away", error=type(error).__name__)
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached at the moment; try again.")
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side.")
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)

@@ -1,0 +1,1 @@
+"""How submissions are accepted: limits, backlog, group commit, load shedding."""

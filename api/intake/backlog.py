@@ -1,0 +1,47 @@
+"""How many prompts wait for an answer, so that an overload is refused rather than stored up."""
+
+import time
+
+from sqlalchemy import text
+
+from shared.db.engine import Executor
+
+#: While the backlog is full, it is counted again after so many seconds.
+RECOUNT_SECONDS = 0.25
+
+_COUNT = text("SELECT count(*) FROM (SELECT FROM prompts WHERE due_at IS NOT NULL LIMIT :limit) AS unfinished")
+
+
+class Backlog:
+    """The unfinished prompts of all users, as far as this process must know.
+
+    It counts them in the database only after it has let in a tenth of the limit, so that of several API processes each
+    may exceed it by a tenth. Not safe to use concurrently.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._room = 0
+        self._paused_until = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing can be let in at the moment."""
+        return self._room <= 0 and self._is_paused
+
+    def room(self, executor: Executor, wanted: int) -> int:
+        """How many of so many may be let in."""
+        if self._room < wanted and not self._is_paused:
+            unfinished = executor.execute(_COUNT, {"limit": self._limit}).scalar_one()
+            self._room = max(0, min(self._limit - unfinished, max(wanted, self._limit // 10)))
+            if self._room < wanted:
+                self._paused_until = time.monotonic() + RECOUNT_SECONDS
+        return min(wanted, self._room)
+
+    def added(self, count: int) -> None:
+        """Notes that so many were let in."""
+        self._room -= count
+
+    @property
+    def _is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until

@@ -1,0 +1,1 @@
+"""Pushing to clients: the relay from Redis, WebSockets, streamed text, waiting requests."""

@@ -1,0 +1,312 @@
+"""From Redis to whoever waits in this process: one Redis connection, any number of sockets and waiting requests.
+
+Pub/sub only says "look now". It may lose announcements: when Redis is away, when a connection drops (redis-py
+reconnects silently; the only sign is that its `subscribe` confirmations come again), when a worker dies between commit
+and publish. So the relay also asks Postgres whose newest number is higher than the one it knows: of a user whose
+subscription has just been confirmed, at once; of all, every `check_seconds`, and every second while Redis is away. A
+subscriber that sees its number jump reads the feed. As often it asks which logins have ended.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+import structlog
+from redis import Redis, RedisError
+from redis.client import PubSub
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.auth.token_cache import TokenCache
+from shared.accounts import users
+from shared.messaging import announcements
+from shared.messaging.announcements import Announcement
+from shared.prompts import feed
+from shared.telemetry import metrics, tracing
+
+log = structlog.get_logger(__name__)
+
+#: How far a subscriber may fall behind before it is dropped, in announcements.
+MAX_QUEUED_ANNOUNCEMENTS = 256
+
+_CHECK_SECONDS_WITHOUT_REDIS = 1.0
+_RECONNECT_SECONDS = 0.5
+_TURN_SECONDS = 0.005  # so long news may keep requests waiting
+_GATHER_SECONDS = 0.02  # so long confirmations are gathered, to be looked at together
+#: Users whose newest numbers are asked for in one query; with more, everybody else would wait for it.
+CHECKED_AT_ONCE = 1_000
+_ENDED_KEPT = 256  # a room
+_ENDED_LATELY = timedelta(minutes=1)
+
+
+class Subscriber(Protocol):
+    """Who is told a user's announcements, by the relay's threads: it must not wait."""
+
+    def put(self, announcement: Announcement) -> None: ...
+
+    def go_down(self) -> None:
+        """There will be no more: this process is told to stop."""
+
+
+class Subscription:
+    """A bounded queue of one user's announcements."""
+
+    def __init__(self, limit: int) -> None:
+        self._queue: SimpleQueue[Announcement | None] = SimpleQueue()
+        self._limit = limit
+        self.overflowed = False
+        self.going_down = False
+        self.closed = False
+
+    def get(self, timeout: float | None = None) -> Announcement | None:
+        """The next announcement; None after `timeout` seconds without one, or once closed."""
+        if self.closed:
+            return None
+        try:
+            return self._queue.get(timeout=timeout if timeout is None else max(0.0, timeout))
+        except Empty:
+            return None
+
+    def put(self, announcement: Announcement) -> None:
+        if self._queue.qsize() >= self._limit:
+            self.overflowed = True
+            self.close()
+        else:
+            self._queue.put(announcement)
+
+    def go_down(self) -> None:
+        self.going_down = True
+        self.close()
+
+    def close(self) -> None:
+        """Wakes up whoever waits, to leave."""
+        self.closed = True
+        self._queue.put(None)
+
+
+@dataclass(slots=True)
+class _Room:
+    """The subscribers of one user in this process, the newest number they were told, and what has lately ended."""
+
+    subscribers: set[Subscriber] = field(default_factory=set)
+    seq: int = 0
+    ended: dict[int, int] = field(default_factory=dict)
+
+    def admits(self, announcement: Announcement) -> bool:
+        """Takes note of an announcement. Refuses a delta of an attempt that has ended: nobody is to see more of it."""
+        prompt_id, attempt = announcement.prompt_id, announcement.attempt
+        if announcement.seq is None:
+            return prompt_id is None or self.ended.get(prompt_id, -1) < attempt
+        self.seq = max(self.seq, announcement.seq)
+        if prompt_id is not None:
+            self.ended[prompt_id] = attempt
+            if len(self.ended) > _ENDED_KEPT:
+                del self.ended[next(iter(self.ended))]
+        return True
+
+
+class Relay:
+    """Hands a user's announcements to their subscriptions."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        autocommit_engine: Engine,
+        logins: TokenCache,
+        *,
+        check_seconds: float,
+        queue_length: int = MAX_QUEUED_ANNOUNCEMENTS,
+    ) -> None:
+        self._redis = redis
+        self._autocommit_engine = autocommit_engine
+        self._logins = logins
+        self._check_seconds = check_seconds
+        self._queue_length = queue_length
+        self._rooms: dict[int, _Room] = {}
+        self._lock = threading.Lock()
+        self._pubsub: PubSub | None = None
+        self._was_connected = False
+        self._unchecked: set[int] = set()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begins to listen and to check, in two threads (greenlets, under gevent)."""
+        threading.Thread(target=self._listen, name="relay-listen", daemon=True).start()
+        threading.Thread(target=self._check, name="relay-check", daemon=True).start()
+
+    @contextmanager
+    def subscribe(self, user_id: int) -> Iterator[Subscription]:
+        """Gets the user's announcements from here on.
+
+        Subscribe first, then read the state: what happens in between is announced.
+        """
+        subscription = Subscription(self._queue_length)
+        self.enter(user_id, subscription)
+        try:
+            yield subscription
+        finally:
+            self.leave(user_id, subscription)
+
+    def enter(self, user_id: int, subscriber: Subscriber) -> None:
+        """The same without an end; `leave` is that."""
+        with self._lock:
+            is_new = user_id not in self._rooms
+            room = self._rooms.setdefault(user_id, _Room())
+            room.subscribers.add(subscriber)
+            going_down = self._stopping.is_set()
+        if going_down:
+            subscriber.go_down()
+        if is_new:
+            self._join([user_id])
+
+    def leave(self, user_id: int, subscriber: Subscriber) -> None:
+        with self._lock:
+            room = self._rooms.get(user_id)
+            if room is not None:
+                room.subscribers.discard(subscriber)
+
+    def shut_down(self) -> None:
+        """Tells every subscriber, and each new one, that this process goes down."""
+        self._stopping.set()
+        self._wake.set()
+        with self._lock:
+            everybody = [subscriber for room in self._rooms.values() for subscriber in room.subscribers]
+        for subscriber in everybody:
+            subscriber.go_down()
+            time.sleep(0)  # or the threads that say goodbye would all be there at once
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._redis.pubsub() as pubsub:
+                    pubsub.subscribe(announcements.LOGINS_CHANNEL)
+                    self._pubsub = pubsub
+                    with self._lock:
+                        everybody = list(self._rooms)
+                    self._join(everybody)
+                    self._receive_all(pubsub)
+            except (RedisError, OSError) as error:
+                if not self._stopping.is_set():
+                    log.warning("redis away, sockets are served from postgres", error=type(error).__name__)
+            except Exception:
+                log.exception("relay failed, starts again")
+            self._pubsub = None
+            self._wake.set()
+            self._stopping.wait(_RECONNECT_SECONDS)
+
+    def _receive_all(self, pubsub: PubSub) -> None:
+        turn_ends = 0.0
+        while not self._stopping.is_set():
+            self._receive(pubsub.get_message(timeout=1.0))
+            if time.monotonic() >= turn_ends:  # a greenlet that finds ever more to read never waits
+                time.sleep(0)
+                turn_ends = time.monotonic() + _TURN_SECONDS
+
+    def _join(self, user_ids: Collection[int]) -> None:
+        """Subscribes to these users' channels; if Redis is away, reconnecting will."""
+        pubsub = self._pubsub
+        if pubsub is None or not user_ids:
+            return
+        try:
+            pubsub.subscribe(*map(announcements.channel, user_ids))
+        except Exception:  # gevent's own, too, if the listener is connecting anew at this moment
+            log.debug("not subscribed now", users=len(user_ids))
+
+    def _receive(self, message: dict[str, str] | None) -> None:
+        if message is None:
+            return
+        if message["channel"] == announcements.LOGINS_CHANNEL:
+            self._receive_login(message)
+            return
+        user_id = announcements.user_of(message["channel"])
+        if message["type"] == "subscribe":
+            self._unchecked.add(user_id)
+            self._wake.set()
+        elif message["type"] == "message":
+            try:
+                self._dispatch(user_id, Announcement.decode(message["data"]))
+            except (ValueError, KeyError, TypeError):
+                log.warning("announcement refused: malformed", user_id=user_id)
+
+    def _receive_login(self, message: dict[str, str]) -> None:
+        if message["type"] == "subscribe":  # the first thing on each new connection
+            if self._was_connected:
+                metrics.relay_reconnects.inc()
+            self._was_connected = True
+        elif message["type"] == "message" and message["data"].isdecimal():
+            user_id = int(message["data"])
+            self._logins.forget({user_id})
+            self._dispatch(user_id, announcements.LOGIN_ENDED)
+
+    def _dispatch(self, user_id: int, announcement: Announcement) -> None:
+        with self._lock:
+            room = self._rooms.get(user_id)
+            if room is None or not room.admits(announcement):
+                return
+            subscribers = list(room.subscribers)
+        with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
+            for subscriber in subscribers:
+                subscriber.put(announcement)
+
+    def _check(self) -> None:
+        last_full = 0.0
+        while not self._stopping.is_set():
+            period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
+            self._wake.wait(max(0.0, last_full + period - time.monotonic()))
+            self._stopping.wait(_GATHER_SECONDS)
+            self._wake.clear()
+            is_full = time.monotonic() >= last_full + period
+            unchecked, self._unchecked = self._unchecked, set()
+            if is_full:
+                last_full = time.monotonic()
+                self._try(self._leave_empty_rooms)
+                unchecked = set(self._rooms)
+            if is_full:
+                self._try(self._check_logins)
+            self._try(self._announce_newest, unchecked)
+
+    def _try(self, look: Callable[..., None], *args: Any) -> None:
+        try:
+            look(*args)
+        except SQLAlchemyError as error:
+            log.warning("not looked into postgres", error=type(error).__name__)
+        except Exception:
+            log.exception("not looked into postgres")
+
+    def _check_logins(self) -> None:
+        with self._autocommit_engine.connect() as connection:
+            ended = set(users.list_with_ended_logins(connection, _ENDED_LATELY))
+        self._logins.checked(ended)
+        for user_id in ended:
+            self._dispatch(user_id, announcements.LOGIN_ENDED)
+
+    def _announce_newest(self, user_ids: Collection[int]) -> None:
+        """Tells of those of these users whose newest number is higher than the one their room knows."""
+        everybody = list(user_ids)
+        for start in range(0, len(everybody), CHECKED_AT_ONCE):
+            some = everybody[start : start + CHECKED_AT_ONCE]
+            known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
+            with self._autocommit_engine.connect() as connection:
+                newest = feed.newer(connection, known)
+            for user_id, seq in newest.items():
+                self._dispatch(user_id, Announcement(seq))
+
+    def _leave_empty_rooms(self) -> None:
+        """Unsubscribes where nobody is left. Not sooner, because whoever left often comes back."""
+        with self._lock:
+            empty = [user_id for user_id, room in self._rooms.items() if not room.subscribers]
+            for user_id in empty:
+                del self._rooms[user_id]
+        pubsub = self._pubsub
+        if pubsub is None or not empty:
+            return
+        try:
+            pubsub.unsubscribe(*map(announcements.channel, empty))
+        except Exception:  # as above
+            log.debug("not unsubscribed now", users=len(empty))

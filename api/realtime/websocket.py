@@ -1,0 +1,265 @@
+"""A server's WebSocket: wsproto speaks the protocol, this keeps it from being misused, and small.
+
+- One thread (greenlet, under gevent) a socket, which reads. Whoever has news sends it; a thread is made only for what
+  must wait.
+- One lock around sending, and whole sends: frames of two threads cannot mix.
+- No input buffer: each message is answered by the thread that read it, so a flood waits in the client's own kernel.
+- No compression, so no bombs, and no 300 KB of zlib state a socket; and a text's frame is the same for all sockets.
+- A send that does not get through, or a ping that is not answered, ends the socket.
+- A close is sent, then the input is drained for a moment: closing with unread input would reset the connection, and
+  the client would never see the close code.
+"""
+
+import _thread
+import collections
+import contextlib
+import os
+import socket as network
+import ssl
+import threading
+import time
+from functools import lru_cache
+from typing import Any, Protocol
+
+import structlog
+from simple_websocket import ConnectionClosed
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import CloseConnection, Event, Message, Ping, Pong
+from wsproto.frame_protocol import CloseReason
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+log = structlog.get_logger(__name__)
+
+PING_SECONDS = 25.0  # also how long a send may take
+MAX_MESSAGE_BYTES = 64 * 1024
+_RECEIVE_BYTES = 16 * 1024
+_DRAIN_SECONDS = 2.0
+_DRAIN_INTERVAL_SECONDS = 0.05
+
+
+class Listener(Protocol):
+    """Who is told what comes of a socket, by the thread that reads."""
+
+    until: float  #: when the socket's time is up, in seconds since the epoch
+
+    def on_message(self, data: str | bytes) -> None: ...
+
+    def on_time_up(self) -> None: ...
+
+    def on_gone(self) -> None:
+        """The socket has ended. Called once."""
+
+
+class WebSocket:
+    """One socket of a server."""
+
+    __slots__ = ("_kept", "_listener", "_parts", "_pong_received", "_sending", "_size", "_sock", "_ws", "connected")
+
+    def __init__(self, sock: network.socket) -> None:
+        self._sock = sock
+        # A file of the socket keeps it open when the server, whose request is over, closes it.
+        self._kept = sock.makefile("rb", buffering=0)
+        self._ws = Connection(ConnectionType.SERVER)
+        self._sending = threading.Lock()
+        self._listener: Listener | None = None
+        self._parts: list[Any] = []
+        self._size = 0
+        self._pong_received = True
+        self.connected = True
+        sock.settimeout(PING_SECONDS)
+
+    def accept(self, answer: bytes) -> None:
+        """Sends the answer to the client's handshake."""
+        with self._sending:
+            self._send(answer)
+
+    def send(self, text: str) -> bool:
+        """Sends a text message, however long it takes, up to PING_SECONDS. Returns True.
+
+        Raises:
+            ConnectionClosed: the socket is closed, or the client does not read.
+        """
+        with self._sending:
+            self._send(text_frame(text))
+        return True
+
+    def post(self, text: str) -> bool:
+        """Sends a text message without waiting. Returns whether it could: not while something else is being sent.
+
+        Raises:
+            ConnectionClosed: the socket is closed.
+        """
+        frame = text_frame(text)
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            sent = self._write(frame)
+        except ConnectionClosed:
+            self._sending.release()
+            raise
+        if 0 < sent < len(frame):
+            _thread.start_new_thread(self._send_rest, (frame[sent:],))  # which releases the lock
+        else:
+            self._sending.release()
+        return sent > 0
+
+    def close(self, code: int = CloseReason.NORMAL_CLOSURE, message: str | None = None) -> None:
+        """Sends a close, and has the thread that reads end the socket. Closing again does nothing."""
+        self._close(CloseConnection(code, message))
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(network.SHUT_RD)
+
+    def listen(self, listener: Listener) -> None:
+        """Whom `run` is to tell."""
+        self._listener = listener
+
+    @property
+    def has_listener(self) -> bool:
+        return self._listener is not None
+
+    def run(self) -> None:
+        """Reads, until the socket has ended."""
+        try:
+            while self._listener is not None and self.connected and self._read(self._listener):
+                pass
+        except (OSError, RemoteProtocolError, LocalProtocolError, ConnectionClosed):
+            pass
+        except Exception:
+            log.exception("socket failed")
+        finally:
+            self._end()
+
+    def _send(self, frame: bytes) -> None:
+        """Holding the lock."""
+        if not self.connected:
+            raise ConnectionClosed
+        try:
+            self._sock.sendall(frame)
+        except OSError as error:
+            self._hang_up()
+            raise ConnectionClosed from error
+
+    def _send_event(self, event: Event) -> None:
+        with self._sending:
+            self._send(bytes(self._ws.send(event)))
+
+    def _send_rest(self, rest: bytes) -> None:
+        """In a thread that was handed the lock."""
+        try:
+            with contextlib.suppress(ConnectionClosed):
+                self._send(rest)
+        finally:
+            self._sending.release()
+
+    def _write(self, frame: bytes) -> int:
+        """Sends what the kernel takes now, and returns how much that was. Holding the lock."""
+        if not self.connected:
+            raise ConnectionClosed
+        if isinstance(self._sock, ssl.SSLSocket):
+            return 0
+        try:
+            # Sockets with a timeout do not block below Python, whose own `send` would wait.
+            return os.write(self._sock.fileno(), frame)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._hang_up()
+            raise ConnectionClosed from error
+
+    def _close(self, event: CloseConnection) -> None:
+        with self._sending, contextlib.suppress(ConnectionClosed):
+            if self.connected:
+                self._send(bytes(self._ws.send(event)))
+                self.connected = False
+
+    def _hang_up(self) -> None:
+        """Wakes up the reading thread, too."""
+        self.connected = False
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(network.SHUT_RDWR)
+
+    def _read(self, listener: Listener) -> bool:
+        """Handles what comes next. Returns whether to go on."""
+        remaining = listener.until - time.time()
+        if remaining <= 0:
+            listener.on_time_up()
+            return False
+        self._sock.settimeout(min(PING_SECONDS, remaining))
+        try:
+            data = self._sock.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return remaining < PING_SECONDS or self._ping()
+        if not data:
+            return False
+        self._pong_received = True
+        self._ws.receive_data(data)
+        return all(self._handle(event, listener) for event in self._ws.events())
+
+    def _ping(self) -> bool:
+        if self._pong_received:
+            self._pong_received = False
+            self._send_event(Ping())
+            return True
+        return False
+
+    def _handle(self, event: Event, listener: Listener) -> bool:
+        if isinstance(event, CloseConnection):
+            self._close(event.response())
+            return False
+        if isinstance(event, Ping):
+            self._send_event(event.response())
+        elif isinstance(event, Message):
+            return self._gather(event, listener)
+        elif not isinstance(event, Pong):
+            return False
+        return True
+
+    def _gather(self, event: Message[Any], listener: Listener) -> bool:
+        """Puts the parts of a message together; hands it on when it is whole."""
+        self._size += len(event.data.encode() if isinstance(event.data, str) else event.data)
+        if self._size > MAX_MESSAGE_BYTES:
+            self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, "Messages are at most 64 KiB."))
+            return False
+        self._parts.append(event.data)
+        if event.message_finished:
+            whole = type(event.data)().join(self._parts)
+            self._parts, self._size = [], 0
+            listener.on_message(whole)
+        return True
+
+    def _end(self) -> None:
+        listener, self._listener = self._listener, None  # they refer to each other, which keeps both
+        if listener is not None:
+            listener.on_gone()
+        with contextlib.suppress(OSError):
+            self._drain()
+        self._hang_up()
+        with self._sending:
+            self._sock.close()
+            self._kept.close()
+
+    def _drain(self) -> None:
+        """Once we have sent a close, reads on until the client's, for a moment."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        self._sock.settimeout(_DRAIN_SECONDS)
+        while self._ws.state is ConnectionState.LOCAL_CLOSING and time.monotonic() < deadline:
+            data = self._sock.recv(_RECEIVE_BYTES)
+            if not data:  # the client's end, or ours, which was shut down for reading: what comes is still there
+                time.sleep(_DRAIN_INTERVAL_SECONDS)
+            with contextlib.suppress(RemoteProtocolError, LocalProtocolError):
+                self._ws.receive_data(data)
+                collections.deque(self._ws.events(), maxlen=0)
+
+
+@lru_cache(maxsize=1)
+def text_frame(text: str) -> bytes:
+    """A text message as a server sends it (RFC 6455, section 5.2). The last is kept: a room's sockets get the same."""
+    payload = text.encode()
+    length = len(payload)
+    if length < 126:
+        head = bytes((0x81, length))
+    elif length < 1 << 16:
+        head = b"\x81\x7e" + length.to_bytes(2)
+    else:
+        head = b"\x81\x7f" + length.to_bytes(8)
+    return head + payload

@@ -1,0 +1,36 @@
+"""What Alembic runs, for `shared.db.migrations.upgrade` and for its command line (`alembic upgrade head`)."""
+
+from alembic import context
+from sqlalchemy import Connection, text
+
+from shared.db.engine import make_engine
+from shared.db.models import Base
+from shared.search.pgvector import tables
+from shared.settings import load_settings
+
+_LOCK = 7_769_727_732  # any number, the same for all migrators
+
+
+def _migrate(connection: Connection, vector_store: str) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        transactional_ddl=True,
+        include_name=lambda name, kind, _: not (kind == "table" and tables.is_ours(name)),
+    )
+    with context.begin_transaction():
+        # A large table may take as long as it needs, and so may another migrator.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        context.run_migrations()
+        if vector_store == "pgvector":
+            tables.create_tables(connection)
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    _migrate(given, context.config.attributes["vector_store"])
+else:
+    settings = load_settings()
+    with make_engine(settings, application_name="promptwire-migrate").begin() as own:
+        _migrate(own, settings.vector_store)

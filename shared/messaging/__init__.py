@@ -1,0 +1,1 @@
+"""Redis: the queue, announcements, and the text of answers in progress."""

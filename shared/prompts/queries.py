@@ -1,0 +1,90 @@
+"""Reading a user's prompts. Changing them is `shared/prompts/submission.py`."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, bindparam, select
+
+from shared.db.engine import Executor
+from shared.db.models import Prompt, Status, User
+from shared.errors import PromptNotFoundError
+
+
+class PromptRow(NamedTuple):
+    """What is shown of a prompt."""
+
+    id: int
+    prompt_text: str
+    response_text: str | None
+    status: str
+    websocket: bool
+    attempt: int
+    error: str | None
+    seq: int | None
+    cache: str | None
+    history: int
+    model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_from: int | None
+    created_at: datetime
+    completed_at: datetime | None
+
+
+# Statements that requests wait for are made once: to build one costs more than to run it.
+_prompts = Prompt.__table__.c
+COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in PromptRow._fields]
+_OF_USER = _prompts.user_id == bindparam("user_id")
+_ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
+_ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
+    Prompt.__table__, User.__table__, User.__table__.c.id == _prompts.user_id
+)
+_COMPLETED = select(*COLUMNS).where(
+    _prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _prompts.status == Status.COMPLETED
+)
+_PAGE = select(*COLUMNS).where(_OF_USER).order_by(_prompts.id.desc()).limit(bindparam("limit"))
+_OF_STATUS, _BEFORE = _prompts.status == bindparam("status"), _prompts.id < bindparam("before")
+
+
+def get(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
+    """The user's prompt.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+    """
+    row = executor.execute(_ONE, {"user_id": user_id, "prompt_id": prompt_id}).first()
+    if row is None:
+        raise PromptNotFoundError
+    return PromptRow._make(row)
+
+
+def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[PromptRow, int]:
+    """The user's prompt, and the newest number of their feed at that moment.
+
+    Raises:
+        PromptNotFoundError: there is none, or it is somebody else's.
+    """
+    row = executor.execute(_ONE_WITH_SEQ, {"user_id": user_id, "prompt_id": prompt_id}).first()
+    if row is None:
+        raise PromptNotFoundError
+    return PromptRow._make(row[:-1]), row.newest
+
+
+def page(
+    executor: Executor, user_id: int, *, limit: int, status: Status | None = None, before: int | None = None
+) -> list[PromptRow]:
+    """The user's prompts, newest first: at most `limit`, of one status, with ids below `before`."""
+    query = _PAGE
+    if status is not None:
+        query = query.where(_OF_STATUS)
+    if before is not None:
+        query = query.where(_BEFORE)
+    rows = executor.execute(query, {"user_id": user_id, "limit": limit, "status": status, "before": before})
+    return [PromptRow._make(row) for row in rows]
+
+
+def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
+    """Those of the user's prompts that are completed, by id."""
+    rows = executor.execute(_COMPLETED, {"user_id": user_id, "prompt_ids": prompt_ids})
+    return {row.id: PromptRow._make(row) for row in rows}

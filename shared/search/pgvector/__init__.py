@@ -1,0 +1,1 @@
+"""VECTOR_STORE=pgvector: vectors in PostgreSQL."""

@@ -1,0 +1,133 @@
+"""What each request and each prompt costs in round trips: exact counts, which do not depend on a machine's speed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from redis.connection import AbstractConnection
+from sqlalchemy import Engine, event
+
+from tests.integration.test_submission import draft, together
+from tests.support.client import ApiUser
+from tests.support.servers import wait_until
+from worker.pipeline import Pipeline
+
+
+@dataclass
+class Cost:
+    statements: list[str] = field(default_factory=list)
+    commits: int = 0  #: of transactions of several statements
+    redis_trips: int = 0
+    redis_bytes: int = 0  #: sent
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        return len(self.statements), self.commits, self.redis_trips
+
+
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch):
+    """Measures what a block costs on these engines, and on Redis in this process."""
+    send = AbstractConnection.send_packed_command
+    measured: list[Cost] = []
+
+    def counted(connection: AbstractConnection, command, *args, **kwargs):
+        for cost in measured:
+            cost.redis_trips += 1
+            cost.redis_bytes += sum(map(len, command)) if isinstance(command, list | tuple) else len(command)
+        return send(connection, command, *args, **kwargs)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+
+    @contextmanager
+    def measure(*engines: Engine) -> Iterator[Cost]:
+        cost = Cost()
+
+        def note(_: object, __: object, statement: str, *___: object) -> None:
+            cost.statements.append(statement)
+
+        def commit(_: object) -> None:
+            cost.commits += 1
+
+        for engine in engines:
+            event.listen(engine, "before_cursor_execute", note)
+        event.listen(engines[0], "commit", commit)
+        measured.append(cost)
+        yield cost
+        measured.remove(cost)
+        event.remove(engines[0], "commit", commit)
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
+
+    return measure
+
+
+@pytest.fixture
+def api(make_app, costs):
+    """An API process that has settled: its relay looks for nothing, the caller's token is known."""
+    app, services = make_app(feed_check_seconds=3_600)
+    wait_until(lambda: services.relay._pubsub is not None and services.logins._good_until > 0)
+    alice = ApiUser(app, "alice")
+    alice.submit()
+    return alice, services, lambda: costs(services.sessions.kw["bind"], services.autocommit_engine)
+
+
+def test_a_submission_is_one_statement_and_two_round_trips(api) -> None:
+    alice, _, measured = api
+    with measured() as cost:
+        alice.submit()
+    assert cost.counts == (1, 0, 2), cost
+    assert cost.redis_bytes < 1_400
+
+
+def test_a_group_costs_as_much_as_one(api) -> None:
+    alice, services, measured = api
+    with measured() as cost:
+        together(services, [(draft(alice), None)] * 20)
+    assert cost.counts == (2, 0, 4), cost  # the one before the group, and the group
+
+
+def test_a_submission_with_a_key_is_one_transaction(api) -> None:
+    alice, _, measured = api
+    with measured() as cost:
+        alice.post("/prompts/", json={"prompt_text": "Hi"}, headers={"Idempotency-Key": "K"})
+    assert cost.counts == (4, 1, 2), cost
+
+
+def test_a_poll_is_one_statement_and_no_round_trip_to_redis(api) -> None:
+    alice, _, measured = api
+    prompt_id = alice.submit()
+    with measured() as cost:
+        etag = alice.get(f"/prompts/{prompt_id}/").headers["ETag"]
+    assert cost.counts == (1, 0, 0), cost
+    with measured() as cost:
+        assert alice.get(f"/prompts/{prompt_id}/", headers={"If-None-Match": etag}).status_code == 304
+    assert cost.counts == (1, 0, 0), cost
+
+
+def test_a_list_is_one_statement(api) -> None:
+    alice, _, measured = api
+    with measured() as cost:
+        alice.get("/prompts/?limit=2")
+    assert cost.counts == (1, 0, 0), cost
+
+
+def test_a_search_is_two_statements(api, worker: Pipeline) -> None:
+    alice, _, measured = api
+    worker.process([alice.submit("the tides of the ocean")])
+    alice.get("/prompts/similar/?prompt=tides")
+    with measured() as cost:
+        assert alice.get("/prompts/similar/?prompt=ocean").json
+    assert cost.counts == (2, 0, 0), cost
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_completing_prompts_is_two_statements_and_one_round_trip(api, costs, worker: Pipeline, count: int) -> None:
+    alice, *_ = api
+    worker.process([alice.submit()])  # connects
+    ids = [alice.submit(f"prompt {i}", websocket=True) for i in range(count)]
+    with costs(worker.sessions.kw["bind"], worker.autocommit_engine) as cost:
+        worker.process(ids)
+    assert cost.counts == (2, 0, 1), cost
+    assert cost.redis_bytes < 800 * count

@@ -1,0 +1,74 @@
+"""What joining a room and being told of an event cost: exact counts of SQL statements, not times."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from sqlalchemy import event
+from werkzeug.serving import make_server
+
+from api.services import Services
+from tests.support.processes import RemoteUser
+from tests.support.servers import wait_until
+from worker.pipeline import Pipeline
+
+
+@pytest.fixture
+def url(app: Flask) -> Iterator[str]:
+    """The application in this process, with a thread for each connection."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def statements(services: Services) -> list[str]:
+    """What the application asks Postgres from here on."""
+    found: list[str] = []
+    for engine in (services.sessions.kw["bind"], services.autocommit_engine):
+        event.listen(engine, "before_cursor_execute", lambda *arguments: found.append(arguments[2]))
+    return found
+
+
+@pytest.fixture
+def settings(settings):
+    """The relay looks at all feeds once in a test, at its start."""
+    return settings.model_copy(update={"feed_check_seconds": 3600})
+
+
+def settle(statements: list[str]) -> None:
+    """Waits for the relay's look at a new room, and forgets it."""
+    wait_until(lambda: any("unnest" in statement for statement in statements), what="the relay's look at the feed")
+    time.sleep(0.1)
+    statements.clear()
+
+
+@pytest.mark.parametrize("since", [None, 0])
+def test_a_room_is_joined_again_with_one_statement(url: str, statements: list[str], since: int | None) -> None:
+    alice = RemoteUser(url)
+    with alice.join() as first:
+        first.receive()
+        settle(statements)
+        with alice.join(since=since) as second:
+            second.receive()
+            assert len(statements) == 1, statements  # the token is known
+
+
+def test_a_push_takes_no_statement_whatever_the_number_of_sockets(
+    url: str, statements: list[str], worker: Pipeline
+) -> None:
+    alice = RemoteUser(url)
+    with alice.join() as one, alice.join() as two:
+        one.receive(), two.receive()
+        ids = [alice.submit(f"{i}") for i in range(3)]
+        settle(statements)
+        worker.process(ids)
+        for room in (one, two):
+            assert [room.receive_ending()["seq"] for _ in ids] == [1, 2, 3]
+        assert statements == []

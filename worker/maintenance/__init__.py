@@ -1,0 +1,1 @@
+"""What worker hosts do besides answering prompts."""
