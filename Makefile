@@ -18,7 +18,7 @@ up: $(INSTALLED)  ## Start everything here: PostgreSQL, Valkey, the API, a worke
 	@exec $(BIN)/python -m infra.local up
 
 users: $(INSTALLED)  ## Manage users of what `make up` started: make users ARGS="create bob"
-	@$(BIN)/python -m infra.local run $(BIN)/python -m api.cli $(ARGS)
+	@$(BIN)/python -m infra.local run $(BIN)/python -m api.users_cli $(ARGS)
 
 reindex: $(INSTALLED)  ## Compare indexes with the prompts, and make anew what differs: make reindex ARGS=--check
 	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
@@ -47,11 +47,12 @@ bench-search: $(BENCH)/.installed  ## Measure searches beside pgvector, Chroma, 
 audit: $(INSTALLED)  ## Look up the pinned packages in the advisory database
 	@$(BIN)/python -m infra.audit $(ARGS)
 
-check: $(INSTALLED)  ## Check format, lint, types, imports and what bandit finds unsafe
+check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies, and what bandit finds unsafe
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api worker shared infra
 
 check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the containers, Compose, Terraform, and the workflows

@@ -19,7 +19,7 @@ key=$(sed -n 's/^JWT_SECRET_KEY=//p' .env)
 password=$(python3 -c 'import secrets; print(secrets.token_urlsafe(16))')
 
 docker compose up --build --detach --wait --wait-timeout 300 --scale worker=2
-docker compose exec -T -e NEW_PASSWORD="$password" api python -m api.cli create alice
+docker compose exec -T -e NEW_PASSWORD="$password" api python -m api.users_cli create alice
 
 url=http://127.0.0.1:8000 json='Content-Type: application/json'
 token=$(curl -fsS $url/login/ -H "$json" -d "{\"username\": \"alice\", \"password\": \"$password\"}" |

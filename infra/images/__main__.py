@@ -98,7 +98,7 @@ def answer_a_prompt(images: dict[str, Image], folder: DataFolder) -> float:
         for name, process in started.items():
             _wait(f"{name} being healthy", process, partial(_is_healthy, images[name], process))
         password = secrets.token_urlsafe(16)
-        create = ["python", "-m", "api.cli", "create", "alice"]
+        create = ["python", "-m", "api.users_cli", "create", "alice"]
         _must(execute(images["api"], create, environments["api"] | {"NEW_PASSWORD": password}))
         login = _post("/login/", {"username": "alice", "password": password})
         begun = time.monotonic()

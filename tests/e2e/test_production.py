@@ -62,7 +62,7 @@ class Stack:
         for container in (*self.api, *self.workers):
             wait_until(container.is_healthy, 60, "a container becoming healthy")
         for name in USERS:
-            made = self.api[0].run(["python", "-m", "api.cli", "create", name], NEW_PASSWORD=PASSWORD)
+            made = self.api[0].run(["python", "-m", "api.users_cli", "create", name], NEW_PASSWORD=PASSWORD)
             assert made.returncode == 0, made.stderr
 
     def _start(self, container: Container, log: str) -> None:

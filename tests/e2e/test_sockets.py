@@ -141,7 +141,7 @@ class TestWhoMayJoin:
     def test_is_closed_when_the_password_is_changed(self, alice: RemoteUser, settings: Settings) -> None:
         with alice.join() as room:
             room.receive()
-            command = ["api.cli", "set-password", alice.username]
+            command = ["api.users_cli", "set-password", alice.username]
             with processes.process(command, settings, NEW_PASSWORD="another password"):
                 assert room.receive().keys() == {"error"}
             assert room.close_code() == 4401

@@ -15,6 +15,7 @@ from shared import attempts, migrations
 from shared.database import Sessions
 from shared.models import Base
 from shared.settings import Settings
+from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import ROOT, environment_of
 
@@ -27,10 +28,19 @@ class TestHealth:
         response = app.test_client().get("/livez")
         assert (response.status_code, response.json["status"]) == (200, "ok")
 
+    def test_livez_and_the_api_description_show_the_version(self, app: Flask) -> None:
+        client = app.test_client()
+        assert client.get("/livez").json["version"] == get_version()
+        assert client.get("/openapi.json").json["info"]["version"] == get_version()
+
     def test_readyz_is_ok_with_everything_there(self, app: Flask) -> None:
         response = app.test_client().get("/readyz")
         assert response.status_code == 200
-        assert response.json == {"status": "ok", "checks": {"postgres": "ok", "redis": "ok"}}
+        assert response.json == {
+            "status": "ok",
+            "version": get_version(),
+            "checks": {"postgres": "ok", "redis": "ok"},
+        }
 
     def test_readyz_is_degraded_without_redis(self, make_app, servers) -> None:
         app, _ = make_app(redis_url=servers.settings("x", redis_url="redis://127.0.0.1:9/0").redis_url)
@@ -104,7 +114,7 @@ class TestSchema:
 class TestCommandLine:
     def run(self, settings: Settings, *arguments: str, password: str = PASSWORD):
         environment = environment_of(settings) | {"NEW_PASSWORD": password, "PATH": ""}
-        command = [sys.executable, "-m", "api.cli", *arguments]
+        command = [sys.executable, "-m", "api.users_cli", *arguments]
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def test_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
@@ -136,7 +146,7 @@ class TestCommandLine:
         assert "taken" in self.run(settings, "create", "alice").stderr
 
     def test_a_missing_setting_is_named(self) -> None:
-        command = [sys.executable, "-m", "api.cli", "list"]
+        command = [sys.executable, "-m", "api.users_cli", "list"]
         result = subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, check=False)
         assert result.returncode == 1
 

@@ -1,4 +1,7 @@
-"""Users by command line, for where registration is off: `python -m api.cli create alice`."""
+"""Users by command line, for where registration is off: `promptwire-users create alice`.
+
+From a checkout: `python -m api.users_cli create alice`.
+"""
 
 import click
 
@@ -8,6 +11,7 @@ from shared.database import Sessions, make_engine, make_sessions
 from shared.events import Announcer
 from shared.redis import make_redis
 from shared.settings import SettingsError, load_settings
+from shared.version import get_version
 
 _Password = click.option(
     "--password",
@@ -20,6 +24,7 @@ _Password = click.option(
 
 
 @click.group()
+@click.version_option(get_version(), prog_name="promptwire-users")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Users of this Promptwire."""
@@ -70,5 +75,10 @@ def _check(username: str, password: str) -> None:
         raise click.ClickException(problem)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the `promptwire-users` command."""
     run(main)
+
+
+if __name__ == "__main__":
+    cli()
