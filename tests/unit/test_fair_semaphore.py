@@ -1,6 +1,6 @@
 import threading
 
-from api.realtime.fair_semaphore import Turns
+from api.realtime.fair_semaphore import FairSemaphore
 from tests.support.servers import wait_until
 
 
