@@ -108,8 +108,10 @@ def stack(home: Path) -> Iterator[Stack]:
 
 
 def run_session(page: Path, stack: Stack) -> str:
-    """Pastes the first session of a page into a shell. It must print what the page shows. Returns all that it printed."""
-    session = re.search(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)[1].replace(".venv/bin/python", sys.executable)
+    """Pastes a page's first session into a shell, which must print what the page shows. Returns all that it prints."""
+    session = re.search(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)[1].replace(
+        ".venv/bin/python", sys.executable
+    )
     environment = os.environ | {"URL": stack.url, "DATA_DIR": str(stack.folder)}
     result = subprocess.run(
         ["bash", "-euc", session], env=environment, cwd=ROOT, capture_output=True, text=True, check=False

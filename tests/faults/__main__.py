@@ -1,4 +1,4 @@
-"""`make faults`: runs the long form, writes the figures as JSON and as a table, and puts the table into docs/reliability.md.
+"""`make faults`: runs the long form, writes the figures as JSON and as a table, also into docs/reliability.md.
 
 make faults                                 everything; takes about an hour
 make faults ARGS="kills poison"             only these; the other rows stay as they are
