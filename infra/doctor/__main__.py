@@ -61,7 +61,7 @@ def examine() -> Iterator[Line]:
         loaded = load_settings()
     except SettingsError as error:
         for sentence in str(error).splitlines():
-            yield Line(Severity.WRONG, "settings", sentence, "See .env.example, and the README, Settings.")
+            yield Line(Severity.WRONG, "settings", sentence, "See .env.example and docs/settings.md.")
         return
     yield Line("ok", "settings")
     for check in CHECKS:
@@ -75,7 +75,7 @@ def _made(check: Check, loaded: Settings) -> Iterator[Line]:
         yield Line("skipped", check.name, str(error))
         return
     except SettingsError as error:
-        findings = [Finding(str(error), "See the README, Settings.")]
+        findings = [Finding(str(error), "See docs/settings.md.")]
     except Exception as error:  # what nobody has thought of must not hide the rest
         findings = [Finding(f"It could not be looked at ({type(error).__name__}: {error}).", "See its settings.")]
     for found in findings:
