@@ -224,7 +224,7 @@ class Relay:
         if message["channel"] == announcements.LOGINS_CHANNEL:
             self._receive_login(message)
             return
-        user_id = announcements.user_of(message["channel"])
+        user_id = announcements.user_of_channel(message["channel"])
         if message["type"] == "subscribe":
             self._unchecked.add(user_id)
             self._wake.set()

@@ -214,7 +214,7 @@ def retry(path: PromptPath) -> Response:
         prompt = submission.retry(
             session, caller.id, path.prompt_id, grace=settings.submit_grace, attempts=settings.max_attempts
         )
-    services().submissions.hand_out([prompt.id])
+    services().submissions.enqueue([prompt.id])
     response = _shown(prompt, HTTPStatus.ACCEPTED)
     response.headers["Location"] = f"/prompts/{prompt.id}/"
     return response
@@ -247,7 +247,7 @@ def _describe(response: Response, prompt: PromptRow, waited: int | None) -> None
     if waited is not None:
         response.headers["Preference-Applied"] = f"wait={waited}"
     if prompt.cache is not None and prompt.status == Status.COMPLETED:
-        response.headers["Cache-Status"] = _cache_status(prompt.cache, prompt.cached_from)
+        response.headers["Cache-Status"] = _cache_status(prompt.cache, prompt.answer.cached_from)
 
 
 def _cache_use(body: Submission) -> CacheUse | None:

@@ -221,8 +221,8 @@ class SocketSession:
         more = True
         while more:
             with self._services.db_slots, self._services.autocommit_engine.connect() as connection:
-                replay = feed.replay(connection, self._caller.id, self._cursor)
-            for ended in replay.endings:
+                replay = feed.read(connection, self._caller.id, self._cursor)
+            for ended in replay.finished:
                 self._send(announcements.finished_event(ended))
                 metrics.replays_sent.add()
             self._cursor, more = replay.reached, replay.more
