@@ -113,7 +113,7 @@ class SocketSession:
             with self._services.autocommit_engine.connect() as connection:
                 newest, kept = feed.position(connection, self._caller.id, since)
         except BaseException:
-            self.on_gone()
+            self.on_closed()
             raise
         self._cursor = newest if since is None or not kept else since
         return newest, kept
@@ -129,7 +129,7 @@ class SocketSession:
                 self._catch_up()
             self._work_off()
         except BaseException:
-            self.on_gone()
+            self.on_closed()
             raise
         self._socket.listen(self)
 
@@ -163,10 +163,10 @@ class SocketSession:
             answer = _error("Invalid JSON format")
         self._send(answer | {"timestamp": timestamps.now()})
 
-    def on_time_up(self) -> None:
+    def on_expired(self) -> None:
         _refuse(self._socket, UNAUTHENTICATED, "The token has expired.")
 
-    def on_gone(self) -> None:
+    def on_closed(self) -> None:
         self._services.relay.leave(self._caller.id, self)
         metrics.sockets.dec()
 
