@@ -18,6 +18,7 @@ import yaml
 
 from infra.checks.dockerfile import Dockerfile
 from infra.local.privileges import Unprivileged, unprivileged
+from infra.local.watchdog import shared_watchdog
 from tests.support import processes
 from tests.support.servers import ROOT, Servers
 
@@ -41,6 +42,7 @@ class Container:
             process = subprocess.Popen(
                 self._local(self.command), stdout=output, stderr=output, start_new_session=True, **self._popen
             )
+        shared_watchdog().watch(process.pid)
         try:
             yield process
             process.terminate()
