@@ -51,7 +51,9 @@ def test_the_highest_value_of_several_processes_counts() -> None:
     assert parse_metrics(EXPOSITION) == {"promptwire_queue_depth": 12, "promptwire_oldest_queued_seconds": 15}
 
 
-@pytest.mark.parametrize("exposition", ["", "promptwire_queue_depth NaN\n", "promptwire_queue_depth +Inf\n", "other 1\n"])
+@pytest.mark.parametrize(
+    "exposition", ["", "promptwire_queue_depth NaN\n", "promptwire_queue_depth +Inf\n", "other 1\n"]
+)
 def test_missing_and_infinite_values_are_left_out(exposition: str) -> None:
     assert parse_metrics(exposition) == {}
 
