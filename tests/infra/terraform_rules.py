@@ -247,7 +247,7 @@ def timeouts_are_in_order(config: Configuration) -> Iterator[str]:
     )
     idle = int(config.find("resource", "aws_lb")[0].body["idle_timeout"])
     if not max(MAX_WAIT_SECONDS, 2 * PING_SECONDS) < idle < keepalive:
-        yield f"idle_timeout is {idle}: it must be more than {MAX_WAIT_SECONDS} (wait) and less than {keepalive} (keepalive)"
+        yield f"idle_timeout is {idle}: it must be above {MAX_WAIT_SECONDS} (wait) and below {keepalive} (keepalive)"
     stop = config.locals["stop"]
     if stop["api"] < graceful + 2:
         yield f"local.stop.api is {stop['api']}, but the API needs {graceful} s"
