@@ -12,8 +12,8 @@ from infra.checks.compose import read_compose
 from infra.checks.dockerfile import Dockerfile
 from infra.checks.tools import TOOLS
 
-# The only variable that the compose file requires; its value is of no interest here.
-_VARIABLES = {"JWT_SECRET_KEY": "x"}
+# The variables that the compose file requires. Their values are irrelevant here.
+_REQUIRED_VARIABLES = ("JWT_SECRET_KEY",)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DeploymentFiles:
     @cached_property
     def compose(self) -> dict[str, Any]:
         """docker-compose.yml with defaults for all variables. Raises ComposeError and ToolMissingError."""
-        return read_compose(self.root, _VARIABLES, tools=self.tools)
+        return read_compose(self.root, dict.fromkeys(_REQUIRED_VARIABLES, "x"), tools=self.tools)
 
     @cached_property
     def unresolved_compose(self) -> dict[str, Any]:
