@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 class Watchdog:
-    """Watches over processes on behalf of this one."""
+    """The watchdog of this process, its owner."""
 
     def __init__(self) -> None:
         # In a session of its own, so that Ctrl-C does not end it.
@@ -28,7 +28,8 @@ class Watchdog:
     def watch(self, pid: int) -> None:
         """End this process, and its children, when the owner dies."""
         if self._process.stdin is not None:
-            print(pid, start_time(pid), file=self._process.stdin, flush=True)
+            self._process.stdin.write(f"{pid} {start_time(pid)}\n")
+            self._process.stdin.flush()
 
     def close(self) -> None:
         """End all processes that still run."""
@@ -39,7 +40,7 @@ class Watchdog:
 
 @cache
 def shared_watchdog() -> Watchdog:
-    """The watchdog of this process."""
+    """The one watchdog that this process needs."""
     return Watchdog()
 
 
