@@ -1,6 +1,6 @@
 """`make check-infra`: run every check, print the result of each, and fail if one failed or could not be run.
 
-The tools are pip packages (requirements-infra.txt). With --if-possible, a check whose tool is missing is reported and
+The tools are pip packages (requirements/infra.txt). With --if-possible, a check whose tool is missing is reported and
 does not fail the run.
 """
 

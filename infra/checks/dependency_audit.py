@@ -1,4 +1,4 @@
-"""`make audit`: look up the packages that requirements*.txt pin in the Python advisory database.
+"""`make audit`: look up the packages in requirements.txt and requirements/*.txt in the Python advisory database.
 
 A package that cannot be looked up is a failure, like a vulnerable one; pip-audit itself only skips it. Behind a package
 mirror without advisories pip-audit would skip every package, so a canary with a known vulnerability is audited first.
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENTS = ("requirements.txt", "requirements-minilm.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements/minilm.txt", "requirements/otel.txt", "requirements/dev.txt")
 _FLAGS = ("--format=json", "--disable-pip", "--no-deps", "--progress-spinner=off")
 CANARY = "jinja2==2.11.0"  # GHSA-g3rq-g295-4j3m
 

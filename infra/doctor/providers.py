@@ -15,7 +15,7 @@ def generator(settings: Settings) -> Iterator[Finding]:
     if settings.app_env == "prod" and generator.name.startswith("simulated"):
         yield Finding(
             "GENERATOR=simulated does not generate real answers.",
-            "Set GENERATOR to a model (README, “Your own model”).",
+            "Set GENERATOR to a model (docs/models.md).",
             Severity.BEWARE,
         )
 

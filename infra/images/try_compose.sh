@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Start the compose file as README's "Deploy" describes, with two workers, and submit a prompt. Needs Docker, curl and a
+# Start the compose file as docs/deployment.md describes, with two workers, and submit a prompt. Needs Docker, curl and a
 # clone without .env. Deletes everything it created afterwards, including the data.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -13,7 +13,7 @@ def test_pins_for_other_platforms_are_audited_too() -> None:
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_every_requirement_is_pinned(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line[:1].isalnum()]
-    assert len(parse_pins("\n".join(lines))) == len(lines) > 20
+    assert len(parse_pins("\n".join(lines))) == len(lines) > 10
 
 
 def test_two_versions_of_a_package_are_audited_separately() -> None:
