@@ -72,15 +72,15 @@ def test_searches_compare_the_old_vectors_until_all_new_ones_are_there(
     for _ in range(2):
         assert [nearest(searching, alice.id, each) for each in TEXTS] == [[i] for i in ids]
         assert not work.reindexer.reindex(alice.id)
-    meanwhile = alice.submit("Why is the sea salty?")
-    work.pipeline.process([meanwhile])
+    new = alice.submit("Why is the sea salty?")
+    work.pipeline.process([new])
     assert embedders(sessions) == [("backwards-1", 4), ("hashing-1", 5)]
-    assert nearest(searching, alice.id, "Why is the sea salty?") == [meanwhile]
+    assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
     assert not work.reindexer.reindex(alice.id)
     assert work.reindexer.reindex(alice.id)
     assert embedders(sessions) == [("backwards-1", 5)]
     assert [nearest(searching, alice.id, each) for each in TEXTS] == [[i] for i in ids]
-    assert nearest(searching, alice.id, "Why is the sea salty?") == [meanwhile]
+    assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
 
 
 def test_a_prompt_that_was_claimed_before_the_switch_is_found_after_it(

@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--graph-total", type=int, help="number of vectors for pgvector's HNSW and Chroma")
     parser.add_argument("--graph-own", type=int, help="largest user for whom usearch and hnswlib are built")
     parser.add_argument("--rounds", type=int, help="number of rounds")
-    parser.add_argument("--patience", type=float, default=0.0, help="total seconds to wait for the machine to be idle")
+    parser.add_argument("--idle-wait", type=float, default=0.0, help="total seconds to wait for the machine to be idle")
     parser.add_argument("--quick", action="store_true", help="small sizes, to check that everything works")
     parser.add_argument("--full", action="store_true", help="10,000 deletions, and larger graphs")
     parser.add_argument("--million", action="store_true", help="also a user with 1,000,000 vectors (ours and flat)")

@@ -31,13 +31,13 @@ class Turns:
     """
 
     rounds: int
-    patience: float = 0.0  #: the remaining time to wait, in seconds
+    idle_wait: float = 0.0  #: the remaining time to wait, in seconds
     busy: list[float] = field(default_factory=list)  #: the load before each round, in percent
 
     def begin(self) -> None:
         """Wait until the machine is idle, while there is time left to wait."""
-        while (busy := psutil.cpu_percent(interval=0.5)) > IDLE_PERCENT and self.patience > 0:
-            self.patience -= 0.5
+        while (busy := psutil.cpu_percent(interval=0.5)) > IDLE_PERCENT and self.idle_wait > 0:
+            self.idle_wait -= 0.5
         self.busy.append(busy)
 
 

@@ -87,7 +87,7 @@ def deletions(settings: Settings, stores: Stores, owners: list[Owner], tries: in
 
 
 def _delete(sessions: Sessions, user_id: int, prompt_id: int) -> None:
-    """Delete a prompt as the API does. (Its row is stored only now, because so many rows would slow down the rest.)"""
+    """Delete a prompt as the API does. (Its row is stored only now; all rows would slow down the rest.)"""
     row = (
         "INSERT INTO prompts (id, user_id, prompt_text, response_text, status, websocket, request_id, attempt_limit, "
         "completed_at) OVERRIDING SYSTEM VALUE VALUES (:id, :user, 'T', 'A', 'completed', false, 'r', 5, now())"

@@ -29,9 +29,8 @@ MAX_TRAINING_VECTORS = 100_000
 
 Positions = npt.NDArray[np.int64]
 Search = Callable[[Vectors], Positions]
-Built = tuple[
-    Search, float
-]  #: returns the positions of the K nearest to a query, shape (384,); and the bytes per vector
+#: Returns the positions of the K nearest to a query, shape (384,); and the bytes per vector.
+Built = tuple[Search, float]
 
 
 def measure(kind: str, size: int, turns: Turns) -> dict[str, dict[str, Any]]:
@@ -113,7 +112,7 @@ def _refined(vectors: Vectors, make: Callable[[], Any], nbytes: float, candidate
 
 
 def _rabitq(vectors: Vectors) -> Built:
-    """One bit a dimension, in the layout for fast scans, after a random rotation."""
+    """Build an index with one bit per dimension, in the layout for fast scans, after a random rotation."""
     inner = faiss.IndexRaBitQFastScan(DIMENSION, faiss.METRIC_L2)
     index = faiss.IndexPreTransform(faiss.RandomRotationMatrix(DIMENSION, DIMENSION), inner)
     _filled(vectors, index)

@@ -25,7 +25,7 @@ def write(results: Results) -> None:
 
 
 def tables(results: Results) -> str:
-    """Everything as text."""
+    """Format all results as text."""
     parts = []
     for part in (_race, _http, _own_writes, _one_of_a_kind, _index_types):
         parts.extend(part(results))

@@ -45,7 +45,7 @@ def scale_of(arguments: Namespace) -> Scale:
         total=total,
         graph_total=arguments.graph_total or (10_000 if quick else 250_000 if full else 100_000),
         graph_own=arguments.graph_own or (1_000 if quick else 100_000 if full else 10_000),
-        turns=Turns(arguments.rounds or (2 if quick else 5), arguments.patience),
+        turns=Turns(arguments.rounds or (2 if quick else 5), arguments.idle_wait),
         writes=20 if quick else 200,
         deletions=100 if quick else 10_000 if full else 500,
         small_users=500 if quick else 10_000,
