@@ -11,7 +11,7 @@ from tests.support import processes
 from tests.support.openai_server import OpenAIServer
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, wait_until
-from tests.support.threads import max_batch_size
+from tests.support.threads import at_once
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_while_searches_wait_for_the_endpoint_everything_else_goes_on(searching:
     waiting = 20
     statuses: list[int] = []
     searches = threading.Thread(
-        target=lambda: statuses.extend(max_batch_size(waiting, lambda: search(alice, "embedding slow 600").status_code))
+        target=lambda: statuses.extend(at_once(waiting, lambda: search(alice, "embedding slow 600").status_code))
     )
     searches.start()
     wait_until(lambda: len(endpoint.requests) == asked + waiting, what="all of them asking, none after another")
