@@ -14,7 +14,7 @@ from api.services import services
 from shared.errors import ProviderUnavailableError
 from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
-from shared.search.store import in_place
+from shared.search.store import run_inline
 from shared.telemetry import metrics, tracing
 
 bp = APIBlueprint(
@@ -31,8 +31,8 @@ bp.before_request(tokens.authenticate)
 
 
 def _embed(text: str, embedder: Embedder) -> Vectors:
-    # What waits for another host gives way to other greenlets by itself, and its connections belong to this thread.
-    run = in_place if embedder.is_remote else offload
+    # A remote embedder yields to other greenlets while it waits, and its connections belong to this thread.
+    run = run_inline if embedder.is_remote else offload
     vector: Vectors = run(embed, embedder, [text])[0]
     return vector
 
@@ -51,7 +51,7 @@ def similar(query: SimilarQuery) -> Response:
     caller = tokens.current()
     begun = time.perf_counter()
     with tracing.spans("search", tracing.current()):
-        matches = services().store.search(caller.id, partial(_embed, query.prompt), query.limit)
+        matches = services().store.search(caller.id, partial(_embed, query.prompt), query.limit).matches
     metrics.searches.add(time.perf_counter() - begun)
     if query.max_score is not None:
         matches = [match for match in matches if match.distance <= query.max_score]

@@ -51,7 +51,7 @@ def measure(user: RemoteUser, other: str, provider: OpenAIServer, prompts: int) 
 
                 threading.Thread(target=read).start()
                 wait_until(lambda: len(provider.requests) == number + 1, what="the call")  # noqa: B023
-                gate.let_go()
+                gate.release()
                 while room.receive()["type"] != "prompt.delta":
                     pass
                 times["socket"] = time.monotonic()

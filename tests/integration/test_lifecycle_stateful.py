@@ -259,13 +259,13 @@ class Lifecycle(RuleBasedStateMachine):
         replica = Replica(Small(), State(0, 0, "test"), (), None)
         with self.sessions() as session:
             connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            replica.take(vector_log.after(connection, self.user_id, Small(), 0))
+            replica.apply(vector_log.fetch_after(connection, self.user_id, Small(), 0))
             stored = session.query(VectorLogEntry.prompt_id).filter(
                 VectorLogEntry.user_id == self.user_id, VectorLogEntry.vector.is_not(None)
             )
             assert {row.prompt_id for row in stored} == completed
         query = np.eye(1, 4, dtype=np.float32)[0]
-        found = replica.nearest(query, 100, Changes.of([], 4))
+        found = replica.nearest(query, 100, Changes.from_rows([], 4))
         assert {match.prompt_id for match in found} == completed
 
     def _try(self, step, prompt_id: int, **kwargs: object) -> bool:

@@ -15,7 +15,7 @@ from tests.benchmarks.end_to_end import asked, floor, growth, latency, overload,
 from tests.benchmarks.end_to_end.contenders import PEERS, Field, contenders
 from tests.benchmarks.end_to_end.scale import SECTIONS, Scale, scale_of
 from tests.benchmarks.reporting import machine
-from tests.benchmarks.search.quiet import one_thread, quiet
+from tests.benchmarks.search.process_setup import silence_logs, use_one_thread
 from tests.support.servers import Servers
 
 #: PostgreSQL as a user has it, but for how many may connect.
@@ -25,8 +25,8 @@ _ALONE = {"overload": overload.measure, "growth": growth.measure, "floor": floor
 
 
 def main() -> None:
-    one_thread()
-    quiet()
+    use_one_thread()
+    silence_logs()
     arguments = parse()
     servers = Servers("bench", options=_DURABLE)
     servers.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shared.settings import Settings
 from tests.benchmarks.reporting import machine
-from tests.benchmarks.search.quiet import quiet
+from tests.benchmarks.search.process_setup import silence_logs
 from tests.benchmarks.sockets import report
 from tests.benchmarks.sockets.driver import Driver
 from tests.support import people, processes
@@ -21,7 +21,7 @@ from tests.support.servers import Servers, wait_until
 
 
 def main() -> None:
-    quiet()
+    silence_logs()
     arguments = parse()
     sockets, many = (1_000, 50) if arguments.quick else (arguments.sockets, 50)
     try:

@@ -92,8 +92,8 @@ class Driver:
         pipeline = make_services(self.settings).pipeline
         some = self.people[:most]
         begun = time.monotonic()
-        for start in range(0, len(some), pipeline.generator.at_once):
-            pipeline.process(self._submit(some[start : start + pipeline.generator.at_once]))
+        for start in range(0, len(some), pipeline.generator.max_batch_size):
+            pipeline.process(self._submit(some[start : start + pipeline.generator.max_batch_size]))
         expected = len(some) * self.per_user
         received = self.clients.received(expected, timeout=60)
         self.seqs = {each.id: 1 for each in some}
