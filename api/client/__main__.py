@@ -1,4 +1,4 @@
-"""The command line of the client: `python -m api.client --help`."""
+"""The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ import click
 from .client import Client
 from .credentials import read_credentials
 from .errors import ClientError
-from .options import Exit, Options, common_options, exit_code
+from .options import Exit, Options, common_options, exit_code, version_option
 from .output import Output, event_line, full_text, local_time, one_line, printable, status_line
 from .resources import Event, Prompt, Status
 
@@ -19,6 +19,7 @@ EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @common_options
 def main() -> None:
     """Promptwire: submit prompts, follow their answers, and find them again."""

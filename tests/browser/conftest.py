@@ -5,6 +5,8 @@ tests, and Playwright's event loop would block theirs.
 """
 
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from uuid import uuid4
 
 import pytest
@@ -25,10 +27,33 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+class _EmptyPage(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b'<!doctype html><link rel="icon" href="data:,">')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="package")
-def settings(servers: Servers) -> Iterator[Settings]:
+def origin() -> Iterator[str]:
+    """Another web server with an empty page, such as the development server of a front end.
+
+    Chromium does not let a page from another machine, or without an address, send requests to this machine.
+    """
+    with ThreadingHTTPServer(("127.0.0.1", 0), _EmptyPage) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://localhost:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="package")
+def settings(servers: Servers, origin: str) -> Iterator[Settings]:
     with servers.database() as name:
-        yield servers.settings(name, generator="tests.support.providers:gated")
+        yield servers.settings(name, generator="tests.support.providers:gated", allowed_origins=(origin,))
 
 
 @pytest.fixture(scope="package")

@@ -1,4 +1,4 @@
-"""`make screenshots`: take the two screenshots of the README."""
+"""`make screenshots`: take the two screenshots of the README and the tutorial."""
 
 from playwright.sync_api import expect
 
@@ -6,7 +6,7 @@ from tests.support import processes
 from tests.support.browser import Visitor, chromium
 from tests.support.servers import ROOT, Servers
 
-FOLDER = ROOT / "infra" / "screenshots"
+FOLDER = ROOT / "docs" / "images"
 
 _EARLIER_PROMPTS = ("Describe how a sundial is made", "Why is the sea salty?", "Explain what causes ocean tides")
 _PROMPT = "Explain why spring tides are higher than neap tides"
