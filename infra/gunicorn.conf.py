@@ -170,7 +170,7 @@ def _draining(stream_server: type[Any], closes_socket: mmap.mmap) -> type[Any]:
         def set_handle(self, handle: Callable[..., None]) -> None:
             from api.realtime import handshake
 
-            super().set_handle(handshake.outlasting(handle))
+            super().set_handle(handshake.detach_sockets(handle))
 
         def close(self) -> None:
             if not self.closed:

@@ -186,14 +186,14 @@ class Pipeline:
                         usage = storable_usage(part)
                         continue
                     if not texts:
-                        metrics.first_chunks.add(time.perf_counter() - begun)
+                        metrics.first_chunks.observe(time.perf_counter() - begun)
                     texts.append(storable(part))
                     if deltas is not None:
                         deltas.add(texts[-1])
         finally:
             if hasattr(parts, "close"):  # lets go of the provider at once
                 parts.close()
-        metrics.generations.add(time.perf_counter() - begun)
+        metrics.generations.observe(time.perf_counter() - begun)
         self.pause.end()
         return Response("".join(texts), self.generator.name, usage)
 

@@ -109,7 +109,7 @@ class SemanticCache:
     def _near(self, prompt: EmbeddedPrompt, count: int) -> tuple[list[Match], "_Query"]:
         query, begun = _Query(prompt), time.perf_counter()
         matches = self.store.search(prompt.claim.user_id, query, count)
-        metrics.searches.add(time.perf_counter() - begun)
+        metrics.searches.observe(time.perf_counter() - begun)
         return matches, query
 
 

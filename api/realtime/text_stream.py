@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from sqlalchemy import Engine
+
 from api.auth.token_cache import Principal, is_alive
 from api.http.schemas import prompt_resource
-from api.realtime.relay import Subscription
-from api.services import Services
+from api.realtime.fair_semaphore import FairSemaphore
+from api.realtime.relay import Relay, Subscription
 from shared.db.models import UNFINISHED, Status
 from shared.errors import PromptNotFoundError
+from shared.messaging.partial_text import PartialText
 from shared.prompts import queries
 from shared.prompts.queries import PromptRow
 from shared.telemetry import metrics
@@ -57,7 +60,10 @@ class Event(NamedTuple):
 class TextStream:
     """Follows a user's prompt until it has ended, the login has, or this process goes down."""
 
-    services: Services
+    relay: Relay
+    engine: Engine
+    db_slots: FairSemaphore
+    partial_text: PartialText
     caller: Principal
     prompt_id: int
     position: Position
@@ -65,7 +71,7 @@ class TextStream:
 
     def events(self) -> Iterator[Event]:
         """The rest of the text in pieces, then how it ended."""
-        with metrics.streams.track_inprogress(), self.services.relay.subscribe(self.caller.id) as news:
+        with metrics.streams.track_inprogress(), self.relay.subscribe(self.caller.id) as news:
             yield Event()  # so that the client sees at once that there is somebody
             while True:
                 try:
@@ -112,7 +118,7 @@ class TextStream:
         if attempt < self.position.attempt:
             return
         self._begin(attempt)
-        yield from self._delta(self.services.running.read(self.prompt_id, attempt, self.position.offset))
+        yield from self._delta(self.partial_text.read(self.prompt_id, attempt, self.position.offset))
 
     def _begin(self, attempt: int) -> None:
         """A new attempt has another text, from its beginning."""
@@ -133,9 +139,9 @@ class TextStream:
         return Event(kind, {"type": kind, **prompt_resource(prompt, self.caller.username)}, position)
 
     def _read(self) -> tuple[PromptRow, int]:
-        with self.services.db_slots, self.services.autocommit_engine.connect() as connection:
+        with self.db_slots, self.engine.connect() as connection:
             return queries.get_with_seq(connection, self.caller.id, self.prompt_id)
 
     def _is_alive(self) -> bool:
-        with self.services.db_slots:
-            return is_alive(self.services.autocommit_engine, self.caller)
+        with self.db_slots:
+            return is_alive(self.engine, self.caller)

@@ -145,7 +145,7 @@ class TestLoggingIn:
             alice = visit(closed)
             alice.refusals.add(403)
             alice.enter("Register", username)
-            expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is off here")
+            expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is closed here")
 
 
 def test_over_the_limit_the_text_stays_and_can_be_submitted_as_soon_as_that_is_allowed(

@@ -14,7 +14,7 @@ import structlog
 from celery import bootsteps
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.accounts import users
+from shared.accounts import logins
 from shared.db.engine import Sessions
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
@@ -91,7 +91,7 @@ class Reaper:
         with self._sessions.begin() as session:
             feed.purge(session, timedelta(days=self._settings.feed_retention_days))
             idempotency.purge(session)
-            users.purge_families(session)
+            logins.purge_expired(session)
 
 
 def as_bootstep(make_reaper: Callable[[], Reaper]) -> type[bootsteps.StartStopStep]:
