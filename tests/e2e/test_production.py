@@ -134,7 +134,7 @@ def test_what_does_not_run_is_not_healthy(project: Project) -> None:
     [
         ("JWT_SECRET_KEY", "short", "JWT_SECRET_KEY is weak"),
         ("JWT_SECRET_KEY", "change-me-change-me-change-me-change-me", "JWT_SECRET_KEY is weak"),
-        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anybody"),
+        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anyone"),
         ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
     ],
 )
