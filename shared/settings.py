@@ -1,6 +1,6 @@
 """Settings: one frozen, typed object, read from the environment and from `.env`.
 
-Each setting is documented in `.env.example` and in the README's table; `tests/unit/test_settings.py` checks both.
+Each setting is documented in `.env.example` and in `docs/settings.md`; `tests/unit/test_settings.py` checks both.
 """
 
 from datetime import timedelta

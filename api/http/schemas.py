@@ -254,6 +254,7 @@ class Health(Answer):
     """The state of a process."""
 
     status: Literal["ok", "degraded", "unavailable"]
+    version: str = Field(description="The version of Promptwire.")
     checks: dict[str, str] = Field(description="By dependency: `ok`, or what is wrong.")
 
 

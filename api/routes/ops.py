@@ -18,6 +18,7 @@ from shared.settings import Settings
 from shared.telemetry import exposition
 from shared.telemetry.exposition import MetricsAccessError
 from shared.telemetry.service_metrics import ServiceMetrics
+from shared.version import get_version
 
 LIVEZ: Responses = {200: json_response(Health, "The process runs.", "alive")}
 READYZ: Responses = {
@@ -62,7 +63,7 @@ class OpsRoutes:
 
     def livez(self) -> Response:
         """Check that this process runs."""
-        return jsonify({"status": "ok", "checks": {}})
+        return jsonify({"status": "ok", "version": get_version(), "checks": {}})
 
     def readyz(self) -> tuple[Response, int]:
         """Check that this process can serve: it needs Postgres, migrated.
@@ -74,7 +75,7 @@ class OpsRoutes:
             status, code = "unavailable", HTTPStatus.SERVICE_UNAVAILABLE
         else:
             status, code = ("ok" if checks["redis"] == "ok" else "degraded"), HTTPStatus.OK
-        return jsonify({"status": status, "checks": checks}), code
+        return jsonify({"status": status, "version": get_version(), "checks": checks}), code
 
     def metrics(self) -> Response:
         """The metrics of this host's API processes, for Prometheus."""

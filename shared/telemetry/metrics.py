@@ -1,4 +1,4 @@
-"""The metrics. `infra/observability.md` lists them, and a test compares.
+"""The metrics. `docs/observability.md` lists them, and a test compares.
 
 Metrics that change with every prompt are buffered, and written once a second or when they are read: writing each change
 would take as long as all other work for some prompts. A process that is killed loses its last second.

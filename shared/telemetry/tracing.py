@@ -40,7 +40,7 @@ def start(settings: Settings, service: str) -> None:
         from shared.telemetry import otel
     except ImportError as error:
         log.warning(
-            "tracing is off: install requirements-otel.txt, or unset OTEL_EXPORTER_OTLP_ENDPOINT", error=str(error)
+            "tracing is off: install requirements/otel.txt, or unset OTEL_EXPORTER_OTLP_ENDPOINT", error=str(error)
         )
         return
     use(otel.make_tracer(settings, service))

@@ -248,7 +248,7 @@ class TestKnown:
         assert used <= parts | plain, used - parts - plain
 
     def test_the_table_has_each_with_its_kind_and_labels(self, families: dict[str, str]) -> None:
-        table = (ROOT / "infra" / "observability.md").read_text()
+        table = (ROOT / "docs" / "observability.md").read_text()
         rows = re.findall(r"^\| `(promptwire_\w+)` \| (\w+) \| ([^|]*)\|", table, re.MULTILINE)
         assert {name: kind for name, kind, _ in rows} == families
         labels = {name: set(re.findall(r"`(\w+)`(?=[:, (]|$)", said.strip())) for name, _, said in rows}
