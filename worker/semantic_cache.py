@@ -5,16 +5,16 @@ Everything is the user's own: the index that is searched has nobody else's vecto
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Engine, text
 
 from shared.prompts import queries
-from shared.prompts.claims import Claim, Response
-from shared.providers import Embedder, Exchange, Usage, Vectors, embed
+from shared.prompts.answer import Answer
+from shared.providers import Embedder, Exchange, Vectors, embed
 from shared.search.store import Match, VectorStore
 from shared.telemetry import metrics
+from worker.embedding import EmbeddedPrompt
 
 #: How many near prompts are looked at for one whose answer may be taken.
 CANDIDATES = 20
@@ -24,14 +24,6 @@ EQUALLY_NEAR = 1e-4
 MAX_SIMILAR_CHARACTERS = 500
 #: So many times as many exchanges are looked at, because some may say the same.
 SPARE = 4
-
-
-class EmbeddedPrompt(NamedTuple):
-    """A claimed prompt and its vector, shape (dimension,), by this embedder."""
-
-    claim: Claim
-    embedder: Embedder
-    vector: Vectors
 
 
 # What was itself taken over leads to where it came from: else, from one to the next, answers would drift away from
@@ -62,7 +54,7 @@ class SemanticCache:
     distance: float
     characters: int
 
-    def cached(self, prompt: EmbeddedPrompt, generator: str) -> Response | None:
+    def cached(self, prompt: EmbeddedPrompt, generator: str) -> Answer | None:
         """The answer that the generator of this name gave to nearly the same prompt, if there is one."""
         matches, query = self._near(prompt, CANDIDATES)
         near = [match.prompt_id for match in matches if match.distance <= self.distance]
@@ -84,7 +76,7 @@ class SemanticCache:
             return None
         nearest = min(distance for distance, _ in found)
         source = max((source for distance, source in found if distance < nearest + EQUALLY_NEAR), key=lambda s: s.id)
-        return Response(source.response_text, generator, Usage(source.model, 0, 0), cached_from=source.id)
+        return Answer(source.response_text, generator, source.model, 0, 0, cached_from=source.id)
 
     def history(self, prompt: EmbeddedPrompt) -> list[Exchange]:
         """As many of the nearest exchanges as the prompt asks for and as there is room for, oldest first.
@@ -98,12 +90,12 @@ class SemanticCache:
         chosen: dict[str, tuple[int, Exchange]] = {}
         for match in sorted(matches, key=lambda match: (round(match.distance / EQUALLY_NEAR), -match.prompt_id)):
             row = found.get(match.prompt_id)
-            if row is None or row.response_text is None or row.prompt_text in chosen:
+            if row is None or row.answer.response_text is None or row.prompt_text in chosen:
                 continue
-            size = len(row.prompt_text) + len(row.response_text)
+            size = len(row.prompt_text) + len(row.answer.response_text)
             if size <= room and len(chosen) < wanted:
                 room -= size
-                chosen[row.prompt_text] = (row.id, Exchange(row.prompt_text, row.response_text))
+                chosen[row.prompt_text] = (row.id, Exchange(row.prompt_text, row.answer.response_text))
         return [exchange for _, exchange in sorted(chosen.values())]
 
     def _near(self, prompt: EmbeddedPrompt, count: int) -> tuple[list[Match], "_Query"]:

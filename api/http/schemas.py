@@ -9,7 +9,6 @@ from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from shared import timestamps
 from shared.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, USERNAME_PATTERN, check_username
 from shared.db.models import Status
-from shared.messaging import announcements
 from shared.prompts.queries import PromptRow
 
 MAX_PROMPT_LENGTH = 100_000
@@ -264,15 +263,13 @@ def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
         "id": prompt.id,
         "user": username,
         "prompt_text": prompt.prompt_text,
-        "response_text": prompt.response_text,
+        "response_text": prompt.answer.response_text,
         "status": prompt.status,
         "websocket": prompt.websocket,
         "attempt": prompt.attempt,
         "error": prompt.error,
         "history": prompt.history,
-        "model": prompt.model,
-        "usage": announcements.usage(prompt.prompt_tokens, prompt.completion_tokens),
-        "cached_from": prompt.cached_from,
+        **prompt.answer.details(),
         "created_at": timestamps.rfc3339(prompt.created_at),
         "completed_at": timestamps.rfc3339_or_none(prompt.completed_at),
     }
@@ -284,7 +281,7 @@ def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[st
         "id": prompt.id,
         "user": username,
         "prompt_text": prompt.prompt_text,
-        "response_text": prompt.response_text,
+        "response_text": prompt.answer.response_text,
         "similarity_score": distance,
         "created_at": timestamps.rfc3339(prompt.created_at),
     }

@@ -73,7 +73,7 @@ class SocketSession:
             with self._engine.connect() as connection:
                 newest, is_kept = feed.position(connection, self._principal.id, since)
         except BaseException:
-            self.on_gone()
+            self.on_closed()
             raise
         self._cursor = newest if since is None or not is_kept else since
         return newest, is_kept
@@ -89,7 +89,7 @@ class SocketSession:
                 self._catch_up()
             self._send_backlog()
         except BaseException:
-            self.on_gone()
+            self.on_closed()
             raise
         self._socket.listen(self)
 
@@ -128,10 +128,10 @@ class SocketSession:
             answer = _error("Invalid JSON format")
         self._send(answer | {"timestamp": timestamps.now()})
 
-    def on_time_up(self) -> None:
+    def on_expired(self) -> None:
         refuse(self._socket, UNAUTHENTICATED, "The token has expired.")
 
-    def on_gone(self) -> None:
+    def on_closed(self) -> None:
         self._relay.leave(self._principal.id, self)
         metrics.sockets.dec()
 
@@ -186,8 +186,8 @@ class SocketSession:
         more = True
         while more:
             with self._db_slots, self._engine.connect() as connection:
-                replay = feed.replay(connection, self._principal.id, self._cursor)
-            for finished in replay.endings:
+                replay = feed.read(connection, self._principal.id, self._cursor)
+            for finished in replay.finished:
                 self._send(announcements.finished_event(finished))
                 metrics.replays_sent.inc()
             self._cursor, more = replay.reached, replay.more

@@ -109,9 +109,9 @@ class TextStream:
     def _text_of(self, prompt: PromptRow) -> Iterator[Event]:
         if prompt.status == Status.PROCESSING:
             yield from self._running_text(prompt.attempt)
-        elif prompt.status == Status.COMPLETED and prompt.response_text is not None:
+        elif prompt.status == Status.COMPLETED and prompt.answer.response_text is not None:
             self._begin(prompt.attempt)
-            rest = prompt.response_text.encode()[self.position.offset :].decode(errors="ignore")
+            rest = prompt.answer.response_text.encode()[self.position.offset :].decode(errors="ignore")
             yield from self._delta(rest)
 
     def _running_text(self, attempt: int) -> Iterator[Event]:

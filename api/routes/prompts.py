@@ -202,7 +202,7 @@ class PromptRoutes:
             prompt = submission.retry(
                 session, principal.id, path.prompt_id, grace=settings.submit_grace, attempts=settings.max_attempts
             )
-        self._submissions.hand_out([prompt.id])
+        self._submissions.enqueue([prompt.id])
         response = _prompt_response(prompt, HTTPStatus.ACCEPTED)
         response.headers["Location"] = f"/prompts/{prompt.id}/"
         return response
@@ -263,7 +263,7 @@ def _add_headers(response: Response, prompt: PromptRow, waited: int | None) -> N
     if waited is not None:
         response.headers["Preference-Applied"] = f"wait={waited}"
     if prompt.cache is not None and prompt.status == Status.COMPLETED:
-        response.headers["Cache-Status"] = _cache_status(prompt.cache, prompt.cached_from)
+        response.headers["Cache-Status"] = _cache_status(prompt.cache, prompt.answer.cached_from)
 
 
 def _cache_status(use: str, cached_from: int | None) -> str:

@@ -30,14 +30,16 @@ def make_store(
         autocommit_engine: An engine in autocommit.
     """
     if settings.vector_store == "pgvector":
-        return PgvectorStore(sessions, autocommit_engine, embedders, ask_to_index=queue.ask_to_seal, offload=offload)
+        return PgvectorStore(
+            sessions, autocommit_engine, embedders, ask_to_index=queue.request_sealing, offload=offload
+        )
     segments = Segments(settings.segments_url)
-    loader = Loader(sessions, autocommit_engine, embedders, segments, offload=offload, on_damage=queue.ask_to_seal)
+    loader = Loader(sessions, autocommit_engine, embedders, segments, offload=offload, on_damage=queue.request_sealing)
     return FaissStore(
         loader,
         memory_mib=settings.search_memory_mib,
         seal_from=settings.seal_from_vectors,
-        ask_to_seal=queue.ask_to_seal,
+        ask_to_seal=queue.request_sealing,
         offload=offload,
     )
 

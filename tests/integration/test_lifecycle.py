@@ -10,8 +10,8 @@ from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.db.models import Prompt
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
-from shared.prompts import claims, feed, queries, submission
-from shared.prompts.claims import Rescue
+from shared.prompts import claims, feed, overdue, queries, submission
+from shared.prompts.overdue import Rescue
 from tests.support import lifecycle
 from tests.support.lifecycle import MINUTE, claim, complete
 
@@ -49,22 +49,22 @@ def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int
         claimed = claim(session, submit(session, user_id))
         assert complete(session, claimed, "A").seq == 1
         assert complete(session, claimed, "B") is None
-        assert queries.get(session, user_id, claimed.id).response_text == "A"
+        assert queries.get(session, user_id, claimed.id).answer.response_text == "A"
         assert seq_of(session, user_id) == 1
 
 
 def test_a_worker_that_lost_its_lease_changes_nothing(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id), lease=PAST)
-        assert claims.reap(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
         assert complete(session, zombie, "late") is None
         successor = claim(session, zombie.id)
         assert successor.attempt == 2
         assert complete(session, zombie, "late") is None
         assert claims.fail(session, zombie, "late") is None
-        assert not claims.postpone(session, zombie, MINUTE)
+        assert not claims.reschedule(session, zombie, MINUTE)
         assert claims.renew(session, [(zombie.id, zombie.attempt)], MINUTE) == set()
-        assert complete(session, successor, "in time").response_text == "in time"
+        assert complete(session, successor, "in time").answer.response_text == "in time"
 
 
 def test_a_retry_does_not_bring_an_old_attempt_back(sessions: Sessions, user_id: int) -> None:
@@ -81,23 +81,23 @@ def test_renewing_moves_the_due_date(sessions: Sessions, user_id: int) -> None:
         claimed = claim(session, submit(session, user_id), lease=PAST)
         key = (claimed.id, claimed.attempt)
         assert claims.renew(session, [key], MINUTE) == {key}
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
 
 
 def test_a_prompt_whose_message_was_lost_is_handed_out_after_its_grace(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, grace=PAST)
         submit(session, user_id, grace=MINUTE)
-        assert claims.reap(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
 
 
 def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         mine = {submit(session, user_id, grace=PAST) for _ in range(4)}
     with sessions.begin() as first, sessions.begin() as second:
-        one = claims.reap(first, grace=MINUTE, limit=3)
-        other = claims.reap(second, grace=MINUTE, limit=3)
+        one = overdue.requeue(first, grace=MINUTE, limit=3)
+        other = overdue.requeue(second, grace=MINUTE, limit=3)
     assert (len(one), len(other)) == (3, 1)
     assert {*one, *other} == mine
 
@@ -105,11 +105,11 @@ def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) 
 def test_a_postponed_prompt_cannot_be_claimed_before_its_time(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         claimed = claim(session, submit(session, user_id))
-        assert claims.postpone(session, claimed, MINUTE)
+        assert claims.reschedule(session, claimed, MINUTE)
         assert claims.claim(session, [claimed.id], MINUTE) == []
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
         session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = due_at"))
-        assert claims.reap(session, grace=MINUTE, limit=10) == {claimed.id: Rescue.PAUSED}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {claimed.id: Rescue.PAUSED}
         assert claim(session, claimed.id).attempt == 2
 
 
@@ -117,15 +117,15 @@ def test_a_prompt_that_kills_its_workers_fails_after_its_last_attempt(sessions: 
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=2)
         assert not claim(session, prompt_id, lease=PAST).final
-        assert claims.exhausted(session, limit=10) == []
-        claims.reap(session, grace=MINUTE, limit=10)
+        assert overdue.exhausted(session, limit=10) == []
+        overdue.requeue(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id, lease=PAST).final
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
-        assert claims.exhausted(session, limit=10) == [prompt_id]
-        ending = claims.give_up(session, prompt_id)
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
+        assert overdue.exhausted(session, limit=10) == [prompt_id]
+        ending = overdue.fail_exhausted(session, prompt_id)
         assert (ending.change, ending.seq) == ("failed", 1)
         assert "Gave up" in ending.error
-        assert claims.give_up(session, prompt_id) is None
+        assert overdue.fail_exhausted(session, prompt_id) is None
 
 
 def test_a_retry_grants_as_many_attempts_again(sessions: Sessions, user_id: int) -> None:
@@ -135,7 +135,7 @@ def test_a_retry_grants_as_many_attempts_again(sessions: Sessions, user_id: int)
         prompt = submission.retry(session, user_id, prompt_id, grace=MINUTE, attempts=2)
         assert (prompt.status, prompt.error, prompt.completed_at) == ("queued", None, None)
         assert not claim(session, prompt_id, lease=PAST).final
-        claims.reap(session, grace=MINUTE, limit=10)
+        overdue.requeue(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id).final
 
 
@@ -202,8 +202,8 @@ class TestFeed:
         with sessions.begin() as session:
             ids = [submit(session, user_id) for _ in range(3)]
             told = [submission.cancel(session, user_id, prompt_id) for prompt_id in ids]
-            replay = feed.replay(session, user_id, 1)
-            assert [(e.seq, e.prompt_id, e.username) for e in replay.endings] == [
+            replay = feed.read(session, user_id, 1)
+            assert [(e.seq, e.prompt_id, e.username) for e in replay.finished] == [
                 (e.seq, e.prompt_id, e.username) for e in told[1:]
             ]
             assert (replay.reached, replay.more) == (3, False)
@@ -214,8 +214,8 @@ class TestFeed:
                 submission.cancel(session, user_id, submit(session, user_id))
             cursor, seen, more = 0, [], True
             while more:
-                replay = feed.replay(session, user_id, cursor, limit=2)
-                seen += [ending.seq for ending in replay.endings]
+                replay = feed.read(session, user_id, cursor, limit=2)
+                seen += [ending.seq for ending in replay.finished]
                 cursor, more = replay.reached, replay.more
             assert seen == [1, 2, 3, 4, 5]
 
@@ -226,8 +226,8 @@ class TestFeed:
             for prompt_id in (gone, kept, quiet):
                 submission.cancel(session, user_id, prompt_id)
             submission.delete(session, user_id, gone)
-            replay = feed.replay(session, user_id, 0)
-            assert [ending.prompt_id for ending in replay.endings] == [kept]
+            replay = feed.read(session, user_id, 0)
+            assert [ending.prompt_id for ending in replay.finished] == [kept]
             assert replay.reached == 4
 
     def test_what_is_older_than_the_retention_is_purged_and_known_to_be(self, sessions: Sessions, user_id: int) -> None:

@@ -16,7 +16,7 @@ from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.db.models import FeedEntry, Prompt, VectorLogEntry
 from shared.errors import PromptwireError
-from shared.prompts import claims, feed, submission
+from shared.prompts import claims, feed, overdue, submission
 from shared.prompts.claims import Claim
 from shared.providers import Vectors
 from shared.search import vector_log
@@ -150,7 +150,7 @@ class Lifecycle(RuleBasedStateMachine):
         claim = self.any_claim(data)
         each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            changed = claims.postpone(session, claim, PAUSE) if retry else bool(claims.fail(session, claim, "no"))
+            changed = claims.reschedule(session, claim, PAUSE) if retry else bool(claims.fail(session, claim, "no"))
         assert changed == each.holds(claim)
         if changed and retry:
             each.status = "queued"
@@ -204,18 +204,18 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        overdue = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
-        exhausted = {i for i, e in overdue.items() if e.status == "processing" and e.attempt >= e.limit}
+        due = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
+        exhausted = {i for i, e in due.items() if e.status == "processing" and e.attempt >= e.limit}
         with self.sessions.begin() as session:
-            assert set(claims.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
+            assert set(overdue.requeue(session, grace=GRACE, limit=100)) == set(due) - exhausted
         with self.sessions() as session:
-            assert {i for _, i in claims.exhausted(session, limit=100)} == exhausted
+            assert set(overdue.exhausted(session, limit=100)) == exhausted
         for prompt_id in sorted(exhausted):
             with self.sessions.begin() as session:
-                assert claims.give_up(session, self.user_id, prompt_id) is not None
+                assert overdue.fail_exhausted(session, prompt_id) is not None
             self.expected[prompt_id].end("failed")
             self.changes.append((prompt_id, "failed"))
-        for prompt_id in set(overdue) - exhausted:
+        for prompt_id in set(due) - exhausted:
             each = self.expected[prompt_id]
             each.status, each.not_before, each.due = "queued", 0, self.now + GRACE.total_seconds()
 
@@ -248,7 +248,7 @@ class Lifecycle(RuleBasedStateMachine):
     def the_feed_replays_to_the_table(self) -> None:
         with self.sessions() as session:
             last: dict[int, str] = {}
-            for ending in feed.replay(session, self.user_id, 0).endings:
+            for ending in feed.read(session, self.user_id, 0).finished:
                 last[ending.prompt_id] = ending.change
         ended = {i: e.status for i, e in self.expected.items() if not e.is_unfinished}
         assert {i: change for i, change in last.items() if i in ended} == ended

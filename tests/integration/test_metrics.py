@@ -112,7 +112,7 @@ class TestWhatTheySay:
     def test_failed_attempts_by_reason(
         self, alice: ApiUser, worker: Pipeline, grown, command: str, reason: str
     ) -> None:
-        replace(worker, generator=Commanded(), backoff=timedelta()).process([alice.submit(command)])
+        replace(worker, generator=Commanded(), retry_backoff=timedelta()).process([alice.submit(command)])
         assert grown(f'promptwire_attempts_failed_total{{reason="{reason}"}}') == 1
 
     def test_what_the_reaper_does_by_its_reason(

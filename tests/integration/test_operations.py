@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from shared.db import migrations
 from shared.db.engine import Sessions
 from shared.db.models import Base
-from shared.prompts import claims
+from shared.prompts import overdue
 from shared.settings import Settings
 from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
@@ -74,7 +74,7 @@ class TestDegraded:
         assert alice.show(prompt_id)["status"] == "queued"
         with sessions.begin() as session:
             # The reaper need not wait for the grace to pass.
-            assert list(claims.reap(session, grace=timedelta(minutes=1), limit=10)) == [prompt_id]
+            assert list(overdue.requeue(session, grace=timedelta(minutes=1), limit=10)) == [prompt_id]
         assert len(alice.get("/prompts/").json) == 1
         assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
 

@@ -17,13 +17,13 @@ from shared.db.engine import Sessions
 from shared.errors import ProviderError
 from shared.messaging import announcements
 from shared.messaging.redis import make_redis
-from shared.prompts import claims
+from shared.prompts import overdue
 from shared.providers import Embedders, GenerationRequest, Usage
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.providers import Script
 from tests.support.servers import wait_until
-from worker.deltas import PATIENCE_SECONDS
+from worker.deltas import FIRST_DELTA_SECONDS
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 
@@ -56,7 +56,7 @@ def heard(settings: Settings, alice: ApiUser):
 
 def slow() -> None:
     """Longer than an answer is waited for before its text is told as it comes."""
-    time.sleep(2 * PATIENCE_SECONDS)
+    time.sleep(2 * FIRST_DELTA_SECONDS)
 
 
 def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
@@ -148,7 +148,7 @@ def test_a_failing_provider_is_tried_again_after_a_pause(alice: ApiUser, worker:
 
 
 def test_pauses_grow_and_are_bounded(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    worker = dataclasses.replace(with_generator(worker, ProviderError("away")), backoff=timedelta(seconds=100))
+    worker = dataclasses.replace(with_generator(worker, ProviderError("away")), retry_backoff=timedelta(seconds=100))
     prompt_id = alice.submit()
     for low, high in ((50, 100), (100, 200), (150, 300), (150, 300)):
         worker.process([prompt_id])
@@ -220,7 +220,7 @@ def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
             raise signal
 
     prompt_id = alice.submit()
-    stubborn = dataclasses.replace(worker, generator=Stubborn(), time_limit=timedelta(0), backoff=timedelta(0))
+    stubborn = dataclasses.replace(worker, generator=Stubborn(), time_limit=timedelta(0), retry_backoff=timedelta(0))
     for attempt in range(1, 6):
         assert alice.show(prompt_id)["status"] == "queued"
         with contextlib.suppress(SystemExit):
@@ -310,7 +310,7 @@ def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, s
     def between() -> None:
         time.sleep(0.3)
         with sessions.begin() as session:
-            reaped.extend(claims.reap(session, grace=lease, limit=10))
+            reaped.extend(overdue.requeue(session, grace=lease, limit=10))
 
     generator = Script("one two three four", between_chunks=between)
     worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)

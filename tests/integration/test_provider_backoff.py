@@ -13,14 +13,14 @@ from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
 from tests.support.providers import Script
 from worker.pipeline import Pipeline
-from worker.provider_backoff import LONGEST_SECONDS, ProviderBackoff
+from worker.provider_backoff import MAX_SECONDS, ProviderBackoff
 
 AWAY = ProviderUnavailableError("The provider is away.")
 
 
 def answered_by(worker: Pipeline, *steps: str | Exception, **changes: object) -> Pipeline:
     pause = ProviderBackoff(timedelta(hours=1))
-    return dataclasses.replace(worker, generator=Script(*steps), pause=pause, **changes)
+    return dataclasses.replace(worker, generator=Script(*steps), provider_backoff=pause, **changes)
 
 
 def wait_over(sessions: Sessions) -> None:
@@ -65,7 +65,7 @@ def test_afterwards_all_are_answered(alice: ApiUser, worker: Pipeline, sessions:
         for prompt_id in ids:
             worker.process([prompt_id])
         wait_over(sessions)
-        worker.pause._until = 0.0
+        worker.provider_backoff._until = 0.0
     assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"completed"}
 
 
@@ -78,7 +78,7 @@ def test_after_its_patience_refusals_count_as_attempts(alice: ApiUser, worker: P
         session.execute(text("UPDATE prompts SET queued_at = now() - interval '11 min'"))
     for _ in range(5):
         assert alice.show(prompt_id)["status"] == "queued"
-        answered_by(worker, AWAY, patience=timedelta(minutes=10)).process([prompt_id])
+        answered_by(worker, AWAY, provider_patience=timedelta(minutes=10)).process([prompt_id])
         wait_over(sessions)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 8, "The provider is away.")
@@ -86,7 +86,7 @@ def test_after_its_patience_refusals_count_as_attempts(alice: ApiUser, worker: P
 
 def test_no_refusal_has_it_wait_beyond_its_patience(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     later = ProviderUnavailableError("later", retry_after=500)
-    patient = answered_by(worker, later, patience=timedelta(minutes=10))
+    patient = answered_by(worker, later, provider_patience=timedelta(minutes=10))
     claimed, reschedule_queued = alice.submit("claimed"), alice.submit("put off")
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET queued_at = now() - interval '9 min'"))
@@ -101,7 +101,7 @@ def test_what_waits_already_is_not_put_off_again(alice: ApiUser, worker: Pipelin
     answered_by(worker, ProviderUnavailableError("later", retry_after=500)).process([prompt_id])
     before = put_off_for(sessions, prompt_id)
     brief = answered_by(worker, AWAY)
-    brief.pause.begin(1)
+    brief.provider_backoff.record_failure(1)
     brief.process([prompt_id])
     assert put_off_for(sessions, prompt_id) > before - 10
 
@@ -112,12 +112,12 @@ def test_a_group_is_one_refusal(alice: ApiUser, worker: Pipeline) -> None:
     group.generator.max_batch_size = 100
     group.process(ids)
     assert group.generator.calls == 1
-    assert group.pause.delay.total_seconds() <= 1.5
+    assert group.provider_backoff.delay.total_seconds() <= 1.5
     assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"queued"}
 
 
 def test_in_a_pause_a_prompt_without_patience_is_tried(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    impatient = answered_by(worker, AWAY, patience=timedelta(minutes=10))
+    impatient = answered_by(worker, AWAY, provider_patience=timedelta(minutes=10))
     old, new = alice.submit("old"), alice.submit("new")
     impatient.process([new])
     with sessions.begin() as session:
@@ -127,14 +127,14 @@ def test_in_a_pause_a_prompt_without_patience_is_tried(alice: ApiUser, worker: P
 
 
 def test_a_retry_by_its_user_brings_new_patience(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    impatient = answered_by(worker, AWAY, patience=timedelta(minutes=10))
+    impatient = answered_by(worker, AWAY, provider_patience=timedelta(minutes=10))
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET queued_at = now() - interval '11 min', attempt_limit = 1"))
     impatient.process([prompt_id])
     assert alice.show(prompt_id)["status"] == "failed"
     alice.post(f"/prompts/{prompt_id}/retry/")
-    answered_by(worker, AWAY, patience=timedelta(minutes=10)).process([prompt_id])
+    answered_by(worker, AWAY, provider_patience=timedelta(minutes=10)).process([prompt_id])
     assert alice.show(prompt_id)["status"] == "queued"
 
 
@@ -155,21 +155,21 @@ class TestPause:
         pause = ProviderBackoff(timedelta(hours=1))
         for expected in (1, 2, 4, 8, 16, 30, 30):
             pause._until = 0.0
-            pause.begin(None)
+            pause.record_failure(None)
             assert 0.9 * expected <= pause.delay.total_seconds() <= 1.5 * expected
-        assert LONGEST_SECONDS == 30
+        assert MAX_SECONDS == 30
 
     def test_begins_anew_after_an_answer(self) -> None:
         pause = ProviderBackoff(timedelta(hours=1))
         for _ in range(5):
-            pause.begin(None)
-        pause.end()
+            pause.record_failure(None)
+        pause.record_success()
         pause._until = 0.0
-        pause.begin(None)
+        pause.record_failure(None)
         assert pause.delay.total_seconds() <= 1.5
 
     @pytest.mark.parametrize(("asked", "seconds"), [(20.0, 20), (0.0, 1), (10**9, 3600)])
     def test_is_as_long_as_the_provider_asks_within_bounds(self, asked: float, seconds: float) -> None:
         pause = ProviderBackoff(timedelta(hours=1))
-        pause.begin(asked)
+        pause.record_failure(asked)
         assert 0.9 * seconds <= pause.delay.total_seconds() <= 1.5 * seconds

@@ -13,7 +13,8 @@ from shared.messaging.queue import QUEUE, Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
-from worker.maintenance.reaper import ROUND, Reaper
+from worker.maintenance.cleaner import Cleaner
+from worker.maintenance.reaper import MAX_PROMPTS_PER_ROUND, Reaper
 from worker.pipeline import Pipeline
 
 
@@ -118,17 +119,17 @@ def test_a_long_queue_is_not_fed(alice: ApiUser, reaper: Reaper, redis: Redis, s
     alice.submit()
     overdue(sessions)
     redis.delete(QUEUE)
-    redis.rpush(QUEUE, *["{}"] * ROUND)
+    redis.rpush(QUEUE, *["{}"] * MAX_PROMPTS_PER_ROUND)
     reaper.round()
-    assert redis.llen(QUEUE) == ROUND
+    assert redis.llen(QUEUE) == MAX_PROMPTS_PER_ROUND
 
 
-def test_what_has_expired_is_purged(alice: ApiUser, reaper: Reaper, sessions: Sessions) -> None:
+def test_the_cleaner_deletes_what_has_expired(alice: ApiUser, settings: Settings, sessions: Sessions) -> None:
     alice.post(f"/prompts/{alice.submit()}/cancel/")
     with sessions.begin() as session:
         session.execute(text("UPDATE feed SET at = now() - interval '31 days'"))
         session.execute(text("UPDATE token_families SET expires_at = now() - interval '1 s'"))
-    reaper.round()
+    Cleaner(settings, sessions).round()
     with sessions() as session:
         assert session.scalar(text("SELECT count(*) FROM feed")) == 0
         assert session.scalar(text("SELECT count(*) FROM token_families")) == 0

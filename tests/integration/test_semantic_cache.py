@@ -14,6 +14,11 @@ from worker.pipeline import Pipeline
 TIDES = "What causes the tides of the ocean?"
 
 
+def with_cache(pipeline: Pipeline, **changes: object) -> Pipeline:
+    """The pipeline with a semantic cache that differs in these fields."""
+    return dataclasses.replace(pipeline, semantic_cache=dataclasses.replace(pipeline.semantic_cache, **changes))
+
+
 @pytest.fixture
 def generator() -> Counting:
     return Counting()
@@ -102,7 +107,9 @@ class TestCache:
 
     def test_of_long_prompts_only_an_equal_one_counts(self, alice: ApiUser, answering: Pipeline) -> None:
         contract = "The parties agree on clause after clause of this. " * 60
-        generous = dataclasses.replace(answering, memory=dataclasses.replace(answering.memory, distance=1.0))
+        generous = dataclasses.replace(
+            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, distance=1.0)
+        )
         first = ask(alice, generous, f"{contract} Who pays?").json["id"]
         assert ask(alice, generous, f"{contract} Who owns it?", cache=True).json["cached_from"] is None
         assert ask(alice, generous, f"{contract} Who pays?", cache=True).json["cached_from"] == first
@@ -112,7 +119,9 @@ class TestCache:
             def search(self, *_: object) -> list:
                 raise OSError("no index")
 
-        broken = dataclasses.replace(answering, memory=dataclasses.replace(answering.memory, store=Broken()))
+        broken = dataclasses.replace(
+            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, store=Broken())
+        )
         ask(alice, answering, TIDES)
         shown = ask(alice, broken, TIDES, cache=True).json
         assert (shown["status"], shown["attempt"], shown["cached_from"]) == ("completed", 1, None)
@@ -122,7 +131,9 @@ class TestCache:
         assert ask(alice, answering, "What causes earthquakes?", cache=True).json["cached_from"] is None
 
     def test_how_near_is_near_enough_is_a_setting(self, alice: ApiUser, answering: Pipeline) -> None:
-        generous = dataclasses.replace(answering, memory=dataclasses.replace(answering.memory, distance=1.5))
+        generous = dataclasses.replace(
+            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, distance=1.5)
+        )
         first = ask(alice, answering, TIDES).json["id"]
         assert ask(alice, generous, "tides of the ocean", cache=True).json["cached_from"] == first
 
@@ -158,7 +169,9 @@ class TestCache:
         self, alice: ApiUser, answering: Pipeline
     ) -> None:
         def at(distance: float) -> Pipeline:
-            return dataclasses.replace(answering, memory=dataclasses.replace(answering.memory, distance=distance))
+            return dataclasses.replace(
+                answering, semantic_cache=dataclasses.replace(answering.semantic_cache, distance=distance)
+            )
 
         source = ask(alice, answering, "alpha beta gamma delta").json["id"]
         assert ask(alice, at(0.6), "alpha beta gamma omega", cache=True).json["cached_from"] == source
@@ -215,7 +228,9 @@ class TestHistory:
     def test_only_as_much_as_there_is_room_for_the_nearest_first(
         self, alice: ApiUser, answering: Pipeline, generator: Counting
     ) -> None:
-        small = dataclasses.replace(answering, memory=dataclasses.replace(answering.memory, characters=60))
+        small = dataclasses.replace(
+            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, characters=60)
+        )
         ask(alice, answering, "ocean tides")
         ask(alice, answering, "ocean tides " + "again and " * 20)
         ask(alice, answering, "ocean swell")

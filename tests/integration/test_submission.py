@@ -128,7 +128,7 @@ def test_the_same_key_twice_in_a_group_makes_one_prompt(services: Services, alic
 
 
 def test_with_the_broker_away_the_group_is_due_at_once(services: Services, alice: ApiUser, sessions: Sessions) -> None:
-    services.queue._away.set()
+    services.queue._unavailable.set()
     outcomes = together(services, [(draft(alice), None), (draft(alice), None)])
     with sessions() as session:
         overdue = session.scalars(text("SELECT id FROM prompts WHERE due_at <= now()")).all()

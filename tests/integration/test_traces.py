@@ -89,7 +89,7 @@ def test_prompts_that_go_together_have_a_trace_each(
 def test_another_attempt_goes_on_in_the_same_trace_and_a_failed_one_shows(
     exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline
 ) -> None:
-    failing = replace(worker, generator=Commanded(), backoff=timedelta())
+    failing = replace(worker, generator=Commanded(), retry_backoff=timedelta())
     prompt_id = alice.submit("fail")
     for _ in range(2):
         failing.process([prompt_id])

@@ -51,14 +51,14 @@ def submit_while_busy(pool, commit: GroupCommit, work: Work, items: Sequence[int
 
 def test_whoever_is_alone_waits_for_nobody() -> None:
     work = Work(held=False)
-    commit = GroupCommit(work, largest=10, max_waiting=10)
+    commit = GroupCommit(work, max_size=10, max_waiting=10)
     assert [commit(item) for item in (1, 2, 3)] == [10, 20, 30]
     assert work.groups == [[1], [2], [3]]
 
 
 def test_those_who_come_meanwhile_go_together_in_order(pool) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=10, max_waiting=10)
+    commit = GroupCommit(work, max_size=10, max_waiting=10)
     first, others = submit_while_busy(pool, commit, work, [1, 2, 3])
     work.let_go(2)
     assert [future.result(10) for future in (first, *others)] == [0, 10, 20, 30]
@@ -67,7 +67,7 @@ def test_those_who_come_meanwhile_go_together_in_order(pool) -> None:
 
 def test_the_first_does_not_wait_for_those_after_it(pool) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=10, max_waiting=10)
+    commit = GroupCommit(work, max_size=10, max_waiting=10)
     first, (second,) = submit_while_busy(pool, commit, work, [1])
     work.let_go()
     assert first.result(10) == 0
@@ -78,7 +78,7 @@ def test_the_first_does_not_wait_for_those_after_it(pool) -> None:
 
 def test_a_group_has_a_largest_size(pool) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=2, max_waiting=10)
+    commit = GroupCommit(work, max_size=2, max_waiting=10)
     _, others = submit_while_busy(pool, commit, work, [1, 2, 3, 4, 5])
     work.let_go(4)
     assert [future.result(10) for future in others] == [10, 20, 30, 40, 50]
@@ -87,7 +87,7 @@ def test_a_group_has_a_largest_size(pool) -> None:
 
 def test_each_gets_their_own_error(pool) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=10, max_waiting=10)
+    commit = GroupCommit(work, max_size=10, max_waiting=10)
     _, (good, bad, other) = submit_while_busy(pool, commit, work, [1, -2, 3])
     work.let_go(2)
     assert (good.result(10), other.result(10)) == (10, 30)
@@ -97,7 +97,7 @@ def test_each_gets_their_own_error(pool) -> None:
 
 def test_what_the_work_raises_everybody_gets_and_the_next_go_on(pool) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=10, max_waiting=10)
+    commit = GroupCommit(work, max_size=10, max_waiting=10)
     _, others = submit_while_busy(pool, commit, work, [1, 13])
     work.let_go(2)
     for future in others:
@@ -109,7 +109,7 @@ def test_what_the_work_raises_everybody_gets_and_the_next_go_on(pool) -> None:
 
 def test_more_than_may_wait_are_refused_at_once(pool) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=10, max_waiting=2)
+    commit = GroupCommit(work, max_size=10, max_waiting=2)
     first, others = submit_while_busy(pool, commit, work, [1, 2])
     with pytest.raises(OverloadedError):
         commit(3)
@@ -121,7 +121,7 @@ def test_more_than_may_wait_are_refused_at_once(pool) -> None:
 
 def test_many_at_once_are_each_done_once() -> None:
     work = Work(held=False)
-    commit = GroupCommit(work, largest=7, max_waiting=1_000)
+    commit = GroupCommit(work, max_size=7, max_waiting=1_000)
     with ThreadPoolExecutor(max_workers=16) as pool:
         assert list(pool.map(commit, range(14, 500))) == [item * 10 for item in range(14, 500)]
     assert sorted(item for group in work.groups for item in group) == list(range(14, 500))
@@ -153,7 +153,7 @@ def test_whoever_is_killed_while_waiting_holds_nobody_up(
     pool, monkeypatch: pytest.MonkeyPatch, at_its_turn: bool
 ) -> None:
     work = Work()
-    commit = GroupCommit(work, largest=1, max_waiting=10)
+    commit = GroupCommit(work, max_size=1, max_waiting=10)
     first = pool.submit(commit, 0)
     wait_until(lambda: work.groups == [[0]])
     make_place = group_commit._Place

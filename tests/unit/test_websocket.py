@@ -85,7 +85,7 @@ def test_a_close_ends_the_thread_that_reads_though_the_client_is_silent(ends) ->
         until = float("inf")
         gone = threading.Event()
 
-        def on_gone(self) -> None:
+        def on_closed(self) -> None:
             self.gone.set()
 
     ours, _ = ends

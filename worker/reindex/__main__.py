@@ -82,7 +82,7 @@ class Reindexing:
         if PATIENCE_SECONDS < waited < float("inf"):
             click.echo("\nNo worker has taken this up. Does one run?", err=True)
         task.asked_at = time.monotonic()
-        self._queue.ask_to_reindex(task.user_id)
+        self._queue.request_reindex(task.user_id)
 
     def _count(self, user_id: int) -> int:
         row = VectorLogEntry

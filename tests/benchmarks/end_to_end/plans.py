@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.engine import make_engine
 from shared.db.models import Prompt, User
-from shared.prompts import claims, queries
+from shared.prompts import claims, overdue, queries
 from shared.settings import Settings
 from tests.benchmarks.end_to_end.contenders import USERS
 
@@ -33,7 +33,7 @@ def explained(settings: Settings) -> dict[str, str]:
             "poll": lambda session: queries.get(session, user_id, prompt_id),
             "list": lambda session: queries.page(session, user_id, limit=20),
             "claim": lambda session: claims.claim(session, waiting, _A_MINUTE),
-            "reaper": lambda session: claims.reap(session, grace=_A_MINUTE, limit=1_000),
+            "reaper": lambda session: overdue.requeue(session, grace=_A_MINUTE, limit=1_000),
         }
         found = {name: _plan(engine, call) for name, call in calls.items()}
         with engine.begin() as connection:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from redis import Redis
 
-from api.realtime.relay import CHECKED_AT_ONCE
+from api.realtime.relay import MAX_CHECKED_USERS
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -178,9 +178,9 @@ class Driver:
         """The relay's look at the feeds of all its rooms, done here: CPU in all, and of its longest part."""
         ids = [person.id for person in self.people]
         parts = []
-        for start in range(0, len(ids), CHECKED_AT_ONCE):
+        for start in range(0, len(ids), MAX_CHECKED_USERS):
             begun = time.process_time()
-            known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + CHECKED_AT_ONCE]}
+            known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + MAX_CHECKED_USERS]}
             with self.sessions() as session:
                 feed.newer(session, known)
             parts.append(time.process_time() - begun)
