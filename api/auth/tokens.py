@@ -1,8 +1,8 @@
 """Access and refresh tokens: JWTs that belong to a login, which is a family of tokens.
 
 An access token is valid until it expires or its login ends, as with a logout (`api/auth/token_cache.py` says how soon).
-A refresh token is single-use: it is exchanged for the next pair. Using a spent one ends the login, because somebody
-has a copy.
+A refresh token is single-use: it is exchanged for the next pair. Using a spent one ends the login, because
+the token was copied.
 """
 
 from dataclasses import dataclass

@@ -109,7 +109,7 @@ class AuthRoutes:
     def refresh(self, body: RefreshToken) -> dict[str, Any]:
         """Exchange a refresh token for a new pair.
 
-        It is single-use. Using it again ends its login, because somebody has a copy.
+        It is single-use. Using it again ends its login, because it was copied.
         """
         with self._sessions.begin() as session:
             user_id, pair = self._authenticator.rotate(session, body.refresh)

@@ -52,8 +52,8 @@ def render(accept: str, *collectors: Collector) -> Rendered:
 def check_access(settings: Settings, address: str | None, authorization: str | None) -> None:
     """Check that a caller may read the metrics.
 
-    With METRICS_TOKEN, the caller needs that token. Without it, nobody may in production, where all callers may come
-    through a proxy and have its address; elsewhere the caller must be on this machine or in a private network.
+    With METRICS_TOKEN, the caller needs that token. Without it, metrics are closed in production, where all
+    callers may have the address of a proxy; elsewhere the caller must be on this machine or in a private network.
 
     Raises:
         MetricsAccessError: the caller may not.
