@@ -3,8 +3,8 @@
 Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
 also asks Postgres which users' newest numbers are higher than those it knows: about a user whose subscription has just
-been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber that
-sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
+been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
+that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
 """
 
 import threading

@@ -95,7 +95,7 @@ class WebSocket:
         return True
 
     def post(self, text: str) -> bool:
-        """Send a text message without waiting. Returns False if that is not possible, as while another one is being sent.
+        """Send a text message without waiting. Returns False if it would block, as during another send.
 
         Raises:
             ConnectionClosed: the socket is closed.
