@@ -80,13 +80,13 @@ class Generation:
                         usage = storable_usage(part)
                         continue
                     if not texts:
-                        metrics.first_chunks.add(time.perf_counter() - started)
+                        metrics.first_chunks.observe(time.perf_counter() - started)
                     texts.append(storable(part))
                     if deltas is not None:
                         deltas.add(texts[-1])
         finally:
             if hasattr(parts, "close"):  # closes the connection to the provider at once
                 parts.close()
-        metrics.generations.add(time.perf_counter() - started)
+        metrics.generations.observe(time.perf_counter() - started)
         self.provider_backoff.record_success()
         return Answer("".join(texts), self.generator.name, *usage)

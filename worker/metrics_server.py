@@ -59,7 +59,7 @@ class MetricsServer:
         if environ["PATH_INFO"].rstrip("/") != "/metrics":
             return _answer(start_response, HTTPStatus.NOT_FOUND, b"The metrics are at /metrics.\n")
         try:
-            exposition.admit(self._settings, environ.get("REMOTE_ADDR"), environ.get("HTTP_AUTHORIZATION"))
+            exposition.check_access(self._settings, environ.get("REMOTE_ADDR"), environ.get("HTTP_AUTHORIZATION"))
         except MetricsAccessError as error:
             status = HTTPStatus.UNAUTHORIZED if error.needs_token else HTTPStatus.FORBIDDEN
             return _answer(start_response, status, f"{error}\n".encode())

@@ -107,7 +107,7 @@ class SemanticCache:
 
         started = time.perf_counter()
         result = self.store.search(prompt.claim.user_id, embed_query, k)
-        metrics.searches.add(time.perf_counter() - started)
+        metrics.searches.observe(time.perf_counter() - started)
         return result
 
 

@@ -16,7 +16,7 @@ from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
-from shared.telemetry.sampler import Look, engine_gauges
+from shared.telemetry.sampler import Probe, engine_gauges
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.provider_backoff import ProviderBackoff
@@ -33,7 +33,7 @@ class Services:
     reindexer: Reindexer
 
 
-def gauges(services: Services) -> dict[Gauge, Look]:
+def gauges(services: Services) -> dict[Gauge, Probe]:
     """The gauges that a worker process samples once a second."""
     pipeline = services.pipeline
     engines = engine_gauges(pipeline.sessions.kw["bind"], pipeline.autocommit_engine)

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from api.http import problems
-from api.http.requests import id_of
+from api.http.requests import resolve_request_id
 from shared.errors import OverloadedError
 from shared.telemetry import metrics
 
@@ -27,7 +27,7 @@ class LoadShedder:
     def __init__(self, app: Wsgi, is_overloaded: Callable[[], bool]) -> None:
         self._app = app
         self._is_overloaded = is_overloaded
-        refusal = problems.refusal(OverloadedError())
+        refusal = problems.from_error(OverloadedError())
         self._status, self._body = refusal.status, refusal.get_data()
         self._headers = [
             *refusal.headers.to_wsgi_list(),
@@ -41,13 +41,13 @@ class LoadShedder:
         if not (self._is_overloaded() and _is_submission(environ)):
             return self._app(environ, start_response)
         self._count()
-        headers = [*self._headers, ("X-Request-ID", id_of(environ.get("HTTP_X_REQUEST_ID")))]
+        headers = [*self._headers, ("X-Request-ID", resolve_request_id(environ.get("HTTP_X_REQUEST_ID")))]
         start_response(self._status, headers)
         return [self._body]
 
     def _count(self) -> None:
         """Count a refusal, and log the number of them at most once a second."""
-        metrics.overload_refusals.add()
+        metrics.overload_refusals.inc()
         self._refused += 1
         if time.monotonic() >= self._log_at:
             log.warning("overloaded, submissions refused", refused=self._refused)

@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
-from shared.accounts import users
+from shared.accounts import logins
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
 from shared.prompts import feed
@@ -121,14 +121,14 @@ class Relay:
         self,
         redis: Redis,
         autocommit_engine: Engine,
-        logins: TokenCache,
+        token_cache: TokenCache,
         *,
         check_seconds: float,
         queue_length: int = MAX_QUEUED_ANNOUNCEMENTS,
     ) -> None:
         self._redis = redis
         self._autocommit_engine = autocommit_engine
-        self._logins = logins
+        self._token_cache = token_cache
         self._check_seconds = check_seconds
         self._queue_length = queue_length
         self._rooms: dict[int, _Room] = {}
@@ -245,7 +245,7 @@ class Relay:
             self._was_connected = True
         elif message["type"] == "message" and message["data"].isdecimal():
             user_id = int(message["data"])
-            self._logins.forget({user_id})
+            self._token_cache.forget({user_id})
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _dispatch(self, user_id: int, announcement: Announcement) -> None:
@@ -285,8 +285,8 @@ class Relay:
 
     def _check_logins(self) -> None:
         with self._autocommit_engine.connect() as connection:
-            ended = set(users.list_with_ended_logins(connection, _ENDED_LOGINS_WINDOW))
-        self._logins.checked(ended)
+            ended = set(logins.list_recently_ended(connection, _ENDED_LOGINS_WINDOW))
+        self._token_cache.confirm(ended)
         for user_id in ended:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 

@@ -111,7 +111,7 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """
     started = time.perf_counter()
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
-    metrics.embeddings.add(time.perf_counter() - started)
+    metrics.embeddings.observe(time.perf_counter() - started)
     if vectors.shape != (len(texts), embedder.dimension):
         raise ProviderError(f"The embedder {embedder.name} did not return a vector for each text.")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -200,11 +200,11 @@ class TestSeveralProcesses:
     def elsewhere(self, make_app, alice: ApiUser):
         """A second process, which knows alice's token."""
         app, services = make_app()
-        wait_until(lambda: services.relay._pubsub is not None and services.logins._good_until > 0)
+        wait_until(lambda: services.relay._pubsub is not None and services.token_cache._valid_until > 0)
         there = copy.copy(alice)
         there._client = app.test_client()
         there.get("/prompts/")
-        assert services.logins.find(alice.tokens["access"]) is not None
+        assert services.token_cache.find(alice.tokens["access"]) is not None
         return there, services
 
     def test_a_logout_is_heard_of_by_the_others(self, app: Flask, alice: ApiUser, elsewhere) -> None:
@@ -223,5 +223,5 @@ class TestSeveralProcesses:
         there, services = elsewhere
         other = post(app, "/login/", {"username": "alice", "password": PASSWORD}).json
         post(app, "/auth/logout/", {"refresh": other["refresh"]})
-        wait_until(lambda: services.logins.find(alice.tokens["access"]) is None)
+        wait_until(lambda: services.token_cache.find(alice.tokens["access"]) is None)
         assert there.get("/prompts/").status_code == 200

@@ -163,10 +163,10 @@ class TestTimes:
         gathered, plain = (Histogram("seconds", "", buckets=(0.1, 1.0), registry=CollectorRegistry()) for _ in range(2))
         times = metrics.BufferedHistogram(gathered)
         for seconds in (0.05, 0.1, 0.5, 1.0, 7.0):
-            times.add(seconds)
+            times.observe(seconds)
             plain.observe(seconds)
-        times.write()
-        times.write()
+        times.flush()
+        times.flush()
 
         def values(histogram: Histogram) -> dict:
             (family,) = histogram.collect()
@@ -177,7 +177,7 @@ class TestTimes:
     def test_many_do_not_wait_for_the_second_to_end(self) -> None:
         often = metrics.BufferedCounter(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
         for _ in range(metrics._MAX_BUFFERED):
-            often.add()
+            often.inc()
         assert not often._new
 
 
@@ -185,7 +185,7 @@ class TestCost:
     def test_many_readers_cost_as_much_as_one(self, services) -> None:
         statements = []
         event.listen(services.autocommit_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        patient = ServiceMetrics(services.autocommit_engine, services.queue, seconds=3_600)
+        patient = ServiceMetrics(services.autocommit_engine, services.queue, cache_seconds=3_600)
         for _ in range(5):
             assert "promptwire_prompts" in exposition.render("", patient).body.decode()
         assert len([each for each in statements if "min(queued_at)" in each]) == 1

@@ -133,8 +133,8 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("arguments", "password", "message"),
         [
-            (("create", "a b"), PASSWORD, "A username has"),
-            (("create", "eve"), "short", "A password has"),
+            (("create", "a b"), PASSWORD, "Usernames use letters"),
+            (("create", "eve"), "short", "Passwords have 8 to 1024"),
             (("set-password", "nobody"), PASSWORD, "There is no user 'nobody'"),
         ],
     )

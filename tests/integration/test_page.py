@@ -15,7 +15,7 @@ TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg":
 
 @pytest.mark.parametrize("path", ["/", *(f"/static/{name}" for name in NAMES)])
 def test_each_file_is_served_with_its_type_and_the_policy(app: Flask, path: str) -> None:
-    response = app.test_client().get(path)
+    response = app.test_client().get(path, buffered=True)  # closes the file
     assert response.status_code == 200
     assert response.data == (FOLDER / (path.removeprefix("/static/").strip("/") or "index.html")).read_bytes()
     assert response.mimetype == TYPES.get(path.rpartition(".")[2], "text/html")
@@ -23,7 +23,7 @@ def test_each_file_is_served_with_its_type_and_the_policy(app: Flask, path: str)
     assert response.headers["Referrer-Policy"] == "no-referrer"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-cache"
-    again = app.test_client().get(path, headers={"If-None-Match": response.headers["ETag"]})
+    again = app.test_client().get(path, headers={"If-None-Match": response.headers["ETag"]}, buffered=True)
     assert (again.status_code, again.data) == (304, b"")
 
 

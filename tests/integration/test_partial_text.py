@@ -14,7 +14,16 @@ from tests.support.client import ApiUser
 
 def follower(services: Services, user: ApiUser, prompt_id: int, *, seconds: float = 60) -> TextStream:
     caller = Principal(user.id, user.username, None, time.time() + seconds)
-    return TextStream(services, caller, prompt_id, Position(), heartbeat_seconds=0.05)
+    return TextStream(
+        services.relay,
+        services.autocommit_engine,
+        services.db_slots,
+        services.partial_text,
+        caller,
+        prompt_id,
+        Position(),
+        heartbeat_seconds=0.05,
+    )
 
 
 def test_there_are_signs_of_life(services: Services, alice: ApiUser) -> None:
@@ -64,8 +73,8 @@ def test_a_text_that_begins_again_replaces_what_was_there(services: Services, al
     """As when Postgres has forgotten a claim, and hands the attempt out again under the same number."""
     announcement = Announcement(None, prompt_id=1, attempt=1)
     for text in ("the first worker said a lot", "the second"):
-        assert services.running.write(alice.id, 0, text, announcement)
-    assert services.running.read(1, 1, 0) == "the second"
+        assert services.partial_text.write(alice.id, 0, text, announcement)
+    assert services.partial_text.read(1, 1, 0) == "the second"
 
 
 def test_an_end_that_nobody_announces_is_seen(make_app) -> None:

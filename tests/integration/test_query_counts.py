@@ -67,7 +67,7 @@ def costs(monkeypatch: pytest.MonkeyPatch):
 def api(make_app, costs):
     """An API process that has settled: its relay looks for nothing, the caller's token is known."""
     app, services = make_app(feed_check_seconds=3_600)
-    wait_until(lambda: services.relay._pubsub is not None and services.logins._good_until > 0)
+    wait_until(lambda: services.relay._pubsub is not None and services.token_cache._valid_until > 0)
     alice = ApiUser(app, "alice")
     alice.submit()
     return alice, services, lambda: costs(services.sessions.kw["bind"], services.autocommit_engine)

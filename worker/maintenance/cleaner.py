@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from shared.accounts import users
+from shared.accounts import logins
 from shared.db.engine import Sessions
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
@@ -21,4 +21,4 @@ class Cleaner:
         with self._sessions.begin() as session:
             feed.purge(session, self._feed_retention)
             idempotency.purge(session)
-            users.purge_families(session)
+            logins.purge_expired(session)

@@ -9,7 +9,6 @@ from pathlib import Path
 import httpx
 
 from api.app import create_app
-from api.auth import tokens
 from api.services import make_services
 from shared.accounts import users
 from shared.settings import Settings
@@ -86,6 +85,6 @@ def sign_up(settings: Settings, count: int) -> list[Account]:
     with create_app(settings, services).app_context(), services.sessions.begin() as session:
         for number in range(count):
             user = users.create(session, f"user-{number}", "-")
-            accounts.append(Account(user.username, tokens.log_in(session, user).access))
+            accounts.append(Account(user.username, services.authenticator.log_in(session, user.id).access))
     services.sessions.kw["bind"].dispose()
     return accounts
