@@ -97,11 +97,11 @@ class Lifecycle(RuleBasedStateMachine):
     has_prompts = precondition(lambda self: self.expected)
     has_claims = precondition(lambda self: any(each.claims for each in self.expected.values()))
 
-    @rule()
-    def submit(self) -> None:
+    @rule(attempts=st.integers(1, ATTEMPTS))
+    def submit(self, attempts: int) -> None:
         with self.sessions.begin() as session:
-            prompt = lifecycle.submit(session, self.user_id, grace=GRACE, attempt_limit=ATTEMPTS)
-        self.expected[prompt.id] = Expected(due=self.now + GRACE.total_seconds())
+            prompt = lifecycle.submit(session, self.user_id, grace=GRACE, attempt_limit=attempts)
+        self.expected[prompt.id] = Expected(due=self.now + GRACE.total_seconds(), limit=attempts)
 
     @has_prompts
     @rule(data=st.data())
@@ -209,10 +209,10 @@ class Lifecycle(RuleBasedStateMachine):
         with self.sessions.begin() as session:
             assert set(claims.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
         with self.sessions() as session:
-            assert {i for _, i in claims.exhausted(session, limit=100)} == exhausted
+            assert set(claims.exhausted(session, limit=100)) == exhausted
         for prompt_id in sorted(exhausted):
             with self.sessions.begin() as session:
-                assert claims.give_up(session, self.user_id, prompt_id) is not None
+                assert claims.give_up(session, prompt_id) is not None
             self.expected[prompt_id].end("failed")
             self.changes.append((prompt_id, "failed"))
         for prompt_id in set(overdue) - exhausted:
@@ -283,3 +283,22 @@ def test_any_interleaving_of_steps_matches_the_model(sessions: Sessions) -> None
         machine,
         settings=settings(QUIET, max_examples=40, stateful_step_count=40),
     )
+
+
+class FirstChoice:
+    """Stands in for Hypothesis' data, and draws the first of any choice."""
+
+    def draw(self, _: object) -> int:
+        return 0
+
+
+def test_the_model_includes_prompts_that_run_out_of_attempts(sessions: Sessions) -> None:
+    machine = type("Bound", (Lifecycle,), {"sessions": sessions})()
+    machine.submit(attempts=1)
+    machine.claim(data=FirstChoice())
+    machine.time_passes(seconds=65)
+    machine.reap()
+    assert [each.status for each in machine.expected.values()] == ["failed"]
+    machine.the_tables_match_the_model()
+    machine.the_feed_has_every_change_once_without_gaps()
+    machine.teardown()
