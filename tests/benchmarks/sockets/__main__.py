@@ -81,7 +81,7 @@ def measure(driven: Driver, per_user: int, max_prompts: int) -> dict[str, report
     found = {"requests, no sockets": driven.requests(calls)}
     found["joining"] = driven.join(per_user)
     found["prompts that are answered"] = driven.finish_prompts(max_prompts)
-    found["an event of every user at once"] = driven.everybody()
+    found["an event of every user at once"] = driven.all_users()
     found["an event of one user"] = driven.one_user(20)
     found["requests, sockets idle"] = driven.requests(calls)
     found["requests, 20 events a second"] = driven.paced(5, 20, lambda: driven.requests(calls))

@@ -101,7 +101,7 @@ class Driver:
             received, expected
         )
 
-    def everybody(self) -> dict[str, Any]:
+    def all_users(self) -> dict[str, Any]:
         """Publish an event of every user simultaneously. Measure the sockets' latency and the API's CPU per socket."""
         cpu = self.cpu()
         begun = time.monotonic()
