@@ -16,7 +16,7 @@ TIDES = "What causes the tides of the ocean?"
 
 def with_cache(pipeline: Pipeline, **changes: object) -> Pipeline:
     """The pipeline with a semantic cache that differs in these fields."""
-    return with_cache(pipeline, **changes)
+    return dataclasses.replace(pipeline, semantic_cache=dataclasses.replace(pipeline.semantic_cache, **changes))
 
 
 @pytest.fixture
