@@ -178,7 +178,7 @@ class TestTimes:
         often = metrics.BufferedCounter(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
         for _ in range(metrics._MAX_BUFFERED):
             often.inc()
-        assert not often._new
+        assert not often._buffer
 
 
 class TestCost:

@@ -12,7 +12,9 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser
 
 
-def follower(services: Services, user: ApiUser, prompt_id: int, *, seconds: float = 60) -> TextStream:
+def follower(
+    services: Services, user: ApiUser, prompt_id: int, *, seconds: float = 60, heartbeat_seconds: float = 0.05
+) -> TextStream:
     caller = Principal(user.id, user.username, None, time.time() + seconds)
     return TextStream(
         services.relay,
@@ -22,7 +24,7 @@ def follower(services: Services, user: ApiUser, prompt_id: int, *, seconds: floa
         caller,
         prompt_id,
         Position(),
-        heartbeat_seconds=0.05,
+        heartbeat_seconds=heartbeat_seconds,
     )
 
 
@@ -57,8 +59,7 @@ def test_there_are_signs_of_life_while_others_have_news(services: Services, alic
 
 def test_an_end_whose_announcement_was_lost_is_found_by_its_number(services: Services, alice: ApiUser) -> None:
     prompt_id = alice.submit()
-    caller = Principal(alice.id, alice.username, None, time.time() + 60)
-    events = TextStream(services, caller, prompt_id, Position(), heartbeat_seconds=30).events()
+    events = follower(services, alice, prompt_id, heartbeat_seconds=30).events()
     next(events)
     with services.sessions.begin() as session:
         ending = lifecycle.complete(session, lifecycle.claim(session, prompt_id), "the answer")
