@@ -12,7 +12,7 @@ from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
 from shared.search.factory import make_maintenance, make_store
-from shared.search.faiss.segment_storage import Segments
+from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
@@ -68,5 +68,5 @@ def make_services(settings: Settings) -> Services:
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
     )
     maintenance = make_maintenance(settings, sessions, embedders)
-    reindexer = Reindexer(sessions, embedders, Segments(settings.segments_url), maintenance, store)
+    reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
     return Services(pipeline, maintenance, reindexer)

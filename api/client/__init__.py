@@ -1,4 +1,4 @@
-"""A client for Promptwire, as a library and, run as `python -m api.client`, as a command line.
+"""A client of the Promptwire API: a library and, as `python -m api.client`, a command line.
 
     from api.client import Client
 
@@ -9,9 +9,8 @@
         for event in client.listen(since=0):
             print(event["type"], event["id"])
 
-It lies beside the API because it is the API's other end. It needs httpx, httpx-sse, websockets, click and rich, and
-nothing else of this project, nor does anything here need it: the folder can be copied into another project, under any
-name.
+It needs httpx, httpx-sse, websockets, click and rich, and nothing else of this project; nothing in this project needs
+it. You can copy the folder into another project, under any name.
 """
 
 from .client import DEFAULT_URL, Client

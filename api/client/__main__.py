@@ -1,4 +1,4 @@
-"""The client's commands: `promptwire --help`, or `python -m api.client --help`."""
+"""The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -8,28 +8,32 @@ from typing import TextIO, get_args
 import click
 
 from .client import Client
-from .credentials import gather
+from .credentials import read_credentials
 from .errors import ClientError
 from .options import Exit, Options, common_options, exit_code, version_option
-from .output import Output, ending, in_full, is_queued, local_time, on_one_line, printable
+from .output import Output, event_line, full_text, local_time, one_line, printable, status_line
 from .resources import Event, Prompt, Status
 
-EPILOG = """Exit codes: 0 fine; 1 the prompt failed or was cancelled; 2 called wrongly; 3 refused; 4 not logged in;
-5 the server cannot be reached, or is too busy; 130 interrupted."""
+EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
+4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @version_option
 @common_options
 def main() -> None:
-    """Promptwire: submit prompts, follow their answers, find them again."""
+    """Promptwire: submit prompts, follow their answers, and find them again."""
 
 
-_credentials = click.option("--credentials", type=click.File(encoding="utf-8"), help="JSON: {username, password}.")
-_password_file = click.option("--password-file", type=click.File(encoding="utf-8"), help="Its first line is taken.")
+_credentials = click.option(
+    "--credentials", type=click.File(encoding="utf-8"), help='A JSON file: {"username": …, "password": …}.'
+)
+_password_file = click.option(
+    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
+)
 _prompt_id = click.argument("prompt_id", metavar="ID", type=click.IntRange(1))
-_wait = click.option("--wait", is_flag=True, help="Wait for the answer, and show only that.")
-_follow = click.option("--follow", is_flag=True, help="Show the answer as it is generated.")
+_wait = click.option("--wait", is_flag=True, help="Wait for the answer and print only the answer.")
+_follow = click.option("--follow", is_flag=True, help="Print the answer as it is generated.")
 
 
 @main.command()
@@ -39,13 +43,13 @@ _follow = click.option("--follow", is_flag=True, help="Show the answer as it is 
 @common_options
 @click.pass_obj
 def login(options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None) -> None:
-    """Log in, as all other commands need.
+    """Log in. All other commands but register need a login.
 
-    The password is asked for without echo, or taken from --credentials, --password-file, PROMPTWIRE_PASSWORD or stdin.
+    The password comes from --credentials, --password-file, PROMPTWIRE_PASSWORD, a prompt without echo, or stdin.
     """
     with options.client() as client:
-        username, password = gather(username, credentials, password_file)
-        with options.output.working("Logging in …"):
+        username, password = read_credentials(username, credentials, password_file)
+        with options.output.progress("Logging in …"):
             client.login(username, password)
         options.output.result({"url": client.url, "username": username}, f"Logged in to {client.url} as {username}.")
 
@@ -54,7 +58,7 @@ def login(options: Options, username: str | None, credentials: TextIO | None, pa
 @common_options
 @click.pass_obj
 def logout(options: Options) -> None:
-    """End the login, here and on the server."""
+    """Log out, here and on the server."""
     with options.client() as client:
         username = client.username
         client.logout()
@@ -68,9 +72,9 @@ def logout(options: Options) -> None:
 @common_options
 @click.pass_obj
 def register(options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None) -> None:
-    """Add a user, where registration is open. The password comes as for login."""
+    """Register a user, where registration is open. The password comes from the same places as for login."""
     with options.client() as client:
-        username, password = gather(username, credentials, password_file, confirm=True)
+        username, password = read_credentials(username, credentials, password_file, confirm=True)
         user = client.register(username, password)
         options.output.result(user, f"Registered {user['username']}; now log in.")
 
@@ -79,9 +83,11 @@ def register(options: Options, username: str | None, credentials: TextIO | None,
 @click.argument("text")
 @_wait
 @_follow
-@click.option("--history", metavar="K", type=click.IntRange(0), help="Have it know of K earlier exchanges.")
-@click.option("--cache/--no-cache", default=None, help="Whether an earlier, nearly equal prompt's answer will do.")
-@click.option("--key", help="The same key and text within 24 hours make one prompt.")
+@click.option("--history", metavar="K", type=click.IntRange(0), help="Give the model K earlier exchanges as context.")
+@click.option(
+    "--cache/--no-cache", default=None, help="Whether to accept the answer of an earlier, nearly identical prompt."
+)
+@click.option("--key", help="Idempotency key: the same key and text within 24 hours create one prompt.")
 @common_options
 @click.pass_obj
 def submit(
@@ -93,7 +99,7 @@ def submit(
     cache: bool | None,
     key: str | None,
 ) -> Exit:
-    """Submit a prompt: TEXT, or stdin if that is "-"."""
+    """Submit a prompt: TEXT, or stdin if TEXT is "-"."""
     text = sys.stdin.buffer.read().decode().rstrip("\n") if text == "-" else text
     with options.client() as client:
         return _answer(
@@ -102,7 +108,7 @@ def submit(
             lambda: client.submit(text, history=history, cache=cache, key=key),
             wait,
             follow,
-            is_queued,
+            status_line,
         )
 
 
@@ -115,7 +121,7 @@ def submit(
 def show(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
     """Show a prompt and its answer."""
     with options.client() as client:
-        return _answer(options.output, client, lambda: client.show(prompt_id), wait, follow, in_full)
+        return _answer(options.output, client, lambda: client.show(prompt_id), wait, follow, full_text)
 
 
 @main.command()
@@ -127,7 +133,7 @@ def show(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
 def retry(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
     """Queue a failed or cancelled prompt again."""
     with options.client() as client:
-        return _answer(options.output, client, lambda: client.retry(prompt_id), wait, follow, is_queued)
+        return _answer(options.output, client, lambda: client.retry(prompt_id), wait, follow, status_line)
 
 
 @main.command()
@@ -135,9 +141,9 @@ def retry(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
 @common_options
 @click.pass_obj
 def cancel(options: Options, prompt_id: int) -> None:
-    """End a prompt that has not ended yet, for good."""
+    """Cancel an unfinished prompt for good."""
     with options.client() as client:
-        options.output.result(client.cancel(prompt_id), f"Prompt {prompt_id} is cancelled.")
+        options.output.result(client.cancel(prompt_id), f"Prompt {prompt_id} was cancelled.")
 
 
 @main.command()
@@ -148,13 +154,13 @@ def delete(options: Options, prompt_id: int) -> None:
     """Delete a prompt and its answer."""
     with options.client() as client:
         client.delete(prompt_id)
-    options.output.note(f"Prompt {prompt_id} is deleted.")
+    options.output.note(f"Prompt {prompt_id} was deleted.")
 
 
 @main.command("list")
-@click.option("--status", type=click.Choice(get_args(Status)), help="Only those.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many.")
-@click.option("--all", "everything", is_flag=True, help="However many there are.")
+@click.option("--status", type=click.Choice(get_args(Status)), help="Show only prompts with this status.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many prompts to show.")
+@click.option("--all", "everything", is_flag=True, help="Show all prompts.")
 @common_options
 @click.pass_obj
 def list_prompts(options: Options, status: Status | None, limit: int, everything: bool) -> None:
@@ -165,42 +171,44 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
 
 @main.command()
 @click.argument("text")
-@click.option("--limit", type=click.IntRange(1, 50), default=5, show_default=True, help="How many.")
-@click.option("--max-score", type=click.FloatRange(0), help="How far they may be: 0 is the same, about 2 unrelated.")
+@click.option("--limit", type=click.IntRange(1, 50), default=5, show_default=True, help="How many prompts to show.")
+@click.option(
+    "--max-score", type=click.FloatRange(0), help="The greatest distance: 0 is the same text, about 2 unrelated."
+)
 @common_options
 @click.pass_obj
 def similar(options: Options, text: str, limit: int, max_score: float | None) -> None:
-    """Show your answered prompts that are most like TEXT, nearest first."""
+    """Show your answered prompts most similar to TEXT, nearest first."""
     with options.client() as client:
         found = client.similar(text, limit=limit, max_score=max_score)
     options.output.results(
         found,
         ("ID", "SCORE", "PROMPT"),
-        lambda prompt: (str(prompt["id"]), f"{prompt['similarity_score']:.3f}", on_one_line(prompt["prompt_text"])),
+        lambda prompt: (str(prompt["id"]), f"{prompt['similarity_score']:.3f}", one_line(prompt["prompt_text"])),
     )
 
 
 @main.command()
-@click.option("--since", metavar="SEQ", type=click.IntRange(0), help="Begin after this event; 0 is before the first.")
-@click.option("--limit", type=click.IntRange(1), help="End after so many.")
+@click.option("--since", metavar="SEQ", type=click.IntRange(0), help="Start after this event; 0 starts with the first.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many events.")
 @common_options
 @click.pass_obj
 def listen(options: Options, since: int | None, limit: int | None) -> None:
-    """Show finished prompts as they finish, until Ctrl-C."""
+    """Show each prompt when it finishes, until Ctrl-C."""
     output = options.output
     with options.client() as client:
-        output.hint("Listening; Ctrl-C ends it.")
-        shown = 0
+        output.hint("Listening. Press Ctrl-C to stop.")
+        count = 0
         for event in client.listen(since=since):
             if event["type"] == "reset":
-                output.note("Events are not kept so far back. These are your prompts as they are:")
+                output.note("The server no longer has all of these events. Here are your prompts instead:")
                 if output.as_json:
                     output.result(event, "")
                 _list(output, client.prompts())
                 continue
-            output.result(event, ending(event))
-            shown += 1
-            if shown == limit:
+            output.result(event, event_line(event))
+            count += 1
+            if count == limit:
                 return
 
 
@@ -212,7 +220,7 @@ def _list(output: Output, prompts: Iterable[Prompt]) -> None:
             str(prompt["id"]),
             prompt["status"],
             local_time(prompt["created_at"]),
-            on_one_line(prompt["prompt_text"]),
+            one_line(prompt["prompt_text"]),
         ),
     )
 
@@ -220,36 +228,36 @@ def _list(output: Output, prompts: Iterable[Prompt]) -> None:
 def _answer(
     output: Output,
     client: Client,
-    begin: Callable[[], Prompt],
+    request: Callable[[], Prompt],
     wait: bool,
     follow: bool,
     describe: Callable[[Prompt], str],
 ) -> Exit:
-    """Shows a prompt as it is, or its answer when it is there, or while it comes."""
+    """Show the prompt that `request` returns, or its answer: once it has finished, or as it is generated."""
     if follow:
-        return _show_text(output, client.follow(begin))
-    with output.working("Asking …"):
-        prompt = begin()
+        return _show_text(output, client.follow(request))
+    with output.progress("Sending the request …"):
+        prompt = request()
     if not wait:
         output.result(prompt, describe(prompt))
-        return Exit.FINE
+        return Exit.OK
     try:
-        with output.working(f"Waiting for the answer to prompt {prompt['id']} …"):
+        with output.progress(f"Waiting for the answer to prompt {prompt['id']} …"):
             prompt = client.wait(prompt["id"])
     except KeyboardInterrupt:
-        output.hint(f"Prompt {prompt['id']} goes on; `show {prompt['id']} --wait` waits for it again.")
+        output.hint(f"Prompt {prompt['id']} is still running; `show {prompt['id']} --wait` waits for it again.")
         raise
     if output.as_json:
         output.result(prompt, "")
     elif prompt["status"] == "completed":
         output.result(prompt, prompt["response_text"] or "")
-    return _end(output, prompt["id"], prompt["status"], prompt["error"])
+    return _exit(output, prompt["id"], prompt["status"], prompt["error"])
 
 
 def _show_text(output: Output, events: Iterable[Event]) -> Exit:
     attempt: int | None = None
     with ExitStack() as waiting:
-        waiting.enter_context(output.working("Waiting for the answer …"))
+        waiting.enter_context(output.progress("Waiting for the answer …"))
         for event in events:
             waiting.close()
             if output.as_json:
@@ -257,25 +265,27 @@ def _show_text(output: Output, events: Iterable[Event]) -> Exit:
             elif event["type"] == "prompt.delta":
                 if attempt is not None and attempt != event["attempt"]:
                     output.text("\n")
-                    output.note("That broke off; it begins anew.")
+                    output.note("The answer was interrupted and restarts.")
                 attempt = event["attempt"]
                 output.text(event["text"])
     if attempt is not None:
         output.text("\n")
-    return _end(output, event["id"], event["type"].removeprefix("prompt."), event.get("error"))
+    return _exit(output, event["id"], event["type"].removeprefix("prompt."), event.get("error"))
 
 
-def _end(output: Output, prompt_id: int, end: str, error: str | None) -> Exit:
-    if end == "completed":
-        return Exit.FINE
-    output.note(f"Prompt {prompt_id} {'failed' if end == 'failed' else f'was {end}'}.{f' {error}' if error else ''}")
-    return Exit.REFUSED if end == "deleted" else Exit.FAILED
+def _exit(output: Output, prompt_id: int, outcome: str, error: str | None) -> Exit:
+    if outcome == "completed":
+        return Exit.OK
+    output.note(
+        f"Prompt {prompt_id} {'failed' if outcome == 'failed' else f'was {outcome}'}.{f' {error}' if error else ''}"
+    )
+    return Exit.REFUSED if outcome == "deleted" else Exit.FAILED
 
 
 def run() -> Exit:
-    """Runs the command of the arguments. Returns how it ended; if not well, a sentence on stderr has said why."""
+    """Run the command in sys.argv and return its exit code. An error is explained in a sentence on stderr."""
     try:
-        return Exit(main.main(standalone_mode=False) or Exit.FINE)
+        return Exit(main.main(standalone_mode=False) or Exit.OK)
     except click.Abort:  # Ctrl-C
         return Exit.INTERRUPTED
     except click.ClickException as error:
@@ -287,7 +297,7 @@ def run() -> Exit:
     except UnicodeError:
         click.echo("Error: the text is not UTF-8.", err=True)
         return Exit.USAGE
-    except OSError as error:  # of the file that keeps the login
+    except OSError as error:  # from the file with the login
         click.echo(f"Error: {error}", err=True)
         return Exit.USAGE
 

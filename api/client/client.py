@@ -1,4 +1,4 @@
-"""The client: what the API can do, as methods."""
+"""The client: a method for each call of the API."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,35 +8,35 @@ from uuid import uuid4
 import httpx
 
 from .errors import ProblemError
-from .http import Transport, content, foreign
+from .events import EventSocket
+from .http import HttpClient, json_content, not_promptwire
 from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
-from .retries import USUAL, Patience, Pause
-from .room import Room
+from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
 from .text_stream import follow
 from .token_store import MemoryTokenStore, TokenStore
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-_WAIT_SECONDS = 60
-_LARGEST_PAGE = 100
-_LEAST_SECONDS_BETWEEN_LOOKS = 1.0
+_LONG_POLL_SECONDS = 60
+_MAX_PAGE_SIZE = 100
+_MIN_POLL_INTERVAL_SECONDS = 1.0
 
 
 class Client:
     """A user of a Promptwire server.
 
-    Connection errors, 429 and 5xx are tried again, where that does nothing twice, for `timeout` seconds and `retries`
-    times (times that the server has named in `Retry-After` do not count). Methods raise
+    Connection errors, 429 and 5xx are retried where that is safe, for at most `timeout` seconds and `retries` times (a
+    retry at a time that the server named in `Retry-After` does not count). Methods raise
 
-        NotLoggedInError: there is no login, or it has ended;
-        ProblemError: the server refuses;
-        UnreachableError: the server cannot be reached, and could not be for so long.
+        NotLoggedInError: the user is not logged in, or the login has ended;
+        ProblemError: the server answered with an error;
+        UnreachableError: the server could not be reached until the retries ran out.
 
     Args:
         url: the server's address.
-        keeper: where the login is kept; in memory, if not given.
-        pause: how to wait so many seconds.
+        token_store: stores the login; in memory by default.
+        pause: sleeps for a number of seconds.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Client:
         url: str = DEFAULT_URL,
         *,
         token_store: TokenStore | None = None,
-        timeout: float = USUAL.seconds,
-        retries: float = USUAL.retries,
-        pause: Pause = time.sleep,
+        timeout: float = DEFAULT_LIMITS.seconds,
+        retries: float = DEFAULT_LIMITS.retries,
+        pause: Sleep = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
-        self._patience, self._pause = Patience(timeout, retries), pause
-        self._transport = Transport(self.url, self._patience, pause)
-        self._session = Session(self._transport, MemoryTokenStore() if token_store is None else token_store)
-        self._room = Room(self.url, self._session, self._patience, pause)
+        self._limits, self._sleep = RetryLimits(timeout, retries), pause
+        self._http = HttpClient(self.url, self._limits, pause)
+        self._session = Session(self._http, MemoryTokenStore() if token_store is None else token_store)
+        self._socket = EventSocket(self.url, self._session, self._limits, pause)
 
     def __enter__(self) -> "Client":
         return self
@@ -61,25 +61,26 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._transport.close()
+        self._http.close()
 
     @property
     def username(self) -> str:
-        """Who is logged in."""
+        """The name of the logged-in user."""
         return self._session.login.username
 
     def register(self, username: str, password: str) -> User:
-        """Adds a user, who is not logged in by that."""
+        """Register a user. Does not log in."""
         body = {"username": username, "password": password}
-        return cast(User, content(self._transport.send("POST", "/auth/register/", json=body, repeatable=False), "id"))
+        response = self._http.send("POST", "/auth/register/", json=body, idempotent=False)
+        return cast(User, json_content(response, "id"))
 
     def login(self, username: str, password: str) -> None:
-        """Logs in. Raises NotLoggedInError if the username or the password is wrong."""
-        self._session.start(username, password)
+        """Log in. Raises NotLoggedInError if the username or the password is wrong."""
+        self._session.log_in(username, password)
 
     def logout(self) -> None:
-        """Ends the login, here and on the server."""
-        self._session.end()
+        """End the login, here and on the server."""
+        self._session.log_out()
 
     def submit(
         self,
@@ -91,16 +92,16 @@ class Client:
         key: str | None = None,
         websocket: bool = True,
     ) -> Prompt:
-        """Submits a prompt, once, however often it has to be tried.
+        """Submit a prompt. Retries never create a second prompt.
 
         Args:
             text: the prompt.
-            wait: whether to wait for its end.
-            history: how many of the user's earlier exchanges the answer is to know of.
-            cache: True: it may be answered from an earlier prompt that is nearly the same. False: it must not. None:
-                as the server has it.
-            key: the same key and prompt within 24 hours make one prompt. One is made if not given.
-            websocket: whether its end is told to `listen`.
+            wait: whether to wait until the prompt has finished.
+            history: how many of the user's earlier exchanges the model receives as context.
+            cache: True: the answer may be that of an earlier, nearly identical prompt. False: it must not. None: the
+                server's default.
+            key: the idempotency key: the same key and prompt within 24 hours create one prompt. Random by default.
+            websocket: whether `listen` receives an event when the prompt has finished.
         """
         body: dict[str, Any] = {"prompt_text": text, "websocket": websocket}
         headers = {"Idempotency-Key": key or uuid4().hex}
@@ -114,101 +115,103 @@ class Client:
         return self.wait(prompt["id"]) if wait else prompt
 
     def show(self, prompt_id: int) -> Prompt:
-        """A prompt as it is."""
+        """Return a prompt in its present state."""
         return self._prompt("GET", f"/prompts/{prompt_id}/")
 
     def wait(self, prompt_id: int) -> Prompt:
-        """A prompt when it has ended, however long that takes."""
+        """Return a prompt once it has finished, however long that takes."""
         while True:
-            asked = time.monotonic()
+            started = time.monotonic()
             prompt = self._prompt(
-                "GET", f"/prompts/{prompt_id}/", headers={"Prefer": f"wait={_WAIT_SECONDS}"}, waiting=_WAIT_SECONDS
+                "GET",
+                f"/prompts/{prompt_id}/",
+                headers={"Prefer": f"wait={_LONG_POLL_SECONDS}"},
+                server_wait=_LONG_POLL_SECONDS,
             )
             if prompt["status"] not in UNFINISHED:
                 return prompt
-            # A server that does not wait, or is going down, answers at once.
-            self._pause(max(0.0, asked + _LEAST_SECONDS_BETWEEN_LOOKS - time.monotonic()))
+            # A server that shuts down, or does not support waiting, answers at once.
+            self._sleep(max(0.0, started + _MIN_POLL_INTERVAL_SECONDS - time.monotonic()))
 
     def prompts(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Prompt]:
-        """The user's prompts, newest first: at most so many, or all."""
+        """Yield the user's prompts, newest first: at most `limit`, or all."""
         left = float("inf") if limit is None else limit
         params: dict[str, Any] = {} if status is None else {"status": status}
         while left > 0:
-            params["limit"] = int(min(left, _LARGEST_PAGE))
-            response = self._session.call("GET", "/prompts/", params=params)
-            page: list[Prompt] = _listed(response)
+            params["limit"] = int(min(left, _MAX_PAGE_SIZE))
+            response = self._session.request("GET", "/prompts/", params=params)
+            page: list[Prompt] = _json_list(response)
             yield from page
             left -= len(page)
-            following = response.links.get("next")
-            if following is None:
+            next_page = response.links.get("next")
+            if next_page is None:
                 return
-            params = dict(httpx.URL(following["url"]).params)
+            params = dict(httpx.URL(next_page["url"]).params)
 
     def similar(self, text: str, *, limit: int | None = None, max_score: float | None = None) -> list[SimilarPrompt]:
-        """The user's completed prompts that are most like a text, nearest first, at most 5 unless told."""
-        given = {"prompt": text, "limit": limit, "max_score": max_score}
-        params = {name: value for name, value in given.items() if value is not None}
-        return cast(list[SimilarPrompt], _listed(self._session.call("GET", "/prompts/similar/", params=params)))
+        """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default."""
+        query = {"prompt": text, "limit": limit, "max_score": max_score}
+        params = {name: value for name, value in query.items() if value is not None}
+        return cast(list[SimilarPrompt], _json_list(self._session.request("GET", "/prompts/similar/", params=params)))
 
     def cancel(self, prompt_id: int) -> Prompt:
-        """Ends a prompt for good. One that has ended already is a ProblemError (409)."""
+        """Cancel a prompt for good. Raises ProblemError (409) if it has already finished."""
         return self._change(prompt_id, "cancel")
 
     def retry(self, prompt_id: int) -> Prompt:
-        """Queues a failed or cancelled prompt again. Any other is a ProblemError (409)."""
+        """Queue a failed or cancelled prompt again. Raises ProblemError (409) for any other prompt."""
         return self._change(prompt_id, "retry")
 
     def delete(self, prompt_id: int) -> None:
-        """Deletes a prompt, its answer and its vector."""
+        """Delete a prompt, its answer and its vector."""
         try:
-            self._session.call("DELETE", f"/prompts/{prompt_id}/")
+            self._session.request("DELETE", f"/prompts/{prompt_id}/")
         except ProblemError as problem:
-            if problem.status != 404 or not problem.repeated:  # else it was an earlier try that deleted it
+            if problem.status != 404 or not problem.repeated:  # else an earlier attempt deleted it
                 raise
 
     def listen(self, *, since: int | None = None) -> Iterator[Event]:
-        """The user's finished prompts as they finish, each event once, without an end.
+        """Yield an event for each of the user's prompts that finishes, without end and without duplicates.
 
         Args:
-            since: the `seq` of the last event that is known: those after it come first. None: only those to come.
+            since: the `seq` of the last known event: the events after it come first. None: only new events.
 
-        An event `reset` says that those after `since` are not kept any more: read `prompts()`. Once joined, the room is
-        joined again whenever the connection ends, however long that takes. Raises RefusedError if the server has the
-        user leave for good.
+        An event `reset` says that the server no longer has all events after `since`: read `prompts()`. After the first
+        connection it reconnects without a limit. Raises RefusedError if the server closes the connection for good.
         """
-        return self._room.events(since)
+        return self._socket.events(since)
 
     def follow(self, prompt: int | Callable[[], Prompt]) -> Iterator[Event]:
-        """A prompt's text as it is generated: events `prompt.delta`, then the one of its end.
+        """Yield a prompt's text as it is generated: `prompt.delta` events, then the event of its end.
 
-        All of the text is told, whenever that begins. A delta of a higher `attempt` than the one before it begins the
-        answer anew. A connection that ends before is opened again, and nothing told twice.
+        The text is complete, whenever you start to follow. A delta with a higher `attempt` than the one before it
+        restarts the answer. An interrupted connection is resumed without a gap or a duplicate.
 
         Args:
-            prompt: its id, or what gives it, such as `lambda: client.submit("Explain tides")`, called when the first
-                event is asked for.
+            prompt: its id, or a function that returns the prompt, such as `lambda: client.submit("Explain tides")`; it
+                is called when you ask for the first event.
         """
         prompt_id = prompt()["id"] if callable(prompt) else prompt
-        yield from follow(self._session, prompt_id, self._patience, self._pause)
+        yield from follow(self._session, prompt_id, self._limits, self._sleep)
 
-    def _change(self, prompt_id: int, how: str) -> Prompt:
+    def _change(self, prompt_id: int, action: str) -> Prompt:
         try:
-            return self._prompt("POST", f"/prompts/{prompt_id}/{how}/")
+            return self._prompt("POST", f"/prompts/{prompt_id}/{action}/")
         except ProblemError as problem:
             if problem.status != 409 or not problem.repeated:
                 raise
-            return self.show(prompt_id)  # an earlier try has changed it
+            return self.show(prompt_id)  # an earlier attempt has changed it
 
     def _prompt(self, method: str, path: str, **options: Any) -> Prompt:
-        response = self._session.call(method, path, **options)
-        prompt = content(response, "id", "status")
+        response = self._session.request(method, path, **options)
+        prompt = json_content(response, "id", "status")
         if isinstance(prompt, list):
-            raise foreign(response)
+            raise not_promptwire(response)
         return cast(Prompt, prompt)
 
 
-def _listed(response: httpx.Response) -> Any:
-    found = content(response, "id")
-    if not isinstance(found, list):
-        raise foreign(response)
-    return found
+def _json_list(response: httpx.Response) -> Any:
+    resources = json_content(response, "id")
+    if not isinstance(resources, list):
+        raise not_promptwire(response)
+    return resources

@@ -1,4 +1,4 @@
-"""Who logs in, and with which password: never from an argument, which others could see and shells remember."""
+"""The username and the password of a login. A password is never an argument: others could see it, shells store it."""
 
 import json
 import os
@@ -10,42 +10,44 @@ import click
 PASSWORD_VARIABLE = "PROMPTWIRE_PASSWORD"  # noqa: S105  # nosec B105
 
 
-def gather(
+def read_credentials(
     username: str | None, credentials: TextIO | None, password_file: TextIO | None, *, confirm: bool = False
 ) -> tuple[str, str]:
-    """A username and a password: from files, from the environment, from a terminal without echo, or from stdin.
+    """Read them from files, from the environment, from a terminal without echo, or from stdin.
 
-    Raises click.UsageError if one is missing.
+    Raises click.UsageError if one of them is missing.
     """
     if credentials is not None:
         if username is not None or password_file is not None:
-            raise click.UsageError("--credentials has username and password: give nothing besides.")
-        return _of_file(credentials)
+            raise click.UsageError(
+                "--credentials already has a username and a password: leave out NAME and --password-file."
+            )
+        return _from_file(credentials)
     is_terminal = sys.stdin.isatty()
     if username is None:
         if not is_terminal:
-            raise click.UsageError("A username is needed: as an argument, or in --credentials.")
+            raise click.UsageError("Give a username, as an argument or in --credentials.")
         username = click.prompt("Username", err=True)
     if password_file is not None:
         password = password_file.readline()
-    elif given := os.environ.get(PASSWORD_VARIABLE):
-        password = given
+    elif from_environment := os.environ.get(PASSWORD_VARIABLE):
+        password = from_environment
     elif is_terminal:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
     else:
         password = sys.stdin.readline()
     password = password.rstrip("\r\n")
     if not password:
-        raise click.UsageError(f"A password is needed: on stdin, in --password-file, or in {PASSWORD_VARIABLE}.")
+        raise click.UsageError(f"Give a password, on stdin, in --password-file or in {PASSWORD_VARIABLE}.")
     return str(username), password
 
 
-def _of_file(file: TextIO) -> tuple[str, str]:
+def _from_file(file: TextIO) -> tuple[str, str]:
     try:
-        found = json.load(file)
-        username, password = found["username"], found["password"]
+        content = json.load(file)
+        username, password = content["username"], content["password"]
     except (ValueError, KeyError, TypeError):
         username = password = None
     if not isinstance(username, str) or not isinstance(password, str):
-        raise click.UsageError(f"{file.name} is no JSON object with username and password.")
+        raise click.UsageError(f'{file.name} must be a JSON object: {{"username": …, "password": …}}.')
     return username, password

@@ -1,4 +1,4 @@
-"""What can go wrong. A message is a sentence to show to a person; a class's docstring is the one it has by default."""
+"""The client's errors. Each message is a sentence for people; the default message is the class's docstring."""
 
 import json
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from http import HTTPStatus
 
 
 class ClientError(Exception):
-    """Something is not as it should be."""
+    """The request failed."""
 
-    #: In how many seconds the server wants to be asked again, if it says so.
+    #: The seconds after which the server wants a retry, if it named any.
     retry_after: float | None = None
 
     def __init__(self, message: str | None = None) -> None:
@@ -31,7 +31,7 @@ class UnreachableError(ClientError):
 
 
 class RefusedError(ClientError):
-    """The server has closed the socket for good; `code` is why."""
+    """The server closed the socket and does not want a reconnect; `code` is the close code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -40,22 +40,22 @@ class RefusedError(ClientError):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field of a request."""
+    """An invalid field of a request."""
 
     field: str
     message: str
 
 
 class ProblemError(ClientError):
-    """An answer that is an error (RFC 9457).
+    """The server answered with an error (RFC 9457).
 
     Attributes:
-        type: a URI that says which kind of error it is, `about:blank` if its status says all.
-        title, detail: its name, and what happened.
+        type: a URI for the kind of error, `about:blank` if the status says enough.
+        title, detail: the name of the error, and what happened.
         status: the HTTP status.
-        errors: what is wrong with which field.
-        repeated: whether an earlier try of the same request may have been carried out, its answer being lost.
-        retry_after: the seconds of the `Retry-After` header.
+        errors: the invalid fields.
+        repeated: whether the server may have carried out an earlier attempt whose response was lost.
+        retry_after: the `Retry-After` header, in seconds.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes, *, repeated: bool = False) -> None:
@@ -70,11 +70,12 @@ class ProblemError(ClientError):
         self.title = str(members.get("title") or _phrase(status))
         self.detail = str(members.get("detail") or f"The server answered {status} ({self.title}).")
         self.errors = [FieldError(str(each.get("field")), str(each.get("message"))) for each in _errors(members)]
-        super().__init__(" ".join([self.detail, *(f"{each.field}: {each.message}." for each in self.errors)]))
+        fields = (f"{each.field}: {each.message.rstrip('.')}." for each in self.errors)
+        super().__init__(" ".join([self.detail, *fields]))
 
     @property
-    def may_pass(self) -> bool:
-        """Whether the server is only too busy, or broken."""
+    def is_temporary(self) -> bool:
+        """Whether the server is too busy or broken, so that a retry may succeed."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
@@ -91,7 +92,7 @@ def _errors(members: dict[str, object]) -> list[dict[str, object]]:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """What `Retry-After` says (RFC 9110, section 10.2.3): seconds, or a date. None if it says nothing."""
+    """The seconds of a `Retry-After` header (RFC 9110, section 10.2.3), which may be a date. None if it is invalid."""
     if retry_after is None:
         return None
     if retry_after.isascii() and retry_after.isdigit():

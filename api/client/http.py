@@ -1,4 +1,4 @@
-"""Requests, repeated where that is safe."""
+"""HTTP requests, retried where that is safe."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 import httpx
 
 from .errors import ProblemError, UnreachableError
-from .retries import Patience, Pause, Retries
+from .retries import Retries, RetryLimits, Sleep
 
 _CONNECT_SECONDS, _READ_SECONDS = 5.0, 30.0
 _KEY_IN_USE = "urn:promptwire:problem:idempotency-key-in-use"
-#: Refused before anything was done.
-_BUSY = {429, 503}
-#: Perhaps after something was done.
-_BROKEN = {500, 502, 504}
+#: The server refused the request before it did anything.
+_BUSY_STATUSES = {429, 503}
+#: The server may have carried out the request.
+_BROKEN_STATUSES = {500, 502, 504}
 
 
-class Transport:
+class HttpClient:
     """Sends requests to one server."""
 
-    def __init__(self, url: str, patience: Patience, pause: Pause) -> None:
+    def __init__(self, url: str, limits: RetryLimits, sleep: Sleep) -> None:
         self.url = url
-        self._patience = patience
-        self._pause = pause
+        self._limits = limits
+        self._sleep = sleep
         self._http = httpx.Client(base_url=url, headers={"Accept": "application/json, application/problem+json"})
 
     def close(self) -> None:
@@ -36,81 +36,80 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
         json: object = None,
-        repeatable: bool = True,
-        waiting: float = 0.0,
-        silence: float | None = None,
+        idempotent: bool = True,
+        server_wait: float = 0.0,
+        stream_timeout: float | None = None,
     ) -> httpx.Response:
-        """A request's answer.
+        """Send a request and return the response.
 
         Args:
-            repeatable: whether doing it twice is the same as doing it once. If not, it is repeated only where it
-                cannot have been done.
-            waiting: the seconds that the server may wait before it answers.
-            silence: the answer is a stream, of which something comes every so many seconds. It is returned unread, to
-                be closed.
+            idempotent: whether sending it twice has the same effect as sending it once. If not, it is retried only
+                where the server cannot have carried it out.
+            server_wait: the seconds that the server may wait before it answers.
+            stream_timeout: set for a stream: the longest silence, in seconds, between two parts of it. The response is
+                returned unread; the caller closes it.
 
         Raises:
-            ProblemError: the answer is an error that does not pass, or that did not in time.
-            UnreachableError: there was no answer.
+            ProblemError: the server answered with an error that is permanent, or that lasted too long.
+            UnreachableError: the server did not answer.
         """
-        retries, repeated = Retries(self._patience, self._pause, waiting), False
+        retries, repeated = Retries(self._limits, self._sleep, server_wait), False
         while True:
             failure: UnreachableError | ProblemError
             try:
-                timeout = _timeout(retries, waiting, silence)
+                timeout = _timeout(retries, server_wait, stream_timeout)
                 request = self._http.build_request(
                     method, path, headers=headers, params=params, json=json, timeout=timeout
                 )
-                response = self._http.send(request, stream=silence is not None)
+                response = self._http.send(request, stream=stream_timeout is not None)
                 if not response.is_success:
                     response.read()
             except httpx.RequestError as error:
                 failure = UnreachableError(f"{self.url} cannot be reached ({str(error) or type(error).__name__}).")
                 if not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):  # it may have been sent
-                    if not repeatable:
+                    if not idempotent:
                         raise failure from error
                     repeated = True
             else:
                 if response.is_success:
                     return response
                 failure = ProblemError(response.status_code, response.headers, response.content, repeated=repeated)
-                if not _may_pass(failure, repeatable):
+                if not _can_retry(failure, idempotent):
                     raise failure
-                repeated = repeated or failure.status in _BROKEN
+                repeated = repeated or failure.status in _BROKEN_STATUSES
             retries.wait(failure)
 
 
-def content(response: httpx.Response, *needed: str) -> Any:
-    """The JSON of an answer: an object with these members, or a list of such.
+def json_content(response: httpx.Response, *required: str) -> Any:
+    """The JSON of a response: an object with the required members, or a list of such objects.
 
     Raises:
-        UnreachableError: it is something else, so something else answers there.
+        UnreachableError: the JSON has another shape, so another service answers at this address.
     """
     try:
         value = response.json()
     except (ValueError, RecursionError) as error:
-        raise foreign(response) from error
+        raise not_promptwire(response) from error
     for each in value if isinstance(value, list) else [value]:
-        if not isinstance(each, dict) or not each.keys() >= set(needed):
-            raise foreign(response)
+        if not isinstance(each, dict) or not each.keys() >= set(required):
+            raise not_promptwire(response)
     return value
 
 
-def foreign(response: httpx.Response) -> UnreachableError:
-    """Something else answers there."""
-    return UnreachableError(f"What answers at {response.url} is not Promptwire's API.")
+def not_promptwire(response: httpx.Response) -> UnreachableError:
+    """The error for a response that did not come from Promptwire."""
+    return UnreachableError(f"The server at {response.url} is not Promptwire's API.")
 
 
-def _timeout(retries: Retries, waiting: float, silence: float | None) -> httpx.Timeout:
-    """That of one try; `waiting` comes on top, for the answer."""
-    left = max(0.1, retries.seconds_left - waiting)
-    usual = min(_READ_SECONDS, left)
-    return httpx.Timeout(
-        usual, connect=min(_CONNECT_SECONDS, left), read=waiting + usual if silence is None else silence
-    )
+def _timeout(retries: Retries, server_wait: float, stream_timeout: float | None) -> httpx.Timeout:
+    """The timeout of one attempt. `server_wait` is added to the time for reading the response."""
+    left = max(0.1, retries.seconds_left - server_wait)
+    timeout = min(_READ_SECONDS, left)
+    read = server_wait + timeout if stream_timeout is None else stream_timeout
+    return httpx.Timeout(timeout, connect=min(_CONNECT_SECONDS, left), read=read)
 
 
-def _may_pass(problem: ProblemError, repeatable: bool) -> bool:
-    if problem.status in _BUSY or problem.type == _KEY_IN_USE:
+def _can_retry(problem: ProblemError, idempotent: bool) -> bool:
+    if problem.status in _BUSY_STATUSES or problem.type == _KEY_IN_USE:
         return True
-    return problem.status in _BROKEN and repeatable
+    return problem.status in _BROKEN_STATUSES and idempotent

@@ -1,4 +1,4 @@
-"""What all commands have in common: options, which stand before or after the command's name, and exit codes."""
+"""The options of all commands, before or after the command's name, and the exit codes."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import httpx
 from .client import DEFAULT_URL, Client
 from .errors import ClientError, NotLoggedInError, ProblemError, UnreachableError
 from .output import Output
-from .retries import USUAL
+from .retries import DEFAULT_LIMITS
 from .token_store import FileTokenStore
 from .version import get_version
 
@@ -21,36 +21,36 @@ Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 
 class Exit(IntEnum):
-    """How a command has ended."""
+    """The exit codes of the commands."""
 
-    FINE = 0
-    FAILED = 1  #: the prompt that was waited for failed or was cancelled
-    USAGE = 2  #: it was called wrongly
-    REFUSED = 3  #: by the API: not found, conflict, invalid
+    OK = 0
+    FAILED = 1  #: the prompt failed or was cancelled
+    USAGE = 2  #: wrong arguments
+    REFUSED = 3  #: the API refused: not found, conflict, invalid
     NOT_LOGGED_IN = 4
-    UNREACHABLE = 5  #: the server, or it was too busy, however often it was tried
+    UNREACHABLE = 5  #: the server cannot be reached, or is too busy, after all retries
     INTERRUPTED = 130
 
 
 @dataclass
 class Options:
-    """Which server, how to show, how long to try."""
+    """The server, the output format, and the retry limits."""
 
     url: str = field(default_factory=lambda: os.environ.get("PROMPTWIRE_URL") or DEFAULT_URL)
     as_json: bool = False
-    timeout: float = USUAL.seconds
-    retries: int = int(USUAL.retries)
+    timeout: float = DEFAULT_LIMITS.seconds
+    retries: int = int(DEFAULT_LIMITS.retries)
 
     def client(self) -> Client:
-        """Raises click.UsageError if the URL is none."""
+        """Make a client. Raises click.UsageError if the URL is invalid."""
         url = self.url.rstrip("/")
         try:
             parsed = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise click.UsageError(f"{self.url!r} is no URL: {error}.") from error
+            raise click.UsageError(f"{self.url!r} is not a valid URL: {error}.") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise click.UsageError(f"{self.url!r} is no URL of a server, such as {DEFAULT_URL}.")
-        return Client(url, token_store=FileTokenStore.of(url), timeout=self.timeout, retries=self.retries)
+            raise click.UsageError(f"{self.url!r} is not the URL of a server, such as {DEFAULT_URL}.")
+        return Client(url, token_store=FileTokenStore.for_server(url), timeout=self.timeout, retries=self.retries)
 
     @cached_property
     def output(self) -> Output:
@@ -60,18 +60,20 @@ class Options:
 
 
 def common_options(command: Command) -> Command:
-    """Adds the options that every command has, and the group."""
+    """Add the common options to a command or to the group."""
     for option in (
-        partial(click.option, "--retries", type=click.IntRange(0), help="How often to try again on one's own.  [6]"),
-        partial(click.option, "--timeout", type=click.FloatRange(0), help="How many seconds to go on trying.  [90]"),
-        partial(click.option, "--json", "as_json", is_flag=True, default=None, help="One line of JSON a result."),
-        partial(click.option, "--url", help=f"The server; or PROMPTWIRE_URL.  [{DEFAULT_URL}]"),
+        partial(click.option, "--retries", type=click.IntRange(0), help="How often to retry a failed request.  [6]"),
+        partial(click.option, "--timeout", type=click.FloatRange(0), help="How many seconds to keep trying.  [90]"),
+        partial(
+            click.option, "--json", "as_json", is_flag=True, default=None, help="Print each result as a line of JSON."
+        ),
+        partial(click.option, "--url", help=f"The server's URL, or set PROMPTWIRE_URL.  [{DEFAULT_URL}]"),
     ):
-        command = option(expose_value=False, callback=_note)(command)
+        command = option(expose_value=False, callback=_store)(command)
     return command
 
 
-def _note(context: click.Context, parameter: click.Parameter, value: object) -> None:
+def _store(context: click.Context, parameter: click.Parameter, value: object) -> None:
     options = context.ensure_object(Options)
     if value is not None and parameter.name is not None:
         setattr(options, parameter.name, value)
@@ -94,9 +96,9 @@ version_option = click.option(
 
 
 def exit_code(error: ClientError) -> Exit:
-    """The exit code of a command that ended with this."""
+    """The exit code for an error."""
     if isinstance(error, NotLoggedInError):
         return Exit.NOT_LOGGED_IN
-    if isinstance(error, UnreachableError) or (isinstance(error, ProblemError) and error.may_pass):
+    if isinstance(error, UnreachableError) or (isinstance(error, ProblemError) and error.is_temporary):
         return Exit.UNREACHABLE
     return Exit.REFUSED

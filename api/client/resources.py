@@ -1,4 +1,4 @@
-"""What the API answers with, as it comes: JSON objects. A newer server may add fields."""
+"""The JSON objects that the API returns. A newer server may add fields."""
 
 from typing import Literal, NotRequired, TypedDict
 
@@ -8,7 +8,7 @@ UNFINISHED: tuple[Status, ...] = ("queued", "processing")
 
 
 class Usage(TypedDict):
-    """What an answer took, in tokens."""
+    """The tokens that an answer used."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -35,7 +35,7 @@ class Prompt(TypedDict):
 
 
 class SimilarPrompt(TypedDict):
-    """A completed prompt, and how far it is from the text that was looked for: 0 the same, 4 opposite."""
+    """A completed prompt and its distance from the text searched for: 0 is the same, 4 the opposite."""
 
     id: int
     user: str
@@ -46,7 +46,7 @@ class SimilarPrompt(TypedDict):
 
 
 class User(TypedDict):
-    """Somebody who is registered."""
+    """A registered user."""
 
     id: int
     username: str
@@ -54,11 +54,12 @@ class User(TypedDict):
 
 
 class Event(TypedDict):
-    """What is told of prompts.
+    """An event about a prompt.
 
-    `prompt.completed`, `prompt.failed` and `prompt.cancelled` have the fields of the prompt; in a room also a `seq`,
-    where a `reset` has only that. Who follows a prompt is told `prompt.delta` with its `id`, an `attempt` and further
-    `text` of the answer, which begins at `offset`, in bytes of UTF-8; and `prompt.deleted`, with its `id`.
+    `prompt.completed`, `prompt.failed` and `prompt.cancelled` have the fields of the prompt; from `Client.listen` they
+    also have a `seq`. A `reset` has only a `seq`. `Client.follow` also yields `prompt.delta`, which has the prompt's
+    `id`, the `attempt`, and the next part of the answer's `text`, which starts at `offset`, in bytes of UTF-8; and
+    `prompt.deleted`, which has the `id`.
     """
 
     type: str

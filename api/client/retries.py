@@ -1,4 +1,4 @@
-"""When to try again: as the server says in `Retry-After`, else after pauses that double, with jitter."""
+"""The delays between attempts: what the server's `Retry-After` says, else exponential back-off with jitter."""
 
 import logging
 import random
@@ -10,49 +10,49 @@ from .errors import ClientError
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_FIRST_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.25, 5.0
 
-#: How to wait so many seconds.
-Pause = Callable[[float], None]
+#: Sleeps for a number of seconds, as `time.sleep` does.
+Sleep = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to go on with a call, in seconds, and how often to try again on one's own.
+class RetryLimits:
+    """How long to keep trying, in seconds, and how often to retry.
 
-    Tries for which the server itself has named the time do not count.
+    A retry at a time that the server named does not count.
     """
 
     seconds: float
     retries: float
 
 
-USUAL = Patience(90.0, 6)
-FOREVER = Patience(float("inf"), float("inf"))
+DEFAULT_LIMITS = RetryLimits(90.0, 6)
+UNLIMITED = RetryLimits(float("inf"), float("inf"))
 
 
 class Retries:
-    """The retries of one call. `extra` are seconds by which the call is meant to be long."""
+    """The retries of one call. `extra_seconds` extend the time limit of a call that is meant to take long."""
 
-    def __init__(self, patience: Patience, pause: Pause, extra: float = 0.0) -> None:
-        self._left = patience.retries
-        self._deadline = time.monotonic() + patience.seconds + extra
-        self._pause = pause
-        self._next = _FIRST_PAUSE
+    def __init__(self, limits: RetryLimits, sleep: Sleep, extra_seconds: float = 0.0) -> None:
+        self._left = limits.retries
+        self._deadline = time.monotonic() + limits.seconds + extra_seconds
+        self._sleep = sleep
+        self._next_delay = _FIRST_DELAY_SECONDS
 
     @property
     def seconds_left(self) -> float:
         return self._deadline - time.monotonic()
 
     def wait(self, failure: ClientError) -> None:
-        """Waits for the next try. Raises the failure if there is to be none."""
-        jitter = self._next * random.uniform(0.5, 1)  # noqa: S311  # nosec B311
+        """Sleep until the next attempt. Raises the failure if no attempt is left."""
+        jitter = self._next_delay * random.uniform(0.5, 1)  # noqa: S311  # nosec B311
         if failure.retry_after is None:
             self._left -= 1
-            seconds, self._next = jitter, min(self._next * 2, _LONGEST_PAUSE)
+            delay, self._next_delay = jitter, min(self._next_delay * 2, _MAX_DELAY_SECONDS)
         else:
-            seconds = failure.retry_after + min(jitter, 0.5)
-        if self._left < 0 or seconds > self.seconds_left:
+            delay = failure.retry_after + min(jitter, 0.5)
+        if self._left < 0 or delay > self.seconds_left:
             raise failure
-        log.warning("%s Trying again in %.1f s.", failure, seconds)
-        self._pause(seconds)
+        log.warning("%s Trying again in %.1f s.", failure, delay)
+        self._sleep(delay)

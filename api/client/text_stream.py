@@ -1,4 +1,4 @@
-"""An answer's text as it is generated: server-sent events, each once, across reconnects."""
+"""The text of an answer while it is generated: server-sent events, each once, across reconnects."""
 
 import json
 from collections.abc import Iterator
@@ -10,53 +10,57 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from .errors import UnreachableError
-from .http import foreign
+from .http import not_promptwire
 from .resources import Event
-from .retries import Patience, Pause, Retries
+from .retries import Retries, RetryLimits, Sleep
 from .session import Session
 
-#: The server gives a sign of life every 15 seconds.
-_SILENCE_SECONDS = 45.0
+#: The server sends at least a comment every 15 seconds.
+_STREAM_TIMEOUT_SECONDS = 45.0
 
 
 def follow(
-    session: Session, prompt_id: int, patience: Patience, pause: Pause, silence: float = _SILENCE_SECONDS
+    session: Session,
+    prompt_id: int,
+    limits: RetryLimits,
+    sleep: Sleep,
+    stream_timeout: float = _STREAM_TIMEOUT_SECONDS,
 ) -> Iterator[Event]:
-    """The deltas of a prompt's text, from its beginning, then the event of its end.
+    """Yield the deltas of a prompt's text from its beginning, then the event of its end.
 
-    A stream that ends before, or of which nothing comes for `silence` seconds, is taken up where it was. After one that
-    has brought something all the patience is there again. Raises what `Session.call` does.
+    A stream that is interrupted, or silent for `stream_timeout` seconds, is resumed at the same place. A stream that
+    sent anything resets the retry limits. Raises the errors of `Session.request`.
     """
-    last, retries = "", Retries(patience, pause)
+    last_id, retries = "", Retries(limits, sleep)
     while True:
-        with closing(_open(session, prompt_id, last, silence)) as response:
-            if response.status_code == HTTPStatus.NO_CONTENT:  # all was told
+        with closing(_open(session, prompt_id, last_id, stream_timeout)) as response:
+            if response.status_code == HTTPStatus.NO_CONTENT:  # the stream is complete
                 return
-            heard, cause, come_back = False, "the server has ended it", None
+            received, cause, retry_ms = False, "the server closed the stream", None
             try:
-                for told in EventSource(response).iter_sse():
-                    heard, come_back = True, told.retry or come_back
-                    if told.data:
-                        last = told.id
-                        yield cast(Event, json.loads(told.data))
-                        if told.event != "prompt.delta":
+                for message in EventSource(response).iter_sse():
+                    received, retry_ms = True, message.retry or retry_ms
+                    if message.data:
+                        last_id = message.id
+                        yield cast(Event, json.loads(message.data))
+                        if message.event != "prompt.delta":
                             return
             except (SSEError, ValueError) as error:
-                raise foreign(response) from error
+                raise not_promptwire(response) from error
             except httpx.TransportError as error:
                 cause = str(error) or type(error).__name__
-        if heard:
-            retries = Retries(patience, pause)
+        if received:
+            retries = Retries(limits, sleep)
         retries.wait(
             UnreachableError(
-                f"The text of prompt {prompt_id} broke off ({cause}).",
-                retry_after=None if come_back is None else come_back / 1000,
+                f"The text of prompt {prompt_id} was interrupted ({cause}).",
+                retry_after=None if retry_ms is None else retry_ms / 1000,
             )
         )
 
 
-def _open(session: Session, prompt_id: int, last: str, silence: float) -> httpx.Response:
+def _open(session: Session, prompt_id: int, last_id: str, stream_timeout: float) -> httpx.Response:
     headers = {"Accept": "text/event-stream, application/problem+json", "Cache-Control": "no-store"}
-    if last:
-        headers["Last-Event-ID"] = last
-    return session.call("GET", f"/prompts/{prompt_id}/stream/", headers=headers, silence=silence)
+    if last_id:
+        headers["Last-Event-ID"] = last_id
+    return session.request("GET", f"/prompts/{prompt_id}/stream/", headers=headers, stream_timeout=stream_timeout)

@@ -1,4 +1,4 @@
-"""Where a login is kept: in memory, or in a file that the user's processes share."""
+"""Storage of a login: in memory, or in a file that all processes of a user share."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who is logged in, an access token for calls, and a refresh token, good once, for the next pair."""
+    """A user's name, an access token for requests, and a single-use refresh token for the next pair of tokens."""
 
     username: str
     access: str
@@ -24,18 +24,18 @@ class Login:
 
 
 class TokenStore(Protocol):
-    """Keeps one login."""
+    """Stores one login."""
 
     def read(self) -> Login | None: ...
 
     def write(self, login: Login | None) -> None: ...
 
     def locked(self) -> AbstractContextManager[object]:
-        """Held by whoever changes the login, so that a refresh token is not spent twice."""
+        """Lock the login while it is changed, so that no refresh token is used twice."""
 
 
 class MemoryTokenStore:
-    """Keeps a login as long as the process lives."""
+    """Stores a login in memory, until the process ends."""
 
     def __init__(self) -> None:
         self._login: Login | None = None
@@ -52,21 +52,21 @@ class MemoryTokenStore:
 
 
 class FileTokenStore:
-    """Keeps a login in a file that only its owner can read; it is there whole or not at all."""
+    """Stores a login in a file that only its owner can read. Writes are atomic."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def of(cls, url: str) -> "FileTokenStore":
-        """The file for a server, where the user's programs keep their state."""
+    def for_server(cls, url: str) -> "FileTokenStore":
+        """The file for this server in the user's state folder (XDG Base Directory)."""
         state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
         return cls(Path(state).expanduser() / "promptwire" / f"{quote(url, safe='')}.json")
 
     def read(self) -> Login | None:
         try:
             return Login(**json.loads(self.path.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):  # none, or none of ours
+        except (FileNotFoundError, ValueError, TypeError):  # no file, or not one that we wrote
             return None
 
     def write(self, login: Login | None) -> None:
@@ -74,7 +74,7 @@ class FileTokenStore:
             self.path.unlink(missing_ok=True)
             return
         self._make_folder()
-        descriptor, name = tempfile.mkstemp(dir=self.path.parent)  # readable by its owner only
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent)  # readable only by its owner
         try:
             with os.fdopen(descriptor, "w") as file:
                 json.dump(asdict(login), file)
@@ -87,7 +87,7 @@ class FileTokenStore:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """The kernel lets go of the lock if its holder dies."""
+        """Lock the login across processes. The kernel releases the lock if its holder dies."""
         self._make_folder()
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -15,7 +15,7 @@ from api.server.threadpool import offload
 from shared.errors import ProviderUnavailableError
 from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
-from shared.search.store import VectorStore, in_place
+from shared.search.store import VectorStore, run_inline
 from shared.telemetry import metrics, tracing
 
 SIMILAR: Responses = {200: json_response([SimilarPrompt], "Prompts, nearest first.", "similar", "none")}
@@ -53,7 +53,7 @@ class SearchRoutes:
         principal = current_principal()
         started = time.perf_counter()
         with tracing.spans("search", tracing.current_traceparent()):
-            matches = self._store.search(principal.id, partial(_embed, query.prompt), query.limit)
+            matches = self._store.search(principal.id, partial(_embed, query.prompt), query.limit).matches
         metrics.searches.observe(time.perf_counter() - started)
         if query.max_score is not None:
             matches = [match for match in matches if match.distance <= query.max_score]
@@ -70,6 +70,6 @@ class SearchRoutes:
 
 def _embed(text: str, embedder: Embedder) -> Vectors:
     # A remote embedder yields to other greenlets by itself, and its connections belong to this thread.
-    run = in_place if embedder.is_remote else offload
+    run = run_inline if embedder.is_remote else offload
     vector: Vectors = run(embed, embedder, [text])[0]
     return vector

@@ -1,22 +1,23 @@
-// The calls that the page makes.
+// The API calls of the page.
 
-const PAGE = 20;
-const AT_MOST = 100;
-// Squared distances of unit vectors reach 4; beyond this, texts have nothing in common.
-const FARTHEST = 1.8;
+const PAGE_SIZE = 20;
+const MAX_PAGE_SIZE = 100;
+const SEARCH_LIMIT = 8;
+// Squared distances of unit vectors go up to 4. Texts farther apart than this have nothing in common.
+const MAX_DISTANCE = 1.8;
 
 export class Api {
   constructor(session) {
     this.session = session;
   }
 
-  /** `key` makes it safe to submit again when no answer came. */
+  /** The idempotency key makes it safe to submit again if no answer came. */
   async submit(text, key) {
     const body = { prompt_text: text, websocket: true };
     return (await this.session.send("POST", "/prompts/", { body, headers: { "Idempotency-Key": key } })).body;
   }
 
-  async show(id) {
+  async get(id) {
     return (await this.session.send("GET", `/prompts/${id}/`)).body;
   }
 
@@ -28,30 +29,30 @@ export class Api {
     return (await this.session.send("POST", `/prompts/${id}/retry/`)).body;
   }
 
-  async remove(id) {
+  async delete(id) {
     await this.session.send("DELETE", `/prompts/${id}/`);
   }
 
-  /** The newest prompts, `count` or more of them if there are: `{ prompts, next }`, `next` for `after`. */
+  /** Fetches the newest prompts, at least `count` if there are that many: `{ prompts, next }`, where `next` is for `page`. */
   async newest(count) {
-    let { prompts, next } = await this.after(`/prompts/?limit=${Math.min(Math.max(count, PAGE), AT_MOST)}`);
+    let { prompts, next } = await this.page(`/prompts/?limit=${Math.min(Math.max(count, PAGE_SIZE), MAX_PAGE_SIZE)}`);
     while (next && prompts.length < count) {
-      const more = await this.after(next);
+      const more = await this.page(next);
       prompts = prompts.concat(more.prompts);
       next = more.next;
     }
     return { prompts, next };
   }
 
-  /** The page that a `next` leads to. */
-  async after(path) {
+  /** Fetches one page of the list. */
+  async page(path) {
     const { body, headers } = await this.session.send("GET", path);
     const next = /<([^>]+)>; rel="next"/.exec(headers.get("Link") ?? "");
     return { prompts: body, next: next && next[1] };
   }
 
   async similar(text, signal) {
-    const query = new URLSearchParams({ prompt: text, limit: 8, max_score: FARTHEST });
+    const query = new URLSearchParams({ prompt: text, limit: SEARCH_LIMIT, max_score: MAX_DISTANCE });
     return (await this.session.send("GET", `/prompts/similar/?${query}`, { signal })).body;
   }
 }

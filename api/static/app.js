@@ -1,4 +1,4 @@
-// Puts the parts together: who is logged in, what is known, what is shown.
+// The page: connects the session, the prompts and the elements that show them.
 
 import { Api } from "./api.js";
 import { Cards } from "./cards.js";
@@ -10,152 +10,159 @@ import { Prompts, isRunning } from "./prompts.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
 import * as status from "./status.js";
-import { beginning } from "./format.js";
+import { excerpt } from "./format.js";
 
-const TICK = 30_000;
-const NOTICE = 8_000;
-// Sockets may be impossible, behind some proxy: then the list is read instead, but not at the first failure, when
-// everybody comes back at once.
-const FAILURES_BEFORE_READING = 2;
+// In milliseconds.
+const TIMES_INTERVAL = 30_000;
+const NOTICE_TIME = 8_000;
+const DRAW_DELAY = 30;
+// Some proxies do not let WebSockets through: then the page polls the list. Not after the first failures: when a server
+// restarts, all pages reconnect at once.
+const FAILURES_BEFORE_POLLING = 2;
 
 const find = (id) => document.getElementById(id);
 
-const session = new Session(() => leave("Your login has ended. Log in again to go on.", session.username));
+const session = new Session(() => showLogin("Your login has expired. Log in again to continue.", session.username));
 const api = new Api(session);
-const changed = new Set();
-const asked = new Set();
-const prompts = new Prompts({ changed: note, ended: announceEnd, unknown: lookUp });
+const changed = new Set(); // ids of prompts to draw
+const fetching = new Set(); // ids of prompts that `fetchPrompt` waits for
+const prompts = new Prompts({ changed: scheduleDraw, ended: announceEnd, unknown: fetchPrompt });
 const cards = new Cards(find("prompts"), act);
 const found = new Cards(find("found"), act);
 const search = new Search((text, signal) => api.similar(text, signal), found, say);
 let connection = null;
-let shownFor = null;
-let next = null;
+let shownUser = null;
+let nextPage = null;
 let unseen = 0;
 
-// --- Coming and going ---
+// --- Login and logout ---
 
-function enter() {
-  if (shownFor !== session.username) forget();
-  shownFor = session.username;
+function showWorkspace() {
+  if (shownUser !== session.username) clear();
+  shownUser = session.username;
   find("welcome").hidden = true;
   for (const id of ["desk", "who", "log-out"]) find(id).hidden = false;
   find("who").textContent = session.username;
-  connection?.leave();
+  connection?.close();
   connection = new Connection(session, {
     state: onState,
     joined: (isFirst) => isFirst && reload(),
     reset: reload,
-    event: (event) => prompts.hear(event),
+    event: (event) => prompts.apply(event),
   });
   composer.focus();
 }
 
-/** Back to the form. What is on the page stays, for the same user. */
-function leave(message, name) {
-  connection?.leave();
+/** Shows the login form. The workspace stays as it is, in case the same user logs in again. */
+function showLogin(message, name) {
+  connection?.close();
   connection = null;
   status.hide();
   find("welcome").hidden = false;
   for (const id of ["desk", "who", "log-out"]) find(id).hidden = true;
-  login.ask(message, name);
+  login.show(message, name);
 }
 
-function forget() {
+function clear() {
   prompts.clear();
   search.clear();
   composer.clear();
-  next = null;
+  nextPage = null;
 }
 
 async function logOut() {
-  const over = session.logOut();
-  shownFor = null;
-  forget();
-  leave();
-  await over;
+  const ended = session.logOut();
+  shownUser = null;
+  clear();
+  showLogin();
+  await ended;
 }
 
-function onState(name, pause) {
-  status.show(name, pause);
-  if (name === "waiting" && connection?.failures > FAILURES_BEFORE_READING) reload();
+function onState(state, delay) {
+  status.show(state, delay);
+  if (state === "waiting" && connection?.failures > FAILURES_BEFORE_POLLING) reload();
 }
 
-// --- What is known ---
+// --- Requests ---
 
-/** Reads the list anew, as much of it as is shown. */
+/** Fetches the list again, as much of it as is shown. */
 async function reload() {
+  const user = shownUser;
   const began = prompts.time;
   try {
     const page = await api.newest(prompts.size);
+    if (shownUser !== user) return;
     prompts.replace(page.prompts, began, page.next === null);
-    next = page.next;
+    nextPage = page.next;
   } catch {
-    return; // the connection says so
+    return; // the state of the connection is shown
   }
   showMore();
 }
 
 async function more() {
+  const user = shownUser;
   const began = prompts.time;
-  const page = await attempt(() => api.after(next));
-  if (!page) return;
+  const page = await attempt(() => api.page(nextPage));
+  if (!page || shownUser !== user) return;
   prompts.put(page.prompts, began);
-  next = page.next;
+  nextPage = page.next;
   showMore();
 }
 
-/** Looks up one that another tab has submitted or queued again. */
-async function lookUp(id) {
-  if (asked.has(id)) return;
-  asked.add(id);
+/** Fetches a prompt that another tab has submitted or retried. */
+async function fetchPrompt(id) {
+  if (fetching.has(id)) return;
+  fetching.add(id);
   const began = prompts.time;
   try {
-    prompts.put([await api.show(id)], began);
+    prompts.put([await api.get(id)], began);
   } catch {
-    // Deleted meanwhile, or away: its end is told in any case.
+    // The prompt was deleted, or the server is unavailable. In both cases an event or a reload follows.
   } finally {
-    asked.delete(id);
+    fetching.delete(id);
   }
 }
 
 async function submit(text, key) {
+  const user = shownUser;
   const began = prompts.time;
   const prompt = await api.submit(text, key);
+  if (shownUser !== user) return;
   prompts.put([prompt], began);
   search.clear();
-  // It may have been answered before we were told that it was taken.
+  // The event of its answer may have come before this response.
   if (isRunning(prompts.get(prompt.id) ?? prompt)) say(`Submitted as prompt ${prompt.id}.`);
 }
 
 async function act(name, id, button) {
-  if (name === "remove") return remove(id, button.closest("li").querySelector(".prompt").textContent);
+  if (name === "delete") return deletePrompt(id, button.closest("li").querySelector(".prompt").textContent);
   button.disabled = true;
   const began = prompts.time;
   const prompt = await attempt(() => api[name](id));
   button.disabled = false;
   if (prompt) prompts.put([prompt], began);
-  else lookUp(id);
+  else fetchPrompt(id);
 }
 
-async function remove(id, text) {
+async function deletePrompt(id, text) {
   if (!(await confirmDeletion(text))) return;
   const isDone = await attempt(async () => {
-    await api.remove(id).catch(ignoreMissing);
+    await api.delete(id).catch(ignoreMissing);
     return true;
   });
   if (!isDone) return;
   prompts.remove(id);
   found.remove(id);
-  search.again();
-  say(`Prompt ${id} is deleted.`);
+  search.refresh();
+  say(`Prompt ${id} was deleted.`);
 }
 
 function ignoreMissing(error) {
   if (error.status !== 404) throw error;
 }
 
-/** What `call` resolves to; if it fails, a notice says why. */
+/** Resolves to what `call` resolves to, or to null if it fails; a notice then shows the error. */
 async function attempt(call) {
   try {
     return await call();
@@ -165,11 +172,11 @@ async function attempt(call) {
   }
 }
 
-// --- What is shown ---
+// --- Display ---
 
-/** Draws what has changed, a moment later and all at once: text may arrive faster than anybody can read. */
-function note(id) {
-  if (changed.size === 0) setTimeout(draw, 30);
+/** Draws changed prompts together after a short delay: text may arrive faster than anyone can read. */
+function scheduleDraw(id) {
+  if (changed.size === 0) setTimeout(draw, DRAW_DELAY);
   changed.add(id);
 }
 
@@ -184,24 +191,25 @@ function draw() {
 }
 
 function showMore() {
-  find("more").hidden = next === null;
+  find("more").hidden = nextPage === null;
   find("all-empty").hidden = prompts.size > 0;
 }
 
 function announceEnd(prompt) {
-  const { id, status: ended, response_text: answer, error } = prompt;
-  say(ended === "completed" ? `Prompt ${id} is answered: ${beginning(answer)}` : `Prompt ${id} is ${ended}. ${error ?? ""}`);
+  const { id, status: outcome, response_text: answer, error } = prompt;
+  if (outcome === "completed") say(`Prompt ${id} was answered: ${excerpt(answer)}`);
+  else say(`Prompt ${id} ${outcome === "failed" ? "failed" : "was cancelled"}. ${error ?? ""}`);
   if (document.hidden) showUnseen(unseen + 1);
-  search.again();
+  search.refresh();
 }
 
-/** How many prompts have ended while nobody looked stands in the tab. */
+/** Shows in the title of the tab how many prompts have finished while it was hidden. */
 function showUnseen(count) {
   unseen = count;
   document.title = count ? `(${count}) Promptwire` : "Promptwire";
 }
 
-/** Tells those who listen, politely. */
+/** Announces a text to screen readers, without interrupting them. */
 function say(text) {
   find("announcer").textContent = text;
 }
@@ -211,14 +219,14 @@ let noticeTimer = null;
 function notify(text) {
   find("notice").textContent = text;
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => (find("notice").textContent = ""), NOTICE);
+  noticeTimer = setTimeout(() => (find("notice").textContent = ""), NOTICE_TIME);
 }
 
 // --- The page ---
 
-login.init(session, enter);
+login.init(session, showWorkspace);
 composer.init(submit);
-status.init(() => connection?.now());
+status.init(() => connection?.retryNow());
 find("log-out").addEventListener("click", logOut);
 find("more").addEventListener("click", more);
 document.addEventListener("keydown", (event) => {
@@ -231,10 +239,10 @@ document.addEventListener("visibilitychange", () => {
   showUnseen(0);
   reload();
 });
-setInterval(() => [cards, found].forEach((each) => each.tick()), TICK);
+setInterval(() => [cards, found].forEach((each) => each.updateTimes()), TIMES_INTERVAL);
 if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   for (const key of document.querySelectorAll(".modifier")) key.textContent = "⌘";
 }
 
-if (await session.resume()) enter();
-else if (!session.username) leave();
+if (await session.resume()) showWorkspace();
+else if (!session.username) showLogin();

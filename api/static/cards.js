@@ -1,7 +1,7 @@
-// Prompts as cards. Texts of users and models are set as text, never as HTML.
+// The cards of the prompts. Texts of users and models are inserted as text, never as HTML.
 
 import { isRunning } from "./prompts.js";
-import { ago, nearness } from "./format.js";
+import { similarity, timeAgo } from "./format.js";
 
 const STATUS = {
   queued: "Queued",
@@ -10,26 +10,26 @@ const STATUS = {
   failed: "Failed",
   cancelled: "Cancelled",
 };
-// Longer texts get a scroll bar, and with it a place in the tab order.
-const LONG_CHARACTERS = 1200;
-const LONG_LINES = 14;
+// Longer texts scroll, so they must be focusable.
+const MAX_CHARACTERS = 1200;
+const MAX_LINES = 14;
 
 const template = document.getElementById("card");
 
-/** A list of cards, highest id first or in the order in which they are shown. */
+/** A list of cards: `put` sorts by id, newest first; `show` keeps the given order. */
 export class Cards {
   #items = new Map();
 
-  /** `act(name, id, button)` is called when a button is pressed. */
-  constructor(list, act) {
+  /** `onAction(name, id, button)` is called when a button is pressed. */
+  constructor(list, onAction) {
     this.list = list;
     list.addEventListener("click", ({ target }) => {
       const button = target.closest("button[data-action]");
-      if (button) act(button.dataset.action, Number(button.closest("li").dataset.id), button);
+      if (button) onAction(button.dataset.action, Number(button.closest("li").dataset.id), button);
     });
   }
 
-  /** Shows a prompt, or what is new of it, at its place by id. */
+  /** Adds or updates the card of a prompt. */
   put(prompt) {
     let item = this.#items.get(prompt.id);
     if (!item) {
@@ -40,7 +40,7 @@ export class Cards {
     fill(item, prompt);
   }
 
-  /** Shows these, in this order, and nothing else. */
+  /** Shows exactly these prompts, in this order. */
   show(prompts) {
     const kept = new Set(prompts.map(({ id }) => id));
     for (const id of [...this.#items.keys()]) if (!kept.has(id)) this.remove(id);
@@ -51,7 +51,7 @@ export class Cards {
     this.list.append(...prompts.map(({ id }) => this.#items.get(id)));
   }
 
-  /** Removes a card. The focus, if it was there, goes to its neighbour. */
+  /** Removes a card. If it had the focus, the next card gets it. */
   remove(id) {
     const item = this.#items.get(id);
     if (!item) return;
@@ -62,9 +62,9 @@ export class Cards {
     if (hadFocus) (neighbour?.querySelector(".card") ?? document.getElementById("main")).focus();
   }
 
-  /** Says anew how long ago everything was. */
-  tick() {
-    for (const time of this.list.querySelectorAll("time")) set(time, ago(time.dateTime));
+  /** Updates all relative times ("5 minutes ago"). */
+  updateTimes() {
+    for (const time of this.list.querySelectorAll("time")) set(time, timeAgo(time.dateTime));
   }
 
   #make(id) {
@@ -84,52 +84,52 @@ function fill(item, prompt) {
   card.dataset.status = status;
   card.setAttribute("aria-busy", String(running));
   set(find(".status"), STATUS[status]);
-  fillNearness(find(".nearness"), prompt.similarity_score);
+  fillSimilarity(find(".similarity"), prompt.similarity_score);
 
   const time = find("time");
   time.dateTime = prompt.created_at;
   time.title = new Date(prompt.created_at).toLocaleString();
-  set(time, ago(prompt.created_at));
+  set(time, timeAgo(prompt.created_at));
 
   setText(find(".prompt"), prompt.prompt_text, `Text of prompt ${prompt.id}`);
-  const arrived = (prompt.arrived ?? "") + (prompt.hasGap ? " …" : "");
-  const answer = running ? arrived : (prompt.response_text ?? "");
+  const partial = (prompt.partialText ?? "") + (prompt.hasGap ? " …" : "");
+  const answer = running ? partial : (prompt.response_text ?? "");
   setText(find(".answer"), answer, `Answer to prompt ${prompt.id}`);
   find(".answer").hidden = !answer;
   set(find(".error"), prompt.error ?? "");
   find(".error").hidden = !prompt.error || status === "cancelled";
 
-  const offered = { cancel: running, retry: status === "failed" || status === "cancelled", remove: true };
+  const actions = { cancel: running, retry: status === "failed" || status === "cancelled", delete: true };
   for (const button of item.querySelectorAll("button")) {
-    const isOffered = offered[button.dataset.action];
-    if (!isOffered && button === document.activeElement) card.focus();
-    button.hidden = !isOffered;
+    const isAvailable = actions[button.dataset.action];
+    if (!isAvailable && button === document.activeElement) card.focus();
+    button.hidden = !isAvailable;
     button.setAttribute("aria-label", `${button.textContent} prompt ${prompt.id}`);
   }
 }
 
-function fillNearness(place, score) {
-  place.hidden = score === undefined;
+function fillSimilarity(element, score) {
+  element.hidden = score === undefined;
   if (score === undefined) return;
-  const { share, words } = nearness(score);
-  const meter = place.querySelector("meter");
-  meter.value = share;
-  meter.setAttribute("aria-label", "Nearness");
-  set(place.querySelector(".in-words"), words);
+  const { value, label } = similarity(score);
+  const meter = element.querySelector("meter");
+  meter.value = value;
+  meter.setAttribute("aria-label", "Similarity");
+  set(element.querySelector(".similarity-label"), label);
 }
 
-function setText(place, text, label) {
-  set(place, text);
-  const isLong = text.length > LONG_CHARACTERS || text.split("\n", LONG_LINES + 1).length > LONG_LINES;
-  if (isLong === place.classList.contains("long")) return;
-  place.classList.toggle("long", isLong);
+function setText(element, text, label) {
+  set(element, text);
+  const isLong = text.length > MAX_CHARACTERS || text.split("\n", MAX_LINES + 1).length > MAX_LINES;
+  if (isLong === element.classList.contains("long")) return;
+  element.classList.toggle("long", isLong);
   for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "aria-label": label })) {
-    if (isLong) place.setAttribute(name, value);
-    else place.removeAttribute(name);
+    if (isLong) element.setAttribute(name, value);
+    else element.removeAttribute(name);
   }
 }
 
-/** Sets only what differs, which leaves selections alone. */
-function set(place, text) {
-  if (place.textContent !== text) place.textContent = text;
+/** Sets the text only if it differs, so that a selection in it survives. */
+function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }

@@ -1,34 +1,39 @@
-// Where a prompt is written and submitted. What was written is kept until the API has it.
+// The form for writing and submitting a prompt. The text stays until the API has accepted it.
 
 import { Problem } from "./http.js";
 import { seconds } from "./format.js";
 
+const NO_ATTEMPT = { text: null, key: null };
+
 const form = document.getElementById("composer");
 const field = document.getElementById("prompt-text");
 const button = document.getElementById("submit");
-const trouble = document.getElementById("composer-trouble");
+const message = document.getElementById("composer-error");
 
-/** `submit(text, key)` resolves once the API has the prompt; the same text has the same key until then. */
+let attempt = NO_ATTEMPT; // the last text and its idempotency key
+let sending = null; // the attempt that waits for a response
+let timer = null;
+
+/** `submit(text, key)` resolves once the API has the prompt. Until then the same text is sent with the same key. */
 export function init(submit) {
-  let sending = false;
-  let attempt = { text: null, key: null };
-
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const text = field.value;
     if (sending || button.disabled || !text.trim()) return field.focus();
     if (attempt.text !== text) attempt = { text, key: newKey() };
-    sending = true;
-    trouble.textContent = "";
+    const own = (sending = attempt);
+    message.textContent = "";
+    let error = null;
     try {
-      await submit(text, attempt.key);
-      attempt = { text: null, key: null };
-      if (field.value === text) field.value = "";
-    } catch (error) {
-      explain(error);
-    } finally {
-      sending = false;
+      await submit(text, own.key);
+    } catch (caught) {
+      error = caught;
     }
+    if (sending !== own) return; // the form was cleared, and may be another user's
+    sending = null;
+    if (error) return explain(error);
+    attempt = NO_ATTEMPT;
+    if (field.value === text) field.value = "";
   });
 
   field.addEventListener("keydown", (event) => {
@@ -42,32 +47,36 @@ export function focus() {
   field.focus();
 }
 
+/** Empties the form, and ignores the response to what it has sent. */
 export function clear() {
+  attempt = NO_ATTEMPT;
+  sending = null;
   field.value = "";
-  trouble.textContent = "";
+  disableUntil(0);
 }
 
 function explain(error) {
   const wait = error instanceof Problem && (error.status === 429 || error.status === 503) && error.retryAfter;
   if (!wait) {
-    trouble.textContent = error.message;
+    message.textContent = error.message;
     return;
   }
-  const why = error.status === 429 ? "That was one too many for now." : error.message;
-  trouble.textContent = `${why} You can submit again in ${wait} s; your text stays here.`;
-  hold(Date.now() + wait * 1000);
+  const reason = error.status === 429 ? "You have submitted too many prompts." : error.message;
+  message.textContent = `${reason} You can submit again in ${wait} s. Your text stays here.`;
+  disableUntil(Date.now() + wait * 1000);
 }
 
-/** Keeps the button from being pressed in vain. */
-function hold(until) {
-  const left = until - Date.now();
+/** Disables the button until a time, and shows how long that is. */
+function disableUntil(time) {
+  clearTimeout(timer);
+  const left = time - Date.now();
   button.disabled = left > 0;
   button.textContent = left > 0 ? `Wait ${seconds(left)}` : "Submit";
-  if (left > 0) setTimeout(() => hold(until), Math.min(left, 250));
-  else trouble.textContent = "";
+  if (left > 0) timer = setTimeout(() => disableUntil(time), Math.min(left, 250));
+  else message.textContent = "";
 }
 
-/** Not crypto.randomUUID(), which plain http on another machine does not have. */
+/** A random key. (crypto.randomUUID() is missing on pages served over plain HTTP from another machine.) */
 function newKey() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
 }

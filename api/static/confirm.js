@@ -1,25 +1,27 @@
-// A question before something that cannot be undone. Escape and the first button keep everything as it is.
+// The question before a deletion. Escape and the first button answer no.
 
-import { beginning } from "./format.js";
+import { excerpt } from "./format.js";
 
 const dialog = document.getElementById("confirm");
 const text = document.getElementById("confirm-text");
 let answer = () => {};
 
+// A button answers at once, and not in the `close` event: the browser dispatches that event some time after the dialog
+// has closed, perhaps only after it was opened again.
 dialog.addEventListener("click", ({ target }) => {
-  if (target.value) dialog.close(target.value);
+  if (!target.value) return;
+  answer(target.value === "yes");
+  dialog.close();
 });
-// The browser dispatches `close` some time after the dialog has closed: perhaps only after it was opened again, and
-// then the event does not belong to the question that is open.
+// After Escape. An event that belongs to an earlier question must not answer the open one.
 dialog.addEventListener("close", () => {
-  if (!dialog.open) answer(dialog.returnValue === "yes");
+  if (!dialog.open) answer(false);
 });
 
-/** Whether to delete the prompt with this text. */
+/** Asks whether to delete the prompt with this text. Resolves to a boolean. */
 export function confirmDeletion(promptText) {
-  answer(false); // the question before, if its `close` is still to come
-  text.textContent = beginning(promptText);
-  dialog.returnValue = "";
+  answer(false); // the previous question, if its `close` event is still to come
+  text.textContent = excerpt(promptText);
   dialog.showModal();
   return new Promise((resolve) => {
     answer = resolve;

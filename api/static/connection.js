@@ -1,84 +1,85 @@
-// The socket: joins the user's room, stays there, and comes back with `since`, so that no event is missed or told twice.
+// The WebSocket: connects to the user's room and reconnects with `since`, so that no event is missed or handled twice.
 
-const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 20_000;
-// A laptop that slept holds a socket that is dead and does not know it.
-const PING_EVERY = 25_000;
-const PONG_WITHIN = 10_000;
+// In milliseconds.
+const FIRST_DELAY = 500;
+const MAX_DELAY = 20_000;
+// After a laptop has slept, its socket may be dead without a close event.
+const PING_INTERVAL = 25_000;
+const PONG_TIMEOUT = 10_000;
 const UNAUTHENTICATED = 4401;
 
 export class Connection {
   #socket = null;
   #since = null;
   #failures = 0;
-  #timer = null;
-  #ping = null;
-  #pong = null;
-  #left = false;
+  #retryTimer = null;
+  #pingTimer = null;
+  #pongTimer = null;
+  #isClosed = false;
 
   /**
-   * `session` gives the name and the tokens. `on` has `joined(isFirst)`, `event(message)`, `reset()`, and
-   * `state(name, pause)`: "connecting", "live", or "waiting" with the milliseconds until the next attempt.
+   * `session` has the username and the tokens. `on` has `joined(isFirst)`, `event(message)`, `reset()`, and
+   * `state(name, delay)`: "connecting", "live", or "waiting" with the milliseconds until the next attempt.
    */
   constructor(session, on) {
     this.session = session;
     this.on = on;
-    addEventListener("online", this.#soon);
-    document.addEventListener("visibilitychange", this.#soon);
+    addEventListener("online", this.#onWake);
+    document.addEventListener("visibilitychange", this.#onWake);
     this.#open();
   }
 
-  /** How often in a row it did not succeed. */
+  /** The number of attempts that failed since the last success. */
   get failures() {
     return this.#failures;
   }
 
-  /** Tries at once, if it was waiting. */
-  now() {
-    if (this.#timer === null) return;
-    clearTimeout(this.#timer);
+  /** Connects at once if it is waiting for the next attempt. */
+  retryNow() {
+    if (this.#retryTimer === null) return;
+    clearTimeout(this.#retryTimer);
     this.#open();
   }
 
-  leave() {
-    this.#left = true;
-    clearTimeout(this.#timer);
-    this.#quieten();
-    removeEventListener("online", this.#soon);
-    document.removeEventListener("visibilitychange", this.#soon);
+  close() {
+    this.#isClosed = true;
+    clearTimeout(this.#retryTimer);
+    this.#stopPings();
+    removeEventListener("online", this.#onWake);
+    document.removeEventListener("visibilitychange", this.#onWake);
     this.#socket?.close();
   }
 
-  #soon = () => {
-    if (document.visibilityState === "visible") this.now();
+  #onWake = () => {
+    if (document.visibilityState === "visible") this.retryNow();
   };
 
   async #open() {
-    this.#timer = null;
+    this.#retryTimer = null;
     this.on.state("connecting");
     let token;
     try {
       token = await this.session.token();
     } catch {
-      return this.#later();
+      return this.#retryLater();
     }
-    if (this.#left) return;
+    if (this.#isClosed) return;
     const url = new URL(`/ws/prompts/${encodeURIComponent(this.session.username)}/`, location.href);
     url.protocol = url.protocol.replace("http", "ws");
     if (this.#since !== null) url.searchParams.set("since", this.#since);
     const socket = new WebSocket(url, ["bearer", token]);
     this.#socket = socket;
-    socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-    socket.onclose = ({ code }) => this.#lost(socket, code);
+    socket.onmessage = ({ data }) => this.#handle(JSON.parse(data));
+    socket.onclose = ({ code }) => this.#onClose(socket, code);
   }
 
-  #hear(message) {
-    clearTimeout(this.#pong);
+  #handle(message) {
+    clearTimeout(this.#pongTimer);
     if (message.type === "connected") {
       this.#failures = 0;
       const isFirst = this.#since === null;
       this.#since ??= message.seq;
-      this.#ping = setInterval(() => this.#askWhetherAlive(), PING_EVERY);
+      this.#pingTimer = setInterval(() => this.#sendPing(), PING_INTERVAL);
       this.on.state("live");
       this.on.joined(isFirst);
     } else if (message.type === "reset") {
@@ -92,46 +93,46 @@ export class Connection {
     }
   }
 
-  #askWhetherAlive() {
+  #sendPing() {
     this.#socket.send(JSON.stringify({ type: "ping" }));
-    clearTimeout(this.#pong);
-    const asked = this.#socket;
-    this.#pong = setTimeout(() => {
-      asked.close();
-      this.#lost(asked, null);
-    }, PONG_WITHIN);
+    clearTimeout(this.#pongTimer);
+    const socket = this.#socket;
+    this.#pongTimer = setTimeout(() => {
+      socket.close();
+      this.#onClose(socket, null);
+    }, PONG_TIMEOUT);
   }
 
-  async #lost(socket, code) {
-    if (this.#left || socket !== this.#socket) return;
+  async #onClose(socket, code) {
+    if (this.#isClosed || socket !== this.#socket) return;
     this.#socket = null;
-    this.#quieten();
-    if (code !== UNAUTHENTICATED) return this.#later();
-    // The token has expired, as it does every quarter of an hour. With another one it comes back at once.
+    this.#stopPings();
+    if (code !== UNAUTHENTICATED) return this.#retryLater();
+    // The access token has expired, as it does every 15 minutes. Reconnect at once with a new one.
     try {
-      await this.session.renew();
+      await this.session.refresh();
     } catch {
-      return this.#later();
+      return this.#retryLater();
     }
-    return this.#failures === 0 ? this.#comeBack() : this.#later();
+    return this.#failures === 0 ? this.#reconnect() : this.#retryLater();
   }
 
-  #comeBack() {
+  #reconnect() {
     this.#failures += 1;
-    if (!this.#left) this.#open();
+    if (!this.#isClosed) this.#open();
   }
 
-  /** Exponential back-off with jitter, so that a server that returns is not overrun by all at once. */
-  #later() {
-    if (this.#left) return;
-    const pause = Math.min(FIRST_PAUSE * 2 ** this.#failures, LONGEST_PAUSE) * (0.5 + Math.random() / 2);
+  /** Exponential back-off with jitter, so that not all clients reconnect to a restarted server at once. */
+  #retryLater() {
+    if (this.#isClosed) return;
+    const delay = Math.min(FIRST_DELAY * 2 ** this.#failures, MAX_DELAY) * (0.5 + Math.random() / 2);
     this.#failures += 1;
-    this.#timer = setTimeout(() => this.#open(), pause);
-    this.on.state("waiting", pause);
+    this.#retryTimer = setTimeout(() => this.#open(), delay);
+    this.on.state("waiting", delay);
   }
 
-  #quieten() {
-    clearInterval(this.#ping);
-    clearTimeout(this.#pong);
+  #stopPings() {
+    clearInterval(this.#pingTimer);
+    clearTimeout(this.#pongTimer);
   }
 }

@@ -1,4 +1,4 @@
-// Figures in words.
+// Times, distances and texts for display.
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 const UNITS = [
@@ -7,23 +7,23 @@ const UNITS = [
   ["minute", 60],
 ];
 
-/** How long ago a moment in RFC 3339 was. */
-export function ago(moment) {
-  const seconds = (Date.now() - Date.parse(moment)) / 1000;
+/** A time in RFC 3339, relative to now: "5 minutes ago". */
+export function timeAgo(time) {
+  const seconds = (Date.now() - Date.parse(time)) / 1000;
   const [unit, length] = UNITS.find(([, length]) => seconds >= length) ?? [];
   return unit ? relative.format(-Math.floor(seconds / length), unit) : "just now";
 }
 
-/** A squared distance of unit vectors (0 the same, 2 unrelated) as a share of 1, and in words. */
-export function nearness(score) {
-  const share = Math.max(0, 1 - score / 2);
-  const words =
-    share > 0.97 ? "the same" : share > 0.6 ? "very near" : share > 0.35 ? "near" : share > 0.2 ? "related" : "far";
-  return { share, words };
+/** A squared distance of unit vectors (0 the same, 2 unrelated) as a value from 0 to 1 and a label. */
+export function similarity(score) {
+  const value = Math.max(0, 1 - score / 2);
+  const label =
+    value > 0.97 ? "same" : value > 0.6 ? "very similar" : value > 0.35 ? "similar" : value > 0.2 ? "related" : "distant";
+  return { value, label };
 }
 
-/** The beginning of a text, for those who listen. */
-export function beginning(text, length = 200) {
+/** The beginning of a text, short enough for a dialog or a screen reader. */
+export function excerpt(text, length = 200) {
   return text.length > length ? `${text.slice(0, length)} …` : text;
 }
 

@@ -1,6 +1,6 @@
-// One call to the API, and what can become of it.
+// HTTP requests to the API, and their errors.
 
-/** The API refused: an RFC 9457 problem. `retryAfter` is in seconds, or null. */
+/** An error response of the API (RFC 9457). `retryAfter` is in seconds, or null. */
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
     const fields = (body?.errors ?? []).map(({ field, message }) => `${field}: ${message}`);
@@ -10,35 +10,35 @@ export class Problem extends Error {
   }
 }
 
-/** No answer came: the network or the server is away. */
+/** No response came: the network or the server is unavailable. */
 export class Unreachable extends Error {
   constructor() {
-    super("The server cannot be reached at the moment.");
+    super("The server is unavailable at the moment.");
   }
 }
 
 /**
- * Sends a request and returns the answer: `{ body, headers }`.
+ * Sends a request and returns the response: `{ body, headers }`.
  * Throws Problem, Unreachable, or the AbortError of `signal`.
  */
 export async function send(method, path, { body, token, headers = {}, signal } = {}) {
-  const sent = { Accept: "application/json", ...headers };
-  if (token) sent.Authorization = `Bearer ${token}`;
-  if (body !== undefined) sent["Content-Type"] = "application/json";
-  let answer, read;
+  const all = { Accept: "application/json", ...headers };
+  if (token) all.Authorization = `Bearer ${token}`;
+  if (body !== undefined) all["Content-Type"] = "application/json";
+  let response, text;
   try {
-    answer = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body), signal, cache: "no-store" });
-    read = await answer.text();
+    response = await fetch(path, { method, headers: all, body: body && JSON.stringify(body), signal, cache: "no-store" });
+    text = await response.text();
   } catch (error) {
     throw error.name === "AbortError" ? error : new Unreachable();
   }
-  const found = parsed(read);
-  if (!answer.ok) throw new Problem(answer.status, found, secondsIn(answer.headers.get("Retry-After")));
-  return { body: found, headers: answer.headers };
+  const content = parseJson(text);
+  if (!response.ok) throw new Problem(response.status, content, parseSeconds(response.headers.get("Retry-After")));
+  return { body: content, headers: response.headers };
 }
 
-/** The JSON, or null: a proxy in between answers in whatever it likes. */
-function parsed(text) {
+/** Parses JSON; null if it is not valid, as in the error page of a proxy. */
+function parseJson(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -46,6 +46,6 @@ function parsed(text) {
   }
 }
 
-function secondsIn(header) {
+function parseSeconds(header) {
   return header && /^\d+$/.test(header) ? Number(header) : null;
 }

@@ -1,25 +1,25 @@
-// The form with which one logs in or registers.
+// The form for logging in and registering.
 
 import { Problem } from "./http.js";
 
 const form = document.getElementById("login");
-const trouble = document.getElementById("login-trouble");
+const message = document.getElementById("login-error");
 const buttons = form.querySelectorAll("button");
 const { username, password } = form.elements;
 
-/** `onEntered` is called when somebody has logged in. */
-export function init(session, onEntered) {
-  const enter = async (isNew) => {
+/** `onLogin` is called after a login. */
+export function init(session, onLogin) {
+  const logIn = async (isNew) => {
     if (!form.reportValidity()) return;
-    trouble.textContent = "";
+    message.textContent = "";
     setBusy(true);
     try {
       if (isNew) await session.register(username.value, password.value);
       await session.logIn(username.value, password.value);
       password.value = "";
-      onEntered();
+      onLogin();
     } catch (error) {
-      trouble.textContent = explain(error, isNew);
+      message.textContent = explain(error, isNew);
       password.focus();
     } finally {
       setBusy(false);
@@ -27,22 +27,22 @@ export function init(session, onEntered) {
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    enter(false);
+    logIn(false);
   });
-  document.getElementById("register").addEventListener("click", () => enter(true));
+  document.getElementById("register").addEventListener("click", () => logIn(true));
 }
 
-/** Asks for the password, and says why. */
-export function ask(message = "", name = "") {
-  trouble.textContent = message;
+/** Shows a text above the buttons, and asks for the password if the username is known. */
+export function show(text = "", name = "") {
+  message.textContent = text;
   username.value = name || username.value;
   (name ? password : username).focus();
 }
 
 function explain(error, isNew) {
   if (!(error instanceof Problem)) return error.message;
-  if (error.status === 401) return "That username and password do not fit.";
-  if (error.status === 409 && isNew) return "That username is taken. Choose another one, or log in.";
+  if (error.status === 401) return "Wrong username or password.";
+  if (error.status === 409 && isNew) return "That username is taken. Choose another one or log in.";
   if (error.status === 429) return `Too many attempts. Try again in ${error.retryAfter ?? 60} s.`;
   return error.message;
 }

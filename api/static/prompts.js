@@ -1,7 +1,8 @@
-// What the page knows of the user's prompts.
+// The user's prompts as far as the page has seen them.
 //
-// It hears of them in two ways, which may overtake each other: answers to its own requests, and events. An answer to a
-// request that began before an event says less than the event, and is passed over; so is an event that is not news.
+// Changes come from two sources, which can overtake each other: responses to the page's own requests, and events. A
+// response to a request that started before an event is older than the event and is ignored. So is an event that the
+// page already knows.
 
 const RUNNING = new Set(["queued", "processing"]);
 
@@ -14,8 +15,8 @@ export class Prompts {
   #cleared = 0;
 
   /**
-   * `on` has `changed(id)`; `ended(prompt)`, called once for each end that is news; and `unknown(id)` for a prompt that
-   * must be looked up.
+   * `on` has `changed(id)`; `ended(prompt)`, called once for each prompt that finishes; and `unknown(id)` for a prompt
+   * that must be fetched.
    */
   constructor(on) {
     this.on = on;
@@ -29,12 +30,12 @@ export class Prompts {
     return this.#known.size;
   }
 
-  /** The time by this clock: what a request that begins now is told with its answer. */
+  /** The present time of this logical clock. Pass it to `put` with the response of a request that starts now. */
   get time() {
     return this.#clock;
   }
 
-  /** Forgets all, also what is still to be answered: it may be another user's. */
+  /** Removes all prompts, and ignores responses to earlier requests: the next user may be another one. */
   clear() {
     const ids = [...this.#known.keys()];
     this.#known.clear();
@@ -43,18 +44,18 @@ export class Prompts {
     for (const id of ids) this.on.changed(id);
   }
 
-  /** Takes in prompts from the answer to a request that began at `began`. */
+  /** Stores the prompts of a response to a request that started at `began`. */
   put(resources, began) {
     for (const resource of resources) this.#put(resource, began);
   }
 
-  /** The same with the newest ones: what was known in their range and is not among them has been deleted elsewhere. */
+  /** Stores the newest prompts. Known prompts in their range that are not among them were deleted elsewhere. */
   replace(resources, began, isAll) {
     this.put(resources, began);
-    const found = new Set(resources.map(({ id }) => id));
-    const oldest = isAll ? 0 : Math.min(...found);
+    const ids = new Set(resources.map(({ id }) => id));
+    const oldest = isAll ? 0 : Math.min(...ids);
     for (const { id, changed } of [...this.#known.values()]) {
-      if (id >= oldest && !found.has(id) && changed <= began) this.#drop(id);
+      if (id >= oldest && !ids.has(id) && changed <= began) this.#drop(id);
     }
   }
 
@@ -63,40 +64,43 @@ export class Prompts {
     this.#drop(id);
   }
 
-  /** Takes in an event. */
-  hear(event) {
+  /** Applies an event. */
+  apply(event) {
     if (this.#deleted.has(event.id)) return;
-    if (event.type === "prompt.delta") this.#grow(event);
-    else this.#end(event);
+    if (event.type === "prompt.delta") this.#append(event);
+    else this.#finish(event);
   }
 
   #put(resource, began) {
     const known = this.#known.get(resource.id);
     if (began < this.#cleared || this.#deleted.has(resource.id) || (known && known.changed > began)) return;
-    // The attempt whose text arrives or is to come.
+    // The attempt that generates text now, or next.
     const attempt = resource.attempt + (resource.status === "queued" ? 1 : 0);
-    const isGoingOn = known && isRunning(resource) && known.attempt >= attempt;
-    const text = isGoingOn ? { ...arrivedOf(known), attempt: known.attempt } : { ...NOTHING, attempt };
+    const isSameAttempt = known && isRunning(resource) && known.attempt >= attempt;
+    const text = isSameAttempt ? { ...partialOf(known), attempt: known.attempt } : { ...NO_TEXT, attempt };
     this.#set({ ...resource, ...text, endedAt: resource.completed_at ?? known?.endedAt ?? "" });
     if (known && isRunning(known) && !isRunning(resource)) this.on.ended(resource);
   }
 
-  #grow({ id, attempt, index, text }) {
+  #append({ id, attempt, index, text }) {
     const known = this.#known.get(id);
     if (!known || (!isRunning(known) && attempt > known.attempt)) return this.on.unknown(id);
     if (!isRunning(known) || attempt < known.attempt) return;
-    const so = attempt > known.attempt ? NOTHING : arrivedOf(known);
-    if (index < so.next || so.hasGap) return;
-    const grown = index === so.next ? { arrived: so.arrived + text, next: index + 1 } : { hasGap: true };
-    this.#set({ ...known, status: "processing", attempt, ...so, ...grown });
+    const partial = attempt > known.attempt ? NO_TEXT : partialOf(known);
+    if (index < partial.nextIndex || partial.hasGap) return;
+    const appended =
+      index === partial.nextIndex
+        ? { partialText: partial.partialText + text, nextIndex: index + 1 }
+        : { hasGap: true };
+    this.#set({ ...known, status: "processing", attempt, ...partial, ...appended });
   }
 
-  #end(event) {
+  #finish(event) {
     const known = this.#known.get(event.id);
     if (known && event.completed_at <= known.endedAt) return;
     const { id, prompt_text, response_text, status, created_at, completed_at } = event;
     const ended = { id, prompt_text, response_text, status, created_at, completed_at, error: event.error ?? null };
-    this.#set({ attempt: known?.attempt ?? 1, ...ended, ...NOTHING, endedAt: completed_at });
+    this.#set({ attempt: known?.attempt ?? 1, ...ended, ...NO_TEXT, endedAt: completed_at });
     this.on.ended(ended);
   }
 
@@ -110,7 +114,7 @@ export class Prompts {
   }
 }
 
-/** The text of an attempt that arrives: as far as it has, which part is next, and whether one was missed. */
-const NOTHING = { arrived: "", next: 0, hasGap: false };
+/** The partial text of an attempt: the text so far, the index of the next delta, and whether a delta was missed. */
+const NO_TEXT = { partialText: "", nextIndex: 0, hasGap: false };
 
-const arrivedOf = ({ arrived, next, hasGap }) => ({ arrived, next, hasGap });
+const partialOf = ({ partialText, nextIndex, hasGap }) => ({ partialText, nextIndex, hasGap });

@@ -1,6 +1,6 @@
 // Search as you type.
 
-const PAUSE = 200;
+const DEBOUNCE = 200; // milliseconds
 
 const field = document.getElementById("search");
 const results = document.getElementById("results");
@@ -8,13 +8,13 @@ const all = document.getElementById("all");
 const empty = document.getElementById("results-empty");
 
 export class Search {
-  #asked = null;
+  #request = null;
   #timer = null;
 
-  /** `find(text, signal)` resolves to prompts with their `similarity_score`, which `cards` then show. */
+  /** `find(text, signal)` resolves to prompts with a `similarity_score`, which are shown as `cards`. */
   constructor(find, cards, say) {
     Object.assign(this, { find, cards, say });
-    field.addEventListener("input", () => this.#after(PAUSE));
+    field.addEventListener("input", () => this.#schedule());
     field.addEventListener("keydown", ({ key }) => {
       if (key === "Escape") this.clear();
     });
@@ -28,39 +28,39 @@ export class Search {
   clear() {
     field.value = "";
     clearTimeout(this.#timer);
-    this.#look();
+    this.#run();
   }
 
-  /** Looks again: there is a new answer, or one less. */
-  again() {
-    if (field.value.trim()) this.#after(PAUSE);
+  /** Repeats the search, because a prompt was answered or deleted. */
+  refresh() {
+    if (field.value.trim()) this.#schedule();
   }
 
-  #after(pause) {
+  #schedule() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#look(), pause);
+    this.#timer = setTimeout(() => this.#run(), DEBOUNCE);
   }
 
-  async #look() {
-    // Whatever is still asked for is out of date.
-    this.#asked?.abort();
+  async #run() {
+    // A search that is still running is out of date.
+    this.#request?.abort();
     const text = field.value.trim();
     results.hidden = !text;
     all.hidden = Boolean(text);
     if (!text) return this.cards.show([]);
-    const asked = (this.#asked = new AbortController());
+    const request = (this.#request = new AbortController());
     results.setAttribute("aria-busy", "true");
-    let found, trouble;
+    let found, problem;
     try {
-      found = await this.find(text, asked.signal);
+      found = await this.find(text, request.signal);
     } catch (error) {
-      trouble = error.message;
+      problem = error.message;
     }
-    if (asked.signal.aborted) return;
+    if (request.signal.aborted) return;
     results.setAttribute("aria-busy", "false");
     if (found) this.cards.show(found);
-    empty.textContent = trouble ?? "Nothing of yours is near that.";
+    empty.textContent = problem ?? "None of your answered prompts is similar to that.";
     empty.hidden = Boolean(found?.length);
-    this.say(found?.length ? `${found.length} found. Nearest: ${found[0].prompt_text}` : empty.textContent);
+    this.say(found?.length ? `${found.length} found. Most similar: ${found[0].prompt_text}` : empty.textContent);
   }
 }

@@ -1,40 +1,40 @@
-// Who is logged in, and the tokens.
+// The logged-in user and the tokens.
 //
-// The access token is kept in memory only. The refresh token is in sessionStorage, so that a reload need not ask for the
-// password again: it is this tab's alone, is gone when the tab is closed, and is good for one use. (A cookie would be
-// sent by itself, also with requests that other pages cause; localStorage would outlive the tab.)
+// The access token is only in memory. The single-use refresh token is in sessionStorage, so that a reload does not ask
+// for the password again: only this tab can read it, and it is deleted when the tab is closed. (A browser sends cookies
+// even with requests that other pages start, and localStorage outlives the tab.)
 
 import { Problem, send } from "./http.js";
 
-const KEY = "promptwire.login";
+const STORAGE_KEY = "promptwire.login";
 
 export class Session {
   username = null;
   #access = null;
   #refresh = null;
-  #renewing = null;
+  #refreshing = null;
   #tabs = new BroadcastChannel("promptwire.login");
 
-  /** `onExpired` is called when only a password helps. */
+  /** `onExpired` is called when the user must enter the password again. */
   constructor(onExpired) {
     this.onExpired = onExpired;
-    // A duplicated tab has the same refresh token, and whoever uses a spent one ends the login: so they tell each other.
+    // A duplicated tab has the same refresh token, and using a token twice ends the login: so tabs share the new pair.
     this.#tabs.onmessage = ({ data }) => {
-      if (data.spent === this.#refresh) this.#keep(this.username, data.pair);
+      if (data.used === this.#refresh) this.#store(this.username, data.pair);
     };
   }
 
-  /** Goes on with this tab's login. Returns whether there is one; where it has ended, `onExpired` was called. */
+  /** Resumes the login of this tab. Returns whether there is one; if it has ended, `onExpired` was called. */
   async resume() {
-    const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
-    if (!kept) return false;
-    this.username = kept.username;
-    this.#refresh = kept.refresh;
+    const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "null");
+    if (!stored) return false;
+    this.username = stored.username;
+    this.#refresh = stored.refresh;
     try {
-      await this.renew();
+      await this.refresh();
     } catch (error) {
       if (error instanceof Problem && error.status === 401) return false;
-      // The server is away: the socket keeps trying.
+      // The server is unavailable: the socket keeps trying.
     }
     return true;
   }
@@ -45,30 +45,30 @@ export class Session {
 
   async logIn(username, password) {
     const { body } = await send("POST", "/login/", { body: { username, password } });
-    this.#keep(username, body);
+    this.#store(username, body);
   }
 
   async logOut() {
     const refresh = this.#refresh;
-    this.#forget();
+    this.#clear();
     this.username = null;
-    // Here it is over in any case; there it ends by itself some time.
+    // If this fails, the login expires on the server by itself.
     if (refresh) await send("POST", "/auth/logout/", { body: { refresh } }).catch(() => {});
   }
 
-  /** An access token that was good when last heard of. */
+  /** An access token that was valid when it was last used. */
   async token() {
-    if (!this.#access) await this.renew();
+    if (!this.#access) await this.refresh();
     return this.#access;
   }
 
-  /** Exchanges the refresh token for the next pair; callers at the same time share one exchange. */
-  renew() {
-    this.#renewing ??= this.#exchange().finally(() => (this.#renewing = null));
-    return this.#renewing;
+  /** Exchanges the refresh token for the next pair. Concurrent callers share one exchange. */
+  refresh() {
+    this.#refreshing ??= this.#exchange().finally(() => (this.#refreshing = null));
+    return this.#refreshing;
   }
 
-  /** Sends a request as this user; once more, if the access token has expired. */
+  /** Sends a request as this user. If the access token has expired, refreshes it and sends the request again. */
   async send(method, path, options = {}) {
     const { username } = this;
     const token = await this.token();
@@ -76,39 +76,39 @@ export class Session {
       return await send(method, path, { ...options, token });
     } catch (error) {
       if (!(error instanceof Problem && error.status === 401)) throw error;
-      if (this.#access === token) await this.renew();
+      if (this.#access === token) await this.refresh();
       if (this.username !== username) throw error;
       return send(method, path, { ...options, token: this.#access });
     }
   }
 
   async #exchange() {
-    const spent = this.#refresh;
+    const used = this.#refresh;
     try {
-      if (!spent) throw new Problem(401, { detail: "Log in again." }, null);
-      const { body: pair } = await send("POST", "/auth/refresh/", { body: { refresh: spent } });
-      if (this.#refresh !== spent) return; // logged out, or in again, meanwhile
-      this.#keep(this.username, pair);
-      this.#tabs.postMessage({ spent, pair });
+      if (!used) throw new Problem(401, { detail: "Log in again." }, null);
+      const { body: pair } = await send("POST", "/auth/refresh/", { body: { refresh: used } });
+      if (this.#refresh !== used) return; // the user has logged out, or in again
+      this.#store(this.username, pair);
+      this.#tabs.postMessage({ used, pair });
     } catch (error) {
-      if (error instanceof Problem && error.status === 401 && this.#refresh === spent) {
-        this.#forget();
+      if (error instanceof Problem && error.status === 401 && this.#refresh === used) {
+        this.#clear();
         this.onExpired();
       }
       throw error;
     }
   }
 
-  #keep(username, { access, refresh }) {
+  #store(username, { access, refresh }) {
     this.username = username;
     this.#access = access;
     this.#refresh = refresh;
-    sessionStorage.setItem(KEY, JSON.stringify({ username, refresh }));
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ username, refresh }));
   }
 
-  #forget() {
+  #clear() {
     this.#access = null;
     this.#refresh = null;
-    sessionStorage.removeItem(KEY);
+    sessionStorage.removeItem(STORAGE_KEY);
   }
 }

@@ -1,37 +1,37 @@
-// How it stands with the connection, in words.
+// Shows the state of the connection.
 
 import { seconds } from "./format.js";
 
-const place = document.getElementById("connection");
-const words = document.getElementById("connection-state");
+const element = document.getElementById("connection");
+const label = document.getElementById("connection-state");
 const retry = document.getElementById("connect-now");
-let until = 0;
+let retryAt = 0;
 let timer = null;
 
-export function init(onTryNow) {
-  retry.addEventListener("click", onTryNow);
+export function init(onRetry) {
+  retry.addEventListener("click", onRetry);
 }
 
-/** `name` is what Connection says. */
-export function show(name, pause = 0) {
+/** Shows a state of Connection; `delay` is the time until its next attempt, in milliseconds. */
+export function show(state, delay = 0) {
   clearInterval(timer);
-  place.hidden = false;
-  place.dataset.state = name;
-  retry.hidden = name !== "waiting";
-  if (name === "waiting") {
-    until = Date.now() + pause;
-    timer = setInterval(count, 500);
-    count();
+  element.hidden = false;
+  element.dataset.state = state;
+  retry.hidden = state !== "waiting";
+  if (state === "waiting") {
+    retryAt = Date.now() + delay;
+    timer = setInterval(showCountdown, 500);
+    showCountdown();
   } else {
-    words.textContent = name === "live" ? "Live" : "Connecting …";
+    label.textContent = state === "live" ? "Live" : "Connecting …";
   }
 }
 
 export function hide() {
   clearInterval(timer);
-  place.hidden = true;
+  element.hidden = true;
 }
 
-function count() {
-  words.textContent = `Not connected, again in ${seconds(until - Date.now())}`;
+function showCountdown() {
+  label.textContent = `Not connected. Retrying in ${seconds(retryAt - Date.now())}`;
 }

@@ -1,11 +1,11 @@
-// Light or dark: as the system has it, until somebody presses the button, whose choice is remembered.
+// Light or dark colours: the system's setting, until the user chooses with the button. The choice is stored.
 (() => {
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
 
-  const chosen = localStorage.getItem("theme");
-  if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
+  const choice = localStorage.getItem("theme");
+  if (choice === "light" || choice === "dark") root.dataset.theme = choice;
 
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");

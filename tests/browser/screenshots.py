@@ -1,4 +1,4 @@
-"""`make screenshots`: the two pictures of the README and the tutorial, of a page that is used."""
+"""`make screenshots`: take the two screenshots of the README and the tutorial."""
 
 from playwright.sync_api import expect
 
@@ -8,8 +8,8 @@ from tests.support.servers import ROOT, Servers
 
 FOLDER = ROOT / "docs" / "images"
 
-_EARLIER = ("Describe how a sundial is made", "Why is the sea salty?", "Explain what causes ocean tides")
-_NOW = "Explain why spring tides are higher than neap tides"
+_EARLIER_PROMPTS = ("Describe how a sundial is made", "Why is the sea salty?", "Explain what causes ocean tides")
+_PROMPT = "Explain why spring tides are higher than neap tides"
 _SEARCH = "tides of the ocean"
 
 
@@ -19,16 +19,16 @@ def main() -> None:
     try:
         servers.start()
         with servers.database() as name:
-            # Slow enough for a picture of an answer that arrives.
+            # Slow enough to show an answer while it arrives.
             settings = servers.settings(name, simulated_delay=6)
             with processes.api(settings) as url, processes.worker(settings, processes=4), chromium() as browser:
                 alice = Visitor(browser, url, viewport={"width": 1100, "height": 760}, color_scheme="light")
                 alice.register("alice")
-                for text in _EARLIER:
+                for text in _EARLIER_PROMPTS:
                     alice.submit(text)
-                for text in _EARLIER:
+                for text in _EARLIER_PROMPTS:
                     alice.expect_status(alice.card(text), "Answered")
-                card = alice.submit(_NOW)
+                card = alice.submit(_PROMPT)
                 expect(alice.answer(card)).to_contain_text("then look at its parts")
                 alice.page.screenshot(path=FOLDER / "desk.png", animations="disabled")
                 alice.expect_status(card, "Answered")

@@ -1,4 +1,4 @@
-"""The page for eyes, ears and fingers: contrast and roles (axe), small screens, the keyboard, light and dark."""
+"""Accessibility of the page: contrast and roles (axe), small screens, the keyboard, colours and motion."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,13 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Gate
-from tests.support.browser import PHONE, Visitor
+from tests.support.browser import PHONE, Gate, Visitor
 from tests.support.client import PASSWORD
 
 pytestmark = pytest.mark.usefixtures("gate")
 
-_LONG = "word " * 400
-_UNBROKEN = "x" * 400
+_LONG_TEXT = "word " * 400
+_LONG_WORD = "x" * 400
 
 
 def assert_accessible(page: Page) -> None:
@@ -26,8 +25,8 @@ def assert_fits(page: Page) -> None:
 
 
 def fill(visitor: Visitor, gate: Gate) -> None:
-    """Prompts of many kinds: one that is cancelled, a long one, one that nothing can break."""
-    for prompt in (_LONG, _UNBROKEN):
+    """Submit a long prompt, one with a long word, and one that is then cancelled."""
+    for prompt in (_LONG_TEXT, _LONG_WORD):
         visitor.expect_status(visitor.submit(prompt.strip()), "Answered")
     with gate.closed():
         cancelled = visitor.submit("never mind")
@@ -37,7 +36,7 @@ def fill(visitor: Visitor, gate: Gate) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, {"width": 1280, "height": 800}], ids=["phone", "desktop"])
-def test_nothing_is_in_anybodys_way(
+def test_every_view_is_accessible_and_fits_the_screen(
     visit: Callable[..., Visitor], url: str, gate: Gate, username: str, scheme: str, viewport: dict[str, int]
 ) -> None:
     alice = visit(url, color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
@@ -58,7 +57,7 @@ def test_nothing_is_in_anybodys_way(
     with gate.closed():
         alice.expect_status(alice.submit("Explain the tides"), "Answering")
         check()
-    expect(alice.search(_UNBROKEN)).not_to_have_count(0)
+    expect(alice.search(_LONG_WORD)).not_to_have_count(0)
     check()
     alice.press(alice.page.locator("#found .card").first, "Delete")
     expect(alice.page.get_by_role("dialog")).to_be_visible()
@@ -114,15 +113,15 @@ def test_everything_can_be_done_with_the_keyboard(
     assert alice.page.evaluate("document.activeElement !== document.body")
 
 
-def test_where_the_focus_is_can_be_seen(alice: Visitor) -> None:
+def test_the_focused_element_is_visible_as_such(alice: Visitor) -> None:
     for element in alice.page.locator(
         "button:visible, input:visible, textarea:visible, a:visible, summary:visible"
     ).all():
         element.focus()
-        alice.page.keyboard.press("Shift")  # a key was the last thing, so the focus is to be seen
+        alice.page.keyboard.press("Shift")  # browsers show the focus only after a key press
         assert alice.page.evaluate(
             """() => {
-                // The prompt's frame shows it for the field in it.
+                // The form shows the focus of the prompt field inside it.
                 const focused = document.activeElement;
                 const shown = focused.matches(".composer textarea") ? focused.form : focused;
                 const { outlineStyle, outlineWidth } = getComputedStyle(shown);
@@ -131,30 +130,30 @@ def test_where_the_focus_is_can_be_seen(alice: Visitor) -> None:
         ), element
 
 
-class TestLightAndDark:
-    def ground(self, page: Page) -> str:
+class TestColours:
+    def background(self, page: Page) -> str:
         return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
-    def test_it_is_as_the_system_has_it(self, visit: Callable[..., Visitor], url: str) -> None:
+    def test_the_page_follows_the_system(self, visit: Callable[..., Visitor], url: str) -> None:
         page = visit(url, color_scheme="light").page
-        light = self.ground(page)
+        light = self.background(page)
         page.emulate_media(color_scheme="dark")
-        assert self.ground(page) != light
+        assert self.background(page) != light
 
-    def test_a_choice_is_remembered(self, visit: Callable[..., Visitor], url: str) -> None:
+    def test_the_page_remembers_the_users_choice(self, visit: Callable[..., Visitor], url: str) -> None:
         page = visit(url, color_scheme="light").page
-        light = self.ground(page)
+        light = self.background(page)
         page.get_by_role("button", name="Dark colours").click()
-        dark = self.ground(page)
+        dark = self.background(page)
         assert dark != light
         page.reload()
-        assert self.ground(page) == dark
+        assert self.background(page) == dark
         page.get_by_role("button", name="Light colours").click()
-        assert self.ground(page) == light
+        assert self.background(page) == light
 
 
 @pytest.mark.parametrize("motion", ["no-preference", "reduce"])
-def test_those_who_want_no_motion_get_none(
+def test_the_page_animates_nothing_if_the_user_prefers_reduced_motion(
     visit: Callable[..., Visitor], url: str, gate: Gate, username: str, motion: str
 ) -> None:
     alice = visit(url, reduced_motion=motion)

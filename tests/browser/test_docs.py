@@ -1,4 +1,4 @@
-"""The API's description in a browser: all of it, from this host alone, and ready to be tried."""
+"""The page with the API's documentation: it is complete, self-contained, and can send requests."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -11,42 +11,46 @@ from tests.support.client import PASSWORD
 
 
 def operation(visitor: Visitor, name: str) -> Locator:
-    """An operation by its tag and its id, opened."""
-    found = visitor.page.locator(f"#operations-{name}")
-    found.locator(".opblock-summary-control").click()
-    return found
+    """Open an operation, which is named by its tag and id."""
+    block = visitor.page.locator(f"#operations-{name}")
+    block.locator(".opblock-summary-control").click()
+    return block
 
 
-def answer_to(asked: Locator) -> Locator:
-    """What comes when it is tried: the row with the status and the response."""
-    asked.get_by_role("button", name="Execute").click()
-    return asked.locator(".live-responses-table tr.response")
+def execute(operation: Locator) -> Locator:
+    """Execute an operation and return the row with the status and the response."""
+    operation.get_by_role("button", name="Execute").click()
+    return operation.locator(".live-responses-table tr.response")
 
 
-def test_shows_every_operation_and_asks_no_other_host(visit: Callable[..., Visitor], url: str) -> None:
-    described = httpx.get(f"{url}/openapi.json").json()["paths"].values()
+def test_the_documentation_shows_every_operation_and_loads_nothing_from_other_hosts(
+    visit: Callable[..., Visitor], url: str
+) -> None:
+    paths = httpx.get(f"{url}/openapi.json").json()["paths"].values()
     reader = visit(f"{url}/docs")
     hosts: list[str] = []
     reader.page.on("request", lambda request: hosts.append(urlsplit(request.url).netloc))
     reader.page.reload()
-    expect(reader.page.locator(".opblock")).to_have_count(sum(len(path) for path in described))
+    expect(reader.page.locator(".opblock")).to_have_count(sum(len(path) for path in paths))
     expect(reader.page.get_by_role("heading", name="Quick start")).to_be_visible()
     assert set(hosts) == {urlsplit(url).netloc}
 
 
-def test_whoever_logs_in_there_can_try_the_rest(visit: Callable[..., Visitor], url: str, username: str) -> None:
+def test_a_login_in_the_documentation_authorizes_the_other_operations(
+    visit: Callable[..., Visitor], url: str, username: str
+) -> None:
     body = {"username": username, "password": PASSWORD}
     httpx.post(f"{url}/auth/register/", json=body).raise_for_status()
     reader = visit(f"{url}/docs")
     login = operation(reader, "Auth-login")
     login.locator("textarea").fill(httpx.Request("POST", url, json=body).content.decode())
-    expect(answer_to(login)).to_contain_text("access")
-    answer = answer_to(operation(reader, "Prompts-submitPrompt"))
-    expect(answer).to_contain_text("202")
-    expect(answer).to_contain_text(f'"user": "{username}"')
+    expect(execute(login)).to_contain_text("access")
+    row = execute(operation(reader, "Prompts-submitPrompt"))
+    expect(row).to_contain_text("202")
+    expect(row).to_contain_text(f'"user": "{username}"')
 
 
-def test_a_token_can_be_pasted(visit: Callable[..., Visitor], url: str, username: str) -> None:
+def test_a_pasted_token_authorizes_the_operations(visit: Callable[..., Visitor], url: str, username: str) -> None:
     body = {"username": username, "password": PASSWORD}
     httpx.post(f"{url}/auth/register/", json=body).raise_for_status()
     reader = visit(f"{url}/docs")
@@ -55,4 +59,4 @@ def test_a_token_can_be_pasted(visit: Callable[..., Visitor], url: str, username
     dialog.locator("input").fill(httpx.post(f"{url}/login/", json=body).json()["access"])
     dialog.get_by_role("button", name="Apply credentials").click()
     dialog.get_by_role("button", name="Close").last.click()
-    expect(answer_to(operation(reader, "Prompts-listPrompts"))).to_contain_text("200")
+    expect(execute(operation(reader, "Prompts-listPrompts"))).to_contain_text("200")

@@ -1,4 +1,4 @@
-"""Texts that try to be more than texts."""
+"""Texts with markup and scripts in them, which the page must show as text."""
 
 from collections.abc import Callable
 
@@ -15,15 +15,15 @@ ATTACKS = [
     "<a href=\"javascript:document.title='owned'\">press</a><style>*{display:none}</style>",
     "</p></article><svg onload=\"document.title='owned'\">{{7*7}}${7*7}",
 ]
-_FOREIGN = ":is(.card, dialog, #login, .toast) :is(img, script, a, style, svg)"
+_INJECTED = ":is(.card, dialog, #login, .toast) :is(img, script, a, style, svg)"
 
 
 def assert_unharmed(visitor: Visitor) -> None:
-    assert visitor.page.locator(_FOREIGN).count() == 0
+    assert visitor.page.locator(_INJECTED).count() == 0
     assert visitor.page.title() == "Promptwire"
 
 
-def test_a_prompt_and_its_answer_are_text(alice: Visitor) -> None:
+def test_a_prompt_and_its_answer_are_shown_as_text(alice: Visitor) -> None:
     for attack in ATTACKS:
         card = alice.submit(attack)
         alice.expect_status(card, "Answered")
@@ -37,7 +37,7 @@ def test_a_prompt_and_its_answer_are_text(alice: Visitor) -> None:
         alice.page.keyboard.press("Escape")
 
 
-def test_a_username_is_text(visit: Callable[..., Visitor], url: str) -> None:
+def test_a_username_is_shown_as_text(visit: Callable[..., Visitor], url: str) -> None:
     mallory = visit(url)
     mallory.refusals |= {400, 401}
     for attack in ATTACKS:
@@ -48,8 +48,8 @@ def test_a_username_is_text(visit: Callable[..., Visitor], url: str) -> None:
             assert_unharmed(mallory)
 
 
-def test_the_browser_itself_refuses_what_is_not_the_pages_own(alice: Visitor) -> None:
-    """That the policy holds, and that the tests would see a violation of it."""
+def test_the_browser_blocks_what_the_policy_forbids(alice: Visitor) -> None:
+    """Also checks that these tests would notice a violation."""
     alice.page.evaluate(
         """() => {
             const image = document.createElement("img");

@@ -1,4 +1,4 @@
-"""What a person does with the page, from a cold start, without ever loading it again."""
+"""What a user does with the page, from registration to logout."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,8 @@ import redis
 from playwright.sync_api import Browser, expect
 
 from shared.settings import Settings
-from tests.browser.conftest import Gate
 from tests.support import processes
-from tests.support.browser import Visitor
+from tests.support.browser import Gate, Visitor
 from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers
@@ -19,7 +18,9 @@ pytestmark = pytest.mark.usefixtures("gate")
 _TIDES = "Explain what causes ocean tides"
 
 
-def test_the_whole_story(visit: Callable[..., Visitor], url: str, gate: Gate, username: str) -> None:
+def test_a_user_does_everything_without_reloading_the_page(
+    visit: Callable[..., Visitor], url: str, gate: Gate, username: str
+) -> None:
     alice = visit(url)
     loads: list[object] = []
     alice.page.on("load", lambda page: loads.append(page))
@@ -35,12 +36,12 @@ def test_the_whole_story(visit: Callable[..., Visitor], url: str, gate: Gate, us
         f"Here is an explanation for “{_TIDES}”. Start from what it is for, then look at its parts, and last at how "
         "they work together. A real model would go on from here; this answer is simulated."
     )
-    expect(alice.page.get_by_role("status")).to_contain_text("is answered: Here is an explanation")
+    expect(alice.page.get_by_role("status")).to_contain_text("was answered: Here is an explanation")
 
     found = alice.search("tides of the ocean")
     expect(found).to_have_count(1)
     expect(found).to_contain_text(_TIDES)
-    expect(found.locator(".nearness")).to_contain_text("near")
+    expect(found.locator(".similarity")).to_contain_text("similar")
     alice.page.keyboard.press("Escape")
     expect(alice.cards).to_have_count(1)
 
@@ -68,23 +69,23 @@ def test_the_whole_story(visit: Callable[..., Visitor], url: str, gate: Gate, us
     assert loads == []
 
 
-def test_a_prompt_of_another_tab_appears_as_its_text_arrives(alice: Visitor, gate: Gate, username: str) -> None:
-    other = alice.open()
-    other.get_by_label("Username").fill(username)
-    other.get_by_label("Password").fill(PASSWORD)
-    other.get_by_role("button", name="Log in").click()
-    expect(other.get_by_text("Live", exact=True)).to_be_visible()
-    there = other.locator("#prompts .card")
+def test_a_prompt_of_another_tab_appears_while_its_text_arrives(alice: Visitor, gate: Gate, username: str) -> None:
+    other_tab = alice.open()
+    other_tab.get_by_label("Username").fill(username)
+    other_tab.get_by_label("Password").fill(PASSWORD)
+    other_tab.get_by_role("button", name="Log in").click()
+    expect(other_tab.get_by_text("Live", exact=True)).to_be_visible()
+    other_card = other_tab.locator("#prompts .card")
     with gate.closed():
         card = alice.submit(_TIDES)
-        expect(there.locator(".status")).to_have_text("Answering")
-        expect(there.locator(".prompt")).to_have_text(_TIDES)
+        expect(other_card.locator(".status")).to_have_text("Answering")
+        expect(other_card.locator(".prompt")).to_have_text(_TIDES)
     alice.expect_status(card, "Answered")
-    expect(there.locator(".status")).to_have_text("Answered")
-    expect(there.locator(".answer")).to_have_text(alice.answer(card).text_content())
+    expect(other_card.locator(".status")).to_have_text("Answered")
+    expect(other_card.locator(".answer")).to_have_text(alice.answer(card).text_content())
 
 
-def test_after_loading_it_again_one_is_still_logged_in(alice: Visitor) -> None:
+def test_a_reload_keeps_the_user_logged_in(alice: Visitor) -> None:
     card = alice.submit(_TIDES)
     alice.expect_status(card, "Answered")
     alice.page.reload()
@@ -93,7 +94,7 @@ def test_after_loading_it_again_one_is_still_logged_in(alice: Visitor) -> None:
     alice.expect_status(card, "Answered")
 
 
-def test_older_prompts_come_when_asked_for(alice: Visitor, url: str, username: str) -> None:
+def test_the_more_button_loads_older_prompts(alice: Visitor, url: str, username: str) -> None:
     remote = RemoteUser(url, username, is_new=False)
     for number in range(25):
         remote.submit(f"prompt number {number}", websocket=False)
@@ -105,54 +106,54 @@ def test_older_prompts_come_when_asked_for(alice: Visitor, url: str, username: s
     expect(alice.page.locator("#prompts .prompt")).to_have_text([f"prompt number {n}" for n in range(24, -1, -1)])
 
 
-def test_what_another_program_did_is_there_when_one_comes_back(alice: Visitor, url: str, username: str) -> None:
+def test_the_list_is_reloaded_when_the_tab_becomes_visible(alice: Visitor, url: str, username: str) -> None:
     card = alice.submit(_TIDES)
     alice.expect_status(card, "Answered")
     remote = RemoteUser(url, username, is_new=False)
     for prompt in remote.http.get("/prompts/").json():
         remote.http.delete(f"/prompts/{prompt['id']}/").raise_for_status()
     remote.submit("What is new?", websocket=False)
-    # A headless browser shows all its tabs at once.
+    # In a headless browser all tabs are visible, so the event does not occur by itself.
     alice.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     expect(alice.cards.locator(".prompt")).to_have_text(["What is new?"])
 
 
-class TestLoggingIn:
-    def test_a_wrong_password_is_said(self, visit: Callable[..., Visitor], url: str, username: str) -> None:
+class TestLogin:
+    def test_a_wrong_password_is_explained(self, visit: Callable[..., Visitor], url: str, username: str) -> None:
         alice = visit(url)
         alice.refusals.add(401)
         alice.enter("Log in", username)
-        expect(alice.page.get_by_role("alert").first).to_have_text("That username and password do not fit.")
+        expect(alice.page.get_by_role("alert").first).to_have_text("Wrong username or password.")
 
-    def test_a_name_that_is_taken_is_said(self, visit: Callable[..., Visitor], url: str, username: str) -> None:
+    def test_a_taken_username_is_explained(self, visit: Callable[..., Visitor], url: str, username: str) -> None:
         RemoteUser(url, username)
         alice = visit(url)
         alice.refusals.add(409)
         alice.enter("Register", username)
         expect(alice.page.get_by_role("alert").first).to_contain_text("That username is taken.")
 
-    def test_what_is_wrong_with_a_name_is_said(self, visit: Callable[..., Visitor], url: str) -> None:
+    def test_an_invalid_username_is_explained(self, visit: Callable[..., Visitor], url: str) -> None:
         alice = visit(url)
         alice.refusals.add(400)
         alice.enter("Register", "a b", "short")
         expect(alice.page.get_by_role("alert").first).to_contain_text("username:")
         expect(alice.page.get_by_role("alert").first).to_contain_text("password:")
 
-    def test_where_registration_is_off_that_is_said(
+    def test_closed_registration_is_explained(
         self, visit: Callable[..., Visitor], browser: Browser, settings: Settings, username: str
     ) -> None:
-        with processes.api(Servers.changed(settings, registration=False)) as closed:
-            alice = visit(closed)
+        with processes.api(Servers.changed(settings, registration=False)) as closed_url:
+            alice = visit(closed_url)
             alice.refusals.add(403)
             alice.enter("Register", username)
             expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is closed here")
 
 
-def test_over_the_limit_the_text_stays_and_can_be_submitted_as_soon_as_that_is_allowed(
+def test_a_prompt_over_the_rate_limit_stays_and_can_be_submitted_later(
     visit: Callable[..., Visitor], settings: Settings, username: str
 ) -> None:
-    with processes.api(Servers.changed(settings, prompt_rate_limit="1/hour")) as limited:
-        alice = visit(limited)
+    with processes.api(Servers.changed(settings, prompt_rate_limit="1/hour")) as limited_url:
+        alice = visit(limited_url)
         alice.refusals.add(429)
         alice.register(username)
         alice.page.clock.install()
@@ -162,11 +163,11 @@ def test_over_the_limit_the_text_stays_and_can_be_submitted_as_soon_as_that_is_a
         button = alice.page.locator("#submit")
         expect(button).to_be_disabled()
         expect(button).to_contain_text("Wait")
-        expect(alice.page.locator("#composer-trouble")).to_contain_text("You can submit again in")
+        expect(alice.page.locator("#composer-error")).to_contain_text("You can submit again in")
         expect(alice.prompt_field).to_have_value("second")
         with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
-            client.flushdb()  # an hour passes: there
-        alice.page.clock.fast_forward(3_600_000)  # and here
+            client.flushdb()  # an hour passes on the server
+        alice.page.clock.fast_forward(3_600_000)  # and in the browser
         expect(button).to_be_enabled()
         expect(button).to_have_text("Submit")
         button.click()

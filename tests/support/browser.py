@@ -1,9 +1,10 @@
-"""The playground in a real Chromium, and a person who uses it."""
+"""The page in a real Chromium, and a visitor who uses it."""
 
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
@@ -11,7 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, 
 from tests.support.client import PASSWORD
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-MISSING = "There is no Chromium here: install one (Debian, Ubuntu: apt-get install chromium)."
+MISSING = "No Chromium found. Install one (Debian, Ubuntu: apt-get install chromium)."
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 PHONE = {"width": 360, "height": 780}
@@ -19,19 +20,34 @@ PHONE = {"width": 360, "height": 780}
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A Chromium without a window."""
+    """Run a headless Chromium."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield browser
         browser.close()
 
 
-class Visitor:
-    """Somebody at the page, in a tab of their own.
+class Gate:
+    """Holds the worker's answers back: while it is closed, only the first words of an answer arrive."""
 
-    What the browser complains of is in `complaints`: errors of scripts and of the console, violations of the page's
-    policy. The console also has each answer that is a refusal: those whose status is in `refusals` are left out, and if
-    `is_unavailable`, what it says of a server that does not answer.
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        self._file.touch()
+        try:
+            yield
+        finally:
+            self._file.unlink()
+
+
+class Visitor:
+    """A user of the page, in a browser context of its own.
+
+    `complaints` has the errors of scripts and of the console, among them violations of the page's policy. The console
+    also reports each error response: those with a status in `refusals` are left out, and while `is_unavailable` is
+    set, those about a server that does not answer.
     """
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
@@ -44,7 +60,7 @@ class Visitor:
         self.page = self.open()
 
     def open(self) -> Page:
-        """A tab of the same browser, with the page."""
+        """Open the page in another tab of the same context."""
         page = self._context.new_page()
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -67,19 +83,31 @@ class Visitor:
         expect(self.page.get_by_text("Live", exact=True)).to_be_visible()
 
     def submit(self, text: str) -> Locator:
-        """Submits a prompt, and returns its card."""
+        """Submit a prompt and return its card."""
         self.prompt_field.fill(text)
         self.page.keyboard.press("Control+Enter")
         expect(self.prompt_field).to_have_value("")
         return self.card(text)
 
     def search(self, text: str) -> Locator:
-        """Types it into the search, and returns the cards that are found."""
+        """Search for a text and return the cards of the results."""
         self.page.get_by_role("searchbox").fill(text)
         return self.page.locator("#found .card")
 
     def press(self, card: Locator, button: str) -> None:
         card.get_by_role("button", name=re.compile(f"^{button}")).click()
+
+    def announcements(self) -> Callable[[], list[str]]:
+        """Record what screen readers are told from now on. Returns a function that returns it."""
+        self.page.evaluate(
+            """() => {
+                window.announcements = [];
+                const announcer = document.getElementById("announcer");
+                const record = () => window.announcements.push(announcer.textContent);
+                new MutationObserver(record).observe(announcer, { childList: true });
+            }"""
+        )
+        return lambda: self.page.evaluate("window.announcements")
 
     @property
     def prompt_field(self) -> Locator:
@@ -87,11 +115,11 @@ class Visitor:
 
     @property
     def cards(self) -> Locator:
-        """The cards of the list."""
+        """The cards of the list of prompts."""
         return self.page.locator("#prompts .card")
 
     def card(self, text: str) -> Locator:
-        """The card of the list whose prompt is this text."""
+        """The card in the list whose prompt is this text."""
         return self.cards.filter(has=self.page.get_by_text(text, exact=True))
 
     def answer(self, card: Locator) -> Locator:

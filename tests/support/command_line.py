@@ -1,4 +1,4 @@
-"""The client's commands as processes, each user with a home of their own."""
+"""The client's command line as processes, with a home folder for each user."""
 
 import json
 import os
@@ -14,20 +14,20 @@ from api.client import FileTokenStore, Login
 from tests.support.processes import RemoteUser
 from tests.support.servers import ROOT
 
-#: Go on however long it takes.
-STUBBORN = ("--retries", "1000", "--timeout", "3600")
+#: Options that retry without a limit.
+RETRY_FOREVER = ("--retries", "1000", "--timeout", "3600")
 
 
 class CommandLine:
-    """A user's terminal, without the terminal."""
+    """Runs commands with the state folder of one user."""
 
     def __init__(self, url: str, home: Path) -> None:
         self.url, self.home = url, home
-        self.login_file = FileTokenStore(home / "promptwire" / FileTokenStore.of(url).path.name)
+        self.login_file = FileTokenStore(home / "promptwire" / FileTokenStore.for_server(url).path.name)
         self.environment = os.environ | {"PROMPTWIRE_URL": url, "XDG_STATE_HOME": str(home)}
 
-    def be(self, user: RemoteUser, **changes: str) -> None:
-        """Is logged in as this user, but for these changes of the login."""
+    def log_in_as(self, user: RemoteUser, **changes: str) -> None:
+        """Store the user's login, with these changes."""
         login = {"username": user.username} | user.tokens | changes
         self.login_file.write(Login(**login))
 
@@ -43,44 +43,44 @@ class CommandLine:
         )
 
     def json(self, *arguments: str, stdin: str = "", code: int = 0) -> list[dict[str, Any]]:
-        """The lines that a command shows with --json."""
-        ended = self.run(*arguments, "--json", stdin=stdin)
-        assert ended.returncode == code, ended.stderr
-        return [json.loads(line) for line in ended.stdout.splitlines()]
+        """Run a command with --json and return the objects that it prints."""
+        result = self.run(*arguments, "--json", stdin=stdin)
+        assert result.returncode == code, result.stderr
+        return [json.loads(line) for line in result.stdout.splitlines()]
 
     @contextmanager
-    def running(self, *arguments: str) -> Iterator["Running"]:
-        """A command that is killed at the end if it still runs."""
-        running = Running(command(*arguments), self.environment)
+    def start(self, *arguments: str) -> Iterator["RunningCommand"]:
+        """Start a command, and kill it at the end if it is still running."""
+        running = RunningCommand(command(*arguments), self.environment)
         try:
             yield running
         finally:
-            running.end()
+            running.kill()
 
 
-class Running:
-    """A command that goes on, and what it has said so far."""
+class RunningCommand:
+    """A running command and the lines that it has printed so far: on stdout, and on stderr (`notes`)."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         self.process = subprocess.Popen(command, env=environment, cwd=ROOT, text=True, **pipes)
         self.lines: list[str] = []
         self.notes: list[str] = []
-        self._autocommit_engine = [
+        self._readers = [
             threading.Thread(target=_read, args=arguments)
             for arguments in ((self.process.stdout, self.lines), (self.process.stderr, self.notes))
         ]
-        for thread in self._autocommit_engine:
+        for thread in self._readers:
             thread.start()
 
     def wait(self) -> int:
-        """Its exit code, when it has ended and everything it said is read."""
-        code = self.process.wait(timeout=120)
-        for thread in self._autocommit_engine:
+        """Wait until the command has ended and all its output is read. Returns the exit code."""
+        exit_code = self.process.wait(timeout=120)
+        for thread in self._readers:
             thread.join()
-        return code
+        return exit_code
 
-    def end(self) -> None:
+    def kill(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.wait()

@@ -1,4 +1,4 @@
-"""A server that answers as it is told: for errors that the real API cannot be brought to at will."""
+"""A server with scripted responses, for errors that the real API cannot produce on demand."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ class Answer:
     status: int = 200
     body: object = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
-    then_silent: bool = False  #: the connection stays open, and nothing more comes
+    then_silent: bool = False  #: keep the connection open and send nothing more
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Request:
     body: object
 
 
-#: No answer: the connection is closed.
+#: Closes the connection without a response.
 DROP = None
 
 
 class StubApi:
-    """Gives one answer after the other, the last one again and again, and notes what was asked."""
+    """Sends its answers in order, repeats the last one, and records the requests."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.answers: list[Answer | None] = [Answer()]
         self.requests: list[Request] = []
-        self.ended = threading.Event()
+        self.stopped = threading.Event()
 
     def next_answer(self) -> Answer | None:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -58,7 +58,7 @@ def stub_api() -> Iterator[StubApi]:
             self.end_headers()
             self.wfile.write(text.encode())
             if answer.then_silent:
-                stub.ended.wait()
+                stub.stopped.wait()
 
         do_GET = do_POST = do_DELETE = _answer
 
@@ -71,6 +71,6 @@ def stub_api() -> Iterator[StubApi]:
         try:
             yield stub
         finally:
-            stub.ended.set()
+            stub.stopped.set()
             server.shutdown()
             serving.join()
