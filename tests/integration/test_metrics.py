@@ -180,7 +180,7 @@ class TestBuffers:
         counter = metrics.BufferedCounter(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
         for _ in range(metrics._MAX_BUFFERED):
             counter.inc()
-        assert not counter._new
+        assert not counter._buffer
 
 
 class TestCost:

@@ -12,7 +12,9 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser
 
 
-def text_stream(services: Services, user: ApiUser, prompt_id: int, *, seconds: float = 60) -> TextStream:
+def text_stream(
+    services: Services, user: ApiUser, prompt_id: int, *, seconds: float = 60, heartbeat_seconds: float = 0.05
+) -> TextStream:
     caller = Principal(user.id, user.username, None, time.time() + seconds)
     return TextStream(
         services.relay,
@@ -22,7 +24,7 @@ def text_stream(services: Services, user: ApiUser, prompt_id: int, *, seconds: f
         caller,
         prompt_id,
         Position(),
-        heartbeat_seconds=0.05,
+        heartbeat_seconds=heartbeat_seconds,
     )
 
 
@@ -57,8 +59,7 @@ def test_a_stream_sends_heartbeats_during_announcements_about_other_prompts(serv
 
 def test_an_ending_without_its_own_announcement_is_found_by_its_feed_number(services: Services, alice: ApiUser) -> None:
     prompt_id = alice.submit()
-    caller = Principal(alice.id, alice.username, None, time.time() + 60)
-    events = TextStream(services, caller, prompt_id, Position(), heartbeat_seconds=30).events()
+    events = text_stream(services, alice, prompt_id, heartbeat_seconds=30).events()
     next(events)
     with services.sessions.begin() as session:
         ending = lifecycle.complete(session, lifecycle.claim(session, prompt_id), "the answer")
