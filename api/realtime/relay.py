@@ -13,8 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from redis import Redis, RedisError
@@ -23,6 +22,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
+from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
 from shared.accounts import logins
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -30,9 +30,6 @@ from shared.prompts import feed
 from shared.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
-
-#: How many announcements may wait for a subscriber before it is dropped.
-MAX_QUEUED_ANNOUNCEMENTS = 256
 
 _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
@@ -46,51 +43,6 @@ MAX_CHECKED_USERS = 1_000
 _MAX_FINISHED = 256
 #: How far back a check looks for ended logins.
 _ENDED_LOGINS_WINDOW = timedelta(minutes=1)
-
-
-class Subscriber(Protocol):
-    """Receives a user's announcements from the relay's threads. Its methods must not block."""
-
-    def put(self, announcement: Announcement) -> None: ...
-
-    def go_down(self) -> None:
-        """No announcement will follow: the process is stopping."""
-
-
-class Subscription:
-    """A bounded queue of one user's announcements."""
-
-    def __init__(self, limit: int) -> None:
-        self._queue: SimpleQueue[Announcement | None] = SimpleQueue()
-        self._limit = limit
-        self.overflowed = False
-        self.going_down = False
-        self.closed = False
-
-    def get(self, timeout: float | None = None) -> Announcement | None:
-        """The next announcement; None after `timeout` seconds without one, or once closed."""
-        if self.closed:
-            return None
-        try:
-            return self._queue.get(timeout=timeout if timeout is None else max(0.0, timeout))
-        except Empty:
-            return None
-
-    def put(self, announcement: Announcement) -> None:
-        if self._queue.qsize() >= self._limit:
-            self.overflowed = True
-            self.close()
-        else:
-            self._queue.put(announcement)
-
-    def go_down(self) -> None:
-        self.going_down = True
-        self.close()
-
-    def close(self) -> None:
-        """Wake up the thread that waits in `get`, which returns None."""
-        self.closed = True
-        self._queue.put(None)
 
 
 @dataclass(slots=True)

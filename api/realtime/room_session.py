@@ -19,7 +19,8 @@ from sqlalchemy import Engine
 from api.auth.token_cache import Principal, is_alive
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.handshake import closing_on_error
-from api.realtime.relay import MAX_QUEUED_ANNOUNCEMENTS, Relay
+from api.realtime.relay import Relay
+from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS
 from api.realtime.websocket import WebSocket
 from shared import timestamps
 from shared.messaging import announcements

@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from api.auth.token_cache import Principal, is_alive
 from api.http.schemas import prompt_resource
 from api.realtime.fair_semaphore import FairSemaphore
-from api.realtime.relay import Relay, Subscription
+from api.realtime.relay import Relay
+from api.realtime.subscription import Subscription
 from shared.db.models import UNFINISHED, Status
 from shared.errors import PromptNotFoundError
 from shared.messaging.partial_text import PartialText

@@ -8,7 +8,8 @@ from redis import Redis
 from redis.client import PubSub
 
 from api.auth.token_cache import TokenCache
-from api.realtime.relay import Relay, Subscription
+from api.realtime.relay import Relay
+from api.realtime.subscription import Subscription
 from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.messaging import announcements
