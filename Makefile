@@ -1,4 +1,4 @@
-# The one list of commands; CI calls the same.
+# All commands of the project. CI calls the same targets.
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,43 +12,43 @@ LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 .PHONY: help up users reindex doctor test screenshots faults benchmark bench bench-search audit check check-infra images \
 	format lock clean
 
-help:  ## Show this list
+help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
-up: $(INSTALLED)  ## Start everything here: PostgreSQL, Valkey, the API, a worker, Flower. Ctrl-C stops it
+up: $(INSTALLED)  ## Start PostgreSQL, Valkey, the API, a worker and Flower on this machine; Ctrl-C stops them
 	@exec $(BIN)/python -m infra.local up
 
-users: $(INSTALLED)  ## Manage users of what `make up` started: make users ARGS="create bob"
+users: $(INSTALLED)  ## Manage the users of the local stack: make users ARGS="create bob"
 	@$(BIN)/python -m infra.local run $(BIN)/python -m api.users_cli $(ARGS)
 
-reindex: $(INSTALLED)  ## Compare indexes with the prompts, and make anew what differs: make reindex ARGS=--check
+reindex: $(INSTALLED)  ## Compare the search indexes with the prompts and fix differences: make reindex ARGS=--check
 	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
 
-test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
+test: $(INSTALLED)  ## Run the tests on their own PostgreSQL and Valkey: make test ARGS="-m unit"
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-doctor: $(INSTALLED)  ## Say what is wrong with what `make up` started, and what to do
+doctor: $(INSTALLED)  ## Check the local stack, and say how to fix what is wrong
 	@$(BIN)/python -m infra.local run $(BIN)/python -m infra.doctor $(ARGS)
 
-screenshots: $(INSTALLED)  ## Take the README's pictures of the page anew (needs a Chromium)
+screenshots: $(INSTALLED)  ## Take the README's screenshots again (needs Chromium)
 	$(BIN)/python -m tests.browser.screenshots
 
-faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
+faults: $(INSTALLED)  ## Kill, stall and restart processes under load, and check that no prompt is lost: make faults ARGS=kills
 	$(BIN)/python -m tests.faults $(ARGS)
 
-benchmark: $(INSTALLED)  ## Measure what depends on the machine: make benchmark NAME=login (or NAME=sockets ARGS=--quick)
+benchmark: $(INSTALLED)  ## Run one benchmark: make benchmark NAME=login (or NAME=sockets ARGS=--quick)
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
-bench: $(BENCH)/.installed  ## Measure whole prompts beside other designs, from request to push: make bench ARGS=--quick
+bench: $(BENCH)/.installed  ## Compare prompts, from request to push, with other designs: make bench ARGS=--quick
 	$(BENCH)/bin/python -m tests.benchmarks.end_to_end $(ARGS)
 
-bench-search: $(BENCH)/.installed  ## Measure searches beside pgvector, Chroma, LanceDB …: make bench-search ARGS=--quick
+bench-search: $(BENCH)/.installed  ## Compare searches with pgvector, Chroma, LanceDB …: make bench-search ARGS=--quick
 	$(BENCH)/bin/python -m tests.benchmarks.search $(ARGS)
 
 audit: $(INSTALLED)  ## Look up the pinned packages in the advisory database
 	@$(BIN)/python -m infra.checks.dependency_audit $(ARGS)
 
-check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies, and what bandit finds unsafe
+check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies and security (bandit)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -56,21 +56,21 @@ check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies, and wh
 	$(BIN)/deptry .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api worker shared infra
 
-check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the containers, Compose, Terraform, and the workflows
+check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the Dockerfiles, the compose file, Terraform and the workflows
 	$(BIN)/python -m infra.checks $(ARGS)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 tests/infra
 
-images: $(INSTALLED)  ## Build both images without a registry, and have them answer a prompt (root, buildah, debootstrap)
+images: $(INSTALLED) $(INFRA)/.installed  ## Build both images without a registry and try them (needs root, buildah, debootstrap)
 	$(BIN)/python -m infra.images $(ARGS)
 
-format: $(INSTALLED)  ## Format the code, and mend what lint can mend
+format: $(INSTALLED)  ## Format the code, and apply lint fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## Pin the newest versions that pyproject.toml admits (needs uv): make lock ARGS=--keep adds only what is missing
+lock:  ## Pin the newest versions that pyproject.toml allows (needs uv); make lock ARGS=--keep adds only missing ones
 	$(PYTHON) -m infra.lock $(ARGS)
 
-clean:  ## Delete the environment and the caches (not your data in .local)
+clean:  ## Delete the environments and the caches (not your data in .local)
 	rm -rf $(VENV) $(BENCH) $(INFRA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(INSTALLED): $(LOCKS)
@@ -78,22 +78,22 @@ $(INSTALLED): $(LOCKS)
 		{ echo "Promptwire needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
-	@echo "Installing into $(VENV), once; this takes a minute."
+	@echo "Installing into $(VENV); this takes a minute."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
 $(INFRA)/.installed: requirements/infra.txt
 	@$(PYTHON) -m venv $(INFRA)
-	@echo "Installing into $(INFRA), once; this takes a minute."
+	@echo "Installing into $(INFRA); this takes a minute."
 	$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/infra.txt
 	@touch $@
 
 PEERS := $(wildcard tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/*/requirements.txt)
 
-# What whole prompts and searches are compared with, apart from what the project needs. A library that has no wheel here is left out.
+# The projects that the benchmarks compare with. One that cannot be installed here is skipped.
 $(BENCH)/.installed: $(LOCKS) $(PEERS)
 	@$(PYTHON) -m venv $(BENCH)
-	@echo "Installing into $(BENCH), once; this takes two minutes."
+	@echo "Installing into $(BENCH); this takes two minutes."
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@grep -hv '^#' $(PEERS) | while read -r peer; do \
 		$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" || \

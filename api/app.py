@@ -1,16 +1,28 @@
-"""The application's factory."""
+"""The application factory."""
 
-from flask import Flask
+from functools import partial
+
+from flask import Blueprint, Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from api.auth import tokens
 from api.http import problems, requests, tracing
+from api.http.openapi.blueprint import Blueprint as ApiBlueprint
 from api.http.openapi.document import DescribedApi
 from api.http.requests import Json
 from api.intake.load_shedding import LoadShedder
-from api.routes import auth, docs, ops, page, prompts, rooms, search, text_stream
-from api.services import Services, attach, make_services
+from api.intake.submissions import Submissions
+from api.realtime.long_poll import LongPoll
+from api.realtime.room_session import SocketSession
+from api.realtime.text_stream import TextStream
+from api.routes import docs, page
+from api.routes.auth import AuthRoutes
+from api.routes.ops import OpsRoutes
+from api.routes.prompts import PromptRoutes
+from api.routes.rooms import RoomRoutes
+from api.routes.search import SearchRoutes
+from api.routes.text_stream import TextStreamRoutes
+from api.services import Services, make_services
 from shared.settings import Settings
 
 _REQUEST_HEADERS = [
@@ -29,29 +41,63 @@ _RESPONSE_HEADERS = [
 ]  # fmt: skip
 
 
-def create_app(settings: Settings, made: Services | None = None) -> Flask:
-    """The Flask application. It listens for announcements once its services' `relay.start()` was called."""
+def create_app(settings: Settings, services: Services | None = None) -> Flask:
+    """Make the Flask application. It gets announcements once `relay.start()` of its services was called."""
+    services = services or make_services(settings)
     app = DescribedApi("api", validation_error_callback=problems.invalid, static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.json = Json(app)
-    # Flask would ask of each function, in each request, whether it is a coroutine; here none is.
+    # Flask checks on each call whether a function is a coroutine; none is here.
     app.ensure_sync = lambda function: function  # type: ignore[assignment, method-assign]
 
-    services = made or make_services(settings)
-    attach(app.extensions, services)
     requests.init_app(app)
     tracing.init_app(app)
-    problems.init_app(app)
-    tokens.init_app(app, settings)
-    services.limits.init_app(app)
+    problems.init_app(app, services.registration_limiter)
+    services.authenticator.init_app(app)
+    services.registration_limiter.init_app(app)
+    for api_blueprint in _api_blueprints(services):
+        app.register_api(api_blueprint)
+    for blueprint in (_rooms(services), docs.blueprint(), page.blueprint()):
+        app.register_blueprint(blueprint)
+    _add_middleware(app, settings, services.submissions)
+    return app
 
-    for blueprint in (auth.bp, prompts.bp, text_stream.bp, search.bp, ops.bp):
-        app.register_api(blueprint)
-    for plain in (rooms.bp, docs.bp, page.bp):
-        app.register_blueprint(plain)
 
+def _api_blueprints(services: Services) -> list[ApiBlueprint]:
+    """The blueprints whose routes are in the OpenAPI document."""
+    s = services
+    auth = AuthRoutes(
+        s.sessions,
+        s.authenticator,
+        s.failed_logins,
+        s.registration_limiter,
+        registration_open=s.settings.registration_open,
+    )
+    prompts = PromptRoutes(
+        settings=s.settings,
+        sessions=s.sessions,
+        engine=s.autocommit_engine,
+        authenticator=s.authenticator,
+        submissions=s.submissions,
+        announcer=s.announcer,
+        long_poll=LongPoll(s.relay, s.autocommit_engine),
+    )
+    make_stream = partial(TextStream, s.relay, s.autocommit_engine, s.db_slots, s.partial_text)
+    text_stream = TextStreamRoutes(s.authenticator, s.autocommit_engine, s.db_slots, make_stream)
+    search = SearchRoutes(s.authenticator, s.store, s.autocommit_engine)
+    ops = OpsRoutes(s.settings, s.sessions, s.queue, s.service_metrics)
+    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
+
+
+def _rooms(services: Services) -> Blueprint:
+    s = services
+    make_session = partial(SocketSession, s.relay, s.autocommit_engine, s.db_slots)
+    return RoomRoutes(s.settings, s.sessions, s.authenticator, s.db_slots, make_session).blueprint()
+
+
+def _add_middleware(app: Flask, settings: Settings, submissions: Submissions) -> None:
     if settings.allowed_origins:
         CORS(
             app,
@@ -60,8 +106,7 @@ def create_app(settings: Settings, made: Services | None = None) -> Flask:
             expose_headers=_RESPONSE_HEADERS,
             max_age=600,
         )
-    app.wsgi_app = LoadShedder(app.wsgi_app, lambda: services.submissions.is_overloaded)  # type: ignore[method-assign]
+    app.wsgi_app = LoadShedder(app.wsgi_app, lambda: submissions.is_overloaded)  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
-    return app

@@ -1,16 +1,17 @@
-"""What an API process holds, built once by the application's factory."""
+"""The services of an API process. `create_app` hands each route what it needs of them."""
 
 from dataclasses import dataclass
 from functools import partial
 
-from flask import current_app
+from flask_limiter import Limiter
 from prometheus_client import Gauge
 from sqlalchemy import Engine
 
 from api.auth.token_cache import TokenCache
-from api.http.rate_limits import Limits
+from api.auth.tokens import Authenticator
+from api.http.rate_limits import FailedLogins, make_registration_limiter
 from api.intake.submissions import Submissions
-from api.realtime.fair_semaphore import Turns
+from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.server import gevent_psycopg2
 from api.server.threadpool import offload
@@ -24,36 +25,37 @@ from shared.search.factory import make_store
 from shared.search.store import VectorStore
 from shared.settings import Settings
 from shared.telemetry import metrics
-from shared.telemetry.sampler import Look, engine_gauges
+from shared.telemetry.sampler import Probe, engine_gauges
 from shared.telemetry.service_metrics import ServiceMetrics
 
-_NAME = "promptwire"
 MAX_CONCURRENT_READS = 4
 
 
 @dataclass(frozen=True)
 class Services:
-    """Everything that a route needs."""
+    """What the routes are built from."""
 
     settings: Settings
     sessions: Sessions
-    autocommit_engine: Engine  #: for what one statement does
+    autocommit_engine: Engine  #: for single statements
     queue: Queue
     announcer: Announcer
-    running: PartialText
+    partial_text: PartialText
     relay: Relay
-    limits: Limits
-    logins: TokenCache
+    authenticator: Authenticator
+    token_cache: TokenCache
+    failed_logins: FailedLogins
+    registration_limiter: Limiter
     submissions: Submissions
     store: VectorStore
-    #: Sockets and streams that ask the database at the same time: the others wait in line, so that ten thousand who
-    #: come back at once neither run into the pool's timeout nor keep requests from it.
-    db_slots: Turns
+    #: Limits how many sockets and streams query the database at the same time. The others queue, so that ten thousand
+    #: that reconnect at once neither run into the pool's timeout nor take its connections from requests.
+    db_slots: FairSemaphore
     service_metrics: ServiceMetrics
 
 
 def make_services(settings: Settings) -> Services:
-    """Builds them. Nothing is connected yet; `relay.start()` begins to listen."""
+    """Build the services. Nothing connects yet; `relay.start()` starts listening."""
     connect = partial(
         make_engine,
         settings,
@@ -63,36 +65,27 @@ def make_services(settings: Settings) -> Services:
     sessions = make_sessions(connect())
     autocommit_engine = connect(autocommit=True)
     redis = make_redis(settings)
-    queue, logins = Queue(make_celery(settings), redis), TokenCache()
+    queue, announcer, token_cache = Queue(make_celery(settings), redis), Announcer(redis), TokenCache()
     return Services(
         settings=settings,
         sessions=sessions,
         autocommit_engine=autocommit_engine,
         queue=queue,
-        announcer=Announcer(redis),
-        running=PartialText(redis, settings.partial_text_lifetime),
-        relay=Relay(redis, autocommit_engine, logins, check_seconds=settings.feed_check_seconds),
-        limits=Limits(settings),
-        logins=logins,
+        announcer=announcer,
+        partial_text=PartialText(redis, settings.partial_text_lifetime),
+        relay=Relay(redis, autocommit_engine, token_cache, check_seconds=settings.feed_check_seconds),
+        authenticator=Authenticator(settings, autocommit_engine, token_cache, announcer),
+        token_cache=token_cache,
+        failed_logins=FailedLogins(settings.redis_url.get_secret_value()),
+        registration_limiter=make_registration_limiter(settings),
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
-        db_slots=Turns(MAX_CONCURRENT_READS),
         store=make_store(settings, sessions, autocommit_engine, make_embedders(settings), queue, offload=offload),
+        db_slots=FairSemaphore(MAX_CONCURRENT_READS),
         service_metrics=ServiceMetrics(autocommit_engine, queue),
     )
 
 
-def gauges(services: Services) -> dict[Gauge, Look]:
-    """What is looked at once a second in an API process."""
+def gauges(services: Services) -> dict[Gauge, Probe]:
+    """The gauges that an API process samples."""
     engines = engine_gauges(services.sessions.kw["bind"], services.autocommit_engine)
     return {**engines, metrics.replica_bytes: lambda: services.store.nbytes}
-
-
-def services() -> Services:
-    """Those of the running application."""
-    found: Services = current_app.extensions[_NAME]
-    return found
-
-
-def attach(extensions: dict[str, object], made: Services) -> None:
-    """Makes them what `services()` returns for the application with these extensions."""
-    extensions[_NAME] = made

@@ -1,4 +1,4 @@
-"""Users by command line, for where registration is off: `promptwire-users create alice`.
+"""User management, for where registration is closed: `promptwire-users create alice`.
 
 From a checkout: `python -m api.users_cli create alice`.
 """
@@ -20,7 +20,7 @@ _Password = click.option(
     prompt=True,
     hide_input=True,
     confirmation_prompt=True,
-    help="Asked for if not given. NEW_PASSWORD in the environment is taken, too.",
+    help="Prompted for if missing. NEW_PASSWORD in the environment sets it, too.",
 )
 
 
@@ -28,7 +28,7 @@ _Password = click.option(
 @click.version_option(get_version(), prog_name="promptwire-users")
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Users of this Promptwire."""
+    """Manage the users of this Promptwire."""
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -53,7 +53,7 @@ def create(sessions: Sessions, username: str, password: str) -> None:
 @_Password
 @click.pass_obj
 def set_password(sessions: Sessions, username: str, password: str) -> None:
-    """Change a password; every login of that user ends."""
+    """Change a password. All logins of the user end."""
     _check(username, password)
     with sessions.begin() as session:
         user_id = users.set_password(session, username, users.hash_password(password))
@@ -64,16 +64,18 @@ def set_password(sessions: Sessions, username: str, password: str) -> None:
 @main.command("list")
 @click.pass_obj
 def list_users(sessions: Sessions) -> None:
-    """Show everybody: id, username, since when."""
+    """List all users: id, username, created at."""
     with sessions() as session:
-        for user in users.everybody(session):
+        for user in users.list_all(session):
             click.echo(f"{user.id}\t{user.username}\t{timestamps.rfc3339(user.created_at)}")
 
 
 def _check(username: str, password: str) -> None:
-    problem = users.validate(username, password)
-    if problem is not None:
-        raise click.ClickException(problem)
+    try:
+        users.check_username(username)
+        users.check_password(password)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def cli() -> None:

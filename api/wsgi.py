@@ -1,4 +1,4 @@
-"""What gunicorn loads: `gunicorn -c infra/gunicorn.conf.py api.wsgi:app`."""
+"""The WSGI application: `gunicorn -c infra/gunicorn.conf.py api.wsgi:app`."""
 
 import sys
 
@@ -16,7 +16,7 @@ try:
     services = make_services(settings)
 except SettingsError as error:
     print(f"The API cannot start.\n{error}", file=sys.stderr)  # noqa: T201
-    # gunicorn's code for "do not try again": without it, the master would restart its workers for ever.
+    # gunicorn's exit code for a failed load: otherwise the master would restart its workers for ever.
     sys.exit(4)
 
 services.relay.start()

@@ -1,1 +1,1 @@
-"""How Promptwire is run: on this machine (`infra.local`), in containers, in a cloud."""
+"""How Promptwire runs: on this machine (`infra.local`), in containers, on AWS."""

@@ -1,9 +1,9 @@
-"""`make lock`: pin the newest versions that pyproject.toml admits (needs uv).
+"""`make lock`: pin the newest versions that pyproject.toml allows (needs uv).
 
 requirements.txt is the base. requirements/minilm.txt, otel.txt and dev.txt include it with `-r`, and pin only what they
-add to it. requirements/infra.txt stands alone, because it has an environment of its own.
+add to it. requirements/infra.txt includes nothing, because it has its own environment.
 
-With --keep, existing pins stay: only what pyproject.toml added or removed changes.
+With --keep, existing pins stay; only packages that pyproject.toml adds or removes change.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _COMPILE = ("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock file: what uv compiles for it, and the lock files that it includes, directly or not."""
+    """A lock file: the sources that uv compiles, and the lock files that it includes directly or indirectly."""
 
     path: str
     sources: tuple[str, ...]
@@ -47,24 +47,24 @@ LOCKS = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make lock")
-    parser.add_argument("--keep", action="store_true", help="keep existing pins where pyproject.toml admits them")
+    parser.add_argument("--keep", action="store_true", help="keep existing pins where pyproject.toml allows them")
     arguments = parser.parse_args()
     if shutil.which("uv") is None:
         print("make lock needs uv: https://docs.astral.sh/uv/", file=sys.stderr)
         return 1
     with TemporaryDirectory() as folder:
-        whole = Path(folder)  # the whole locks, before what they include is left out; uv's comments name them
-        shutil.copy(ROOT / "pyproject.toml", whole)
-        (whole / "requirements").mkdir()
+        complete = Path(folder)  # complete locks, before the included pins are removed; uv's comments name these paths
+        shutil.copy(ROOT / "pyproject.toml", complete)
+        (complete / "requirements").mkdir()
         for lock in LOCKS:
             if arguments.keep:
                 kept = [(ROOT / path).read_text() for path in (*lock.includes, lock.path)]
-                (whole / lock.path).write_text("".join(pin for text in kept for pin in pins_of(text).values()))
-            if not _compile(lock, whole, upgrade=not arguments.keep):
+                (complete / lock.path).write_text("".join(pin for text in kept for pin in parse_pins(text).values()))
+            if not _compile(lock, complete, upgrade=not arguments.keep):
                 return 1
         for lock in LOCKS:
-            included = [(whole / path).read_text() for path in lock.includes]
-            (ROOT / lock.path).write_text(lock.header + difference((whole / lock.path).read_text(), included))
+            included = [(complete / path).read_text() for path in lock.includes]
+            (ROOT / lock.path).write_text(lock.header + difference((complete / lock.path).read_text(), included))
     return 0
 
 
@@ -74,16 +74,16 @@ def _compile(lock: Lock, folder: Path, *, upgrade: bool) -> bool:
     return subprocess.run([*command, *(["--upgrade"] if upgrade else [])], cwd=folder, check=False).returncode == 0
 
 
-def pins_of(text: str) -> dict[str, str]:
+def parse_pins(text: str) -> dict[str, str]:
     """Return each pin with its hashes and comments, by its first line: `name==version ; marker`."""
     blocks = re.findall(r"^\S.*\n(?:[ \t].*\n)*", text, re.MULTILINE)
     return {block.partition("\n")[0].rstrip(" \\"): block for block in blocks if not block.startswith(("#", "-"))}
 
 
 def difference(text: str, included: list[str]) -> str:
-    """Return the pins of a lock file that none of the included ones has, for the same platforms."""
-    known = {pin for other in included for pin in pins_of(other)}
-    return "".join(block for pin, block in pins_of(text).items() if pin not in known)
+    """Return the pins of a lock file that none of the included ones has for the same platforms."""
+    known = {pin for other in included for pin in parse_pins(other)}
+    return "".join(block for pin, block in parse_pins(text).items() if pin not in known)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What our commands have in common: how they fail."""
+"""Error handling of the commands."""
 
 import sys
 
@@ -9,7 +9,7 @@ from shared.errors import PromptwireError
 
 
 def run(command: click.Command) -> None:
-    """Runs a command, and ends the process with a sentence if it fails."""
+    """Run a command. If it fails, exit with a sentence instead of a traceback."""
     try:
         command.main(standalone_mode=False)
     except click.ClickException as error:
@@ -20,4 +20,4 @@ def run(command: click.Command) -> None:
     except PromptwireError as error:
         sys.exit(f"Error: {error}")
     except OperationalError as error:
-        sys.exit(f"Error: the database cannot be used (does it run?): {str(error.orig).strip()}")
+        sys.exit(f"Error: the database is unavailable (is it running?): {str(error.orig).strip()}")

@@ -1,17 +1,17 @@
-"""What the domain refuses. A class's docstring is its message; `api/http/problems.py` alone turns it into HTTP."""
+"""Errors of the domain. A class's docstring is its message; `api/http/problems.py` renders it as HTTP."""
 
 import re
 
 
 class PromptwireError(Exception):
-    """Something is not as it should be."""
+    """An error of Promptwire."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or self.__doc__)
 
     @classmethod
     def kind(cls) -> str:
-        """The URI of this kind of error, made of its name."""
+        """The URI of this kind of error, from the class's name."""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__.removesuffix("Error")).lower()
         return f"urn:promptwire:problem:{name}"
 
@@ -53,7 +53,7 @@ class IdempotencyKeyReusedError(PromptwireError):
 
 
 class OverloadedError(PromptwireError):
-    """There is more to do than can be done; try again in a moment."""
+    """The service is overloaded; try again in a moment."""
 
 
 class ProviderError(PromptwireError):
@@ -69,10 +69,10 @@ class ProviderError(PromptwireError):
 
 
 class ProviderUnavailableError(ProviderError):
-    """The provider takes nothing at the moment.
+    """The provider is unavailable.
 
-    It could not be reached, or refuses for load: not because of what it was asked, so the attempt does not count.
-    `retry_after` is how many seconds it asks to be left alone, if it says so.
+    It cannot be reached, or refuses because of its load. The prompt is not the cause, so the attempt does not count.
+    `retry_after` is how many seconds the provider asks callers to wait, if it does.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:

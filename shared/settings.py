@@ -1,6 +1,6 @@
 """Settings: one frozen, typed object, read from the environment and from `.env`.
 
-Each setting stands in `.env.example` and in `docs/settings.md`; `tests/unit/test_settings.py` holds that.
+Each setting is documented in `.env.example` and in `docs/settings.md`; `tests/unit/test_settings.py` checks both.
 """
 
 from datetime import timedelta
@@ -17,11 +17,11 @@ _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message has one line for each, saying which and what to do."""
+    """Settings are missing or wrong. The message has a line for each: which one, and what to do."""
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. No secret has a default."""
+    """All settings. Secrets have no default."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
 
     @property
     def registration_open(self) -> bool:
-        """Whether anybody may register: as set, else everywhere but in production."""
+        """Whether anyone may register: REGISTRATION if it is set, else everywhere but in production."""
         return self.app_env != "prod" if self.registration is None else self.registration
 
     @property
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
 
     @property
     def partial_text_lifetime(self) -> timedelta:
-        """As long as an attempt may take: nobody adds to its text after that."""
+        """The time limit of an attempt: its text does not grow after that."""
         return timedelta(seconds=self.generation_timeout_seconds)
 
     @field_validator("allowed_origins", mode="before")
@@ -126,14 +126,14 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
         if _scheme(value) not in ("postgres", "postgresql", "postgresql+psycopg2"):
-            raise ValueError("this is no URL of a PostgreSQL; write it like postgresql://user:password@host:5432/name")
+            raise ValueError("this is not a PostgreSQL URL; write it like postgresql://user:password@host:5432/name")
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: SecretStr) -> SecretStr:
         if _scheme(value) not in ("redis", "rediss"):
-            raise ValueError("this is no URL of a Redis; write it like redis://:password@host:6379/0")
+            raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")
         return value
 
     @field_validator("prompt_rate_limit")
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         try:
             parse_many(value)
         except ValueError as error:
-            raise ValueError(f"{value!r} is no rate limit; write it like 1/second;10/minute") from error
+            raise ValueError(f"{value!r} is not a valid rate limit; write it like 1/second;10/minute") from error
         return value
 
     @model_validator(mode="after")
@@ -152,11 +152,11 @@ class Settings(BaseSettings):
         secret = self.jwt_secret_key.get_secret_value()
         if len(secret) < MIN_SECRET_LENGTH or secret.lower().startswith(_PLACEHOLDERS):
             raise ValueError(
-                "JWT_SECRET_KEY is weak: whoever guesses it can be anybody. "
+                "JWT_SECRET_KEY is weak: with it, an attacker can forge the tokens of all users. "
                 "Set it to the output of: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
             )
         if self.ws_room_auth == "open":
-            raise ValueError("WS_ROOM_AUTH=open lets anybody read everybody's answers. Set WS_ROOM_AUTH=token.")
+            raise ValueError("WS_ROOM_AUTH=open lets anyone read the answers of all users. Set WS_ROOM_AUTH=token.")
         if "*" in self.allowed_origins:
             raise ValueError(
                 "ALLOWED_ORIGINS=* lets any web page use the API with a user's token. "
@@ -166,10 +166,10 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Reads the settings of this process.
+    """Read the settings of this process.
 
     Raises:
-        SettingsError: one or more are missing or wrong.
+        SettingsError: settings are missing or wrong.
     """
     try:
         return Settings()
@@ -187,8 +187,10 @@ def _sentence(location: tuple[int | str, ...], message: str) -> str:
 
 
 def _scheme(url: SecretStr) -> str:
-    """The scheme of a URL; empty if it is none. (By SQLAlchemy for Redis, too: gunicorn reads settings before gevent
-    has patched what redis-py loads.)"""
+    """The scheme of a URL; empty if it is not a URL.
+
+    SQLAlchemy parses Redis URLs, too: gunicorn reads settings before gevent has patched what redis-py imports.
+    """
     try:
         return make_url(url.get_secret_value()).drivername
     except (ArgumentError, ValueError):

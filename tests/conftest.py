@@ -98,14 +98,18 @@ def make_app(settings: Settings) -> Iterator[Callable[..., tuple[Flask, Services
 
 
 @pytest.fixture
-def app(make_app: Callable[..., tuple[Flask, Services]]) -> Flask:
-    return make_app()[0]
+def app_and_services(make_app: Callable[..., tuple[Flask, Services]]) -> tuple[Flask, Services]:
+    return make_app()
 
 
 @pytest.fixture
-def services(app: Flask) -> Services:
-    found: Services = app.extensions["promptwire"]
-    return found
+def app(app_and_services: tuple[Flask, Services]) -> Flask:
+    return app_and_services[0]
+
+
+@pytest.fixture
+def services(app_and_services: tuple[Flask, Services]) -> Services:
+    return app_and_services[1]
 
 
 @pytest.fixture

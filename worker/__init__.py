@@ -1,1 +1,1 @@
-"""The workers: Celery tasks that answer prompts, and the reaper that hands out what was left behind."""
+"""The workers: Celery tasks that answer prompts, and the maintenance that every worker host does."""

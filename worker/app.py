@@ -1,10 +1,11 @@
 """The Celery worker: `celery -A worker.app worker`."""
 
-# First, because it says where the metrics of what is loaded after it are kept.
+# First, because it decides where the metrics of everything that is imported after it are kept.
 from worker.bootstrap import settings  # isort: split
 
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,26 @@ from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server
-from worker.maintenance import reaper
+from worker.maintenance import bootstep
+from worker.maintenance.bootstep import Job
+from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
 from worker.maintenance.reaper import Reaper
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
 
-configure_logging(settings)  # before Celery has anything to say
+configure_logging(settings)  # before Celery logs anything
 app = make_celery(settings)
 _services: list[Services] = []
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
-def _set_up_logging(**_: Any) -> None:
-    """Is done by now; being asked is enough for Celery not to do it its way."""
+def _keep_our_logging(**_: Any) -> None:
+    """Keep Celery from configuring the logging: a receiver is enough for that."""
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _try_providers(**_: Any) -> None:
-    """Refuses those that cannot be made. In a forked process, Celery would only log that, and go on without."""
+    """Refuse to start with providers that cannot be made. In a forked process Celery would only log that and go on."""
     try:
         make_generator(settings)
         make_embedders(settings)
@@ -47,30 +50,32 @@ def _try_providers(**_: Any) -> None:
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
-def _build(**_: Any) -> None:
-    """Gives each forked process services of its own."""
+def _make_services(**_: Any) -> None:
+    """Give each forked process services of its own."""
     tracing.start(settings, "promptwire-worker")
     services = make_services(settings)
     _services[:] = [services]
     Sampler(gauges(services)).start()
     for number in (signal.SIGTERM, signal.SIGQUIT):
-        # Ends the task with SystemExit, which hands its prompts back.
+        # Ends the task with SystemExit, which releases its prompts.
         signal.signal(number, lambda *_: sys.exit())
     structlog.get_logger(__name__).debug("worker process ready")
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
-def _send_the_last_spans(**_: Any) -> None:
+def _send_last_spans(**_: Any) -> None:
     tracing.stop()
 
 
-def _make_reaper() -> Reaper:
+def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     redis = make_redis(settings)
-    sessions = make_sessions(make_engine(settings, application_name="promptwire-reaper"))
-    return Reaper(settings, sessions, Queue(app, redis), Announcer(redis))
+    sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
+    reaper = Reaper(settings, sessions, Queue(app, redis), Announcer(redis))
+    cleaner = Cleaner(settings, sessions)
+    return {"reaper": (reaper.round, settings.reaper_seconds), "cleaner": (cleaner.round, INTERVAL_SECONDS)}
 
 
-app.steps["worker"].update((reaper.as_bootstep(_make_reaper), metrics_server.as_bootstep(settings)))
+app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))
 if settings.heartbeat_file:
     app.steps["consumer"].add(heartbeat.as_bootstep(Path(settings.heartbeat_file)))
 register(app, lambda: _services[0])

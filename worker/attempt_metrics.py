@@ -1,4 +1,4 @@
-"""What is counted of attempts and their ends."""
+"""Metrics of attempts and how they end."""
 
 from collections.abc import Sequence
 
@@ -12,24 +12,24 @@ from shared.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 
-def ended(endings: Sequence[FinishedPrompt]) -> None:
-    """Counts prompts that have ended, all of them the same way."""
-    if not endings:
+def count_finished(finished: Sequence[FinishedPrompt]) -> None:
+    """Count prompts that have finished, all with the same status."""
+    if not finished:
         return
-    metrics.finished.labels(endings[0].change).inc(len(endings))
-    for kind, used in (("prompt", "prompt_tokens"), ("completion", "completion_tokens")):
-        if total := sum(getattr(ending, used) or 0 for ending in endings):
+    metrics.finished.labels(finished[0].change).inc(len(finished))
+    for kind, field in (("prompt", "prompt_tokens"), ("completion", "completion_tokens")):
+        if total := sum(getattr(prompt.answer, field) or 0 for prompt in finished):
             metrics.tokens.labels(kind).inc(total)
 
 
-def lost(prompt_id: int) -> None:
-    """Counts and logs that a claim was gone."""
+def count_lost_claim(prompt_id: int) -> None:
+    """Count and log a claim that no longer held when its answer was there."""
     metrics.claims_lost.inc()
     log.info("claim lost", prompt_id=prompt_id)
 
 
-def failed(error: Exception) -> None:
-    """Counts an attempt that failed, by its reason."""
+def count_failed(error: Exception) -> None:
+    """Count an attempt that failed, by its reason."""
     metrics.attempts_failed.labels(_reason(error)).inc()
 
 

@@ -1,4 +1,4 @@
-"""What comes before all else in a worker: its settings, and the folder in which its processes keep their numbers."""
+"""The first thing that a worker imports: its settings, and the folder of its processes' metrics."""
 
 import sys
 

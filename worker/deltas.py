@@ -1,4 +1,4 @@
-"""Telling a prompt's text while it is generated."""
+"""Publishing a prompt's text while it is generated."""
 
 import threading
 import time
@@ -8,32 +8,33 @@ from shared.messaging import announcements
 from shared.messaging.partial_text import PartialText
 from shared.prompts.claims import Claim
 
-#: At most about twenty deltas a second and prompt.
+#: The shortest time between two deltas of a prompt: at most about twenty a second.
 INTERVAL_SECONDS = 0.05
-#: An answer that is whole sooner than this is told whole, without deltas.
-PATIENCE_SECONDS = 0.01
+#: An answer that is complete sooner than this has no deltas.
+FIRST_DELTA_SECONDS = 0.01
 
 
 class Deltas:
-    """Writes down and announces the chunks of one attempt: after PATIENCE_SECONDS, then what has gathered every
-    INTERVAL_SECONDS, also if no other chunk comes.
+    """Stores and announces the chunks of one attempt.
 
-    If Redis is away, sockets miss some of it, as the next index tells; what is written down is made good for.
+    The first after FIRST_DELTA_SECONDS, then every INTERVAL_SECONDS those that have gathered, also if no other chunk
+    comes. If Redis is unavailable, sockets miss some of the text, as the next index shows; the stored text is complete
+    after the next write.
     """
 
-    def __init__(self, running: PartialText, claim: Claim) -> None:
-        self._running = running
-        self._claims = claim
+    def __init__(self, partial_text: PartialText, claim: Claim) -> None:
+        self._partial_text = partial_text
+        self._claim = claim
         self._lock = threading.Lock()
         self._gathered: list[str] = []
         self._unwritten = ""
         self._offset = 0
         self._index = 0
-        self._next_flush = time.monotonic() + PATIENCE_SECONDS
+        self._next_flush = time.monotonic() + FIRST_DELTA_SECONDS
         self._timer: threading.Timer | None = None
 
     def add(self, chunk: str) -> None:
-        """Takes up a chunk."""
+        """Add a chunk of the answer."""
         with self._lock:
             self._gathered.append(chunk)
             wait = self._next_flush - time.monotonic()
@@ -48,13 +49,13 @@ class Deltas:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        """Announces the rest of a whole answer, unless nothing was announced: its ending will tell all of it."""
+        """Announce the rest of a complete answer, unless nothing was announced: the finished event has all of it."""
         with self._lock:
             self._stop_timer()
             if self._index:
                 if error is None:
                     self._flush()
-                self._running.end(self._claims.id, self._claims.attempt)
+                self._partial_text.end(self._claim.id, self._claim.attempt)
 
     def _flush_late(self) -> None:
         with self._lock:
@@ -68,8 +69,8 @@ class Deltas:
             return
         self._gathered.clear()
         self._unwritten += text
-        delta = announcements.from_delta(self._claims, self._index, text)
-        if self._running.write(self._claims.user_id, self._offset, self._unwritten, delta):
+        delta = announcements.from_delta(self._claim, self._index, text)
+        if self._partial_text.write(self._claim.user_id, self._offset, self._unwritten, delta):
             self._offset += len(self._unwritten.encode())
             self._unwritten = ""
         self._index += 1

@@ -1,8 +1,8 @@
-"""`python -m worker.healthcheck`: ends with 0 if the worker beside it works, as a container's health check.
+"""A container's health check, `python -m worker.healthcheck`: exits with 0 if the worker in the same container works.
 
-It looks at the file that the worker's main loop touches, which takes 20 ms; `celery inspect ping` would load a second
-worker to ask the first, half a minute after half a minute. The loop stands still while the broker is away, and a new
-worker would not do better: so then it is the broker that is to blame.
+It reads the age of the file that the worker's main loop touches, which takes 20 ms; `celery inspect ping` would load a
+second worker every half minute to ask the first. The loop stands still while the broker is unavailable. A restarted
+worker would stand still, too, so the check passes then.
 """
 
 import os
@@ -16,9 +16,9 @@ STALE_SECONDS = 30
 def main() -> int:
     file = os.environ.get("HEARTBEAT_FILE")
     if not file:
-        print("HEARTBEAT_FILE is not set, so the worker gives no sign of life.", file=sys.stderr)  # noqa: T201
+        print("HEARTBEAT_FILE is not set: give a file that the worker may write.", file=sys.stderr)  # noqa: T201
         return 1
-    return 0 if _is_fresh(Path(file)) or _broker_is_away() else 1
+    return 0 if _is_fresh(Path(file)) or _broker_is_unavailable() else 1
 
 
 def _is_fresh(file: Path) -> bool:
@@ -28,8 +28,8 @@ def _is_fresh(file: Path) -> bool:
         return False
 
 
-def _broker_is_away() -> bool:
-    from redis import RedisError  # seldom needed, and slow to load
+def _broker_is_unavailable() -> bool:
+    from redis import RedisError  # rarely needed, and slow to load
 
     from shared.messaging.redis import make_redis
     from shared.settings import load_settings

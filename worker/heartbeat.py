@@ -1,17 +1,17 @@
-"""The sign of life that `worker.healthcheck` looks for."""
+"""The heartbeat file that `worker.healthcheck` reads."""
 
 from pathlib import Path
 from typing import Any
 
 from celery import bootsteps
 
-EVERY_SECONDS = 5
+INTERVAL_SECONDS = 5
 
 
 def as_bootstep(file: Path) -> type[bootsteps.StartStopStep]:
-    """A part of the Celery consumer that has its loop, which takes messages, touch the file as it turns.
+    """A part of the Celery consumer whose loop, which takes messages, touches the file.
 
-    Of the consumer, because that starts anew, with all timers forgotten, when the broker was away.
+    It belongs to the consumer, because that restarts, without its timers, after the broker was unavailable.
     """
 
     class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -19,7 +19,7 @@ def as_bootstep(file: Path) -> type[bootsteps.StartStopStep]:
 
         def start(self, parent: Any) -> None:
             file.touch()
-            self._repeated = parent.timer.call_repeatedly(EVERY_SECONDS, file.touch)
+            self._repeated = parent.timer.call_repeatedly(INTERVAL_SECONDS, file.touch)
 
         def stop(self, parent: Any) -> None:
             self._repeated.cancel()

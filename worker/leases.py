@@ -1,4 +1,4 @@
-"""Keeping the leases of the prompts that this process works on."""
+"""Renewing the leases of the prompts that this process works on."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,14 @@ from shared.prompts.claims import Claim
 log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
-#: At least so often, because a renewal is also how a cancelled generation notices.
+#: Renewals are never further apart, because a renewal is also how a worker notices that a prompt was cancelled.
 MAX_RENEWAL_SECONDS = 2.0
 
 
 class Leases:
-    """Renews the leases of what is held, from one thread, several times within each lease.
+    """Renews leases from one thread, several times within each lease.
 
-    A renewal also tells whose claim is gone: cancelled, deleted, or handed out to another worker.
+    A renewal also shows which claims are gone: their prompts were cancelled, deleted, or claimed by another worker.
     """
 
     def __init__(self, sessions: Sessions, lease: timedelta) -> None:
@@ -34,7 +34,7 @@ class Leases:
 
     @contextmanager
     def hold(self, claims: Sequence[Claim]) -> Iterator[None]:
-        """Keeps the leases of these claims renewed while the block runs."""
+        """Renew the leases of these claims while the block runs."""
         keys = {(claim.id, claim.attempt): claim for claim in claims}
         with self._lock:
             self._claims.update(keys)
@@ -53,7 +53,7 @@ class Leases:
         return (claim.id, claim.attempt) in self._claims
 
     def renew(self) -> None:
-        """Renews once; forgets the claims that are gone."""
+        """Renew all leases once, and forget the claims that are gone."""
         with self._lock:
             keys = list(self._claims)
         if not keys:

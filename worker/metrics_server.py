@@ -1,4 +1,4 @@
-"""`GET /metrics` of a worker host: what its main process and those that it has forked have counted."""
+"""`GET /metrics` of a worker host: the metrics of its main process and of those that it has forked."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -17,20 +17,20 @@ from shared.telemetry.sampler import Sampler
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE_SECONDS = 10.0
+_REQUEST_TIMEOUT_SECONDS = 10.0
 
 StartResponse = Callable[..., Any]
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE_SECONDS
+    timeout = _REQUEST_TIMEOUT_SECONDS
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing: who looks every few seconds is no news."""
+        """Log nothing: Prometheus reads the metrics every few seconds."""
 
 
 class MetricsServer:
-    """Serves the metrics on HOST and WORKER_METRICS_PORT. A worker whose port is taken works without."""
+    """Serves the metrics on HOST and WORKER_METRICS_PORT. A worker whose port is taken works without metrics."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class MetricsServer:
             self._server = make_server(host, port, self, server_class=ThreadingWSGIServer, handler_class=_Handler)
         except OSError as error:
             log.warning(
-                "metrics are not served; set WORKER_METRICS_PORT to a port of its own for each worker on a machine",
+                "metrics not served, set WORKER_METRICS_PORT to a different port for each worker on a machine",
                 host=host,
                 port=port,
                 error=error.strerror,
@@ -57,9 +57,9 @@ class MetricsServer:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"].rstrip("/") != "/metrics":
-            return _answer(start_response, HTTPStatus.NOT_FOUND, b"Look at /metrics.\n")
+            return _answer(start_response, HTTPStatus.NOT_FOUND, b"The metrics are at /metrics.\n")
         try:
-            exposition.admit(self._settings, environ.get("REMOTE_ADDR"), environ.get("HTTP_AUTHORIZATION"))
+            exposition.check_access(self._settings, environ.get("REMOTE_ADDR"), environ.get("HTTP_AUTHORIZATION"))
         except MetricsAccessError as error:
             status = HTTPStatus.UNAUTHORIZED if error.needs_token else HTTPStatus.FORBIDDEN
             return _answer(start_response, status, f"{error}\n".encode())
@@ -79,7 +79,7 @@ def _answer(
 
 
 def as_bootstep(settings: Settings) -> type[bootsteps.StartStopStep]:
-    """A part of the Celery worker that serves the metrics from its main process, if there is a port for that."""
+    """A part of the Celery worker that serves the metrics from its main process, if WORKER_METRICS_PORT is set."""
 
     class MetricsStep(bootsteps.StartStopStep):  # type: ignore[misc]
         requires = ("celery.worker.components:Pool",)

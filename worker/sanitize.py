@@ -1,4 +1,4 @@
-"""What can be stored and shown of what providers say, whatever that is."""
+"""Turning what providers return into what can be stored and shown."""
 
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -11,19 +11,19 @@ MAX_TOKENS = 10**12
 
 
 def storable(text: str) -> str:
-    """The text without what PostgreSQL and JSON in UTF-8 cannot hold: NUL characters and lone surrogates."""
+    """The text without what PostgreSQL and UTF-8 cannot hold: NUL characters and lone surrogates are replaced."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def storable_usage(usage: Usage) -> Usage:
-    """Without a model that is no text, and counts that are none."""
+    """The usage without a model that is not a string, and without counts that are not plausible."""
     model = storable(usage.model)[:MAX_MODEL_LENGTH] if isinstance(usage.model, str) else None
     counts = (n if type(n) is int and 0 <= n < MAX_TOKENS else None for n in usage[1:])
     return Usage(model, *counts)
 
 
 def public_message(error: Exception) -> str:
-    """What the user is told: a provider's own words, else only the kind of failure."""
+    """The error that the user sees: a provider's own words, else only the kind of failure."""
     if isinstance(error, ProviderError):
         return storable(str(error))[:MAX_ERROR_LENGTH]
     if isinstance(error, SoftTimeLimitExceeded):

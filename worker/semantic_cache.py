@@ -1,41 +1,33 @@
-"""What a prompt's user asked before: answers to take over, and exchanges that the next answer is to know of.
+"""Looks up earlier prompts of the same user: answers to reuse, and exchanges as context for the next answer.
 
-Everything is the user's own: the index that is searched has nobody else's vectors.
+Everything stays within one user: the index that is searched contains nobody else's vectors.
 """
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Engine, text
 
 from shared.prompts import queries
-from shared.prompts.claims import Claim, Response
-from shared.providers import Embedder, Exchange, Usage, Vectors, embed
-from shared.search.store import Match, VectorStore
+from shared.prompts.answer import Answer
+from shared.providers import Embedder, Exchange, Vectors, embed
+from shared.search.store import SearchResult, VectorStore
 from shared.telemetry import metrics
+from worker.embedding import EmbeddedPrompt
 
-#: How many near prompts are looked at for one whose answer may be taken.
+#: How many near prompts are considered when looking for an answer to reuse.
 CANDIDATES = 20
-#: Prompts whose distances differ by less are equally near; then the newest counts.
+#: Prompts whose distances differ by less count as equally near; among them the newest is chosen.
 EQUALLY_NEAR = 1e-4
-#: Of longer prompts only equal ones count: what tells two apart may be a few words, or behind all that embedders read.
+#: Longer prompts match only equal ones: two of them may differ in a few words only, or beyond what embedders read.
 MAX_SIMILAR_CHARACTERS = 500
-#: So many times as many exchanges are looked at, because some may say the same.
-SPARE = 4
+#: The search for history finds this many times the wanted exchanges, because some may have the same prompt.
+HISTORY_CANDIDATES_PER_EXCHANGE = 4
 
 
-class EmbeddedPrompt(NamedTuple):
-    """A claimed prompt and its vector, shape (dimension,), by this embedder."""
-
-    claim: Claim
-    embedder: Embedder
-    vector: Vectors
-
-
-# What was itself taken over leads to where it came from: else, from one to the next, answers would drift away from
-# their questions. A prompt with history was answered with more than its own words.
+# A reused answer leads to its original source. Otherwise answers would drift away from their questions, from one copy
+# to the next. A prompt with history is no source, because its answer depends on more than its own words.
 _SOURCES = text("""
     SELECT DISTINCT source.id, source.response_text, source.model, vector
     FROM prompts AS near
@@ -44,7 +36,7 @@ _SOURCES = text("""
     WHERE near.user_id = :user_id AND near.id = ANY(CAST(:ids AS bigint[])) AND near.status = 'completed'
         AND source.status = 'completed' AND source.generator = :generator AND source.history = 0
         AND vector_log.embedder = :embedder
-        AND (source.prompt_text = :prompt_text OR length(:prompt_text) <= :longest_similar)
+        AND (source.prompt_text = :prompt_text OR length(:prompt_text) <= :max_similar)
 """)
 
 
@@ -53,8 +45,8 @@ class SemanticCache:
     """Looks up earlier prompts.
 
     Args:
-        distance: How far a prompt may be for its answer to be taken: squared L2 of unit vectors.
-        characters: How much of earlier exchanges is told, prompts and answers together.
+        distance: The largest distance at which an answer is reused: squared L2 of unit vectors.
+        characters: The size limit of the history, prompts and answers together.
     """
 
     autocommit_engine: Engine
@@ -62,68 +54,61 @@ class SemanticCache:
     distance: float
     characters: int
 
-    def cached(self, prompt: EmbeddedPrompt, generator: str) -> Response | None:
-        """The answer that the generator of this name gave to nearly the same prompt, if there is one."""
-        matches, query = self._near(prompt, CANDIDATES)
-        near = [match.prompt_id for match in matches if match.distance <= self.distance]
+    def cached(self, prompt: EmbeddedPrompt, generator: str) -> Answer | None:
+        """Return the answer that the generator of this name gave to nearly the same prompt, if there is one."""
+        found = self._search(prompt, CANDIDATES)
+        near = [match.prompt_id for match in found.matches if match.distance <= self.distance]
         if not near:
             return None
         wanted = {
             "user_id": prompt.claim.user_id,
             "ids": near,
             "generator": generator,
-            "embedder": query.embedder.name,
+            "embedder": found.embedder.name,
             "prompt_text": prompt.claim.prompt_text,
-            "longest_similar": MAX_SIMILAR_CHARACTERS,
+            "max_similar": MAX_SIMILAR_CHARACTERS,
         }
         with self.autocommit_engine.connect() as connection:
-            sources = connection.execute(_SOURCES, wanted).all()
-        found = [(_distance(query.vector, source.vector), source) for source in sources]
-        found = [(distance, source) for distance, source in found if distance <= self.distance]
-        if not found:
+            rows = connection.execute(_SOURCES, wanted).all()
+        sources = [(_distance(found.vector, row.vector), row) for row in rows]
+        sources = [(distance, row) for distance, row in sources if distance <= self.distance]
+        if not sources:
             return None
-        nearest = min(distance for distance, _ in found)
-        source = max((source for distance, source in found if distance < nearest + EQUALLY_NEAR), key=lambda s: s.id)
-        return Response(source.response_text, generator, Usage(source.model, 0, 0), cached_from=source.id)
+        nearest = min(distance for distance, _ in sources)
+        source = max((row for distance, row in sources if distance < nearest + EQUALLY_NEAR), key=lambda row: row.id)
+        return Answer(source.response_text, generator, source.model, 0, 0, cached_from=source.id)
 
     def history(self, prompt: EmbeddedPrompt) -> list[Exchange]:
-        """As many of the nearest exchanges as the prompt asks for and as there is room for, oldest first.
+        """Return the nearest exchanges, oldest first: as many as the prompt asks for and the size limit allows.
 
-        Of several with the same prompt only the newest.
+        Of several with the same prompt it takes only the newest.
         """
-        wanted, room = prompt.claim.history, self.characters
-        matches, _ = self._near(prompt, SPARE * wanted)
+        wanted, characters_left = prompt.claim.history, self.characters
+        matches = self._search(prompt, HISTORY_CANDIDATES_PER_EXCHANGE * wanted).matches
         with self.autocommit_engine.connect() as connection:
-            found = queries.completed(connection, prompt.claim.user_id, [match.prompt_id for match in matches])
+            rows = queries.completed(connection, prompt.claim.user_id, [match.prompt_id for match in matches])
         chosen: dict[str, tuple[int, Exchange]] = {}
         for match in sorted(matches, key=lambda match: (round(match.distance / EQUALLY_NEAR), -match.prompt_id)):
-            row = found.get(match.prompt_id)
-            if row is None or row.response_text is None or row.prompt_text in chosen:
+            row = rows.get(match.prompt_id)
+            if row is None or row.answer.response_text is None or row.prompt_text in chosen:
                 continue
-            size = len(row.prompt_text) + len(row.response_text)
-            if size <= room and len(chosen) < wanted:
-                room -= size
-                chosen[row.prompt_text] = (row.id, Exchange(row.prompt_text, row.response_text))
+            size = len(row.prompt_text) + len(row.answer.response_text)
+            if size <= characters_left and len(chosen) < wanted:
+                characters_left -= size
+                chosen[row.prompt_text] = (row.id, Exchange(row.prompt_text, row.answer.response_text))
         return [exchange for _, exchange in sorted(chosen.values())]
 
-    def _near(self, prompt: EmbeddedPrompt, count: int) -> tuple[list[Match], "_Query"]:
-        query, begun = _Query(prompt), time.perf_counter()
-        matches = self.store.search(prompt.claim.user_id, query, count)
-        metrics.searches.add(time.perf_counter() - begun)
-        return matches, query
+    def _search(self, prompt: EmbeddedPrompt, k: int) -> SearchResult:
+        def embed_query(embedder: Embedder) -> Vectors:
+            if embedder.name == prompt.embedder.name:
+                return prompt.vector
+            vector: Vectors = embed(embedder, [prompt.claim.prompt_text])[0]
+            return vector
 
-
-class _Query:
-    """A prompt's vector, by whichever embedder its user's searches compare."""
-
-    def __init__(self, prompt: EmbeddedPrompt) -> None:
-        self._text = prompt.claim.prompt_text
-        self.embedder, self.vector = prompt.embedder, prompt.vector
-
-    def __call__(self, embedder: Embedder) -> Vectors:
-        if embedder.name != self.embedder.name:
-            self.embedder, self.vector = embedder, embed(embedder, [self._text])[0]
-        return self.vector
+        started = time.perf_counter()
+        result = self.store.search(prompt.claim.user_id, embed_query, k)
+        metrics.searches.observe(time.perf_counter() - started)
+        return result
 
 
 def _distance(vector: Vectors, stored: memoryview) -> float:

@@ -1,4 +1,4 @@
-"""What a worker process holds, built once: after the fork, because connections and FAISS do not survive one."""
+"""What a worker process needs, built once, after the fork: connections and FAISS do not survive one."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,11 +12,11 @@ from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
 from shared.search.factory import make_maintenance, make_store
-from shared.search.faiss.segment_storage import Segments
+from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
-from shared.telemetry.sampler import Look, engine_gauges
+from shared.telemetry.sampler import Probe, engine_gauges
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.provider_backoff import ProviderBackoff
@@ -33,15 +33,15 @@ class Services:
     reindexer: Reindexer
 
 
-def gauges(services: Services) -> dict[Gauge, Look]:
-    """What is looked at once a second in a worker process."""
+def gauges(services: Services) -> dict[Gauge, Probe]:
+    """The gauges that a worker process samples once a second."""
     pipeline = services.pipeline
     engines = engine_gauges(pipeline.sessions.kw["bind"], pipeline.autocommit_engine)
     return {**engines, metrics.replica_bytes: lambda: pipeline.store.nbytes}
 
 
 def make_services(settings: Settings) -> Services:
-    """Those of a worker process, with its own connections."""
+    """Build the services of a worker process, with connections of its own."""
     sessions = make_sessions(make_engine(settings, application_name="promptwire-worker"))
     autocommit_engine = make_engine(settings, application_name="promptwire-worker", autocommit=True)
     redis = make_redis(settings)
@@ -54,17 +54,19 @@ def make_services(settings: Settings) -> Services:
         generator=make_generator(settings),
         embedders=embedders,
         store=store,
-        memory=SemanticCache(autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters),
+        semantic_cache=SemanticCache(
+            autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters
+        ),
         announcer=Announcer(redis),
-        running=PartialText(redis, settings.partial_text_lifetime),
+        partial_text=PartialText(redis, settings.partial_text_lifetime),
         queue=queue,
         leases=Leases(sessions, settings.lease),
-        pause=ProviderBackoff(settings.provider_patience),
+        provider_backoff=ProviderBackoff(settings.provider_patience),
         lease=settings.lease,
-        backoff=timedelta(seconds=settings.retry_backoff_seconds),
-        patience=settings.provider_patience,
+        retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
+        provider_patience=settings.provider_patience,
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
     )
     maintenance = make_maintenance(settings, sessions, embedders)
-    reindexer = Reindexer(sessions, embedders, Segments(settings.segments_url), maintenance, store)
+    reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
     return Services(pipeline, maintenance, reindexer)

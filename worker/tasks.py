@@ -1,4 +1,4 @@
-"""The Celery tasks: thin, because what they do is elsewhere (see `worker/services.py`)."""
+"""The Celery tasks. They check their arguments and call the services (see `worker/services.py`)."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,33 +12,34 @@ from worker.services import Services
 
 log = structlog.get_logger(__name__)
 
-#: What is asked for again if it is lost takes its time, and is not given to another worker if it kills one.
-_UPKEEP = {"acks_late": False, "reject_on_worker_lost": False, "soft_time_limit": 3_600, "time_limit": 3_660}
+#: Index maintenance may take long. It is requested again if its message is lost, so a task that kills its worker is not
+#: redelivered to another one.
+_MAINTENANCE = {"acks_late": False, "reject_on_worker_lost": False, "soft_time_limit": 3_600, "time_limit": 3_660}
 # PostgreSQL's bigint.
 _MAX_ID = 2**63 - 1
 
 
 def register(celery: Celery, services: Callable[[], Services]) -> None:
-    """Adds the tasks to the application. `services` gives those of the running process."""
+    """Add the tasks to the application. `services` returns those of the running process."""
 
     @celery.task(name=PROCESS_PROMPTS)  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> None:
-        """Answers the prompts with these ids."""
+        """Answer the prompts with these ids."""
         if not _are_ids(prompt_ids):
             log.error("message refused: not a list of prompt ids")
             return
         services().pipeline.process(prompt_ids)
 
     def seal(user_id: int) -> None:
-        """Seals what a user's vector log has gathered."""
+        """Seal the vectors that a user's log has gathered."""
         services().maintenance.seal(user_id)
 
     def reindex(user_id: int) -> None:
-        """Makes a user's vectors anew, for a while; whoever wants the rest asks again."""
+        """Rebuild a user's vectors for a while; the caller requests the rest with another message."""
         services().reindexer.reindex(user_id)
 
     for name, work in ((SEAL, seal), (REINDEX, reindex)):
-        celery.task(name=name, **_UPKEEP)(_of_user(work))
+        celery.task(name=name, **_MAINTENANCE)(_of_user(work))
 
 
 def _of_user(work: Callable[[int], None]) -> Callable[[Any], None]:

@@ -1,1 +1,1 @@
-"""Who calls: access tokens, and what a process remembers of them."""
+"""Authentication: tokens, the caller of a request, and a cache of verified tokens."""

@@ -1,8 +1,8 @@
-"""Access tokens that were found good, so that requests need not ask the database again.
+"""A cache of verified access tokens, so that most requests need no query.
 
-When a login ends, Redis tells every API process, which forgets the tokens of its user: within milliseconds. Should that
-message be lost, the relay finds the ended login in the database, where it looks every FEED_CHECK_SECONDS; and if it
-cannot look, nothing is remembered for longer than SECONDS.
+When a login ends, Redis notifies every API process, which drops the user's tokens within milliseconds. If that message
+is lost, the relay finds the ended login in the database, which it asks every FEED_CHECK_SECONDS. If it cannot ask, all
+tokens expire from the cache after LIFETIME_SECONDS.
 """
 
 import threading
@@ -14,15 +14,15 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from shared.accounts import users
+from shared.accounts import logins
 
-SECONDS = 10.0
-MOST = 20_000
+LIFETIME_SECONDS = 10.0
+MAX_TOKENS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whose access token it is, of which login, and until when, in seconds since the epoch."""
+    """An authenticated caller: the user, their login, and when their token expires, in seconds since the epoch."""
 
     id: int
     username: str
@@ -30,60 +30,60 @@ class Principal:
     expires_at: float
 
 
-def is_alive(autocommit_engine: Engine, caller: Principal) -> bool:
-    """Whether the caller's login goes on, as the database has it."""
-    if time.time() >= caller.expires_at:
+def is_alive(engine: Engine, principal: Principal) -> bool:
+    """Whether the caller's token and login are still valid, according to the database."""
+    if time.time() >= principal.expires_at:
         return False
-    if caller.family is None:
+    if principal.family is None:
         return True
-    with autocommit_engine.connect() as connection:
-        return users.find_by_family(connection, caller.family) is not None
+    with engine.connect() as connection:
+        return logins.find_user(connection, principal.family) is not None
 
 
 class TokenCache:
-    """What this process remembers: at most so many tokens; beyond that, those that came first go."""
+    """Maps tokens to their principals. When it is full, the oldest entry goes."""
 
-    def __init__(self, *, most: int = MOST) -> None:
-        self._most = most
-        self._known: OrderedDict[str, Principal] = OrderedDict()
-        self._good_until = 0.0
-        self._changes = 0
+    def __init__(self, *, max_tokens: int = MAX_TOKENS) -> None:
+        self._max_tokens = max_tokens
+        self._principals: OrderedDict[str, Principal] = OrderedDict()
+        self._valid_until = 0.0
+        self._version = 0
         self._lock = threading.Lock()
 
     @property
-    def moment(self) -> int:
-        """To be had before the database is asked, for `remember`."""
-        return self._changes
+    def version(self) -> int:
+        """Changes whenever a login ends. Read it before the database, and pass it to `remember`."""
+        return self._version
 
     def find(self, token: str) -> Principal | None:
-        """The caller with this token, if it was found good and nothing speaks against it."""
-        caller = self._known.get(token)
-        if caller is None or time.monotonic() >= self._good_until or time.time() >= caller.expires_at:
+        """The principal of a cached token that is still valid."""
+        principal = self._principals.get(token)
+        if principal is None or time.monotonic() >= self._valid_until or time.time() >= principal.expires_at:
             return None
-        return caller
+        return principal
 
-    def remember(self, token: str, caller: Principal, moment: int) -> None:
-        """Takes note of a good token, unless a login has ended since that moment."""
+    def remember(self, token: str, principal: Principal, version: int) -> None:
+        """Cache a verified token, unless a login has ended since this version."""
         with self._lock:
-            if moment == self._changes:
-                self._known[token] = caller
-                self._known.move_to_end(token)
-                if len(self._known) > self._most:
-                    self._known.popitem(last=False)
+            if version == self._version:
+                self._principals[token] = principal
+                self._principals.move_to_end(token)
+                if len(self._principals) > self._max_tokens:
+                    self._principals.popitem(last=False)
 
     def forget(self, user_ids: Collection[int]) -> None:
-        """Forgets the tokens of users of whom a login has ended."""
+        """Drop the tokens of users of whom a login has ended."""
         with self._lock:
-            self._changes += 1
-            for token in [token for token, caller in self._known.items() if caller.id in user_ids]:
-                del self._known[token]
+            self._version += 1
+            for token in [token for token, principal in self._principals.items() if principal.id in user_ids]:
+                del self._principals[token]
 
-    def checked(self, ended: Collection[int]) -> None:
-        """Notes that the database was asked just now, and of which users logins have ended since the last time."""
+    def confirm(self, ended: Collection[int]) -> None:
+        """Extend the cache after a check of the database that found logins of these users ended."""
         if ended:
             self.forget(ended)
         with self._lock:
-            if time.monotonic() >= self._good_until:  # what has ended meanwhile may be longer ago than was asked for
-                self._changes += 1
-                self._known.clear()
-            self._good_until = time.monotonic() + SECONDS
+            if time.monotonic() >= self._valid_until:  # a login that ended in between may be too old for the check
+                self._version += 1
+                self._principals.clear()
+            self._valid_until = time.monotonic() + LIFETIME_SECONDS

@@ -1,8 +1,8 @@
-"""Access and refresh tokens: JWTs that belong to a family, which is one login.
+"""Access and refresh tokens: JWTs that belong to a login, which is a family of tokens.
 
-An access token is valid while it has not expired and its family is alive, so a logout ends it
-(`api/auth/token_cache.py` says how soon). A refresh token is single-use: using it gives the next one, and using a spent
-one ends the family, because somebody has a copy.
+An access token is valid until it expires or its login ends, as with a logout (`api/auth/token_cache.py` says how soon).
+A refresh token is single-use: it is exchanged for the next pair. Using a spent one ends the login, because
+the token was copied.
 """
 
 from dataclasses import dataclass
@@ -13,109 +13,125 @@ from flask import Flask, g, request
 from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.exceptions import PyJWTError
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.auth.token_cache import Principal
-from api.services import services
-from shared.accounts import users
-from shared.db.models import User
+from api.auth.token_cache import Principal, TokenCache
+from shared.accounts import logins
 from shared.errors import InvalidTokenError
+from shared.messaging.announcements import Announcer
 from shared.settings import Settings
 
-_FAMILY = "fam"
+_FAMILY_CLAIM = "fam"
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """What a client gets: an access token for calls, and a refresh token for the next pair."""
+class TokenPair:
+    """An access token for calls, and a refresh token for the next pair."""
 
     access: str
     refresh: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    """The claims of a token whose signature and times are right."""
+class _Claims:
+    """The claims of a token whose signature and times were verified."""
 
     family: UUID
-    id: UUID
-    subject: str
+    token_id: UUID
+    user_id: str
     expires_at: float
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    app.config.update(
-        JWT_SECRET_KEY=settings.jwt_secret_key.get_secret_value(),
-        JWT_ALGORITHM="HS256",
-        JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=settings.access_token_minutes),
-        JWT_REFRESH_TOKEN_EXPIRES=timedelta(days=settings.refresh_token_days),
-    )
-    JWTManager(app)
+class Authenticator:
+    """Issues tokens and finds the caller of a request."""
 
+    def __init__(self, settings: Settings, engine: Engine, cache: TokenCache, announcer: Announcer) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._cache = cache
+        self._announcer = announcer
 
-def log_in(session: Session, user: User) -> Pair:
-    """Starts a family."""
-    family, first = uuid4(), uuid4()
-    users.start_family(session, user.id, family, first, services().settings.refresh_token_days)
-    return _pair(user.id, family, first)
+    def init_app(self, app: Flask) -> None:
+        app.config.update(
+            JWT_SECRET_KEY=self._settings.jwt_secret_key.get_secret_value(),
+            JWT_ALGORITHM="HS256",
+            JWT_ACCESS_TOKEN_EXPIRES=timedelta(minutes=self._settings.access_token_minutes),
+            JWT_REFRESH_TOKEN_EXPIRES=timedelta(days=self._settings.refresh_token_days),
+        )
+        JWTManager(app)
 
+    def log_in(self, session: Session, user_id: int) -> TokenPair:
+        """Start a login."""
+        family, refresh_id = uuid4(), uuid4()
+        logins.start(session, user_id, family, refresh_id, self._settings.refresh_token_days)
+        return _issue(user_id, family, refresh_id)
 
-def rotate(session: Session, refresh: str) -> tuple[int, Pair | None]:
-    """Spends a refresh token.
+    def rotate(self, session: Session, refresh: str) -> tuple[int, TokenPair | None]:
+        """Exchange a refresh token.
 
-    Returns:
-        Whose it is, and the next pair, or None if it was spent before; the family is then revoked. (No exception:
-        the revocation must be committed.)
+        Returns:
+            The user's id, and the next pair. If the token was spent before, the pair is None and the login has ended;
+            that must be committed, so it is not an exception.
 
-    Raises:
-        InvalidTokenError: it is no refresh token of a live family.
-    """
-    token = _decode(refresh, "refresh")
-    family, spent, following = token.family, token.id, uuid4()
-    if not users.rotate_family(session, family, spent, following, services().settings.refresh_token_days):
-        users.revoke_family(session, family)
-        return int(token.subject), None
-    return int(token.subject), _pair(int(token.subject), family, following)
+        Raises:
+            InvalidTokenError: it is not a valid refresh token.
+        """
+        claims = _decode(refresh, "refresh")
+        user_id, refresh_id = int(claims.user_id), uuid4()
+        days = self._settings.refresh_token_days
+        if not logins.rotate(session, claims.family, claims.token_id, refresh_id, days):
+            logins.end(session, claims.family)
+            return user_id, None
+        return user_id, _issue(user_id, claims.family, refresh_id)
 
+    def log_out(self, session: Session, refresh: str) -> int:
+        """End the login of a refresh token. Returns the user's id.
 
-def log_out(session: Session, refresh: str) -> int:
-    """Ends the family of a refresh token, and returns whose it was.
+        Raises:
+            InvalidTokenError: it is not a valid refresh token.
+        """
+        claims = _decode(refresh, "refresh")
+        logins.end(session, claims.family)
+        return int(claims.user_id)
 
-    Raises:
-        InvalidTokenError: it is no refresh token.
-    """
-    token = _decode(refresh, "refresh")
-    users.revoke_family(session, token.family)
-    return int(token.subject)
+    def announce_logout(self, user_id: int) -> None:
+        """Notify all API processes, this one at once, that a login of this user has ended. Call it after the commit."""
+        self._cache.forget({user_id})
+        self._announcer.login_ended(user_id)
 
+    def authenticate_token(self, access: str) -> Principal:
+        """Return the principal of an access token.
 
-def authenticate_token(access: str) -> Principal:
-    """Whose access token this is.
+        Raises:
+            InvalidTokenError: it is malformed, expired or revoked, or not an access token.
+        """
+        return self._cache.find(access) or self._verify(access)
 
-    Raises:
-        InvalidTokenError: it is malformed, expired or revoked, or no access token.
-    """
-    logins = services().logins
-    caller = logins.find(access)
-    if caller is None:
-        moment, token = logins.moment, _decode(access, "access")
-        with services().autocommit_engine.connect() as connection:
-            user = users.find_by_family(connection, token.family)
-        if user is None or str(user[0]) != token.subject:
+    def authenticate_request(self) -> None:
+        """Find the caller before a request is handled. Use it as a blueprint's `before_request`."""
+        if request.method != "OPTIONS":  # a browser's preflight carries no token
+            g.principal = self.authenticate_token(bearer_token(request.headers.get("Authorization")))
+
+    def _verify(self, access: str) -> Principal:
+        version, claims = self._cache.version, _decode(access, "access")
+        with self._engine.connect() as connection:
+            user = logins.find_user(connection, claims.family)
+        if user is None or str(user[0]) != claims.user_id:
             raise InvalidTokenError("The token has been revoked.")
-        caller = Principal(*user, token.family, token.expires_at)
-        logins.remember(access, caller, moment)
-    return caller
+        principal = Principal(*user, claims.family, claims.expires_at)
+        self._cache.remember(access, principal, version)
+        return principal
 
 
-def end_login(user_id: int) -> None:
-    """Tells every API process, this one at once, that a login of this user has ended. Call it after the commit."""
-    services().logins.forget({user_id})
-    services().announcer.login_ended(user_id)
+def current_principal() -> Principal:
+    """The caller of this request, as `Authenticator.authenticate_request` found it."""
+    principal: Principal = g.principal
+    return principal
 
 
-def bearer(header: str | None) -> str:
-    """The token in an Authorization header.
+def bearer_token(header: str | None) -> str:
+    """Return the token of an Authorization header.
 
     Raises:
         InvalidTokenError: the header is missing or has another form.
@@ -126,33 +142,20 @@ def bearer(header: str | None) -> str:
     return token.strip()
 
 
-def authenticate() -> None:
-    """Finds out who calls, before the request is looked at any further."""
-    if request.method == "OPTIONS":  # a browser's preflight bears no token
-        return
-    g.caller = authenticate_token(bearer(request.headers.get("Authorization")))
-
-
-def current() -> Principal:
-    """The caller of this request, whom `authenticate` has found."""
-    caller: Principal = g.caller
-    return caller
-
-
-def _pair(user_id: int, family: UUID, refresh_id: UUID) -> Pair:
-    identity, claims = str(user_id), {_FAMILY: str(family)}
-    return Pair(
+def _issue(user_id: int, family: UUID, refresh_id: UUID) -> TokenPair:
+    identity, claims = str(user_id), {_FAMILY_CLAIM: str(family)}
+    return TokenPair(
         access=create_access_token(identity, additional_claims=claims),
         refresh=create_refresh_token(identity, additional_claims=claims | {"jti": str(refresh_id)}),
     )
 
 
-def _decode(encoded: str, kind: str) -> _Token:
+def _decode(token: str, kind: str) -> _Claims:
     try:
-        claims = decode_token(encoded)
-        token = _Token(UUID(claims[_FAMILY]), UUID(claims["jti"]), claims["sub"], float(claims["exp"]))
+        claims = decode_token(token)
+        decoded = _Claims(UUID(claims[_FAMILY_CLAIM]), UUID(claims["jti"]), claims["sub"], float(claims["exp"]))
     except (PyJWTError, JWTExtendedException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidTokenError("The token is malformed or has expired.") from error
     if claims["type"] != kind:
-        raise InvalidTokenError(f"This is no {kind} token.")
-    return token
+        raise InvalidTokenError(f"This is not {'an' if kind == 'access' else 'a'} {kind} token.")
+    return decoded

@@ -1,1 +1,1 @@
-"""What is common to all requests: problems, schemas, rate limits, tracing, the OpenAPI document."""
+"""What all HTTP routes share: requests, errors, schemas, rate limits, traces, the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""Errors as clients see them: RFC 9457 problem details, made here and nowhere else."""
+"""Error responses: RFC 9457 problem details. All of the API's errors are rendered here."""
 
 import math
 from http import HTTPStatus
@@ -6,12 +6,13 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, json
+from flask_limiter import Limiter, RateLimitExceeded
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from api.http.rate_limits import RateLimitedError
-from api.http.requests import route
+from api.http.rate_limits import RateLimitedError, rate_limited_error
+from api.http.requests import route_template
 from shared import errors
 from shared.db.engine import is_unavailable
 from shared.telemetry import metrics
@@ -42,7 +43,7 @@ def problem(
     headers: dict[str, str] | None = None,
     **members: Any,
 ) -> Response:
-    """A problem+json response. `kind` is the problem's type, a URI."""
+    """Make a problem+json response. `kind` is the problem's type, a URI."""
     title = HTTPStatus(status).phrase
     body = {"type": kind, "title": title, "status": int(status), "detail": detail, **members}
     response = Response(json.dumps(body), status, content_type="application/problem+json")
@@ -55,22 +56,23 @@ def problem(
 
 
 def invalid(error: ValidationError) -> Response:
-    """What a request that does not fit its model gets."""
+    """The response to a request that its model does not accept."""
     found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=found)
 
 
-def init_app(app: Flask) -> None:
-    app.register_error_handler(errors.PromptwireError, refusal)
+def init_app(app: Flask, limiter: Limiter) -> None:
+    app.register_error_handler(errors.PromptwireError, from_error)
     app.register_error_handler(errors.OverloadedError, _overloaded)
     app.register_error_handler(RateLimitedError, _rate_limited)
+    app.register_error_handler(RateLimitExceeded, lambda error: _rate_limited(rate_limited_error(limiter, error)))
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(SQLAlchemyError, _database)
     app.register_error_handler(Exception, _unexpected)
 
 
-def refusal(error: errors.PromptwireError) -> Response:
-    """What the domain's error is to a client."""
+def from_error(error: errors.PromptwireError) -> Response:
+    """The response to an error of the domain."""
     if isinstance(error, RateLimitedError):
         return _rate_limit(error)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
@@ -82,24 +84,24 @@ def refusal(error: errors.PromptwireError) -> Response:
 
 
 def _overloaded(error: errors.OverloadedError) -> Response:
-    metrics.overload_refusals.add()
-    return refusal(error)
+    metrics.overload_refusals.inc()
+    return from_error(error)
 
 
 def _rate_limited(error: RateLimitedError) -> Response:
-    metrics.rate_limited.labels(route(), str(error.breached)).inc()
-    return refusal(error)
+    metrics.rate_limited.labels(route_template(), str(error.breached)).inc()
+    return from_error(error)
 
 
 def _http(error: HTTPException) -> Response:
-    if error.response is not None:  # one that is already made: abort(response), a redirect
+    if error.response is not None:  # it has its response already: abort(response), a redirect
         return error.response  # type: ignore[return-value]
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Upgrade")}
     return problem(error.code or 500, error.description or "", headers=kept)
 
 
 def _rate_limit(error: RateLimitedError) -> Response:
-    """Headers as in draft-ietf-httpapi-ratelimit-headers-10: the policies, and what is left of the one run into."""
+    """Headers as in draft-ietf-httpapi-ratelimit-headers-10: the policies, and what is left of the exceeded one."""
     policies = ", ".join(f'"{item}";q={item.amount};w={item.get_expiry()}' for item in error.policies)
     headers = {
         "RateLimit-Policy": policies,
@@ -112,7 +114,7 @@ def _rate_limit(error: RateLimitedError) -> Response:
 def _database(error: SQLAlchemyError) -> Response:
     if not is_unavailable(error):
         return _unexpected(error)
-    log.warning("database away", error=type(error).__name__)
+    log.warning("postgres unavailable", error=type(error).__name__)
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached at the moment; try again.")
 
 

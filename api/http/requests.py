@@ -1,4 +1,4 @@
-"""What happens to every request: its id, its body's checks, its log line."""
+"""Parts of every request: its id, its JSON body, its log line and its metrics."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-#: A request that takes longer, without what it asked to wait, is logged as a warning.
+#: A request that takes longer, apart from `Prefer: wait`, is logged as a warning.
 SLOW_SECONDS = 1.0
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -25,20 +25,20 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
 class JsonRequest(Request):
-    """A request whose body, where one is read, is a JSON object in UTF-8."""
+    """A request whose body must be a JSON object in UTF-8."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
-        """The object, whatever the arguments.
+        """Return the object. `force` and `silent` have no effect.
 
         Raises:
-            UnsupportedMediaType, BadRequest, RequestEntityTooLarge: it is something else.
+            UnsupportedMediaType, BadRequest, RequestEntityTooLarge: the body is something else.
         """
         if not self.is_json:
             raise UnsupportedMediaType("Send the body as application/json.")
         data = self.get_data(cache=cache)
         limit = self.max_content_length
         if self.content_length is None and limit is not None and len(data) >= limit:
-            # Werkzeug cuts a chunked body off at the limit, without a word.
+            # Werkzeug silently truncates a chunked body at the limit.
             raise RequestEntityTooLarge
         try:
             value = from_json(data, allow_inf_nan=False)
@@ -50,7 +50,7 @@ class JsonRequest(Request):
 
 
 class Json(JSONProvider):
-    """How Flask reads and writes JSON: by pydantic, which is several times as fast as the standard library."""
+    """Flask's JSON by pydantic, which is several times as fast as the standard library."""
 
     def dumps(self, obj: Any, **_: Any) -> str:
         return to_json(obj).decode()
@@ -64,18 +64,18 @@ class Json(JSONProvider):
 
 
 def request_id() -> str:
-    """The id of this request: the client's, or one that was made."""
-    found: str = g.request_id
-    return found
+    """The id of this request: the client's, or a generated one."""
+    current: str = g.request_id
+    return current
 
 
-def id_of(given: str | None) -> str:
-    """The id that a request is given, or a new one if that is none."""
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else uuid4().hex
+def resolve_request_id(header: str | None) -> str:
+    """Return the client's X-Request-ID if it is valid, else a new one."""
+    return header if header is not None and _REQUEST_ID.fullmatch(header) else uuid4().hex
 
 
-def route() -> str:
-    """The template of this request's path, as the API's description has it; anything else is `other`."""
+def route_template() -> str:
+    """The template of this request's path, as in the OpenAPI document; `other` if no route matches."""
     rule = request.url_rule
     return "other" if rule is None else _template(rule.rule)
 
@@ -92,8 +92,13 @@ def init_app(app: Flask) -> None:
     app.teardown_request(lambda _: clear_contextvars())
 
 
+def exclude_wait(seconds: float) -> None:
+    """Exclude the time that this request waited, as its client asked, from its duration."""
+    g.waited = seconds
+
+
 def _begin() -> None:
-    g.request_id = id_of(request.headers.get("X-Request-ID"))
+    g.request_id = resolve_request_id(request.headers.get("X-Request-ID"))
     g.started = time.perf_counter()
     clear_contextvars()
     bind_contextvars(request_id=g.request_id)
@@ -105,7 +110,7 @@ def _end(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     seconds = time.perf_counter() - g.started - g.get("waited", 0.0)
     method = request.method if request.method in _METHODS else "other"
-    metrics.requests(route(), method, response.status_code // 100).add(seconds)
+    metrics.requests(route_template(), method, response.status_code // 100).observe(seconds)
     write = log.info if seconds < SLOW_SECONDS else log.warning
     write(
         "request" if seconds < SLOW_SECONDS else "slow request",
@@ -115,8 +120,3 @@ def _end(response: Response) -> Response:
         ms=round(seconds * 1000, 1),
     )
     return response
-
-
-def waited(seconds: float) -> None:
-    """Notes that so much of this request's time is what it asked to wait."""
-    g.waited = seconds

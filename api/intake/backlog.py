@@ -1,4 +1,4 @@
-"""How many prompts wait for an answer, so that an overload is refused rather than stored up."""
+"""BACKLOG_LIMIT: how many prompts may be unfinished. Beyond that submissions are refused rather than stored up."""
 
 import time
 
@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from shared.db.engine import Executor
 
-#: While the backlog is full, it is counted again after so many seconds.
+#: How often the backlog is counted while it is full.
 RECOUNT_SECONDS = 0.25
 
 _COUNT = text("SELECT count(*) FROM (SELECT FROM prompts WHERE due_at IS NOT NULL LIMIT :limit) AS unfinished")
@@ -15,8 +15,8 @@ _COUNT = text("SELECT count(*) FROM (SELECT FROM prompts WHERE due_at IS NOT NUL
 class Backlog:
     """The unfinished prompts of all users, as far as this process must know.
 
-    It counts them in the database only after it has let in a tenth of the limit, so that of several API processes each
-    may exceed it by a tenth. Not safe to use concurrently.
+    It counts them in the database only after it has admitted a tenth of the limit, so each of several API processes may
+    exceed the limit by a tenth. Not safe for concurrent use.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,11 +26,11 @@ class Backlog:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing can be let in at the moment."""
+        """Whether no prompt can be admitted at the moment."""
         return self._room <= 0 and self._is_paused
 
     def room(self, executor: Executor, wanted: int) -> int:
-        """How many of so many may be let in."""
+        """How many of the `wanted` prompts may be admitted."""
         if self._room < wanted and not self._is_paused:
             unfinished = executor.execute(_COUNT, {"limit": self._limit}).scalar_one()
             self._room = max(0, min(self._limit - unfinished, max(wanted, self._limit // 10)))
@@ -39,7 +39,7 @@ class Backlog:
         return min(wanted, self._room)
 
     def added(self, count: int) -> None:
-        """Notes that so many were let in."""
+        """Record that `count` prompts were admitted."""
         self._room -= count
 
     @property

@@ -1,7 +1,7 @@
-"""Work that concurrent callers do together: while one group is at work, the next one gathers.
+"""Doing the work of concurrent callers together: while one group is processed, the next one gathers.
 
-There is no timer. Whoever comes alone goes at once and waits for nobody; the busier it is, the larger the groups.
-(What databases call group commit: DeWitt et al., 1984, "Implementation Techniques for Main Memory Database Systems".)
+There is no timer. A lone caller goes at once and waits for nobody; the busier the process, the larger the groups.
+(Databases call this group commit: DeWitt et al., 1984, "Implementation Techniques for Main Memory Database Systems".)
 """
 
 import threading
@@ -15,42 +15,44 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Place(Generic[Item, Result]):
-    """A caller's place in the queue."""
+class _Waiter(Generic[Item, Result]):
+    """A caller in the queue."""
 
-    __slots__ = ("is_done", "item", "outcome", "turn")
+    __slots__ = ("is_done", "item", "outcome", "wake_up")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.outcome: Result | BaseException | None = None
         self.is_done = False
-        self.turn = threading.Lock()  # free once there is an outcome, or once it is this caller's turn to lead
-        self.turn.acquire()
+        self.wake_up = threading.Lock()  # released once there is an outcome, or once this caller must lead
+        self.wake_up.acquire()
 
 
 class GroupCommit(Generic[Item, Result]):
     """Calls `work` with the items of concurrent callers, one call at a time.
 
+    The first caller in the queue leads: it does the work of its group, and then wakes up the next leader.
+
     Args:
-        work: Gives each item's outcome, in order: a result, or the exception to raise for that caller. What it raises
-            itself, each caller gets.
-        largest: How many items a call may have.
-        most_waiting: How many callers may wait besides.
+        work: Returns each item's outcome, in order: a result, or the exception to raise for that caller. If it raises
+            itself, each caller of the group gets that exception.
+        max_size: How many items a call may have.
+        max_waiting: How many callers may wait for the next call.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], *, largest: int, max_waiting: int
+        self, work: Callable[[Sequence[Item]], Sequence[Result | Exception]], *, max_size: int, max_waiting: int
     ) -> None:
         self._work = work
-        self._largest = largest
+        self._max_size = max_size
         self._max_waiting = max_waiting
-        self._waiting: deque[_Place[Item, Result]] = deque()
+        self._waiting: deque[_Waiter[Item, Result]] = deque()
         self._is_busy = False
         self._lock = threading.Lock()
 
     @property
     def is_full(self) -> bool:
-        """Whether as many wait as may."""
+        """Whether no other caller may wait."""
         return len(self._waiting) >= self._max_waiting
 
     def __call__(self, item: Item) -> Result:
@@ -59,52 +61,52 @@ class GroupCommit(Generic[Item, Result]):
         Raises:
             OverloadedError: too many callers wait already.
         """
-        place: _Place[Item, Result] = _Place(item)
+        waiter: _Waiter[Item, Result] = _Waiter(item)
         with self._lock:
             if self.is_full:
                 raise OverloadedError
-            self._waiting.append(place)
+            self._waiting.append(waiter)
             leads, self._is_busy = not self._is_busy, True
         if not leads:
-            self._wait(place)
-        if not place.is_done:
+            self._wait(waiter)
+        if not waiter.is_done:
             self._lead()
-        if isinstance(place.outcome, BaseException):
-            raise place.outcome
-        return place.outcome  # type: ignore[return-value]
+        if isinstance(waiter.outcome, BaseException):
+            raise waiter.outcome
+        return waiter.outcome  # type: ignore[return-value]
 
-    def _wait(self, place: _Place[Item, Result]) -> None:
-        """Waits for an outcome, or for the turn to lead. Whoever is made to leave meanwhile hands the turn on."""
+    def _wait(self, waiter: _Waiter[Item, Result]) -> None:
+        """Wait for an outcome, or to lead. A caller that is interrupted as the next leader wakes up another one."""
         try:
-            place.turn.acquire()
+            waiter.wake_up.acquire()
         except BaseException:
             with self._lock:
-                was_next = bool(self._waiting) and self._waiting[0] is place
-                if place in self._waiting:
-                    self._waiting.remove(place)
-                has_turn = was_next and place.turn.acquire(blocking=False)
-            if has_turn:
-                self._have_next_lead([])
+                was_next = bool(self._waiting) and self._waiting[0] is waiter
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+                must_lead = was_next and waiter.wake_up.acquire(blocking=False)
+            if must_lead:
+                self._wake_up([])
             raise
 
     def _lead(self) -> None:
-        """Does the work of the next group, whose first place is the caller's own, and has the one after it begin."""
+        """Do the work of the next group, whose first caller is this one."""
         with self._lock:
-            group = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
+            group = [self._waiting.popleft() for _ in range(min(self._max_size, len(self._waiting)))]
         try:
-            for place, outcome in zip(group, self._work([place.item for place in group]), strict=True):
-                place.outcome = outcome
+            for waiter, outcome in zip(group, self._work([each.item for each in group]), strict=True):
+                waiter.outcome = outcome
         except BaseException as error:
-            for place in group:
-                place.outcome = error
-        for place in group:
-            place.is_done = True
-        self._have_next_lead(group[1:])
+            for waiter in group:
+                waiter.outcome = error
+        for waiter in group:
+            waiter.is_done = True
+        self._wake_up(group[1:])
 
-    def _have_next_lead(self, done: list[_Place[Item, Result]]) -> None:
-        """Wakes up these, who have their outcomes, and whoever is to lead next."""
+    def _wake_up(self, done: list[_Waiter[Item, Result]]) -> None:
+        """Wake up the callers that have their outcomes, and the next leader."""
         with self._lock:
             self._is_busy = bool(self._waiting)
-            following = [self._waiting[0]] if self._waiting else []
-            for place in (*following, *done):
-                place.turn.release()
+            next_leader = [self._waiting[0]] if self._waiting else []
+            for waiter in (*next_leader, *done):
+                waiter.wake_up.release()

@@ -1,6 +1,6 @@
-"""Refusing submissions that there is no room for, before Flask looks at them.
+"""Refusing submissions of an overloaded process before Flask handles them.
 
-To refuse one must cost much less than to take one in: otherwise refusals are what an overloaded process does all day.
+A refusal must cost much less than an accepted submission: otherwise an overloaded process does nothing but refuse.
 """
 
 import time
@@ -10,24 +10,24 @@ from typing import Any
 import structlog
 
 from api.http import problems
-from api.http.requests import id_of
+from api.http.requests import resolve_request_id
 from shared.errors import OverloadedError
 from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-_LOG_SECONDS = 1.0
+_LOG_INTERVAL_SECONDS = 1.0
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class LoadShedder:
-    """A WSGI application around another one, in which `is_overloaded` tells whether submissions are refused."""
+    """WSGI middleware that refuses submissions while `is_overloaded` returns True."""
 
     def __init__(self, app: Wsgi, is_overloaded: Callable[[], bool]) -> None:
         self._app = app
         self._is_overloaded = is_overloaded
-        refusal = problems.refusal(OverloadedError())
+        refusal = problems.from_error(OverloadedError())
         self._status, self._body = refusal.status, refusal.get_data()
         self._headers = [
             *refusal.headers.to_wsgi_list(),
@@ -41,20 +41,20 @@ class LoadShedder:
         if not (self._is_overloaded() and _is_submission(environ)):
             return self._app(environ, start_response)
         self._count()
-        headers = [*self._headers, ("X-Request-ID", id_of(environ.get("HTTP_X_REQUEST_ID")))]
+        headers = [*self._headers, ("X-Request-ID", resolve_request_id(environ.get("HTTP_X_REQUEST_ID")))]
         start_response(self._status, headers)
         return [self._body]
 
     def _count(self) -> None:
-        """Counts it, and logs how many were refused, now and then."""
-        metrics.overload_refusals.add()
+        """Count a refusal, and log the number of them at most once a second."""
+        metrics.overload_refusals.inc()
         self._refused += 1
         if time.monotonic() >= self._log_at:
-            log.warning("overloaded: submissions refused", refused=self._refused)
-            self._refused, self._log_at = 0, time.monotonic() + _LOG_SECONDS
+            log.warning("overloaded, submissions refused", refused=self._refused)
+            self._refused, self._log_at = 0, time.monotonic() + _LOG_INTERVAL_SECONDS
 
 
 def _is_submission(environ: dict[str, Any]) -> bool:
-    """Whether it is one, and not from a browser's page on another host, to which only Flask's answers are readable."""
+    """Whether it is a submission. Not one from another origin: a browser reads only answers with CORS headers."""
     is_post = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in ("/prompts/", "/prompts")
     return is_post and "HTTP_ORIGIN" not in environ

@@ -1,7 +1,8 @@
 """PROMPT_RATE_LIMIT: how many prompts a user may submit, counted for a group of submissions in one round trip.
 
-Counted in Redis for all API processes together, in memory by each while Redis is away. Windows are fixed and begin
-with the first submission in them. A submission over one of the limits does not count against those after it.
+Submissions are counted in Redis for all API processes together, in memory by each while Redis is unavailable. Windows
+are fixed and begin with the first submission in them. A submission that exceeds one of the limits does not count
+against the others.
 """
 
 import time
@@ -14,11 +15,11 @@ from redis import Redis, RedisError
 
 from api.http.rate_limits import RateLimitedError
 
-#: After Redis was found away, so long it is not asked again.
-PAUSE_SECONDS = 1.0
+#: For how long Redis is not asked after it was found unavailable.
+REDIS_PAUSE_SECONDS = 1.0
 
 # Keys: one for each submission and limit. Arguments: each limit's amount and window in seconds.
-# Returns, for each submission, which limit it runs into (0: none) and how long that still lasts, in milliseconds.
+# Returns, for each submission, which limit it exceeds (0: none) and how long that still lasts, in milliseconds.
 _COUNT = """
 local limits, verdicts = #ARGV / 2, {}
 for first = 1, #KEYS, limits do
@@ -49,15 +50,15 @@ class SubmissionLimits:
         self._windows = [(item.amount, item.get_expiry()) for item in self._items]
         self._script = redis.register_script(_COUNT)
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
-        self._away_until = 0.0
+        self._unavailable_until = 0.0
 
     def count(self, user_ids: Sequence[int]) -> list[Verdict]:
-        """Counts a submission of each of these users. Returns the errors of those that are over a limit."""
-        if time.monotonic() >= self._away_until:
+        """Count a submission of each of these users. Returns the errors of those that exceed a limit, else None."""
+        if time.monotonic() >= self._unavailable_until:
             try:
                 return self._count_in_redis(user_ids)
             except RedisError:
-                self._away_until = time.monotonic() + PAUSE_SECONDS
+                self._unavailable_until = time.monotonic() + REDIS_PAUSE_SECONDS
         return [self._count_in_memory(user_id) for user_id in user_ids]
 
     def _count_in_redis(self, user_ids: Sequence[int]) -> list[Verdict]:

@@ -1,11 +1,11 @@
-"""A semaphore that is fair: whoever waits longest is next. Those of `threading` let newcomers go first."""
+"""A fair semaphore: the thread that has waited longest is next. The standard library's lets newcomers pass."""
 
 import threading
 from collections import deque
 
 
-class Turns:
-    """So many at the same time: `with db_slots: …`."""
+class FairSemaphore:
+    """Limits how many threads are in `with semaphore: …` at the same time."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -17,13 +17,13 @@ class Turns:
             if self._free:
                 self._free -= 1
                 return
-            mine = threading.Event()
-            self._waiting.append(mine)
-        mine.wait()
+            turn = threading.Event()
+            self._waiting.append(turn)
+        turn.wait()
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().set()  # hands the turn over
+                self._waiting.popleft().set()  # passes the slot on
             else:
                 self._free += 1

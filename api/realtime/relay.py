@@ -1,10 +1,10 @@
-"""From Redis to whoever waits in this process: one Redis connection, any number of sockets and waiting requests.
+"""From Redis to the subscribers in this process: one Redis connection, any number of sockets and waiting requests.
 
-Pub/sub only says "look now". It may lose announcements: when Redis is away, when a connection drops (redis-py
-reconnects silently; the only sign is that its `subscribe` confirmations come again), when a worker dies between commit
-and publish. So the relay also asks Postgres whose newest number is higher than the one it knows: of a user whose
-subscription has just been confirmed, at once; of all, every `check_seconds`, and every second while Redis is away. A
-subscriber that sees its number jump reads the feed. As often it asks which logins have ended.
+Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
+only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
+also asks Postgres which users' newest numbers are higher than those it knows: about a user whose subscription has just
+been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
+that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
 """
 
 import threading
@@ -23,7 +23,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
-from shared.accounts import users
+from shared.accounts import logins
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
 from shared.prompts import feed
@@ -31,26 +31,30 @@ from shared.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
 
-#: How far a subscriber may fall behind before it is dropped, in announcements.
+#: How many announcements may wait for a subscriber before it is dropped.
 MAX_QUEUED_ANNOUNCEMENTS = 256
 
 _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
-_TURN_SECONDS = 0.005  # so long news may keep requests waiting
-_GATHER_SECONDS = 0.02  # so long confirmations are gathered, to be looked at together
-#: Users whose newest numbers are asked for in one query; with more, everybody else would wait for it.
-CHECKED_AT_ONCE = 1_000
-_ENDED_KEPT = 256  # a room
-_ENDED_LATELY = timedelta(minutes=1)
+#: For how long the listener may keep the event loop.
+_MAX_BURST_SECONDS = 0.005
+#: For how long confirmations are collected, to be checked together.
+_COLLECT_SECONDS = 0.02
+#: How many users one query checks; with more, all other requests would wait for it.
+MAX_CHECKED_USERS = 1_000
+#: How many finished prompts a room remembers.
+_MAX_FINISHED = 256
+#: How far back a check looks for ended logins.
+_ENDED_LOGINS_WINDOW = timedelta(minutes=1)
 
 
 class Subscriber(Protocol):
-    """Who is told a user's announcements, by the relay's threads: it must not wait."""
+    """Receives a user's announcements from the relay's threads. Its methods must not block."""
 
     def put(self, announcement: Announcement) -> None: ...
 
     def go_down(self) -> None:
-        """There will be no more: this process is told to stop."""
+        """No announcement will follow: the process is told to stop."""
 
 
 class Subscription:
@@ -84,47 +88,47 @@ class Subscription:
         self.close()
 
     def close(self) -> None:
-        """Wakes up whoever waits, to leave."""
+        """Wake up the thread that waits in `get`, which returns None."""
         self.closed = True
         self._queue.put(None)
 
 
 @dataclass(slots=True)
 class _Room:
-    """The subscribers of one user in this process, the newest number they were told, and what has lately ended."""
+    """The subscribers of one user in this process, the newest number they were sent, and recently finished prompts."""
 
     subscribers: set[Subscriber] = field(default_factory=set)
     seq: int = 0
-    ended: dict[int, int] = field(default_factory=dict)
+    finished: dict[int, int] = field(default_factory=dict)
 
     def admits(self, announcement: Announcement) -> bool:
-        """Takes note of an announcement. Refuses a delta of an attempt that has ended: nobody is to see more of it."""
+        """Record an announcement. Returns False for a delta of an attempt that has finished, which must not be sent."""
         prompt_id, attempt = announcement.prompt_id, announcement.attempt
         if announcement.seq is None:
-            return prompt_id is None or self.ended.get(prompt_id, -1) < attempt
+            return prompt_id is None or self.finished.get(prompt_id, -1) < attempt
         self.seq = max(self.seq, announcement.seq)
         if prompt_id is not None:
-            self.ended[prompt_id] = attempt
-            if len(self.ended) > _ENDED_KEPT:
-                del self.ended[next(iter(self.ended))]
+            self.finished[prompt_id] = attempt
+            if len(self.finished) > _MAX_FINISHED:
+                del self.finished[next(iter(self.finished))]
         return True
 
 
 class Relay:
-    """Hands a user's announcements to their subscriptions."""
+    """Passes each user's announcements to the user's subscribers."""
 
     def __init__(
         self,
         redis: Redis,
         autocommit_engine: Engine,
-        logins: TokenCache,
+        token_cache: TokenCache,
         *,
         check_seconds: float,
         queue_length: int = MAX_QUEUED_ANNOUNCEMENTS,
     ) -> None:
         self._redis = redis
         self._autocommit_engine = autocommit_engine
-        self._logins = logins
+        self._token_cache = token_cache
         self._check_seconds = check_seconds
         self._queue_length = queue_length
         self._rooms: dict[int, _Room] = {}
@@ -136,13 +140,13 @@ class Relay:
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Begins to listen and to check, in two threads (greenlets, under gevent)."""
+        """Start listening and checking, in two threads (greenlets, under gevent)."""
         threading.Thread(target=self._listen, name="relay-listen", daemon=True).start()
         threading.Thread(target=self._check, name="relay-check", daemon=True).start()
 
     @contextmanager
     def subscribe(self, user_id: int) -> Iterator[Subscription]:
-        """Gets the user's announcements from here on.
+        """Receive the user's announcements from now on.
 
         Subscribe first, then read the state: what happens in between is announced.
         """
@@ -154,7 +158,7 @@ class Relay:
             self.leave(user_id, subscription)
 
     def enter(self, user_id: int, subscriber: Subscriber) -> None:
-        """The same without an end; `leave` is that."""
+        """Add a subscriber to the user's room, until `leave`."""
         with self._lock:
             is_new = user_id not in self._rooms
             room = self._rooms.setdefault(user_id, _Room())
@@ -172,14 +176,14 @@ class Relay:
                 room.subscribers.discard(subscriber)
 
     def shut_down(self) -> None:
-        """Tells every subscriber, and each new one, that this process goes down."""
+        """Tell every subscriber, and each new one, that the process stops."""
         self._stopping.set()
         self._wake.set()
         with self._lock:
-            everybody = [subscriber for room in self._rooms.values() for subscriber in room.subscribers]
-        for subscriber in everybody:
+            subscribers = [subscriber for room in self._rooms.values() for subscriber in room.subscribers]
+        for subscriber in subscribers:
             subscriber.go_down()
-            time.sleep(0)  # or the threads that say goodbye would all be there at once
+            time.sleep(0)  # otherwise all threads that close sockets would start at once
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
@@ -188,35 +192,35 @@ class Relay:
                     pubsub.subscribe(announcements.LOGINS_CHANNEL)
                     self._pubsub = pubsub
                     with self._lock:
-                        everybody = list(self._rooms)
-                    self._join(everybody)
+                        user_ids = list(self._rooms)
+                    self._join(user_ids)
                     self._receive_all(pubsub)
             except (RedisError, OSError) as error:
                 if not self._stopping.is_set():
-                    log.warning("redis away, sockets are served from postgres", error=type(error).__name__)
+                    log.warning("redis unavailable, sockets are served from postgres", error=type(error).__name__)
             except Exception:
-                log.exception("relay failed, starts again")
+                log.exception("relay failed, restarts")
             self._pubsub = None
             self._wake.set()
             self._stopping.wait(_RECONNECT_SECONDS)
 
     def _receive_all(self, pubsub: PubSub) -> None:
-        turn_ends = 0.0
+        burst_ends = 0.0
         while not self._stopping.is_set():
             self._receive(pubsub.get_message(timeout=1.0))
-            if time.monotonic() >= turn_ends:  # a greenlet that finds ever more to read never waits
+            if time.monotonic() >= burst_ends:  # a greenlet that always finds more to read never yields
                 time.sleep(0)
-                turn_ends = time.monotonic() + _TURN_SECONDS
+                burst_ends = time.monotonic() + _MAX_BURST_SECONDS
 
     def _join(self, user_ids: Collection[int]) -> None:
-        """Subscribes to these users' channels; if Redis is away, reconnecting will."""
+        """Subscribe to these users' channels. If Redis is unavailable, that happens when it reconnects."""
         pubsub = self._pubsub
         if pubsub is None or not user_ids:
             return
         try:
             pubsub.subscribe(*map(announcements.channel, user_ids))
-        except Exception:  # gevent's own, too, if the listener is connecting anew at this moment
-            log.debug("not subscribed now", users=len(user_ids))
+        except Exception:  # also gevent's own error, if the listener is reconnecting at this moment
+            log.debug("channels not subscribed", users=len(user_ids))
 
     def _receive(self, message: dict[str, str] | None) -> None:
         if message is None:
@@ -224,7 +228,7 @@ class Relay:
         if message["channel"] == announcements.LOGINS_CHANNEL:
             self._receive_login(message)
             return
-        user_id = announcements.user_of(message["channel"])
+        user_id = announcements.user_of_channel(message["channel"])
         if message["type"] == "subscribe":
             self._unchecked.add(user_id)
             self._wake.set()
@@ -235,13 +239,13 @@ class Relay:
                 log.warning("announcement refused: malformed", user_id=user_id)
 
     def _receive_login(self, message: dict[str, str]) -> None:
-        if message["type"] == "subscribe":  # the first thing on each new connection
+        if message["type"] == "subscribe":  # the first confirmation on each new connection
             if self._was_connected:
                 metrics.relay_reconnects.inc()
             self._was_connected = True
         elif message["type"] == "message" and message["data"].isdecimal():
             user_id = int(message["data"])
-            self._logins.forget({user_id})
+            self._token_cache.forget({user_id})
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _dispatch(self, user_id: int, announcement: Announcement) -> None:
@@ -259,7 +263,7 @@ class Relay:
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
-            self._stopping.wait(_GATHER_SECONDS)
+            self._stopping.wait(_COLLECT_SECONDS)
             self._wake.clear()
             is_full = time.monotonic() >= last_full + period
             unchecked, self._unchecked = self._unchecked, set()
@@ -271,26 +275,26 @@ class Relay:
                 self._try(self._check_logins)
             self._try(self._announce_newest, unchecked)
 
-    def _try(self, look: Callable[..., None], *args: Any) -> None:
+    def _try(self, check: Callable[..., None], *args: Any) -> None:
         try:
-            look(*args)
+            check(*args)
         except SQLAlchemyError as error:
-            log.warning("not looked into postgres", error=type(error).__name__)
+            log.warning("postgres check failed", error=type(error).__name__)
         except Exception:
-            log.exception("not looked into postgres")
+            log.exception("postgres check failed")
 
     def _check_logins(self) -> None:
         with self._autocommit_engine.connect() as connection:
-            ended = set(users.list_with_ended_logins(connection, _ENDED_LATELY))
-        self._logins.checked(ended)
+            ended = set(logins.list_recently_ended(connection, _ENDED_LOGINS_WINDOW))
+        self._token_cache.confirm(ended)
         for user_id in ended:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
-        """Tells of those of these users whose newest number is higher than the one their room knows."""
-        everybody = list(user_ids)
-        for start in range(0, len(everybody), CHECKED_AT_ONCE):
-            some = everybody[start : start + CHECKED_AT_ONCE]
+        """Announce the newest number of each of these users whose room knows a lower one."""
+        checked = list(user_ids)
+        for start in range(0, len(checked), MAX_CHECKED_USERS):
+            some = checked[start : start + MAX_CHECKED_USERS]
             known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
             with self._autocommit_engine.connect() as connection:
                 newest = feed.newer(connection, known)
@@ -298,7 +302,7 @@ class Relay:
                 self._dispatch(user_id, Announcement(seq))
 
     def _leave_empty_rooms(self) -> None:
-        """Unsubscribes where nobody is left. Not sooner, because whoever left often comes back."""
+        """Unsubscribe from rooms without subscribers. Not sooner, because clients that leave often come back."""
         with self._lock:
             empty = [user_id for user_id, room in self._rooms.items() if not room.subscribers]
             for user_id in empty:
@@ -309,4 +313,4 @@ class Relay:
         try:
             pubsub.unsubscribe(*map(announcements.channel, empty))
         except Exception:  # as above
-            log.debug("not unsubscribed now", users=len(empty))
+            log.debug("channels not unsubscribed", users=len(empty))

@@ -1,13 +1,13 @@
-"""A server's WebSocket: wsproto speaks the protocol, this keeps it from being misused, and small.
+"""The server's end of a WebSocket: wsproto implements the protocol, this bounds what a client can make it do.
 
-- One thread (greenlet, under gevent) a socket, which reads. Whoever has news sends it; a thread is made only for what
-  must wait.
-- One lock around sending, and whole sends: frames of two threads cannot mix.
-- No input buffer: each message is answered by the thread that read it, so a flood waits in the client's own kernel.
-- No compression, so no bombs, and no 300 KB of zlib state a socket; and a text's frame is the same for all sockets.
+- One thread (greenlet, under gevent) per socket, which reads. The sender of a message sends it itself; a thread is
+  started only for a send that must wait.
+- One lock around sending, and complete sends: the frames of two threads cannot mix.
+- No input buffer: the thread that reads a message answers it, so a flood waits in the client's own kernel.
+- No compression: no decompression bombs, no 300 KB of zlib state per socket, and one frame for all sockets of a room.
 - A send that does not get through, or a ping that is not answered, ends the socket.
-- A close is sent, then the input is drained for a moment: closing with unread input would reset the connection, and
-  the client would never see the close code.
+- After a close frame the input is drained for a moment: closing with unread input would reset the connection, and the
+  client would never see the close code.
 """
 
 import _thread
@@ -30,7 +30,8 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 log = structlog.get_logger(__name__)
 
-PING_SECONDS = 25.0  # also how long a send may take
+#: The interval of pings, and how long a send may take.
+PING_SECONDS = 25.0
 MAX_MESSAGE_BYTES = 64 * 1024
 _RECEIVE_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0
@@ -38,43 +39,53 @@ _DRAIN_INTERVAL_SECONDS = 0.05
 
 
 class Listener(Protocol):
-    """Who is told what comes of a socket, by the thread that reads."""
+    """Receives a socket's messages and its end, from the thread that reads."""
 
-    until: float  #: when the socket's time is up, in seconds since the epoch
+    until: float  #: when the socket expires, in seconds since the epoch
 
     def on_message(self, data: str | bytes) -> None: ...
 
-    def on_time_up(self) -> None: ...
+    def on_expired(self) -> None: ...
 
-    def on_gone(self) -> None:
-        """The socket has ended. Called once."""
+    def on_closed(self) -> None:
+        """The socket is closed. Called once."""
 
 
 class WebSocket:
     """One socket of a server."""
 
-    __slots__ = ("_kept", "_listener", "_parts", "_pong_received", "_sending", "_size", "_sock", "_ws", "connected")
+    __slots__ = (
+        "_fragments",
+        "_listener",
+        "_pong_received",
+        "_sending",
+        "_size",
+        "_sock",
+        "_socket_file",
+        "_ws",
+        "connected",
+    )
 
     def __init__(self, sock: network.socket) -> None:
         self._sock = sock
-        # A file of the socket keeps it open when the server, whose request is over, closes it.
-        self._kept = sock.makefile("rb", buffering=0)
+        # A file of the socket keeps it open when the server closes it at the end of the request.
+        self._socket_file = sock.makefile("rb", buffering=0)
         self._ws = Connection(ConnectionType.SERVER)
         self._sending = threading.Lock()
         self._listener: Listener | None = None
-        self._parts: list[Any] = []
+        self._fragments: list[Any] = []
         self._size = 0
         self._pong_received = True
         self.connected = True
         sock.settimeout(PING_SECONDS)
 
     def accept(self, answer: bytes) -> None:
-        """Sends the answer to the client's handshake."""
+        """Send the answer to the client's handshake."""
         with self._sending:
             self._send(answer)
 
     def send(self, text: str) -> bool:
-        """Sends a text message, however long it takes, up to PING_SECONDS. Returns True.
+        """Send a text message; it may take up to PING_SECONDS. Returns True.
 
         Raises:
             ConnectionClosed: the socket is closed, or the client does not read.
@@ -84,7 +95,7 @@ class WebSocket:
         return True
 
     def post(self, text: str) -> bool:
-        """Sends a text message without waiting. Returns whether it could: not while something else is being sent.
+        """Send a text message without waiting. Returns False if it would block, as during another send.
 
         Raises:
             ConnectionClosed: the socket is closed.
@@ -104,13 +115,13 @@ class WebSocket:
         return sent > 0
 
     def close(self, code: int = CloseReason.NORMAL_CLOSURE, message: str | None = None) -> None:
-        """Sends a close, and has the thread that reads end the socket. Closing again does nothing."""
+        """Send a close frame, and make the thread that reads end the socket. Closing again does nothing."""
         self._close(CloseConnection(code, message))
         with contextlib.suppress(OSError):
             self._sock.shutdown(network.SHUT_RD)
 
     def listen(self, listener: Listener) -> None:
-        """Whom `run` is to tell."""
+        """Set the listener that `run` calls."""
         self._listener = listener
 
     @property
@@ -118,7 +129,7 @@ class WebSocket:
         return self._listener is not None
 
     def run(self) -> None:
-        """Reads, until the socket has ended."""
+        """Read until the socket is closed."""
         try:
             while self._listener is not None and self.connected and self._read(self._listener):
                 pass
@@ -130,7 +141,7 @@ class WebSocket:
             self._end()
 
     def _send(self, frame: bytes) -> None:
-        """Holding the lock."""
+        """Send a frame. The caller holds the lock."""
         if not self.connected:
             raise ConnectionClosed
         try:
@@ -144,7 +155,7 @@ class WebSocket:
             self._send(bytes(self._ws.send(event)))
 
     def _send_rest(self, rest: bytes) -> None:
-        """In a thread that was handed the lock."""
+        """Send the rest of a frame, in a thread that releases the lock."""
         try:
             with contextlib.suppress(ConnectionClosed):
                 self._send(rest)
@@ -152,7 +163,7 @@ class WebSocket:
             self._sending.release()
 
     def _write(self, frame: bytes) -> int:
-        """Sends what the kernel takes now, and returns how much that was. Holding the lock."""
+        """Send what the kernel takes now, and return how many bytes that was. The caller holds the lock."""
         if not self.connected:
             raise ConnectionClosed
         if isinstance(self._sock, ssl.SSLSocket):
@@ -173,16 +184,16 @@ class WebSocket:
                 self.connected = False
 
     def _hang_up(self) -> None:
-        """Wakes up the reading thread, too."""
+        """Shut the connection down, which also wakes up the thread that reads."""
         self.connected = False
         with contextlib.suppress(OSError):
             self._sock.shutdown(network.SHUT_RDWR)
 
     def _read(self, listener: Listener) -> bool:
-        """Handles what comes next. Returns whether to go on."""
+        """Read once and handle the events. Returns whether to continue."""
         remaining = listener.until - time.time()
         if remaining <= 0:
-            listener.on_time_up()
+            listener.on_expired()
             return False
         self._sock.settimeout(min(PING_SECONDS, remaining))
         try:
@@ -209,42 +220,42 @@ class WebSocket:
         if isinstance(event, Ping):
             self._send_event(event.response())
         elif isinstance(event, Message):
-            return self._gather(event, listener)
+            return self._collect(event, listener)
         elif not isinstance(event, Pong):
             return False
         return True
 
-    def _gather(self, event: Message[Any], listener: Listener) -> bool:
-        """Puts the parts of a message together; hands it on when it is whole."""
+    def _collect(self, event: Message[Any], listener: Listener) -> bool:
+        """Collect the fragments of a message, and pass it to the listener when it is complete."""
         self._size += len(event.data.encode() if isinstance(event.data, str) else event.data)
         if self._size > MAX_MESSAGE_BYTES:
             self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, "Messages are at most 64 KiB."))
             return False
-        self._parts.append(event.data)
+        self._fragments.append(event.data)
         if event.message_finished:
-            whole = type(event.data)().join(self._parts)
-            self._parts, self._size = [], 0
+            whole = type(event.data)().join(self._fragments)
+            self._fragments, self._size = [], 0
             listener.on_message(whole)
         return True
 
     def _end(self) -> None:
-        listener, self._listener = self._listener, None  # they refer to each other, which keeps both
+        listener, self._listener = self._listener, None  # they refer to each other, which would keep both in memory
         if listener is not None:
-            listener.on_gone()
+            listener.on_closed()
         with contextlib.suppress(OSError):
             self._drain()
         self._hang_up()
         with self._sending:
             self._sock.close()
-            self._kept.close()
+            self._socket_file.close()
 
     def _drain(self) -> None:
-        """Once we have sent a close, reads on until the client's, for a moment."""
+        """After sending a close frame, read until the client's, for up to _DRAIN_SECONDS."""
         deadline = time.monotonic() + _DRAIN_SECONDS
         self._sock.settimeout(_DRAIN_SECONDS)
         while self._ws.state is ConnectionState.LOCAL_CLOSING and time.monotonic() < deadline:
             data = self._sock.recv(_RECEIVE_BYTES)
-            if not data:  # the client's end, or ours, which was shut down for reading: what comes is still there
+            if not data:  # the client closed, or `close` shut our end down for reading: data may still come
                 time.sleep(_DRAIN_INTERVAL_SECONDS)
             with contextlib.suppress(RemoteProtocolError, LocalProtocolError):
                 self._ws.receive_data(data)
@@ -253,7 +264,7 @@ class WebSocket:
 
 @lru_cache(maxsize=1)
 def text_frame(text: str) -> bytes:
-    """A text message as a server sends it (RFC 6455, section 5.2). The last is kept: a room's sockets get the same."""
+    """The frame of a text message (RFC 6455, section 5.2). It is cached: the sockets of a room get the same."""
     payload = text.encode()
     length = len(payload)
     if length < 126:

@@ -1,1 +1,5 @@
-"""One module per resource: what a path takes, what it answers, and which function of the domain does the work."""
+"""The HTTP routes, one module per resource.
+
+Each module has a class that takes what its views need, and whose `blueprint()` lists their paths. The descriptions of
+the responses for the OpenAPI document stand above the class.
+"""

@@ -1,112 +1,139 @@
-"""Users and their tokens."""
+"""Registration, login, and the exchange and end of tokens."""
 
 from http import HTTPStatus
 from typing import Any
 
 from flask import Response, jsonify
-from flask_openapi3 import APIBlueprint, Tag
+from flask_limiter import Limiter
+from flask_openapi3 import Tag
 from werkzeug.exceptions import Forbidden
 
-from api.auth import tokens
-from api.auth.tokens import Pair
-from api.http import rate_limits
-from api.http.openapi.responses import answer, empty, limited, problem_responses
-from api.http.schemas import Credentials, NewUser, RefreshToken, Registration, TokenPair
+from api.auth.tokens import Authenticator, TokenPair
+from api.http import schemas
+from api.http.openapi.blueprint import Blueprint
+from api.http.openapi.responses import (
+    REGISTRATION_CLOSED,
+    Responses,
+    empty_response,
+    error_responses,
+    json_response,
+    rate_limited,
+)
+from api.http.rate_limits import (
+    FAILED_LOGINS_PER_USERNAME,
+    REGISTRATIONS_PER_ADDRESS,
+    FailedLogins,
+    client_address,
+)
+from api.http.schemas import Credentials, NewUser, RefreshToken, Registration
 from api.server.threadpool import offload
-from api.services import services
 from shared import timestamps
 from shared.accounts import users
+from shared.db.engine import Sessions
+from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
 
-bp = APIBlueprint(
-    "auth",
-    __name__,
-    abp_tags=[Tag(name="Auth", description="Users, and the tokens that they call with.")],
-    abp_responses=problem_responses(400, 413, 415, 500, 503),
-)
-
-_PAIR = answer(TokenPair, "The tokens.", "tokens")
 _SPENT = "The refresh token was used before or revoked; log in again."
+_TOKENS = json_response(schemas.TokenPair, "The tokens.", "tokens")
+
+REGISTER: Responses = {
+    201: json_response(NewUser, "The user was added.", "user"),
+    **error_responses(403, UsernameTakenError(), rate_limited(REGISTRATIONS_PER_ADDRESS)),
+}
+LOGIN: Responses = {
+    200: _TOKENS,
+    **error_responses(InvalidCredentialsError(), rate_limited(FAILED_LOGINS_PER_USERNAME)),
+}
+REFRESH: Responses = {200: _TOKENS, **error_responses(InvalidTokenError(_SPENT))}
+LOGOUT: Responses = {204: empty_response("The login has ended."), **error_responses(InvalidTokenError())}
 
 
-@bp.post(
-    "/auth/register/",
-    operation_id="register",
-    responses={
-        201: answer(NewUser, "The user was added.", "user"),
-        **problem_responses(403, UsernameTakenError(), limited(rate_limits.REGISTRATIONS_PER_ADDRESS)),
-    },
-)
-def register(body: Registration) -> tuple[Response, int]:
-    """Adds a user, where registration is open.
+class AuthRoutes:
+    """Views of users and their tokens."""
 
-    It is not in production by default; there, an address may register ten users an hour.
-    """
-    if not services().settings.registration_open:
-        raise Forbidden("Registration is off here; ask whoever runs this service for an account.")
-    services().limits.registration()
-    password_hash = offload(users.hash_password, body.password)
-    with services().sessions.begin() as session:
-        user = users.create(session, body.username, password_hash)
-    shown = {"id": user.id, "username": user.username, "created_at": timestamps.rfc3339(user.created_at)}
-    return jsonify(shown), HTTPStatus.CREATED
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticator: Authenticator,
+        failed_logins: FailedLogins,
+        registration_limiter: Limiter,
+        *,
+        registration_open: bool,
+    ) -> None:
+        self._sessions = sessions
+        self._authenticator = authenticator
+        self._failed_logins = failed_logins
+        self._registration_limiter = registration_limiter
+        self._registration_open = registration_open
 
+    def blueprint(self) -> Blueprint:
+        bp = Blueprint(
+            "auth",
+            __name__,
+            abp_tags=[Tag(name="Auth", description="Users, and the tokens of their logins.")],
+            abp_responses=error_responses(400, 413, 415, 500, 503),
+        )
+        register = self._registration_limiter.limit(REGISTRATIONS_PER_ADDRESS)(self.register)
+        bp.post("/auth/register/", operation_id="register", responses=REGISTER)(register)
+        bp.post("/login/", operation_id="login", responses=LOGIN)(self.login)
+        bp.post("/auth/refresh/", operation_id="refresh", responses=REFRESH)(self.refresh)
+        bp.post("/auth/logout/", operation_id="logout", responses=LOGOUT)(self.logout)
+        return bp
 
-@bp.post(
-    "/login/",
-    operation_id="login",
-    responses={
-        200: _PAIR,
-        **problem_responses(InvalidCredentialsError(), limited(rate_limits.FAILED_LOGINS_PER_USERNAME)),
-    },
-)
-def login(body: Credentials) -> dict[str, Any]:
-    """Starts a login: an access token for calls, a refresh token for the next pair.
+    def register(self, body: Registration) -> tuple[Response, int]:
+        """Add a user, if registration is open.
 
-    A wrong password and a user who does not exist get the same answer, in the same time. Ten failures a minute for a
-    username, and a hundred from an address, are followed by 429.
-    """
-    with services().limits.login(body.username):
-        with services().sessions() as session:
-            user = users.find(session, body.username)
-        # Whether the user exists or not, one hash is verified: the answer takes as long.
+        In production it is closed by default; if it is open there, an address may register ten users an hour.
+        """
+        if not self._registration_open:
+            raise Forbidden(REGISTRATION_CLOSED)
+        password_hash = offload(users.hash_password, body.password)
+        with self._sessions.begin() as session:
+            user = users.create(session, body.username, password_hash)
+        created_at = timestamps.rfc3339(user.created_at)
+        return jsonify({"id": user.id, "username": user.username, "created_at": created_at}), HTTPStatus.CREATED
+
+    def login(self, body: Credentials) -> dict[str, Any]:
+        """Start a login: an access token for calls, a refresh token for the next pair.
+
+        A wrong password and an unknown user get the same response, in the same time. After ten failures a minute for a
+        username, or a hundred from an address, the response is 429.
+        """
+        with self._failed_logins.attempt(body.username, client_address()):
+            user = self._check_password(body.username, body.password)
+            with self._sessions.begin() as session:
+                if not users.lock_password(session, user):
+                    raise InvalidCredentialsError
+                return _token_pair(self._authenticator.log_in(session, user.id))
+
+    def refresh(self, body: RefreshToken) -> dict[str, Any]:
+        """Exchange a refresh token for a new pair.
+
+        It is single-use. Using it again ends its login, because it was copied.
+        """
+        with self._sessions.begin() as session:
+            user_id, pair = self._authenticator.rotate(session, body.refresh)
+        if pair is None:
+            self._authenticator.announce_logout(user_id)
+            raise InvalidTokenError(_SPENT)
+        return _token_pair(pair)
+
+    def logout(self, body: RefreshToken) -> tuple[str, int]:
+        """End a login. All of its tokens become invalid."""
+        with self._sessions.begin() as session:
+            user_id = self._authenticator.log_out(session, body.refresh)
+        self._authenticator.announce_logout(user_id)
+        return "", HTTPStatus.NO_CONTENT
+
+    def _check_password(self, username: str, password: str) -> User:
+        """Verify one hash, whether or not the user exists, so that both take as long."""
+        with self._sessions() as session:
+            user = users.find(session, username)
         password_hash = users.NO_USER_HASH if user is None else user.password_hash
-        if not offload(users.verify_password, password_hash, body.password) or user is None:
+        if not offload(users.verify_password, password_hash, password) or user is None:
             raise InvalidCredentialsError
-        with services().sessions.begin() as session:
-            if not users.still_has_password(session, user):
-                raise InvalidCredentialsError
-            return _shown(tokens.log_in(session, user))
+        return user
 
 
-@bp.post(
-    "/auth/refresh/", operation_id="refresh", responses={200: _PAIR, **problem_responses(InvalidTokenError(_SPENT))}
-)
-def refresh(body: RefreshToken) -> dict[str, Any]:
-    """Exchanges a refresh token for a new pair.
-
-    It is good once. One that was used before ends its whole login, because somebody has a copy.
-    """
-    with services().sessions.begin() as session:
-        user_id, pair = tokens.rotate(session, body.refresh)
-    if pair is None:
-        tokens.end_login(user_id)
-        raise InvalidTokenError(_SPENT)
-    return _shown(pair)
-
-
-@bp.post(
-    "/auth/logout/",
-    operation_id="logout",
-    responses={204: empty("The login has ended."), **problem_responses(InvalidTokenError())},
-)
-def logout(body: RefreshToken) -> tuple[str, int]:
-    """Ends a login: none of its tokens is good any more."""
-    with services().sessions.begin() as session:
-        user_id = tokens.log_out(session, body.refresh)
-    tokens.end_login(user_id)
-    return "", HTTPStatus.NO_CONTENT
-
-
-def _shown(pair: Pair) -> dict[str, Any]:
+def _token_pair(pair: TokenPair) -> dict[str, Any]:
     return {"access": pair.access, "refresh": pair.refresh}

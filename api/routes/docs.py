@@ -1,64 +1,40 @@
-"""The API's description as a page: Swagger UI, from the wheel that holds it, and nothing from anywhere else."""
+"""The API reference: Swagger UI, from its wheel; nothing is loaded from another host."""
 
-from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, send_file
+from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-_OURS = Path(__file__).parents[1] / "http" / "openapi" / "page"
+from api.http import static_files
+
+_PAGE = Path(__file__).parents[1] / "http" / "openapi" / "page"
 _SWAGGER_UI = Path(str(files("flask_openapi3_swagger"))) / "templates" / "swagger"
 
 _FILES = {
-    "start.js": (_OURS / "start.js", "text/javascript"),
-    "style.css": (_OURS / "style.css", "text/css"),
-    "swagger-ui.js": (_SWAGGER_UI / "js" / "swagger-ui-bundle.js", "text/javascript"),
-    "swagger-ui.css": (_SWAGGER_UI / "css" / "swagger-ui.css", "text/css"),
+    "start.js": (_PAGE, "start.js"),
+    "style.css": (_PAGE, "style.css"),
+    "swagger-ui.js": (_SWAGGER_UI / "js", "swagger-ui-bundle.js"),
+    "swagger-ui.css": (_SWAGGER_UI / "css", "swagger-ui.css"),
 }
 
-#: Nothing runs or is loaded but these files, and it calls nothing but this host. Swagger UI has its icons in its
-#: stylesheet, as data.
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
-
-bp = Blueprint("docs", __name__, url_prefix="/docs")
+#: Swagger UI has its icons in its stylesheet, as data.
+CONTENT_SECURITY_POLICY = static_files.content_security_policy(img_src="'self' data:")
 
 
-@bp.get("/")
+def blueprint() -> Blueprint:
+    bp = Blueprint("docs", __name__, url_prefix="/docs")
+    static_files.protect(bp, CONTENT_SECURITY_POLICY)
+    bp.get("/")(page)
+    bp.get("/<name>")(static)
+    return bp
+
+
 def page() -> Response:
-    """The page."""
-    return _sent(_OURS / "index.html", "text/html")
+    return static_files.send(_PAGE, "index.html")
 
 
-@bp.get("/<name>")
-def part(name: str) -> Response:
-    """A file that the page is made of."""
+def static(name: str) -> Response:
     if name not in _FILES:
         raise NotFound
-    return _sent(*_FILES[name])
-
-
-@bp.after_request
-def _guard(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response
-
-
-def _sent(path: Path, mimetype: str) -> Response:
-    """The file, which browsers keep, and ask about each time: all of it is of one version, also after an upgrade."""
-    response = send_file(path, mimetype=mimetype)
-    if response.status_code == HTTPStatus.OK:
-        response.direct_passthrough = False
-    return response
+    return static_files.send(*_FILES[name])

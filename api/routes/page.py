@@ -1,71 +1,30 @@
-"""The playground: one page, and the files that it is made of. It is a client like any other."""
+"""The playground: a page and its files. It uses the API as any other client does."""
 
 from pathlib import Path
-from typing import cast
 
-from flask import Blueprint, Response, request
-from werkzeug.exceptions import NotFound
+from flask import Blueprint, Response
+
+from api.http import static_files
 
 FOLDER = Path(__file__).parents[1] / "static"
 
-#: Nothing runs or is loaded but the page's own files; it calls nothing but this host, and is nobody's frame.
-#: Trusted types have the browser itself refuse text where HTML would be made of it.
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    ]
+#: Trusted types make the browser reject text where HTML is expected.
+CONTENT_SECURITY_POLICY = static_files.content_security_policy(
+    require_trusted_types_for="'script'", trusted_types="'none'"
 )
 
-# Said here, because browsers refuse a module of another type, and a machine's own list of types may have any.
-_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 
-bp = Blueprint("page", __name__)
+def blueprint() -> Blueprint:
+    bp = Blueprint("page", __name__)
+    static_files.protect(bp, CONTENT_SECURITY_POLICY)
+    bp.get("/")(page)
+    bp.get("/static/<name>")(static)
+    return bp
 
 
-@bp.get("/")
-def playground() -> Response:
-    """The page."""
-    return _sent("index.html")
+def page() -> Response:
+    return static_files.send(FOLDER, "index.html")
 
 
-@bp.get("/static/<name>")
 def static(name: str) -> Response:
-    """A file of the page."""
-    return _sent(name)
-
-
-@bp.after_request
-def _guard(response: Response) -> Response:
-    """Adds what holds for each of them."""
-    response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
-    return response
-
-
-def _sent(name: str) -> Response:
-    """The file, which browsers keep, and ask about each time: all that they run is of one version.
-
-    Raises:
-        NotFound: there is none of this name.
-    """
-    if name not in {path.name for path in FOLDER.iterdir() if path.suffix in _TYPES}:
-        raise NotFound
-    file = FOLDER / name
-    response = Response(file.read_bytes(), mimetype=_TYPES[file.suffix])
-    response.cache_control.no_cache = True
-    response.add_etag()
-    return cast(Response, response.make_conditional(request))
+    return static_files.send(FOLDER, name)

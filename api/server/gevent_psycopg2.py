@@ -1,35 +1,35 @@
-"""How an API process waits for PostgreSQL: other greenlets run meanwhile, and not for ever."""
+"""How psycopg2 waits for PostgreSQL in an API process: other greenlets run meanwhile, and the wait is bounded."""
 
 import time
 
 import psycopg2
 from psycogreen.gevent import gevent_wait_callback
 
-#: A client is to learn within 3 s that Postgres does not answer. It cancels slow statements itself before that, so
-#: who waits so long waits for a server that is stalled or cut off.
+#: A client gets an answer within 3 s when PostgreSQL does not answer. PostgreSQL cancels slow statements before that,
+#: so a wait of WAIT_TIMEOUT_SECONDS means that the server is stalled or cut off.
 STATEMENT_TIMEOUT_MS = 2_000
-SECONDS = 2.5
-#: For how long everybody then fails at once, instead of waiting in turn for a connection that will not answer.
-PAUSE_SECONDS = 1.0
+WAIT_TIMEOUT_SECONDS = 2.5
+#: For how long every wait then fails at once, instead of waiting in turn for a connection that will not answer.
+STALL_PAUSE_SECONDS = 1.0
 
 
-class _Patience:
-    """What this process has seen of the server."""
+class _Server:
+    """What this process knows of the server."""
 
     stalled_until = 0.0
 
 
 def install() -> None:
-    """Makes psycopg2 wait so, in this process."""
+    """Make psycopg2 wait this way, in this process."""
     psycopg2.extensions.set_wait_callback(_wait)
 
 
 def _wait(connection: "psycopg2.extensions.connection") -> None:
     # psycopg2 closes a connection whose wait failed.
-    if time.monotonic() < _Patience.stalled_until:
-        raise psycopg2.OperationalError("PostgreSQL did not answer lately")
+    if time.monotonic() < _Server.stalled_until:
+        raise psycopg2.OperationalError("PostgreSQL did not answer recently")
     try:
-        gevent_wait_callback(connection, timeout=SECONDS)
+        gevent_wait_callback(connection, timeout=WAIT_TIMEOUT_SECONDS)
     except TimeoutError as error:
-        _Patience.stalled_until = time.monotonic() + PAUSE_SECONDS
-        raise psycopg2.OperationalError(f"PostgreSQL did not answer within {SECONDS} s") from error
+        _Server.stalled_until = time.monotonic() + STALL_PAUSE_SECONDS
+        raise psycopg2.OperationalError(f"PostgreSQL did not answer within {WAIT_TIMEOUT_SECONDS} s") from error

@@ -66,7 +66,7 @@ class DrainingServer(StreamServer):  # type: ignore[misc]
     def set_handle(self, handle: Callable[..., None]) -> None:
         from api.realtime import handshake  # only a worker has patched what this loads
 
-        super().set_handle(handshake.outlasting(handle))
+        super().set_handle(handshake.detach_sockets(handle))
 
     def close(self) -> None:
         if not self.closed:

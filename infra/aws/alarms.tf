@@ -1,4 +1,4 @@
-# Whoever is in alarm_emails is told when one of these begins, and when it is over.
+# Everyone in alarm_emails gets an e-mail when an alarm starts and when it ends.
 
 resource "aws_sns_topic" "alarms" {
   name              = "${var.name}-alarms"
@@ -18,7 +18,7 @@ locals {
   database_dimensions = { DBInstanceIdentifier = aws_db_instance.this.identifier }
   cache_members       = [for number in range(1, var.cache.nodes + 1) : format("%s-%03d", var.name, number)]
 
-  # Each: what is measured, how, from where on it is bad, for how many minutes in a row, and what silence means.
+  # Each alarm: the metric, the statistic, the threshold, the consecutive minutes beyond it, and how missing data counts.
   plain_alarms = {
     "unhealthy-api" = {
       namespace  = "AWS/ApplicationELB", metric = "UnHealthyHostCount", stat = "Maximum"
@@ -26,13 +26,13 @@ locals {
     }
     "no-healthy-api" = {
       namespace  = "AWS/ApplicationELB", metric = "HealthyHostCount", stat = "Minimum"
-      dimensions = local.target_dimensions, below = 1, minutes = 2, silence = "breaching"
+      dimensions = local.target_dimensions, below = 1, minutes = 2, missing = "breaching"
     }
     "load-balancer-errors" = {
       namespace  = "AWS/ApplicationELB", metric = "HTTPCode_ELB_5XX_Count", stat = "Sum"
       dimensions = local.lb_dimensions, above = 10, minutes = 3
     }
-    # Of the median, because those who ask to wait are slow on purpose.
+    # The median, because requests with `Prefer: wait` are slow on purpose.
     "latency" = {
       namespace  = "AWS/ApplicationELB", metric = "TargetResponseTime", stat = "p50"
       dimensions = local.lb_dimensions, above = var.alarms.latency_seconds, minutes = 10
@@ -41,10 +41,10 @@ locals {
       namespace  = var.name, metric = "promptwire_queue_depth", stat = "Maximum"
       dimensions = {}, above = var.alarms.queue_depth, minutes = 10
     }
-    # Also when nobody measures it: then there is no API.
+    # Missing data is an alarm too: then no API runs.
     "oldest-queued" = {
       namespace  = var.name, metric = "promptwire_oldest_queued_seconds", stat = "Maximum"
-      dimensions = {}, above = var.alarms.oldest_queued_seconds, minutes = 5, silence = "breaching"
+      dimensions = {}, above = var.alarms.oldest_queued_seconds, minutes = 5, missing = "breaching"
     }
     "database-cpu" = {
       namespace  = "AWS/RDS", metric = "CPUUtilization", stat = "Average"
@@ -74,7 +74,7 @@ locals {
     "${service}-tasks" = {
       namespace  = "ECS/ContainerInsights", metric = "RunningTaskCount", stat = "Maximum"
       dimensions = { ClusterName = aws_ecs_cluster.this.name, ServiceName = service }
-      below      = local.scaled[service].min, minutes = 10, silence = "breaching"
+      below      = local.scaled[service].min, minutes = 10, missing = "breaching"
     }
   }]...)
 
@@ -106,15 +106,15 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   threshold           = try(each.value.above, each.value.below)
   period              = 60
   evaluation_periods  = each.value.minutes
-  treat_missing_data  = try(each.value.silence, "notBreaching")
+  treat_missing_data  = try(each.value.missing, "notBreaching")
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
-# 503 for too much is among these: a tenth of a percent is normal, more is not.
+# These include 503 for overload. A tenth of a percent is normal, more is not.
 resource "aws_cloudwatch_metric_alarm" "errors" {
   alarm_name          = "${var.name}-errors"
-  alarm_description   = "Percent of requests that the API answers with 5xx."
+  alarm_description   = "Percentage of requests that the API answers with 5xx."
   comparison_operator = "GreaterThanThreshold"
   threshold           = var.alarms.error_percent
   evaluation_periods  = 5

@@ -1,4 +1,4 @@
-# Target tracking: tasks are added when any policy wants them, and taken away when all agree.
+# Target tracking adds tasks when any policy asks for more, and removes tasks when all policies allow it.
 
 locals {
   scaled = {
@@ -6,8 +6,8 @@ locals {
     worker = { min = var.worker.min, max = var.worker.max, cpu = 70 }
   }
 
-  # What each task should have of it: a metric divided by the tasks that run.
-  shared_out = {
+  # The target for each task: a metric divided by the number of running tasks.
+  load_per_task = {
     api = {
       name       = "connections"
       target     = var.connections_per_api_task
@@ -15,7 +15,7 @@ locals {
       metric     = "ActiveConnectionCount"
       stat       = "Sum"
       dimensions = { LoadBalancer = aws_lb.this.arn_suffix }
-      # Those of clients, and as many of the load balancer's own to the tasks.
+      # The metric counts each client connection twice: from the client, and on to the task.
       expression = "total / 2 / tasks"
     }
     worker = {
@@ -59,7 +59,7 @@ resource "aws_appautoscaling_policy" "cpu" {
 }
 
 resource "aws_appautoscaling_policy" "share" {
-  for_each           = local.shared_out
+  for_each           = local.load_per_task
   name               = "${var.name}-${each.key}-${each.value.name}"
   policy_type        = "TargetTrackingScaling"
   service_namespace  = aws_appautoscaling_target.this[each.key].service_namespace

@@ -1,5 +1,5 @@
-# Valkey: the queue, announcements and limits. What it loses the reaper and the feeds bring back, but it must not throw
-# away by itself: no eviction, and an alarm long before it is full.
+# Valkey: the queue, announcements and rate limits. The reaper and the feeds recover what it loses, but it must not evict
+# data: eviction is off, and an alarm starts long before the memory is full.
 
 resource "aws_elasticache_subnet_group" "this" {
   name       = var.name
@@ -15,7 +15,7 @@ resource "aws_elasticache_parameter_group" "this" {
     value = "noeviction"
   }
 
-  # For snapshots and failovers, which copy what changes meanwhile.
+  # For snapshots and failovers, which copy the pages that change meanwhile.
   parameter {
     name  = "reserved-memory-percent"
     value = "25"
@@ -24,7 +24,7 @@ resource "aws_elasticache_parameter_group" "this" {
 
 resource "aws_elasticache_replication_group" "this" {
   replication_group_id = var.name
-  description          = "${var.name}: queue, announcements, limits"
+  description          = "${var.name}: queue, announcements, rate limits"
   engine               = "valkey"
   engine_version       = "8.0"
   node_type            = var.cache.node_type
@@ -40,7 +40,7 @@ resource "aws_elasticache_replication_group" "this" {
   transit_encryption_enabled = true
   transit_encryption_mode    = "required"
   auth_token                 = random_password.cache.result
-  # Both the old and the new token are good after a change, until the next one.
+  # After a change both the old and the new token are valid, until the next change.
   auth_token_update_strategy = "ROTATE"
   at_rest_encryption_enabled = true
   kms_key_id                 = aws_kms_key.data.arn

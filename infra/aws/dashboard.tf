@@ -1,8 +1,8 @@
 locals {
-  # Twelve graphs, three in a row: a title, a statistic, and metrics as CloudWatch writes them.
+  # Twelve graphs, three in a row: a title, a statistic, and metrics in CloudWatch's notation.
   graphs = [
-    { title = "Queue: messages waiting", stat = "Maximum", metrics = [[var.name, "promptwire_queue_depth"]] },
-    { title = "Oldest queued prompt, s", stat = "Maximum", metrics = [[var.name, "promptwire_oldest_queued_seconds"]] },
+    { title = "Messages in the queue", stat = "Maximum", metrics = [[var.name, "promptwire_queue_depth"]] },
+    { title = "Age of the oldest queued prompt, s", stat = "Maximum", metrics = [[var.name, "promptwire_oldest_queued_seconds"]] },
     { title = "Tasks", stat = "Average", metrics = [
       for service in ["api", "worker"] :
       ["ECS/ContainerInsights", "RunningTaskCount", "ClusterName", aws_ecs_cluster.this.name, "ServiceName", service]
@@ -14,14 +14,14 @@ locals {
     { title = "Response time, median, s", stat = "p50", metrics = [
       ["AWS/ApplicationELB", "TargetResponseTime", "LoadBalancer", aws_lb.this.arn_suffix],
     ] },
-    { title = "Connections, both sides", stat = "Sum", metrics = [
+    { title = "Connections (clients and tasks)", stat = "Sum", metrics = [
       ["AWS/ApplicationELB", "ActiveConnectionCount", "LoadBalancer", aws_lb.this.arn_suffix],
     ] },
-    { title = "CPU of tasks, %", stat = "Average", metrics = [
+    { title = "Task CPU, %", stat = "Average", metrics = [
       for service in ["api", "worker"] :
       ["AWS/ECS", "CPUUtilization", "ClusterName", aws_ecs_cluster.this.name, "ServiceName", service]
     ] },
-    { title = "Memory of tasks, %", stat = "Maximum", metrics = [
+    { title = "Task memory, %", stat = "Maximum", metrics = [
       for service in ["api", "worker"] :
       ["AWS/ECS", "MemoryUtilization", "ClusterName", aws_ecs_cluster.this.name, "ServiceName", service]
     ] },
@@ -34,7 +34,7 @@ locals {
     { title = "PostgreSQL: free storage, bytes", stat = "Minimum", metrics = [
       ["AWS/RDS", "FreeStorageSpace", "DBInstanceIdentifier", aws_db_instance.this.identifier],
     ] },
-    { title = "Valkey: memory, CPU, %", stat = "Maximum", metrics = concat(
+    { title = "Valkey: memory and CPU, %", stat = "Maximum", metrics = concat(
       [for member in local.cache_members : ["AWS/ElastiCache", "DatabaseMemoryUsagePercentage", "CacheClusterId", member]],
       [for member in local.cache_members : ["AWS/ElastiCache", "EngineCPUUtilization", "CacheClusterId", member]],
     ) },

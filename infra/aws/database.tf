@@ -22,7 +22,7 @@ resource "aws_db_parameter_group" "this" {
     value = "ddl"
   }
 
-  # Statements carry what people write. Neither slow nor failed ones go into the log; Performance Insights shows them
+  # Statements contain user data, so neither slow nor failed statements are logged. Performance Insights shows them
   # without their values.
   parameter {
     name  = "log_min_duration_statement"
@@ -40,7 +40,7 @@ resource "aws_db_parameter_group" "this" {
 }
 
 resource "aws_db_instance" "this" {
-  #checkov:skip=CKV_AWS_133: var.database.backup_days is at least 7, which a validation holds
+  #checkov:skip=CKV_AWS_133: a validation keeps var.database.backup_days at 7 or more
   identifier     = var.name
   engine         = "postgres"
   engine_version = var.postgres_version

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Brings images into service: infra/aws/deploy.sh TAG [--back]
-# Migrates with them, moves the services on, and waits until they stand. `--back` does not migrate: older images do not
-# know the newer schema, but run on it. What Terraform changed in a task definition goes along.
-# Needs jq, and the AWS CLI with the rights of github.tf. NAME is Terraform's variable `name`.
+# Deploy images: infra/aws/deploy.sh TAG [--back]
+# Migrate the database, update the services, and wait until they are stable. `--back` skips the migration: older images
+# run on the newer schema but cannot migrate it. Changes that Terraform made to a task definition are deployed too.
+# Needs jq, and the AWS CLI with the rights in github.tf. NAME is Terraform's variable `name`.
 set -euo pipefail
 
 tag=${1:?usage: infra/aws/deploy.sh TAG [--back]}
 name=${NAME:-promptwire}
 services=(api worker flower)
 
-# Writes a task definition like its family's newest one, with the images of the tag. Prints its ARN.
+# Register a copy of the family's latest task definition with the images of the tag. Print its ARN.
 register() {
     aws ecs describe-task-definition --task-definition "$name-$1" --query taskDefinition --output json |
         jq --arg tag "$tag" '
@@ -20,7 +20,7 @@ register() {
         --query taskDefinition.taskDefinitionArn --output text
 }
 
-# Runs one task, where the workers run, and fails if it does.
+# Run one task in the workers' network. Fail if the task fails.
 migrate() {
     local definition=$1 network task code
     network=$(aws ecs describe-services --cluster "$name" --services worker \
@@ -29,7 +29,7 @@ migrate() {
         --network-configuration "$network" --query 'tasks[0].taskArn' --output text)
     [ "$task" != None ] || { echo "The migration could not be started." >&2; return 1; }
     echo "Migrating: $task"
-    # A wait ends after ten minutes, and a large table may take longer.
+    # `wait` gives up after ten minutes, and migrating a large table may take longer.
     for _ in 1 2 3 4 5 6; do
         if aws ecs wait tasks-stopped --cluster "$name" --tasks "$task"; then break; fi
     done
@@ -53,10 +53,10 @@ for service in "${services[@]}"; do
 done
 aws ecs wait services-stable --cluster "$name" --services "${services[@]}"
 
-# Stable is also what has been rolled back.
+# A service that was rolled back is stable too.
 for service in "${services[@]}"; do
     running=$(aws ecs describe-services --cluster "$name" --services "$service" \
         --query 'services[0].taskDefinition' --output text)
     [ "$running" = "${wanted[$service]}" ] || { echo "$service was rolled back to $running." >&2; exit 1; }
 done
-echo "$tag is in service."
+echo "Deployed $tag."

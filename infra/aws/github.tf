@@ -1,5 +1,5 @@
-# What a workflow on the repository's main branch may do: push images, migrate, and move the services on. It has no key;
-# GitHub vouches for it (OIDC).
+# The role of a workflow on the repository's main branch. It may push images, migrate the database and update the
+# services. It needs no key: GitHub identifies the workflow (OIDC).
 
 locals {
   github = var.github_repository == "" ? 0 : 1
@@ -43,7 +43,7 @@ resource "aws_iam_role" "github" {
 }
 
 data "aws_iam_policy_document" "github" {
-  #checkov:skip=CKV_AWS_356: GetAuthorizationToken and DescribeTaskDefinition know no resources
+  #checkov:skip=CKV_AWS_356: GetAuthorizationToken and DescribeTaskDefinition do not support resources
   statement {
     sid       = "LogInToRegistry"
     actions   = ["ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition"]

@@ -1,5 +1,5 @@
-# Each task has two roles: with the one ECS starts it, with the other the application would call AWS. It calls nothing,
-# so those have no rights.
+# Each task has two roles: ECS starts the task with the first, and the application would call AWS with the second. The
+# application does not call AWS, so the second role has no rights.
 
 data "aws_iam_policy_document" "assume" {
   for_each = {
@@ -35,7 +35,7 @@ resource "aws_iam_role" "execution" {
 }
 
 data "aws_iam_policy_document" "execution" {
-  #checkov:skip=CKV_AWS_356: GetAuthorizationToken knows no resources
+  #checkov:skip=CKV_AWS_356: GetAuthorizationToken does not support resources
   for_each = local.tasks
 
   statement {
@@ -81,7 +81,7 @@ resource "aws_iam_role_policy" "execution" {
   policy   = data.aws_iam_policy_document.execution[each.key].json
 }
 
-# --- What AWS itself does for us ---
+# --- Roles for AWS services ---
 
 resource "aws_iam_role" "database_monitoring" {
   name               = "${var.name}-database-monitoring"

@@ -1,9 +1,9 @@
-# Two keys, made anew each year by AWS: one for what people store, one for what is logged and told.
+# Two keys, which AWS rotates every year: one for stored data, one for logs and alarms.
 
 data "aws_iam_policy_document" "data_key" {
-  #checkov:skip=CKV_AWS_109: a key's policy must name somebody who administers it: the account
+  #checkov:skip=CKV_AWS_109: a key's policy must name an administrator: the account
   #checkov:skip=CKV_AWS_111: as above
-  #checkov:skip=CKV_AWS_356: in a key's policy * is that key
+  #checkov:skip=CKV_AWS_356: in a key's policy * means that key
   statement {
     sid       = "Account"
     actions   = ["kms:*"]
@@ -16,9 +16,9 @@ data "aws_iam_policy_document" "data_key" {
 }
 
 data "aws_iam_policy_document" "log_key" {
-  #checkov:skip=CKV_AWS_109: a key's policy must name somebody who administers it: the account
+  #checkov:skip=CKV_AWS_109: a key's policy must name an administrator: the account
   #checkov:skip=CKV_AWS_111: as above
-  #checkov:skip=CKV_AWS_356: in a key's policy * is that key
+  #checkov:skip=CKV_AWS_356: in a key's policy * means that key
   source_policy_documents = [data.aws_iam_policy_document.data_key.json]
 
   statement {

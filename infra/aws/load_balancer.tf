@@ -1,4 +1,4 @@
-# HTTPS for REST, events and sockets. Nothing is sticky: every API task serves everybody.
+# HTTPS for requests, server-sent events and WebSockets. No stickiness: every API task serves every client.
 
 resource "aws_acm_certificate" "this" {
   domain_name       = var.domain_name
@@ -36,8 +36,8 @@ resource "aws_route53_record" "this" {
 }
 
 resource "aws_lb" "this" {
-  #checkov:skip=CKV2_AWS_28: var.waf puts one before it, and does so by default
-  #checkov:skip=CKV2_AWS_76: that one has the rules against Log4Shell
+  #checkov:skip=CKV2_AWS_28: var.waf adds one, by default
+  #checkov:skip=CKV2_AWS_76: that WAF has the rules against Log4Shell
   name                       = var.name
   load_balancer_type         = "application"
   internal                   = false
@@ -45,8 +45,8 @@ resource "aws_lb" "this" {
   security_groups            = [aws_security_group.alb.id]
   enable_deletion_protection = var.deletion_protection
 
-  # Longer than a request may wait in silence (`Prefer: wait=60`) and than the sockets' pings are apart (25 s); shorter
-  # than gunicorn keeps an idle connection (`keepalive`), or a request would now and then meet one that is being closed.
+  # Longer than a request may wait without data (`Prefer: wait=60`) and than the interval of WebSocket pings (25 s).
+  # Shorter than gunicorn's `keepalive`, or some requests would reach a connection that gunicorn is closing.
   idle_timeout = 70
 
   drop_invalid_header_fields = true
@@ -61,19 +61,19 @@ resource "aws_lb" "this" {
 }
 
 resource "aws_lb_target_group" "api" {
-  #checkov:skip=CKV_AWS_378: HTTPS ends at the load balancer; behind it only tasks are reached, by security group
+  #checkov:skip=CKV_AWS_378: TLS ends at the load balancer; security groups let it reach the tasks only
   name        = "${var.name}-api"
   vpc_id      = aws_vpc.this.id
   target_type = "ip"
   protocol    = "HTTP"
   port        = local.api_port
 
-  # Before a task is told to stop. Sockets would stay for all of it; the task itself ends them (1012), and answers
-  # those who wait.
+  # The time before a task gets SIGTERM. WebSockets stay open throughout; the task itself closes them (1012), and
+  # answers waiting requests.
   deregistration_delay = 10
 
-  # A task that cannot reach PostgreSQL must not pass as deployed. But a failover of the database is no reason to
-  # replace all tasks and cut all sockets: so it has five minutes.
+  # A task that cannot reach PostgreSQL must not count as deployed. But a database failover must not replace all tasks
+  # and disconnect all clients, so a task becomes unhealthy only after five minutes.
   health_check {
     path                = "/readyz/"
     matcher             = "200"
@@ -113,7 +113,7 @@ resource "aws_lb_listener" "https" {
   }
 }
 
-# What only operators should see is not there for the internet.
+# Paths for operators only do not exist for the internet.
 resource "aws_lb_listener_rule" "internal" {
   listener_arn = aws_lb_listener.https.arn
   priority     = 1
@@ -138,10 +138,10 @@ resource "aws_lb_listener_rule" "internal" {
 # --- Access logs ---
 
 resource "aws_s3_bucket" "access_logs" {
-  #checkov:skip=CKV_AWS_145: load balancers write only to buckets that S3 encrypts with its own key
+  #checkov:skip=CKV_AWS_145: load balancers can write only to buckets that S3 encrypts with its own key
   #checkov:skip=CKV_AWS_144: access logs need no second region
-  #checkov:skip=CKV_AWS_18: it holds logs itself
-  #checkov:skip=CKV2_AWS_62: nothing is to happen when a log arrives
+  #checkov:skip=CKV_AWS_18: this bucket stores logs itself
+  #checkov:skip=CKV2_AWS_62: new logs need no notification
   bucket_prefix = "${var.name}-access-logs-"
 }
 

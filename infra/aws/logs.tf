@@ -1,5 +1,5 @@
 locals {
-  # The names of some are given by what writes into them.
+  # AWS prescribes the names of some groups.
   log_groups = {
     api      = "/${var.name}/api"
     worker   = "/${var.name}/worker"

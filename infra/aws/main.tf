@@ -1,7 +1,7 @@
-# Promptwire on AWS. aws.md says what there is, why, and how to deploy.
+# Promptwire on AWS. docs/aws.md explains the parts, the decisions, and how to deploy.
 
 terraform {
-  # Values that are only written (passwords) need 1.11.
+  # Write-only arguments (passwords) need 1.11.
   required_version = ">= 1.11.0"
 
   required_providers {
@@ -15,7 +15,7 @@ terraform {
     }
   }
 
-  # The bucket and its region are given at `terraform init` (see aws.md).
+  # `terraform init` sets the bucket and its region (see docs/aws.md).
   backend "s3" {
     key          = "promptwire/terraform.tfstate"
     encrypt      = true
@@ -44,7 +44,7 @@ locals {
 
   ecs_arn = "arn:${local.partition}:ecs:${var.region}:${local.account}"
 
-  # As in gunicorn.conf.py, `make up` and the Dockerfiles.
+  # The same as in gunicorn.conf.py, `make up` and the Dockerfiles.
   api_port      = 8000
   flower_port   = 5555
   database_port = 5432

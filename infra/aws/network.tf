@@ -1,4 +1,4 @@
-# Three kinds of subnets in each zone: public (load balancer, NAT), private (tasks), data (no way in or out but the VPC).
+# Three subnets in each zone: public (load balancer, NAT), private (tasks), data (reachable from the VPC only).
 
 locals {
   zones = { for index, zone in var.zones : zone => index }
@@ -15,7 +15,7 @@ resource "aws_vpc" "this" {
   tags                 = { Name = var.name }
 }
 
-# Nothing uses the default group; without rules it lets nothing through.
+# Nothing uses the default group; without rules it allows no traffic.
 resource "aws_default_security_group" "unused" {
   vpc_id = aws_vpc.this.id
 }
@@ -110,7 +110,7 @@ resource "aws_route_table_association" "data" {
   route_table_id = aws_route_table.data.id
 }
 
-# Free, and images' layers, the bulk of what NAT would carry, come from S3.
+# Free of charge. Image layers come from S3 and would be most of the NAT traffic.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.this.id
   service_name      = "com.amazonaws.${var.region}.s3"

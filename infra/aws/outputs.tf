@@ -1,15 +1,15 @@
 output "url" {
-  description = "Where the API is."
+  description = "The URL of the API."
   value       = "https://${var.domain_name}/"
 }
 
 output "image_repositories" {
-  description = "Where images are pushed to, by name."
+  description = "The image repositories, by name."
   value       = { for name, repository in aws_ecr_repository.images : name => repository.repository_url }
 }
 
 output "migrate_command" {
-  description = "Migrates the database with the images of var.image_tag. `infra/aws/deploy.sh TAG` does it for others."
+  description = "The command that migrates the database with the images of var.image_tag. `infra/aws/deploy.sh TAG` does it for other tags."
   value = join(" ", [
     "aws ecs run-task --region ${var.region} --cluster ${aws_ecs_cluster.this.name}",
     "--task-definition ${aws_ecs_task_definition.this["migrate"].family} --launch-type FARGATE",
@@ -18,31 +18,31 @@ output "migrate_command" {
 }
 
 output "flower_url" {
-  description = "Flower, for those in flower_cidrs. Its login is in the secret NAME/FLOWER_BASIC_AUTH."
+  description = "The URL of Flower, reachable from flower_cidrs. Its login is in the secret NAME/FLOWER_BASIC_AUTH."
   value       = "http://flower.${aws_service_discovery_private_dns_namespace.this.name}:${local.flower_port}/"
 }
 
 output "github_role" {
-  description = "The role that the workflow on main takes: its variable AWS_ROLE. Null without github_repository."
+  description = "The role that the workflow on main assumes: set it as the variable AWS_ROLE. Null without github_repository."
   value       = one(aws_iam_role.github[*].arn)
 }
 
 output "secrets" {
-  description = "The ARNs of the secrets, by name. Provider keys have to be put in by hand."
+  description = "The ARNs of the secrets, by name. Enter provider keys by hand."
   value       = local.secret_arns
 }
 
 output "database_endpoint" {
-  description = "PostgreSQL, as the tasks reach it."
+  description = "The address of PostgreSQL inside the VPC."
   value       = aws_db_instance.this.endpoint
 }
 
 output "cache_endpoint" {
-  description = "Valkey's primary, as the tasks reach it."
+  description = "The address of Valkey's primary inside the VPC."
   value       = aws_elasticache_replication_group.this.primary_endpoint_address
 }
 
 output "dashboard_url" {
-  description = "The dashboard in CloudWatch."
+  description = "The URL of the CloudWatch dashboard."
   value       = "https://${var.region}.console.aws.amazon.com/cloudwatch/home?region=${var.region}#dashboards:name=${var.name}"
 }

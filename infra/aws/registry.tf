@@ -21,13 +21,13 @@ resource "aws_ecr_lifecycle_policy" "images" {
     rules = [
       {
         rulePriority = 1
-        description  = "Layers that no tag names"
+        description  = "Untagged images"
         selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 1 }
         action       = { type = "expire" }
       },
       {
         rulePriority = 2
-        description  = "As many as one might go back to"
+        description  = "Enough images to roll back to"
         selection    = { tagStatus = "tagged", tagPatternList = ["*"], countType = "imageCountMoreThan", countNumber = 50 }
         action       = { type = "expire" }
       },

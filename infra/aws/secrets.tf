@@ -1,5 +1,5 @@
-# Secrets are made here, written into Secrets Manager and into what they open, and read by tasks as they start.
-# What is ephemeral stands in no plan and no state. If an apply ends between the two writes, raise secrets_version.
+# Secrets are generated here and written to Secrets Manager and to the services that use them; tasks read them at start.
+# Ephemeral values appear in no plan and no state. If an apply ends between the two writes, raise secrets_version.
 
 locals {
   generated = {
@@ -8,7 +8,7 @@ locals {
       "@${aws_db_instance.this.endpoint}/${local.database_name}?sslmode=require",
     ])
     REDIS_URL = local.redis_url
-    # Flower runs without the application's settings, which have Celery ask for a certificate.
+    # Flower runs without the application's settings, which make Celery verify the certificate.
     CELERY_BROKER_URL = "${local.redis_url}?ssl_cert_reqs=required"
     JWT_SECRET_KEY    = ephemeral.random_password.jwt.result
     FLOWER_BASIC_AUTH = "admin:${ephemeral.random_password.flower.result}"
@@ -22,7 +22,7 @@ locals {
   secret_arns = { for name, secret in aws_secretsmanager_secret.this : name => secret.arn }
 }
 
-# Without special characters they can stand in URLs.
+# No special characters, so that they can be part of a URL.
 ephemeral "random_password" "database" {
   length  = 48
   special = false
@@ -43,7 +43,7 @@ ephemeral "random_password" "metrics" {
   special = false
 }
 
-# ElastiCache's token cannot be only written: this one stands in the state, which is encrypted.
+# ElastiCache has no write-only token, so this one is in the state, which is encrypted.
 resource "random_password" "cache" {
   length  = 64
   special = false
@@ -51,8 +51,8 @@ resource "random_password" "cache" {
 }
 
 resource "aws_secretsmanager_secret" "this" {
-  #checkov:skip=CKV2_AWS_57: they change by secrets_version, together with what they open; see aws.md
-  # Beside ours, those that somebody puts in by hand.
+  #checkov:skip=CKV2_AWS_57: secrets_version rotates them together with the services that use them; see docs/aws.md
+  # The generated secrets, and those that are entered by hand.
   for_each                = setunion(local.generated_names, var.provider_keys)
   name                    = "${var.name}/${each.key}"
   description             = "${each.key} of ${var.name}"

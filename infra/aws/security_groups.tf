@@ -1,4 +1,4 @@
-# Who may talk to whom. Each flow is one rule out of the one group and one into the other; nothing else passes.
+# Allowed traffic. Each flow is an egress rule of one group and an ingress rule of the other; all else is denied.
 
 locals {
   groups = {
@@ -26,7 +26,7 @@ locals {
 
 resource "aws_security_group" "alb" {
   name        = "${var.name}-alb"
-  description = "The load balancer: the only one that the internet reaches."
+  description = "The load balancer, the only group that is open to the internet."
   vpc_id      = aws_vpc.this.id
 }
 
@@ -38,7 +38,7 @@ resource "aws_security_group" "api" {
 
 resource "aws_security_group" "worker" {
   name        = "${var.name}-worker"
-  description = "Worker tasks, and the one that migrates."
+  description = "Worker tasks and the migration task."
   vpc_id      = aws_vpc.this.id
 }
 
@@ -62,7 +62,7 @@ resource "aws_security_group" "cache" {
 
 resource "aws_security_group" "endpoints" {
   name        = "${var.name}-endpoints"
-  description = "AWS services within the VPC."
+  description = "AWS services inside the VPC."
   vpc_id      = aws_vpc.this.id
 }
 
@@ -90,7 +90,7 @@ resource "aws_vpc_security_group_ingress_rule" "internet" {
   #checkov:skip=CKV_AWS_260: port 80 only redirects to 443
   for_each          = toset(["80", "443"])
   security_group_id = aws_security_group.alb.id
-  description       = "Anybody, over HTTPS; HTTP is redirected."
+  description       = "Everyone, over HTTPS; HTTP is redirected."
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "tcp"
   from_port         = tonumber(each.key)
@@ -109,7 +109,7 @@ resource "aws_vpc_security_group_ingress_rule" "flower" {
 
 resource "aws_vpc_security_group_ingress_rule" "endpoints" {
   security_group_id = aws_security_group.endpoints.id
-  description       = "The VPC's own hosts."
+  description       = "Hosts in the VPC."
   cidr_ipv4         = var.vpc_cidr
   ip_protocol       = "tcp"
   from_port         = 443
@@ -119,7 +119,7 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
 resource "aws_vpc_security_group_egress_rule" "services" {
   for_each          = local.egress
   security_group_id = local.groups[each.value.from]
-  description       = "AWS itself, and model providers."
+  description       = "AWS services and model providers."
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "tcp"
   from_port         = each.value.port

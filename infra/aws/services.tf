@@ -1,7 +1,7 @@
 resource "aws_ecs_cluster" "this" {
   name = var.name
 
-  # Also counts the tasks, by which autoscaling divides.
+  # Also counts the running tasks, which autoscaling needs.
   setting {
     name  = "containerInsights"
     value = "enabled"
@@ -14,13 +14,13 @@ resource "aws_ecs_cluster_capacity_providers" "this" {
 }
 
 locals {
-  # Spot tasks may be taken away with two minutes' notice. A worker's prompts are then handed on, an API's sockets
-  # would be cut; so only workers.
+  # AWS can stop Spot tasks with two minutes' notice. A worker then releases its prompts to other workers, but an API
+  # would lose its WebSockets, so only workers run on Spot.
   spot_percent = { api = 0, worker = var.worker.spot_percent, flower = 0 }
 }
 
 resource "aws_ecs_service" "this" {
-  #checkov:skip=CKV_AWS_332: LATEST is the default, and what one wants
+  #checkov:skip=CKV_AWS_332: LATEST is the default
   for_each        = { api = var.api.min, worker = var.worker.min, flower = 1 }
   name            = each.key
   cluster         = aws_ecs_cluster.this.id
@@ -81,7 +81,7 @@ resource "aws_ecs_service" "this" {
   }
 
   lifecycle {
-    # infra/aws/deploy.sh moves the one on, autoscaling the other.
+    # infra/aws/deploy.sh changes the first, autoscaling the second.
     ignore_changes = [task_definition, desired_count]
   }
 
@@ -94,7 +94,7 @@ resource "aws_ecs_service" "this" {
   ]
 }
 
-# Flower has a name within the VPC, and none outside.
+# Flower has a host name inside the VPC only.
 resource "aws_service_discovery_private_dns_namespace" "this" {
   name = "${var.name}.internal"
   vpc  = aws_vpc.this.id

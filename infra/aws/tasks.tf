@@ -1,7 +1,7 @@
-# What runs: the same commands, ports and environment as in docker-compose.yml.
+# The tasks, with the same commands, ports and environment as in docker-compose.yml.
 
 locals {
-  # In each task but Flower's. What is not set here or in var.settings has the application's default.
+  # For every task except Flower. Settings that are neither here nor in var.settings have the application's defaults.
   environment = merge(var.settings, {
     APP_ENV         = "prod"
     LOG_FORMAT      = "json"
@@ -12,9 +12,9 @@ locals {
   app_secrets = concat(["DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY"], tolist(var.provider_keys))
 
   stop = {
-    # It is done in some 10 s (`graceful_timeout` in gunicorn.conf.py, and 1 s to say goodbye).
+    # The API stops within about 10 s (`graceful_timeout` in gunicorn.conf.py, and 1 s to close its WebSockets).
     api = 20
-    # It works on for SOFT_SHUTDOWN_SECONDS and hands the rest back. Fargate waits no longer than this, Spot neither.
+    # The worker continues for SOFT_SHUTDOWN_SECONDS and releases the rest. This is the maximum on Fargate and Spot.
     worker = 120
   }
 
@@ -86,7 +86,7 @@ locals {
         environment = [for key, value in task.environment : { name = key, value = value }]
         secrets     = [for key in task.secrets : { name = key, valueFrom = local.secret_arns[key] }]
         stopTimeout = task.stop_seconds
-        # One descriptor a socket: 20,000 a gunicorn process, and some.
+        # One descriptor a socket: 20,000 for a gunicorn process, and a reserve.
         ulimits                = [{ name = "nofile", softLimit = 65536, hardLimit = 65536 }]
         readonlyRootFilesystem = true
         linuxParameters = {
@@ -110,7 +110,7 @@ locals {
     )
   }
 
-  # Beside each API: prints what /metrics says of the queue, in the format from which CloudWatch makes metrics.
+  # A sidecar of each API: prints the queue metrics of /metrics in CloudWatch's embedded metric format.
   metrics_container = merge(local.containers.api, {
     name          = "metrics"
     essential     = false
@@ -135,7 +135,7 @@ resource "aws_ecs_task_definition" "this" {
   container_definitions = jsonencode(concat(
     [local.containers[each.key]], each.key == "api" ? [local.metrics_container] : [],
   ))
-  # Those that run, and those to which a deployment is rolled back, must stay.
+  # Keep running revisions, and those that a deployment may be rolled back to.
   skip_destroy = true
 
   runtime_platform {

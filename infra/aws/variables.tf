@@ -1,12 +1,12 @@
-# --- Where and under what name ---
+# --- Region, names and domain ---
 
 variable "region" {
-  description = "The AWS region of everything."
+  description = "The AWS region."
   type        = string
 }
 
 variable "name" {
-  description = "The beginning of all names. The images' repositories are NAME-api and NAME-worker."
+  description = "The prefix of all names. The image repositories are NAME-api and NAME-worker."
   type        = string
   default     = "promptwire"
 
@@ -17,17 +17,17 @@ variable "name" {
 }
 
 variable "domain_name" {
-  description = "The host name of the API, such as api.example.com. It must lie in the zone."
+  description = "The host name of the API, such as api.example.com. It must be in the zone."
   type        = string
 }
 
 variable "zone_id" {
-  description = "The public Route 53 zone in which the name and its certificate's proof are written."
+  description = "The public Route 53 zone for the domain name and the validation of its certificate."
   type        = string
 }
 
 variable "github_repository" {
-  description = "OWNER/REPOSITORY whose main branch may push images and deploy. Empty: none may."
+  description = "OWNER/REPOSITORY whose main branch may push images and deploy. Empty: none."
   type        = string
   default     = ""
 
@@ -38,7 +38,7 @@ variable "github_repository" {
 }
 
 variable "github_oidc_provider_arn" {
-  description = "GitHub's identity provider, if the account has it already (it can have only one). Empty: it is made."
+  description = "GitHub's identity provider, if the account already has one (only one is possible). Empty: it is created."
   type        = string
   default     = ""
 }
@@ -46,63 +46,63 @@ variable "github_oidc_provider_arn" {
 # --- Network ---
 
 variable "vpc_cidr" {
-  description = "The addresses of the VPC, a /16."
+  description = "The address range of the VPC, a /16."
   type        = string
   default     = "10.40.0.0/16"
 
   validation {
     condition     = can(cidrhost(var.vpc_cidr, 0)) && endswith(var.vpc_cidr, "/16")
-    error_message = "Give a /16, such as 10.40.0.0/16."
+    error_message = "Use a /16, such as 10.40.0.0/16."
   }
 }
 
 variable "zones" {
-  description = "The availability zones over which to spread. Their order gives the subnets' addresses: only append."
+  description = "The availability zones to use. Their order determines the subnets' addresses, so only append."
   type        = list(string)
 
   validation {
     condition     = length(distinct(var.zones)) == length(var.zones) && length(var.zones) >= 2 && length(var.zones) <= 8
-    error_message = "Between 2 (PostgreSQL and Valkey have a standby) and 8, all different."
+    error_message = "Use 2 to 8 different zones: PostgreSQL and Valkey have a standby in a second zone."
   }
 }
 
 variable "single_nat_gateway" {
-  description = "One NAT gateway for all zones: cheaper, but tasks reach no model while its zone is away."
+  description = "One NAT gateway for all zones: cheaper, but tasks cannot reach model providers while its zone is unavailable."
   type        = bool
   default     = false
 }
 
 variable "interface_endpoints" {
-  description = "Reach ECR, Secrets Manager and CloudWatch within the VPC, so that tasks start without a way out."
+  description = "Reach ECR, Secrets Manager and CloudWatch inside the VPC, so that tasks can start without NAT."
   type        = bool
   default     = false
 }
 
 variable "egress_ports" {
-  description = "TCP ports on which tasks may reach other hosts: 443 for AWS and a model, and those of models elsewhere."
+  description = "TCP ports on which tasks may connect to other hosts: 443 for AWS and most providers, and the ports of other models."
   type        = set(number)
   default     = [443]
 }
 
 variable "flower_cidrs" {
-  description = "Who may reach Flower: addresses of a VPN or bastion. Empty: nobody. It has no public address anyway."
+  description = "Addresses that may reach Flower, such as a VPN or bastion. Empty: none. Flower has no public address in any case."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for cidr in var.flower_cidrs : can(cidrhost(cidr, 0)) && !endswith(cidr, "/0")])
-    error_message = "Give CIDR blocks, and not the whole internet."
+    error_message = "Use CIDR blocks other than the whole internet."
   }
 }
 
 variable "waf" {
-  description = "Filter requests by address reputation, rate and known bad input before the load balancer."
+  description = "Filter requests by address reputation, rate and known bad input with a WAF."
   type        = bool
   default     = true
 }
 
 variable "requests_per_address" {
-  description = "Requests that an address may make in five minutes before the WAF refuses it (many people may share one)."
+  description = "Requests per address in five minutes, above which the WAF blocks the address (many users may share one)."
   type        = number
   default     = 10000
 }
@@ -110,39 +110,39 @@ variable "requests_per_address" {
 # --- The application ---
 
 variable "image_tag" {
-  description = "The images' tag in the task definitions that Terraform writes. `infra/aws/deploy.sh TAG` moves on from there."
+  description = "The images' tag in the task definitions that Terraform writes. `infra/aws/deploy.sh TAG` deploys other tags."
   type        = string
 
   validation {
     condition     = var.image_tag != "latest"
-    error_message = "Tags are immutable: give the commit's SHA."
+    error_message = "Tags are immutable: use the commit's SHA."
   }
 }
 
 variable "cpu_architecture" {
-  description = "What the images are built for: X86_64 or ARM64."
+  description = "The architecture of the images: X86_64 or ARM64."
   type        = string
   default     = "X86_64"
 
   validation {
     condition     = contains(["X86_64", "ARM64"], var.cpu_architecture)
-    error_message = "X86_64 or ARM64."
+    error_message = "Use X86_64 or ARM64."
   }
 }
 
 variable "allowed_origins" {
-  description = "ALLOWED_ORIGINS: pages of other hosts that may use the API and open sockets."
+  description = "ALLOWED_ORIGINS: origins of other pages that may use the API and open WebSockets."
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for origin in var.allowed_origins : startswith(origin, "https://")])
-    error_message = "Give origins such as https://app.example.com, and no wildcards."
+    error_message = "Use origins such as https://app.example.com, without wildcards."
   }
 }
 
 variable "settings" {
-  description = "Further settings of the application, as in docs/settings.md: { GENERATOR = \"openai\" }. No secrets."
+  description = "More settings of the application, as in docs/settings.md: { GENERATOR = \"openai\" }. No secrets."
   type        = map(string)
   default     = {}
 
@@ -156,18 +156,18 @@ variable "settings" {
 }
 
 variable "provider_keys" {
-  description = "Which keys of model providers there are. Their values are put into Secrets Manager by hand (see aws.md)."
+  description = "The names of the model providers' keys. Enter their values in Secrets Manager by hand (see docs/aws.md)."
   type        = set(string)
   default     = []
 
   validation {
     condition     = length(setsubtract(var.provider_keys, ["OPENAI_API_KEY", "OPENAI_EMBEDDING_API_KEY"])) == 0
-    error_message = "OPENAI_API_KEY and OPENAI_EMBEDDING_API_KEY."
+    error_message = "Use OPENAI_API_KEY and OPENAI_EMBEDDING_API_KEY only."
   }
 }
 
 variable "secrets_version" {
-  description = "Raise it to make the passwords, the signing key and Flower's login anew."
+  description = "Raise it to generate new passwords, a new signing key and a new Flower login."
   type        = number
   default     = 1
 }
@@ -175,7 +175,7 @@ variable "secrets_version" {
 # --- Processes ---
 
 variable "api" {
-  description = "API tasks: CPU units (1024 = 1 vCPU), memory in MiB, gunicorn processes (one a vCPU), fewest and most tasks."
+  description = "API tasks: CPU units (1024 = 1 vCPU), memory in MiB, gunicorn processes (one per vCPU), minimum and maximum number of tasks."
   type = object({
     cpu       = optional(number, 1024)
     memory    = optional(number, 2048)
@@ -187,7 +187,7 @@ variable "api" {
 }
 
 variable "worker" {
-  description = "Worker tasks: CPU units, memory in MiB, prompts at once, fewest and most tasks, and how many percent of those above one run on Spot."
+  description = "Worker tasks: CPU units, memory in MiB, concurrent prompts, minimum and maximum number of tasks, and the percentage on Spot of all but the first."
   type = object({
     cpu          = optional(number, 1024)
     memory       = optional(number, 8192)
@@ -200,13 +200,13 @@ variable "worker" {
 }
 
 variable "queue_per_worker_task" {
-  description = "Messages waiting for each worker task at which workers are added."
+  description = "Queued messages per worker task, above which tasks are added."
   type        = number
   default     = 20
 }
 
 variable "connections_per_api_task" {
-  description = "Clients' connections, sockets above all, for each API task at which API tasks are added. A process admits 20,000."
+  description = "Client connections (mostly WebSockets) per API task, above which tasks are added. A process accepts 20,000."
   type        = number
   default     = 10000
 }
@@ -214,7 +214,7 @@ variable "connections_per_api_task" {
 # --- PostgreSQL and Valkey ---
 
 variable "database" {
-  description = "PostgreSQL: instance class, storage in GiB and how far it may grow by itself, days of backups."
+  description = "PostgreSQL: instance class, storage in GiB and its automatic maximum, days of backups."
   type = object({
     instance_class = optional(string, "db.m7g.large")
     storage        = optional(number, 100)
@@ -225,7 +225,7 @@ variable "database" {
 
   validation {
     condition     = var.database.backup_days >= 7 && var.database.backup_days <= 35
-    error_message = "Keep backups 7 to 35 days."
+    error_message = "Keep backups for 7 to 35 days."
   }
 }
 
@@ -236,7 +236,7 @@ variable "postgres_version" {
 }
 
 variable "cache" {
-  description = "Valkey: node type, and nodes (one primary, the others in other zones to take over)."
+  description = "Valkey: node type and number of nodes (one primary, and replicas in other zones for failover)."
   type = object({
     node_type = optional(string, "cache.t4g.medium")
     nodes     = optional(number, 2)
@@ -245,7 +245,7 @@ variable "cache" {
 
   validation {
     condition     = var.cache.nodes >= 2
-    error_message = "At least 2, so that one can take over."
+    error_message = "Use at least 2 nodes, so that one can take over."
   }
 }
 
@@ -255,22 +255,22 @@ variable "deletion_protection" {
   default     = true
 }
 
-# --- Who is told, and when ---
+# --- Alarms and logs ---
 
 variable "alarm_emails" {
-  description = "Who gets the alarms; each has to confirm once."
+  description = "E-mail addresses for alarms. Each recipient has to confirm once."
   type        = set(string)
   default     = []
 }
 
 variable "log_retention_days" {
-  description = "How long logs are kept."
+  description = "Days for which logs are kept."
   type        = number
   default     = 365
 }
 
 variable "alarms" {
-  description = "Where alarms begin: seconds (median of requests; age of the oldest queued prompt), percent, messages, GiB."
+  description = "Alarm thresholds: seconds (median of requests; age of the oldest queued prompt), percent, messages, GiB."
   type = object({
     latency_seconds       = optional(number, 1)
     oldest_queued_seconds = optional(number, 120)

@@ -1,4 +1,4 @@
-# Bodies are prompts: any text, code and SQL included. So no rule that looks for attacks in bodies may refuse a request.
+# Request bodies are prompts: any text, including code and SQL. So no rule may block a request because of its body.
 
 resource "aws_wafv2_web_acl" "this" {
   count = var.waf ? 1 : 0
@@ -121,7 +121,7 @@ resource "aws_wafv2_web_acl_logging_configuration" "this" {
     }
   }
 
-  # Searches stand in there.
+  # The query string contains search texts.
   redacted_fields {
     query_string {}
   }

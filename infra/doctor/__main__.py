@@ -1,8 +1,8 @@
-"""`promptwire-doctor`: looks at everything that has to be right, with the settings of this environment.
+"""`promptwire-doctor`: check this installation with the settings of this environment.
 
 From a checkout: `python -m infra.doctor`.
 
-Exit code 0 if nothing is wrong, 1 if something is. What it could not look at is `skipped`, with the reason.
+The exit code is 1 if something is wrong, otherwise 0. A check that cannot run is reported as `skipped`, with a reason.
 """
 
 import json
@@ -45,18 +45,18 @@ class Line(NamedTuple):
 
 @click.command()
 @click.version_option(get_version(), prog_name="promptwire-doctor")
-@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def main(as_json: bool) -> None:
     """Say what is wrong with this installation, and what to do."""
     lines = list(examine())
     for line in lines:
-        click.echo(json.dumps(line._asdict()) if as_json else _shown(line))
+        click.echo(json.dumps(line._asdict()) if as_json else _format(line))
     if any(line.state == Severity.WRONG for line in lines):
         sys.exit(1)
 
 
 def examine() -> Iterator[Line]:
-    """The whole report."""
+    """Run all checks, and yield the lines of the report."""
     try:
         loaded = load_settings()
     except SettingsError as error:
@@ -65,26 +65,26 @@ def examine() -> Iterator[Line]:
         return
     yield Line("ok", "settings")
     for check in CHECKS:
-        yield from _made(check, loaded)
+        yield from _run_check(check, loaded)
 
 
-def _made(check: Check, loaded: Settings) -> Iterator[Line]:
+def _run_check(check: Check, loaded: Settings) -> Iterator[Line]:
     try:
-        findings: list[Finding] = list(check.look(loaded))
+        findings: list[Finding] = list(check.run(loaded))
     except NotCheckedError as error:
         yield Line("skipped", check.name, str(error))
         return
     except SettingsError as error:
         findings = [Finding(str(error), "See docs/settings.md.")]
-    except Exception as error:  # what nobody has thought of must not hide the rest
-        findings = [Finding(f"It could not be looked at ({type(error).__name__}: {error}).", "See its settings.")]
+    except Exception as error:  # an unexpected error in one check must not hide the results of the others
+        findings = [Finding(f"The check failed ({type(error).__name__}: {error}).", "Check the settings it reads.")]
     for found in findings:
         yield Line(found.severity, check.name, found.problem, found.remedy)
     if not findings:
         yield Line("ok", check.name)
 
 
-def _shown(line: Line) -> str:
+def _format(line: Line) -> str:
     colour = {"ok": "green", "beware": "yellow", "wrong": "red"}.get(line.state)
     text = f"{click.style(f'{line.state:8}', fg=colour)} {line.check:20} {line.problem}".rstrip()
     return text + (f"\n{'':30}→ {line.remedy}" if line.remedy else "")

@@ -1,4 +1,4 @@
-"""Whether what answers and what embeds can be had."""
+"""Checks of the generator and the embedder."""
 
 from collections.abc import Iterator
 
@@ -10,20 +10,20 @@ from shared.settings import Settings
 
 
 def generator(settings: Settings) -> Iterator[Finding]:
-    """That there is one of that name, with the settings it needs. It is not asked: that may cost money."""
-    made = make_generator(settings)
-    if settings.app_env == "prod" and made.name.startswith("simulated"):
+    """GENERATOR names an existing generator with the settings it needs. No text is generated: that may cost money."""
+    generator = make_generator(settings)
+    if settings.app_env == "prod" and generator.name.startswith("simulated"):
         yield Finding(
-            "GENERATOR=simulated answers nothing really.",
-            "Set GENERATOR to a real one (docs/models.md).",
+            "GENERATOR=simulated does not generate real answers.",
+            "Set GENERATOR to a model (docs/models.md).",
             Severity.BEWARE,
         )
 
 
 def embedder(settings: Settings) -> Iterator[Finding]:
-    """That it embeds a word."""
-    made = make_embedder(settings)
+    """The embedder embeds a word."""
+    embedder = make_embedder(settings)
     try:
-        embed(made, ["hello"])
+        embed(embedder, ["hello"])
     except ProviderError as error:
-        yield Finding(f"The embedder {made.name} does not embed: {error}", "See its settings, and whether it runs.")
+        yield Finding(f"The embedder {embedder.name} fails: {error}", "Check its settings, and that it runs.")

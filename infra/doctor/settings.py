@@ -1,4 +1,4 @@
-"""Whether the settings fit each other."""
+"""Checks of the settings: secrets, profile, and times that depend on each other."""
 
 from collections.abc import Iterator
 
@@ -7,34 +7,37 @@ from sqlalchemy.engine import make_url
 from infra.doctor import Finding, Severity
 from shared.settings import MIN_SECRET_LENGTH, Settings
 
-#: What people forget to replace.
+#: Placeholder passwords that people forget to replace.
 _PLACEHOLDERS = ("password", "changeme", "change-me", "secret", "postgres", "redis", "promptwire", "admin")
 
 
 def secrets(settings: Settings) -> Iterator[Finding]:
+    """Secrets are set, long, and not placeholders."""
     make_one = "python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
     if len(settings.jwt_secret_key.get_secret_value()) < MIN_SECRET_LENGTH:
         yield Finding(
-            "JWT_SECRET_KEY is short: whoever guesses it can be anybody.", f"Set it to the output of: {make_one}"
+            "JWT_SECRET_KEY is short: an attacker who guesses it can log in as any user.",
+            f"Set it to the output of: {make_one}",
         )
     for name in ("database_url", "redis_url"):
         url = make_url(getattr(settings, name).get_secret_value())
         password = str(url.password or "")
         if not password and url.host not in (None, "localhost", "127.0.0.1", "::1"):
-            yield Finding(f"{name.upper()} has no password.", "Give the server one, and put it into the URL.")
+            yield Finding(f"{name.upper()} has no password.", "Set a password on the server, and add it to the URL.")
         elif password.lower() in _PLACEHOLDERS:
-            yield Finding(f"{name.upper()} has a password that anybody would try.", f"Make another: {make_one}")
+            yield Finding(f"{name.upper()} has a password that is easy to guess.", f"Set another one: {make_one}")
 
 
 def profile(settings: Settings) -> Iterator[Finding]:
+    """The profile is production, and no setting lets others in."""
     if settings.app_env != "prod":
         yield Finding(
-            f"APP_ENV is {settings.app_env}: unsafe settings are not refused, and anybody may register.",
-            "Set APP_ENV=prod where others can reach it.",
+            f"APP_ENV is {settings.app_env}: unsafe settings are accepted, and anyone can register.",
+            "Set APP_ENV=prod if others can reach this installation.",
             Severity.BEWARE,
         )
     if settings.ws_room_auth == "open":
-        yield Finding("WS_ROOM_AUTH=open lets anybody read everybody's answers.", "Set WS_ROOM_AUTH=token.")
+        yield Finding("WS_ROOM_AUTH=open lets anyone read all users' answers.", "Set WS_ROOM_AUTH=token.")
     if "*" in settings.allowed_origins:
         yield Finding(
             "ALLOWED_ORIGINS=* lets any web page use the API with a user's token.", "List the origins of your pages."
@@ -42,20 +45,20 @@ def profile(settings: Settings) -> Iterator[Finding]:
 
 
 def timeouts(settings: Settings) -> Iterator[Finding]:
-    """The order that the times must have."""
+    """Times that depend on each other are in the right order."""
     for smaller, larger, why in (
         (
             "reaper_seconds",
             "lease_seconds",
-            "a prompt whose worker died would wait for long after its lease has lapsed",
+            "otherwise a prompt whose worker died waits long after its lease has expired",
         ),
-        ("reaper_seconds", "submit_grace_seconds", "the reaper would look too seldom for messages that were lost"),
+        ("reaper_seconds", "submit_grace_seconds", "otherwise the reaper searches too rarely for lost messages"),
         (
             "openai_timeout_seconds",
             "generation_timeout_seconds",
-            "an attempt would be ended before its provider is given up",
+            "otherwise an attempt ends before its request to the provider times out",
         ),
-        ("retry_backoff_seconds", "provider_patience_seconds", "a prompt would not outlast the first pause"),
+        ("retry_backoff_seconds", "provider_patience_seconds", "otherwise a prompt fails during its first pause"),
     ):
         if getattr(settings, smaller) >= getattr(settings, larger):
             yield Finding(
@@ -65,7 +68,7 @@ def timeouts(settings: Settings) -> Iterator[Finding]:
             )
     if settings.lease_seconds < 10:
         yield Finding(
-            f"LEASE_SECONDS is {settings.lease_seconds:g}: a worker that is held up for so long loses its work.",
+            f"LEASE_SECONDS is {settings.lease_seconds:g}: a worker that stalls for that time loses its prompts.",
             "Set it to 30 or more.",
             Severity.BEWARE,
         )

@@ -1,4 +1,4 @@
-"""What Postgres and Redis are like."""
+"""Checks of Postgres and Redis."""
 
 import time
 from collections.abc import Iterator
@@ -17,89 +17,92 @@ from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders
 from shared.settings import Settings
 
-#: The oldest that is tried.
-OLDEST_POSTGRES = 14
+#: The oldest supported major version.
+MIN_POSTGRES_VERSION = 14
 MAX_SKEW_SECONDS = 2.0
 
 
 def postgres(settings: Settings) -> Iterator[Finding]:
+    """Postgres is reachable, recent, migrated and durable, and admits enough connections."""
     try:
         with _connection(settings) as connection:
-            yield from _of_server(connection, settings)
+            yield from _check_server(connection, settings)
     except NotCheckedError as error:
-        yield Finding(str(error), "See whether it runs, and whether DATABASE_URL is right.")
+        yield Finding(str(error), "Check that Postgres runs and that DATABASE_URL is right.")
 
 
 def vector_store(settings: Settings) -> Iterator[Finding]:
+    """The tables of pgvector exist if it is used."""
     if settings.vector_store != "pgvector":
         return
     with _connection(settings) as connection:
         if connection.scalar(text("SELECT to_regclass('pgvector_vectors')")) is None:
             yield Finding(
-                "VECTOR_STORE=pgvector, and its tables are not there.",
+                "VECTOR_STORE=pgvector, but its tables do not exist.",
                 "Install pgvector 0.8 or newer on the server, and run: alembic upgrade head",
             )
 
 
 def embedders(settings: Settings) -> Iterator[Finding]:
-    """Whether users' vectors are by an embedder that is there."""
-    made = make_embedders(settings)
+    """Every user's vectors come from an embedder that is configured."""
+    configured = make_embedders(settings)
     with _connection(settings) as connection:
         query = text("SELECT embedder, count(*) FROM users WHERE embedder IS NOT NULL GROUP BY embedder")
         users = {row.embedder: row.count for row in connection.execute(query)}
     for name, count in users.items():
-        if made.resolve(name).name != name:
+        if configured.resolve(name).name != name:
             yield Finding(
-                f"The vectors of {count} users are by the embedder {name}, which EMBEDDER and PREVIOUS_EMBEDDER do "
-                "not name: they find nothing that is older.",
-                "Set PREVIOUS_EMBEDDER to it, restart, and run: python -m worker.reindex",
+                f"The vectors of {count} users come from the embedder {name}, which neither EMBEDDER nor "
+                "PREVIOUS_EMBEDDER names: these users do not find their older prompts.",
+                "Set PREVIOUS_EMBEDDER to this embedder, restart, and run: python -m worker.reindex",
             )
-        elif name != made.current.name:
+        elif name != configured.current.name:
             yield Finding(
-                f"The vectors of {count} users are still by the embedder {name}.",
+                f"The vectors of {count} users still come from the embedder {name}.",
                 "Run: python -m worker.reindex",
                 Severity.BEWARE,
             )
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
+    """Redis is reachable, never evicts, persists its data, and has free memory."""
     try:
         with closing(make_redis(settings)) as client:
             info: dict[str, Any] = client.info()  # type: ignore[assignment]
     except NoPermissionError as error:
-        raise NotCheckedError("this user of Redis may not ask for INFO") from error
+        raise NotCheckedError("this Redis user may not run INFO") from error
     except RedisError as error:
-        yield Finding(f"Redis cannot be used: {error}", "See whether it runs, and whether REDIS_URL is right.")
+        yield Finding(f"Redis is unavailable: {error}", "Check that Redis runs and that REDIS_URL is right.")
         return
     policy = info.get("maxmemory_policy")
     if policy not in (None, "noeviction"):
         yield Finding(
-            f"Redis throws data away when its memory is full (maxmemory-policy is {policy}): work may be late, logins "
-            "and limits forgotten.",
+            f"Redis evicts data when its memory is full (maxmemory-policy is {policy}): prompts may be late, "
+            "logins and rate limits may be lost.",
             "Set maxmemory-policy noeviction.",
         )
     if not info.get("aof_enabled"):
         yield Finding(
-            "Redis keeps no append-only file: after a crash what was queued waits until the reaper finds it.",
-            "Set appendonly yes (or, where it is managed, know that it is so).",
+            "Redis keeps no append-only file: after a crash, queued prompts wait until the reaper finds them.",
+            "Set appendonly yes, if your Redis service allows it.",
             Severity.BEWARE,
         )
-    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    if most and used > 0.8 * most:
-        yield Finding(f"Redis uses {100 * used // most} % of its memory.", "Give it more (maxmemory).", Severity.BEWARE)
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if limit and used > 0.8 * limit:
+        yield Finding(f"Redis uses {100 * used // limit} % of its memory.", "Raise maxmemory.", Severity.BEWARE)
 
 
 def clocks(settings: Settings) -> Iterator[Finding]:
-    """Tokens expire by this machine's clock, leases by that of Postgres."""
+    """The clocks of this machine, Postgres and Redis agree: tokens expire by the first, leases by the second."""
     with _connection(settings) as connection:
         now = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
-        yield from _skewed("Postgres", float(now or 0) - time.time())
+        yield from _check_skew("Postgres", float(now or 0) - time.time())
     try:
         with closing(make_redis(settings)) as client:
             seconds, microseconds = client.time()  # type: ignore[misc]
     except RedisError as error:
-        raise NotCheckedError("Redis cannot be used") from error
-    yield from _skewed("Redis", seconds + microseconds / 1e6 - time.time())
+        raise NotCheckedError("Redis is unavailable") from error
+    yield from _check_skew("Redis", seconds + microseconds / 1e6 - time.time())
 
 
 @contextmanager
@@ -110,17 +113,17 @@ def _connection(settings: Settings) -> Iterator[Connection]:
             yield connection
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-        raise NotCheckedError(f"Postgres cannot be used: {reason}") from error
+        raise NotCheckedError(f"Postgres is unavailable: {reason}") from error
     finally:
         engine.dispose()
 
 
-def _of_server(connection: Connection, settings: Settings) -> Iterator[Finding]:
-    if connection.dialect.server_version_info < (OLDEST_POSTGRES,):  # type: ignore[operator]
-        yield Finding("PostgreSQL is too old.", f"Upgrade it to {OLDEST_POSTGRES} or newer.")
+def _check_server(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    if connection.dialect.server_version_info < (MIN_POSTGRES_VERSION,):  # type: ignore[operator]
+        yield Finding("PostgreSQL is too old.", f"Upgrade it to {MIN_POSTGRES_VERSION} or newer.")
     if not migrations.is_current(connection):
-        yield Finding("The database has another schema than this version expects.", "Run: alembic upgrade head")
-    for name, severity in (("fsync", Severity.WRONG), ("full_page_writes", Severity.BEWARE)):  # ZFS needs no pages
+        yield Finding("The database schema does not match this version of Promptwire.", "Run: alembic upgrade head")
+    for name, severity in (("fsync", Severity.WRONG), ("full_page_writes", Severity.BEWARE)):  # ZFS does not need them
         if _show(connection, name) != "on":
             problem = f"PostgreSQL runs with {name}=off: a crash may lose everything."
             yield Finding(problem, f"Set {name} = on.", severity)
@@ -129,24 +132,26 @@ def _of_server(connection: Connection, settings: Settings) -> Iterator[Finding]:
             "PostgreSQL runs with synchronous_commit=off: a crash may lose prompts that were accepted.",
             "Set synchronous_commit = on.",
         )
-    yield from _room_for_connections(connection, settings)
+    yield from _check_connection_limit(connection, settings)
 
 
 def _show(connection: Connection, name: str) -> str:
     return str(connection.scalar(text("SELECT current_setting(:name)"), {"name": name}))
 
 
-def _skewed(where: str, seconds: float) -> Iterator[Finding]:
+def _check_skew(where: str, seconds: float) -> Iterator[Finding]:
     if abs(seconds) > MAX_SKEW_SECONDS:
-        yield Finding(f"The clock of {where} is {seconds:+.1f} s off this machine's.", "Have both follow NTP.")
-
-
-def _room_for_connections(connection: Connection, settings: Settings) -> Iterator[Finding]:
-    most = int(_show(connection, "max_connections"))
-    each = 2 * settings.database_pool_size
-    if most < 3 * each:
         yield Finding(
-            f"PostgreSQL admits {most} connections, and each process may take {each}.",
-            "Raise max_connections to what all processes may take, or lower DATABASE_POOL_SIZE.",
+            f"The clock of {where} differs from this machine's by {seconds:+.1f} s.", "Synchronise both with NTP."
+        )
+
+
+def _check_connection_limit(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    limit = int(_show(connection, "max_connections"))
+    per_process = 2 * settings.database_pool_size
+    if limit < 3 * per_process:
+        yield Finding(
+            f"PostgreSQL admits {limit} connections, and each process may open {per_process}.",
+            "Raise max_connections to cover all processes, or lower DATABASE_POOL_SIZE.",
             Severity.BEWARE,
         )

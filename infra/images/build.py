@@ -1,4 +1,4 @@
-"""Builds images with buildah, on a stand-in for the base: a Debian from debootstrap, with the Python of its own."""
+"""Build images with buildah. A Debian from debootstrap, with its own Python, replaces the base image."""
 
 import json
 import os
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-STAND_IN = "localhost/python-stand-in"
-_RELEASE = "bookworm"  # its Python is the 3.11 of the real base
+BASE_IMAGE = "localhost/python-base"
+_RELEASE = "bookworm"  # its Python is 3.11, as in the real base
 _PACKAGES = "python3,python3-venv,ca-certificates"
-#: What the caller's pip may have set that a build needs too.
+#: Options of the caller's pip that a build needs too.
 _PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout")
 _CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 
 
 class BuildError(Exception):
-    """A command failed; the message has what it said."""
+    """A command failed; the message contains its output."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image that was built: its configuration, its files, its size beyond the base's, how long it took."""
+    """A built image: its configuration, its mounted files, its size without the base, and the duration of the build."""
 
     name: str
     config: dict[str, Any]
@@ -34,48 +34,48 @@ class Image:
 
 
 class Builder:
-    """buildah with a storage of its own, below a folder that is kept for the next time."""
+    """buildah with its own storage below a folder, which later builds reuse."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._containers: list[str] = []
 
     def make_base(self) -> None:
-        """Makes the stand-in, once; that takes a minute."""
-        if self._buildah("images", "--quiet", STAND_IN, check=False):
+        """Build the base image unless the storage has it; that takes a minute."""
+        if self._buildah("images", "--quiet", BASE_IMAGE, check=False):
             return
         root = self._folder / "base"
         shutil.rmtree(root, ignore_errors=True)
         _run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _RELEASE, str(root), *_mirror())
         (root / "usr/bin/python").symlink_to("python3")
-        # The package index may be a mirror with a certificate that only this machine knows.
+        # The package index may be a mirror whose certificate only this machine trusts.
         if (Path("/") / _CERTIFICATES).exists():
             shutil.copy(Path("/") / _CERTIFICATES, root / _CERTIFICATES)
         container = self._buildah("from", "scratch")
         self._buildah("add", "--quiet", container, str(root), "/")
-        self._buildah("commit", "--quiet", container, STAND_IN)
+        self._buildah("commit", "--quiet", container, BASE_IMAGE)
         self._buildah("rm", container)
         shutil.rmtree(root)
 
     def build(self, name: str) -> Image:
-        """Builds Dockerfile.NAME with its first FROM replaced, and mounts what came of it."""
+        """Build Dockerfile.NAME with its first FROM replaced, and mount the image."""
         tag = f"localhost/promptwire-{name}"
         configuration = self._folder / "pip.conf"
         configuration.touch(mode=0o600)
         configuration.write_text(_pip_configuration())
-        begun = time.monotonic()
+        started_at = time.monotonic()
         try:
             self._buildah(
-                "build", "--isolation=chroot", "--format=docker", "--from", STAND_IN, "--build-arg=REVISION=local",
+                "build", "--isolation=chroot", "--format=docker", "--from", BASE_IMAGE, "--build-arg=REVISION=local",
                 f"--secret=id=pip,src={configuration}", "--file", f"Dockerfile.{name}", "--tag", tag, str(ROOT),
             )  # fmt: skip
         finally:
             configuration.unlink()
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - started_at
         container = self._buildah("from", "--pull-never", tag)
         self._containers.append(container)
         config = json.loads(self._buildah("inspect", "--type=image", tag))["Docker"]["config"]
-        size = (self._bytes(tag) - self._bytes(STAND_IN)) / 2**20
+        size = (self._bytes(tag) - self._bytes(BASE_IMAGE)) / 2**20
         return Image(name, config, Path(self._buildah("mount", container)), size, seconds)
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ def _parse_size(text: str) -> int:
 
 
 def _mirror() -> list[str]:
-    """Where this machine has its own Debian packages from, if it is a Debian of that release."""
+    """The mirror from which this machine gets its Debian packages, if it runs the same release."""
     wanted = ("Created-By: Packages", f"Codename: {_RELEASE}", "Label: Debian")
     if shutil.which("apt-get") is None:
         return []
@@ -106,7 +106,7 @@ def _mirror() -> list[str]:
 
 
 def _pip_configuration() -> str:
-    """The caller's way to a package index, which goes into the build as a secret and stays in no layer."""
+    """The caller's package index. The build gets it as a secret, so no layer contains it."""
     lines = _run("python3", "-m", "pip", "config", "list", check=False).splitlines()
     options = {
         name.rpartition(".")[2]: value.strip("'\"") for name, _, value in (line.partition("=") for line in lines)

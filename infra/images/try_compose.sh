@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Starts the compose file as docs/deployment.md has it, with two workers, and has a prompt answered. Needs Docker, curl,
-# and a clone without .env. Everything that it made is deleted afterwards, data included.
+# Start the compose file as docs/deployment.md describes, with two workers, and submit a prompt. Needs Docker, curl and a
+# clone without .env. Deletes everything it created afterwards, including the data.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-[ ! -e .env ] || { echo "There is a .env here, and so perhaps data: nothing was done." >&2; exit 1; }
+[ ! -e .env ] || { echo "A .env exists here, so there may be data: nothing was started. Run this in a fresh clone." >&2; exit 1; }
 
 export COMPOSE_PROJECT_NAME=promptwire-try
 clean_up() {

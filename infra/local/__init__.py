@@ -1,1 +1,1 @@
-"""`make up`: everything on one machine that has only Python, on real servers from pip wheels."""
+"""`make up`: the whole service on one machine that has only Python, with real servers from pip wheels."""

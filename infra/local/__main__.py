@@ -1,4 +1,4 @@
-"""`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of what `up` started."""
+"""`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of the running stack."""
 
 import os
 import sys
@@ -26,10 +26,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(command: list[str]) -> None:
-    """Becomes the command."""
+    """Replace this process with the command."""
     file = Path(os.environ.get("DATA_DIR", ".local")) / "env"
     if not file.exists():
-        raise CannotStartError(f"There is no {file}: start the stack once with `make up`.")
+        raise CannotStartError(f"{file} does not exist: start the stack once with `make up`.")
     stack = {name: value or "" for name, value in dotenv_values(file).items()}
     environment = stack | {name: value for name, value in os.environ.items() if value}
     os.execvpe(command[0], command, environment)  # noqa: S606

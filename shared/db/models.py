@@ -1,4 +1,4 @@
-"""The tables. Postgres is the truth; everything else (queue, FAISS, sockets) can be lost and made again from these."""
+"""The tables. Postgres is the source of truth: the queue, FAISS and sockets can be rebuilt from it."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -23,13 +23,13 @@ class Base(DeclarativeBase):
 
 
 class Status(StrEnum):
-    """Where a prompt is in its life: queued → processing → completed | failed | cancelled."""
+    """The status of a prompt: queued → processing → completed | failed | cancelled."""
 
-    QUEUED = "queued"  # stored; a worker will take it, or take it again
+    QUEUED = "queued"  # stored; a worker will claim it, perhaps again
     PROCESSING = "processing"  # a worker holds its lease
-    COMPLETED = "completed"  # answered, for good
-    FAILED = "failed"  # given up; may be retried by its user
-    CANCELLED = "cancelled"  # ended by its user; may be retried by them
+    COMPLETED = "completed"  # answered; final
+    FAILED = "failed"  # no attempts left; its user may retry it
+    CANCELLED = "cancelled"  # cancelled by its user, who may retry it
 
 
 UNFINISHED = (Status.QUEUED, Status.PROCESSING)
@@ -37,7 +37,7 @@ RETRIABLE = (Status.FAILED, Status.CANCELLED)
 
 
 class Change(StrEnum):
-    """What a number of a user's feed stands for."""
+    """The kind of an entry in a user's feed."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -46,15 +46,15 @@ class Change(StrEnum):
 
 
 class CacheUse(StrEnum):
-    """How a prompt whose user wants it answered from an earlier one, if that is possible, fares."""
+    """How a prompt uses the semantic cache, if its user asked for it."""
 
-    ALLOWED = "allowed"  # if there is one that is near enough, its answer is taken
-    REFUSED = "request"  # not this time: `Cache-Control: no-cache`
-    BYPASSED = "bypass"  # not with `history`: the answer depends on more than the prompt
+    ALLOWED = "allowed"  # the answer of a prompt that is similar enough is used
+    REFUSED = "request"  # refused by the request: `Cache-Control: no-cache`
+    BYPASSED = "bypass"  # has `history`: the answer depends on more than the prompt
 
 
 class User(Base):
-    """Someone who submits prompts. `seq` is the newest number of their feed (see `shared/prompts/feed.py`)."""
+    """A user. `seq` is the newest number of their feed (see `shared/prompts/feed.py`)."""
 
     __tablename__ = "users"
 
@@ -62,15 +62,15 @@ class User(Base):
     username: Mapped[str] = mapped_column(unique=True)
     password_hash: Mapped[str]
     seq: Mapped[int] = mapped_column(server_default=text("0"))
-    #: The name of the embedder whose vectors this user's searches compare; NULL before the first one.
+    #: The name of the embedder whose vectors are searched; NULL before the first vector.
     embedder: Mapped[str | None]
-    #: Raised when there are other segments, or vectors were changed in place: indexes must be loaded anew.
+    #: Incremented when segments or stored vectors have changed, so that indexes must be reloaded.
     index_version: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class TokenFamily(Base):
-    """One login: the chain of refresh tokens that came from it. Only the newest, `current`, may be used."""
+    """A login: a chain of refresh tokens. Only the newest, `current`, may be used."""
 
     __tablename__ = "token_families"
 
@@ -84,7 +84,7 @@ class TokenFamily(Base):
 
 
 class Prompt(Base):
-    """A prompt and its answer. The row is the outbox: once it is committed, the prompt will end visibly, once."""
+    """A prompt and its answer. The row is the outbox: once it is committed, the prompt will end exactly once."""
 
     __tablename__ = "prompts"
 
@@ -96,28 +96,28 @@ class Prompt(Base):
     websocket: Mapped[bool]
     error: Mapped[str | None]
     request_id: Mapped[str]
-    #: The W3C trace context of the request that submitted it, if there are traces.
+    #: The W3C trace context of the request that submitted it, if tracing is on.
     traceparent: Mapped[str | None]
-    #: Claims so far. It never goes down, so it fences out whoever held an earlier claim.
+    #: The number of claims. It never decreases, so it fences off workers with an earlier claim.
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     #: The claim after which a failure is final; a retry by the user raises it.
     attempt_limit: Mapped[int]
-    #: If it is still unfinished then, the reaper hands it out again. NULL exactly when it has ended.
+    #: When the reaper enqueues it again, unless it has ended. NULL if and only if it has ended.
     due_at: Mapped[datetime | None]
-    #: A claim before this is refused: the back-off after a failed attempt.
+    #: No claim before this time: the back-off after a failed attempt.
     not_before: Mapped[datetime | None]
-    #: The number of its newest ending in its user's feed.
+    #: The number of its latest entry in its user's feed.
     seq: Mapped[int | None]
-    #: A `CacheUse`; NULL where the cache was not asked for.
+    #: A `CacheUse`; NULL if the cache is off for it.
     cache: Mapped[str | None]
-    #: How many of its user's earlier exchanges its answer is to know of.
+    #: How many of its user's earlier exchanges the model gets as context.
     history: Mapped[int] = mapped_column(server_default=text("0"))
-    #: The name of the generator that answered it, and what that said of it (see `shared/providers`).
+    #: The generator that answered it, and what that reported (see `shared/providers`).
     generator: Mapped[str | None]
     model: Mapped[str | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
-    #: The prompt whose answer was taken. No foreign key: it may have been deleted since.
+    #: The prompt whose answer was used. Not a foreign key: that prompt may have been deleted.
     cached_from: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: When its user last queued it.
@@ -135,9 +135,9 @@ class Prompt(Base):
 
 
 class FeedEntry(Base):
-    """One change of one user, numbered without gaps. Kept for FEED_RETENTION_DAYS.
+    """A change of a user's prompts, numbered without gaps per user. Kept for FEED_RETENTION_DAYS.
 
-    `error` is kept here because a retry clears it on the prompt.
+    `error` is stored here, too, because a retry clears it on the prompt.
     """
 
     __tablename__ = "feed"
@@ -149,14 +149,14 @@ class FeedEntry(Base):
     error: Mapped[str | None]
     at: Mapped[datetime]
 
-    # Rows come in the order of time, so that a block range index is enough to find what to purge.
+    # Rows are inserted in order of time, so a block range index is enough for purging.
     __table_args__ = (Index("feed_by_time", "at", postgresql_using="brin"),)
 
 
 class VectorLogEntry(Base):
-    """One change of one user's search index: a vector (little-endian float32), or a tombstone where it is NULL.
+    """A change of a user's search index: a vector (little-endian float32), or a tombstone, whose vector is NULL.
 
-    While vectors are made anew by another embedder, a prompt has one of each, under the same number.
+    During a reindex with another embedder, a prompt has one vector of each, with the same number.
     """
 
     __tablename__ = "vector_log"
@@ -175,9 +175,9 @@ class VectorLogEntry(Base):
 
 
 class SegmentEntry(Base):
-    """A sealed segment: an index over the vectors that a user's log had from `first_seq` to `last_seq`.
+    """A sealed segment: an index of the vectors in a user's log from `first_seq` to `last_seq`.
 
-    Derived from the log, and never changed: a worker makes a new one instead.
+    It is derived from the log and immutable: a worker replaces it with a new one.
     """
 
     __tablename__ = "segments"
@@ -190,11 +190,11 @@ class SegmentEntry(Base):
     count: Mapped[int]
     #: SHA-256 of the payload.
     checksum: Mapped[bytes]
-    #: The version of FAISS that made it, for whoever looks into a damaged one.
+    #: The version of FAISS that wrote it, for debugging a damaged segment.
     faiss_version: Mapped[str]
-    #: Where the payload is, if not in `segment_parts`.
+    #: The payload's URL, if it is not in `segment_parts`.
     location: Mapped[str | None]
-    #: Found unreadable; a worker replaces it.
+    #: It could not be read; a worker replaces it.
     damaged: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -202,7 +202,7 @@ class SegmentEntry(Base):
 
 
 class SegmentPart(Base):
-    """A piece of a segment's payload, in order of `number`."""
+    """A chunk of a segment's payload, in order of `number`."""
 
     __tablename__ = "segment_parts"
 
@@ -212,9 +212,9 @@ class SegmentPart(Base):
 
 
 class IdempotencyKey(Base):
-    """A key a client gave with a submission, and the prompt it made. Kept for 24 hours.
+    """A submission's idempotency key, and its prompt. Kept for 24 hours.
 
-    No foreign key to the prompt: a key outlives a deleted prompt, so that a late repeat adds nothing.
+    Not a foreign key to the prompt: the key outlives a deleted prompt, so that a late repeat adds nothing.
     """
 
     __tablename__ = "idempotency_keys"

@@ -1,7 +1,7 @@
-"""What is announced: an event's JSON, and how it travels from whoever committed it to the relays.
+"""Announcements: the JSON of events, published over Redis pub/sub by the process that committed the change.
 
-Redis pub/sub may lose announcements, and nothing is lost: every one bears its feed number, and a relay that sees a gap
-reads the feed.
+Redis pub/sub may lose announcements, but no event is lost: each has its feed number, and a relay that sees a gap reads
+the feed.
 """
 
 from collections.abc import Sequence
@@ -20,29 +20,29 @@ from shared.prompts.submission import Deletion
 
 log = structlog.get_logger(__name__)
 
-#: On this one travels, to every API process, whose login has ended.
+#: The channel of ended logins, to which every API process subscribes.
 LOGINS_CHANNEL = "promptwire:logins"
 _CHANNEL_PREFIX = "promptwire:user:"
 
 
 def channel(user_id: int) -> str:
-    """The Redis channel on which a user's news travels."""
+    """The Redis channel of a user's announcements."""
     return f"{_CHANNEL_PREFIX}{user_id}"
 
 
-def user_of(channel_name: str) -> int:
-    """The user whose channel this is."""
+def user_of_channel(channel_name: str) -> int:
+    """The id of the user whose channel this is."""
     return int(channel_name.removeprefix(_CHANNEL_PREFIX))
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """News for one user.
+    """A notification for one user.
 
-    `seq` is the feed number of an ending or a deletion, None for more text, which has none. `prompt_id` and `attempt`
-    say whose it is. `message` is the JSON text for the user's sockets, None if they are not to be told.
+    `seq` is the feed number of a finished or deleted prompt, None for a delta, which has none. `prompt_id` and
+    `attempt` identify what it is about. `message` is the JSON text for the user's sockets, None if they get none.
 
-    Without a `prompt_id` it is a hint: with a `seq`, that the feed has reached it; with none, that a login has ended.
+    Without a `prompt_id` it is a hint: that the feed has reached `seq`, or, without `seq`, that a login has ended.
     """
 
     seq: int | None
@@ -59,7 +59,11 @@ class Announcement:
 
     @classmethod
     def decode(cls, data: str | bytes) -> "Announcement":
-        """Raises ValueError, KeyError or TypeError if the data is not what `encode` makes."""
+        """Decode what `encode` returned.
+
+        Raises:
+            ValueError, KeyError, TypeError: the data is malformed.
+        """
         fields = pydantic_core.from_json(data)
         needed = fields["seq"], fields["prompt_id"], fields["attempt"], fields["message"]
         return cls(*needed, fields.get("traceparent"))
@@ -68,9 +72,9 @@ class Announcement:
 LOGIN_ENDED = Announcement(None)
 
 
-def from_finished(ending: FinishedPrompt, traceparent: str | None = None) -> Announcement:
-    message = to_json(finished_event(ending)) if ending.websocket else None
-    return Announcement(ending.seq, ending.prompt_id, ending.attempt, message, traceparent)
+def from_finished(finished: FinishedPrompt, traceparent: str | None = None) -> Announcement:
+    message = to_json(finished_event(finished)) if finished.websocket else None
+    return Announcement(finished.seq, finished.prompt_id, finished.attempt, message, traceparent)
 
 
 def from_deletion(deletion: Deletion) -> Announcement:
@@ -84,33 +88,23 @@ def from_delta(claim: Claim, index: int, text: str) -> Announcement:
     return Announcement(None, claim.id, claim.attempt, to_json(delta))
 
 
-def finished_event(ending: FinishedPrompt) -> dict[str, Any]:
+def finished_event(finished: FinishedPrompt) -> dict[str, Any]:
     """The event of a finished prompt."""
     event = {
-        "type": f"prompt.{ending.change}",
-        "seq": ending.seq,
-        "id": ending.prompt_id,
-        "user": ending.username,
-        "prompt_text": ending.prompt_text,
-        "response_text": ending.response_text,
-        "model": ending.model,
-        "usage": usage(ending.prompt_tokens, ending.completion_tokens),
-        "cached_from": ending.cached_from,
-        "status": ending.change,
-        "created_at": timestamps.rfc3339(ending.created_at),
-        "completed_at": timestamps.rfc3339(ending.at),
+        "type": f"prompt.{finished.change}",
+        "seq": finished.seq,
+        "id": finished.prompt_id,
+        "user": finished.username,
+        "prompt_text": finished.prompt_text,
+        "response_text": finished.answer.response_text,
+        **finished.answer.details(),
+        "status": finished.change,
+        "created_at": timestamps.rfc3339(finished.created_at),
+        "completed_at": timestamps.rfc3339(finished.at),
         "timestamp": timestamps.now(),
-        "request_id": ending.request_id,
+        "request_id": finished.request_id,
     }
-    return event if ending.change == Change.COMPLETED else event | {"error": ending.error}
-
-
-def usage(prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, int] | None:
-    """What an answer took, in the names and with the sum that OpenAI's API has; None if that is not known."""
-    if prompt_tokens is None or completion_tokens is None:
-        return None
-    total = prompt_tokens + completion_tokens
-    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
+    return event if finished.change == Change.COMPLETED else event | {"error": finished.error}
 
 
 def to_json(value: object) -> str:
@@ -125,11 +119,11 @@ class Announcer:
         self._redis = redis
 
     def announce(self, *announcements: tuple[int, Announcement]) -> None:
-        """Tells users' news, in one round trip: each with the id of the user."""
+        """Publish announcements, each with the id of its user, in one round trip."""
         self._publish([(channel(user_id), announcement.encode()) for user_id, announcement in announcements])
 
     def login_ended(self, user_id: int) -> None:
-        """Tells every API process that a login of this user has ended."""
+        """Notify every API process that a login of this user has ended."""
         self._publish([(LOGINS_CHANNEL, str(user_id))])
 
     def _publish(self, messages: Sequence[tuple[str, str]]) -> None:
@@ -141,4 +135,4 @@ class Announcer:
                     pipeline.publish(name, data)
                 pipeline.execute()
         except RedisError as error:
-            log.warning("not announced", messages=len(messages), error=type(error).__name__)
+            log.warning("announcements not published", messages=len(messages), error=type(error).__name__)

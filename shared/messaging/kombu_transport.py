@@ -1,4 +1,4 @@
-"""kombu's transport for Redis, with what stops a worker from taking messages mended, and what costs most left out."""
+"""kombu's transport for Redis, with fixes for two faults that stop a worker from taking messages, and for a cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,11 +11,11 @@ log = structlog.get_logger(__name__)
 
 
 class QoS(redis.QoS):  # type: ignore[misc]
-    """Gives a message's place free even if Redis does not hear that it is done.
+    """Releases the prefetch slot of a message even if its acknowledgement fails.
 
-    kombu gives it free only after Redis has answered. A worker has a place for each of its processes, so after as many
-    acknowledgements that failed it took nothing any more, for ever. The message comes again after the visibility
-    timeout, and is dropped.
+    kombu releases it only after Redis has answered. A worker has one slot for each of its processes, so after as many
+    failed acknowledgements it would never take a message again. The message is redelivered after the visibility
+    timeout, and its task finds nothing to claim.
     """
 
     def ack(self, delivery_tag: str) -> None:
@@ -32,24 +32,24 @@ class QoS(redis.QoS):  # type: ignore[misc]
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
-    """Refuses what Celery did not make, instead of ending the worker or keeping a place for it."""
+    """Refuses messages that Celery did not send, instead of ending the worker or keeping a slot for them."""
 
     QoS = QoS
-    _kept: Redis | None = None
+    _client_of_pool: Redis | None = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        """One client for all commands; kombu makes another one for each, which takes longer than the command."""
+        """Reuse one client for all commands; kombu makes one for each, which takes longer than the command."""
         if asynchronous:
             return super()._create_client(asynchronous)
-        if self._kept is None or self._kept.connection_pool is not self.pool:
-            self._kept = self.Client(connection_pool=self.pool)
-        return self._kept
+        if self._client_of_pool is None or self._client_of_pool.connection_pool is not self.pool:
+            self._client_of_pool = self.Client(connection_pool=self.pool)
+        return self._client_of_pool
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            # It is no message at all, and off the list already. Redis's own errors are none of these.
+            # It is not a message, and is already removed from the list. Errors of Redis itself are of other types.
             _log_refusal(error)
 
     def basic_consume(
@@ -69,7 +69,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
 
 def _log_refusal(error: Exception) -> None:
-    log.error("message refused: not made by Celery", error=type(error).__name__)
+    log.error("message refused: not sent by Celery", error=type(error).__name__)
 
 
 class Transport(redis.Transport):  # type: ignore[misc]

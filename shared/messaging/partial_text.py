@@ -1,7 +1,7 @@
-"""The text of answers while they are generated, in Redis, so that whoever joins late, anywhere, sees all of it.
+"""The text of answers while they are generated, in Redis: a client that joins late, on any host, sees all of it.
 
-A convenience with a time limit: it may be lost at any time, and the whole answer is in Postgres when the prompt has
-ended. Positions are counted in bytes of UTF-8. Pub/sub only says "look now".
+It is a convenience and expires: it may be lost at any time, and Postgres has the whole answer once the prompt has
+finished. Positions are counted in bytes of UTF-8. Announcements only say that there is more to read.
 """
 
 from datetime import timedelta
@@ -15,24 +15,24 @@ from shared.messaging.announcements import Announcement
 
 log = structlog.get_logger(__name__)
 
-#: How long the text of an attempt that is over is still there: until the answer is in Postgres, and some more.
-AFTERWARDS = timedelta(seconds=10)
+#: How long the text of an attempt is kept after its end: until the answer is in Postgres, and some more.
+RETENTION_AFTER_END = timedelta(seconds=10)
 
-# What is between two writes of which the first was lost.
-_HOLE = b"\0"
+# SETRANGE fills the gap with these if an earlier write was lost.
+_GAP = b"\0"
 
 
 class PartialText:
-    """The text so far of each attempt at a prompt. What nobody adds to for `lifetime` is forgotten."""
+    """The text so far of each attempt at a prompt. It expires `lifetime` after the last write."""
 
     def __init__(self, redis: Redis, lifetime: timedelta) -> None:
         self._redis = redis
         self._lifetime = lifetime
 
     def write(self, user_id: int, offset: int, text: str, announcement: Announcement) -> bool:
-        """Adds text from that position on, and announces that, in one round trip. Returns whether Redis took it.
+        """Write text at a position and announce it, in one round trip. Returns whether Redis took it.
 
-        The same may be written again.
+        Writing the same again is harmless.
         """
         name = _name(announcement.prompt_id, announcement.attempt)
         try:
@@ -40,32 +40,32 @@ class PartialText:
                 if offset:
                     pipeline.setrange(name, offset, text)
                     pipeline.pexpire(name, self._lifetime)
-                else:  # whatever was there: after a crash of Postgres an attempt may come again
+                else:  # overwrites: after a crash of Postgres the same attempt number may come again
                     pipeline.set(name, text, px=self._lifetime)
                 pipeline.publish(announcements.channel(user_id), announcement.encode())
                 pipeline.execute()
         except RedisError as error:
-            log.warning("running text not written", error=type(error).__name__)
+            log.warning("partial text not written", error=type(error).__name__)
             return False
         return True
 
     def read(self, prompt_id: int, attempt: int, offset: int) -> str:
-        """What there is from that position on, if anything."""
+        """The text from a position on; empty if there is none."""
         try:
             found: bytes = self._redis.execute_command(
                 "GETRANGE", _name(prompt_id, attempt), offset, -1, **{NEVER_DECODE: True}
             )
         except RedisError as error:
-            log.warning("running text not read", error=type(error).__name__)
+            log.warning("partial text not read", error=type(error).__name__)
             return ""
-        return found.partition(_HOLE)[0].decode(errors="ignore")
+        return found.partition(_GAP)[0].decode(errors="ignore")
 
     def end(self, prompt_id: int, attempt: int) -> None:
-        """Has it forgotten soon."""
+        """Let the text expire soon."""
         try:
-            self._redis.pexpire(_name(prompt_id, attempt), AFTERWARDS)
+            self._redis.pexpire(_name(prompt_id, attempt), RETENTION_AFTER_END)
         except RedisError as error:
-            log.warning("running text left to expire", error=type(error).__name__)
+            log.warning("partial text not expired early", error=type(error).__name__)
 
 
 def _name(prompt_id: int | None, attempt: int) -> str:

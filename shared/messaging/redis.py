@@ -10,14 +10,14 @@ TIMEOUT_SECONDS = 0.5
 
 
 def make_redis(settings: Settings) -> Redis:
-    """A client that fails within half a second when Redis is away or stalled."""
+    """A client that fails within half a second when Redis is unavailable or stalled."""
     return Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
         socket_keepalive=True,
         health_check_interval=25,
-        # A dropped connection is made again at once; a server that does not answer is not asked twice.
+        # A dropped connection is reconnected at once; a server that does not answer is not asked twice.
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         decode_responses=True,
     )

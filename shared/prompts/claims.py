@@ -1,83 +1,54 @@
-"""What workers and the reaper do to prompts: each step is one function, and its caller commits.
+"""What workers do with prompts: each step is one function, and its caller commits.
 
-    claim → (renew …) → complete | fail | postpone | hand_back      by a worker
-    reap, exhausted → give_up                                       by the reaper
+    claim → (renew …) → complete | fail | reschedule | release
 
-An *attempt* is a fence: whatever a worker changes, it changes only `WHERE status = 'processing' AND attempt = …`, so
-one that wakes up late changes nothing. All times are the database's.
+`shared/prompts/overdue.py` has what the reaper does with prompts whose worker did none of these.
+
+An *attempt* is a fence: a worker changes a prompt only `WHERE status = 'processing' AND attempt = …`, so one that wakes
+up late changes nothing. All times are the database's.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, func, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
 from shared.db.models import Change, Prompt, Status
-from shared.prompts.completion import FinishResult, Outcome, end
+from shared.prompts.completion import FinishResult, Outcome, finish
 from shared.prompts.feed import FinishedPrompt
-from shared.providers import Usage
+
+CLAIMED = (Status.PROCESSING,)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to finish one attempt at a prompt, until its lease lapses."""
 
-    id: int
+    id: int  #: the prompt's
     attempt: int
     final: bool  #: no attempt follows this one
     user_id: int
     prompt_text: str
     websocket: bool
     request_id: str
-    embedder: str | None  #: the name of the one whose vectors its user's searches compare, if there is any yet
+    embedder: str | None  #: the name of the one whose vectors the user's searches compare; None without vectors
     cache: str | None  #: a `CacheUse`
-    history: int  #: how many earlier exchanges the answer is to know of
-    queued_at: datetime  #: when its user last did that
+    history: int  #: how many earlier exchanges the generator is given
+    queued_at: datetime  #: when the user last queued it
     age: timedelta  #: since then
     traceparent: str | None  #: of the trace that its spans belong to
 
     @property
     def idempotency_key(self) -> str:
-        """The same for each attempt, until its user retries it; and another one in every other installation."""
+        """The same for each attempt until the user retries the prompt; different in every installation."""
         return f"promptwire-{self.id}-{self.queued_at.timestamp() * 1000:.0f}"
 
 
-class Response(NamedTuple):
-    """What a prompt is answered, by which generator (its name), and what that took."""
-
-    text: str
-    generator: str
-    usage: Usage = Usage()
-    cached_from: int | None = None  #: the prompt whose answer was taken
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a claimed prompt is completed with. `vector` is of `embedder`: little-endian float32."""
-
-    claim: Claim
-    response: Response
-    embedder: str
-    vector: bytes
-
-
-class Rescue(StrEnum):
-    """Why a prompt is handed out again."""
-
-    LAPSED = "lapsed"  # whoever held it did not renew its lease
-    PAUSED = "paused"  # its pause after a failed attempt is over
-    LOST = "lost"  # nobody took it: its message was lost, or could not be sent
-
-
-_HELD = (Status.PROCESSING,)
-
-# It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is handed out
-# again, under the same number. Then either of the two may end it; once, as always.
+# It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is claimed
+# again with the same attempt. Then either of the two may finish it; once, as always.
 _CLAIM = text("""
     SET LOCAL synchronous_commit = off;
     UPDATE prompts
@@ -96,77 +67,60 @@ _CLAIM = text("""
 
 
 def claim(executor: Executor, prompt_ids: Sequence[int], lease: timedelta) -> list[Claim]:
-    """Takes those of the prompts that wait for a worker. The others are somebody's, over, or not due yet."""
+    """Claim those of the prompts that are queued and not paused, in the order of their ids."""
     rows = executor.execute(_CLAIM, {"prompt_ids": list(prompt_ids), "lease": lease})
     return sorted((Claim(*row) for row in rows), key=lambda claim: claim.id)
 
 
-def renew(session: Session, claim: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
-    """Moves on the leases of these (id, attempt) and returns those that are still held."""
+def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
+    """Extend the leases of these (id, attempt), and return those that still hold."""
     rows = session.execute(
-        update(Prompt).where(_hold(claim)).values(due_at=func.now() + lease).returning(Prompt.id, Prompt.attempt)
+        update(Prompt).where(_holds(held)).values(due_at=func.now() + lease).returning(Prompt.id, Prompt.attempt)
     )
     return {(row.id, row.attempt) for row in rows}
 
 
-def complete(executor: Executor, answers: Sequence[Answer]) -> FinishResult:
-    """Answers those of the prompts whose claims still hold.
+def complete(executor: Executor, outcomes: Sequence[Outcome]) -> FinishResult:
+    """Finish those of the prompts whose claims still hold.
 
-    Not those whose users' searches have come to compare another embedder's vectors since the claim: theirs must be made
-    anew.
+    Those whose users' searches compare another embedder's vectors since the claim are left: they need another vector.
     """
-    outcomes = [
-        Outcome(
-            answer.claim.id,
-            answer.claim.attempt,
-            response_text=answer.response.text,
-            generator=answer.response.generator,
-            model=answer.response.usage.model,
-            prompt_tokens=answer.response.usage.prompt_tokens,
-            completion_tokens=answer.response.usage.completion_tokens,
-            cached_from=answer.response.cached_from,
-            embedder=answer.embedder,
-            vector=answer.vector,
-            expected_embedder=answer.claim.embedder,
-        )
-        for answer in answers
-    ]
-    return end(executor, outcomes, Change.COMPLETED, of=_HELD)
+    return finish(executor, outcomes, Change.COMPLETED, of=CLAIMED)
 
 
 def fail(executor: Executor, claim: Claim, error: str) -> FinishedPrompt | None:
-    """Gives the prompt up. Returns the ending to announce, or None if the claim no longer holds."""
-    endings = end(executor, [Outcome(claim.id, claim.attempt, error=error)], Change.FAILED, of=_HELD).endings
-    return endings[0] if endings else None
+    """Finish the prompt as failed. Returns what to announce, or None if the claim no longer holds."""
+    finished = finish(executor, [Outcome(claim.id, claim.attempt, error=error)], Change.FAILED, of=CLAIMED).finished
+    return finished[0] if finished else None
 
 
-def postpone(session: Session, claim: Claim, delay: timedelta) -> bool:
-    """Puts the prompt back, to be claimed again after `delay`. Returns whether the claim still held."""
+def reschedule(session: Session, claim: Claim, delay: timedelta) -> bool:
+    """Queue the prompt again after a failed attempt, to be claimed after `delay`. Returns whether the claim held."""
     later = func.now() + delay
     changed = session.execute(
         update(Prompt)
-        .where(_hold([(claim.id, claim.attempt)]))
+        .where(_holds([(claim.id, claim.attempt)]))
         .values(status=Status.QUEUED, due_at=later, not_before=later)
         .returning(Prompt.id)
     )
     return changed.first() is not None
 
 
-def wait_for_provider(session: Session, claim: Claim, delay: timedelta, *, patience: timedelta) -> None:
-    """Puts the prompt back, and this attempt is none of those that it has.
+def reschedule_uncounted(session: Session, claim: Claim, delay: timedelta, *, patience: timedelta) -> None:
+    """Queue the prompt again because the provider is unavailable; the attempt does not count.
 
-    It is claimed again after `delay`, or when its patience ends: so long after it was queued.
+    It can be claimed after `delay`, or as soon as it was queued for `patience`.
     """
     later = _within(patience, delay)
     session.execute(
         update(Prompt)
-        .where(_hold([(claim.id, claim.attempt)]))
+        .where(_holds([(claim.id, claim.attempt)]))
         .values(status=Status.QUEUED, due_at=later, not_before=later, attempt_limit=Prompt.attempt_limit + 1)
     )
 
 
 def reschedule_queued(executor: Executor, prompt_ids: Sequence[int], delay: timedelta, *, patience: timedelta) -> None:
-    """Has those that wait for a worker, and for nothing else, wait in the same way, without an attempt."""
+    """Pause in the same way, without an attempt, those of the prompts that are queued and not paused."""
     waiting = select(Prompt.id).where(
         Prompt.id.in_(prompt_ids),
         Prompt.status == Status.QUEUED,
@@ -181,82 +135,24 @@ def reschedule_queued(executor: Executor, prompt_ids: Sequence[int], delay: time
 
 
 def release(session: Session, claims: Iterable[Claim]) -> None:
-    """Gives claims up because their worker must stop: they are due at once, and the attempt does not count."""
+    """Queue the prompts again because their worker must stop: due at once, and the attempts do not count."""
     session.execute(
         update(Prompt)
-        .where(_hold((claim.id, claim.attempt) for claim in claims))
+        .where(_holds((claim.id, claim.attempt) for claim in claims))
         .values(status=Status.QUEUED, due_at=func.now(), attempt_limit=Prompt.attempt_limit + 1)
     )
 
 
-def reap(session: Session, *, grace: timedelta, limit: int, lost_after: timedelta | None = None) -> dict[int, Rescue]:
-    """Takes what is overdue, longest first, to be handed out again. Returns why, by the prompts' ids, in their order.
-
-    Any number of reapers may run at once: each skips what another has locked.
-
-    Args:
-        grace: How long a message may be on its way, as the caller of `submit` and of earlier rounds had it.
-        lost_after: Give it if no message waits in the queue: what was handed out longer ago and is still not taken has
-            lost its message, and need not wait for the rest of its grace.
-    """
-    due = Prompt.due_at <= func.now()
-    if lost_after is not None:
-        untaken = and_(Prompt.status == Status.QUEUED, Prompt.not_before.is_(None))
-        due = and_(Prompt.due_at <= func.now() + max(grace - lost_after, timedelta()), or_(due, untaken))
-    overdue = (
-        select(Prompt.id, Prompt.status, Prompt.not_before.is_not(None).label("paused"))
-        .where(due, ~_out_of_attempts())
-        .order_by(Prompt.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("overdue")
-    )
-    rows = session.execute(
-        update(Prompt)
-        .where(Prompt.id == overdue.c.id)
-        .values(status=Status.QUEUED, due_at=func.now() + grace, not_before=None)
-        .returning(Prompt.id, overdue.c.status, overdue.c.paused)
-        .execution_options(synchronize_session=False)
-    )
-    return {prompt_id: _why(status, paused) for prompt_id, status, paused in sorted(rows)}
-
-
-def _why(status: str, paused: bool) -> Rescue:
-    if status == Status.PROCESSING:
-        return Rescue.LAPSED
-    return Rescue.PAUSED if paused else Rescue.LOST
-
-
-def exhausted(session: Session, *, limit: int) -> Sequence[int]:
-    """The prompts whose last attempt lapsed; `give_up` ends them."""
-    query = select(Prompt.id).where(Prompt.due_at <= func.now(), _out_of_attempts()).limit(limit)
-    return session.scalars(query).all()
-
-
-def give_up(session: Session, prompt_id: int) -> FinishedPrompt | None:
-    """Fails a prompt whose last attempt lapsed. Returns None if that is no longer so."""
-    lapsed = and_(Prompt.id == prompt_id, Prompt.due_at <= func.now(), _out_of_attempts())
-    attempt = session.scalar(select(Prompt.attempt).where(lapsed).with_for_update())
-    if attempt is None:
-        return None
-    error = "Gave up: every attempt ended without an answer."
-    return end(session, [Outcome(prompt_id, attempt, error=error)], Change.FAILED, of=_HELD).endings[0]
-
-
 def _within(patience: timedelta, delay: timedelta) -> ColumnElement[datetime]:
-    """The end of the delay, but at the latest that of the prompt's patience."""
+    """The end of the delay, at the latest the moment at which the prompt was queued for `patience`."""
     return func.least(func.now() + delay, func.greatest(func.now(), Prompt.queued_at + patience))
 
 
-def _hold(claim: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
-    """Of a prompt, that one of these (id, attempt) still holds it.
+def _holds(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+    """The condition on a prompt that one of these (id, attempt) still holds it.
 
-    They are locked in order, because another connection may be about to complete them.
+    The rows are locked in order, because another connection may be about to complete them.
     """
-    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(claim)) & (Prompt.status == Status.PROCESSING)
+    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
     locked = select(Prompt.id).where(ours).order_by(Prompt.id).with_for_update(key_share=True)
     return Prompt.id.in_(locked.scalar_subquery()) & ours
-
-
-def _out_of_attempts() -> ColumnElement[bool]:
-    return and_(Prompt.status == Status.PROCESSING, Prompt.attempt >= Prompt.attempt_limit)

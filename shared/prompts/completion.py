@@ -1,6 +1,6 @@
-"""Ending prompts: the answer, the next number of the user's feed and its entry, and the vector, all or nothing.
+"""Finishing prompts: the answer, the user's next feed number and its entry, and the vector, all or nothing.
 
-One statement does it, for one prompt or many, so a lone prompt takes one round trip and needs no transaction around it.
+One statement does it, for one prompt or many, so a lone prompt takes one round trip and no explicit transaction.
 """
 
 from collections.abc import Sequence
@@ -8,52 +8,51 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
+from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
-from shared.db.models import Change, Status
+from shared.db.models import Change, Prompt, Status
+from shared.prompts.answer import Answer
 from shared.prompts.feed import FinishedPrompt
 
 
 class Outcome(NamedTuple):
-    """What an attempt at a prompt ends with."""
+    """How an attempt at a prompt ends: with an answer and its vector, with an error, or with neither (cancelled)."""
 
     id: int  #: the prompt's
     attempt: int
-    response_text: str | None = None
-    generator: str | None = None  #: its name
-    model: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_from: int | None = None  #: the prompt whose answer was taken
     error: str | None = None
-    embedder: str | None = None  #: whose `vector` it is: little-endian float32
-    vector: bytes | None = None
-    expected_embedder: str | None = None  #: by whom the user's vectors were when this one was made
+    embedder: str | None = None  #: the name of the one that made `vector`
+    vector: bytes | None = None  #: little-endian float32
+    expected_embedder: str | None = None  #: the embedder of the user's vectors when this one was made
+    answer: Answer = Answer()
 
 
 class FinishResult(NamedTuple):
-    """`endings` is what to announce after the commit, in the order of the prompts' ids.
+    """What a call of `finish` did.
 
-    `other_embedders` tells, by prompt, whose vectors their users' searches have come to compare; these did not end.
+    `finished` is what to announce after the commit, in the order of the prompts' ids. `other_embedders` has, by the
+    ids of prompts that are not finished, the embedder whose vectors their users' searches compare by now.
     """
 
-    endings: list[FinishedPrompt]
+    finished: list[FinishedPrompt]
     other_embedders: dict[int, str | None]
 
 
-# First the prompts are locked, then their users, both in the order of their ids: ARRAY(…) reads all of `held` before.
+_TYPES = {
+    **column_types(Prompt.__table__, ("id", "attempt", "error")),  # type: ignore[arg-type]
+    "embedder": "text",
+    "vector": "bytea",
+    "expected_embedder": "text",
+    **column_types(Prompt.__table__, Answer._fields),  # type: ignore[arg-type]
+}
+_SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
+
+# Prompts are locked first, then their users, both in the order of their ids: ARRAY(…) reads all of `locked` before.
 # Numbers and names are those of the locked rows. The time is the moment itself, not the transaction's start.
-_END = text("""
+_FINISH = text(f"""
     WITH outcome AS (
-        SELECT * FROM unnest(
-            CAST(:id AS bigint[]), CAST(:attempt AS bigint[]), CAST(:response_text AS text[]),
-            CAST(:generator AS text[]), CAST(:model AS text[]), CAST(:prompt_tokens AS bigint[]),
-            CAST(:completion_tokens AS bigint[]), CAST(:cached_from AS bigint[]), CAST(:error AS text[]),
-            CAST(:embedder AS text[]), CAST(:vector AS bytea[]), CAST(:expected_embedder AS text[])
-        ) AS outcome(
-            id, attempt, response_text, generator, model, prompt_tokens, completion_tokens, cached_from, error,
-            embedder, vector, expected_embedder
-        )
-    ), held AS (
+        SELECT * FROM {unnest(_TYPES)} AS outcome({", ".join(_TYPES)})
+    ), locked AS (
         SELECT outcome.*, prompts.user_id
         FROM outcome JOIN prompts USING (id, attempt)
         WHERE prompts.status = ANY(CAST(:statuses AS text[]))
@@ -61,59 +60,60 @@ _END = text("""
         FOR NO KEY UPDATE OF prompts
     ), owner AS (
         SELECT id, username, seq, embedder FROM users
-        WHERE id = ANY(ARRAY(SELECT user_id FROM held))
+        WHERE id = ANY(ARRAY(SELECT user_id FROM locked))
         ORDER BY id
         FOR NO KEY UPDATE
     ), judged AS (
-        SELECT held.*, owner.username, owner.seq AS newest, owner.embedder AS follows,
-            held.vector IS NULL OR owner.embedder IS NOT DISTINCT FROM held.embedder
-            OR owner.embedder IS NOT DISTINCT FROM held.expected_embedder AS agrees
-        FROM held JOIN owner ON owner.id = held.user_id
+        SELECT locked.*, owner.username, owner.seq AS newest, owner.embedder AS current_embedder,
+            locked.vector IS NULL OR owner.embedder IS NOT DISTINCT FROM locked.embedder
+            OR owner.embedder IS NOT DISTINCT FROM locked.expected_embedder AS agrees
+        FROM locked JOIN owner ON owner.id = locked.user_id
     ), agreed AS (
         SELECT *, newest + row_number() OVER (PARTITION BY user_id ORDER BY id) AS seq FROM judged WHERE agrees
     ), raised AS (
         UPDATE users SET seq = reached.seq, embedder = coalesce(reached.embedder, users.embedder)
         FROM (SELECT user_id, max(seq) AS seq, max(embedder) AS embedder FROM agreed GROUP BY user_id) AS reached
         WHERE users.id = reached.user_id
-    ), ended AS (
+    ), finished AS (
         UPDATE prompts
-        SET status = :change, seq = agreed.seq, response_text = agreed.response_text, generator = agreed.generator,
-            model = agreed.model, prompt_tokens = agreed.prompt_tokens, completion_tokens = agreed.completion_tokens,
-            cached_from = agreed.cached_from, error = agreed.error,
+        SET status = :change, seq = agreed.seq, error = agreed.error, {_SET_ANSWER},
             due_at = NULL, not_before = NULL, completed_at = clock_timestamp()
         FROM agreed
         WHERE prompts.id = agreed.id
         RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, prompt_text, agreed.error,
             created_at, completed_at
-    ), told AS (
+    ), published AS (
         INSERT INTO feed (user_id, seq, prompt_id, change, error, at)
-        SELECT user_id, seq, id, :change, error, completed_at FROM ended
+        SELECT user_id, seq, id, :change, error, completed_at FROM finished
     ), logged AS (
         INSERT INTO vector_log (user_id, seq, embedder, prompt_id, vector)
         SELECT user_id, seq, embedder, id, vector FROM agreed WHERE vector IS NOT NULL
     )
-    SELECT id, user_id, NULL AS follows, username, seq, websocket, request_id, prompt_text, created_at, completed_at
-    FROM ended
+    SELECT id, user_id, NULL AS current_embedder, username, seq, websocket, request_id, prompt_text, created_at,
+        completed_at
+    FROM finished
     UNION ALL
-    SELECT id, user_id, follows, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
+    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
     ORDER BY id
-""")
+""")  # noqa: S608  # nosec B608: made of the names of columns
 
 
-def end(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: Sequence[Status]) -> FinishResult:
-    """Ends those of the prompts that are still at their attempt and of these statuses.
+def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: Sequence[Status]) -> FinishResult:
+    """Finish those of the prompts that are still at their attempt and have one of these statuses.
 
-    A user's searches compare the vector's embedder from then on, if they did not before.
+    From then on the user's searches compare vectors of the outcome's embedder, if the user had no vectors before. A
+    prompt whose vector is of another embedder than its user's by now is left as it is: it needs another vector.
     """
-    arrays = dict(zip(Outcome._fields, map(list, zip(*outcomes, strict=True)), strict=True))
+    rows = [(*outcome[:-1], *outcome.answer) for outcome in outcomes]
+    parameters = array_parameters(_TYPES, rows)
     by_id = {outcome.id: outcome for outcome in outcomes}
-    ended = FinishResult([], {})
-    for row in executor.execute(_END, {"change": change, "statuses": list(of), **arrays}):
+    result = FinishResult([], {})
+    for row in executor.execute(_FINISH, {"change": change, "statuses": list(of), **parameters}):
         if row.seq is None:
-            ended.other_embedders[row.id] = row.follows
+            result.other_embedders[row.id] = row.current_embedder
             continue
         outcome = by_id[row.id]
-        ended.endings.append(
+        result.finished.append(
             FinishedPrompt(
                 user_id=row.user_id,
                 username=row.username,
@@ -124,14 +124,10 @@ def end(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: 
                 websocket=row.websocket,
                 request_id=row.request_id,
                 prompt_text=row.prompt_text,
-                response_text=outcome.response_text,
-                model=outcome.model,
-                prompt_tokens=outcome.prompt_tokens,
-                completion_tokens=outcome.completion_tokens,
-                cached_from=outcome.cached_from,
                 error=outcome.error,
                 created_at=row.created_at,
                 at=row.completed_at,
+                answer=outcome.answer,
             )
         )
-    return ended
+    return result

@@ -1,7 +1,7 @@
-"""A user's feed: every prompt that ends or is deleted gets the user's next number.
+"""A user's feed: every prompt that finishes or is deleted gets the user's next number.
 
 The number is taken under the user's row lock, in the transaction that makes the change, and the lock is held until
-the commit. So numbers become visible in order and without gaps, and whoever has seen number n asks for `seq > n`.
+the commit. So numbers become visible in order and without gaps, and a reader that has seen number n asks for `seq > n`.
 
 Lock order everywhere: prompts first, then their users, both in the order of their ids.
 """
@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
 from shared.db.models import Change, FeedEntry, User
+from shared.prompts.answer import Answer
 
-# Those who join ask these, ten thousand at once: the statements are made once, of tables, which takes less than of
-# entities.
+# Built once, and from tables: ten thousand sockets that join at once execute them, and entities would cost more.
 _users, _feed = User.__table__.c, FeedEntry.__table__.c
 _one = _users.id == bindparam("user_id")
 _NEWEST = select(_users.seq).where(_one)
@@ -37,7 +37,7 @@ _NEWER = select(_users.id, _users.seq).join_from(
 
 @dataclass(frozen=True, slots=True)
 class FinishedPrompt:
-    """An ended prompt as its event tells it: as it was at that number, though it may have been retried since."""
+    """A finished prompt as its event shows it: as it was at that number, though it may have been retried since."""
 
     user_id: int
     username: str
@@ -48,46 +48,41 @@ class FinishedPrompt:
     websocket: bool
     request_id: str
     prompt_text: str
-    response_text: str | None
-    model: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_from: int | None
     error: str | None
     created_at: datetime
     at: datetime
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
-    """A page of a feed: what to tell, the number it reaches, and whether there is more after that."""
+class FeedPage:
+    """A page of a feed: the events in it, the number it reaches, and whether there is more after that."""
 
-    endings: list[FinishedPrompt]
+    finished: list[FinishedPrompt]
     reached: int
     more: bool
 
 
-_OF_AN_ANSWER = ("response_text", "model", "prompt_tokens", "completion_tokens", "cached_from")
-_REPLAY = text("""
+_READ = text(f"""
     SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id, prompt_text,
-        response_text, model, prompt_tokens, completion_tokens, cached_from, feed.error, prompts.created_at, at
+        feed.error, prompts.created_at, at, {", ".join(Answer._fields)}
     FROM feed JOIN users ON users.id = feed.user_id LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
     WHERE feed.user_id = :user_id AND feed.seq > :after
     ORDER BY feed.seq
     LIMIT :limit
-""")
+""")  # noqa: S608  # nosec B608: made of the names of columns
 
 
 def advance(session: Session, user_id: int) -> int:
-    """Locks the user until the commit and takes their next number."""
+    """Lock the user until the commit, and take their next number."""
     changed = update(User).where(User.id == user_id).values(seq=User.seq + 1).returning(User.seq)
     return session.execute(changed).scalar_one()
 
 
 def position(executor: Executor, user_id: int, since: int | None) -> tuple[int, bool]:
-    """The user's newest number, and whether everything after `since` can still be told, if it is given.
+    """The user's newest number, and whether the feed still has everything after `since`, if that is given.
 
-    It cannot if some of it was purged, or if `since` is a number from the future.
+    It has not if some of it was purged, or if `since` is a number from the future.
     """
     if since is None:
         return executor.execute(_NEWEST, {"user_id": user_id}).scalar_one(), True
@@ -96,28 +91,28 @@ def position(executor: Executor, user_id: int, since: int | None) -> tuple[int, 
 
 
 def newer(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
-    """Of these users, given with the newest number that is known of each, those who have a higher one by now."""
+    """The newest numbers of those users whose newest number is higher than the known one, which is given by user."""
     rows = executor.execute(_NEWER, {"user_ids": list(known.keys()), "seqs": list(known.values())})
     return {row.id: row.seq for row in rows}
 
 
-def replay(executor: Executor, user_id: int, after: int, *, limit: int = 200) -> Replay:
-    """The endings after a number, in order, of prompts with `websocket` set; those of deleted prompts are gone."""
-    rows = executor.execute(_REPLAY, {"user_id": user_id, "after": after, "limit": limit}).all()
-    return Replay(
-        endings=[_ending(row) for row in rows if row.attempt is not None and row.change != Change.DELETED],
+def read(executor: Executor, user_id: int, after: int, *, limit: int = 200) -> FeedPage:
+    """The finished prompts after a number, in order: those with `websocket` set that have not been deleted."""
+    rows = executor.execute(_READ, {"user_id": user_id, "after": after, "limit": limit}).all()
+    return FeedPage(
+        finished=[_finished(row) for row in rows if row.attempt is not None and row.change != Change.DELETED],
         reached=rows[-1].seq if rows else after,
         more=len(rows) == limit,
     )
 
 
-def _ending(row: Row[Any]) -> FinishedPrompt:
-    values = row._asdict()
-    if row.change != Change.COMPLETED:  # the prompt may have been retried since
-        values.update(dict.fromkeys(_OF_AN_ANSWER))
-    return FinishedPrompt(**values)
+def _finished(row: Row[Any]) -> FinishedPrompt:
+    columns, answer = row[: -len(Answer._fields)], Answer(*row[-len(Answer._fields) :])
+    # A prompt that was retried since may have an answer that belongs to a later number.
+    values = [*columns, answer if row.change == Change.COMPLETED else Answer()]
+    return FinishedPrompt(*values)
 
 
 def purge(session: Session, retention: timedelta) -> None:
-    """Forgets what is older than the retention."""
+    """Delete entries that are older than the retention."""
     session.execute(delete(FeedEntry).where(FeedEntry.at < func.now() - retention))

@@ -1,22 +1,22 @@
-"""Reading a user's prompts. Changing them is `shared/prompts/submission.py`."""
+"""Reading a user's prompts. `shared/prompts/submission.py` changes them."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import ColumnElement, bindparam, select
 
 from shared.db.engine import Executor
 from shared.db.models import Prompt, Status, User
 from shared.errors import PromptNotFoundError
+from shared.prompts.answer import Answer
 
 
 class PromptRow(NamedTuple):
-    """What is shown of a prompt."""
+    """A prompt as its user sees it. Each field but `answer` is a column."""
 
     id: int
     prompt_text: str
-    response_text: str | None
     status: str
     websocket: bool
     attempt: int
@@ -24,17 +24,21 @@ class PromptRow(NamedTuple):
     seq: int | None
     cache: str | None
     history: int
-    model: str | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_from: int | None
     created_at: datetime
     completed_at: datetime | None
+    answer: Answer
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> Self:
+        """The prompt in a row of COLUMNS, which others may follow."""
+        values = [*row[:_OWN_COLUMNS], Answer(*row[_OWN_COLUMNS : len(COLUMNS)])]
+        return cls(*values)
 
 
-# Statements that requests wait for are made once: to build one costs more than to run it.
+# Statements that requests wait for are built once: building one costs more than running it.
 _prompts = Prompt.__table__.c
-COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in PromptRow._fields]
+_OWN_COLUMNS = len(PromptRow._fields) - 1
+COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in (*PromptRow._fields[:-1], *Answer._fields)]
 _OF_USER = _prompts.user_id == bindparam("user_id")
 _ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
 _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
@@ -51,24 +55,24 @@ def get(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
     """The user's prompt.
 
     Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
+        PromptNotFoundError: it does not exist, or belongs to another user.
     """
     row = executor.execute(_ONE, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is None:
         raise PromptNotFoundError
-    return PromptRow._make(row)
+    return PromptRow.from_row(row)
 
 
 def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[PromptRow, int]:
-    """The user's prompt, and the newest number of their feed at that moment.
+    """The user's prompt, and the newest number of the user's feed at the same moment.
 
     Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
+        PromptNotFoundError: it does not exist, or belongs to another user.
     """
     row = executor.execute(_ONE_WITH_SEQ, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is None:
         raise PromptNotFoundError
-    return PromptRow._make(row[:-1]), row.newest
+    return PromptRow.from_row(row), row.newest
 
 
 def page(
@@ -81,10 +85,10 @@ def page(
     if before is not None:
         query = query.where(_BEFORE)
     rows = executor.execute(query, {"user_id": user_id, "limit": limit, "status": status, "before": before})
-    return [PromptRow._make(row) for row in rows]
+    return [PromptRow.from_row(row) for row in rows]
 
 
 def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
-    """Those of the user's prompts that are completed, by id."""
+    """Those of these prompts that are the user's and completed, by id."""
     rows = executor.execute(_COMPLETED, {"user_id": user_id, "prompt_ids": prompt_ids})
-    return {row.id: PromptRow._make(row) for row in rows}
+    return {row.id: PromptRow.from_row(row) for row in rows}

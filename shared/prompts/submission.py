@@ -1,6 +1,6 @@
-"""What users do to their prompts: each step is one function, and its caller commits.
+"""What users do with their prompts: each step is one function, and its caller commits.
 
-    submit → … → completed | failed      `shared/prompts/claims.py` is what happens in between
+    submit → … → completed | failed      `shared/prompts/claims.py` has what happens in between
     cancel, retry, delete
 
 All times are the database's.
@@ -15,17 +15,19 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import RETRIABLE, UNFINISHED, CacheUse, Change, FeedEntry, Prompt, Status, VectorLogEntry
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.prompts import feed, queries
-from shared.prompts.completion import Outcome, end
+from shared.prompts.answer import Answer
+from shared.prompts.completion import Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 from shared.prompts.queries import PromptRow
 
 
 class NewPrompt(NamedTuple):
-    """A prompt that is to be stored."""
+    """A prompt to be stored. Each field is a column."""
 
     user_id: int
     prompt_text: str
@@ -38,7 +40,7 @@ class NewPrompt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What is left to tell of a deleted prompt."""
+    """What the announcement of a deleted prompt needs."""
 
     user_id: int
     seq: int
@@ -46,68 +48,63 @@ class Deletion:
     attempt: int
 
 
+_TYPES = column_types(Prompt.__table__, NewPrompt._fields)  # type: ignore[arg-type]
+_COLUMNS = ", ".join(_TYPES)
 # The ids come in the order of the rows' positions.
-_SUBMIT = text("""
-    INSERT INTO prompts (
-        user_id, prompt_text, websocket, request_id, cache, history, traceparent, due_at, attempt_limit
-    )
-    SELECT user_id, prompt_text, websocket, request_id, cache, history, traceparent, now() + :grace, :attempt_limit
-    FROM unnest(
-        CAST(:user_id AS bigint[]), CAST(:prompt_text AS text[]), CAST(:websocket AS boolean[]),
-        CAST(:request_id AS text[]), CAST(:cache AS text[]), CAST(:history AS bigint[]), CAST(:traceparent AS text[])
-    ) WITH ORDINALITY AS draft(user_id, prompt_text, websocket, request_id, cache, history, traceparent, position)
+_SUBMIT = text(f"""
+    INSERT INTO prompts ({_COLUMNS}, due_at, attempt_limit)
+    SELECT {_COLUMNS}, now() + :grace, :attempt_limit
+    FROM {unnest(_TYPES)} WITH ORDINALITY AS new({_COLUMNS}, position)
     ORDER BY position
     RETURNING id, created_at
-""")
+""")  # noqa: S608  # nosec B608: made of the names of columns
 
 
-def submit(executor: Executor, drafts: Sequence[NewPrompt], *, grace: timedelta, attempt_limit: int) -> list[PromptRow]:
-    """Stores prompts, in this order. Those that no worker has after `grace`, the reaper hands out."""
-    arrays = dict(zip(NewPrompt._fields, map(list, zip(*drafts, strict=True)), strict=True))
-    rows = executor.execute(_SUBMIT, {"grace": grace, "attempt_limit": attempt_limit, **arrays})
+def submit(
+    executor: Executor, new_prompts: Sequence[NewPrompt], *, grace: timedelta, attempt_limit: int
+) -> list[PromptRow]:
+    """Store prompts, in this order. The reaper enqueues those that no worker has claimed after `grace`."""
+    parameters = array_parameters(_TYPES, new_prompts)
+    rows = executor.execute(_SUBMIT, {"grace": grace, "attempt_limit": attempt_limit, **parameters})
     return [
         PromptRow(
             id=row.id,
-            prompt_text=draft.prompt_text,
-            response_text=None,
+            prompt_text=new.prompt_text,
             status=Status.QUEUED,
-            websocket=draft.websocket,
+            websocket=new.websocket,
             attempt=0,
             error=None,
             seq=None,
-            cache=draft.cache,
-            history=draft.history,
-            model=None,
-            prompt_tokens=None,
-            completion_tokens=None,
-            cached_from=None,
+            cache=new.cache,
+            history=new.history,
             created_at=row.created_at,
             completed_at=None,
+            answer=Answer(),
         )
-        for draft, row in zip(drafts, sorted(rows), strict=True)
+        for new, row in zip(new_prompts, sorted(rows), strict=True)
     ]
 
 
 def cancel(session: Session, user_id: int, prompt_id: int) -> FinishedPrompt:
-    """Ends the prompt as cancelled.
+    """Finish the prompt as cancelled.
 
     Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
-        AlreadyEndedError: it had ended before.
+        PromptNotFoundError: it does not exist, or belongs to another user.
+        AlreadyEndedError: it had finished before.
     """
     unfinished = (Prompt.id == prompt_id, Prompt.user_id == user_id, Prompt.status.in_(UNFINISHED))
     attempt = session.scalar(select(Prompt.attempt).where(*unfinished).with_for_update())
     if attempt is None:
         status = queries.get(session, user_id, prompt_id).status
         raise AlreadyEndedError(f"The prompt has already ended: it is {status}.")
-    return end(session, [Outcome(prompt_id, attempt)], Change.CANCELLED, of=UNFINISHED).endings[0]
+    return finish(session, [Outcome(prompt_id, attempt)], Change.CANCELLED, of=UNFINISHED).finished[0]
 
 
 def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, attempts: int) -> PromptRow:
-    """Queues a failed or cancelled prompt again, with `attempts` more attempts.
+    """Queue a failed or cancelled prompt again, with `attempts` more attempts.
 
     Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
+        PromptNotFoundError: it does not exist, or belongs to another user.
         NotEndedError: it is neither failed nor cancelled.
     """
     row = session.execute(
@@ -126,21 +123,21 @@ def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, a
     if row is None:
         status = queries.get(session, user_id, prompt_id).status
         raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
-    return PromptRow._make(row)
+    return PromptRow.from_row(row)
 
 
 def make_due(executor: Executor, prompt_ids: Sequence[int]) -> None:
-    """Has the reaper hand out queued prompts in its next round."""
+    """Have the reaper enqueue these queued prompts in its next round."""
     queued = select(Prompt.id).where(Prompt.id.in_(prompt_ids), Prompt.status == Status.QUEUED)
     locked = queued.order_by(Prompt.id).with_for_update(key_share=True)
     executor.execute(update(Prompt).where(Prompt.id.in_(locked.scalar_subquery())).values(due_at=func.now()))
 
 
 def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:
-    """Deletes the prompt with its text, response and vector, and tells every index so with a tombstone.
+    """Delete the prompt with its text, response and vector. A tombstone in the vector log removes it from every index.
 
     Raises:
-        PromptNotFoundError: there is none, or it is somebody else's.
+        PromptNotFoundError: it does not exist, or belongs to another user.
     """
     mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
     attempt = session.scalar(delete_from(Prompt).where(*mine).returning(Prompt.attempt))

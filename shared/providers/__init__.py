@@ -1,6 +1,6 @@
-"""Where answers and embeddings come from: what a generator and an embedder do.
+"""The interfaces of generators, which answer prompts, and of embedders, which turn texts into vectors.
 
-`factory.py` makes those that the settings name.
+`factory.py` creates those that the settings name.
 """
 
 import time
@@ -18,7 +18,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Exchange(NamedTuple):
-    """A prompt, and what it was answered."""
+    """An earlier prompt and its answer."""
 
     prompt_text: str
     response_text: str
@@ -26,17 +26,17 @@ class Exchange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a generator is asked."""
+    """What a generator is asked to answer."""
 
     prompt_text: str
-    #: Exchanges that the same user had before, oldest first: what the answer is to know of.
+    #: Earlier exchanges of the same user, oldest first: the context of the answer.
     history: Sequence[Exchange] = ()
-    #: The same for every attempt at a prompt, and for none of another.
+    #: The same for every attempt at a prompt, and unique to it.
     idempotency_key: str = ""
 
 
 class Usage(NamedTuple):
-    """What an answer took, as far as the provider tells."""
+    """The model and the tokens of an answer, as far as the provider reports them."""
 
     model: str | None = None
     prompt_tokens: int | None = None
@@ -48,31 +48,32 @@ class Generator(Protocol):
 
     @property
     def name(self) -> str:
-        """Identifies the model and all that its answers depend on: another name means other answers."""
+        """Identifies the model and everything else that its answers depend on. Another name means other answers."""
 
     @property
     def max_batch_size(self) -> int:
-        """How many prompts a task may carry: 1, unless answering takes next to no time.
+        """The number of prompts that one task may carry: 1, unless answering takes almost no time.
 
-        A task answers one after the other, and completes them together. With more than 1, nobody watches the text grow.
+        A task answers its prompts one after the other and completes them together. With more than 1, clients do not
+        see the text grow.
         """
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
-        """Yields the answer in chunks, in order, which together are the response; and a `Usage`, if it knows one.
+        """Yield the answer in chunks, which together are the response, and a `Usage` if it is known.
 
         Raises:
-            ProviderError: it failed; `retryable` tells whether to try again. Any other exception is retried too, but
+            ProviderError: it failed; `retryable` says whether to try again. Any other exception is retried too, but
                 its message is not shown to the user.
-            ProviderUnavailableError: it takes nothing at the moment; that does not count as an attempt.
+            ProviderUnavailableError: it accepts no requests at the moment; that does not count as an attempt.
         """
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors. Vectors are compared only with those of an embedder of the same name."""
+    """Turns texts into vectors. Vectors are compared only with vectors by an embedder of the same name."""
 
     @property
     def name(self) -> str:
-        """Identifies the model and its version: another name means incomparable vectors."""
+        """Identifies the model and its version. Vectors by another name cannot be compared."""
 
     @property
     def dimension(self) -> int:
@@ -80,10 +81,10 @@ class Embedder(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether it waits for another host rather than computing here: the API then calls it in its event loop."""
+        """Whether it waits for another host instead of computing here. If so, the API calls it in its event loop."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """One vector of unit length a text: float32, shape (len(texts), dimension).
+        """Return a vector of unit length for each text: float32, shape (len(texts), dimension).
 
         Raises:
             ProviderError: it failed.
@@ -91,30 +92,30 @@ class Embedder(Protocol):
 
 
 class Embedders:
-    """The embedders that this process has: the current one, and, while vectors are made anew, the one before it."""
+    """The embedders of this process: the current one and, while users are being reindexed, the previous one."""
 
     def __init__(self, current: Embedder, previous: Embedder | None = None) -> None:
         self.current = current
         self._by_name = {embedder.name: embedder for embedder in (previous, current) if embedder is not None}
 
     def resolve(self, name: str | None) -> Embedder:
-        """The embedder of that name, or, if it is not to be had, the current one."""
+        """Return the embedder of that name, or the current one if this process does not have it."""
         return self._by_name.get(name or "", self.current)
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """One vector of unit length a text: float32, shape (len(texts), dimension).
+    """Embed texts, and check and normalise the result: float32 of unit length, shape (len(texts), dimension).
 
     Raises:
-        ProviderError: it failed, or gave something else.
+        ProviderError: the embedder failed, or returned anything else than a vector for each text.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
-    metrics.embeddings.add(time.perf_counter() - begun)
+    metrics.embeddings.observe(time.perf_counter() - started)
     if vectors.shape != (len(texts), embedder.dimension):
-        raise ProviderError(f"The embedder {embedder.name} did not give a vector for each text.")
+        raise ProviderError(f"The embedder {embedder.name} did not return a vector for each text.")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
-        raise ProviderError(f"The embedder {embedder.name} did not give a vector with a direction.")
+        raise ProviderError(f"The embedder {embedder.name} returned a vector that has no direction.")
     unit: Vectors = vectors / lengths
     return unit

@@ -1,4 +1,4 @@
-"""The providers that the settings name.
+"""Creates the providers that the settings name.
 
 GENERATOR and EMBEDDER name, in this order of precedence, a built-in provider, an entry point of an installed package
 (in the groups `promptwire.generators` and `promptwire.embedders`), or the dotted path of your own
@@ -9,6 +9,7 @@ GENERATOR and EMBEDDER name, in this order of precedence, a built-in provider, a
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shared.providers import Embedder, Embedders, Generator
@@ -18,22 +19,27 @@ Factory = Callable[[Settings], Any]
 
 
 class _Kind(NamedTuple):
-    """What there is of a kind of providers, and what each of them has."""
+    """A kind of provider."""
 
+    noun: str  #: with its article, for messages
     built_in: Mapping[str, str]
-    group: str
-    members: tuple[str, ...]
+    group: str  #: of entry points
+    members: tuple[str, ...]  #: what every provider of the kind has
+    renamed: Mapping[str, str] = MappingProxyType({})  #: the names that members had in earlier versions
 
 
 _GENERATORS = _Kind(
+    "a generator",
     {
         "simulated": "shared.providers.simulated:make",
         "openai": "shared.providers.openai_generator:make",
     },
     "promptwire.generators",
     ("name", "max_batch_size", "generate"),
+    renamed={"max_batch_size": "at_once"},
 )
 _EMBEDDERS = _Kind(
+    "an embedder",
     {
         "hashing": "shared.providers.hashing:make",
         "minilm": "shared.providers.minilm:make",
@@ -45,19 +51,19 @@ _EMBEDDERS = _Kind(
 
 
 def make_generator(settings: Settings) -> Generator:
-    """The generator that GENERATOR names. Raises SettingsError if there is none, or if it cannot be made."""
+    """Create the generator that GENERATOR names. Raises SettingsError if that is impossible."""
     generator: Generator = _make(_GENERATORS, "GENERATOR", settings.generator, settings)
     return generator
 
 
 def make_embedder(settings: Settings) -> Embedder:
-    """The embedder that EMBEDDER names. Raises SettingsError if there is none, or if it cannot be made."""
+    """Create the embedder that EMBEDDER names. Raises SettingsError if that is impossible."""
     embedder: Embedder = _make(_EMBEDDERS, "EMBEDDER", settings.embedder, settings)
     return embedder
 
 
 def make_embedders(settings: Settings) -> Embedders:
-    """The embedders that EMBEDDER and PREVIOUS_EMBEDDER name. Raises SettingsError if there is none."""
+    """Create the embedders that EMBEDDER and PREVIOUS_EMBEDDER name. Raises SettingsError if that is impossible."""
     previous = settings.previous_embedder
     return Embedders(
         make_embedder(settings), _make(_EMBEDDERS, "PREVIOUS_EMBEDDER", previous, settings) if previous else None
@@ -65,41 +71,49 @@ def make_embedders(settings: Settings) -> Embedders:
 
 
 def _make(kind: _Kind, setting: str, name: str, settings: Settings) -> Any:
-    """What the factory of that name makes, if it has what its kind has."""
+    """Call the factory of that name, and check that the provider has all members of its kind."""
     given = f"{setting}={name!r}"
-    factory = _factory(kind, given, name)
+    factory = _find_factory(kind, given, name)
     try:
-        made = factory(settings)
+        provider = factory(settings)
     except SettingsError as error:
         raise SettingsError(f"{given}: {error}") from error
-    except Exception as error:  # whatever people's own code raises
-        raise SettingsError(f"{given} could not be made: {_told(error)}") from error
+    except Exception as error:  # custom code may raise anything
+        raise SettingsError(f"{given} could not be created: {_describe(error)}") from error
     for member in kind.members:
-        if not hasattr(made, member):
-            raise SettingsError(f"{given} is no provider of the kind: it has no `{member}`.")
-    return made
+        if not hasattr(provider, member):
+            raise SettingsError(_missing(kind, given, provider, member))
+    return provider
 
 
-def _factory(kind: _Kind, given: str, name: str) -> Factory:
+def _missing(kind: _Kind, given: str, provider: object, member: str) -> str:
+    old_name = kind.renamed.get(member)
+    if old_name is not None and hasattr(provider, old_name):
+        return f"{given} is written for an earlier version: rename its `{old_name}` to `{member}`."
+    return f"{given} is not {kind.noun}: it has no `{member}`."
+
+
+def _find_factory(kind: _Kind, given: str, name: str) -> Factory:
     path = kind.built_in.get(name) or _installed(kind).get(name) or name
     if path == name and not {".", ":"} & set(name):
-        there_are = ", ".join(sorted({*kind.built_in, *_installed(kind)}))
+        known = ", ".join(sorted({*kind.built_in, *_installed(kind)}))
+        noun = kind.noun.split()[-1]
         raise SettingsError(
-            f"{given} names no provider. There are: {there_are}; or your own, as package.module:factory."
+            f"{given} is not a known {noun}. Known: {known}; or give your own as package.module:factory."
         )
     try:
         factory: Factory = resolve_name(path)
-    except Exception as error:  # whatever people's own modules raise
-        raise SettingsError(f"{given} could not be imported: {_told(error)}") from error
+    except Exception as error:  # custom modules may raise anything
+        raise SettingsError(f"{given} could not be imported: {_describe(error)}") from error
     if not callable(factory):
-        raise SettingsError(f"{given} is no factory: it cannot be called.")
+        raise SettingsError(f"{given} is not a factory: it cannot be called.")
     return factory
 
 
 def _installed(kind: _Kind) -> dict[str, str]:
-    """The paths of the factories that installed packages declare, by name."""
+    """Return the paths of the factories that installed packages declare, by name."""
     return {point.name: point.value for point in entry_points(group=kind.group)}
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

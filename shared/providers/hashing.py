@@ -1,8 +1,9 @@
-"""Embeddings without a model: feature hashing of words and of the character n-grams in them.
+"""Embeddings without a model: feature hashing of words and of their character n-grams.
 
-The signed hashing trick (Weinberger et al., 2009, "Feature Hashing for Large Scale Multitask Learning"): each feature
-adds +weight or -weight to buckets that SHA-256 chooses, so texts that share features are near, and unrelated ones
-are near to orthogonal. n-grams make it forgiving of endings and spelling (as in fastText, Bojanowski et al., 2017).
+This is the signed hashing trick (Weinberger et al., 2009, "Feature Hashing for Large Scale Multitask Learning"): each
+feature adds +weight or -weight to buckets that SHA-256 chooses. So texts that share features are near, and unrelated
+texts are nearly orthogonal. n-grams make it tolerate endings and misspellings (as in fastText, Bojanowski et al.,
+2017).
 """
 
 import hashlib
@@ -22,11 +23,11 @@ DIMENSION = 384
 _WORD = re.compile(r"\w+")
 _BUCKETS_PER_FEATURE = 4
 _NGRAM_LENGTHS = (3, 4)
-_LONGEST_WORD = 64
-_LONGEST_CACHED_WORD = 16
-_NGRAM_SHARE = 0.5  # of a word's weight, its n-grams together
+_MAX_WORD_LENGTH = 64
+_MAX_CACHED_WORD_LENGTH = 16
+_NGRAM_SHARE = 0.5  # the part of a word's weight that its n-grams share
 
-# Words that say little of a text's subject weigh this much of the others.
+# Words that say little about a text's subject have this weight; all others have 1.
 _FUNCTION_WORD_WEIGHT = 0.15
 _FUNCTION_WORDS = frozenset(
     """
@@ -41,7 +42,7 @@ _Sparse = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 
 
 class HashingEmbedder:
-    """384-dimensional vectors, the same for the same text in every process and on every machine."""
+    """384-dimensional vectors. A text has the same vector in every process and on every machine."""
 
     name = "hashing-1"
     dimension = DIMENSION
@@ -54,24 +55,24 @@ class HashingEmbedder:
 def _embed(text: str) -> npt.NDArray[np.float64]:
     normal = unicodedata.normalize("NFKC", text).casefold()
     words = _WORD.findall(normal) or [normal.strip()]
-    parts = [_features(word[:_LONGEST_WORD]) for word in words]
+    parts = [_features(word[:_MAX_WORD_LENGTH]) for word in words]
     buckets = np.concatenate([part[0] for part in parts])
     weights = np.concatenate([part[1] for part in parts])
     vector = np.zeros(DIMENSION) + np.bincount(buckets, weights, minlength=DIMENSION)
     length = float(np.sqrt(np.dot(vector, vector)))
-    if length < 1e-9:  # all features cancelled out
+    if length < 1e-9:  # all features cancelled each other out
         vector[int.from_bytes(hashlib.sha256(normal.encode()).digest()[:8]) % DIMENSION] = 1.0
         return vector
     return vector / length
 
 
 def _features(word: str) -> _Sparse:
-    # Long words are seldom seen again, and take the most memory: at most about 2 KB each are kept.
-    return _cached_features(word) if len(word) <= _LONGEST_CACHED_WORD else _word_features(word)
+    # Long words rarely occur again and take the most memory. Without them an entry takes at most about 2 KB.
+    return _cached_features(word) if len(word) <= _MAX_CACHED_WORD_LENGTH else _word_features(word)
 
 
 def _word_features(word: str) -> _Sparse:
-    """What a word adds: the buckets, and the signed weights for them."""
+    """Return the buckets that a word adds to, and the signed weights for them."""
     weight = _FUNCTION_WORD_WEIGHT if word in _FUNCTION_WORDS else 1.0
     ngrams = list(_ngrams(word))
     features = [(f"w:{word}", weight)]

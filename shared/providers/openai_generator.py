@@ -1,4 +1,4 @@
-"""Answers of a model behind any endpoint that speaks OpenAI's protocol: OpenAI, vLLM, Ollama, llama.cpp, LiteLLM …"""
+"""Answers by a model behind any endpoint that implements OpenAI's API: OpenAI, vLLM, Ollama, llama.cpp, LiteLLM …"""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _NAME_DIGITS = 8
 
 
 class OpenAIGenerator:
-    """Streams chat completions. `max_tokens` bounds an answer; what is None is the model's own."""
+    """Streams chat completions. `max_tokens` limits an answer; options that are None are left to the model."""
 
     max_batch_size = 1
 
@@ -41,13 +41,13 @@ class OpenAIGenerator:
         if temperature is not None:
             self._options["temperature"] = temperature
         if max_tokens is not None:
-            # OpenAI's newer models refuse the old name, most other servers do not know the new one.
+            # OpenAI's newer models reject the old name, and most other servers do not know the new one.
             self._options["max_completion_tokens" if endpoint.is_openai else "max_tokens"] = max_tokens
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
         usage, finish_reason, is_empty = Usage(self._model), None, True
         try:
-            with self._endpoint.errors(), self._ask(request) as stream:
+            with self._endpoint.errors(), self._request(request) as stream:
                 for chunk in stream:
                     usage = _usage(chunk, usage)
                     for choice in (chunk.choices or ())[:1]:
@@ -56,15 +56,15 @@ class OpenAIGenerator:
                             yield text
                         finish_reason = choice.finish_reason or finish_reason
         except ProviderError:
-            if finish_reason is None:  # else the answer is complete, and only its end mark or usage is missing
+            if finish_reason is None:  # otherwise the answer is complete, and only its end mark or usage is missing
                 raise
         if finish_reason is None:
-            raise ProviderError("The provider's answer was cut off.")
+            raise ProviderError("The provider's answer was incomplete.")
         if finish_reason == "content_filter" and is_empty:
-            raise ProviderError("The provider's content filter lets no answer through.", retryable=False)
+            raise ProviderError("The provider's content filter blocked the answer.", retryable=False)
         yield usage
 
-    def _ask(self, request: GenerationRequest) -> openai.Stream[ChatCompletionChunk]:
+    def _request(self, request: GenerationRequest) -> openai.Stream[ChatCompletionChunk]:
         stream: openai.Stream[ChatCompletionChunk] = self._completions.create(
             model=self._model,
             messages=self._messages(request),
@@ -90,7 +90,7 @@ def _text(delta: ChoiceDelta | None) -> str:
 
 
 def _usage(chunk: ChatCompletionChunk, so_far: Usage) -> Usage:
-    """With what the chunk tells: some servers tell the tokens with the last words, some in a chunk of their own."""
+    """Add what the chunk reports. Some servers send the tokens with the last words, some in a chunk of their own."""
     model = chunk.model or so_far.model
     if chunk.usage is None:
         return so_far._replace(model=model)
@@ -99,7 +99,7 @@ def _usage(chunk: ChatCompletionChunk, so_far: Usage) -> Usage:
 
 def make(settings: Settings) -> OpenAIGenerator:
     if not settings.openai_model.strip():
-        raise SettingsError("OPENAI_MODEL is not set. GENERATOR=openai needs the name of a model of the endpoint.")
+        raise SettingsError("OPENAI_MODEL is not set. GENERATOR=openai needs the name of one of the endpoint's models.")
     return OpenAIGenerator(
         Endpoint(
             settings.openai_base_url,

@@ -1,4 +1,4 @@
-"""Simulated answers: patterns, no model. The same prompt has the same answer, always."""
+"""Simulated answers by patterns, without a model. A prompt always has the same answer."""
 
 import re
 import time
@@ -35,13 +35,14 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
         "You asked “{quote}”. That is a good question. A real model would answer it here; this answer is simulated.",
     ),
 )
-_OTHERWISE = "I have read “{quote}”. A real model would respond to it here; this answer is simulated."
+_DEFAULT_ANSWER = "I have read “{quote}”. A real model would respond to it here; this answer is simulated."
 
 
 class SimulatedGenerator:
     """Greets, helps, explains, answers or acknowledges, depending on the prompt's wording.
 
-    `delay` is how long, in seconds, an answer takes in all; it is spread over the chunks.
+    Args:
+        delay: The total time of an answer in seconds, spread over its chunks.
     """
 
     name = "simulated-1"
@@ -61,8 +62,8 @@ class SimulatedGenerator:
 
     @staticmethod
     def answer(prompt_text: str) -> str:
-        """The whole answer."""
-        template = next((answer for pattern, answer in _PATTERNS if pattern.search(prompt_text)), _OTHERWISE)
+        """Return the whole answer."""
+        template = next((answer for pattern, answer in _PATTERNS if pattern.search(prompt_text)), _DEFAULT_ANSWER)
         quote = " ".join(prompt_text.split())
         if len(quote) > _QUOTE_LENGTH:
             quote = quote[: _QUOTE_LENGTH - 1].rstrip() + "…"

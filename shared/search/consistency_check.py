@@ -1,4 +1,4 @@
-"""Comparing what is derived from a user's prompts with the prompts themselves."""
+"""Compares a user's prompts with what is derived from them: vectors and segments."""
 
 from dataclasses import dataclass, field
 
@@ -10,73 +10,74 @@ from shared.db.models import Prompt, Status, VectorLogEntry
 from shared.providers import Embedder
 from shared.search import vector_log
 from shared.search.faiss.segment import DamagedSegmentError
-from shared.search.faiss.segment_storage import Segments, SegmentUnavailableError, read
+from shared.search.faiss.segment_storage import SegmentStorage, SegmentUnavailableError, verify_and_decode
 
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """What is not as it should be of one user's vectors: ids of prompts, and ids of segments."""
+    """What is wrong with one user's vectors: ids of prompts, and ids of segments."""
 
-    embedder: str | None  #: the one whose vectors are compared, if it is not the expected one
-    missing: list[int] = field(default_factory=list)  #: completed, but without a vector
-    orphans: list[int] = field(default_factory=list)  #: with a vector, but not completed (any more)
-    damaged: list[int] = field(default_factory=list)  #: with a vector that is none of the embedder's
-    old: list[int] = field(default_factory=list)  #: with a vector by another embedder
-    segments: list[int] = field(default_factory=list)  #: unreadable, or without a vector that they should have
+    embedder: str | None  #: the one whose vectors searches compare, if it is not the expected one
+    missing: list[int] = field(default_factory=list)  #: prompts that are completed but have no vector
+    orphans: list[int] = field(default_factory=list)  #: prompts that have a vector but are not completed
+    damaged: list[int] = field(default_factory=list)  #: prompts whose vector is not a valid one of the embedder
+    old: list[int] = field(default_factory=list)  #: prompts with a vector by another embedder
+    segments: list[int] = field(default_factory=list)  #: segments that are unreadable or lack a vector
 
     def __bool__(self) -> bool:
         return any((self.embedder, self.missing, self.orphans, self.damaged, self.old, self.segments))
 
 
 def lacks_vector(user_id: int, embedder: str) -> ColumnElement[bool]:
-    """Holds for the user's completed prompts that have no vector by this embedder."""
+    """A condition on prompts: completed ones of this user without a vector by this embedder."""
     row = aliased(VectorLogEntry)
     has = exists().where(row.user_id == user_id, row.prompt_id == Prompt.id, row.embedder == embedder)
     return and_(Prompt.user_id == user_id, Prompt.status == Status.COMPLETED, ~has)
 
 
 def is_by_another(user_id: int, embedder: str) -> ColumnElement[bool]:
-    """Holds for the rows of the user's log with a vector by another embedder."""
+    """A condition on log rows: those of this user with a vector by another embedder."""
     return and_(VectorLogEntry.user_id == user_id, VectorLogEntry.embedder.not_in(("", embedder)))
 
 
-def inspect(connection: Connection, segments: Segments, user_id: int, embedder: Embedder) -> Differences:
-    """Looks at all of a user's vectors. The connection must be in a transaction of one snapshot."""
-    compared = vector_log.state(connection, user_id).embedder
+def find_differences(connection: Connection, storage: SegmentStorage, user_id: int, embedder: Embedder) -> Differences:
+    """Check all of a user's vectors and segments. The connection must be in a transaction of one snapshot."""
+    compared = vector_log.fetch_state(connection, user_id).embedder
     missing = connection.scalars(select(Prompt.id).where(lacks_vector(user_id, embedder.name)).order_by(Prompt.id))
     row = VectorLogEntry
     completed = exists().where(Prompt.id == row.prompt_id, Prompt.status == Status.COMPLETED)
     orphans = select(row.prompt_id).where(row.user_id == user_id, row.vector.is_not(None), ~completed)
-    seqs, damaged = _read(connection, user_id, embedder)
+    seqs, damaged = _read_log(connection, user_id, embedder)
     return Differences(
         embedder=None if compared in (None, embedder.name) else compared,
         missing=list(missing),
         orphans=sorted(set(connection.scalars(orphans))),
         damaged=damaged,
         old=list(connection.scalars(select(row.prompt_id).where(is_by_another(user_id, embedder.name)).distinct())),
-        segments=_bad_segments(connection, segments, user_id, embedder, seqs),
+        segments=_bad_segments(connection, storage, user_id, embedder, seqs),
     )
 
 
-def _read(connection: Connection, user_id: int, embedder: Embedder) -> tuple[vector_log.Seqs, list[int]]:
-    """The numbers of the user's sound vectors, and the prompts of the damaged ones."""
-    sound, damaged = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+def _read_log(connection: Connection, user_id: int, embedder: Embedder) -> tuple[vector_log.Seqs, list[int]]:
+    """Return the numbers of the user's valid vectors, and the prompts of the damaged ones."""
+    valid, damaged = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for changes in vector_log.stream(connection, user_id, embedder):
-        sound.append(changes.seqs)
+        valid.append(changes.seqs)
         damaged.append(changes.damaged)
-    return np.concatenate(sound), np.concatenate(damaged).tolist()
+    return np.concatenate(valid), np.concatenate(damaged).tolist()
 
 
 def _bad_segments(
-    connection: Connection, segments: Segments, user_id: int, embedder: Embedder, seqs: vector_log.Seqs
+    connection: Connection, storage: SegmentStorage, user_id: int, embedder: Embedder, seqs: vector_log.Seqs
 ) -> list[int]:
+    """Return the ids of segments that are damaged, unreadable, or lack one of the log's vectors in their range."""
     bad = []
-    for sealed in segments.of_user(connection, user_id, embedder.name):
-        covered = seqs[(seqs >= sealed.first_seq) & (seqs <= sealed.last_seq)]
+    for info in storage.list_for_user(connection, user_id, embedder.name):
+        expected = seqs[(seqs >= info.first_seq) & (seqs <= info.last_seq)]
         try:
-            held = read(sealed, segments.payload(connection, sealed)).seqs
+            stored = verify_and_decode(info, storage.read_payload(connection, info)).seqs
         except (DamagedSegmentError, SegmentUnavailableError):
-            held = covered[:0]
-        if sealed.damaged or len(np.setdiff1d(covered, held)):
-            bad.append(sealed.id)
+            stored = expected[:0]
+        if info.damaged or len(np.setdiff1d(expected, stored)):
+            bad.append(info.id)
     return bad

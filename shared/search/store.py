@@ -1,4 +1,4 @@
-"""What a store of vectors does, whatever is behind it: FAISS in this process, or pgvector."""
+"""The interface of a vector store; FAISS in this process and pgvector implement it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple, Protocol
 from shared.providers import Embedder, Vectors
 from shared.search.vector_log import LogRow
 
-#: Gives the query's vector, shape (dimension,), by the embedder whose vectors are about to be compared.
-Query = Callable[[Embedder], Vectors]
+#: Returns the query's vector, shape (dimension,), by the embedder whose vectors the store is about to compare.
+EmbedQuery = Callable[[Embedder], Vectors]
 
-#: Runs a function that burns CPU: `offload(f, *args)` returns what `f(*args)` does, and may run it elsewhere.
+#: Runs a CPU-bound function: `offload(f, *args)` returns what `f(*args)` returns, and may run it in another thread.
 Offload = Callable[..., Any]
 
 
-def in_place(function: Callable[..., Any], *args: Any) -> Any:
-    """An `Offload` where nothing else would have to wait."""
+def run_inline(function: Callable[..., Any], *args: Any) -> Any:
+    """Call the function in this thread: an `Offload` for processes that have no event loop to keep free."""
     return function(*args)
 
 
@@ -25,25 +25,33 @@ class Match(NamedTuple):
     distance: float
 
 
+class SearchResult(NamedTuple):
+    """What a search found, and what it compared."""
+
+    matches: list[Match]  #: nearest first
+    embedder: Embedder  #: the one whose vectors were compared
+    vector: Vectors  #: the query's vector by that embedder, shape (dimension,)
+
+
 class VectorStore(Protocol):
-    """Finds a user's own vectors. It is derived from the vector log, and follows it. Safe to use concurrently."""
+    """Searches a user's own vectors. It is derived from the vector log and follows it. Safe to use concurrently."""
 
     @property
     def nbytes(self) -> int:
-        """How much memory it takes in this process, in bytes."""
+        """The memory it uses in this process, in bytes."""
 
-    def search(self, user_id: int, query: Query, k: int) -> list[Match]:
-        """The at most `k` nearest of the user's vectors, nearest first, as of the log's newest number."""
+    def search(self, user_id: int, embed_query: EmbedQuery, k: int) -> SearchResult:
+        """Find the at most `k` nearest of the user's vectors, as of the log's newest number."""
 
     def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
-        """Takes up changes that were just committed, in order. Best effort: a search takes up what was missed."""
+        """Apply changes that were just committed, in order. Best effort: a search applies what was missed."""
 
     def forget(self, user_id: int) -> None:
-        """Drops what is held of the user; it is made again from the log when it is needed."""
+        """Drop everything derived for the user; the next search rebuilds it from the log."""
 
 
 class Maintenance(Protocol):
-    """What a worker does for a store, when that has asked for it: sealing segments, or building an index."""
+    """What a worker does for a store when asked: sealing segments, or building an index."""
 
     def seal(self, user_id: int) -> int:
-        """Does what is to be done for the user, if anything. Returns how much it was."""
+        """Do what the user's vectors need, if anything. Returns how many segments or indexes it built."""

@@ -1,28 +1,29 @@
-"""Asking workers for what a store needs done, and not for the same again and again."""
+"""Limits how often a store asks workers for the same maintenance."""
 
 import time
 from collections.abc import Callable
 
-#: A request is repeated after so many seconds, if what was asked for is still to be done: it may have been lost.
-AGAIN_SECONDS = 30.0
+#: After this time a request is repeated if its work is still to be done: the message may have been lost.
+MIN_INTERVAL_SECONDS = 30.0
 
 
 class Throttle:
-    """Asks for something to be done for a user, at most every AGAIN_SECONDS.
+    """Calls a function for a user at most once every MIN_INTERVAL_SECONDS.
 
     Args:
-        ask: Has a worker do it; must not fail. It may be called again before that is done.
+        request: Asks a worker for the work; must not fail. It may be called again before the work is done.
     """
 
-    def __init__(self, ask: Callable[[int], object]) -> None:
-        self._ask = ask
-        self._asked_at: dict[int, float] = {}
+    def __init__(self, request: Callable[[int], object]) -> None:
+        self._request = request
+        self._called_at: dict[int, float] = {}
 
     def __call__(self, user_id: int) -> bool:
-        """Asks, if it is time. Returns whether it did."""
+        """Make the request unless it was made recently. Returns whether it did."""
         now = time.monotonic()
-        if now < self._asked_at.get(user_id, float("-inf")) + AGAIN_SECONDS:
+        if now < self._called_at.get(user_id, float("-inf")) + MIN_INTERVAL_SECONDS:
             return False
-        self._asked_at = {user: at for user, at in self._asked_at.items() if now < at + AGAIN_SECONDS} | {user_id: now}
-        self._ask(user_id)
+        recent = {user: at for user, at in self._called_at.items() if now < at + MIN_INTERVAL_SECONDS}
+        self._called_at = recent | {user_id: now}
+        self._request(user_id)
         return True

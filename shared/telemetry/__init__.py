@@ -1,1 +1,1 @@
-"""What can be seen of a running process: metrics, traces, and who may see them. Logs are `shared/telemetry/logs.py`."""
+"""Metrics, traces and logs of a running process, and access to the metrics."""

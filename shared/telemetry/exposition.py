@@ -1,4 +1,4 @@
-"""Giving the metrics to whoever may read them, in Prometheus's or OpenMetrics' text format."""
+"""Rendering the metrics in Prometheus's or OpenMetrics' text format, and access to them."""
 
 import hmac
 import os
@@ -21,42 +21,42 @@ class Rendered(NamedTuple):
 
 
 class MetricsAccessError(Exception):
-    """The message says why. `needs_token` tells whether a token would help."""
+    """The caller may not read the metrics; the message says why. `needs_token`: whether a token would help."""
 
     def __init__(self, message: str, *, needs_token: bool) -> None:
         super().__init__(message)
         self.needs_token = needs_token
 
 
-class _Own(Collector):
-    """What this process has counted."""
+class _ProcessCollector(Collector):
+    """The metrics of this process."""
 
     def collect(self) -> Iterable[Metric]:
         return metrics.REGISTRY.collect()
 
 
-def render(accept: str, *more: Collector) -> Rendered:
-    """The numbers of all processes of this server, and what `more` tells, as the `Accept` header wants them."""
+def render(accept: str, *collectors: Collector) -> Rendered:
+    """Render the metrics of all processes of this server and of `collectors`, in the format of the `Accept` header."""
     metrics.flush()
     registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         multiprocess.MultiProcessCollector(registry)
     else:
-        registry.register(_Own())
-    for collector in more:
+        registry.register(_ProcessCollector())
+    for collector in collectors:
         registry.register(collector)
     encode, content_type = choose_encoder(accept)
     return Rendered(encode(registry), content_type)
 
 
-def admit(settings: Settings, address: str | None, authorization: str | None) -> None:
-    """Whether whoever connects from this address may read the metrics.
+def check_access(settings: Settings, address: str | None, authorization: str | None) -> None:
+    """Check that a caller may read the metrics.
 
-    With METRICS_TOKEN, who bears it. Without, nobody in production, where a proxy may stand before the port and
-    everybody come from its address; elsewhere who is on this machine or in a private network.
+    With METRICS_TOKEN, the caller needs that token. Without it, metrics are closed in production, where all
+    callers may have the address of a proxy; elsewhere the caller must be on this machine or in a private network.
 
     Raises:
-        MayNotReadError: they may not.
+        MetricsAccessError: the caller may not.
     """
     token = settings.metrics_token.get_secret_value()
     if token:
@@ -67,15 +67,15 @@ def admit(settings: Settings, address: str | None, authorization: str | None) ->
             )
     elif settings.app_env == "prod":
         raise MetricsAccessError("Metrics are closed here: set METRICS_TOKEN to read them.", needs_token=False)
-    elif not _is_near(address):
+    elif not _is_private(address):
         raise MetricsAccessError(
             "Without METRICS_TOKEN, metrics are for this machine and private networks.", needs_token=False
         )
 
 
-def _is_near(address: str | None) -> bool:
+def _is_private(address: str | None) -> bool:
     try:
-        found = ip_address((address or "").partition("%")[0])
+        parsed = ip_address((address or "").partition("%")[0])
     except ValueError:
         return False
-    return found.is_loopback or found.is_private
+    return parsed.is_loopback or parsed.is_private

@@ -1,4 +1,4 @@
-"""Structured logs: JSON for machines, lines for a terminal. Context such as the request id is bound with contextvars.
+"""Structured logs: JSON in production, lines in a terminal. Contextvars add context such as the request id.
 
 Prompt texts, tokens and passwords are never logged.
 """
@@ -15,10 +15,10 @@ from shared.settings import Settings
 
 
 def configure_logging(settings: Settings) -> None:
-    """Sends structlog, the standard library's loggers and warnings to stderr in one format. Call once per process.
+    """Send structlog, the standard library's loggers and warnings to stderr in one format. Call it once per process.
 
-    structlog writes by itself, not through the standard library, which would take three times as long; a line below
-    the level costs next to nothing.
+    structlog writes directly, not through the standard library, which would take three times as long. A line below the
+    level costs next to nothing.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(settings))
@@ -26,24 +26,24 @@ def configure_logging(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     logging.captureWarnings(True)
-    # Celery's two lines a task tell nothing that ours do not.
-    for quiet in ("alembic", *_HTTP, *(_CELERY if settings.log_level != "DEBUG" else ())):
-        logging.getLogger(quiet).setLevel("WARNING")
+    # Celery's two lines per task add nothing to ours.
+    for name in ("alembic", *_HTTP_CLIENTS, *(_CELERY_TASKS if settings.log_level != "DEBUG" else ())):
+        logging.getLogger(name).setLevel("WARNING")
     structlog.configure(
-        processors=[*_first(), *_last(settings)],
-        logger_factory=_Lines,
+        processors=[*_context_processors(), *_renderers(settings)],
+        logger_factory=_StderrLogger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
         cache_logger_on_first_use=True,
     )
 
 
 def formatter(settings: Settings) -> logging.Formatter:
-    """The same format for handlers of the standard library's loggers."""
-    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_last(settings)]
-    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_first(), processors=last)
+    """The same format, for handlers of the standard library's loggers."""
+    processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)]
+    return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_context_processors(), processors=processors)
 
 
-def _first() -> list[Processor]:
+def _context_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -52,26 +52,25 @@ def _first() -> list[Processor]:
     ]
 
 
-def _last(settings: Settings) -> list[Processor]:
-    """What makes a line of it."""
+def _renderers(settings: Settings) -> list[Processor]:
     if settings.log_format == "json" or (settings.log_format == "auto" and settings.app_env == "prod"):
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
     return [
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             pad_event_to=0,
-            exception_formatter=structlog.dev.plain_traceback,  # the others show variables, secrets among them
+            exception_formatter=structlog.dev.plain_traceback,  # others show variables, which may be secrets
         )
     ]
 
 
-# They tell of each request, with addresses and headers, which may hold secrets.
-_HTTP = ("openai", "httpx2", "httpcore2")
-_CELERY = ("celery.worker.strategy", "celery.app.trace")
+# They log each request with its URL and headers, which may hold secrets.
+_HTTP_CLIENTS = ("openai", "httpx2", "httpcore2")
+_CELERY_TASKS = ("celery.worker.strategy", "celery.app.trace")
 
 
-class _Lines(structlog.WriteLogger):
-    """Writes to stderr."""
+class _StderrLogger(structlog.WriteLogger):
+    """A logger that writes to stderr and knows its name."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__(sys.stderr)

@@ -1,7 +1,7 @@
-"""What this process counts and times. `docs/observability.md` has a table of it all, held by a test.
+"""The metrics. `docs/observability.md` lists them, and a test compares.
 
-What happens with every prompt is gathered, and written once a second or for a reader: to write it each time would take
-as long as the rest of what there is to do for some prompts. A process that is killed takes its last second along.
+Metrics that change with every prompt are buffered, and written once a second or when they are read: writing each change
+would take as long as all other work for some prompts. A process that is killed loses its last second.
 """
 
 import os
@@ -15,60 +15,60 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
 if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    # The library looks only when it is loaded, which a plug-in of Celery's (Flower) does before we have said so.
+    # The library reads the variable only when it is imported, which Flower's plug-in for Celery does before it is set.
     values.ValueClass = values.MultiProcessValue()
 
-#: What this process itself has counted; with several processes, `exposition.py` reads their files instead.
+#: The metrics of this process. With several processes, `exposition.py` reads their files instead.
 REGISTRY = CollectorRegistry()
-#: So many are written without waiting for the second to end.
+#: A buffer of this length is written at once.
 _MAX_BUFFERED = 1_000
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _REQUEST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SLOW = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
-#: Held by threads of a process that forks while they write: one that is forked meanwhile would inherit the library's
-#: lock, which nobody frees there.
+#: Held while metrics are written and while the process forks: a child that is forked in the middle of a write would
+#: inherit the library's lock, which nothing releases there.
 fork_lock = threading.RLock()
 os.register_at_fork(before=fork_lock.acquire, after_in_parent=fork_lock.release, after_in_child=fork_lock.release)
 
-_gathered: list[Callable[[], None]] = []
+_flushes: list[Callable[[], None]] = []
 
 
 class BufferedCounter:
-    """A counter of what happens often."""
+    """A counter for frequent events."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._new: deque[int] = deque()
-        _gathered.append(self.write)
+        self._buffer: deque[int] = deque()
+        _flushes.append(self.flush)
 
-    def add(self, count: int = 1) -> None:
-        self._new.append(count)
-        if len(self._new) >= _MAX_BUFFERED:
-            self.write()
+    def inc(self, count: int = 1) -> None:
+        self._buffer.append(count)
+        if len(self._buffer) >= _MAX_BUFFERED:
+            self.flush()
 
-    def write(self) -> None:
-        if total := sum(_drained(self._new)):
+    def flush(self) -> None:
+        if total := sum(_drain(self._buffer)):
             self._counter.inc(total)
 
 
 class BufferedHistogram:
-    """A histogram, of seconds, of what happens often."""
+    """A histogram, in seconds, for frequent events."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._new: deque[float] = deque()
-        _gathered.append(self.write)
+        self._buffer: deque[float] = deque()
+        _flushes.append(self.flush)
 
-    def add(self, seconds: float) -> None:
-        self._new.append(seconds)
-        if len(self._new) >= _MAX_BUFFERED:
-            self.write()
+    def observe(self, seconds: float) -> None:
+        self._buffer.append(seconds)
+        if len(self._buffer) >= _MAX_BUFFERED:
+            self.flush()
 
-    def write(self) -> None:
-        """As `observe` would for each, but each bucket once."""
-        times = _drained(self._new)
+    def flush(self) -> None:
+        """Do what `Histogram.observe` would do for each, but update each bucket once."""
+        times = _drain(self._buffer)
         if not times:
             return
         histogram: Any = self._histogram
@@ -81,19 +81,19 @@ class BufferedHistogram:
             histogram._buckets[bucket].inc(count)
 
 
-def _drained(new: deque[Any]) -> list[Any]:
-    return [new.popleft() for _ in range(len(new))]
+def _drain(buffer: deque[Any]) -> list[Any]:
+    return [buffer.popleft() for _ in range(len(buffer))]
 
 
 def flush() -> None:
-    """Writes what has been gathered."""
+    """Write the buffers."""
     with fork_lock:
-        for write in _gathered:
-            write()
+        for flush_one in _flushes:
+            flush_one()
 
 
 def _counter(name: str, help_: str, *labels: str, known: tuple[str, ...] = ()) -> Counter:
-    """Of its one label, the values that are known begin at 0: otherwise `rate` would miss the first of each."""
+    """Values of its label that are `known` start at 0: otherwise `rate` would miss the first event of each."""
     counter = Counter(f"promptwire_{name}", help_, labels, registry=REGISTRY)
     for value in known:
         counter.labels(value)
@@ -101,7 +101,7 @@ def _counter(name: str, help_: str, *labels: str, known: tuple[str, ...] = ()) -
 
 
 def _gauge(name: str, help_: str, *labels: str) -> Gauge:
-    """Of all processes that live, the sum."""
+    """A gauge that is summed over the live processes."""
     return Gauge(f"promptwire_{name}", help_, labels, registry=REGISTRY, multiprocess_mode="livesum")
 
 
@@ -112,13 +112,13 @@ def _histogram(name: str, help_: str, buckets: tuple[float, ...], *labels: str) 
 # --- What users see ---
 
 _requests = _histogram(
-    "http_request_duration", "Requests, without what they asked to wait.", _REQUEST, "route", "method", "status"
+    "http_request_duration", "Requests, without the time of `Prefer: wait`.", _REQUEST, "route", "method", "status"
 )
 
 
 @cache
 def requests(route: str, method: str, status_class: int) -> BufferedHistogram:
-    """Those of a route's template and a class of statuses: 2 for 2xx."""
+    """The durations of a route template's requests with a class of statuses: 2 for 2xx."""
     return BufferedHistogram(_requests.labels(route, method, f"{status_class}xx"))
 
 
@@ -143,12 +143,12 @@ attempts = _counter("attempts", "Claims of prompts by workers.")
 attempts_failed = _counter(
     "attempts_failed", "Attempts that failed.", "reason", known=("provider", "unavailable", "timeout", "other")
 )
-claims_lost = _counter("claims_lost", "Claims that were gone when the answer was there: cancelled, deleted, lapsed.")
+claims_lost = _counter("claims_lost", "Claims lost before the answer was stored: cancelled, deleted, lapsed.")
 rescues = _counter(
-    "reaper_rescues", "Prompts that the reaper handed out again.", "kind", known=("lapsed", "lost", "paused")
+    "reaper_rescues", "Prompts that the reaper enqueued again.", "kind", known=("lapsed", "lost", "paused")
 )
-given_up = _counter("prompts_given_up", "Prompts that the reaper failed: out of attempts.")
-generations = BufferedHistogram(_histogram("generation_duration", "Generations that came to their end.", _SLOW))
+given_up = _counter("prompts_given_up", "Prompts that the reaper failed, out of attempts.")
+generations = BufferedHistogram(_histogram("generation_duration", "Completed generations.", _SLOW))
 first_chunks = BufferedHistogram(
     _histogram("generation_first_chunk", "From a generation's start to its first chunk.", _SLOW)
 )
@@ -157,19 +157,19 @@ embeddings = BufferedHistogram(
 )
 cache_uses = _counter(
     "cache_requests",
-    "Prompts that were to be answered from earlier ones.",
+    "Lookups in the semantic cache.",
     "result",
     known=("hit", "miss", "request", "bypass"),
 )
 provider_pauses = _counter("provider_pauses", "Pauses after a provider was unavailable.")
-tokens = _counter("tokens", "Tokens that answers took, as their providers say.", "kind", known=("prompt", "completion"))
+tokens = _counter("tokens", "Tokens used, as the providers report.", "kind", known=("prompt", "completion"))
 
 # --- The machine ---
 
-relay_reconnects = _counter("relay_reconnects", "Times that a relay's connection to Redis was made anew.")
-loop_lag = BufferedHistogram(_histogram("event_loop_lag", "How late an API process's event loop woke up.", _FAST))
+relay_reconnects = _counter("relay_reconnects", "Reconnects of a relay to Redis.")
+loop_lag = BufferedHistogram(_histogram("event_loop_lag", "Delay of an API process's event loop.", _FAST))
 replica_bytes = _gauge("search_replica_bytes", "Memory of the FAISS replicas.")
 connections_in_use = _gauge("database_connections_in_use", "Connections to PostgreSQL in use.")
-connections_most = _gauge("database_connections_max", "Connections to PostgreSQL that there may be.")
+connections_max = _gauge("database_connections_max", "Limit of connections to PostgreSQL.")
 resident_bytes = _gauge("resident_memory_bytes", "Resident memory, shared pages counted in each process.")
 cpu_seconds = _counter("cpu_seconds", "CPU time, user and system.")

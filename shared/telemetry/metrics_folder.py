@@ -1,7 +1,6 @@
-"""The folder in which the processes of one server keep their numbers, for the one that is asked for all of them.
+"""The folder in which the processes of one server keep their metrics, so that any of them can render all.
 
-Each start has a new one: numbers of processes that are long gone must not come back. Whoever makes it does so before
-anything loads `metrics.py`.
+Each start has a new folder, without the metrics of earlier processes. Make it before `metrics.py` is imported.
 """
 
 import atexit
@@ -14,9 +13,9 @@ _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def make() -> None:
-    """Makes it for this process and those that it will fork; it is deleted when this process ends.
+    """Make the folder for this process and its children, and delete it when this process ends.
 
-    Called again, as gunicorn does when it reads its configuration anew, it does nothing.
+    A second call does nothing: gunicorn reads its configuration again on SIGHUP.
     """
     prefix = f"promptwire-metrics-{os.getpid()}-"
     if Path(os.environ.get(_VARIABLE, "")).name.startswith(prefix):
@@ -26,20 +25,20 @@ def make() -> None:
 
 
 def forget(pid: int) -> None:
-    """Drops the gauges of a process that has ended. Its counters stay: they only go up."""
+    """Drop the gauges of a process that has ended. Its counters stay, because counters only go up."""
     from prometheus_client import multiprocess
 
     multiprocess.mark_process_dead(pid)
 
 
 def forget_dead() -> None:
-    """Drops the gauges of all processes that have ended."""
+    """Drop the gauges of all processes that have ended."""
     for pid in {int(file.stem.rpartition("_")[2]) for file in Path(os.environ[_VARIABLE]).glob("gauge_*.db")}:
-        if not _lives(pid):
+        if not _is_running(pid):
             forget(pid)
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -50,5 +49,5 @@ def _lives(pid: int) -> bool:
 
 
 def _remove(folder: Path, pid: int) -> None:
-    if os.getpid() == pid:  # forked processes have this handler, too
+    if os.getpid() == pid:  # children inherit this handler
         shutil.rmtree(folder, ignore_errors=True)

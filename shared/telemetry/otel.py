@@ -1,4 +1,4 @@
-"""Spans by OpenTelemetry, sent by OTLP over HTTP. Only `tracing.py` loads this, and only where traces are wanted."""
+"""Spans by OpenTelemetry, sent by OTLP over HTTP. Only `tracing.py` imports this, and only if tracing is configured."""
 
 import os
 import time
@@ -15,19 +15,19 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.settings import Settings
-from shared.telemetry.tracing import Attribute, Traces
+from shared.telemetry.tracer import Attribute, Traces
 
 _propagator = TraceContextTextMapPropagator()
 
 
 def make_tracer(settings: Settings, service: str) -> "OtelTracer":
-    """One that sends to the endpoint of the settings. OpenTelemetry's other variables (OTEL_*) count, too."""
+    """Make a tracer that sends to the configured endpoint. OpenTelemetry's other variables (OTEL_*) apply, too."""
     endpoint = f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/traces"
     return OtelTracer(service, BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=5)))
 
 
 class OtelTracer:
-    """A `Tracer`. OTEL_SERVICE_NAME has precedence over `service`."""
+    """A `Tracer`. OTEL_SERVICE_NAME overrides `service`."""
 
     def __init__(self, service: str, processor: SpanProcessor) -> None:
         name = os.environ.get("OTEL_SERVICE_NAME", service)
@@ -35,39 +35,39 @@ class OtelTracer:
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("promptwire")
 
-    def request(self, traceparent: str | None) -> "_Request":
-        return _Request(self._tracer.start_span("request", _context(traceparent), SpanKind.SERVER))
+    def start_request(self, traceparent: str | None) -> "_RequestSpan":
+        return _RequestSpan(self._tracer.start_span("request", _context(traceparent), SpanKind.SERVER))
 
-    def current(self) -> str | None:
+    def current_traceparent(self) -> str | None:
         carrier: dict[str, str] = {}
         _propagator.inject(carrier)
         return carrier.get("traceparent")
 
     @contextmanager
     def spans(self, name: str, attributes: Mapping[str, Attribute], traces: Sequence[str | None]) -> Iterator[Traces]:
-        found, begun, error = list(traces), time.time_ns(), None
+        all_traces, started, error = list(traces), time.time_ns(), None
         try:
-            yield found
+            yield all_traces
         except BaseException as raised:
             error = type(raised).__name__
             raise
         finally:
-            for traceparent in found:
+            for traceparent in all_traces:
                 if traceparent is not None:
-                    self._span(name, attributes, traceparent, begun, error)
+                    self._record(name, attributes, traceparent, started, error)
 
     def stop(self) -> None:
         self._provider.shutdown()
 
-    def _span(
-        self, name: str, attributes: Mapping[str, Attribute], traceparent: str, begun: int, error: str | None
+    def _record(
+        self, name: str, attributes: Mapping[str, Attribute], traceparent: str, started: int, error: str | None
     ) -> None:
-        span = self._tracer.start_span(name, _context(traceparent), attributes=attributes, start_time=begun)
+        span = self._tracer.start_span(name, _context(traceparent), attributes=attributes, start_time=started)
         _end(span, error)
 
 
-class _Request:
-    """The span of a request; what is done meanwhile in this thread or greenlet is within it."""
+class _RequestSpan:
+    """A `RequestSpan`."""
 
     def __init__(self, span: Span) -> None:
         self._span = span

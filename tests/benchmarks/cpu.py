@@ -1,4 +1,4 @@
-"""How much of a processor work takes, here and in servers: what others do on the machine does not count."""
+"""CPU time of this process and of servers, regardless of other load on the machine."""
 
 import contextlib
 import time
@@ -13,12 +13,12 @@ Cpu = Callable[[], float]
 
 
 def of_this_process() -> float:
-    """Seconds of CPU that this process has taken, in all its threads."""
+    """Return the CPU seconds that this process has used in all its threads."""
     return time.process_time()
 
 
 def of_families(pids: Sequence[int], *, and_this: bool) -> Cpu:
-    """The same of these processes and of all that they have started; and of this process, if it works too."""
+    """Return a clock of the CPU seconds of these processes and their descendants, and of this process if asked for."""
 
     def cpu() -> float:
         return (time.process_time() if and_this else 0.0) + sum(map(_of, family(pids)))
@@ -27,26 +27,26 @@ def of_families(pids: Sequence[int], *, and_this: bool) -> Cpu:
 
 
 def family(pids: Sequence[int]) -> list[int]:
-    """These processes, and all that they have started and that still run."""
+    """Return these processes and their running descendants."""
     roots = [psutil.Process(pid) for pid in pids]
     return [process.pid for root in roots for process in (root, *root.children(recursive=True))]
 
 
 def server_pid(servers: Servers) -> int:
-    """The process of our PostgreSQL; what serves connections are its children."""
+    """Return the process id of our PostgreSQL server; its children serve the connections."""
     path = Path(servers.postgres.folder, "postmaster.pid")
     return int(path.read_text().split()[0])
 
 
 def _of(pid: int) -> float:
-    """Seconds, by two counts of Linux: in nanoseconds, of the threads there are; in ticks, of those that ended too.
+    """Return CPU seconds by the larger of two counts: nanoseconds of the live threads, or ticks of all threads.
 
-    With those of its children that have ended: a server that forks for each connection has most of its work there.
+    Ended children are included: a server that forks for each connection does most of its work there.
     """
     running, ticks, ended = 0, 0.0, 0.0
     with contextlib.suppress(OSError, psutil.NoSuchProcess):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):  # a thread that has just ended
+            with contextlib.suppress(OSError):  # the thread has just ended
                 running += int((task / "schedstat").read_text().split()[0])
         times = psutil.Process(pid).cpu_times()
         ticks = times.user + times.system

@@ -1,6 +1,6 @@
-"""How well embedders find the same request in other words: `make benchmark NAME=embedders`.
+"""Quality of embedders at finding paraphrases: `make benchmark NAME=embedders`.
 
-The pairs in pairs.tsv were written by hand, before any embedder was measured on them. A near-miss shares words or the
+The pairs in pairs.tsv were written by hand, before any embedder was measured with them. A near-miss shares words or the
 subject, but asks something else. Half of the paraphrases share few words or none.
 """
 
@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 
 class WholeTextHash:
-    """The baseline: numbers from one hash of the whole text and each index, so only identical texts are near."""
+    """The baseline: each number is a hash of the whole text and its index, so that only identical texts are near."""
 
     name = "whole-text-hash"
     dimension = 384
@@ -63,15 +63,15 @@ def main() -> None:
 
 
 def read_pairs() -> list[Pair]:
-    """The pairs of the file. It has no quoting: tabs separate, quotation marks are part of the texts."""
+    """Read the pairs. The file has no quoting: tabs separate, and quotation marks belong to the texts."""
     header, *lines = PAIRS.read_text(encoding="utf-8").splitlines()
     if tuple(header.split("\t")) != Pair._fields:
-        raise ValueError(f"{PAIRS} must begin with the header {' '.join(Pair._fields)}.")
+        raise ValueError(f"{PAIRS} must start with the header {' '.join(Pair._fields)}.")
     return [Pair(*line.split("\t")) for line in lines]
 
 
 def distances(embedder: Embedder, pairs: list[Pair]) -> dict[str, Distances]:
-    """The squared L2 distance of the two texts of each pair, by label."""
+    """Return the squared L2 distances between the two texts of each pair, by label."""
     found = {}
     for label in LABELS:
         first, second = (
@@ -82,9 +82,9 @@ def distances(embedder: Embedder, pairs: list[Pair]) -> dict[str, Distances]:
 
 
 def paraphrase_ranks(embedder: Embedder, pairs: list[Pair]) -> npt.NDArray[np.intp]:
-    """The rank of each paraphrase's second text in a search for its first: 1 is the nearest. Ties count against it.
+    """Return the rank of each paraphrase's second text in a search for its first: 1 is the nearest. Ties lower it.
 
-    What is searched are the second texts of all paraphrases, and both texts of all other pairs.
+    The corpus holds the second texts of all paraphrases, and both texts of all other pairs.
     """
     paraphrases = [pair for pair in pairs if pair.label == "paraphrase"]
     others = [text for pair in pairs if pair.label != "paraphrase" for text in (pair.first, pair.second)]
@@ -98,9 +98,9 @@ def paraphrase_ranks(embedder: Embedder, pairs: list[Pair]) -> npt.NDArray[np.in
 
 
 def auc(near: npt.ArrayLike, far: npt.ArrayLike) -> float:
-    """The area under the ROC curve: how likely one of `near` is less than one of `far`, with ties counted half.
+    """Return the area under the ROC curve: the probability that a `near` is less than a `far`; ties count half.
 
-    That is the U statistic (Mann and Whitney, 1947) over the number of comparisons (Hanley and McNeil, 1982, "The
+    It is the U statistic (Mann and Whitney, 1947) over the number of comparisons (Hanley and McNeil, 1982, "The
     meaning and use of the area under a receiver operating characteristic (ROC) curve").
     """
     left, right = np.asarray(near)[:, None], np.asarray(far)[None, :]

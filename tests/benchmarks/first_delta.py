@@ -1,8 +1,8 @@
-"""How long the first words take from the provider to a user: `make benchmark NAME=first_delta`.
+"""Latency of the first words from the provider to a user: `make benchmark NAME=first_delta`.
 
-One prompt after the other, so that nothing waits for anything else: from the moment before the provider's first byte of
-text leaves it (which includes this machine's loopback) until a socket, and a follower by server-sent events at another
-API process, have it. With `ARGS=PROMPTS` another number of prompts.
+Prompts run one after the other, so that none waits for another. The time runs from just before the provider sends its
+first byte of text (which includes this machine's loopback) until a socket, and a server-sent event stream at another
+API process, receive it. `ARGS=N` changes the number of prompts.
 """
 
 import statistics
@@ -17,7 +17,7 @@ from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, wait_until
 
 PROMPTS, WARM_UP = 100, 10
-PROMISED_MS = 50
+TARGET_MS = 50
 
 
 def main(prompts: int) -> None:
@@ -27,20 +27,20 @@ def main(prompts: int) -> None:
         with servers.database() as name, OpenAIServer() as provider:
             changes = {"generator": "openai", "openai_base_url": provider.url, "openai_model": "m"}
             settings = servers.settings(name, log_level="ERROR", **changes)
-            with processes.api(settings) as url, processes.api(settings) as other, processes.worker(settings):
-                measure(RemoteUser(url), other, provider, prompts)
+            with processes.api(settings) as url, processes.api(settings) as other_url, processes.worker(settings):
+                measure(RemoteUser(url), other_url, provider, prompts)
     finally:
         servers.stop()
 
 
-def measure(user: RemoteUser, other: str, provider: OpenAIServer, prompts: int) -> None:
+def measure(user: RemoteUser, other_url: str, provider: OpenAIServer, prompts: int) -> None:
     by_socket, by_stream = [], []
     with user.join() as room:
         room.receive()
         for number in range(WARM_UP + prompts):
             gate = provider.gate(f"g{number}")
             prompt_id = user.submit(f"held g{number} 3")
-            with follow(user, prompt_id, url=other) as stream:
+            with follow(user, prompt_id, url=other_url) as stream:
                 seen = threading.Event()
                 times: dict[str, float] = {}
 
@@ -50,8 +50,8 @@ def measure(user: RemoteUser, other: str, provider: OpenAIServer, prompts: int) 
                     seen.set()
 
                 threading.Thread(target=read).start()
-                wait_until(lambda: len(provider.requests) == number + 1, what="the call")  # noqa: B023
-                gate.let_go()
+                wait_until(lambda: len(provider.requests) == number + 1, what="the provider's request")  # noqa: B023
+                gate.release()
                 while room.receive()["type"] != "prompt.delta":
                     pass
                 times["socket"] = time.monotonic()
@@ -68,10 +68,10 @@ def measure(user: RemoteUser, other: str, provider: OpenAIServer, prompts: int) 
 
 def report(kind: str, taken: list[float]) -> None:
     p99 = statistics.quantiles(taken, n=100, method="inclusive")[98]
-    within = sum(each <= PROMISED_MS for each in taken)
+    within = sum(each <= TARGET_MS for each in taken)
     print(
         f"{kind:20} p50 {statistics.median(taken):6.1f} ms   p99 {p99:6.1f} ms   "
-        f"within {PROMISED_MS} ms: {within} of {len(taken)}"
+        f"within {TARGET_MS} ms: {within} of {len(taken)}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Whether the time of a refused login tells if the user exists: `make benchmark NAME=login`.
+"""Whether the duration of a rejected login reveals that a user exists: `make benchmark NAME=login`.
 
-Each pair is one login of a user who exists and one of a user who does not, in random order, both with a wrong password.
-They come from ever other addresses, because failed logins are limited.
+Each pair is one login of an existing user and one of an unknown user, in random order, both with a wrong password.
+Every login comes from another address, because failed logins are limited.
 """
 
 import random
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def pair(client: httpx.Client, username: str) -> tuple[float, float]:
-    """How long a refused login took of this user, and of one who does not exist, in seconds."""
+    """Return the seconds that a rejected login took for this user, and for an unknown user."""
     names = {"known": username, "unknown": f"user-{uuid4().hex[:6]}"}
     taken = {}
     for kind in random.sample(sorted(names), 2):
@@ -60,10 +60,10 @@ def pair(client: httpx.Client, username: str) -> tuple[float, float]:
 
 def report(pairs: list[tuple[float, float]]) -> None:
     known, unknown = (statistics.median(taken) for taken in zip(*pairs, strict=True))
-    print(f"refused logins, {len(pairs)} interleaved pairs, medians")
-    print(f"  a user who exists      {known * 1000:.2f} ms")
-    print(f"  one who does not       {unknown * 1000:.2f} ms")
-    print(f"  known / unknown        {known / unknown:.3f}")
+    print(f"rejected logins, {len(pairs)} interleaved pairs, medians")
+    print(f"  existing user    {known * 1000:.2f} ms")
+    print(f"  unknown user     {unknown * 1000:.2f} ms")
+    print(f"  known / unknown  {known / unknown:.3f}")
 
 
 if __name__ == "__main__":

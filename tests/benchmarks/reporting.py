@@ -1,4 +1,4 @@
-"""What the reports of benchmarks have in common: the machine, tables as text, and plots."""
+"""Shared parts of the benchmark reports: the machine, tables as text, and plots."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def machine(libraries: Iterable[str]) -> dict[str, Any]:
-    """What was measured on, and with what versions of these libraries."""
+    """Describe the machine and the versions of these libraries."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
@@ -36,12 +36,12 @@ def _version(name: str) -> str | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What was written down before, if anything."""
+    """Read earlier results, if there are any."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def merge(path: Path, results: dict[str, Any]) -> dict[str, Any]:
-    """Replaces those parts of the file, and of its `conditions`, that were measured. Returns all that it has then."""
+    """Replace the measured sections in the file and in its `conditions`. Return the merged results."""
     before = read(path)
     merged: dict[str, Any] = before | results | {"conditions": before.get("conditions", {}) | results["conditions"]}
     path.write_text(json.dumps(merged, indent=1, ensure_ascii=False) + "\n")
@@ -49,7 +49,7 @@ def merge(path: Path, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(title: str, first: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> str:
-    """Rows by name, each with some of the columns, or with why it was `skipped`."""
+    """Format rows by name, each with some of the columns, or with the reason why it was `skipped`."""
     lines = [[first, *columns]]
     notes = []
     for name, row in rows.items():
@@ -77,7 +77,7 @@ def shown(value: Any) -> str:
 
 
 def pyplot() -> Any | None:
-    """matplotlib's, for SVG that does not change if the figures do not. None, and a line, if it is not installed."""
+    """Return pyplot, set up for reproducible SVG. Print a line and return None if matplotlib is not installed."""
     try:
         import matplotlib as mpl
     except ImportError:

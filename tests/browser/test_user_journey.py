@@ -146,7 +146,7 @@ class TestLogin:
             alice = visit(closed_url)
             alice.refusals.add(403)
             alice.enter("Register", username)
-            expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is off here")
+            expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is closed here")
 
 
 def test_a_prompt_over_the_rate_limit_stays_and_can_be_submitted_later(

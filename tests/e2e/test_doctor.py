@@ -1,4 +1,4 @@
-"""The doctor: with everything in order it says nothing, and each thing that is broken it names."""
+"""The doctor reports nothing about a sound installation, and names each problem of a broken one."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from infra.doctor.__main__ import CHECKS, Line, examine
-from infra.doctor.stores import _skewed
+from infra.doctor.stores import _check_skew
 from shared.db.engine import Sessions
 from shared.messaging.queue import make_celery
 from shared.messaging.redis import make_redis
@@ -23,13 +23,17 @@ from tests.support.processes import RemoteUser, free_port, start
 from tests.support.servers import ROOT, Servers, environment_of, wait_until
 from worker.pipeline import Pipeline
 
-#: What the tests' servers are like, because it does not matter there.
-ALWAYS = {"PostgreSQL runs with fsync=off", "PostgreSQL runs with full_page_writes=off", "PostgreSQL runs with synchro"}
+#: Findings about the tests' servers, which need no durability.
+EXPECTED = {
+    "PostgreSQL runs with fsync=off",
+    "PostgreSQL runs with full_page_writes=off",
+    "PostgreSQL runs with synchro",
+}
 
 
 @pytest.fixture(scope="module")
 def flower(settings: Settings) -> Iterator[str]:
-    """Flower with a password, as it must be run."""
+    """Flower with a password."""
     with _flower(settings, FLOWER_BASIC_AUTH="me:a password") as url:
         yield url
 
@@ -54,7 +58,7 @@ def _serves(port: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def at_work(settings: Settings) -> Iterator[None]:
+def running_worker(settings: Settings) -> Iterator[None]:
     with processes.worker(settings, processes=1):
         wait_until(lambda: make_celery(settings).control.ping(timeout=0.5), what="the worker")
         yield
@@ -62,21 +66,21 @@ def at_work(settings: Settings) -> Iterator[None]:
 
 @pytest.fixture
 def diagnose(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings, url: str, flower: str, at_work: None
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, url: str, flower: str, running_worker: None
 ) -> Callable[..., list[Line]]:
-    """What the doctor says of the stack, with some settings changed."""
+    """Run the doctor on the stack with some settings changed."""
 
     def run(**changes: str) -> list[Line]:
-        whole = environment_of(settings) | {"PUBLIC_URL": url, "FLOWER_URL": flower, "APP_ENV": "dev"} | changes
-        for name, value in whole.items():
+        environment = environment_of(settings) | {"PUBLIC_URL": url, "FLOWER_URL": flower, "APP_ENV": "dev"} | changes
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return [line for line in examine() if not any(line.problem.startswith(known) for known in ALWAYS)]
+        return [line for line in examine() if not any(line.problem.startswith(known) for known in EXPECTED)]
 
     return run
 
 
 def wrong(lines: list[Line]) -> dict[str, str]:
-    """By check, all that it says."""
+    """The problems of each check that found something wrong."""
     found: dict[str, str] = {}
     for line in lines:
         if line.state == "wrong":
@@ -84,7 +88,7 @@ def wrong(lines: list[Line]) -> dict[str, str]:
     return found
 
 
-def test_with_everything_in_order_nothing_is_wrong(diagnose) -> None:
+def test_the_doctor_finds_nothing_wrong_with_a_sound_installation(diagnose) -> None:
     lines = diagnose()
     assert wrong(lines) == {}
     assert {line.check for line in lines} | {"postgres"} == {check.name for check in CHECKS} | {"settings", "postgres"}
@@ -95,44 +99,44 @@ def test_with_everything_in_order_nothing_is_wrong(diagnose) -> None:
     ("setting", "value", "check", "says"),
     [
         ("JWT_SECRET_KEY", "short", "secrets", "JWT_SECRET_KEY is short"),
-        ("DATABASE_URL", "postgresql://me:x@127.0.0.1:9/db", "postgres", "Postgres cannot be used"),
+        ("DATABASE_URL", "postgresql://me:x@127.0.0.1:9/db", "postgres", "Postgres is unavailable"),
         ("DATABASE_URL", "postgresql://me:password@127.0.0.1:9/db", "secrets", "DATABASE_URL has a password that"),
-        ("REDIS_URL", "redis://127.0.0.1:9/0", "redis", "Redis cannot be used"),
+        ("REDIS_URL", "redis://127.0.0.1:9/0", "redis", "Redis is unavailable"),
         ("REDIS_URL", "redis://cache.example.com/0", "secrets", "REDIS_URL has no password"),
         ("WS_ROOM_AUTH", "open", "profile", "WS_ROOM_AUTH=open"),
         ("ALLOWED_ORIGINS", "*", "profile", "ALLOWED_ORIGINS=*"),
         ("REAPER_SECONDS", "90", "time-outs", "REAPER_SECONDS (90) must be less than LEASE_SECONDS (60)"),
         ("OPENAI_TIMEOUT_SECONDS", "300", "time-outs", "OPENAI_TIMEOUT_SECONDS (300) must be less"),
-        ("VECTOR_STORE", "pgvector", "vector store", "its tables are not there"),
+        ("VECTOR_STORE", "pgvector", "vector store", "its tables do not exist"),
         ("GENERATOR", "nonsense", "generator", "GENERATOR='nonsense'"),
         ("EMBEDDER", "nonsense", "embedder", "EMBEDDER='nonsense'"),
         ("PUBLIC_URL", "http://127.0.0.1:9", "public URL", "cannot be reached"),
         ("LEASE_SECONDS", "soon", "settings", "LEASE_SECONDS: Input should be a valid number"),
     ],
 )
-def test_a_broken_setting_is_named(diagnose, setting: str, value: str, check: str, says: str) -> None:
+def test_the_doctor_names_a_broken_setting(diagnose, setting: str, value: str, check: str, says: str) -> None:
     assert says in wrong(diagnose(**{setting: value}))[check]
 
 
-def test_another_embedder_than_the_index_has(diagnose, url: str, worker: Pipeline) -> None:
+def test_the_doctor_names_an_embedder_that_does_not_match_the_index(diagnose, url: str, worker: Pipeline) -> None:
     alice = RemoteUser(url)
     worker.process([alice.submit()])
     assert alice.wait(alice.submit())["status"] == "completed"
     found = wrong(diagnose(EMBEDDER="tests.support.providers:Backwards"))
-    assert "by the embedder hashing-1, which EMBEDDER" in found["embedder and index"]
+    assert "from the embedder hashing-1, which neither EMBEDDER" in found["embedder and index"]
     kept = diagnose(EMBEDDER="tests.support.providers:Backwards", PREVIOUS_EMBEDDER="hashing")
     assert [line.state for line in kept if line.check == "embedder and index"] == ["beware"]
 
 
-def test_a_schema_of_another_version(diagnose, sessions: Sessions) -> None:
+def test_the_doctor_names_a_schema_of_another_version(diagnose, sessions: Sessions) -> None:
     with sessions.begin() as session:
-        now = session.scalar(text("SELECT version_num FROM alembic_version"))
+        current = session.scalar(text("SELECT version_num FROM alembic_version"))
         session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     try:
-        assert "another schema" in wrong(diagnose())["postgres"]
+        assert "schema does not match" in wrong(diagnose())["postgres"]
     finally:
         with sessions.begin() as session:
-            session.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": now})
+            session.execute(text("UPDATE alembic_version SET version_num = :current"), {"current": current})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,9 @@ def test_a_schema_of_another_version(diagnose, sessions: Sessions) -> None:
         ("appendonly", "no", "beware", "no append-only file"),
     ],
 )
-def test_how_redis_is_set_up(diagnose, servers: Servers, name: str, broken: str, state: str, says: str) -> None:
+def test_the_doctor_names_unsafe_redis_settings(
+    diagnose, servers: Servers, name: str, broken: str, state: str, says: str
+) -> None:
     with make_redis(servers.settings("any")) as redis:
         before = redis.config_get(name)[name]
         redis.config_set(name, broken)
@@ -153,22 +159,22 @@ def test_how_redis_is_set_up(diagnose, servers: Servers, name: str, broken: str,
     assert [says in line.problem for line in lines if (line.check, line.state) == ("redis", state)] == [True]
 
 
-def test_a_proxy_that_lets_no_socket_through(diagnose, url: str) -> None:
+def test_the_doctor_names_a_proxy_without_websockets(diagnose, url: str) -> None:
     with _proxy_without_upgrade(url) as proxy:
-        assert "Sockets do not get through" in wrong(diagnose(PUBLIC_URL=proxy))["public URL"]
+        assert "WebSockets do not work" in wrong(diagnose(PUBLIC_URL=proxy))["public URL"]
 
 
-def test_flower_without_a_password(diagnose, settings: Settings) -> None:
+def test_the_doctor_names_a_flower_without_a_password(diagnose, settings: Settings) -> None:
     with _flower(settings, FLOWER_UNAUTHENTICATED_API="true") as open_flower:
-        assert "lets anybody look" in wrong(diagnose(FLOWER_URL=open_flower))["flower"]
+        assert "has no password" in wrong(diagnose(FLOWER_URL=open_flower))["flower"]
 
 
 @pytest.mark.parametrize(("seconds", "found"), [(0.5, False), (-1.9, False), (2.5, True), (-60, True)])
-def test_clocks_that_differ(seconds: float, found: bool) -> None:
-    assert bool(list(_skewed("Redis", seconds))) == found
+def test_the_doctor_names_clocks_that_differ(seconds: float, found: bool) -> None:
+    assert bool(list(_check_skew("Redis", seconds))) == found
 
 
-def test_as_a_command_it_tells_by_its_exit_code(settings: Settings) -> None:
+def test_the_exit_code_says_whether_something_is_wrong(settings: Settings) -> None:
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
         environment = environment_of(settings) | {"PATH": ""} | changes
         command = [sys.executable, "-m", "infra.doctor", *arguments]
@@ -183,7 +189,7 @@ def test_as_a_command_it_tells_by_its_exit_code(settings: Settings) -> None:
 
 @contextmanager
 def _proxy_without_upgrade(url: str) -> Iterator[str]:
-    """A reverse proxy that passes on requests, but not the wish for a socket."""
+    """A reverse proxy that forwards requests without their Upgrade header."""
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

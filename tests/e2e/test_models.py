@@ -53,7 +53,7 @@ def test_an_answer_comes_as_it_is_generated(alice: RemoteUser, provider: OpenAIS
         room.receive()
         prompt_id = alice.submit("held socket 3")
         for index, word in enumerate(("w0 ", "w1 ", "w2 ")):
-            gate.let_go()
+            gate.release()
             delta = room.receive()
             assert (delta["type"], delta["index"], delta["text"]) == ("prompt.delta", index, word)
         ended = room.receive()
@@ -68,9 +68,9 @@ def test_followed_by_another_client_it_is_the_same(alice: RemoteUser, provider: 
     gate = provider.gate("followed")
     prompt_id = alice.submit("held followed 3", websocket=False)
     with follow(alice, prompt_id) as stream:
-        gate.let_go()
+        gate.release()
         assert stream.next().data["text"] == "w0 "
-        gate.let_go(2)
+        gate.release(2)
         *deltas, end = list(stream)
     assert "".join(delta.data["text"] for delta in deltas) == "w1 w2 "
     assert (end.kind, end.data["response_text"]) == ("prompt.completed", "w0 w1 w2 ")
@@ -123,7 +123,7 @@ def test_while_it_is_away_prompts_wait_and_no_worker_does(
     alice: RemoteUser, provider: OpenAIServer, settings: Settings
 ) -> None:
     inspect = make_celery(settings).control.inspect(timeout=1)
-    with provider.away():
+    with provider.stopped():
         ids = [alice.submit(f"prompt {i}") for i in range(10)]
         wait_until(lambda: not any(_is_under_way(alice, prompt_id) for prompt_id in ids), what="no work")
         wait_until(lambda: inspect.active() == {"worker@test": []}, what="free workers")

@@ -1,4 +1,4 @@
-"""The production profile as the containers run it: commands, environment and health checks of docker-compose.yml."""
+"""The production profile with the commands, environment and health checks of docker-compose.yml."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ USERS = ("alice", "bob", "carol")
 
 @pytest.fixture(scope="module")
 def empty_database(servers: Servers) -> Iterator[str]:
-    """As PostgreSQL's container makes it: without tables."""
+    """A database without tables, as PostgreSQL's container creates it."""
     with servers.copy() as name:
         yield name
 
@@ -37,13 +37,13 @@ def project(servers: Servers, empty_database: str, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def stack(project: Project) -> Iterator["Stack"]:
-    """Everything, in the order of `depends_on`; two of the API and three workers."""
+    """All services, started in the order of `depends_on`, with two APIs and three workers."""
     with contextlib.ExitStack() as started:
         yield Stack(project, started)
 
 
 class Stack:
-    """The containers, each with its process."""
+    """Running containers."""
 
     def __init__(self, project: Project, started: contextlib.ExitStack) -> None:
         migrated = project.container("migrate").run()
@@ -62,8 +62,8 @@ class Stack:
         for container in (*self.api, *self.workers):
             wait_until(container.is_healthy, 60, "a container becoming healthy")
         for name in USERS:
-            made = self.api[0].run(["python", "-m", "api.users_cli", "create", name], NEW_PASSWORD=PASSWORD)
-            assert made.returncode == 0, made.stderr
+            created = self.api[0].run(["python", "-m", "api.users_cli", "create", name], NEW_PASSWORD=PASSWORD)
+            assert created.returncode == 0, created.stderr
 
     def _start(self, container: Container, log: str) -> None:
         self.processes.append(psutil.Process(self._started.enter_context(container.running(self.logs / log)).pid))
@@ -71,22 +71,22 @@ class Stack:
     def url(self, i: int) -> str:
         return f"http://127.0.0.1:{self.api[i].environment['PORT']}"
 
-    def flower_asks(self, path: str, *, password: str = KEY) -> httpx.Response:
+    def get_flower(self, path: str, *, password: str = KEY) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{self.flower_port}{path}", auth=("admin", password))
 
 
-def test_a_prompt_is_answered(stack: Stack) -> None:
+def test_the_containers_answer_a_prompt(stack: Stack) -> None:
     alice = RemoteUser(stack.url(0), "alice", is_new=False)
     assert alice.wait(alice.submit("What is a tide?"))["status"] == "completed"
 
 
-def test_nobody_registers(stack: Stack) -> None:
+def test_registration_is_closed(stack: Stack) -> None:
     answer = httpx.post(f"{stack.url(0)}/auth/register/", json={"username": "eve", "password": PASSWORD})
     assert answer.status_code == 403
 
 
-def test_nothing_runs_as_root(stack: Stack) -> None:
-    """In a user namespace, root's own are somebody else's within."""
+def test_no_container_runs_as_root(stack: Stack) -> None:
+    """In a user namespace, root outside is another user inside."""
     for process in stack.processes:
         namespace = (Path("/proc") / str(process.pid) / "uid_map").read_text().split()
         assert process.uids().real != 0 or (namespace[0] != "0" and namespace[2] == "1")
@@ -104,26 +104,26 @@ def test_two_apis_and_three_workers_share_the_load_and_each_prompt_is_answered_o
     for user, prompt_id in submitted:
         ended = user.wait(prompt_id)
         assert (ended["status"], ended["attempt"]) == ("completed", 1)
-    # A number is given in the transaction that ends a prompt.
+    # The transaction that finishes a prompt numbers its event.
     assert {user.username: newest_event(user) - before[user.username] for user in users} == dict.fromkeys(USERS, 20)
 
     def workers_with_tasks() -> set[str]:
-        workers = stack.flower_asks("/api/workers?refresh=1").json()
+        workers = stack.get_flower("/api/workers?refresh=1").json()
         return {name for name, worker in workers.items() if sum(worker["stats"]["total"].values())}
 
     everyone = {"worker@worker-1", "worker@worker-2", "worker@worker-3"}
-    wait_until(lambda: workers_with_tasks() == everyone, what="Flower telling of tasks of every worker")
+    wait_until(lambda: workers_with_tasks() == everyone, what="Flower listing tasks of every worker")
 
 
-def test_flower_asks_for_a_password(stack: Stack) -> None:
-    assert stack.flower_asks("/workers").status_code == 200
-    assert stack.flower_asks("/workers", password="wrong").status_code == 401
-    # What docker-compose.yml says of them, and why it publishes Flower to this machine only.
-    assert stack.flower_asks("/healthcheck", password="wrong").status_code == 200
-    assert stack.flower_asks("/metrics", password="wrong").status_code == 200
+def test_flower_requires_a_password(stack: Stack) -> None:
+    assert stack.get_flower("/workers").status_code == 200
+    assert stack.get_flower("/workers", password="wrong").status_code == 401
+    # These two do not, so docker-compose.yml publishes Flower to this machine only.
+    assert stack.get_flower("/healthcheck", password="wrong").status_code == 200
+    assert stack.get_flower("/metrics", password="wrong").status_code == 200
 
 
-def test_what_does_not_run_is_not_healthy(project: Project) -> None:
+def test_a_container_that_does_not_run_is_not_healthy(project: Project) -> None:
     assert not project.container("api", PORT=str(processes.free_port())).is_healthy()
     assert not project.container("worker", host="nowhere").is_healthy()
 
@@ -134,11 +134,13 @@ def test_what_does_not_run_is_not_healthy(project: Project) -> None:
     [
         ("JWT_SECRET_KEY", "short", "JWT_SECRET_KEY is weak"),
         ("JWT_SECRET_KEY", "change-me-change-me-change-me-change-me", "JWT_SECRET_KEY is weak"),
-        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anybody"),
+        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets"),
         ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
     ],
 )
-def test_what_is_unsafe_does_not_start(project: Project, service: str, variable: str, value: str, says: str) -> None:
+def test_a_container_with_an_unsafe_setting_does_not_start(
+    project: Project, service: str, variable: str, value: str, says: str
+) -> None:
     unsafe = Project(project.servers, project.database, project.folder, {**project.dotenv, variable: value})
     refused = unsafe.container(service, PORT=str(processes.free_port())).run()
     assert refused.returncode != 0
@@ -146,6 +148,6 @@ def test_what_is_unsafe_does_not_start(project: Project, service: str, variable:
 
 
 @pytest.mark.parametrize("service", ["api", "worker"])
-def test_a_developers_env_file_does_not_make_it_development(project: Project, service: str) -> None:
+def test_app_env_in_the_env_file_does_not_switch_off_production(project: Project, service: str) -> None:
     copied = Project(project.servers, project.database, project.folder, {**project.dotenv, "APP_ENV": "dev"})
     assert copied.container(service).environment["APP_ENV"] == "prod"

@@ -11,7 +11,7 @@ from tests.support import processes
 from tests.support.openai_server import OpenAIServer
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, wait_until
-from tests.support.threads import max_batch_size
+from tests.support.threads import at_once
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def test_while_searches_wait_for_the_endpoint_everything_else_goes_on(searching:
     waiting = 20
     statuses: list[int] = []
     searches = threading.Thread(
-        target=lambda: statuses.extend(max_batch_size(waiting, lambda: search(alice, "embedding slow 600").status_code))
+        target=lambda: statuses.extend(at_once(waiting, lambda: search(alice, "embedding slow 600").status_code))
     )
     searches.start()
     wait_until(lambda: len(endpoint.requests) == asked + waiting, what="all of them asking, none after another")
     assert httpx.get(f"{searching}/livez/").status_code == 200
     assert alice.http.get("/prompts/").status_code == 200
-    with endpoint.away():  # which cuts them off
+    with endpoint.stopped():  # which cuts them off
         searches.join(timeout=30)
     assert statuses == [503] * waiting
 
@@ -85,14 +85,14 @@ def test_a_search_waits_no_longer_than_is_set(servers: Servers, remote: Settings
     with processes.api(impatient) as url:
         response = search(RemoteUser(url), "embedding slow 600")
         assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
-        assert response.json()["detail"] == "The provider was silent for too long."
+        assert response.json()["detail"] == "The provider sent nothing for too long."
 
 
 def test_with_the_endpoint_away_a_search_is_a_problem_and_then_it_works_again(
     searching: str, endpoint: OpenAIServer
 ) -> None:
     alice = RemoteUser(searching)
-    with endpoint.away():
+    with endpoint.stopped():
         response = search(alice, "tides")
         assert (response.status_code, int(response.headers["Retry-After"])) == (503, 2)
         assert response.json()["type"] == "urn:promptwire:problem:provider-unavailable"
@@ -131,5 +131,5 @@ def test_a_process_whose_provider_cannot_be_made_ends_with_a_sentence(
         finally:
             processes.kill(running)
     said = (tmp_path / "output").read_text()
-    assert f"{says}\nEMBEDDER='unlucky:make' could not be made: KeyError: 'MY_KEY'" in said
+    assert f"{says}\nEMBEDDER='unlucky:make' could not be created: KeyError: 'MY_KEY'" in said
     assert "Traceback" not in said

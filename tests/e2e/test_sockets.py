@@ -27,7 +27,7 @@ from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.providers import Script
 from tests.support.servers import SECRET, Servers, wait_until
-from worker.deltas import PATIENCE_SECONDS
+from worker.deltas import FIRST_DELTA_SECONDS
 from worker.pipeline import Pipeline
 
 
@@ -197,7 +197,7 @@ class TestEvents:
         with alice.join() as room:
             room.receive()
             prompt_id = alice.submit("Hello")
-            slow = Script("an answer of several words", between_chunks=lambda: time.sleep(2 * PATIENCE_SECONDS))
+            slow = Script("an answer of several words", between_chunks=lambda: time.sleep(2 * FIRST_DELTA_SECONDS))
             dataclasses.replace(worker, generator=slow).process([prompt_id])
             deltas = []
             while (message := room.receive())["type"] == "prompt.delta":
@@ -221,7 +221,7 @@ class TestEvents:
             name, max_batch_size = "slow", 1
 
             def generate(self, request: GenerationRequest) -> Iterator[str]:
-                time.sleep(2 * PATIENCE_SECONDS)
+                time.sleep(2 * FIRST_DELTA_SECONDS)
                 yield "before "
                 alice.http.delete(f"/prompts/{prompt_id}/")
                 gone.set()

@@ -209,7 +209,7 @@ def test_a_new_attempt_begins_anew(alice: RemoteUser, worker: Pipeline) -> None:
                 yield from (word for word, _ in zip(generator.generate(request), range(3), strict=False))
                 raise ProviderError("cut off")
 
-        brief = dataclasses.replace(worker, backoff=worker.backoff * 0)
+        brief = dataclasses.replace(worker, retry_backoff=worker.retry_backoff * 0)
         dataclasses.replace(brief, generator=Fails()).process([prompt_id])
         dataclasses.replace(brief, generator=again).process([prompt_id])
 

@@ -1,1 +1,1 @@
-"""What is promised while things die: scenarios against a whole running stack, counted from outside (`make faults`)."""
+"""The service's promises under faults: scenarios against a running stack, counted from outside (`make faults`)."""

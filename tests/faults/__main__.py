@@ -1,8 +1,8 @@
 """`make faults`: runs the long form, writes the figures as JSON and as a table, also into docs/reliability.md.
 
-make faults                                 everything; takes about an hour
-make faults ARGS="kills poison"             only these; the other rows stay as they are
-make faults ARGS="--short"                  the form that `make test` runs, for a first look; writes nothing
+make faults                                 all scenarios; takes about an hour
+make faults ARGS="kills poison"             only these; the other rows keep their figures
+make faults ARGS="--short"                  the form that `make test` runs, for a quick check; writes nothing
 """
 
 import argparse
@@ -28,21 +28,21 @@ _TABLE_IN_PAGE = re.compile(r"(<!-- faults -->\n).*(<!-- /faults -->\n)", re.DOT
 
 def main() -> int:
     names = [scenario.__name__ for scenario in SCENARIOS]
-    parser = argparse.ArgumentParser(prog="make faults", description="Breaks things, and counts what it costs.")
+    parser = argparse.ArgumentParser(prog="make faults", description="Injects faults, and counts their effects.")
     parser.add_argument("scenario", nargs="*", choices=[*names, []], help=", ".join(names))
-    parser.add_argument("--short", action="store_true", help="a few of each fault; nothing is written")
+    parser.add_argument("--short", action="store_true", help="a few faults per scenario, without writing results")
     arguments = parser.parse_args()
     chosen = [scenario for scenario in SCENARIOS if not arguments.scenario or scenario.__name__ in arguments.scenario]
     outcomes: dict[str, Outcome] = {}
     with clusters.running() as cluster:
         for scenario in chosen:
-            begun = time.monotonic()
+            started = time.monotonic()
             print(f"{scenario.__name__} …", end=" ", flush=True)
             outcome = scenario(cluster, SHORT if arguments.short else LONG)
             outcome.date = datetime.now(UTC).date().isoformat()
             outcomes[scenario.__name__] = outcome
             problems = outcome.broken_promises() + outcome.late
-            print("; ".join(problems) or "ok", f"({time.monotonic() - begun:.0f} s)", flush=True)
+            print("; ".join(problems) or "ok", f"({time.monotonic() - started:.0f} s)", flush=True)
             if not arguments.short:
                 write(outcomes)
     print(table(list(outcomes.values())))
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def write(outcomes: dict[str, Outcome]) -> None:
-    """Replaces the rows of these scenarios."""
+    """Replace the rows of these scenarios."""
     rows = read() | outcomes
     rows = {scenario.__name__: rows[scenario.__name__] for scenario in SCENARIOS if scenario.__name__ in rows}
     results = {"scale": asdict(LONG), "scenarios": {name: asdict(row) for name, row in rows.items()}}
@@ -60,7 +60,7 @@ def write(outcomes: dict[str, Outcome]) -> None:
 
 
 def read() -> dict[str, Outcome]:
-    """The latest rows."""
+    """Read the latest rows."""
     if not RESULTS.exists():
         return {}
     return {name: Outcome(**row) for name, row in json.loads(RESULTS.read_text())["scenarios"].items()}

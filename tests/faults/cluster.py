@@ -1,4 +1,4 @@
-"""A whole stack whose parts can be killed, stalled, stopped and started again: two API hosts, two worker hosts."""
+"""A whole stack whose parts can be killed, stalled, stopped and restarted: two API hosts and two worker hosts."""
 
 import contextlib
 import random
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import psutil
 
 from shared.settings import Settings
-from tests.faults.event_recorder import Witness
+from tests.faults.event_recorder import EventRecorder
 from tests.support import processes
 from tests.support.servers import ROOT, Servers, wait_until
 
-#: Shorter than the defaults, so that a fault is over sooner. What depends on them is measured against them.
+#: Shorter times than the defaults, so that faults are over sooner. Bounds are derived from these settings.
 SETTINGS: dict[str, object] = {
     "generator": "tests.support.providers:commanded",
     "lease_seconds": 2,
@@ -27,13 +27,13 @@ SETTINGS: dict[str, object] = {
     "access_token_minutes": 1440,
     "log_level": "ERROR",
 }
-CHILDREN = 2  # of a worker host
-#: What the hosts say.
+WORKER_CHILDREN = 2  # processes of a worker host
+#: The output of the hosts.
 LOG = ROOT / ".local" / "faults.log"
 
 
 class Host:
-    """A process with children, which can be ended and started again."""
+    """A process with children, which can be stopped and restarted."""
 
     def __init__(self, name: str, command: list[str], settings: Settings, **environment: str) -> None:
         self.name = name
@@ -50,23 +50,23 @@ class Host:
         processes.kill(self._process)
 
     def stop(self) -> float:
-        """Asks it to stop, as a deployment does. Returns how many seconds it took; fails after 30."""
-        begun = time.monotonic()
+        """Stop with SIGTERM, as a deployment does. Return how many seconds it took. Fail after 30 s."""
+        started = time.monotonic()
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(timeout=30)
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def children(self) -> list[psutil.Process]:
-        """None while it is starting."""
+        """Return the child processes. The list is empty while the host starts."""
         return psutil.Process(self._process.pid).children()
 
-    def signal_child(self, number: signal.Signals, chance: random.Random) -> bool:
-        """Sends a signal to one of its children. Returns whether there was one."""
+    def signal_child(self, number: signal.Signals, rng: random.Random) -> bool:
+        """Send a signal to a random child. Return whether there was one."""
         found = self.children()
         if not found:
             return False
         with contextlib.suppress(psutil.NoSuchProcess):
-            chance.choice(found).send_signal(number)
+            rng.choice(found).send_signal(number)
         return True
 
     @property
@@ -75,7 +75,7 @@ class Host:
 
 
 class Cluster:
-    """The servers and the hosts, on a database of their own."""
+    """The servers and the hosts, on their own database."""
 
     def __init__(self, servers: Servers, settings: Settings) -> None:
         self.servers = servers
@@ -86,7 +86,7 @@ class Cluster:
             Host(f"api-{i}", processes.API, settings, PORT=str(port), API_PROCESSES="1") for i, port in enumerate(ports)
         ]
         self.workers = [
-            Host(name, processes.worker_command(name, CHILDREN), settings, **processes.WORKER_ENVIRONMENT)
+            Host(name, processes.worker_command(name, WORKER_CHILDREN), settings, **processes.WORKER_ENVIRONMENT)
             for name in ("worker-0", "worker-1")
         ]
 
@@ -98,7 +98,7 @@ class Cluster:
         for url in self.urls:
             wait_until(lambda url=url: processes.answers(url), 60, f"{url} starting")
         for worker in self.workers:
-            wait_until(lambda worker=worker: len(worker.children()) >= CHILDREN, 60, f"{worker.name} starting")
+            wait_until(lambda worker=worker: len(worker.children()) >= WORKER_CHILDREN, 60, f"{worker.name} starting")
 
     def stop(self) -> None:
         for host in self.hosts:
@@ -116,7 +116,7 @@ def running() -> Iterator[Cluster]:
             cluster = Cluster(servers, servers.settings(name, **SETTINGS))
             try:
                 cluster.wait_until_ready()
-                Witness(cluster.settings).install()
+                EventRecorder(cluster.settings).install()
                 yield cluster
             finally:
                 cluster.stop()

@@ -1,4 +1,4 @@
-"""What really happened, from Postgres itself: triggers note every claim and ending, whoever wrote it and how often."""
+"""Records what really happened: Postgres triggers write down every claim and every ending of a prompt."""
 
 import contextlib
 from collections import Counter
@@ -10,7 +10,7 @@ import psycopg2
 
 from shared.providers.factory import make_embedder
 from shared.settings import Settings
-from tests.faults.load import Heard
+from tests.faults.load import PushedEvent
 
 _TRIGGERS = """
 CREATE TABLE fault_endings (user_id bigint, prompt_id bigint, status text, at timestamptz DEFAULT clock_timestamp());
@@ -35,27 +35,27 @@ CREATE TRIGGER note_claim AFTER UPDATE ON prompts FOR EACH ROW
     WHEN (NEW.attempt > OLD.attempt) EXECUTE FUNCTION note_claim();
 """
 
-_CONSUMING = """
+_HAS_COMPLETED_SINCE = """
 SELECT EXISTS (
     SELECT FROM fault_endings e JOIN prompts p ON p.id = e.prompt_id
     WHERE p.created_at > %s AND e.at > %s AND e.status = 'completed'
 )
 """
-_SINCE_HELD = """
+_CHANGED_SINCE = """
 SELECT p.id, p.attempt > was.attempt OR p.due_at IS NULL
 FROM prompts p JOIN unnest(%s::bigint[], %s::bigint[]) AS was (id, attempt) USING (id)
 WHERE p.attempt > was.attempt OR p.status <> 'processing'
 """
 
-_DAMAGES = (
+_SEGMENT_DAMAGES = (
     "UPDATE segment_parts SET data = set_bit(data, 99999, 1 - get_bit(data, 99999))",
     "UPDATE segment_parts SET data = substring(data FOR 1000)",
     "DELETE FROM segment_parts",
 )
 
 
-class Witness:
-    """Questions to the database, each over a connection of its own, so that a fault of it breaks none for long."""
+class EventRecorder:
+    """Queries the database, each over a new connection, so that a database fault does not break later queries."""
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.database_url.get_secret_value()
@@ -70,42 +70,42 @@ class Witness:
     def now(self) -> object:
         return self.query("SELECT clock_timestamp()")[0][0]
 
-    def held(self) -> dict[int, int]:
-        """The attempt of each prompt that a worker holds, alive or not."""
+    def claimed(self) -> dict[int, int]:
+        """Return the attempt of each prompt with a current claim, whether its worker is alive or dead."""
         return dict(self.query("SELECT id, attempt FROM prompts WHERE status = 'processing'"))
 
     def claims(self, prompt_ids: list[int], since: object) -> list[float]:
-        """When workers have taken these prompts, in seconds since then."""
+        """Return when workers claimed these prompts, in seconds since `since`."""
         sql = "SELECT extract(epoch FROM at - %s) FROM fault_claims WHERE prompt_id = ANY(%s) AND at > %s"
         return [float(row[0]) for row in self.query(sql, since, prompt_ids, since)]
 
-    def have_ended(self, prompt_ids: list[int]) -> bool:
+    def are_finished(self, prompt_ids: list[int]) -> bool:
         return not self.query("SELECT 1 FROM prompts WHERE id = ANY(%s) AND due_at IS NOT NULL", prompt_ids)
 
     def limit_attempts(self, prompt_ids: list[int], attempts: int) -> None:
-        """Has these prompts fail sooner than MAX_ATTEMPTS says."""
+        """Let these prompts fail after fewer attempts than MAX_ATTEMPTS."""
         self._run("UPDATE prompts SET attempt_limit = %s WHERE id = ANY(%s)", attempts, prompt_ids)
 
-    def since_held(self, held: dict[int, int]) -> dict[int, bool]:
-        """Which of these (id, attempt) are held no more; and whether they have ended, or another attempt goes on."""
-        return dict(self.query(_SINCE_HELD, list(held), list(held.values()))) if held else {}
+    def changed_since(self, claimed: dict[int, int]) -> dict[int, bool]:
+        """Return which of these claims (id, attempt) are over: True if the prompt has ended or is claimed again."""
+        return dict(self.query(_CHANGED_SINCE, list(claimed), list(claimed.values()))) if claimed else {}
 
     def is_consuming(self, since: object) -> bool:
-        """Whether a prompt that was submitted since then has been answered."""
-        return bool(self.query(_CONSUMING, since, since)[0][0])
+        """Return whether a prompt submitted after `since` has been completed."""
+        return bool(self.query(_HAS_COMPLETED_SINCE, since, since)[0][0])
 
     def statuses(self, user_id: int) -> dict[int, str]:
         return dict(self.query("SELECT id, status FROM prompts WHERE user_id = %s", user_id))
 
     def endings(self, user_ids: Iterable[int]) -> Counter[int]:
-        """How often each prompt of these users has ended."""
+        """Return how many times each prompt of these users has ended."""
         rows = self.query(
             "SELECT prompt_id, count(*) FROM fault_endings WHERE user_id = ANY(%s) GROUP BY prompt_id", list(user_ids)
         )
         return Counter(dict(rows))
 
     def unfinished(self, user_ids: Iterable[int]) -> list[tuple[object, ...]]:
-        """The id, status, attempt, age and time until it is due of each prompt of these users that has not ended."""
+        """Return id, status, attempt, age, seconds until due and back-off of each unfinished prompt of these users."""
         sql = """
             SELECT id, status, attempt, extract(epoch FROM now() - created_at)::int,
                 extract(epoch FROM due_at - now())::int, not_before IS NOT NULL
@@ -113,13 +113,13 @@ class Witness:
         """
         return self.query(sql, list(user_ids))
 
-    def feed(self, user_id: int) -> list[Heard]:
-        """Every ending that the user's sockets are to be told: here each prompt's, once."""
+    def feed(self, user_id: int) -> list[PushedEvent]:
+        """Return every event that the user's sockets must receive: each prompt's ending, once."""
         sql = "SELECT seq, prompt_id, change FROM feed WHERE user_id = %s ORDER BY seq"
-        return [Heard(*row) for row in self.query(sql, user_id)]
+        return [PushedEvent(*row) for row in self.query(sql, user_id)]
 
-    def rebuilt(self, user_id: int) -> Callable[[str, int], list[tuple[int, float]]]:
-        """What a search must find: all of the user's completed prompts, embedded anew, all of them compared."""
+    def exact_search(self, user_id: int) -> Callable[[str, int], list[tuple[int, float]]]:
+        """Return an exact search over the user's completed prompts, which embeds and compares all of them."""
         rows = self.query("SELECT id, prompt_text FROM prompts WHERE user_id = %s AND status = 'completed'", user_id)
         vectors = self._embedder.embed([row[1] for row in rows])
 
@@ -131,18 +131,18 @@ class Witness:
         return nearest
 
     def segments(self, user_id: int) -> set[int]:
-        """The user's segments."""
+        """Return the ids of the user's segments."""
         return {row[0] for row in self.query("SELECT id FROM segments WHERE user_id = %s", user_id)}
 
     def damage_segments(self, user_id: int, kind: int) -> set[int]:
-        """Damages all of the user's segments, in one of three ways. Returns which."""
+        """Damage all of the user's segments in one of three ways. Return their ids."""
         ids = list(self.segments(user_id))
-        change = _DAMAGES[kind % len(_DAMAGES)]
+        change = _SEGMENT_DAMAGES[kind % len(_SEGMENT_DAMAGES)]
         self._run(f"{change} WHERE segment_id = ANY(%s)", ids)
         return set(ids)
 
     def retried(self, user_id: int, limit: int) -> list[str]:
-        """Texts of completed prompts, first of those that took more than one attempt."""
+        """Return texts of completed prompts, those with the most attempts first."""
         sql = (
             "SELECT prompt_text FROM prompts WHERE user_id = %s AND status = 'completed' ORDER BY attempt DESC LIMIT %s"
         )
@@ -157,7 +157,7 @@ class Witness:
 
 
 def differ(found: list[dict[str, Any]], expected: list[tuple[int, float]]) -> bool:
-    """Whether search results are other than they must be, up to rounding. Equally near ones may come in any order."""
+    """Return whether search results differ from the expected ones, up to rounding. Ties may be in any order."""
     scores = [result["similarity_score"] for result in found]
     if len(found) != len(expected) or not np.allclose(scores, [score for _, score in expected], atol=1e-3):
         return True

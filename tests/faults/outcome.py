@@ -1,11 +1,11 @@
-"""What a scenario has counted, and the table of all of them."""
+"""The counts of a scenario, and the table of all scenarios."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Outcome:
-    """The counts of one scenario. What must be 0 is in `BROKEN_PROMISES`."""
+    """The counts of one scenario. Those in `BROKEN_PROMISES` must be 0."""
 
     scenario: str
     date: str = ""
@@ -13,31 +13,31 @@ class Outcome:
     accepted: int = 0
     completed: int = 0
     cancelled: int = 0
-    #: Ended as failed, visibly. `failed_needlessly` are those that were not meant to.
+    #: Visibly failed. `failed_needlessly` counts those that should not have failed.
     failed: int = 0
     failed_needlessly: int = 0
-    #: Cancelled with success, and something else in the end.
+    #: Successfully cancelled, but with another status in the end.
     revived: int = 0
-    #: Ended or stored more than once.
+    #: Finished or stored more than once.
     twice: int = 0
-    #: Accepted, and without an end.
+    #: Accepted, but never finished.
     lost: int = 0
     missed: int = 0
     repeated: int = 0
-    #: Searches whose results are other than those computed anew from Postgres.
+    #: Searches whose results differ from an exact search over the rows in Postgres.
     differing: int = 0
-    #: Requests by what they were answered, or how they failed (see `load._failure`).
+    #: Requests by status, or by how they failed (see `load._failure`).
     answers: dict[str, int] = field(default_factory=dict)
-    #: The 99th percentile of how long each kind of request took.
+    #: The 99th percentile of the duration of each kind of request.
     p99_seconds: dict[str, float] = field(default_factory=dict)
-    #: From each fault, or from its end, until what it held up goes on; the scenario says what that is.
+    #: Seconds from each fault, or from its end, until the service has recovered. The scenario defines both moments.
     recoveries: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    #: What else the scenario found out.
+    #: Further findings of the scenario.
     notes: str = ""
-    #: Promises other than the counts that were not kept.
+    #: Broken promises other than the counts.
     breaches: list[str] = field(default_factory=list)
-    #: Bounds on time that were not kept: `make faults` fails on them, tests do not.
+    #: Exceeded time bounds: `make faults` fails on them, tests do not.
     late: list[str] = field(default_factory=list)
 
     @property
@@ -45,17 +45,17 @@ class Outcome:
         return max(self.recoveries, default=0.0)
 
     def require(self, holds: bool, what: str) -> None:
-        """Notes a breach of what must hold."""
+        """Record a breach if the condition does not hold."""
         if not holds:
             self.breaches.append(what)
 
     def bound(self, seconds: float, limit: float, what: str) -> None:
-        """Notes what took longer than is promised."""
+        """Record a late operation if it took longer than promised."""
         if seconds > limit:
             self.late.append(f"{what}: {seconds:.2f} s, promised {limit:g} s")
 
     def broken_promises(self) -> list[str]:
-        """The counts that must be 0 and are not, and the breaches."""
+        """Return the counts that should be 0 but are not, and the breaches."""
         counts = {name: getattr(self, name) for name in BROKEN_PROMISES}
         return [f"{name}: {count}" for name, count in counts.items() if count] + self.breaches
 
@@ -66,7 +66,7 @@ _COLUMNS = ("scenario", "faults", "accepted", "completed", "cancelled", "failed"
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """A Markdown table, which is plain text too."""
+    """Format the outcomes as a Markdown table that is also readable as plain text."""
     heads = [*_COLUMNS, "recovery", "p99", "notes"]
     rows = [
         [

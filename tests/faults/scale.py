@@ -1,4 +1,4 @@
-"""How much of each fault: `SHORT` is part of `make test`, `LONG` is what `make faults` runs."""
+"""The number of faults per scenario: `SHORT` is part of `make test`, `LONG` is for `make faults`."""
 
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ class Scale:
     poison_attempts: int
     forgeries: int
     damages: int
-    absences: int
-    absence_seconds: float
+    outages: int
+    outage_seconds: float
 
 
 SHORT = Scale(
@@ -38,8 +38,8 @@ SHORT = Scale(
     poison_attempts=2,
     forgeries=50,
     damages=3,
-    absences=1,
-    absence_seconds=4,
+    outages=1,
+    outage_seconds=4,
 )
 LONG = Scale(
     prompts=20_000,
@@ -56,6 +56,6 @@ LONG = Scale(
     poison_attempts=5,
     forgeries=2_000,
     damages=30,
-    absences=3,
-    absence_seconds=60,
+    outages=3,
+    outage_seconds=60,
 )

@@ -1,22 +1,29 @@
-"""All of them, in the order of the table."""
+"""All scenarios, in the order of the table."""
 
 from collections.abc import Callable
 
-from tests.faults import hosts, indexes, prompts, providers, sockets, stores
+from tests.faults import (
+    damaged_segments,
+    poison_prompts,
+    process_kills,
+    provider_outages,
+    server_outages,
+    socket_misuse,
+)
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.scale import Scale
 
 SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
-    hosts.kills,
-    hosts.rolling_restarts,
-    stores.broker_restarts,
-    stores.broker_stalls,
-    stores.postgres_restarts,
-    stores.postgres_stalls,
-    prompts.poison,
-    prompts.forged_messages,
-    providers.absences,
-    sockets.cut_connections,
-    indexes.damaged_segments,
+    process_kills.kills,
+    process_kills.rolling_restarts,
+    server_outages.broker_restarts,
+    server_outages.broker_stalls,
+    server_outages.postgres_restarts,
+    server_outages.postgres_stalls,
+    poison_prompts.poison,
+    poison_prompts.forged_messages,
+    provider_outages.provider_outages,
+    socket_misuse.cut_connections,
+    damaged_segments.damaged_segments,
 )

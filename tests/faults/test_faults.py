@@ -18,7 +18,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
-def test_promises_hold(cluster: Cluster, scenario: Callable[[Cluster, Scale], Outcome]) -> None:
+def test_no_scenario_breaks_a_promise(cluster: Cluster, scenario: Callable[[Cluster, Scale], Outcome]) -> None:
     outcome = scenario(cluster, SHORT)
     assert outcome.faults > 0
     assert outcome.completed > 0

@@ -1,4 +1,4 @@
-"""A folder of Terraform, as python-hcl2 reads it: blocks, and what their expressions refer to."""
+"""The blocks of a Terraform folder, parsed by python-hcl2, and the references between them."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 import hcl2
 
-#: Kinds of blocks, and how many labels each has.
+#: Kinds of blocks, and the number of labels of each.
 _LABELS = {"variable": 1, "output": 1, "provider": 1, "resource": 2, "data": 2, "ephemeral": 2}
 _TYPE = r"(?:aws|random)_\w+"
 _REFERENCE = re.compile(rf"(?<![\w.\"-])(?:(var|local)\.(\w+)|(data|ephemeral)\.({_TYPE})\.(\w+)|({_TYPE})\.(\w+))")
@@ -17,7 +17,7 @@ _REFERENCE = re.compile(rf"(?<![\w.\"-])(?:(var|local)\.(\w+)|(data|ephemeral)\.
 
 @dataclass(frozen=True)
 class Block:
-    """A block at the top of a file, named as expressions name it: `var.name`, `aws_lb.this`, `data.aws_region.here`."""
+    """A top-level block. Its address is what expressions use: `var.name`, `aws_lb.this`, `data.aws_region.here`."""
 
     kind: str
     address: str
@@ -25,42 +25,42 @@ class Block:
 
     @property
     def type(self) -> str:
-        """A resource's: `aws_lb`."""
+        """The type of a resource, such as `aws_lb`."""
         return self.address.split(".")[-2]
 
     def text(self, name: str) -> str:
-        """An argument, without quotation marks if it is a plain string; empty if it is not there."""
+        """An argument, without quotation marks if it is a plain string; empty if it is not set."""
         return plain(self.body.get(name, ""))
 
-    def inner(self, name: str) -> list[dict[str, Any]]:
-        """Blocks within it, of that name."""
+    def nested(self, name: str) -> list[dict[str, Any]]:
+        """The nested blocks of this name."""
         found: list[dict[str, Any]] = self.body.get(name, [])
         return found
 
 
 class Configuration:
-    """All the *.tf of a folder."""
+    """All *.tf files of a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.blocks: list[Block] = []
         self.locals: dict[str, Any] = {}
         for file in sorted(folder.glob("*.tf")):
-            parsed = _parsed(file.read_text())
-            for some in parsed.get("locals", []):
-                self.locals |= _without_marks(some)
+            parsed = _parse(file.read_text())
+            for body in parsed.get("locals", []):
+                self.locals |= _without_metadata(body)
             for kind, labels in _LABELS.items():
                 self.blocks += [block for found in parsed.get(kind, []) for block in _blocks(kind, labels, found)]
 
-    def of(self, kind: str, type_: str = "") -> list[Block]:
-        """The blocks of a kind, of one type of resources or of all."""
+    def find(self, kind: str, type_: str = "") -> list[Block]:
+        """The blocks of a kind, and of a resource type if one is given."""
         return [block for block in self.blocks if block.kind == kind and type_ in ("", block.address.split(".")[-2])]
 
     def declared(self) -> set[str]:
-        """Everything that has a name."""
+        """The addresses of all blocks and locals."""
         return {block.address for block in self.blocks} | {f"local.{name}" for name in self.locals}
 
     def references(self) -> Iterator[tuple[str, str]]:
-        """Who refers to what, both as addresses."""
+        """Pairs of addresses: a block or local, and one that it refers to."""
         named = [(block.address, block.body) for block in self.blocks]
         named += [(f"local.{name}", value) for name, value in self.locals.items()]
         for address, value in named:
@@ -69,7 +69,7 @@ class Configuration:
 
 
 def references(value: object) -> set[str]:
-    """The addresses that stand in a value's expressions."""
+    """The addresses in a value's expressions."""
     return {
         ".".join(part for part in found if part)
         for expression in expressions(value)
@@ -78,7 +78,7 @@ def references(value: object) -> set[str]:
 
 
 def expressions(value: object) -> Iterator[str]:
-    """What is computed in a value: all of it, or what a plain string has in `${…}`."""
+    """The expressions in a value: the whole value, or the `${…}` in a plain string."""
     if isinstance(value, dict):
         for key, part in value.items():
             if not key.startswith("__"):
@@ -92,7 +92,7 @@ def expressions(value: object) -> Iterator[str]:
 
 
 def plain(value: object) -> str:
-    """A string without its quotation marks, an expression without `${…}`, anything else as Python writes it."""
+    """A string without quotation marks, an expression without `${…}`, or the `str` of anything else."""
     text = str(value)
     if text.startswith('"'):
         return text.removeprefix('"').removesuffix('"')
@@ -100,21 +100,21 @@ def plain(value: object) -> str:
 
 
 @cache
-def _parsed(text: str) -> dict[str, Any]:
-    """Many configurations differ in one file."""
+def _parse(text: str) -> dict[str, Any]:
+    """Parse a file. Cached, because many test configurations differ in one file only."""
     parsed: dict[str, Any] = hcl2.loads(text)
     return parsed
 
 
 def _blocks(kind: str, labels: int, found: dict[str, Any]) -> Iterator[Block]:
     prefix = {"variable": "var.", "data": "data.", "ephemeral": "ephemeral.", "resource": ""}.get(kind, f"{kind}.")
-    for first, rest in _without_marks(found).items():
+    for first, rest in _without_metadata(found).items():
         if labels == 1:
             yield Block(kind, prefix + plain(first), rest)
             continue
-        for second, body in _without_marks(rest).items():
+        for second, body in _without_metadata(rest).items():
             yield Block(kind, f"{prefix}{plain(first)}.{plain(second)}", body)
 
 
-def _without_marks(body: dict[str, Any]) -> dict[str, Any]:
+def _without_metadata(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if not name.startswith("__")}

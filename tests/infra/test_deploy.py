@@ -1,4 +1,4 @@
-"""infra/aws/deploy.sh, with a stand-in for the AWS CLI that keeps task definitions and services in a file."""
+"""infra/aws/deploy.sh, with a fake AWS CLI that stores task definitions and services in a file."""
 
 import json
 import os
@@ -51,16 +51,16 @@ print(answer if isinstance(answer, str) else json.dumps(answer))
 
 
 class Account:
-    """What is in AWS, and what was asked of it."""
+    """The fake AWS account: its state, and the calls it received."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "aws").write_text(AWS)
         (folder / "aws").chmod(0o755)
         old = {name: f"promptwire-{name}:7" for name in ("api", "worker", "flower")}
-        self.given(calls=[], registered=[], ran=None, exit_code="0", rolls_back=False, services=old)
+        self.update(calls=[], registered=[], ran=None, exit_code="0", rolls_back=False, services=old)
 
-    def given(self, **state: object) -> None:
+    def update(self, **state: object) -> None:
         before = self.state if (self._folder / "state.json").exists() else {}
         (self._folder / "state.json").write_text(json.dumps(before | state))
 
@@ -79,9 +79,9 @@ def account(tmp_path: Path) -> Account:
     return Account(tmp_path)
 
 
-def test_it_migrates_and_then_moves_the_services_on(account: Account) -> None:
-    done = account.deploy("abc123")
-    assert done.returncode == 0, done.stderr
+def test_a_deployment_migrates_and_then_updates_the_services(account: Account) -> None:
+    result = account.deploy("abc123")
+    assert result.returncode == 0, result.stderr
     state = account.state
     assert state["ran"][0] == "promptwire-migrate:8"
     assert json.loads(state["ran"][1]) == {"awsvpcConfiguration": {"subnets": ["s"]}}
@@ -89,7 +89,7 @@ def test_it_migrates_and_then_moves_the_services_on(account: Account) -> None:
     assert state["calls"].index("wait tasks-stopped") < state["calls"].index("update-service")
 
 
-def test_each_container_gets_the_image_of_the_tag_and_nothing_else_changes(account: Account) -> None:
+def test_a_deployment_changes_only_the_tags_of_images(account: Account) -> None:
     account.deploy("abc123")
     images = [
         container["image"] for written in account.state["registered"] for container in written["containerDefinitions"]
@@ -99,28 +99,28 @@ def test_each_container_gets_the_image_of_the_tag_and_nothing_else_changes(accou
     assert {"family", "containerDefinitions", "cpu"} == set(account.state["registered"][0])
 
 
-def test_a_migration_that_fails_leaves_the_services_alone(account: Account) -> None:
-    account.given(exit_code="1")
-    done = account.deploy("abc123")
-    assert done.returncode == 1
-    assert "The migration failed (1)" in done.stderr
+def test_a_failed_migration_leaves_the_services_unchanged(account: Account) -> None:
+    account.update(exit_code="1")
+    result = account.deploy("abc123")
+    assert result.returncode == 1
+    assert "The migration failed (1)" in result.stderr
     assert "update-service" not in account.state["calls"]
 
 
-def test_what_ecs_takes_back_is_a_failure(account: Account) -> None:
-    account.given(rolls_back=True)
-    done = account.deploy("abc123")
-    assert done.returncode == 1
-    assert "rolled back to promptwire-api:7" in done.stderr
+def test_a_rolled_back_deployment_fails(account: Account) -> None:
+    account.update(rolls_back=True)
+    result = account.deploy("abc123")
+    assert result.returncode == 1
+    assert "rolled back to promptwire-api:7" in result.stderr
 
 
-def test_going_back_does_not_migrate(account: Account) -> None:
+def test_going_back_to_older_images_does_not_migrate(account: Account) -> None:
     assert account.deploy("abc123", "--back").returncode == 0
     assert "run-task" not in account.state["calls"]
     assert account.state["services"]["api"] == "promptwire-api:8"
 
 
-def test_without_a_tag_it_says_how_it_is_used(account: Account) -> None:
-    done = account.deploy()
-    assert (done.returncode, account.state["calls"]) == (1, [])
-    assert "usage: infra/aws/deploy.sh TAG" in done.stderr
+def test_a_deployment_without_a_tag_prints_the_usage(account: Account) -> None:
+    result = account.deploy()
+    assert (result.returncode, account.state["calls"]) == (1, [])
+    assert "usage: infra/aws/deploy.sh TAG" in result.stderr

@@ -1,4 +1,4 @@
-"""What deploys the service agrees with itself, and a name, a port or a secret that is broken is found."""
+"""The files that deploy the service agree, and a broken name, port, right or secret is reported."""
 
 import re
 import shutil
@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from infra.checks.__main__ import CannotCheckError, Check, checks
-from infra.checks.containers import MissingVariableError, interpolate, read_compose
-from infra.checks.deployment_files import findings
+from infra.checks.__main__ import Check, list_checks
+from infra.checks.compose import ComposeError, find_compose, read_compose
+from infra.checks.rules import find_problems
+from infra.checks.tools import TOOLS, ToolMissingError
 from tests.support.servers import ROOT
+
+needs_compose = pytest.mark.skipif(
+    not find_compose(TOOLS).exists(), reason="Compose is not installed: `make check-infra` installs it"
+)
 
 _FILES = ("Dockerfile.*", "docker-compose.yml", ".dockerignore", ".env.example", "Makefile", "requirements.txt")
 COMPOSE, API, WORKER, CI = "docker-compose.yml", "Dockerfile.api", "Dockerfile.worker", ".github/workflows/ci.yml"
@@ -20,7 +25,7 @@ _FOLDERS = (".github", "api", "worker", "infra/checks")
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The files that are checked, to be broken."""
+    """A copy of the files that are checked, for tests to break."""
     for path in [found for pattern in _FILES for found in ROOT.glob(pattern)]:
         shutil.copy(path, tmp_path)
     for folder in _FOLDERS:
@@ -30,16 +35,18 @@ def copy(tmp_path: Path) -> Path:
 
 
 def change(file: Path, pattern: str, replacement: str) -> None:
-    """Breaks a file; fails if there is nothing to break."""
+    """Break a file. Fail if the pattern does not match, because then nothing would be broken."""
     changed, times = re.subn(pattern, replacement, file.read_text(), flags=re.MULTILINE)
     assert times, f"{pattern} is not in {file.name}"
     file.write_text(changed)
 
 
-def test_all_is_well() -> None:
-    assert findings(ROOT) == []
+@needs_compose
+def test_the_files_agree() -> None:
+    assert find_problems(ROOT) == []
 
 
+@needs_compose
 @pytest.mark.parametrize(
     ("file", "pattern", "replacement", "says"),
     [
@@ -47,19 +54,19 @@ def test_all_is_well() -> None:
         (COMPOSE, "APP_ENV: prod", "APP_ENVIRONMENT: prod", "sets APP_ENVIRONMENT, which nothing reads"),
         (WORKER, "HEARTBEAT_FILE=", "HEARTBEAT=", "sets HEARTBEAT, which nothing reads"),
         (COMPOSE, r"\$\{FLOWER_PORT", "${FLOWERS_PORT", "reads FLOWERS_PORT, which is not in .env.example"),
-        (COMPOSE, "image: promptwire-api:", "image: promptwire-app:", "is not what its Dockerfile makes"),
-        (COMPOSE, "@postgres:5432", "@database:5432", "names database, which is no service"),
+        (COMPOSE, "image: promptwire-api:", "image: promptwire-app:", "is not the one that Dockerfile.api builds"),
+        (COMPOSE, "@postgres:5432", "@database:5432", "names database, which is not a service"),
         (COMPOSE, "5432/promptwire", "5432/prompts", "the database differs"),
-        (COMPOSE, "POSTGRES_USER: promptwire", "POSTGRES_USER: app", "its user differs"),
-        (COMPOSE, r"networks: \[queue\]", "networks: [queues]", "network queues is not there"),
+        (COMPOSE, "POSTGRES_USER: promptwire", "POSTGRES_USER: app", "the database's user differs"),
+        (COMPOSE, r"networks: \[queue\]", "networks: [queues]", "undefined network queues"),
         (COMPOSE, r"networks: \[out, database, queue\]", "networks: [out, queue]", "no network with postgres"),
-        (API, r'"api\.wsgi:app"', '"api.server:app"', "api/server.py is not there"),
-        (WORKER, r'"worker\.app"', '"worker.main"', "worker/main.py is not there"),
-        (WORKER, "COPY worker worker\n", "", "worker/app.py is not there or not in the image"),
-        (API, "COPY infra/__init__.py infra/gunicorn.conf.py infra/\n", "", "infra/gunicorn.conf.py is not there"),
+        (API, r'"api\.wsgi:app"', '"api.server:app"', "api/server.py does not exist"),
+        (WORKER, r'"worker\.app"', '"worker.main"', "worker/main.py does not exist"),
+        (WORKER, "COPY worker worker\n", "", "worker/app.py does not exist or is not in the image"),
+        (API, "COPY infra/__init__.py infra/gunicorn.conf.py infra/\n", "", "infra/gunicorn.conf.py does not exist"),
         (COMPOSE, r"\[alembic,", "[alembik,", "alembik is not in requirements.txt"),
-        (".dockerignore", "!shared\n", "", "copies shared, which .dockerignore leaves out"),
-        (CI, "make check-infra", "make check-infrastructure", "no target check-infrastructure"),
+        (".dockerignore", "!shared\n", "", "copies shared, which .dockerignore excludes"),
+        (CI, "make check-infra", "make check-infrastructure", "has no target check-infrastructure"),
         # ports
         (API, "EXPOSE 8000", "EXPOSE 8080", "the API's port differs: 8000 in gunicorn.conf.py"),
         (API, "PORT=8000", "PORT=8001", "the API's port differs"),
@@ -78,41 +85,53 @@ def test_all_is_well() -> None:
         (WORKER, "ENV APP_ENV=prod", "ENV APP_ENV=prod JWT_SECRET_KEY=k", "sets JWT_SECRET_KEY, which would"),
         (API, 'ARG MINILM=""', 'ARG INDEX_TOKEN=""', "sets INDEX_TOKEN, which would stay"),
         (CI, "permissions: {}", "env: {K: AKIAABCDEFGHIJKLMNOP}", "looks like a secret: AKIAABCD"),
-        # what is exposed, and rights
+        # exposure and rights
         (COMPOSE, r"networks: \[queue\]", 'networks: [queue]\n    ports: ["6379"]', "redis has a published port"),
         (COMPOSE, r"database: \{internal: true\}", "database: {}", "a network that is not internal"),
-        (COMPOSE, r"\$\{HOST:-127.0.0.1\}", "${HOST:-0.0.0.0}", "published to everybody"),
+        (COMPOSE, r"\$\{HOST:-127.0.0.1\}", "${HOST:-0.0.0.0}", "published to other machines"),
         (COMPOSE, "  worker:\n", "  worker:\n    container_name: worker\n", "worker has a fixed name"),
         (COMPOSE, "  read_only: true", "  read_only: false", "api lacks read_only"),
         (COMPOSE, "stop_grace_period: 20s", "stop_grace_period: 5s", "before its graceful_timeout"),
         (COMPOSE, "pgvector:0.8.6-pg18-bookworm", "pgvector:pg18", "is not pinned to a version"),
-        (WORKER, "USER 10001:10001", "USER promptwire", "USER is not a number"),
+        (WORKER, "USER 10001:10001", "USER promptwire", "USER is not a numeric id"),
         (API, r'CMD \["gunicorn", (.*)\]', r"CMD gunicorn \1", "not in exec form"),
         (WORKER, "^HEALTHCHECK .*$", "", "Dockerfile.worker has no HEALTHCHECK"),
         (WORKER, "--require-hashes", "", "differ in more than their last stage"),
     ],
 )  # fmt: skip
-def test_what_is_broken_is_found(copy: Path, file: str, pattern: str, replacement: str, says: str) -> None:
+def test_a_broken_file_is_reported(copy: Path, file: str, pattern: str, replacement: str, says: str) -> None:
     change(copy / file, pattern, replacement)
-    assert any(says in finding for finding in findings(copy)), findings(copy)
+    problems = find_problems(copy)
+    assert any(says in problem for problem in problems), problems
 
 
+@needs_compose
 class TestVariables:
-    def test_compose_reads_them_so(self) -> None:
-        text = "${A} ${B:-b} ${C:-${A}} ${D:-${E:-e}} $$A"
-        assert interpolate(text, {"A": "a", "D": "d"}) == "a b a d $A"
+    def test_defaults_apply_where_a_variable_is_not_set(self) -> None:
+        services = read_compose(ROOT, {"JWT_SECRET_KEY": "key"})["services"]
+        assert services["api"]["image"] == "promptwire-api:latest"
+        assert services["api"]["environment"]["REDIS_URL"] == "redis://:key@redis:6379/0"
 
-    def test_without_the_secret_nothing_starts(self) -> None:
-        with pytest.raises(MissingVariableError, match="JWT_SECRET_KEY: set it in"):
-            read_compose(ROOT / COMPOSE, {})
+    def test_a_variable_replaces_its_default(self) -> None:
+        services = read_compose(ROOT, {"JWT_SECRET_KEY": "key", "REDIS_PASSWORD": "other", "TAG": "7"})["services"]
+        assert services["api"]["image"] == "promptwire-api:7"
+        assert services["api"]["environment"]["REDIS_URL"] == "redis://:other@redis:6379/0"
+
+    def test_an_escaped_dollar_is_left_to_the_container(self) -> None:
+        redis = read_compose(ROOT, {"JWT_SECRET_KEY": "key"})["services"]["redis"]
+        assert "requirepass $VALKEYCLI_AUTH" in redis["command"][-1]
+
+    def test_the_file_is_rejected_without_the_secret(self) -> None:
+        with pytest.raises(ComposeError, match=r"JWT_SECRET_KEY.*set it in"):
+            read_compose(ROOT, {})
 
 
-def found_by(name: str, root: Path) -> str:
-    """What this program finds there."""
-    check = next(check for check in checks() if check.name == name)
+def run_check(name: str, root: Path) -> str:
+    """Return what the check of this name finds. Skip the test if its tool is not installed."""
+    check = next(check for check in list_checks() if check.name == name)
     try:
         return check.run(root)
-    except CannotCheckError as error:
+    except ToolMissingError as error:
         pytest.skip(f"{error}: `make check-infra` installs it")
 
 
@@ -131,22 +150,23 @@ def found_by(name: str, root: Path) -> str:
         ("Dependabot: schema", ".github/dependabot.yml", "version: 2", "version: 3", "version"),
     ],
 )  # fmt: skip
-def test_what_is_broken_is_found_by(
+def test_a_tool_reports_a_broken_file(
     copy: Path, name: str, file: str, pattern: str, replacement: str, says: str
 ) -> None:
-    assert found_by(name, copy) == ""
+    assert run_check(name, copy) == ""
     change(copy / file, pattern, replacement)
-    assert says in found_by(name, copy)
+    assert says in run_check(name, copy)
 
 
-def test_a_tool_that_is_not_there_is_not_passed_over(copy: Path) -> None:
-    with pytest.raises(CannotCheckError, match="no-such-tool"):
+def test_a_missing_tool_is_an_error(copy: Path) -> None:
+    with pytest.raises(ToolMissingError, match="no-such-tool"):
         Check("any", ["no-such-tool"]).run(copy)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--if-possible"]])
-def test_it_fails_unless_told_where_a_tool_cannot_be_had(arguments: list[str]) -> None:
+def test_missing_tools_fail_the_run_unless_the_caller_allows_them(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "infra.checks", "--tools", "/nowhere", *arguments]
     result = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert "NOT CHECKED  Names, ports, networks, secrets" in result.stdout
     assert "NOT CHECKED  Terraform: format" in result.stdout
     assert result.returncode == (0 if arguments else 1), result.stdout

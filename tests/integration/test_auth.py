@@ -1,4 +1,4 @@
-"""CONTRACT "Auth", through HTTP, row by row."""
+"""The auth endpoints, through HTTP: registration, login, tokens, refresh, logout, limits."""
 
 import copy
 from datetime import timedelta
@@ -23,40 +23,40 @@ def post(app: Flask, path: str, body: object, **kwargs):
 
 
 class TestRegister:
-    def test_answers_201_with_the_user(self, app: Flask) -> None:
+    def test_registration_answers_201_with_the_user(self, app: Flask) -> None:
         response = post(app, "/auth/register/", CREDENTIALS)
         assert response.status_code == 201
         assert response.json.keys() == {"id", "username", "created_at"}
         assert response.json["username"] == "carol"
 
-    def test_a_taken_name_is_409(self, app: Flask) -> None:
+    def test_registering_a_taken_name_is_409(self, app: Flask) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         assert_problem(post(app, "/auth/register/", CREDENTIALS), 409)
 
-    def test_is_403_where_it_is_off(self, make_app) -> None:
+    def test_registration_is_403_where_it_is_disabled(self, make_app) -> None:
         app, _ = make_app(registration=False)
         assert_problem(post(app, "/auth/register/", CREDENTIALS), 403)
 
     @pytest.mark.parametrize("username", ["", "a" * 151, "a b", "a/b", "ä", "a\n", "a\0"])
-    def test_other_characters_in_a_username_are_400(self, app: Flask, username: str) -> None:
+    def test_a_username_with_other_characters_is_400(self, app: Flask, username: str) -> None:
         assert_problem(post(app, "/auth/register/", CREDENTIALS | {"username": username}), 400)
 
     @pytest.mark.parametrize("username", ["a", "A.b-c_9", "a" * 150])
-    def test_these_are_usernames(self, app: Flask, username: str) -> None:
+    def test_a_valid_username_is_accepted(self, app: Flask, username: str) -> None:
         assert post(app, "/auth/register/", CREDENTIALS | {"username": username}).status_code == 201
 
     @pytest.mark.parametrize("password", ["short", "a" * 1025, "null\0null", None, 12345678])
-    def test_unfit_passwords_are_400(self, app: Flask, password: object) -> None:
+    def test_an_invalid_password_is_400(self, app: Flask, password: object) -> None:
         assert_problem(post(app, "/auth/register/", CREDENTIALS | {"password": password}), 400)
 
-    def test_the_password_is_kept_as_argon2id(self, app: Flask, sessions: Sessions) -> None:
+    def test_the_password_is_stored_as_an_argon2id_hash(self, app: Flask, sessions: Sessions) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         with sessions() as session:
             assert users.find(session, "carol").password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
 class TestLogin:
-    def test_answers_200_with_a_pair(self, app: Flask) -> None:
+    def test_a_login_answers_200_with_both_tokens(self, app: Flask) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         response = post(app, "/login/", CREDENTIALS)
         assert response.status_code == 200
@@ -64,12 +64,12 @@ class TestLogin:
         assert response.headers["Cache-Control"] == "no-store"
 
     @pytest.mark.parametrize("change", [{"password": "wrong password"}, {"username": "nobody"}])
-    def test_wrong_credentials_are_401_and_do_not_say_which(self, app: Flask, change: dict) -> None:
+    def test_wrong_credentials_are_401_without_saying_which_part_is_wrong(self, app: Flask, change: dict) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         problem = assert_problem(post(app, "/login/", CREDENTIALS | change), 401)
         assert problem["detail"] == "The username or the password is wrong."
 
-    def test_a_user_who_does_not_exist_costs_a_hash_too(self) -> None:
+    def test_the_login_of_an_unknown_user_also_verifies_a_hash(self) -> None:
         real = users.hash_password(PASSWORD)
         assert users.NO_USER_HASH.split("$")[:4] == real.split("$")[:4]
         assert not users.verify_password(users.NO_USER_HASH, PASSWORD)
@@ -112,14 +112,14 @@ class TestTokens:
 
 
 class TestRefresh:
-    def test_gives_a_new_pair(self, app: Flask, alice: ApiUser) -> None:
+    def test_a_refresh_returns_a_new_pair(self, app: Flask, alice: ApiUser) -> None:
         response = post(app, "/auth/refresh/", {"refresh": alice.tokens["refresh"]})
         assert response.status_code == 200
         assert response.json["refresh"] != alice.tokens["refresh"]
         alice.tokens = response.json
         assert alice.get("/prompts/").status_code == 200
 
-    def test_using_a_spent_one_revokes_its_whole_family(self, app: Flask, alice: ApiUser) -> None:
+    def test_reusing_a_spent_refresh_token_revokes_its_whole_family(self, app: Flask, alice: ApiUser) -> None:
         spent = {"refresh": alice.tokens["refresh"]}
         newer = post(app, "/auth/refresh/", spent).json
         assert_problem(post(app, "/auth/refresh/", spent), 401)
@@ -127,32 +127,32 @@ class TestRefresh:
         alice.tokens = newer
         assert_problem(alice.get("/prompts/"), 401)
 
-    def test_other_logins_go_on(self, app: Flask, alice: ApiUser) -> None:
+    def test_a_logout_leaves_other_logins_valid(self, app: Flask, alice: ApiUser) -> None:
         other = post(app, "/login/", {"username": "alice", "password": PASSWORD}).json
         post(app, "/auth/logout/", {"refresh": alice.tokens["refresh"]})
         alice.tokens = other
         assert alice.get("/prompts/").status_code == 200
 
     @pytest.mark.parametrize("token", ["x", "a.b.c", "{access}"])
-    def test_what_is_no_refresh_token_is_401(self, app: Flask, alice: ApiUser, token: str) -> None:
+    def test_an_invalid_refresh_token_is_401(self, app: Flask, alice: ApiUser, token: str) -> None:
         assert_problem(post(app, "/auth/refresh/", {"refresh": token.format(**alice.tokens)}), 401)
 
 
 class TestLogout:
-    def test_answers_204_and_ends_both_tokens_at_once(self, app: Flask, alice: ApiUser) -> None:
+    def test_a_logout_answers_204_and_revokes_both_tokens_immediately(self, app: Flask, alice: ApiUser) -> None:
         body = {"refresh": alice.tokens["refresh"]}
         response = post(app, "/auth/logout/", body)
         assert (response.status_code, response.data) == (204, b"")
         assert_problem(alice.get("/prompts/"), 401)
         assert_problem(post(app, "/auth/refresh/", body), 401)
 
-    def test_again_is_204_again(self, app: Flask, alice: ApiUser) -> None:
+    def test_a_repeated_logout_is_204(self, app: Flask, alice: ApiUser) -> None:
         body = {"refresh": alice.tokens["refresh"]}
         assert [post(app, "/auth/logout/", body).status_code for _ in range(2)] == [204, 204]
 
 
 class TestLimits:
-    def test_ten_failed_logins_a_minute_for_a_username(self, app: Flask) -> None:
+    def test_a_username_is_limited_to_ten_failed_logins_a_minute(self, app: Flask) -> None:
         wrong = CREDENTIALS | {"password": "wrong password"}
         assert [post(app, "/login/", wrong).status_code for _ in range(11)] == [401] * 10 + [429]
         response = post(app, "/login/", wrong)
@@ -165,17 +165,17 @@ class TestLimits:
         post(app, "/auth/register/", CREDENTIALS)
         assert {post(app, "/login/", CREDENTIALS).status_code for _ in range(15)} == {200}
 
-    def test_successful_logins_do_not_count_when_many_come_at_once(self, app: Flask) -> None:
+    def test_concurrent_successful_logins_do_not_count(self, app: Flask) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         statuses = at_once(15, lambda: post(app, "/login/", CREDENTIALS).status_code)
         assert statuses == [200] * 15
 
-    def test_failed_logins_at_once_do_not_slip_through(self, app: Flask) -> None:
+    def test_concurrent_failed_logins_do_not_exceed_the_limit(self, app: Flask) -> None:
         wrong = CREDENTIALS | {"password": "wrong password"}
         statuses = at_once(15, lambda: post(app, "/login/", wrong).status_code)
         assert sorted(statuses) == [401] * 10 + [429] * 5
 
-    def test_a_hundred_failed_logins_a_minute_for_an_address(self, make_app) -> None:
+    def test_an_address_is_limited_to_a_hundred_failed_logins_a_minute(self, make_app) -> None:
         app, _ = make_app(trusted_proxies=1)
 
         def attempt(i: int, address: str) -> int:
@@ -194,34 +194,40 @@ class TestLimits:
 
 
 class TestSeveralProcesses:
-    """A token that one process has found good is remembered by it, until its login ends anywhere."""
+    """Each process caches the tokens that it has verified, until their login ends in any process."""
 
     @pytest.fixture
-    def elsewhere(self, make_app, alice: ApiUser):
-        """A second process, which knows alice's token."""
+    def second_process(self, make_app, alice: ApiUser):
+        """A second process with alice's token in its cache: alice as its client, and its services."""
         app, services = make_app()
-        wait_until(lambda: services.relay._pubsub is not None and services.logins._good_until > 0)
+        wait_until(lambda: services.relay._pubsub is not None and services.token_cache._valid_until > 0)
         there = copy.copy(alice)
         there._client = app.test_client()
         there.get("/prompts/")
-        assert services.logins.find(alice.tokens["access"]) is not None
+        assert services.token_cache.find(alice.tokens["access"]) is not None
         return there, services
 
-    def test_a_logout_is_heard_of_by_the_others(self, app: Flask, alice: ApiUser, elsewhere) -> None:
-        there, _ = elsewhere
+    def test_a_logout_invalidates_the_token_in_other_processes(
+        self, app: Flask, alice: ApiUser, second_process
+    ) -> None:
+        there, _ = second_process
         post(app, "/auth/logout/", {"refresh": alice.tokens["refresh"]})
         assert alice.get("/prompts/").status_code == 401
         wait_until(lambda: there.get("/prompts/").status_code == 401)
 
-    def test_if_the_message_is_lost_it_is_found(self, app: Flask, services, alice: ApiUser, elsewhere) -> None:
-        there, _ = elsewhere
+    def test_a_logout_whose_message_was_lost_is_found_by_the_next_check(
+        self, app: Flask, services, alice: ApiUser, second_process
+    ) -> None:
+        there, _ = second_process
         services.announcer._publish = lambda _: None
         post(app, "/auth/logout/", {"refresh": alice.tokens["refresh"]})
         wait_until(lambda: there.get("/prompts/").status_code == 401)
 
-    def test_another_login_goes_on(self, app: Flask, alice: ApiUser, elsewhere) -> None:
-        there, services = elsewhere
+    def test_a_logout_leaves_other_logins_valid_in_other_processes(
+        self, app: Flask, alice: ApiUser, second_process
+    ) -> None:
+        there, services = second_process
         other = post(app, "/login/", {"username": "alice", "password": PASSWORD}).json
         post(app, "/auth/logout/", {"refresh": other["refresh"]})
-        wait_until(lambda: services.logins.find(alice.tokens["access"]) is None)
+        wait_until(lambda: services.token_cache.find(alice.tokens["access"]) is None)
         assert there.get("/prompts/").status_code == 200

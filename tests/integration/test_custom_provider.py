@@ -22,22 +22,22 @@ def example(language: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the example is, on Python's path, and the program that it runs, on the shell's."""
+    """A folder with the example, on Python's path and on PATH, where its program is looked up."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "my_model.py").write_text(example("python"))
     return tmp_path
 
 
-def have_program(folder: Path, script: str) -> None:
+def install_program(folder: Path, script: str) -> None:
     program = folder / "ollama"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
 
 
 @pytest.fixture
-def own(servers: Servers, settings: Settings, folder: Path):
-    """A worker's pipeline with the example for its generator, as a setting names it."""
+def make_pipeline(servers: Servers, settings: Settings, folder: Path):
+    """Creates a worker's pipeline with the example as its generator, named by the setting."""
     made: list[Pipeline] = []
 
     def make(generator: str = "my_model:Ollama") -> Pipeline:
@@ -49,37 +49,37 @@ def own(servers: Servers, settings: Settings, folder: Path):
         pipeline.sessions.kw["bind"].dispose()
 
 
-def test_it_is_short() -> None:
+def test_the_example_has_at_most_15_lines() -> None:
     lines = [line for line in example("python").splitlines() if line and not line.startswith("#")]
     assert len(lines) <= 15
 
 
-def test_it_answers_prompts(alice: ApiUser, own, folder: Path) -> None:
-    have_program(folder, 'echo "$@"; cat')
+def test_the_example_answers_prompts(alice: ApiUser, make_pipeline, folder: Path) -> None:
+    install_program(folder, 'echo "$@"; cat')
     prompt_id = alice.submit("--help\nWhat is a tide?")
-    own().process([prompt_id])
+    make_pipeline().process([prompt_id])
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["response_text"]) == ("completed", "run llama3.2\n--help\nWhat is a tide?")
 
 
-def test_a_long_prompt_does_not_stop_it(alice: ApiUser, own, folder: Path) -> None:
-    have_program(folder, "cat")
+def test_the_example_answers_long_prompts(alice: ApiUser, make_pipeline, folder: Path) -> None:
+    install_program(folder, "cat")
     text = "What is a tide? " * 6_000
     prompt_id = alice.submit(text)
-    own().process([prompt_id])
+    make_pipeline().process([prompt_id])
     assert alice.show(prompt_id)["response_text"] == text
 
 
-def test_its_failure_is_told_and_tried_again(alice: ApiUser, own, folder: Path) -> None:
-    have_program(folder, "echo half; exit 7")
+def test_a_failure_of_the_example_is_retried(alice: ApiUser, make_pipeline, folder: Path) -> None:
+    install_program(folder, "echo half; exit 7")
     prompt_id = alice.submit("What is a tide?")
-    own().process([prompt_id])
+    make_pipeline().process([prompt_id])
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["response_text"], shown["attempt"]) == ("queued", None, 1)
 
 
-def test_as_a_package_it_has_a_name(alice: ApiUser, own, folder: Path) -> None:
-    have_program(folder, "echo as a package")
+def test_the_example_can_be_installed_as_a_package_and_named(alice: ApiUser, make_pipeline, folder: Path) -> None:
+    install_program(folder, "echo as a package")
     declared = tomllib.loads(example("toml"))["project"]["entry-points"]
     metadata = folder / "my_model-1.0.dist-info"
     metadata.mkdir()
@@ -88,5 +88,5 @@ def test_as_a_package_it_has_a_name(alice: ApiUser, own, folder: Path) -> None:
         "\n".join(f"[{group}]\n" + "\n".join(map(" = ".join, points.items())) for group, points in declared.items())
     )
     prompt_id = alice.submit("What is a tide?")
-    own("ollama").process([prompt_id])
+    make_pipeline("ollama").process([prompt_id])
     assert alice.show(prompt_id)["response_text"] == "as a package\n"

@@ -1,4 +1,4 @@
-"""What a worker's container says of its health."""
+"""The health check of a worker's container."""
 
 import os
 import subprocess
@@ -22,39 +22,41 @@ def healthy(settings: Settings) -> bool:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def heartbeat_file(tmp_path: Path) -> Path:
     return tmp_path / "heartbeat"
 
 
 @pytest.fixture
-def watched(servers: Servers, settings: Settings, file: Path) -> Settings:
-    return servers.changed(settings, heartbeat_file=str(file))
+def settings_with_heartbeat(servers: Servers, settings: Settings, heartbeat_file: Path) -> Settings:
+    return servers.changed(settings, heartbeat_file=str(heartbeat_file))
 
 
-def stop_beating(file: Path) -> None:
-    file.touch()
+def make_stale(heartbeat_file: Path) -> None:
+    heartbeat_file.touch()
     long_ago = time.time() - STALE_SECONDS - 1
-    os.utime(file, (long_ago, long_ago))
+    os.utime(heartbeat_file, (long_ago, long_ago))
 
 
-def test_a_worker_that_takes_work_is_healthy(watched: Settings, file: Path) -> None:
-    file.touch()
-    assert healthy(watched)
+def test_a_worker_with_a_recent_heartbeat_is_healthy(settings_with_heartbeat: Settings, heartbeat_file: Path) -> None:
+    heartbeat_file.touch()
+    assert healthy(settings_with_heartbeat)
 
 
-def test_one_that_has_not_begun_is_not(watched: Settings) -> None:
-    assert not healthy(watched)
+def test_a_worker_that_has_not_started_is_unhealthy(settings_with_heartbeat: Settings) -> None:
+    assert not healthy(settings_with_heartbeat)
 
 
-def test_one_that_stands_still_is_not(watched: Settings, file: Path) -> None:
-    stop_beating(file)
-    assert not healthy(watched)
+def test_a_worker_with_a_stale_heartbeat_is_unhealthy(settings_with_heartbeat: Settings, heartbeat_file: Path) -> None:
+    make_stale(heartbeat_file)
+    assert not healthy(settings_with_heartbeat)
 
 
-def test_one_without_a_broker_is_not_to_blame(servers: Servers, watched: Settings, file: Path) -> None:
-    stop_beating(file)
-    assert healthy(servers.changed(watched, redis_url="redis://127.0.0.1:9/0"))
+def test_a_worker_with_a_stale_heartbeat_is_healthy_while_the_broker_is_unavailable(
+    servers: Servers, settings_with_heartbeat: Settings, heartbeat_file: Path
+) -> None:
+    make_stale(heartbeat_file)
+    assert healthy(servers.changed(settings_with_heartbeat, redis_url="redis://127.0.0.1:9/0"))
 
 
-def test_one_that_gives_no_sign_is_not(settings: Settings) -> None:
+def test_a_worker_without_a_heartbeat_file_is_unhealthy(settings: Settings) -> None:
     assert not healthy(settings)

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the same key and body from the same user within 24 hours make one prompt."""
+"""`Idempotency-Key`: the same key and body from the same user within 24 hours store one prompt."""
 
 import pytest
 from sqlalchemy import text
@@ -17,7 +17,7 @@ def submit(user: ApiUser, key: str = "K", **changes: object):
     return user.post("/prompts/", json=BODY | changes, headers={"Idempotency-Key": key})
 
 
-def test_the_same_key_and_body_answer_with_the_same_prompt(alice: ApiUser) -> None:
+def test_the_same_key_and_body_return_the_same_prompt(alice: ApiUser) -> None:
     first, second = submit(alice), submit(alice)
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json == second.json
@@ -27,12 +27,12 @@ def test_the_same_key_and_body_answer_with_the_same_prompt(alice: ApiUser) -> No
     assert len(alice.get("/prompts/").json) == 1
 
 
-def test_a_replay_shows_the_prompt_as_it_is_now(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_replay_shows_the_current_state_of_the_prompt(alice: ApiUser, worker: Pipeline) -> None:
     worker.process([submit(alice).json["id"]])
     assert submit(alice).json["status"] == "completed"
 
 
-def test_the_same_body_in_another_spelling_is_the_same(alice: ApiUser) -> None:
+def test_a_body_with_the_same_values_in_another_spelling_is_a_replay(alice: ApiUser) -> None:
     first = submit(alice)
     data = b'{"websocket" : true, "prompt_text": "\\u0048i"}'
     second = alice.post("/prompts/", data=data, content_type="application/json", headers={"Idempotency-Key": "K"})
@@ -50,34 +50,34 @@ def test_another_user_may_use_the_same_key(alice: ApiUser, bob: ApiUser) -> None
     assert submit(alice).json["id"] != submit(bob).json["id"]
 
 
-def test_while_the_first_is_being_stored_it_is_409(alice: ApiUser, sessions: Sessions) -> None:
+def test_a_repeat_is_409_while_the_first_submission_is_being_stored(alice: ApiUser, sessions: Sessions) -> None:
     with sessions.begin() as session:
         assert idempotency.reserve(session, [KeyUse(alice.id, "K", b"")]) == [None]
         assert_problem(submit(alice), 409)
     assert submit(alice).status_code == 202
 
 
-def test_many_at_once_make_one_prompt(alice: ApiUser) -> None:
+def test_concurrent_submissions_with_one_key_store_one_prompt(alice: ApiUser) -> None:
     statuses = at_once(8, lambda: submit(alice).status_code)
     assert set(statuses) <= {202, 409}
     assert len(alice.get("/prompts/").json) == 1
 
 
-def test_after_24_hours_the_key_is_free(alice: ApiUser, sessions: Sessions) -> None:
+def test_a_key_can_be_used_again_after_24_hours(alice: ApiUser, sessions: Sessions) -> None:
     first = submit(alice)
     with sessions.begin() as session:
         session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '24 hours 1 second'"))
     assert submit(alice, prompt_text="Ho").json["id"] != first.json["id"]
 
 
-def test_a_repeat_after_the_prompt_was_deleted_adds_nothing(alice: ApiUser) -> None:
+def test_a_repeat_after_the_prompt_was_deleted_stores_nothing(alice: ApiUser) -> None:
     alice.delete(f"/prompts/{submit(alice).json['id']}/")
     assert_problem(submit(alice), 404)
     assert alice.get("/prompts/").json == []
 
 
 @pytest.mark.parametrize("key", ["a" * 256, "with space", "ä"])
-def test_a_key_that_is_no_key_is_400(alice: ApiUser, key: str) -> None:
+def test_an_invalid_key_is_400(alice: ApiUser, key: str) -> None:
     assert_problem(submit(alice, key), 400)
 
 
@@ -89,7 +89,7 @@ def test_expired_keys_are_purged(alice: ApiUser, sessions: Sessions) -> None:
         assert session.scalars(text("SELECT key FROM idempotency_keys")).all() == ["new"]
 
 
-def test_a_history_of_none_is_no_history(alice: ApiUser) -> None:
+def test_default_values_and_missing_fields_are_the_same_body(alice: ApiUser) -> None:
     headers = {"Idempotency-Key": "K"}
     ids = {
         alice.post("/prompts/", json={"prompt_text": "Hi"} | more, headers=headers).json["id"]

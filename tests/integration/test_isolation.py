@@ -1,4 +1,4 @@
-"""Every route, called by one user with everything that belongs to another: nothing of it may show."""
+"""Isolation of users: every route is called with another user's ids and texts, and shows nothing of them."""
 
 import json
 
@@ -13,7 +13,7 @@ SECRET = "xylophone-confession"
 
 
 class Victim:
-    """A user with a prompt in every status, and all that names them."""
+    """A user with prompts in several states, an idempotency key and a page cursor."""
 
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
@@ -30,7 +30,7 @@ class Victim:
 
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
-    """The route with everything of the victim's that it takes, as the attacker."""
+    """Call the route as the attacker, with each of the victim's values that it accepts."""
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]

@@ -1,4 +1,4 @@
-"""What a worker's connection to Redis does when Redis does not answer, and with what is no message."""
+"""The worker's kombu transport: a Redis that does not answer, and malformed messages."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,7 @@ QUEUE = Queue("test-transport")
 
 
 class Inbox:
-    """A consumer with a place for one message."""
+    """A consumer with a prefetch count of one."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -41,10 +41,10 @@ def inbox(settings: Settings) -> Iterator[Inbox]:
 
 
 @pytest.mark.parametrize("answer", [Message.ack, Message.requeue])
-def test_a_message_that_cannot_be_answered_gives_its_place_free(
+def test_a_message_whose_acknowledgement_fails_releases_the_prefetch_slot(
     servers: Servers, inbox: Inbox, answer: Callable[[Message], None]
 ) -> None:
-    """kombu keeps the place, and a worker that has no more takes nothing for ever after."""
+    """kombu keeps the slot: a worker without a free slot never receives another message."""
     inbox.send("first")
     inbox.send("second")
     message = inbox.receive()
@@ -53,8 +53,8 @@ def test_a_message_that_cannot_be_answered_gives_its_place_free(
     assert inbox.receive().payload == "second"
 
 
-def test_a_message_that_nobody_can_read_gives_its_place_free(settings: Settings) -> None:
-    """Celery's strategies raise on a message with a broken body or headers."""
+def test_an_unreadable_message_releases_the_prefetch_slot(settings: Settings) -> None:
+    """Celery's task strategies raise an exception if the body or the headers are broken."""
     celery = make_celery(settings)
     seen: list[object] = []
 
@@ -73,7 +73,7 @@ def test_a_message_that_nobody_can_read_gives_its_place_free(settings: Settings)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"null", b"\xff", b'{"body": 1}', b'{"properties": {}}'])
-def test_what_is_no_message_is_passed_over(settings: Settings, inbox: Inbox, garbage: bytes) -> None:
+def test_malformed_queue_entries_are_skipped(settings: Settings, inbox: Inbox, garbage: bytes) -> None:
     with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
         redis.lpush(QUEUE.name, garbage)
     inbox.send("after it")

@@ -1,4 +1,4 @@
-"""The promises of `shared/prompts`: attempts fence, leases lapse, the feed has no gaps."""
+"""The lifecycle functions of `shared/prompts`: attempts are fences, leases lapse, the feed has no gaps."""
 
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.db.models import Prompt
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
-from shared.prompts import claims, feed, queries, submission
-from shared.prompts.claims import Rescue
+from shared.prompts import claims, feed, overdue, queries, submission
+from shared.prompts.overdue import Rescue
 from tests.support import lifecycle
 from tests.support.lifecycle import MINUTE, claim, complete
 
@@ -39,7 +39,7 @@ def test_a_claim_is_exclusive(sessions: Sessions, user_id: int) -> None:
         assert claims.claim(session, [prompt_id], MINUTE) == []
 
 
-def test_ids_that_do_not_exist_are_dropped(sessions: Sessions) -> None:
+def test_claiming_ids_that_do_not_exist_claims_nothing(sessions: Sessions) -> None:
     with sessions.begin() as session:
         assert claims.claim(session, [1, 2**62], MINUTE) == []
 
@@ -49,25 +49,25 @@ def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int
         claimed = claim(session, submit(session, user_id))
         assert complete(session, claimed, "A").seq == 1
         assert complete(session, claimed, "B") is None
-        assert queries.get(session, user_id, claimed.id).response_text == "A"
+        assert queries.get(session, user_id, claimed.id).answer.response_text == "A"
         assert seq_of(session, user_id) == 1
 
 
 def test_a_worker_that_lost_its_lease_changes_nothing(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id), lease=PAST)
-        assert claims.reap(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
         assert complete(session, zombie, "late") is None
         successor = claim(session, zombie.id)
         assert successor.attempt == 2
         assert complete(session, zombie, "late") is None
         assert claims.fail(session, zombie, "late") is None
-        assert not claims.postpone(session, zombie, MINUTE)
+        assert not claims.reschedule(session, zombie, MINUTE)
         assert claims.renew(session, [(zombie.id, zombie.attempt)], MINUTE) == set()
-        assert complete(session, successor, "in time").response_text == "in time"
+        assert complete(session, successor, "in time").answer.response_text == "in time"
 
 
-def test_a_retry_does_not_bring_an_old_attempt_back(sessions: Sessions, user_id: int) -> None:
+def test_a_retry_does_not_revive_an_earlier_attempt(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id))
         submission.cancel(session, user_id, zombie.id)
@@ -76,28 +76,28 @@ def test_a_retry_does_not_bring_an_old_attempt_back(sessions: Sessions, user_id:
         assert complete(session, zombie, "late") is None
 
 
-def test_renewing_moves_the_due_date(sessions: Sessions, user_id: int) -> None:
+def test_renewing_a_lease_postpones_its_due_date(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         claimed = claim(session, submit(session, user_id), lease=PAST)
         key = (claimed.id, claimed.attempt)
         assert claims.renew(session, [key], MINUTE) == {key}
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
 
 
-def test_a_prompt_whose_message_was_lost_is_handed_out_after_its_grace(sessions: Sessions, user_id: int) -> None:
+def test_a_prompt_whose_message_was_lost_is_enqueued_after_its_grace_period(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, grace=PAST)
         submit(session, user_id, grace=MINUTE)
-        assert claims.reap(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
 
 
-def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) -> None:
+def test_two_reapers_never_enqueue_the_same_prompt(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         mine = {submit(session, user_id, grace=PAST) for _ in range(4)}
     with sessions.begin() as first, sessions.begin() as second:
-        one = claims.reap(first, grace=MINUTE, limit=3)
-        other = claims.reap(second, grace=MINUTE, limit=3)
+        one = overdue.requeue(first, grace=MINUTE, limit=3)
+        other = overdue.requeue(second, grace=MINUTE, limit=3)
     assert (len(one), len(other)) == (3, 1)
     assert {*one, *other} == mine
 
@@ -105,11 +105,11 @@ def test_two_reapers_do_not_hand_out_the_same(sessions: Sessions, user_id: int) 
 def test_a_postponed_prompt_cannot_be_claimed_before_its_time(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         claimed = claim(session, submit(session, user_id))
-        assert claims.postpone(session, claimed, MINUTE)
+        assert claims.reschedule(session, claimed, MINUTE)
         assert claims.claim(session, [claimed.id], MINUTE) == []
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
         session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = due_at"))
-        assert claims.reap(session, grace=MINUTE, limit=10) == {claimed.id: Rescue.PAUSED}
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {claimed.id: Rescue.PAUSED}
         assert claim(session, claimed.id).attempt == 2
 
 
@@ -117,29 +117,31 @@ def test_a_prompt_that_kills_its_workers_fails_after_its_last_attempt(sessions: 
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=2)
         assert not claim(session, prompt_id, lease=PAST).final
-        assert claims.exhausted(session, limit=10) == []
-        claims.reap(session, grace=MINUTE, limit=10)
+        assert overdue.exhausted(session, limit=10) == []
+        overdue.requeue(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id, lease=PAST).final
-        assert claims.reap(session, grace=MINUTE, limit=10) == {}
-        assert claims.exhausted(session, limit=10) == [prompt_id]
-        ending = claims.give_up(session, prompt_id)
+        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
+        assert overdue.exhausted(session, limit=10) == [prompt_id]
+        ending = overdue.fail_exhausted(session, prompt_id)
         assert (ending.change, ending.seq) == ("failed", 1)
         assert "Gave up" in ending.error
-        assert claims.give_up(session, prompt_id) is None
+        assert overdue.fail_exhausted(session, prompt_id) is None
 
 
-def test_a_retry_grants_as_many_attempts_again(sessions: Sessions, user_id: int) -> None:
+def test_a_retry_grants_the_full_number_of_attempts(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id, attempt_limit=1)
         claims.fail(session, claim(session, prompt_id), "no")
         prompt = submission.retry(session, user_id, prompt_id, grace=MINUTE, attempts=2)
         assert (prompt.status, prompt.error, prompt.completed_at) == ("queued", None, None)
         assert not claim(session, prompt_id, lease=PAST).final
-        claims.reap(session, grace=MINUTE, limit=10)
+        overdue.requeue(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id).final
 
 
-def test_what_is_over_cannot_be_cancelled_and_what_is_not_cannot_be_retried(sessions: Sessions, user_id: int) -> None:
+def test_a_finished_prompt_cannot_be_cancelled_and_an_unfinished_one_cannot_be_retried(
+    sessions: Sessions, user_id: int
+) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id)
         with pytest.raises(NotEndedError):
@@ -149,7 +151,7 @@ def test_what_is_over_cannot_be_cancelled_and_what_is_not_cannot_be_retried(sess
             submission.cancel(session, user_id, prompt_id)
 
 
-def test_every_step_refuses_anothers_prompt(sessions: Sessions, user_id: int) -> None:
+def test_every_step_rejects_another_users_prompt(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         stranger = users.create(session, "mallory", "hash").id
         prompt_id = submit(session, user_id)
@@ -162,7 +164,7 @@ def test_every_step_refuses_anothers_prompt(sessions: Sessions, user_id: int) ->
         assert seq_of(session, stranger) == seq_of(session, user_id) == 0
 
 
-def test_numbers_have_no_gaps_whatever_happens(sessions: Sessions, user_id: int) -> None:
+def test_feed_numbers_have_no_gaps(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         a, b, c = (submit(session, user_id) for _ in range(3))
         complete(session, claim(session, a), "A")
@@ -175,8 +177,8 @@ def test_numbers_have_no_gaps_whatever_happens(sessions: Sessions, user_id: int)
     assert changes == [(1, a, "completed"), (2, b, "failed"), (3, c, "cancelled"), (4, a, "deleted")]
 
 
-def test_numbers_become_visible_in_their_order(sessions: Sessions, user_id: int) -> None:
-    """The second of two transactions waits for the first, so nobody can see 2 without 1."""
+def test_feed_numbers_become_visible_in_order(sessions: Sessions, user_id: int) -> None:
+    """The second of two transactions waits for the first, so that no reader sees 2 without 1."""
     with sessions.begin() as session:
         a, b = submit(session, user_id), submit(session, user_id)
     with sessions.begin() as first:
@@ -187,7 +189,7 @@ def test_numbers_become_visible_in_their_order(sessions: Sessions, user_id: int)
                 submission.cancel(second, user_id, b)
 
 
-def test_finished_exactly_when_it_has_no_due_date(sessions: Sessions, user_id: int) -> None:
+def test_a_prompt_is_finished_exactly_when_it_has_no_due_date(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         a, b, c, _ = (submit(session, user_id) for _ in range(4))
         complete(session, claim(session, a), "A")
@@ -198,39 +200,41 @@ def test_finished_exactly_when_it_has_no_due_date(sessions: Sessions, user_id: i
 
 
 class TestFeed:
-    def test_replays_what_was_announced(self, sessions: Sessions, user_id: int) -> None:
+    def test_the_feed_replays_the_announced_events(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
             ids = [submit(session, user_id) for _ in range(3)]
-            told = [submission.cancel(session, user_id, prompt_id) for prompt_id in ids]
-            replay = feed.replay(session, user_id, 1)
-            assert [(e.seq, e.prompt_id, e.username) for e in replay.endings] == [
-                (e.seq, e.prompt_id, e.username) for e in told[1:]
+            announced = [submission.cancel(session, user_id, prompt_id) for prompt_id in ids]
+            replay = feed.read(session, user_id, 1)
+            assert [(e.seq, e.prompt_id, e.username) for e in replay.finished] == [
+                (e.seq, e.prompt_id, e.username) for e in announced[1:]
             ]
             assert (replay.reached, replay.more) == (3, False)
 
-    def test_comes_in_pages(self, sessions: Sessions, user_id: int) -> None:
+    def test_the_feed_is_read_in_pages(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
             for _ in range(5):
                 submission.cancel(session, user_id, submit(session, user_id))
             cursor, seen, more = 0, [], True
             while more:
-                replay = feed.replay(session, user_id, cursor, limit=2)
-                seen += [ending.seq for ending in replay.endings]
+                replay = feed.read(session, user_id, cursor, limit=2)
+                seen += [ending.seq for ending in replay.finished]
                 cursor, more = replay.reached, replay.more
             assert seen == [1, 2, 3, 4, 5]
 
-    def test_leaves_out_the_deleted_and_those_without_websocket(self, sessions: Sessions, user_id: int) -> None:
+    def test_the_feed_omits_deleted_prompts_and_prompts_without_websocket(
+        self, sessions: Sessions, user_id: int
+    ) -> None:
         with sessions.begin() as session:
             gone, kept = submit(session, user_id), submit(session, user_id)
             quiet = submit(session, user_id, websocket=False)
             for prompt_id in (gone, kept, quiet):
                 submission.cancel(session, user_id, prompt_id)
             submission.delete(session, user_id, gone)
-            replay = feed.replay(session, user_id, 0)
-            assert [ending.prompt_id for ending in replay.endings] == [kept]
+            replay = feed.read(session, user_id, 0)
+            assert [ending.prompt_id for ending in replay.finished] == [kept]
             assert replay.reached == 4
 
-    def test_what_is_older_than_the_retention_is_purged_and_known_to_be(self, sessions: Sessions, user_id: int) -> None:
+    def test_a_position_before_the_purged_entries_is_reported_as_lost(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:
             assert feed.position(session, user_id, 0)[1]
             assert not feed.position(session, user_id, 1)[1]

@@ -1,4 +1,4 @@
-"""The lifecycle under any interleaving of its steps: a small model predicts each step, and the tables must agree."""
+"""The lifecycle under any interleaving of its steps: a model predicts each step, and the tables must match it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.db.models import FeedEntry, Prompt, VectorLogEntry
 from shared.errors import PromptwireError
-from shared.prompts import claims, feed, submission
+from shared.prompts import claims, feed, overdue, submission
 from shared.prompts.claims import Claim
 from shared.providers import Vectors
 from shared.search import vector_log
@@ -41,7 +41,7 @@ def sessions(servers: Servers) -> Iterator[Sessions]:
 
 @dataclass
 class Expected:
-    """What the model knows of a prompt. Times are seconds on the model's clock."""
+    """The model's state of a prompt. Times are seconds on the model's clock."""
 
     due: float | None
     status: str = "queued"
@@ -62,7 +62,7 @@ class Expected:
         self.status, self.due, self.not_before = status, None, 0
 
 
-class Small:
+class SmallEmbedder:
     """An embedder of 4 dimensions."""
 
     name, dimension, is_remote = "test", 4, False
@@ -86,7 +86,7 @@ class Lifecycle(RuleBasedStateMachine):
         return sorted(self.expected)[data.draw(st.integers(0, len(self.expected) - 1))]
 
     def any_claim(self, data: st.DataObject) -> Claim:
-        """One that was ever given, lapsed and lost ones among them."""
+        """Draw any claim ever made, including lapsed and lost ones."""
         given = [claim for each in self.expected.values() for claim in each.claims]
         return given[data.draw(st.integers(0, len(given) - 1))]
 
@@ -97,11 +97,11 @@ class Lifecycle(RuleBasedStateMachine):
     has_prompts = precondition(lambda self: self.expected)
     has_claims = precondition(lambda self: any(each.claims for each in self.expected.values()))
 
-    @rule()
-    def submit(self) -> None:
+    @rule(attempts=st.integers(1, ATTEMPTS))
+    def submit(self, attempts: int) -> None:
         with self.sessions.begin() as session:
-            prompt = lifecycle.submit(session, self.user_id, grace=GRACE, attempt_limit=ATTEMPTS)
-        self.expected[prompt.id] = Expected(due=self.now + GRACE.total_seconds())
+            prompt = lifecycle.submit(session, self.user_id, grace=GRACE, attempt_limit=attempts)
+        self.expected[prompt.id] = Expected(due=self.now + GRACE.total_seconds(), limit=attempts)
 
     @has_prompts
     @rule(data=st.data())
@@ -150,7 +150,7 @@ class Lifecycle(RuleBasedStateMachine):
         claim = self.any_claim(data)
         each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            changed = claims.postpone(session, claim, PAUSE) if retry else bool(claims.fail(session, claim, "no"))
+            changed = claims.reschedule(session, claim, PAUSE) if retry else bool(claims.fail(session, claim, "no"))
         assert changed == each.holds(claim)
         if changed and retry:
             each.status = "queued"
@@ -204,18 +204,18 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        overdue = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
-        exhausted = {i for i, e in overdue.items() if e.status == "processing" and e.attempt >= e.limit}
+        due = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
+        exhausted = {i for i, e in due.items() if e.status == "processing" and e.attempt >= e.limit}
         with self.sessions.begin() as session:
-            assert set(claims.reap(session, grace=GRACE, limit=100)) == set(overdue) - exhausted
+            assert set(overdue.requeue(session, grace=GRACE, limit=100)) == set(due) - exhausted
         with self.sessions() as session:
-            assert {i for _, i in claims.exhausted(session, limit=100)} == exhausted
+            assert set(overdue.exhausted(session, limit=100)) == exhausted
         for prompt_id in sorted(exhausted):
             with self.sessions.begin() as session:
-                assert claims.give_up(session, self.user_id, prompt_id) is not None
+                assert overdue.fail_exhausted(session, prompt_id) is not None
             self.expected[prompt_id].end("failed")
             self.changes.append((prompt_id, "failed"))
-        for prompt_id in set(overdue) - exhausted:
+        for prompt_id in set(due) - exhausted:
             each = self.expected[prompt_id]
             each.status, each.not_before, each.due = "queued", 0, self.now + GRACE.total_seconds()
 
@@ -227,7 +227,7 @@ class Lifecycle(RuleBasedStateMachine):
             session.execute(update(Prompt).values(due_at=Prompt.due_at - passed, not_before=Prompt.not_before - passed))
 
     @invariant()
-    def the_tables_say_what_the_model_says(self) -> None:
+    def the_tables_match_the_model(self) -> None:
         with self.sessions() as session:
             rows = session.query(Prompt).filter(Prompt.user_id == self.user_id).all()
             assert {(r.id, r.status, r.attempt, r.attempt_limit, r.response_text) for r in rows} == {
@@ -248,24 +248,24 @@ class Lifecycle(RuleBasedStateMachine):
     def the_feed_replays_to_the_table(self) -> None:
         with self.sessions() as session:
             last: dict[int, str] = {}
-            for ending in feed.replay(session, self.user_id, 0).endings:
+            for ending in feed.read(session, self.user_id, 0).finished:
                 last[ending.prompt_id] = ending.change
         ended = {i: e.status for i, e in self.expected.items() if not e.is_unfinished}
         assert {i: change for i, change in last.items() if i in ended} == ended
 
     @invariant()
-    def a_replica_that_follows_the_log_has_what_is_completed(self) -> None:
+    def a_replica_that_applies_the_log_holds_the_completed_prompts(self) -> None:
         completed = {i for i, each in self.expected.items() if each.status == "completed"}
-        replica = Replica(Small(), State(0, 0, "test"), (), None)
+        replica = Replica(SmallEmbedder(), State(0, 0, "test"), (), None)
         with self.sessions() as session:
             connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            replica.take(vector_log.after(connection, self.user_id, Small(), 0))
+            replica.apply(vector_log.fetch_after(connection, self.user_id, SmallEmbedder(), 0))
             stored = session.query(VectorLogEntry.prompt_id).filter(
                 VectorLogEntry.user_id == self.user_id, VectorLogEntry.vector.is_not(None)
             )
             assert {row.prompt_id for row in stored} == completed
         query = np.eye(1, 4, dtype=np.float32)[0]
-        found = replica.nearest(query, 100, Changes.of([], 4))
+        found = replica.nearest(query, 100, Changes.from_rows([], 4))
         assert {match.prompt_id for match in found} == completed
 
     def _try(self, step, prompt_id: int, **kwargs: object) -> bool:
@@ -277,9 +277,28 @@ class Lifecycle(RuleBasedStateMachine):
         return True
 
 
-def test_any_interleaving_keeps_the_promises(sessions: Sessions) -> None:
+def test_any_interleaving_of_steps_matches_the_model(sessions: Sessions) -> None:
     machine = type("Bound", (Lifecycle,), {"sessions": sessions})
     run_state_machine_as_test(
         machine,
         settings=settings(QUIET, max_examples=40, stateful_step_count=40),
     )
+
+
+class FirstChoice:
+    """Stands in for Hypothesis' data, and draws the first of any choice."""
+
+    def draw(self, _: object) -> int:
+        return 0
+
+
+def test_the_model_includes_prompts_that_run_out_of_attempts(sessions: Sessions) -> None:
+    machine = type("Bound", (Lifecycle,), {"sessions": sessions})()
+    machine.submit(attempts=1)
+    machine.claim(data=FirstChoice())
+    machine.time_passes(seconds=65)
+    machine.reap()
+    assert [each.status for each in machine.expected.values()] == ["failed"]
+    machine.the_tables_match_the_model()
+    machine.the_feed_has_every_change_once_without_gaps()
+    machine.teardown()

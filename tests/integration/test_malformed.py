@@ -1,6 +1,6 @@
-"""Input that no description admits, over every route: no 5xx, and every error is problem+json.
+"""Arbitrary input, over every route, never causes a 5xx, and every error is problem+json.
 
-Requests made from the description, in and out of its bounds, are in `tests/e2e/test_openapi_fuzz.py`.
+`tests/e2e/test_openapi_fuzz.py` sends requests derived from the OpenAPI document, valid and invalid.
 """
 
 import json
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.client import ApiUser
 from tests.support.generated import QUIET
 
-SIXTY = settings(QUIET, max_examples=60)
+SIXTY_EXAMPLES = settings(QUIET, max_examples=60)
 
 POSTED = [
     "/auth/register/",
@@ -37,7 +37,7 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def lasting_app(servers) -> Iterator[Flask]:
+def shared_app(servers) -> Iterator[Flask]:
     from api.app import create_app
     from api.services import make_services
 
@@ -51,23 +51,25 @@ def lasting_app(servers) -> Iterator[Flask]:
 
 
 @pytest.fixture(scope="module")
-def lasting_alice(lasting_app: Flask) -> ApiUser:
-    return ApiUser(lasting_app, "alice")
+def shared_alice(shared_app: Flask) -> ApiUser:
+    return ApiUser(shared_app, "alice")
 
 
-def end_all(user: ApiUser) -> None:
-    """Cancels what is unfinished: whoever followed it would wait for ever."""
+def cancel_all(user: ApiUser) -> None:
+    """Cancel unfinished prompts, because a text stream of one of them would never end."""
     while unfinished := user.get("/prompts/?status=queued&limit=100").json:
         for prompt in unfinished:
             user.post(f"/prompts/{prompt['id']}/cancel/")
 
 
-@SIXTY
+@SIXTY_EXAMPLES
 @given(method=st.sampled_from(["GET", "POST", "DELETE"]), data=st.data())
-def test_arbitrary_bytes_in_path_query_and_body(lasting_app: Flask, lasting_alice: ApiUser, method: str, data) -> None:
-    end_all(lasting_alice)
+def test_arbitrary_bytes_in_path_query_and_body_cause_no_server_error(
+    shared_app: Flask, shared_alice: ApiUser, method: str, data
+) -> None:
+    cancel_all(shared_alice)
     path = data.draw(st.sampled_from(PATHS)).replace("{prompt_id}", data.draw(st.text("0129a%-.")))
-    response = lasting_alice.call(
+    response = shared_alice.call(
         method,
         path,
         query_string=data.draw(st.binary(max_size=50)).decode("latin-1"),
@@ -88,11 +90,13 @@ _JSON = st.recursive(
 _FIELDS = st.sampled_from(["prompt_text", "websocket", "username", "password", "refresh", "other"])
 
 
-@SIXTY
+@SIXTY_EXAMPLES
 @given(path=st.sampled_from(POSTED), data=st.data())
-def test_arbitrary_values_in_the_fields(lasting_app: Flask, lasting_alice: ApiUser, path: str, data) -> None:
+def test_arbitrary_values_in_fields_cause_no_server_error(
+    shared_app: Flask, shared_alice: ApiUser, path: str, data
+) -> None:
     body = data.draw(st.dictionaries(_FIELDS, _JSON | st.sampled_from(["a\0b", "\ud800", "password 1"])))
-    response = lasting_alice.post(
+    response = shared_alice.post(
         path.replace("{prompt_id}", "1"), data=json.dumps(body), content_type="application/json"
     )
     assert response.status_code < 500

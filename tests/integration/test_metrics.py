@@ -1,4 +1,4 @@
-"""What the metrics say, who may read them, and that the dashboard, the alerts and the documentation know them all."""
+"""The metrics: their values, who may read them, and whether the dashboard, the alerts and the table match them."""
 
 import json
 import re
@@ -31,13 +31,13 @@ def read(app: Flask) -> dict[str, float]:
 
 @pytest.fixture
 def grown(app: Flask):
-    """By how much a sample has grown since the beginning."""
+    """Return a function: how much a sample has grown since the test's start."""
     before = read(app)
     return lambda name: read(app).get(name, 0) - before.get(name, 0)
 
 
-class TestWhatTheySay:
-    def test_requests_by_template_method_and_class(self, alice: ApiUser, grown) -> None:
+class TestValues:
+    def test_requests_are_counted_by_route_method_and_status_class(self, alice: ApiUser, grown) -> None:
         alice.show(alice.submit())
         alice.get("/prompts/999/")
         alice.get("/nowhere/")
@@ -49,29 +49,29 @@ class TestWhatTheySay:
         assert grown(f'{name}{{method="GET",route="other",status="4xx"}}') == 1
         assert grown(f'{name}{{method="other",route="other",status="4xx"}}') == 1
 
-    def test_what_a_request_asked_to_wait_does_not_count(self, alice: ApiUser, grown) -> None:
+    def test_the_wait_that_a_request_asked_for_is_not_part_of_its_duration(self, alice: ApiUser, grown) -> None:
         prompt_id = alice.submit()
         alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"})
         labels = 'method="GET",route="/prompts/{prompt_id}/",status="2xx"'
         assert grown(f"promptwire_http_request_duration_seconds_count{{{labels}}}") == 1
         assert grown(f"promptwire_http_request_duration_seconds_sum{{{labels}}}") < 1
 
-    def test_limits_by_route_and_limit(self, make_app, grown) -> None:
+    def test_rate_limited_requests_are_counted_by_route_and_limit(self, make_app, grown) -> None:
         limited, _ = make_app(prompt_rate_limit="1/minute")
         carol = ApiUser(limited, "carol")
         carol.submit()
         assert carol.post("/prompts/", json={"prompt_text": "again"}).status_code == 429
         assert grown('promptwire_rate_limited_total{limit="1 per 1 minute",route="/prompts/"}') == 1
 
-    def test_refusals_for_overload_by_whomever(self, make_app, grown) -> None:
+    def test_overload_refusals_are_counted_wherever_they_are_made(self, make_app, grown) -> None:
         full, _ = make_app(backlog_limit=1)
         carol = ApiUser(full, "carol")
         carol.submit()
-        for _ in range(2):  # the second by the doorkeeper
+        for _ in range(2):  # the second by the load shedder
             assert carol.post("/prompts/", json={"prompt_text": "again"}).status_code == 503
         assert grown("promptwire_overload_refusals_total") == 2
 
-    def test_a_prompts_way(self, alice: ApiUser, worker: Pipeline, grown) -> None:
+    def test_each_step_of_a_prompt_is_counted(self, alice: ApiUser, worker: Pipeline, grown) -> None:
         answering = replace(worker, generator=Counting())
         done, gone = alice.submit("tides"), alice.submit("rivers")
         alice.post(f"/prompts/{gone}/cancel/")
@@ -91,7 +91,7 @@ class TestWhatTheySay:
         }.items():
             assert grown(f"promptwire_{name}") == by, name
 
-    def test_the_cache(self, alice: ApiUser, worker: Pipeline, grown) -> None:
+    def test_cache_requests_are_counted_by_result(self, alice: ApiUser, worker: Pipeline, grown) -> None:
         def submit(headers: dict[str, str] | None = None, **fields: object) -> int:
             return alice.post("/prompts/", json={"prompt_text": "tides"} | fields, headers=headers).json["id"]
 
@@ -109,13 +109,13 @@ class TestWhatTheySay:
         assert grown('promptwire_cache_requests_total{result="bypass"}') == 1
 
     @pytest.mark.parametrize(("command", "reason"), [("fail", "provider"), ("fail-until /nowhere", "other")])
-    def test_failed_attempts_by_reason(
+    def test_failed_attempts_are_counted_by_reason(
         self, alice: ApiUser, worker: Pipeline, grown, command: str, reason: str
     ) -> None:
-        replace(worker, generator=Commanded(), backoff=timedelta()).process([alice.submit(command)])
+        replace(worker, generator=Commanded(), retry_backoff=timedelta()).process([alice.submit(command)])
         assert grown(f'promptwire_attempts_failed_total{{reason="{reason}"}}') == 1
 
-    def test_what_the_reaper_does_by_its_reason(
+    def test_prompts_that_the_reaper_rescues_are_counted_by_kind(
         self, alice: ApiUser, settings: Settings, sessions: Sessions, services, grown
     ) -> None:
         lapsed, lost, paused, last = (alice.submit() for _ in range(4))
@@ -134,7 +134,7 @@ class TestWhatTheySay:
         assert grown("promptwire_prompts_given_up_total") == 1
         assert grown('promptwire_prompts_finished_total{status="failed"}') == 1
 
-    def test_a_claim_that_was_gone(self, alice: ApiUser, worker: Pipeline, grown) -> None:
+    def test_a_lost_claim_is_counted(self, alice: ApiUser, worker: Pipeline, grown) -> None:
         class Cancelling(Counting):
             def generate(self, request):
                 alice.post(f"/prompts/{prompt_id}/cancel/")
@@ -144,7 +144,9 @@ class TestWhatTheySay:
         replace(worker, generator=Cancelling()).process([prompt_id])
         assert grown("promptwire_claims_lost_total") == 1
 
-    def test_the_service_as_a_whole(self, alice: ApiUser, services, sessions: Sessions) -> None:
+    def test_the_service_metrics_show_the_queue_and_the_age_of_its_oldest_prompt(
+        self, alice: ApiUser, services, sessions: Sessions
+    ) -> None:
         alice.submit()
         alice.submit()
         with sessions.begin() as session:
@@ -156,38 +158,38 @@ class TestWhatTheySay:
         assert 3_600 <= seen["promptwire_oldest_queued_seconds"] < 3_700
 
 
-class TestTimes:
-    def test_are_counted_as_the_library_would(self) -> None:
+class TestBuffers:
+    def test_a_buffered_histogram_has_the_same_values_as_a_plain_one(self) -> None:
         from prometheus_client import CollectorRegistry, Histogram
 
-        gathered, plain = (Histogram("seconds", "", buckets=(0.1, 1.0), registry=CollectorRegistry()) for _ in range(2))
-        times = metrics.BufferedHistogram(gathered)
+        buffered, plain = (Histogram("seconds", "", buckets=(0.1, 1.0), registry=CollectorRegistry()) for _ in range(2))
+        times = metrics.BufferedHistogram(buffered)
         for seconds in (0.05, 0.1, 0.5, 1.0, 7.0):
-            times.add(seconds)
+            times.observe(seconds)
             plain.observe(seconds)
-        times.write()
-        times.write()
+        times.flush()
+        times.flush()
 
         def values(histogram: Histogram) -> dict:
             (family,) = histogram.collect()
             return {(s.name, *s.labels.values()): s.value for s in family.samples if not s.name.endswith("_created")}
 
-        assert values(gathered) == values(plain)
+        assert values(buffered) == values(plain)
 
-    def test_many_do_not_wait_for_the_second_to_end(self) -> None:
-        often = metrics.BufferedCounter(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
+    def test_a_full_buffer_is_written_before_the_second_ends(self) -> None:
+        counter = metrics.BufferedCounter(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
         for _ in range(metrics._MAX_BUFFERED):
-            often.add()
-        assert not often._new
+            counter.inc()
+        assert not counter._new
 
 
 class TestCost:
-    def test_many_readers_cost_as_much_as_one(self, services) -> None:
+    def test_repeated_reads_within_the_interval_query_postgres_once(self, services) -> None:
         statements = []
         event.listen(services.autocommit_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        patient = ServiceMetrics(services.autocommit_engine, services.queue, seconds=3_600)
+        cached = ServiceMetrics(services.autocommit_engine, services.queue, seconds=3_600)
         for _ in range(5):
-            assert "promptwire_prompts" in exposition.render("", patient).body.decode()
+            assert "promptwire_prompts" in exposition.render("", cached).body.decode()
         assert len([each for each in statements if "min(queued_at)" in each]) == 1
 
     def test_unfinished_prompts_are_found_by_their_index(self, sessions: Sessions) -> None:
@@ -197,7 +199,7 @@ class TestCost:
         assert "prompts_due" in plan
 
 
-class TestWhoMayRead:
+class TestAccess:
     def status(self, app: Flask, address: str = "127.0.0.1", token: str | None = None):
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         return app.test_client().get("/metrics", headers=headers, environ_base={"REMOTE_ADDR": address})
@@ -206,15 +208,17 @@ class TestWhoMayRead:
         ("address", "status"),
         [("127.0.0.1", 200), ("::1", 200), ("10.1.2.3", 200), ("192.168.0.7", 200), ("8.8.8.8", 403), ("", 403)],
     )
-    def test_without_a_token_who_is_near(self, app: Flask, address: str, status: int) -> None:
+    def test_without_a_configured_token_only_private_addresses_may_read(
+        self, app: Flask, address: str, status: int
+    ) -> None:
         assert self.status(app, address).status_code == status
 
-    def test_in_production_without_a_token_nobody(self, make_app) -> None:
+    def test_in_production_without_a_configured_token_nobody_may_read(self, make_app) -> None:
         app, _ = make_app(app_env="prod")
         assert "METRICS_TOKEN" in assert_problem(self.status(app), 403)["detail"]
 
     @pytest.mark.parametrize("app_env", ["dev", "prod"])
-    def test_with_a_token_who_bears_it_from_anywhere(self, make_app, app_env: str) -> None:
+    def test_with_a_configured_token_its_bearer_may_read_from_any_address(self, make_app, app_env: str) -> None:
         app, _ = make_app(app_env=app_env, metrics_token=SecretStr("let-me-see"))
         assert self.status(app, "8.8.8.8", "let-me-see").status_code == 200
         for wrong in (None, "", "let-me-see-more", "lét-me-see"):
@@ -222,7 +226,7 @@ class TestWhoMayRead:
             assert_problem(response, 401)
             assert response.headers["WWW-Authenticate"] == "Bearer"
 
-    def test_openmetrics_is_given_to_who_asks_for_it(self, app: Flask) -> None:
+    def test_openmetrics_is_served_when_the_accept_header_asks_for_it(self, app: Flask) -> None:
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         response = app.test_client().get("/metrics", headers=accept)
         assert response.content_type.startswith("application/openmetrics-text")
@@ -234,10 +238,10 @@ PROMETHEUS = ROOT / "infra/monitoring/prometheus"
 OURS = re.compile(r"\bpromptwire_[a-z_]+")
 
 
-class TestKnown:
+class TestReferences:
     @pytest.fixture
     def families(self, app: Flask) -> dict[str, str]:
-        """The kinds of all metrics, by their names as queries have them; a histogram's without its suffixes."""
+        """Map the name of each metric, as used in queries, to its kind; a histogram's name has no suffix."""
         kinds = dict(re.findall(r"^# TYPE (promptwire_\w+) (\w+)$", app.test_client().get("/metrics").text, re.M))
         return {name: kind for name, kind in kinds.items() if not name.endswith("_created")}
 
@@ -247,7 +251,7 @@ class TestKnown:
         plain = {name for name, kind in families.items() if kind != "histogram"}
         assert used <= parts | plain, used - parts - plain
 
-    def test_the_table_has_each_with_its_kind_and_labels(self, families: dict[str, str]) -> None:
+    def test_the_table_lists_every_metric_with_its_kind_and_labels(self, families: dict[str, str]) -> None:
         table = (ROOT / "docs" / "observability.md").read_text()
         rows = re.findall(r"^\| `(promptwire_\w+)` \| (\w+) \| ([^|]*)\|", table, re.MULTILINE)
         assert {name: kind for name, kind, _ in rows} == families
@@ -256,16 +260,16 @@ class TestKnown:
             name = metric._name + ("_total" if metric._type == "counter" else "")
             assert set(metric._labelnames) <= labels[name], name
 
-    def test_the_dashboard_uses_only_what_there_is(self, families: dict[str, str]) -> None:
+    def test_the_dashboard_uses_only_existing_metrics(self, families: dict[str, str]) -> None:
         self.assert_known(set(OURS.findall(DASHBOARD.read_text())), families)
 
-    def test_the_alerts_use_only_what_there_is(self, families: dict[str, str]) -> None:
+    def test_the_alerts_use_only_existing_metrics(self, families: dict[str, str]) -> None:
         rules = (PROMETHEUS / "alerts.yml").read_text()
         self.assert_known(set(re.findall(r"\bpromptwire_[a-z_]+_(?:total|bucket|count|sum)\b", rules)), families)
         named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in OURS.findall(rules)}
         assert named <= families.keys()
 
-    def test_each_panel_says_what_it_shows_and_in_which_unit(self) -> None:
+    def test_every_panel_has_a_description_and_a_unit(self) -> None:
         dashboard = json.loads(DASHBOARD.read_text())
         assert [v["type"] for v in dashboard["templating"]["list"]] == ["datasource"]
         panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
@@ -275,22 +279,22 @@ class TestKnown:
             assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
             assert panel["datasource"]["uid"] == "${datasource}"
 
-    def test_promtool_finds_nothing_wrong(self, tmp_path: Path) -> None:
+    def test_promtool_accepts_the_configuration_the_rules_and_the_queries(self, tmp_path: Path) -> None:
         promtool = shutil.which("promtool")
         if promtool is None:
-            pytest.skip("there is no promtool: install Prometheus (Debian: apt-get install prometheus)")
+            pytest.skip("promtool not found: install Prometheus (Debian: apt-get install prometheus)")
         queries = [
             target["expr"].replace("$__rate_interval", "5m")
             for panel in json.loads(DASHBOARD.read_text())["panels"]
             for target in panel.get("targets", ())
         ]
         rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(queries)]
-        of_dashboard = tmp_path / "dashboard.yml"  # JSON is YAML
-        of_dashboard.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+        dashboard_rules = tmp_path / "dashboard.yml"  # JSON is YAML
+        dashboard_rules.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
         for check in (
             ["config", PROMETHEUS / "prometheus.yml"],
             ["rules", PROMETHEUS / "alerts.yml"],
-            ["rules", of_dashboard],
+            ["rules", dashboard_rules],
         ):
             result = subprocess.run([promtool, "check", *check], capture_output=True, text=True, check=False)
             assert result.returncode == 0, result.stdout + result.stderr

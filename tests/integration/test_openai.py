@@ -1,4 +1,4 @@
-"""The generator `openai`, against a real server that speaks the protocol, well and badly."""
+"""The generator `openai`, against a real server that implements OpenAI's API, also badly."""
 
 import logging
 import os
@@ -28,15 +28,15 @@ Make = Callable[..., Generator]
 
 
 @pytest.fixture(scope="module")
-def listening() -> Iterator[OpenAIServer]:
+def running() -> Iterator[OpenAIServer]:
     with OpenAIServer() as server:
         yield server
 
 
 @pytest.fixture
-def server(listening: OpenAIServer) -> OpenAIServer:
-    listening.forget()
-    return listening
+def server(running: OpenAIServer) -> OpenAIServer:
+    running.reset()
+    return running
 
 
 def settings_for(url: str, **changes: object):
@@ -50,18 +50,18 @@ def make(server: OpenAIServer) -> Make:
 
 
 @pytest.fixture(scope="module")
-def made(listening: OpenAIServer) -> Generator:
-    return make_generator(settings_for(listening.url))
+def shared_generator(running: OpenAIServer) -> Generator:
+    return make_generator(settings_for(running.url))
 
 
 @pytest.fixture
-def generator(server: OpenAIServer, made: Generator) -> Generator:
-    """The same for all tests, since a client takes 0.2 s to make."""
-    return made
+def generator(server: OpenAIServer, shared_generator: Generator) -> Generator:
+    """One generator for all tests, because creating a client takes 0.2 s."""
+    return shared_generator
 
 
 def ask(generator: Generator, prompt: str = "Why tides?", **more: object) -> tuple[str, Usage]:
-    """The whole answer and the usage, which comes last."""
+    """Return the whole answer and the usage, which comes last."""
     *chunks, usage = generator.generate(GenerationRequest(prompt, **more))
     assert all(isinstance(chunk, str) for chunk in chunks)
     assert isinstance(usage, Usage)
@@ -75,21 +75,21 @@ def failure(generator: Generator, prompt: str = "Why tides?") -> ProviderError:
     return raised.value
 
 
-# What it asks, and what it gives
+# Requests and answers
 
 
-def test_chunks_come_as_the_server_sends_them(server: OpenAIServer, generator: Generator) -> None:
+def test_chunks_are_yielded_as_the_server_sends_them(server: OpenAIServer, generator: Generator) -> None:
     gate = Gate()
     server.script(Reply(gate=gate))
     parts = generator.generate(GenerationRequest("Why tides?"))
     for word in WORDS:
-        gate.let_go()
+        gate.release()
         assert next(parts) == word
     assert next(parts) == Usage(MODEL, 2, len(WORDS))
     assert next(parts, None) is None
 
 
-def test_a_request_has_the_model_the_prompt_and_the_key_and_nothing_that_is_not_set(
+def test_a_request_contains_model_prompt_and_key_and_no_unset_options(
     server: OpenAIServer, generator: Generator
 ) -> None:
     ask(generator)
@@ -103,7 +103,7 @@ def test_a_request_has_the_model_the_prompt_and_the_key_and_nothing_that_is_not_
     }
 
 
-def test_the_system_prompt_comes_first_and_earlier_exchanges_before_the_prompt(
+def test_the_system_prompt_comes_first_and_earlier_exchanges_precede_the_prompt(
     server: OpenAIServer, make: Make
 ) -> None:
     ask(make(openai_system_prompt="Be brief."), "And now?", history=[Exchange("One?", "1."), Exchange("Two?", "2.")])
@@ -117,42 +117,42 @@ def test_the_system_prompt_comes_first_and_earlier_exchanges_before_the_prompt(
     ]
 
 
-def test_temperature_and_length_are_sent_if_they_are_set(server: OpenAIServer, make: Make) -> None:
+def test_temperature_and_max_tokens_are_sent_if_they_are_set(server: OpenAIServer, make: Make) -> None:
     ask(make(openai_temperature=0, openai_max_tokens=99))
     assert server.requests[0].body["temperature"] == 0
     assert server.requests[0].body["max_tokens"] == 99
 
 
-def test_openais_own_endpoint_is_sent_the_new_name_of_the_length(
+def test_openais_own_endpoint_gets_the_new_name_of_max_tokens(
     server: OpenAIServer, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))  # so that it reaches us
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))  # so that the request reaches our server
     monkeypatch.setenv("no_proxy", "")
     ask(make(openai_base_url="http://api.openai.com/v1", openai_max_tokens=99))
     assert server.requests[0].body["max_completion_tokens"] == 99
     assert "max_tokens" not in server.requests[0].body
 
 
-def test_each_attempt_bears_the_same_idempotency_key(server: OpenAIServer, generator: Generator) -> None:
+def test_every_attempt_has_the_same_idempotency_key(server: OpenAIServer, generator: Generator) -> None:
     request = GenerationRequest("once fail", idempotency_key="promptwire-7")
     with pytest.raises(ProviderError):
         list(generator.generate(request))
     assert "".join(part for part in generator.generate(request) if isinstance(part, str)) == ANSWER
-    assert [seen.headers["Idempotency-Key"] for seen in server.requests] == ["promptwire-7"] * 2
+    assert [received.headers["Idempotency-Key"] for received in server.requests] == ["promptwire-7"] * 2
 
 
-def test_it_tries_once_and_leaves_further_attempts_to_the_queue(server: OpenAIServer, generator: Generator) -> None:
+def test_the_client_does_not_retry_by_itself(server: OpenAIServer, generator: Generator) -> None:
     failure(generator, "fail")
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("where", ["own chunk", "last chunk"])
-def test_usage_is_found_wherever_the_server_tells_it(server: OpenAIServer, generator: Generator, where: str) -> None:
+def test_usage_is_found_in_any_chunk(server: OpenAIServer, generator: Generator, where: str) -> None:
     server.script(Reply(usage=where))
     assert ask(generator) == (ANSWER, Usage(MODEL, 2, 4))
 
 
-def test_a_server_that_tells_no_usage_still_tells_the_model(server: OpenAIServer, generator: Generator) -> None:
+def test_the_model_is_known_even_if_the_server_reports_no_usage(server: OpenAIServer, generator: Generator) -> None:
     server.script(Reply(usage="none"))
     assert ask(generator) == (ANSWER, Usage(MODEL, None, None))
 
@@ -162,12 +162,14 @@ def test_a_refusal_of_the_model_is_an_answer(server: OpenAIServer, generator: Ge
     assert ask(generator)[0] == "I cannot help with that."
 
 
-def test_an_answer_that_reached_its_length_is_complete(server: OpenAIServer, generator: Generator) -> None:
+def test_an_answer_that_reached_max_tokens_is_complete(server: OpenAIServer, generator: Generator) -> None:
     server.script(Reply(finish_reason="length"))
     assert ask(generator)[0] == ANSWER
 
 
-def test_what_a_content_filter_stops_is_kept_if_there_is_any(server: OpenAIServer, generator: Generator) -> None:
+def test_an_answer_cut_by_a_content_filter_is_kept_unless_it_is_empty(
+    server: OpenAIServer, generator: Generator
+) -> None:
     server.script(Reply(finish_reason="content_filter"), Reply([], finish_reason="content_filter"))
     assert ask(generator)[0] == ANSWER
     error = failure(generator)
@@ -175,7 +177,7 @@ def test_what_a_content_filter_stops_is_kept_if_there_is_any(server: OpenAIServe
     assert "content filter" in str(error)
 
 
-def test_a_server_without_keys_needs_none(server: OpenAIServer, make: Make) -> None:
+def test_a_server_without_keys_works_without_one(server: OpenAIServer, make: Make) -> None:
     assert ask(make(openai_api_key=""))[0] == ANSWER
 
 
@@ -185,10 +187,10 @@ def test_user_and_password_in_the_url_are_sent_as_basic_authentication(server: O
     assert server.requests[0].headers["Authorization"] == "Basic bWU6cGEgc3M="
 
 
-def test_a_closed_iterator_closes_the_connection_at_once(server: OpenAIServer, generator: Generator) -> None:
+def test_closing_the_iterator_closes_the_connection_immediately(server: OpenAIServer, generator: Generator) -> None:
     gate = Gate()
     server.script(Reply(gate=gate))
-    gate.let_go()
+    gate.release()
     parts = generator.generate(GenerationRequest("Why tides?"))
     assert next(parts) == WORDS[0]
     assert not server.requests[0].abandoned.is_set()
@@ -196,13 +198,11 @@ def test_a_closed_iterator_closes_the_connection_at_once(server: OpenAIServer, g
     assert server.requests[0].abandoned.wait(timeout=20)
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 529])
-def test_a_provider_that_refuses_for_load_is_unavailable(
-    server: OpenAIServer, generator: Generator, status: int
-) -> None:
+def test_an_overloaded_provider_is_unavailable(server: OpenAIServer, generator: Generator, status: int) -> None:
     server.script(Reply(status=status, headers={"Retry-After": "7"}), Reply(status=status))
     for seconds in (7, None):
         error = failure(generator)
@@ -239,22 +239,24 @@ def test_any_server_error_with_retry_after_means_unavailable(server: OpenAIServe
     assert error.retry_after == 1
 
 
-def test_a_used_up_quota_is_told(server: OpenAIServer, generator: Generator) -> None:
+def test_the_error_says_if_the_quota_is_used_up(server: OpenAIServer, generator: Generator) -> None:
     server.script(Reply(status=429, code="insufficient_quota"))
     error = failure(generator)
     assert isinstance(error, ProviderUnavailableError)
     assert "quota" in str(error)
 
 
-def test_a_provider_that_is_away_is_unavailable_until_it_is_back(server: OpenAIServer, generator: Generator) -> None:
+def test_a_provider_that_cannot_be_reached_is_unavailable_until_it_is_back(
+    server: OpenAIServer, generator: Generator
+) -> None:
     assert ask(generator)[0] == ANSWER
-    with server.away():
+    with server.stopped():
         assert isinstance(failure(generator), ProviderUnavailableError)
     assert ask(generator)[0] == ANSWER
 
 
 @pytest.mark.parametrize("status", [408, 409, 425, 500, 504, 520])
-def test_what_may_heal_is_tried_again(server: OpenAIServer, generator: Generator, status: int) -> None:
+def test_transient_errors_are_retryable(server: OpenAIServer, generator: Generator, status: int) -> None:
     server.script(Reply(status=status))
     error = failure(generator)
     assert error.retryable
@@ -265,7 +267,7 @@ def test_what_may_heal_is_tried_again(server: OpenAIServer, generator: Generator
 @pytest.mark.parametrize(
     "prompt", ["stop 5", "close 5", "reset 5", "garbage", "error", "page", "slow 30", "hang 2"], ids=str
 )
-def test_an_answer_that_breaks_off_or_does_not_come_is_tried_again(make: Make, prompt: str) -> None:
+def test_an_interrupted_or_missing_answer_is_retryable(make: Make, prompt: str) -> None:
     error = failure(make(openai_timeout_seconds=0.3), prompt)
     assert error.retryable
     assert not isinstance(error, ProviderUnavailableError)
@@ -274,22 +276,22 @@ def test_an_answer_that_breaks_off_or_does_not_come_is_tried_again(make: Make, p
 @pytest.mark.parametrize(
     "body", ["5", "[]", '{"choices": 5}', '{"choices": [null]}', '{"choices": [{"delta": {"content": 5}}]}']
 )
-def test_json_of_another_shape_is_tried_again(server: OpenAIServer, generator: Generator, body: str) -> None:
+def test_unexpected_json_is_retryable(server: OpenAIServer, generator: Generator, body: str) -> None:
     server.script(Reply(body=f"data: {body}\n\n", headers={"Content-Type": "text/event-stream"}))
-    assert "OpenAI's protocol" in str(failure(generator))
+    assert "does not follow OpenAI's API" in str(failure(generator))
 
 
-def test_the_words_of_an_error_event_are_told(server: OpenAIServer, generator: Generator) -> None:
+def test_the_message_of_an_error_event_is_quoted(server: OpenAIServer, generator: Generator) -> None:
     server.script(Reply(then="error", message="The GPU is on fire"))
-    assert str(failure(generator)) == "The provider broke off: The GPU is on fire."
+    assert str(failure(generator)) == "The provider interrupted its answer: The GPU is on fire."
 
 
-def test_time_for_an_error_page_is_limited_too(make: Make, server: OpenAIServer) -> None:
+def test_the_timeout_also_applies_to_error_pages(make: Make, server: OpenAIServer) -> None:
     server.script(Reply(status=500, body="", headers={"Content-Length": "100"}))
-    assert "silent" in str(failure(make(openai_timeout_seconds=0.3)))
+    assert "sent nothing for too long" in str(failure(make(openai_timeout_seconds=0.3)))
 
 
-def test_an_answer_is_complete_once_its_reason_to_finish_has_come(server: OpenAIServer, make: Make) -> None:
+def test_an_answer_is_complete_once_its_finish_reason_has_arrived(server: OpenAIServer, make: Make) -> None:
     chunk = '{"model": "m", "choices": [{"delta": {"content": "Yes."}, "finish_reason": "stop"}]}'
     server.script(Reply(body=f"data: {chunk}\n\ndata: {{", headers={"Content-Length": "200"}))
     server.script(Reply(body=f"data: {chunk}\n\ndata: {{\n\n"))
@@ -309,7 +311,7 @@ def test_an_answer_is_complete_once_its_reason_to_finish_has_come(server: OpenAI
         (Reply(status=413, body=" "), "The provider refused the request (413)."),
     ],
 )
-def test_what_cannot_heal_is_told_in_the_providers_words(
+def test_a_permanent_refusal_is_quoted_in_the_providers_words(
     server: OpenAIServer, generator: Generator, reply: Reply, says: str
 ) -> None:
     server.script(reply)
@@ -318,20 +320,22 @@ def test_what_cannot_heal_is_told_in_the_providers_words(
     assert str(error) == says
 
 
-def test_long_words_of_the_provider_are_cut(server: OpenAIServer, generator: Generator) -> None:
+def test_a_long_message_of_the_provider_is_cut(server: OpenAIServer, generator: Generator) -> None:
     server.script(Reply(status=400, message="no " * 10_000))
     assert len(str(failure(generator))) < MAX_QUOTED + 100
 
 
-# What nobody is told
+# Secrets
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_the_operators_matter(server: OpenAIServer, generator: Generator, status: int) -> None:
+def test_a_refused_key_is_reported_as_the_operators_to_fix(
+    server: OpenAIServer, generator: Generator, status: int
+) -> None:
     server.script(Reply(status=status, code="invalid_api_key"))
     error = failure(generator)
     assert not error.retryable
-    assert str(error) == f"The provider refused the key ({status}): the operator must look at OPENAI_API_KEY."
+    assert str(error) == f"The provider refused the key ({status}). The operator must check OPENAI_API_KEY."
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -339,7 +343,7 @@ def test_a_refused_key_is_the_operators_matter(server: OpenAIServer, generator: 
     "words",
     [f"got {KEY}", "got sk-test-****0e", f"Authorization: Bearer {KEY[3:]}", "got sk-proj-tail", "got ab****yz"],
 )
-def test_keys_in_the_providers_words_are_left_out(
+def test_keys_are_removed_from_the_providers_messages(
     server: OpenAIServer, generator: Generator, status: int, words: str
 ) -> None:
     server.script(Reply(status=status, message=words, then="error"))
@@ -365,7 +369,7 @@ def test_no_library_logs_the_key_or_the_password(
     assert not any(secret in logged for secret in ("sk-test", KEY[3:], "passw0rd", "bWU6cGFzc3cwcmQ"))
 
 
-_A_WORKERS_LOG = """
+_WORKER_LOGGING = """
 from shared.telemetry.logs import configure_logging
 from shared.providers import GenerationRequest
 from shared.providers.factory import make_generator
@@ -379,21 +383,21 @@ logging.getLogger("test").debug("it was logged")
 """
 
 
-def test_at_debug_level_our_logs_tell_nothing_of_the_requests(server: OpenAIServer) -> None:
+def test_our_debug_logs_contain_nothing_of_the_requests(server: OpenAIServer) -> None:
     settings = settings_for(server.url.replace("://", "://me:passw0rd@"), log_level="DEBUG")
     environment = os.environ | environment_of(settings)
     ran = subprocess.run(
-        [sys.executable, "-c", _A_WORKERS_LOG], env=environment, cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", _WORKER_LOGGING], env=environment, cwd=ROOT, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
     assert "it was logged" in ran.stderr
     assert not any(word in ran.stderr for word in (KEY, "passw0rd", "127.0.0.1", "chat/completions"))
 
 
-# Its name, and its settings
+# Name and settings
 
 
-def test_the_name_depends_on_what_answers_depend_on_and_on_no_secret(make: Make, server: OpenAIServer) -> None:
+def test_the_name_covers_everything_that_answers_depend_on_and_no_secret(make: Make, server: OpenAIServer) -> None:
     name = make().name
     assert name.startswith("openai:tiny:")
     assert make(openai_api_key="other", openai_timeout_seconds=1).name == name
@@ -415,21 +419,23 @@ def test_the_name_depends_on_what_answers_depend_on_and_on_no_secret(make: Make,
         ({"openai_model": " "}, "OPENAI_MODEL is not set"),
         ({"openai_base_url": "https://api.openai.com/v1", "openai_api_key": " "}, "OPENAI_API_KEY is not set"),
         ({"openai_base_url": "https://eu.api.openai.com/v1", "openai_api_key": ""}, "OPENAI_API_KEY is not set"),
-        ({"openai_api_key": "sk-\nsecret"}, "OPENAI_API_KEY has characters"),
-        ({"openai_api_key": "sk-sécret"}, "OPENAI_API_KEY has characters"),
-        ({"openai_base_url": "localhost:11434/v1"}, "OPENAI_BASE_URL is no URL"),
-        ({"openai_base_url": "ftp://me:secret@host/v1"}, "OPENAI_BASE_URL is no URL"),
-        ({"openai_base_url": "https://"}, "OPENAI_BASE_URL is no URL"),
+        ({"openai_api_key": "sk-\nsecret"}, "OPENAI_API_KEY contains characters"),
+        ({"openai_api_key": "sk-sécret"}, "OPENAI_API_KEY contains characters"),
+        ({"openai_base_url": "localhost:11434/v1"}, "OPENAI_BASE_URL is not a valid URL"),
+        ({"openai_base_url": "ftp://me:secret@host/v1"}, "OPENAI_BASE_URL is not a valid URL"),
+        ({"openai_base_url": "https://"}, "OPENAI_BASE_URL is not a valid URL"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_with_what_to_do(make: Make, changes: dict[str, str], says: str) -> None:
+def test_invalid_settings_are_refused_with_a_message_that_says_what_to_do(
+    make: Make, changes: dict[str, str], says: str
+) -> None:
     with pytest.raises(SettingsError, match=says) as raised:
         make(**changes)
     assert "secret" not in str(raised.value)
     assert "sécret" not in str(raised.value)
 
 
-def test_nothing_imports_the_library_that_does_not_use_it() -> None:
+def test_the_library_is_imported_only_if_it_is_used() -> None:
     code = "import sys, worker.app, api.app; sys.exit('openai' in sys.modules)"
     settings = make_settings(**ADDRESSES)
     ran = subprocess.run([sys.executable, "-c", code], env=os.environ | environment_of(settings), cwd=ROOT)

@@ -1,4 +1,4 @@
-"""The document at /openapi.json: whole, right by OpenAPI's own rules, and with examples that fit."""
+"""The document at /openapi.json is complete and valid, and its examples match their schemas."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +10,8 @@ from openapi_spec_validator import validate
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 
-#: Parts of the whole that are no API: sockets, pages, this document.
-NO_API = {"stream", "docs", "page"}
+#: Blueprints that the document leaves out: sockets and pages.
+UNDOCUMENTED_BLUEPRINTS = {"rooms", "docs", "page"}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
 
 
 def resolve(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """What a reference refers to; anything else is itself."""
+    """Resolve a `$ref`; return anything else unchanged."""
     if "$ref" not in part:
         return part
     found = document
@@ -37,7 +37,7 @@ def resolve(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 
 
 def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Every example that has a schema: where it is, its schema, its value."""
+    """Yield the place, the schema and the value of every example that has a schema."""
 
     def of(where: str, part: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], Any]]:
         values = [each["value"] for each in part.get("examples", {}).values()]
@@ -57,22 +57,22 @@ def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], An
                 yield from of(where, media)
 
 
-def test_describes_every_route(app: Flask, document: dict[str, Any]) -> None:
+def test_the_document_describes_every_route(app: Flask, document: dict[str, Any]) -> None:
     served = {
         (method.lower(), str(rule).replace("<int:", "{").replace(">", "}"))
         for rule in app.url_map.iter_rules()
         for method in rule.methods - {"HEAD", "OPTIONS"}
-        if rule.endpoint.partition(".")[0] not in NO_API and str(rule) != "/openapi.json"
+        if rule.endpoint.partition(".")[0] not in UNDOCUMENTED_BLUEPRINTS and str(rule) != "/openapi.json"
     }
     assert {(method, path) for method, path, _ in operations(document)} == served
 
 
-def test_is_openapi_3_1(document: dict[str, Any]) -> None:
+def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1.")
     validate(document)
 
 
-def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
+def test_every_example_matches_its_schema(document: dict[str, Any]) -> None:
     count = 0
     for where, schema, value in examples(document):
         whole = schema | {"components": document["components"]}
@@ -82,7 +82,7 @@ def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
     assert count > 100
 
 
-def test_every_operation_is_explained(document: dict[str, Any]) -> None:
+def test_every_operation_and_parameter_has_a_description(document: dict[str, Any]) -> None:
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     ids = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(ids) == len(set(ids))
@@ -100,7 +100,7 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
                 assert media.get("examples") or media.get("example"), operation["operationId"]
 
 
-def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
+def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
     for _, _, operation in operations(document):
         for status, response in operation["responses"].items():
             assert "content" in response or status in ("204", "304")
@@ -108,13 +108,13 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == ["application/problem+json"]
 
 
-def test_whoever_needs_a_token_is_told_so(document: dict[str, Any]) -> None:
+def test_every_operation_that_needs_a_token_declares_it(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
         assert bool(operation["security"]) == path.startswith("/prompts/")
         assert not operation["security"] or "WWW-Authenticate" in operation["responses"]["401"]["headers"]
 
 
-def test_headers_are_described_once(document: dict[str, Any]) -> None:
+def test_each_response_header_is_described_once(document: dict[str, Any]) -> None:
     used = {
         name
         for _, _, operation in operations(document)

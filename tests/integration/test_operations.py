@@ -1,4 +1,4 @@
-"""Health, the schema's history, the command line, the logs."""
+"""Operations: health endpoints, degraded service, migrations, the users command line, logs."""
 
 import json
 import subprocess
@@ -14,18 +14,15 @@ from sqlalchemy import Engine, text
 from shared.db import migrations
 from shared.db.engine import Sessions
 from shared.db.models import Base
-from shared.prompts import claims
+from shared.prompts import overdue
 from shared.settings import Settings
 from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import ROOT, environment_of
 
-#: The description itself, and the playground, which is a client.
-NOT_OF_THE_API = {"/openapi.json", "/", "/static/<name>"}
-
 
 class TestHealth:
-    def test_livez(self, app: Flask) -> None:
+    def test_livez_is_ok(self, app: Flask) -> None:
         response = app.test_client().get("/livez")
         assert (response.status_code, response.json["status"]) == (200, "ok")
 
@@ -34,7 +31,7 @@ class TestHealth:
         assert client.get("/livez").json["version"] == get_version()
         assert client.get("/openapi.json").json["info"]["version"] == get_version()
 
-    def test_readyz_is_ok_with_everything_there(self, app: Flask) -> None:
+    def test_readyz_is_ok_with_postgres_and_redis(self, app: Flask) -> None:
         response = app.test_client().get("/readyz")
         assert response.status_code == 200
         assert response.json == {
@@ -60,33 +57,33 @@ class TestHealth:
         assert (response.status_code, response.json["checks"]["postgres"]) == (503, "not migrated")
 
     def test_readyz_is_ok_with_the_schema_of_a_newer_release(self, app: Flask, sessions: Sessions) -> None:
-        """Else a deployment would lose its old processes when it migrates, and could not be rolled back."""
+        """Otherwise a deployment loses its old processes when it migrates, and cannot be rolled back."""
         with sessions.begin() as session:
             session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
         assert app.test_client().get("/readyz").json["checks"]["postgres"] == "ok"
 
 
 class TestDegraded:
-    def test_without_redis_a_prompt_is_accepted_and_can_be_read(self, make_app, servers, sessions: Sessions) -> None:
+    def test_without_redis_a_prompt_is_accepted_and_readable(self, make_app, servers, sessions: Sessions) -> None:
         app, _ = make_app(redis_url=servers.settings("x", redis_url="redis://127.0.0.1:9/0").redis_url)
         alice = ApiUser(app, "alice")
         prompt_id = alice.submit("tides")
         assert alice.show(prompt_id)["status"] == "queued"
         with sessions.begin() as session:
-            # The reaper need not wait for the grace to pass.
-            assert list(claims.reap(session, grace=timedelta(minutes=1), limit=10)) == [prompt_id]
+            # The prompt is due immediately: the reaper does not wait for the grace period.
+            assert list(overdue.requeue(session, grace=timedelta(minutes=1), limit=10)) == [prompt_id]
         assert len(alice.get("/prompts/").json) == 1
         assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
 
     def test_without_postgres_every_route_is_503(self, make_app, servers, alice: ApiUser) -> None:
-        away, _ = make_app(database_url=servers.settings("missing").database_url)
-        alice._client = away.test_client()
+        without_postgres, _ = make_app(database_url=servers.settings("missing").database_url)
+        alice._client = without_postgres.test_client()
         for method, path in (("GET", "/prompts/"), ("POST", "/prompts/"), ("GET", "/prompts/similar/?prompt=a")):
             response = alice.call(method, path, json={"prompt_text": "a"} if method == "POST" else None)
             assert_problem(response, 503)
             assert int(response.headers["Retry-After"]) > 0
 
-    def test_connections_that_postgres_has_closed_are_replaced_unnoticed(self, alice: ApiUser, engine: Engine) -> None:
+    def test_requests_succeed_after_postgres_has_closed_all_connections(self, alice: ApiUser, engine: Engine) -> None:
         for _ in range(5):
             assert alice.get("/prompts/").status_code == 200
             with engine.connect() as connection:
@@ -101,7 +98,7 @@ class TestDegraded:
 
 
 class TestSchema:
-    def test_the_migrations_make_what_the_models_say(self, engine: Engine) -> None:
+    def test_the_migrated_schema_matches_the_models(self, engine: Engine) -> None:
         with engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, Base.metadata) == []
@@ -118,7 +115,7 @@ class TestCommandLine:
         command = [sys.executable, "-m", "api.users_cli", *arguments]
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    def test_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
+    def test_the_command_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
         assert self.run(settings, "create", "dave").returncode == 0
         assert "\tdave\t" in self.run(settings, "list").stdout
         login = {"username": "dave", "password": PASSWORD}
@@ -126,35 +123,40 @@ class TestCommandLine:
         assert self.run(settings, "set-password", "dave", password="another password").returncode == 0
         assert app.test_client().post("/login/", json=login).status_code == 401
 
-    def test_a_new_password_ends_every_login(self, settings: Settings, alice: ApiUser) -> None:
+    def test_a_new_password_ends_all_logins_of_its_user(self, settings: Settings, alice: ApiUser) -> None:
         assert self.run(settings, "set-password", "alice", password="another password").returncode == 0
         assert_problem(alice.get("/prompts/"), 401)
 
     @pytest.mark.parametrize(
         ("arguments", "password", "message"),
         [
-            (("create", "a b"), PASSWORD, "A username has"),
-            (("create", "eve"), "short", "A password has"),
+            (("create", "a b"), PASSWORD, "Usernames use letters"),
+            (("create", "eve"), "short", "Passwords have 8 to 1024"),
             (("set-password", "nobody"), PASSWORD, "There is no user 'nobody'"),
         ],
     )
-    def test_says_what_is_wrong(self, settings: Settings, arguments, password: str, message: str) -> None:
+    def test_the_command_reports_invalid_input(
+        self, settings: Settings, arguments, password: str, message: str
+    ) -> None:
         result = self.run(settings, *arguments, password=password)
         assert result.returncode == 1
         assert message in result.stderr
 
-    def test_a_taken_name_is_refused(self, settings: Settings, alice: ApiUser) -> None:
+    def test_creating_a_user_with_a_taken_name_is_rejected(self, settings: Settings, alice: ApiUser) -> None:
         assert "taken" in self.run(settings, "create", "alice").stderr
 
-    def test_a_missing_setting_is_named(self) -> None:
+    def test_the_command_names_missing_settings(self) -> None:
         command = [sys.executable, "-m", "api.users_cli", "list"]
-        result = subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, env={"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True, text=True, check=False
+        )
         assert result.returncode == 1
+        assert "DATABASE_URL is not set" in result.stderr
 
 
 class TestLogs:
-    def test_hold_the_request_id_and_no_secrets(self, settings: Settings) -> None:
-        """In a process of its own, because logging is a process's."""
+    def test_logs_contain_the_request_id_and_no_secrets(self, settings: Settings) -> None:
+        """Run in a separate process, because logging is configured per process."""
         program = """
 import logging
 from shared.settings import load_settings

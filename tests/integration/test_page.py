@@ -1,4 +1,4 @@
-"""The files of the playground, and the headers that keep it to itself. `tests/browser` is about what it does."""
+"""The files of the playground and their security headers. `tests/browser` tests its behaviour."""
 
 import re
 
@@ -14,8 +14,8 @@ TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg":
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/static/{name}" for name in NAMES)])
-def test_each_file_is_served_with_its_type_and_the_policy(app: Flask, path: str) -> None:
-    response = app.test_client().get(path)
+def test_each_file_is_served_with_its_media_type_and_the_security_policy(app: Flask, path: str) -> None:
+    response = app.test_client().get(path, buffered=True)  # closes the file
     assert response.status_code == 200
     assert response.data == (FOLDER / (path.removeprefix("/static/").strip("/") or "index.html")).read_bytes()
     assert response.mimetype == TYPES.get(path.rpartition(".")[2], "text/html")
@@ -23,11 +23,11 @@ def test_each_file_is_served_with_its_type_and_the_policy(app: Flask, path: str)
     assert response.headers["Referrer-Policy"] == "no-referrer"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Cache-Control"] == "no-cache"
-    again = app.test_client().get(path, headers={"If-None-Match": response.headers["ETag"]})
+    again = app.test_client().get(path, headers={"If-None-Match": response.headers["ETag"]}, buffered=True)
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_the_policy_lets_nothing_in_from_elsewhere_and_nothing_inline() -> None:
+def test_the_security_policy_allows_no_foreign_and_no_inline_content() -> None:
     policy = dict(part.split(" ", 1) for part in CONTENT_SECURITY_POLICY.split("; "))
     assert policy.pop("require-trusted-types-for") == "'script'"
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
@@ -35,11 +35,11 @@ def test_the_policy_lets_nothing_in_from_elsewhere_and_nothing_inline() -> None:
 
 
 @pytest.mark.parametrize("path", ["/static/none.js", "/static/..%2fapp.py", "/static/../app.py", "/static/"])
-def test_there_are_no_other_files(app: Flask, path: str) -> None:
+def test_paths_outside_the_folder_are_404(app: Flask, path: str) -> None:
     assert_problem(app.test_client().get(path), 404)
 
 
-def test_the_page_brings_all_it_needs_and_has_nothing_inline() -> None:
+def test_the_page_loads_only_its_own_files_and_has_no_inline_code() -> None:
     page = (FOLDER / "index.html").read_text()
     assert re.findall(r"""\b(?:src|href)="(?!/|#)[^"]*""", page) == []
     assert re.findall(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*\bsrc=)", page) == []
@@ -48,7 +48,7 @@ def test_the_page_brings_all_it_needs_and_has_nothing_inline() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_never_make_html_of_text(name: str) -> None:
+def test_scripts_never_parse_text_as_html(name: str) -> None:
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|createContextualFragment|setHTML|\beval\b"
     )
@@ -56,7 +56,7 @@ def test_scripts_never_make_html_of_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_import_only_what_is_there(name: str) -> None:
+def test_scripts_import_only_existing_scripts(name: str) -> None:
     imported = re.findall(r"""\bfrom "\./([^"]+)";""", (FOLDER / name).read_text())
     assert set(imported) <= set(SCRIPTS)
     assert len(imported) == (FOLDER / name).read_text().count("import ")

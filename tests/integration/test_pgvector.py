@@ -1,4 +1,4 @@
-"""What only the store in Postgres does: its tables, and the HNSW indexes of large users."""
+"""The store in Postgres: its tables, and the HNSW indexes of large users."""
 
 from collections.abc import Iterator
 
@@ -31,19 +31,19 @@ def vector_store() -> str:
 
 
 @pytest.fixture
-def asked() -> list[int]:
-    """The users for whom an index was asked for."""
+def index_requests() -> list[int]:
+    """The users for whom an index was requested."""
     return []
 
 
 @pytest.fixture
-def store(settings: Settings, sessions: Sessions, asked: list[int]) -> Iterator[PgvectorStore]:
+def store(settings: Settings, sessions: Sessions, index_requests: list[int]) -> Iterator[PgvectorStore]:
     autocommit_engine = make_engine(settings, application_name="test", autocommit=True)
     yield PgvectorStore(
         sessions,
         autocommit_engine,
         EMBEDDERS,
-        ask_to_index=asked.append,
+        ask_to_index=index_requests.append,
         offload=lambda function, *args: function(*args),
         hnsw_from=LARGE,
     )
@@ -67,11 +67,11 @@ def clustered(count: int) -> Vectors:
 
 
 def nearest(store: PgvectorStore, user: Log, vector: Vectors, k: int = 10) -> list[int]:
-    return [match.prompt_id for match in store.search(user.user_id, lambda _: vector, k)]
+    return [match.prompt_id for match in store.search(user.user_id, lambda _: vector, k).matches]
 
 
 def plan(engine: Engine, user: Log) -> str:
-    """How PostgreSQL runs a search."""
+    """Return PostgreSQL's plan of a search."""
     sql = pgvector_store.search_sql(DIMENSION).replace("\nSELECT u.seq", "\nEXPLAIN SELECT u.seq")
     parameters = {"user_id": user.user_id, "vector": pgvector_store.literals(clustered(1))[0], "k": 10}
     with engine.connect() as connection:
@@ -85,8 +85,8 @@ def indexes(engine: Engine) -> set[str]:
 
 
 class TestLargeUsers:
-    def test_an_index_of_their_own_finds_nearly_the_same(
-        self, store: PgvectorStore, builder: HnswBuilder, alice: Log, sessions: Sessions, engine: Engine, asked
+    def test_a_users_index_finds_nearly_the_same_as_an_exact_search(
+        self, store: PgvectorStore, builder: HnswBuilder, alice: Log, sessions: Sessions, engine: Engine, index_requests
     ) -> None:
         bob = Log(sessions, "bob")
         bob.add(clustered(300))
@@ -95,7 +95,7 @@ class TestLargeUsers:
         exact = [nearest(store, alice, query) for query in queries]
         assert nearest(store, bob, queries[0])
         assert "hnsw" not in plan(engine, alice)
-        assert asked == [alice.user_id]
+        assert index_requests == [alice.user_id]
 
         assert [builder.seal(user.user_id) for user in (alice, bob)] == [1, 0]
         assert "hnsw" in plan(engine, alice)
@@ -117,20 +117,20 @@ class TestLargeUsers:
             assert gone not in nearest(store, alice, clustered(1)[0], 100)
         assert len(nearest(store, alice, clustered(1)[0], LARGE - 1)) > 0.95 * LARGE
 
-    def test_is_built_once_and_anew_if_that_was_cut_off(
-        self, store: PgvectorStore, builder: HnswBuilder, alice: Log, engine: Engine, asked
+    def test_an_index_is_built_once_and_again_after_an_interrupted_build(
+        self, store: PgvectorStore, builder: HnswBuilder, alice: Log, engine: Engine, index_requests
     ) -> None:
         alice.add(clustered(LARGE))
         nearest(store, alice, clustered(1)[0])
         assert [builder.seal(alice.user_id) for _ in range(2)] == [1, 0]
         with engine.begin() as connection:
-            cut_off = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = :name ::regclass"
-            connection.execute(text(cut_off), {"name": f"pgvector_hnsw_{alice.user_id}_{DIMENSION}"})
+            interrupt = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = :name ::regclass"
+            connection.execute(text(interrupt), {"name": f"pgvector_hnsw_{alice.user_id}_{DIMENSION}"})
         assert [builder.seal(alice.user_id) for _ in range(2)] == [1, 0]
         alice.add(clustered(1))
-        asked.clear()
+        index_requests.clear()
         nearest(store, alice, clustered(1)[0])
-        assert asked == []
+        assert index_requests == []
 
     def test_another_embedder_has_another_index(
         self, store: PgvectorStore, builder: HnswBuilder, alice: Log, engine: Engine
@@ -139,14 +139,14 @@ class TestLargeUsers:
         nearest(store, alice, clustered(1)[0])
         builder.seal(alice.user_id)
         alice.reindex("other", OTHER.embed(range(LARGE)))
-        (match,) = store.search(alice.user_id, lambda embedder: embedder.embed(["7"])[0], 1)
+        (match,) = store.search(alice.user_id, lambda embedder: embedder.embed(["7"])[0], 1).matches
         assert match.distance == pytest.approx(0, abs=1e-6)
         assert builder.seal(alice.user_id) == 1
         assert indexes(engine) == {f"pgvector_hnsw_{alice.user_id}_32"}
         assert len(nearest(store, alice, OTHER.embed(["7"])[0])) == 10
 
-    def test_who_was_emptied_has_none_until_they_are_large_again(
-        self, store: PgvectorStore, builder: HnswBuilder, alice: Log, engine: Engine, asked
+    def test_a_user_whose_rows_were_deleted_has_no_index_until_they_are_back(
+        self, store: PgvectorStore, builder: HnswBuilder, alice: Log, engine: Engine, index_requests
     ) -> None:
         alice.add(clustered(LARGE))
         before = nearest(store, alice, clustered(1)[0])
@@ -167,26 +167,26 @@ class TestTables:
             yield engine
             engine.dispose()
 
-    def test_are_made_by_migrating_and_left_alone_by_migrating_again(self, plain: Engine) -> None:
+    def test_migrating_creates_the_tables_and_migrating_again_keeps_them(self, plain: Engine) -> None:
         for _ in range(2):
             migrations.upgrade(plain, vector_store="pgvector")
         with plain.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM pgvector_vectors")) == 0
 
-    def test_are_none_of_the_models(self, engine: Engine) -> None:
+    def test_the_tables_are_not_among_the_models(self, engine: Engine) -> None:
         with engine.connect() as connection:
             names = {"include_name": lambda name, kind, _: not (kind == "table" and tables.is_ours(name))}
             context = MigrationContext.configure(connection, opts=names)
             assert compare_metadata(context, Base.metadata) == []
 
-    def test_a_database_user_who_may_not_make_the_extension_is_told_what_to_do(self, plain: Engine) -> None:
+    def test_an_error_says_what_to_do_if_the_extension_may_not_be_created(self, plain: Engine) -> None:
         with plain.connect() as connection:
             connection.execute(text("CREATE ROLE modest"))
             connection.execute(text("SET LOCAL ROLE modest"))
-            with pytest.raises(SettingsError, match="have a superuser run CREATE EXTENSION vector"):
+            with pytest.raises(SettingsError, match="Have a superuser run CREATE EXTENSION vector"):
                 tables.create_tables(connection)
 
     @pytest.mark.parametrize("version", [None, "0.7.4"])
-    def test_a_server_without_the_extension_is_told_what_to_do(self, version: str | None) -> None:
-        with pytest.raises(SettingsError, match=f"{version or 'none'}: install it there, or set VECTOR_STORE=faiss"):
+    def test_an_error_says_what_to_do_if_the_extension_is_not_installed(self, version: str | None) -> None:
+        with pytest.raises(SettingsError, match=f"{version or 'none'}. Install it there, or set VECTOR_STORE=faiss"):
             tables.check_version(version)

@@ -1,4 +1,4 @@
-"""The worker's pipeline: from a claim to an announcement, with generators that misbehave."""
+"""The worker's pipeline: from a claim to an announcement, also with generators that misbehave."""
 
 import contextlib
 import dataclasses
@@ -17,13 +17,13 @@ from shared.db.engine import Sessions
 from shared.errors import ProviderError
 from shared.messaging import announcements
 from shared.messaging.redis import make_redis
-from shared.prompts import claims
+from shared.prompts import overdue
 from shared.providers import Embedders, GenerationRequest, Usage
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.providers import Script
 from tests.support.servers import wait_until
-from worker.deltas import PATIENCE_SECONDS
+from worker.deltas import FIRST_DELTA_SECONDS
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 
@@ -38,8 +38,8 @@ def make_due(sessions: Sessions) -> None:
 
 
 @pytest.fixture
-def heard(settings: Settings, alice: ApiUser):
-    """What is announced to alice: a function that returns all of it so far."""
+def announced(settings: Settings, alice: ApiUser):
+    """Return a function that returns all announcements to alice so far."""
     redis: Redis = make_redis(settings)
     with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.subscribe(announcements.channel(alice.id))
@@ -54,15 +54,15 @@ def heard(settings: Settings, alice: ApiUser):
         yield listen
 
 
-def slow() -> None:
-    """Longer than an answer is waited for before its text is told as it comes."""
-    time.sleep(2 * PATIENCE_SECONDS)
+def wait_past_patience() -> None:
+    """Sleep longer than the pipeline waits for a whole answer before it sends partial text."""
+    time.sleep(2 * FIRST_DELTA_SECONDS)
 
 
-def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit("Hello there", websocket=True)
-    with_generator(worker, "an answer of several words", between_chunks=slow).process([prompt_id])
-    *deltas, ended = heard()
+    with_generator(worker, "an answer of several words", between_chunks=wait_past_patience).process([prompt_id])
+    *deltas, ended = announced()
     assert len(deltas) > 1
     assert ended["seq"] == 1
     event = json.loads(ended["message"])
@@ -89,57 +89,59 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
     assert {(delta["type"], delta["id"], delta["attempt"]) for delta in texts} == {("prompt.delta", prompt_id, 1)}
 
 
-def test_a_chunk_is_told_though_no_other_follows(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_a_chunk_is_sent_as_a_delta_although_no_other_chunk_follows(
+    alice: ApiUser, worker: Pipeline, announced
+) -> None:
     prompt_id = alice.submit(websocket=True)
-    told: list[dict] = []
+    sent: list[dict] = []
 
-    def until_told() -> None:
-        if not told:
-            wait_until(lambda: told.extend(heard()) or told, 5, "a delta")
+    def wait_for_delta() -> None:
+        if not sent:
+            wait_until(lambda: sent.extend(announced()) or sent, 5, "a delta")
 
-    with_generator(worker, "one two", between_chunks=until_told).process([prompt_id])
-    assert json.loads(told[0]["message"])["text"] == "one "
+    with_generator(worker, "one two", between_chunks=wait_for_delta).process([prompt_id])
+    assert json.loads(sent[0]["message"])["text"] == "one "
 
 
-def test_what_is_answered_at_once_has_no_deltas(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_an_immediate_answer_has_no_deltas(alice: ApiUser, worker: Pipeline, announced) -> None:
     worker.process([alice.submit("Hello there", websocket=True)])
-    (ended,) = heard()
+    (ended,) = announced()
     assert json.loads(ended["message"])["response_text"].startswith("Hello!")
 
 
-def test_the_request_id_follows_the_prompt(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_an_event_carries_the_request_id_of_its_submission(alice: ApiUser, worker: Pipeline, announced) -> None:
     body = {"prompt_text": "Hi", "websocket": True}
     prompt_id = alice.post("/prompts/", json=body, headers={"X-Request-ID": "req-7"}).json["id"]
     worker.process([prompt_id])
-    assert json.loads(heard()[-1]["message"])["request_id"] == "req-7"
+    assert json.loads(announced()[-1]["message"])["request_id"] == "req-7"
 
 
-def test_without_websocket_only_the_number_is_announced(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_without_websocket_only_the_number_is_announced(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit("Hello", websocket=False)
     worker.process([prompt_id])
-    assert heard() == [{"seq": 1, "prompt_id": prompt_id, "attempt": 1, "message": None}]
+    assert announced() == [{"seq": 1, "prompt_id": prompt_id, "attempt": 1, "message": None}]
 
 
-def test_several_at_once_each_get_their_answer(alice: ApiUser, worker: Pipeline) -> None:
+def test_several_prompts_in_one_message_are_all_answered(alice: ApiUser, worker: Pipeline) -> None:
     ids = [alice.submit(f"prompt {i}") for i in range(5)]
     worker.process(ids)
     assert all(alice.show(i)["status"] == "completed" for i in ids)
 
 
-def test_a_message_that_comes_twice_is_answered_once(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_a_redelivered_message_is_answered_once(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit(websocket=True)
     worker.process([prompt_id, prompt_id])
     worker.process([prompt_id])
-    assert [message["seq"] for message in heard() if message["seq"]] == [1]
+    assert [message["seq"] for message in announced() if message["seq"]] == [1]
     assert alice.show(prompt_id)["attempt"] == 1
 
 
-def test_a_failing_provider_is_tried_again_after_a_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    worker = with_generator(worker, ProviderError("away"), "the answer")
+def test_a_failed_attempt_is_retried_after_a_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    worker = with_generator(worker, ProviderError("unavailable"), "the answer")
     prompt_id = alice.submit()
     worker.process([prompt_id])
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
-    worker.process([prompt_id])  # too early: a repeated message does not cut the pause short
+    worker.process([prompt_id])  # too early: a redelivered message does not shorten the pause
     assert alice.show(prompt_id)["attempt"] == 1
     make_due(sessions)
     worker.process([prompt_id])
@@ -147,8 +149,10 @@ def test_a_failing_provider_is_tried_again_after_a_pause(alice: ApiUser, worker:
     assert (shown["status"], shown["attempt"], shown["response_text"]) == ("completed", 2, "the answer ")
 
 
-def test_pauses_grow_and_are_bounded(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    worker = dataclasses.replace(with_generator(worker, ProviderError("away")), backoff=timedelta(seconds=100))
+def test_pauses_between_attempts_grow_up_to_a_limit(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    worker = dataclasses.replace(
+        with_generator(worker, ProviderError("unavailable")), retry_backoff=timedelta(seconds=100)
+    )
     prompt_id = alice.submit()
     for low, high in ((50, 100), (100, 200), (150, 300), (150, 300)):
         worker.process([prompt_id])
@@ -160,22 +164,26 @@ def test_pauses_grow_and_are_bounded(alice: ApiUser, worker: Pipeline, sessions:
     assert alice.show(prompt_id)["status"] == "failed"
 
 
-def test_after_five_attempts_it_has_failed_and_that_is_announced(
-    alice: ApiUser, worker: Pipeline, sessions: Sessions, heard
+def test_a_prompt_fails_after_five_attempts_and_its_failure_is_announced(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, announced
 ) -> None:
-    worker = with_generator(worker, ProviderError("The provider is away."))
+    worker = with_generator(worker, ProviderError("The provider is unavailable."))
     prompt_id = alice.submit(websocket=True)
     for _ in range(7):
         worker.process([prompt_id])
         make_due(sessions) if alice.show(prompt_id)["status"] == "queued" else None
     shown = alice.show(prompt_id)
-    assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 5, "The provider is away.")
-    (ended,) = heard()
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 5, "The provider is unavailable.")
+    (ended,) = announced()
     event = json.loads(ended["message"])
-    assert (event["type"], event["error"], event["response_text"]) == ("prompt.failed", "The provider is away.", None)
+    assert (event["type"], event["error"], event["response_text"]) == (
+        "prompt.failed",
+        "The provider is unavailable.",
+        None,
+    )
 
 
-def test_what_cannot_heal_fails_at_once(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_permanent_error_fails_the_prompt_without_a_retry(alice: ApiUser, worker: Pipeline) -> None:
     prompt_id = alice.submit()
     with_generator(worker, ProviderError("No such model.", retryable=False)).process([prompt_id])
     shown = alice.show(prompt_id)
@@ -183,34 +191,34 @@ def test_what_cannot_heal_fails_at_once(alice: ApiUser, worker: Pipeline) -> Non
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (ValueError("key sk-123"), "The generation failed (ValueError)."),
         (SoftTimeLimitExceeded(), "The generation took too long."),
     ],
 )
-def test_an_unexpected_error_is_told_without_its_details(
-    alice: ApiUser, worker: Pipeline, sessions: Sessions, error: Exception, told: str
+def test_an_unexpected_error_is_shown_without_its_details(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, error: Exception, message: str
 ) -> None:
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET attempt_limit = 1"))
     with_generator(worker, error).process([prompt_id])
-    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("failed", told)
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("failed", message)
 
 
-def test_what_cannot_be_stored_is_replaced(alice: ApiUser, worker: Pipeline, heard) -> None:
+def test_characters_that_postgres_cannot_store_are_replaced(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit(websocket=True)
-    with_generator(worker, "nul:\0 surrogate:\ud800", between_chunks=slow).process([prompt_id])
+    with_generator(worker, "nul:\0 surrogate:\ud800", between_chunks=wait_past_patience).process([prompt_id])
     assert alice.show(prompt_id)["response_text"] == "nul:\ufffd surrogate:? "
-    assert len(heard()) > 1
+    assert len(announced()) > 1
 
 
 @pytest.mark.parametrize("signal", [SystemExit, SoftTimeLimitExceeded])
-def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
+def test_a_generation_that_exceeds_its_time_limit_uses_up_an_attempt(
     alice: ApiUser, worker: Pipeline, signal: type[BaseException]
 ) -> None:
-    """A program that does not let itself be interrupted is killed, and must not be tried for ever."""
+    """A generator that ignores the interruption is killed; it must not be retried forever."""
 
     class Stubborn:
         name, max_batch_size = "stubborn", 1
@@ -220,7 +228,7 @@ def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
             raise signal
 
     prompt_id = alice.submit()
-    stubborn = dataclasses.replace(worker, generator=Stubborn(), time_limit=timedelta(0), backoff=timedelta(0))
+    stubborn = dataclasses.replace(worker, generator=Stubborn(), time_limit=timedelta(0), retry_backoff=timedelta(0))
     for attempt in range(1, 6):
         assert alice.show(prompt_id)["status"] == "queued"
         with contextlib.suppress(SystemExit):
@@ -230,7 +238,7 @@ def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
 
 
 @pytest.mark.parametrize(
-    ("told", "shown"),
+    ("reported", "shown"),
     [
         (Usage("m\0", 1, 2), ("m\ufffd", {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})),
         (Usage("m" * 500, 1, None), ("m" * 200, None)),
@@ -238,24 +246,24 @@ def test_whatever_ends_a_generation_whose_time_is_up_the_attempt_counts(
         (Usage("m", 10**20, 1.5), ("m", None)),  # type: ignore[arg-type]
     ],
 )
-def test_whatever_a_provider_tells_of_an_answer_does_not_spoil_it(
-    alice: ApiUser, worker: Pipeline, told: Usage, shown: object
+def test_invalid_usage_reported_by_a_provider_does_not_spoil_its_answer(
+    alice: ApiUser, worker: Pipeline, reported: Usage, shown: object
 ) -> None:
-    class Tells:
-        name, max_batch_size = "tells", 1
+    class Reporting:
+        name, max_batch_size = "reporting", 1
 
         def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
             yield "the answer"
-            yield told
+            yield reported
 
     prompt_id = alice.submit()
-    dataclasses.replace(worker, generator=Tells()).process([prompt_id])
+    dataclasses.replace(worker, generator=Reporting()).process([prompt_id])
     prompt = alice.show(prompt_id)
     assert (prompt["status"], (prompt["model"], prompt["usage"])) == ("completed", shown)
 
 
 @pytest.mark.parametrize("vectors", [np.full((1, 384), np.nan), np.ones((1, 3)), np.ones((0, 384))])
-def test_an_embedder_that_gives_no_vector_is_a_failed_attempt(
+def test_an_embedder_without_a_valid_vector_is_a_failed_attempt(
     alice: ApiUser, worker: Pipeline, vectors: np.ndarray
 ) -> None:
     class Broken:
@@ -269,7 +277,7 @@ def test_an_embedder_that_gives_no_vector_is_a_failed_attempt(
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("queued", 1)
 
 
-def test_a_cancelled_prompt_stays_cancelled_whatever_the_worker_does(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_cancelled_during_its_generation_is_never_completed(alice: ApiUser, worker: Pipeline) -> None:
     prompt_id = alice.submit()
     cancelled = []
 
@@ -284,7 +292,7 @@ def test_a_cancelled_prompt_stays_cancelled_whatever_the_worker_does(alice: ApiU
     assert alice.get("/prompts/similar/?prompt=late").json == []
 
 
-def test_a_running_generation_stops_at_the_renewal_after_a_cancel(
+def test_a_running_generation_stops_when_its_lease_is_renewed_after_a_cancel(
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     lease = timedelta(seconds=0.3)
@@ -303,14 +311,14 @@ def test_a_running_generation_stops_at_the_renewal_after_a_cancel(
     assert len(chunks) < 100
 
 
-def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_a_lease_is_renewed_during_a_generation(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     lease = timedelta(seconds=0.4)
     reaped = []
 
     def between() -> None:
         time.sleep(0.3)
         with sessions.begin() as session:
-            reaped.extend(claims.reap(session, grace=lease, limit=10))
+            reaped.extend(overdue.requeue(session, grace=lease, limit=10))
 
     generator = Script("one two three four", between_chunks=between)
     worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)
@@ -320,7 +328,7 @@ def test_a_lease_is_renewed_while_it_is_held(alice: ApiUser, worker: Pipeline, s
     assert alice.show(prompt_id)["status"] == "completed"
 
 
-def test_with_redis_away_it_is_answered_all_the_same(alice: ApiUser, settings: Settings, worker: Pipeline) -> None:
+def test_a_prompt_is_answered_while_redis_is_unavailable(alice: ApiUser, settings: Settings, worker: Pipeline) -> None:
     from shared.messaging.announcements import Announcer
     from shared.messaging.redis import make_redis
     from tests.support.servers import make_settings

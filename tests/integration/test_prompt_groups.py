@@ -1,4 +1,4 @@
-"""A task that carries several prompts: they go through the worker together, and each fails alone."""
+"""Tasks with several prompts: the worker processes them together, and each fails by itself."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -17,24 +17,24 @@ from worker.pipeline import Pipeline
 
 
 class Picky:
-    """Answers all but what it is told to raise something at."""
+    """A generator that raises the given exceptions for these prompts and answers all others."""
 
     name = "picky"
 
     def __init__(self, max_batch_size: int = 100, **raised: BaseException) -> None:
         self.max_batch_size = max_batch_size
         self._raised = raised
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def generate(self, request: GenerationRequest) -> Iterator[str]:
-        self.asked.append(request.prompt_text)
+        self.requested.append(request.prompt_text)
         if request.prompt_text in self._raised:
             raise self._raised[request.prompt_text]
         yield f"answer to {request.prompt_text}"
 
 
 class PickyEmbedder(HashingEmbedder):
-    """Refuses whatever comes together with a bad text."""
+    """An embedder that rejects every batch that contains the text "bad"."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         if "bad" in texts:
@@ -50,7 +50,9 @@ def submit(user: ApiUser, *texts: str) -> list[int]:
     return [user.submit(each) for each in texts]
 
 
-def test_numbers_follow_ids_for_each_user(alice: ApiUser, bob: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_feed_numbers_of_a_group_follow_the_ids_for_each_user(
+    alice: ApiUser, bob: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     ids = [(alice, bob)[i % 2].submit(f"prompt {i}") for i in range(10)]
     worker.process(ids[::-1])
     with sessions() as session:
@@ -62,21 +64,21 @@ def test_numbers_follow_ids_for_each_user(alice: ApiUser, bob: ApiUser, worker: 
     assert [(row.user_id, row.seq, row.prompt_id) for row in rows] == [tuple(row) for row in logged]
 
 
-def test_one_that_cannot_be_answered_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_that_cannot_be_answered_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
     generator = Picky(bad=ProviderError("I will not", retryable=False), worse=ConnectionError())
     ids = submit(alice, "one", "bad", "two", "worse", "three")
     dataclasses.replace(worker, generator=generator).process(ids)
     assert statuses(alice, ids) == ["completed", "failed", "completed", "queued", "completed"]
 
 
-def test_one_that_cannot_be_embedded_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_that_cannot_be_embedded_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "bad", "two")
     dataclasses.replace(worker, embedders=Embedders(PickyEmbedder())).process(ids)
     assert statuses(alice, ids) == ["completed", "failed", "completed"]
     assert alice.show(ids[1])["error"] == "no vector for that"
 
 
-def test_an_embedder_that_fails_for_all_is_asked_once(alice: ApiUser, worker: Pipeline) -> None:
+def test_an_embedder_that_fails_for_a_whole_group_is_called_once(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "two", "three")
     calls = []
 
@@ -90,16 +92,16 @@ def test_an_embedder_that_fails_for_all_is_asked_once(alice: ApiUser, worker: Pi
     assert statuses(alice, ids) == ["queued"] * 3
 
 
-def test_one_that_cannot_be_stored_fails_alone(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_a_prompt_that_cannot_be_stored_fails_alone(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     ids = submit(alice, "one", "two", "three")
     with sessions.begin() as session:
-        validate = f"ALTER TABLE prompts ADD CONSTRAINT no_two CHECK (id <> {ids[1]} OR response_text IS NULL)"
-        session.execute(text(validate))
+        constraint = f"ALTER TABLE prompts ADD CONSTRAINT no_two CHECK (id <> {ids[1]} OR response_text IS NULL)"
+        session.execute(text(constraint))
     worker.process(ids)
     assert statuses(alice, ids) == ["completed", "processing", "completed"]
 
 
-def test_one_that_was_cancelled_meanwhile_stays_so(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_cancelled_while_its_group_is_processed_stays_cancelled(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "two", "three")
 
     class Cancels(Picky):
@@ -112,7 +114,7 @@ def test_one_that_was_cancelled_meanwhile_stays_so(alice: ApiUser, worker: Pipel
     assert statuses(alice, ids) == ["cancelled", "completed", "completed"]
 
 
-def test_the_one_that_takes_too_long_fails_and_those_after_it_lose_nothing(
+def test_a_prompt_over_the_time_limit_fails_and_those_after_it_keep_their_attempts(
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     ids = submit(alice, "one", "slow", "two", "three")
@@ -124,7 +126,7 @@ def test_the_one_that_takes_too_long_fails_and_those_after_it_lose_nothing(
     assert [tuple(row) for row in left] == [(4, False), (5, True), (5, True)]
 
 
-def test_a_worker_that_is_told_to_stop_hands_back_what_it_has_not_done(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_stopping_worker_releases_its_unfinished_prompts(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "two")
     with pytest.raises(SystemExit):
         dataclasses.replace(worker, generator=Picky(two=SystemExit())).process(ids)
@@ -134,18 +136,18 @@ def test_a_worker_that_is_told_to_stop_hands_back_what_it_has_not_done(alice: Ap
 
 
 @pytest.mark.parametrize(("max_batch_size", "tasks"), [(1, 5), (2, 3), (5, 1), (100, 1)])
-def test_a_task_carries_as_many_as_the_generator_takes(
+def test_a_task_is_split_at_the_maximum_batch_size_of_the_generator(
     alice: ApiUser, worker: Pipeline, max_batch_size: int, tasks: int
 ) -> None:
     ids = submit(alice, *"abcde")
     queued = worker.queue.length()
     generator = Picky(max_batch_size)
     dataclasses.replace(worker, generator=generator).process(ids)
-    assert generator.asked == list("abcde")[:max_batch_size]
+    assert generator.requested == list("abcde")[:max_batch_size]
     assert worker.queue.length() - queued == tasks - 1
 
 
-def test_vectors_are_the_same_as_of_one_alone(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_vectors_of_a_group_equal_those_of_single_prompts(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     texts = ["the tides of the ocean", "bread", "a short history of salt"]
     worker.process(submit(alice, *texts))
     with sessions() as session:

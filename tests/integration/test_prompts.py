@@ -1,4 +1,4 @@
-"""CONTRACT "Prompts", through HTTP, row by row. The worker is run by hand, so that each state can be looked at."""
+"""The prompt endpoints, through HTTP. The tests run the worker's steps themselves, so that each state is observable."""
 
 import io
 import re
@@ -15,7 +15,7 @@ from worker.pipeline import Pipeline
 
 
 class TestSubmit:
-    def test_answers_202_with_the_queued_resource(self, alice: ApiUser) -> None:
+    def test_a_submission_answers_202_with_the_queued_resource(self, alice: ApiUser) -> None:
         response = alice.post("/prompts/", json={"prompt_text": "Hi"})
         assert response.status_code == 202
         assert response.headers["Location"] == f"/prompts/{response.json['id']}/"
@@ -42,7 +42,7 @@ class TestSubmit:
         assert alice.post("/prompts", json={"prompt_text": "Hi"}).status_code == 202
         assert alice.get("/prompts").status_code == 200
 
-    def test_keeps_the_text_as_it_is(self, alice: ApiUser) -> None:
+    def test_a_prompts_text_is_stored_unchanged(self, alice: ApiUser) -> None:
         text = "  Grüße,\n\t世界 👋🏽 \u202e <b>&amp;</b>  "
         assert alice.show(alice.submit(text))["prompt_text"] == text
 
@@ -63,7 +63,9 @@ class TestSubmit:
             ({"prompt_text": "a", "colour": "red"}, "colour"),
         ],
     )
-    def test_invalid_fields_are_400_and_named(self, alice: ApiUser, body: dict, field: str) -> None:
+    def test_a_submission_with_an_invalid_field_is_400_and_names_it(
+        self, alice: ApiUser, body: dict, field: str
+    ) -> None:
         problem = assert_problem(alice.post("/prompts/", json=body), 400)
         assert [error["field"] for error in problem["errors"]] == [field]
         assert alice.get("/prompts/").json == []
@@ -82,7 +84,7 @@ class TestSubmit:
             b'{"prompt_text": ' + b"1" * 5_000 + b"}",
         ],
     )
-    def test_a_body_that_is_no_json_object_is_400(self, alice: ApiUser, data: bytes) -> None:
+    def test_a_body_that_is_not_a_json_object_is_400(self, alice: ApiUser, data: bytes) -> None:
         assert_problem(alice.post("/prompts/", data=data, content_type="application/json"), 400)
 
     def test_another_media_type_is_415(self, alice: ApiUser) -> None:
@@ -103,7 +105,7 @@ class TestSubmit:
         assert_problem(response, 413)
         assert alice.get("/prompts/").json == []
 
-    def test_another_method_is_405_and_names_the_allowed(self, alice: ApiUser) -> None:
+    def test_an_unsupported_method_is_405_and_names_the_allowed_ones(self, alice: ApiUser) -> None:
         response = alice.call("PUT", "/prompts/", json={})
         assert_problem(response, 405)
         assert "POST" in response.headers["Allow"]
@@ -112,7 +114,7 @@ class TestSubmit:
 class TestWait:
     """`Prefer: wait=N`."""
 
-    def test_answers_201_once_finished(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_submission_that_waits_answers_201_once_finished(self, alice: ApiUser, worker: Pipeline) -> None:
         answers = []
         request = threading.Thread(
             target=lambda: answers.append(
@@ -129,19 +131,19 @@ class TestWait:
         assert answers[0].headers["Preference-Applied"] == "wait=30"
         assert "Retry-After" not in answers[0].headers
 
-    def test_answers_202_if_it_did_not_finish_in_time(self, alice: ApiUser) -> None:
+    def test_a_submission_that_waits_answers_202_if_the_prompt_does_not_finish_in_time(self, alice: ApiUser) -> None:
         response = alice.post("/prompts/", json={"prompt_text": "Hi"}, headers={"Prefer": "wait=1"})
         assert response.status_code == 202
         assert response.json["status"] == "queued"
         assert response.headers["Preference-Applied"] == "wait=1"
 
-    def test_a_poll_waits_too(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_poll_that_waits_answers_once_finished(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         threading.Timer(0.1, worker.process, [[prompt_id]]).start()
         response = alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=30"})
         assert (response.status_code, response.json["status"]) == (200, "completed")
 
-    def test_after_the_wait_the_prompt_is_shown_as_it_is_then(self, alice: ApiUser, sessions: Sessions) -> None:
+    def test_a_poll_that_waits_shows_the_state_at_its_end(self, alice: ApiUser, sessions: Sessions) -> None:
         prompt_id = alice.submit()
 
         def claim() -> None:
@@ -151,33 +153,33 @@ class TestWait:
         threading.Timer(0.2, claim).start()
         assert alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"}).json["status"] == "processing"
 
-    def test_a_finished_prompt_is_answered_at_once(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_poll_of_a_finished_prompt_does_not_wait(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         worker.process([prompt_id])
         before = time.monotonic()
         alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"})
         assert time.monotonic() - before < 30
 
-    def test_a_prompt_deleted_meanwhile_is_404(self, alice: ApiUser) -> None:
+    def test_a_poll_is_404_if_the_prompt_is_deleted_while_it_waits(self, alice: ApiUser) -> None:
         prompt_id = alice.submit()
         threading.Timer(0.1, alice.delete, [f"/prompts/{prompt_id}/"]).start()
         assert_problem(alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=30"}), 404)
 
-    def test_more_than_60_seconds_are_60(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_wait_is_limited_to_60_seconds(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         worker.process([prompt_id])
         response = alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=3600"})
         assert response.headers["Preference-Applied"] == "wait=60"
 
     @pytest.mark.parametrize("preference", ["wait=soon", "wait=-1", "respond-async", "await=3", ""])
-    def test_what_is_no_wait_is_ignored(self, alice: ApiUser, preference: str) -> None:
+    def test_an_invalid_or_other_preference_is_ignored(self, alice: ApiUser, preference: str) -> None:
         response = alice.post("/prompts/", json={"prompt_text": "Hi"}, headers={"Prefer": preference})
         assert response.status_code == 202
         assert "Preference-Applied" not in response.headers
 
 
 class TestPoll:
-    def test_shows_the_answer(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_poll_shows_the_answer(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit("Explain the tides")
         response = alice.get(f"/prompts/{prompt_id}/")
         assert response.headers["Retry-After"] == "1"
@@ -191,7 +193,7 @@ class TestPoll:
         assert response.json["completed_at"] >= response.json["created_at"]
         assert "embedding" not in response.json
 
-    def test_an_unchanged_prompt_is_304(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_poll_of_an_unchanged_prompt_is_304(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         etag = alice.get(f"/prompts/{prompt_id}/").headers["ETag"]
         unchanged = alice.get(f"/prompts/{prompt_id}/", headers={"If-None-Match": etag})
@@ -202,7 +204,7 @@ class TestPoll:
         assert changed.headers["ETag"] != etag
 
     @pytest.mark.parametrize("given", ["*", '"other", {}', "W/{}"])
-    def test_if_none_match_takes_lists_weak_tags_and_a_star(self, alice: ApiUser, given: str) -> None:
+    def test_if_none_match_accepts_lists_weak_tags_and_a_star(self, alice: ApiUser, given: str) -> None:
         path = f"/prompts/{alice.submit()}/"
         etag = alice.get(path).headers["ETag"]
         assert alice.get(path, headers={"If-None-Match": given.format(etag)}).status_code == 304
@@ -216,18 +218,18 @@ class TestPoll:
         assert len(set(seen)) == len(seen)
 
     @pytest.mark.parametrize("path", ["/prompts/999/", "/prompts/0/", "/prompts/x/", f"/prompts/{2**70}/", "/nothing/"])
-    def test_what_does_not_exist_is_a_problem(self, alice: ApiUser, path: str) -> None:
+    def test_a_path_that_does_not_exist_is_a_problem(self, alice: ApiUser, path: str) -> None:
         response = alice.get(path)
         assert response.status_code in (400, 404)
         assert_problem(response, response.status_code)
 
 
 class TestList:
-    def test_is_newest_first(self, alice: ApiUser) -> None:
+    def test_the_list_is_newest_first(self, alice: ApiUser) -> None:
         ids = [alice.submit(f"{i}") for i in range(3)]
         assert [prompt["id"] for prompt in alice.get("/prompts/").json] == ids[::-1]
 
-    def test_20_by_default(self, alice: ApiUser) -> None:
+    def test_a_page_has_20_prompts_by_default(self, alice: ApiUser) -> None:
         for i in range(21):
             alice.submit(f"{i}")
         response = alice.get("/prompts/")
@@ -245,29 +247,29 @@ class TestList:
             path = link and re.fullmatch(r'<(.+)>; rel="next"', link)[1]
         assert seen == ids[::-1]
 
-    def test_by_status(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_the_list_can_be_filtered_by_status(self, alice: ApiUser, worker: Pipeline) -> None:
         first, second, third = (alice.submit(f"{i}") for i in range(3))
         worker.process([second])
         alice.post(f"/prompts/{third}/cancel/")
         for status, expected in (("queued", [first]), ("completed", [second]), ("cancelled", [third]), ("failed", [])):
             assert [prompt["id"] for prompt in alice.get(f"/prompts/?status={status}").json] == expected
 
-    def test_the_next_page_keeps_the_status(self, alice: ApiUser) -> None:
+    def test_the_next_page_keeps_the_status_filter(self, alice: ApiUser) -> None:
         ids = [alice.submit(f"{i}") for i in range(4)]
         alice.post(f"/prompts/{ids[1]}/cancel/")
         first = alice.get("/prompts/?status=queued&limit=2")
-        following = re.fullmatch(r'<(.+)>; rel="next"', first.headers["Link"])[1]
-        assert [prompt["id"] for prompt in alice.get(following).json] == [ids[0]]
+        next_page = re.fullmatch(r'<(.+)>; rel="next"', first.headers["Link"])[1]
+        assert [prompt["id"] for prompt in alice.get(next_page).json] == [ids[0]]
 
     @pytest.mark.parametrize(
         "query", ["limit=0", "limit=101", "limit=x", "status=done", "cursor=x", "cursor=YmVmb3JlOjA", "colour=red"]
     )
-    def test_invalid_parameters_are_400(self, alice: ApiUser, query: str) -> None:
+    def test_an_invalid_query_parameter_is_400(self, alice: ApiUser, query: str) -> None:
         assert_problem(alice.get(f"/prompts/?{query}"), 400)
 
 
 class TestCancel:
-    def test_ends_it_for_good(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_cancelled_prompt_is_never_completed(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         response = alice.post(f"/prompts/{prompt_id}/cancel/")
         assert response.status_code == 200
@@ -276,7 +278,7 @@ class TestCancel:
         worker.process([prompt_id])
         assert alice.show(prompt_id)["status"] == "cancelled"
 
-    def test_what_had_ended_is_409(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_cancelling_a_finished_prompt_is_409(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         worker.process([prompt_id])
         problem = assert_problem(alice.post(f"/prompts/{prompt_id}/cancel/"), 409)
@@ -285,7 +287,7 @@ class TestCancel:
 
 
 class TestRetry:
-    def test_queues_a_cancelled_prompt_again(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_retry_queues_a_cancelled_prompt_again(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         alice.post(f"/prompts/{prompt_id}/cancel/")
         response = alice.post(f"/prompts/{prompt_id}/retry/")
@@ -294,7 +296,7 @@ class TestRetry:
         worker.process([prompt_id])
         assert alice.show(prompt_id)["status"] == "completed"
 
-    def test_anything_else_is_409(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_retrying_a_queued_or_completed_prompt_is_409(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         assert_problem(alice.post(f"/prompts/{prompt_id}/retry/"), 409)
         worker.process([prompt_id])
@@ -302,7 +304,7 @@ class TestRetry:
 
 
 class TestDelete:
-    def test_is_gone_from_every_answer_at_once(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_deleted_prompt_immediately_disappears_from_every_answer(self, alice: ApiUser, worker: Pipeline) -> None:
         kept, gone = alice.submit("kept tides"), alice.submit("gone tides")
         worker.process([kept, gone])
         assert len(alice.get("/prompts/similar/?prompt=tides").json) == 2
@@ -313,27 +315,29 @@ class TestDelete:
         assert [prompt["id"] for prompt in alice.get("/prompts/similar/?prompt=tides").json] == [kept]
         assert_problem(alice.delete(f"/prompts/{gone}/"), 404)
 
-    def test_a_prompt_deleted_while_it_waits_is_not_answered(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_a_prompt_deleted_while_queued_is_not_answered(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         alice.delete(f"/prompts/{prompt_id}/")
         worker.process([prompt_id])
         assert alice.get("/prompts/").json == []
 
 
-class TestOthers:
-    """What belongs to another user does not exist for you."""
+class TestOtherUsers:
+    """To a user, other users' prompts do not exist."""
 
     @pytest.mark.parametrize(
         ("method", "path"),
         [("GET", ""), ("DELETE", ""), ("POST", "cancel/"), ("POST", "retry/")],
     )
-    def test_anothers_prompt_is_404(self, alice: ApiUser, bob: ApiUser, method: str, path: str) -> None:
+    def test_another_users_prompt_is_404(self, alice: ApiUser, bob: ApiUser, method: str, path: str) -> None:
         prompt_id = alice.submit("secret")
         missing = assert_problem(bob.call(method, f"/prompts/999999/{path}"), 404)
         assert assert_problem(bob.call(method, f"/prompts/{prompt_id}/{path}"), 404) == missing
         assert alice.show(prompt_id)["status"] == "queued"
 
-    def test_lists_and_searches_show_ones_own_only(self, alice: ApiUser, bob: ApiUser, worker: Pipeline) -> None:
+    def test_lists_and_searches_show_only_the_users_own_prompts(
+        self, alice: ApiUser, bob: ApiUser, worker: Pipeline
+    ) -> None:
         worker.process([alice.submit("secret tides")])
         assert bob.get("/prompts/").json == []
         assert bob.get("/prompts/similar/?prompt=secret+tides").json == []
@@ -357,12 +361,12 @@ class TestOthers:
 
 
 class TestRequestId:
-    def test_is_made_and_returned(self, alice: ApiUser) -> None:
+    def test_a_request_id_is_generated_and_returned(self, alice: ApiUser) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", alice.get("/prompts/").headers["X-Request-ID"])
 
-    def test_is_accepted(self, alice: ApiUser) -> None:
+    def test_a_given_request_id_is_returned(self, alice: ApiUser) -> None:
         assert alice.get("/prompts/", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
 
-    def test_that_could_break_a_log_is_replaced(self, alice: ApiUser) -> None:
+    def test_a_request_id_that_could_break_a_log_line_is_replaced(self, alice: ApiUser) -> None:
         given = 'a"b c'
         assert alice.get("/prompts/", headers={"X-Request-ID": given}).headers["X-Request-ID"] != given

@@ -1,4 +1,4 @@
-"""A provider that takes nothing for a while: prompts wait for it, and it is left alone."""
+"""A provider that is unavailable for a while: prompts wait for it, and the worker backs off."""
 
 import dataclasses
 from datetime import timedelta
@@ -13,111 +13,121 @@ from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
 from tests.support.providers import Script
 from worker.pipeline import Pipeline
-from worker.provider_backoff import LONGEST_SECONDS, ProviderBackoff
+from worker.provider_backoff import MAX_SECONDS, ProviderBackoff
 
-AWAY = ProviderUnavailableError("The provider is away.")
+UNAVAILABLE = ProviderUnavailableError("The provider is unavailable.")
 
 
 def answered_by(worker: Pipeline, *steps: str | Exception, **changes: object) -> Pipeline:
     pause = ProviderBackoff(timedelta(hours=1))
-    return dataclasses.replace(worker, generator=Script(*steps), pause=pause, **changes)
+    return dataclasses.replace(worker, generator=Script(*steps), provider_backoff=pause, **changes)
 
 
-def wait_over(sessions: Sessions) -> None:
+def end_waits(sessions: Sessions) -> None:
     with sessions.begin() as session:
         session.execute(
             text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = NULL WHERE status = 'queued'")
         )
 
 
-def put_off_for(sessions: Sessions, prompt_id: int) -> float:
-    """The seconds that the prompt has to wait."""
+def seconds_until_due(sessions: Sessions, prompt_id: int) -> float:
+    """Return the seconds until the prompt may be claimed."""
     with sessions() as session:
         query = text("SELECT extract(epoch FROM not_before - now()) FROM prompts WHERE id = :id")
         return float(session.scalar(query, {"id": prompt_id}) or 0)
 
 
-def test_however_often_it_is_away_no_attempt_is_used_up(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_an_unavailable_provider_uses_up_no_attempt(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     prompt_id = alice.submit()
     for _ in range(20):
-        answered_by(worker, AWAY).process([prompt_id])
+        answered_by(worker, UNAVAILABLE).process([prompt_id])
         assert alice.show(prompt_id)["status"] == "queued"
-        wait_over(sessions)
+        end_waits(sessions)
     answered_by(worker, "the answer").process([prompt_id])
     assert alice.show(prompt_id)["status"] == "completed"
 
 
-def test_it_is_not_asked_again_before_the_pause_is_over(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_the_provider_is_not_called_before_the_pause_is_over(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     worker = answered_by(worker, ProviderUnavailableError("Too many requests.", retry_after=100), "the answer")
     ids = [alice.submit(f"prompt {i}") for i in range(5)]
     for prompt_id in ids:
         worker.process([prompt_id])
     assert worker.generator.calls == 1
     for prompt_id in ids:
-        assert 95 <= put_off_for(sessions, prompt_id) <= 150
+        assert 95 <= seconds_until_due(sessions, prompt_id) <= 150
     assert [alice.show(prompt_id)["attempt"] for prompt_id in ids] == [1, 0, 0, 0, 0]
 
 
-def test_afterwards_all_are_answered(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_all_waiting_prompts_are_answered_after_the_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     worker = answered_by(worker, ProviderUnavailableError("Too many requests.", retry_after=0), "the answer")
     ids = [alice.submit(f"prompt {i}") for i in range(5)]
     for _ in range(2):
         for prompt_id in ids:
             worker.process([prompt_id])
-        wait_over(sessions)
-        worker.pause._until = 0.0
+        end_waits(sessions)
+        worker.provider_backoff._until = 0.0
     assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"completed"}
 
 
-def test_after_its_patience_refusals_count_as_attempts(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_refusals_count_as_attempts_once_a_prompts_patience_has_run_out(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     prompt_id = alice.submit()
     for _ in range(3):
-        answered_by(worker, AWAY).process([prompt_id])
-        wait_over(sessions)
+        answered_by(worker, UNAVAILABLE).process([prompt_id])
+        end_waits(sessions)
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET queued_at = now() - interval '11 min'"))
     for _ in range(5):
         assert alice.show(prompt_id)["status"] == "queued"
-        answered_by(worker, AWAY, patience=timedelta(minutes=10)).process([prompt_id])
-        wait_over(sessions)
+        answered_by(worker, UNAVAILABLE, provider_patience=timedelta(minutes=10)).process([prompt_id])
+        end_waits(sessions)
     shown = alice.show(prompt_id)
-    assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 8, "The provider is away.")
+    assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 8, "The provider is unavailable.")
 
 
-def test_no_refusal_has_it_wait_beyond_its_patience(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_a_refusal_reschedules_no_prompt_beyond_its_patience(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     later = ProviderUnavailableError("later", retry_after=500)
-    patient = answered_by(worker, later, patience=timedelta(minutes=10))
-    claimed, reschedule_queued = alice.submit("claimed"), alice.submit("put off")
+    patient = answered_by(worker, later, provider_patience=timedelta(minutes=10))
+    claimed, queued = alice.submit("claimed"), alice.submit("queued")
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET queued_at = now() - interval '9 min'"))
     patient.process([claimed])
-    patient.process([reschedule_queued])
-    for prompt_id in (claimed, reschedule_queued):
-        assert 30 <= put_off_for(sessions, prompt_id) <= 60
+    patient.process([queued])
+    for prompt_id in (claimed, queued):
+        assert 30 <= seconds_until_due(sessions, prompt_id) <= 60
 
 
-def test_what_waits_already_is_not_put_off_again(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_a_prompt_that_waits_longer_already_is_not_rescheduled(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     prompt_id = alice.submit()
     answered_by(worker, ProviderUnavailableError("later", retry_after=500)).process([prompt_id])
-    before = put_off_for(sessions, prompt_id)
-    brief = answered_by(worker, AWAY)
-    brief.pause.begin(1)
+    before = seconds_until_due(sessions, prompt_id)
+    brief = answered_by(worker, UNAVAILABLE)
+    brief.provider_backoff.begin(1)
     brief.process([prompt_id])
-    assert put_off_for(sessions, prompt_id) > before - 10
+    assert seconds_until_due(sessions, prompt_id) > before - 10
 
 
-def test_a_group_is_one_refusal(alice: ApiUser, worker: Pipeline) -> None:
+def test_the_refusal_of_a_group_counts_once(alice: ApiUser, worker: Pipeline) -> None:
     ids = [alice.submit(f"prompt {i}") for i in range(10)]
-    group = answered_by(worker, AWAY)
+    group = answered_by(worker, UNAVAILABLE)
     group.generator.max_batch_size = 100
     group.process(ids)
     assert group.generator.calls == 1
-    assert group.pause.delay.total_seconds() <= 1.5
+    assert group.provider_backoff.delay.total_seconds() <= 1.5
     assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"queued"}
 
 
-def test_in_a_pause_a_prompt_without_patience_is_tried(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    impatient = answered_by(worker, AWAY, patience=timedelta(minutes=10))
+def test_a_prompt_whose_patience_has_run_out_is_attempted_during_a_pause(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    impatient = answered_by(worker, UNAVAILABLE, provider_patience=timedelta(minutes=10))
     old, new = alice.submit("old"), alice.submit("new")
     impatient.process([new])
     with sessions.begin() as session:
@@ -126,50 +136,52 @@ def test_in_a_pause_a_prompt_without_patience_is_tried(alice: ApiUser, worker: P
     assert (alice.show(old)["attempt"], impatient.generator.calls) == (1, 2)
 
 
-def test_a_retry_by_its_user_brings_new_patience(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    impatient = answered_by(worker, AWAY, patience=timedelta(minutes=10))
+def test_a_retry_by_the_user_renews_a_prompts_patience(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    impatient = answered_by(worker, UNAVAILABLE, provider_patience=timedelta(minutes=10))
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET queued_at = now() - interval '11 min', attempt_limit = 1"))
     impatient.process([prompt_id])
     assert alice.show(prompt_id)["status"] == "failed"
     alice.post(f"/prompts/{prompt_id}/retry/")
-    answered_by(worker, AWAY, patience=timedelta(minutes=10)).process([prompt_id])
+    answered_by(worker, UNAVAILABLE, provider_patience=timedelta(minutes=10)).process([prompt_id])
     assert alice.show(prompt_id)["status"] == "queued"
 
 
-def test_an_embedder_that_is_away_costs_no_answer(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    class Away(HashingEmbedder):
+def test_an_unavailable_embedder_prevents_the_call_to_the_generator(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    class UnavailableEmbedder(HashingEmbedder):
         def embed(self, texts: object) -> object:
-            raise AWAY
+            raise UNAVAILABLE
 
     prompt_id = alice.submit()
-    without = answered_by(worker, "the answer", embedders=Embedders(Away()))
+    without = answered_by(worker, "the answer", embedders=Embedders(UnavailableEmbedder()))
     without.process([prompt_id])
     assert without.generator.calls == 0
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
 
 
-class TestPause:
-    def test_doubles_and_is_bounded(self) -> None:
+class TestProviderBackoff:
+    def test_the_pause_doubles_up_to_a_limit(self) -> None:
         pause = ProviderBackoff(timedelta(hours=1))
         for expected in (1, 2, 4, 8, 16, 30, 30):
             pause._until = 0.0
-            pause.begin(None)
+            pause.record_failure(None)
             assert 0.9 * expected <= pause.delay.total_seconds() <= 1.5 * expected
-        assert LONGEST_SECONDS == 30
+        assert MAX_SECONDS == 30
 
-    def test_begins_anew_after_an_answer(self) -> None:
+    def test_the_pause_starts_over_after_an_answer(self) -> None:
         pause = ProviderBackoff(timedelta(hours=1))
         for _ in range(5):
-            pause.begin(None)
-        pause.end()
+            pause.record_failure(None)
+        pause.record_success()
         pause._until = 0.0
-        pause.begin(None)
+        pause.record_failure(None)
         assert pause.delay.total_seconds() <= 1.5
 
     @pytest.mark.parametrize(("asked", "seconds"), [(20.0, 20), (0.0, 1), (10**9, 3600)])
-    def test_is_as_long_as_the_provider_asks_within_bounds(self, asked: float, seconds: float) -> None:
+    def test_the_pause_follows_retry_after_within_its_limits(self, asked: float, seconds: float) -> None:
         pause = ProviderBackoff(timedelta(hours=1))
-        pause.begin(asked)
+        pause.record_failure(asked)
         assert 0.9 * seconds <= pause.delay.total_seconds() <= 1.5 * seconds

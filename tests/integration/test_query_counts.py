@@ -1,4 +1,4 @@
-"""What each request and each prompt costs in round trips: exact counts, which do not depend on a machine's speed."""
+"""Round trips of each request and each prompt: exact counts, which do not depend on the machine's speed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import pytest
 from redis.connection import AbstractConnection
 from sqlalchemy import Engine, event
 
-from tests.integration.test_submission import draft, together
+from tests.integration.test_submission import new_prompt, submit_together
 from tests.support.client import ApiUser
 from tests.support.servers import wait_until
 from worker.pipeline import Pipeline
@@ -28,7 +28,7 @@ class Cost:
 
 @pytest.fixture
 def costs(monkeypatch: pytest.MonkeyPatch):
-    """Measures what a block costs on these engines, and on Redis in this process."""
+    """Count what a block sends to the given engines, and to Redis from this process."""
     send = AbstractConnection.send_packed_command
     measured: list[Cost] = []
 
@@ -65,9 +65,9 @@ def costs(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def api(make_app, costs):
-    """An API process that has settled: its relay looks for nothing, the caller's token is known."""
+    """An idle API process: its relay does not poll, and the user's token is cached."""
     app, services = make_app(feed_check_seconds=3_600)
-    wait_until(lambda: services.relay._pubsub is not None and services.logins._good_until > 0)
+    wait_until(lambda: services.relay._pubsub is not None and services.token_cache._valid_until > 0)
     alice = ApiUser(app, "alice")
     alice.submit()
     return alice, services, lambda: costs(services.sessions.kw["bind"], services.autocommit_engine)
@@ -81,14 +81,14 @@ def test_a_submission_is_one_statement_and_two_round_trips(api) -> None:
     assert cost.redis_bytes < 1_400
 
 
-def test_a_group_costs_as_much_as_one(api) -> None:
+def test_a_group_of_submissions_costs_as_much_as_one_submission(api) -> None:
     alice, services, measured = api
     with measured() as cost:
-        together(services, [(draft(alice), None)] * 20)
-    assert cost.counts == (2, 0, 4), cost  # the one before the group, and the group
+        submit_together(services, [(new_prompt(alice), None)] * 20)
+    assert cost.counts == (2, 0, 4), cost  # the submission before the group, and the group
 
 
-def test_a_submission_with_a_key_is_one_transaction(api) -> None:
+def test_a_submission_with_an_idempotency_key_is_one_transaction(api) -> None:
     alice, _, measured = api
     with measured() as cost:
         alice.post("/prompts/", json={"prompt_text": "Hi"}, headers={"Idempotency-Key": "K"})
@@ -125,7 +125,7 @@ def test_a_search_is_two_statements(api, worker: Pipeline) -> None:
 @pytest.mark.parametrize("count", [1, 20])
 def test_completing_prompts_is_two_statements_and_one_round_trip(api, costs, worker: Pipeline, count: int) -> None:
     alice, *_ = api
-    worker.process([alice.submit()])  # connects
+    worker.process([alice.submit()])  # opens the connections
     ids = [alice.submit(f"prompt {i}", websocket=True) for i in range(count)]
     with costs(worker.sessions.kw["bind"], worker.autocommit_engine) as cost:
         worker.process(ids)

@@ -1,4 +1,4 @@
-"""The reaper: what is overdue is handed out again, what is out of attempts ends, what has expired is forgotten."""
+"""The reaper: it enqueues overdue prompts again, fails those out of attempts, and purges expired rows."""
 
 import base64
 import json
@@ -13,7 +13,8 @@ from shared.messaging.queue import QUEUE, Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser
-from worker.maintenance.reaper import ROUND, Reaper
+from worker.maintenance.cleaner import Cleaner
+from worker.maintenance.reaper import MAX_PROMPTS_PER_ROUND, Reaper
 from worker.pipeline import Pipeline
 
 
@@ -29,52 +30,50 @@ def reaper(settings: Settings, sessions: Sessions, redis: Redis) -> Reaper:
 
 
 def queued(redis: Redis) -> list[list[int]]:
-    """The ids of each waiting message, oldest first; takes them off the queue."""
+    """Take all messages off the queue, and return the ids in each, oldest first."""
     messages = [json.loads(m) for m in redis.lrange(QUEUE, 0, -1)[::-1]]
     redis.delete(QUEUE)
     return [json.loads(base64.b64decode(message["body"]))[0][0] for message in messages]
 
 
-def overdue(sessions: Sessions) -> None:
+def make_overdue(sessions: Sessions) -> None:
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL"))
 
 
-def test_a_message_that_was_lost_is_sent_again(
-    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
-) -> None:
+def test_a_lost_message_is_sent_again(alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions) -> None:
     ids = [alice.submit(f"{i}") for i in range(3)]
     assert queued(redis) == [[i] for i in ids]
     reaper.round()
     assert queued(redis) == []
-    overdue(sessions)
+    make_overdue(sessions)
     reaper.round()
     assert queued(redis) == [[i] for i in ids]
     reaper.round()
     assert queued(redis) == []
 
 
-def test_with_an_empty_queue_a_prompt_that_nobody_takes_need_not_wait_for_its_grace(
+def test_a_lost_prompt_does_not_wait_for_its_grace_period_while_the_queue_is_empty(
     alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions, settings: Settings
 ) -> None:
-    def handed_out(seconds_ago: float) -> None:
+    def set_enqueued(seconds_ago: float) -> None:
         with sessions.begin() as session:
             due = text("UPDATE prompts SET due_at = now() + make_interval(0, 0, 0, 0, 0, 0, :seconds)")
             session.execute(due, {"seconds": settings.submit_grace_seconds - seconds_ago})
 
     lost, on_its_way = alice.submit("lost"), alice.submit("on its way")
-    handed_out(settings.reaper_seconds + 1)
+    set_enqueued(settings.reaper_seconds + 1)
     reaper.round()
     assert queued(redis) == [[lost], [on_its_way]]
-    handed_out(settings.reaper_seconds + 1)
+    set_enqueued(settings.reaper_seconds + 1)
     reaper.round()
     assert queued(redis) == [[lost], [on_its_way]]
-    handed_out(0)
+    set_enqueued(0)
     reaper.round()
     assert queued(redis) == []
 
 
-def test_a_back_off_is_waited_for_with_an_empty_queue_too(
+def test_a_prompt_in_its_backoff_is_not_enqueued_while_the_queue_is_empty(
     alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
 ) -> None:
     alice.submit()
@@ -85,13 +84,13 @@ def test_a_back_off_is_waited_for_with_an_empty_queue_too(
     assert queued(redis) == []
 
 
-def test_the_prompt_of_a_worker_that_died_is_handed_out_again(
+def test_the_prompt_of_a_dead_worker_is_enqueued_again(
     alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions, worker: Pipeline
 ) -> None:
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET status = 'processing', attempt = 1"))
-    overdue(sessions)
+    make_overdue(sessions)
     queued(redis)
     reaper.round()
     assert queued(redis) == [[prompt_id]]
@@ -99,13 +98,11 @@ def test_the_prompt_of_a_worker_that_died_is_handed_out_again(
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("completed", 2)
 
 
-def test_a_prompt_out_of_attempts_ends_as_failed(
-    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
-) -> None:
+def test_a_prompt_out_of_attempts_fails(alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions) -> None:
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET status = 'processing', attempt = attempt_limit"))
-    overdue(sessions)
+    make_overdue(sessions)
     queued(redis)
     reaper.round()
     shown = alice.show(prompt_id)
@@ -114,21 +111,23 @@ def test_a_prompt_out_of_attempts_ends_as_failed(
     assert queued(redis) == []
 
 
-def test_a_long_queue_is_not_fed(alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions) -> None:
+def test_the_reaper_adds_nothing_to_a_long_queue(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
+) -> None:
     alice.submit()
-    overdue(sessions)
+    make_overdue(sessions)
     redis.delete(QUEUE)
-    redis.rpush(QUEUE, *["{}"] * ROUND)
+    redis.rpush(QUEUE, *["{}"] * MAX_PROMPTS_PER_ROUND)
     reaper.round()
-    assert redis.llen(QUEUE) == ROUND
+    assert redis.llen(QUEUE) == MAX_PROMPTS_PER_ROUND
 
 
-def test_what_has_expired_is_purged(alice: ApiUser, reaper: Reaper, sessions: Sessions) -> None:
+def test_expired_feed_entries_and_logins_are_purged(alice: ApiUser, settings: Settings, sessions: Sessions) -> None:
     alice.post(f"/prompts/{alice.submit()}/cancel/")
     with sessions.begin() as session:
         session.execute(text("UPDATE feed SET at = now() - interval '31 days'"))
         session.execute(text("UPDATE token_families SET expires_at = now() - interval '1 s'"))
-    reaper.round()
+    Cleaner(settings, sessions).round()
     with sessions() as session:
         assert session.scalar(text("SELECT count(*) FROM feed")) == 0
         assert session.scalar(text("SELECT count(*) FROM token_families")) == 0

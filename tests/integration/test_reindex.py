@@ -1,4 +1,4 @@
-"""Making vectors anew: by another embedder while searches go on, and where something is wrong."""
+"""Reindexing: after a change of the embedder while searches continue, and to repair differences."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ BACKWARDS = "tests.support.providers:Backwards"
 
 @pytest.fixture
 def switched(servers: Servers, settings: Settings) -> Settings:
-    """The settings of who changes the embedder, and keeps the old one for searches meanwhile."""
+    """The settings after a change of the embedder, with the old one kept for searches."""
     return servers.changed(settings, embedder=BACKWARDS, previous_embedder="hashing")
 
 
@@ -45,25 +45,25 @@ def make_worker() -> Iterator[Callable[[Settings], Services]]:
 
 @pytest.fixture
 def slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has a task do two prompts, and then leave the rest to the next."""
-    monkeypatch.setattr(reindexer, "BATCH", 2)
+    """Limit a task to two prompts."""
+    monkeypatch.setattr(reindexer, "EMBED_BATCH", 2)
     monkeypatch.setattr(reindexer, "SLICE_SECONDS", 0)
 
 
 def nearest(services: ApiServices, user_id: int, query: str, k: int = 1) -> list[int]:
-    found = services.store.search(user_id, lambda embedder: embed(embedder, [query])[0], k)
+    found = services.store.search(user_id, lambda embedder: embed(embedder, [query])[0], k).matches
     return [match.prompt_id for match in found if match.distance < 1e-3]
 
 
 def embedders(sessions: Sessions) -> list[tuple[str, int]]:
-    """Whose vectors there are, and how many."""
+    """Count the vectors by embedder."""
     with sessions() as session:
         query = "SELECT embedder, count(*) FROM vector_log WHERE vector IS NOT NULL GROUP BY 1 ORDER BY 1"
         return [tuple(row) for row in session.execute(text(query))]
 
 
 @EACH_STORE
-def test_searches_go_on_with_the_old_vectors_and_switch_at_the_end(
+def test_searches_compare_the_old_vectors_until_all_new_ones_are_there(
     make_app, make_worker, switched: Settings, sessions: Sessions, alice: ApiUser, slices: None
 ) -> None:
     ids = add_completed(sessions, alice.id, TEXTS)
@@ -72,15 +72,15 @@ def test_searches_go_on_with_the_old_vectors_and_switch_at_the_end(
     for _ in range(2):
         assert [nearest(searching, alice.id, each) for each in TEXTS] == [[i] for i in ids]
         assert not work.reindexer.reindex(alice.id)
-    meanwhile = alice.submit("Why is the sea salty?")
-    work.pipeline.process([meanwhile])
+    new = alice.submit("Why is the sea salty?")
+    work.pipeline.process([new])
     assert embedders(sessions) == [("backwards-1", 4), ("hashing-1", 5)]
-    assert nearest(searching, alice.id, "Why is the sea salty?") == [meanwhile]
+    assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
     assert not work.reindexer.reindex(alice.id)
     assert work.reindexer.reindex(alice.id)
     assert embedders(sessions) == [("backwards-1", 5)]
     assert [nearest(searching, alice.id, each) for each in TEXTS] == [[i] for i in ids]
-    assert nearest(searching, alice.id, "Why is the sea salty?") == [meanwhile]
+    assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
 
 
 def test_a_prompt_that_was_claimed_before_the_switch_is_found_after_it(
@@ -96,7 +96,7 @@ def test_a_prompt_that_was_claimed_before_the_switch_is_found_after_it(
     assert nearest(make_app(embedder=BACKWARDS)[1], alice.id, "Why is the sea salty?") == [prompt_id]
 
 
-def test_what_is_deleted_meanwhile_stays_deleted(
+def test_a_prompt_deleted_during_reindexing_stays_deleted(
     make_app, make_worker, switched: Settings, sessions: Sessions, alice: ApiUser, slices: None
 ) -> None:
     ids = add_completed(sessions, alice.id, TEXTS)
@@ -110,7 +110,7 @@ def test_what_is_deleted_meanwhile_stays_deleted(
     assert nearest(make_app(embedder=BACKWARDS)[1], alice.id, TEXTS[0]) == []
 
 
-def test_without_the_previous_embedder_new_prompts_are_found_and_old_ones_once_they_are_reindexed(
+def test_without_the_previous_embedder_old_prompts_are_found_only_after_reindexing(
     make_app, make_worker, servers: Servers, settings: Settings, sessions: Sessions, alice: ApiUser
 ) -> None:
     (old, *_) = add_completed(sessions, alice.id, TEXTS)
@@ -125,7 +125,9 @@ def test_without_the_previous_embedder_new_prompts_are_found_and_old_ones_once_t
     assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
 
 
-def test_two_at_once_do_no_harm(make_worker, switched: Settings, sessions: Sessions, alice: ApiUser) -> None:
+def test_a_user_is_reindexed_by_one_process_at_a_time_and_repeating_it_is_harmless(
+    make_worker, switched: Settings, sessions: Sessions, alice: ApiUser
+) -> None:
     add_completed(sessions, alice.id, TEXTS)
     work = make_worker(switched)
     with reindexer.index_lock(sessions, alice.id):
@@ -142,7 +144,7 @@ class TestCommand:
         environment = {"PATH": "/usr/bin:/bin"} | environment_of(settings)
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
-    def test_reports_what_differs_and_has_it_mended(
+    def test_the_command_reports_differences_and_has_them_repaired(
         self,
         settings: Settings,
         servers: Servers,
@@ -168,18 +170,18 @@ class TestCommand:
                 session.execute(text(statement), dict(zip(("first", "second", "third"), ids, strict=False)))
         checked = self._run(sealing, "--check")
         assert checked.returncode == 1
-        told = "alice: 1 prompts without a vector, 1 vectors without a prompt, 1 damaged vectors, 1 bad segments"
-        assert told in checked.stdout
+        report = "alice: 1 prompts without a vector, 1 vectors without a prompt, 1 damaged vectors, 1 bad segments"
+        assert report in checked.stdout
         assert "2 users compared, 1 with differences" in checked.stdout
         with processes.worker(sealing):
-            mended = self._run(sealing)
-        assert mended.returncode == 0, mended.stdout + mended.stderr
+            repaired = self._run(sealing)
+        assert repaired.returncode == 0, repaired.stdout + repaired.stderr
         assert self._run(sealing, "--check").returncode == 0
         _, searching = make_app()
         for i in (0, 1, 2, 299):
             assert nearest(searching, alice.id, f"number {i}") == [ids[i]]
 
-    def test_brings_everybody_to_another_embedder(
+    def test_the_command_moves_all_users_to_another_embedder(
         self, switched: Settings, sessions: Sessions, make_app, alice: ApiUser, bob: ApiUser
     ) -> None:
         ids = [add_completed(sessions, user.id, TEXTS)[0] for user in (alice, bob)]
@@ -192,8 +194,10 @@ class TestCommand:
         assert [nearest(searching, user.id, TEXTS[0]) for user in (alice, bob)] == [[i] for i in ids]
         assert "Nothing to do." in self._run(switched).stdout
 
-    def test_one_user_only(self, switched: Settings, sessions: Sessions, alice: ApiUser, bob: ApiUser) -> None:
+    def test_the_command_can_be_limited_to_one_user(
+        self, switched: Settings, sessions: Sessions, alice: ApiUser, bob: ApiUser
+    ) -> None:
         for user in (alice, bob):
             add_completed(sessions, user.id, TEXTS)
         assert "1 users compared, 1 with differences" in self._run(switched, "--check", "--user", "bob").stdout
-        assert "There is no user carol" in self._run(switched, "--user", "carol").stderr
+        assert "User carol does not exist" in self._run(switched, "--user", "carol").stderr

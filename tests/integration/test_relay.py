@@ -1,4 +1,4 @@
-"""The relay by itself, with its periodic look at the feed out of the way: what pub/sub and its own checks bring."""
+"""The relay by itself: what arrives by pub/sub, and what its own checks find. Its periodic poll of the feed is off."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.servers import wait_until
 
-NEVER = 3600
+NEVER_SECONDS = 3600
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def make_relay(redis: Redis, sessions: Sessions) -> Iterator[Callable[..., Relay
     made: list[Relay] = []
 
     def make(**options: float) -> Relay:
-        relay = Relay(redis, sessions.kw["bind"], TokenCache(), **({"check_seconds": NEVER} | options))
+        relay = Relay(redis, sessions.kw["bind"], TokenCache(), **({"check_seconds": NEVER_SECONDS} | options))
         relay.start()
         made.append(relay)
         return relay
@@ -54,8 +54,8 @@ def listeners(redis: Redis, user_id: int) -> int:
     return count
 
 
-def end_one(sessions: Sessions, user_id: int) -> Announcement:
-    """Ends a prompt, and announces it to nobody."""
+def finish_prompt(sessions: Sessions, user_id: int) -> Announcement:
+    """Finish a prompt without announcing it."""
     with sessions.begin() as session:
         return announcements.from_finished(submission.cancel(session, user_id, lifecycle.submit(session, user_id).id))
 
@@ -66,77 +66,79 @@ def test_announcements_reach_every_subscription_of_the_user(
     relay = make_relay()
     with relay.subscribe(user_id) as one, relay.subscribe(user_id) as two, relay.subscribe(user_id + 1) as other:
         wait_until(lambda: listeners(redis, user_id) == 1)
-        told = end_one(sessions, user_id)
-        Announcer(redis).announce((user_id, told))
-        assert [one.get(5), two.get(5)] == [told, told]
+        announced = finish_prompt(sessions, user_id)
+        Announcer(redis).announce((user_id, announced))
+        assert [one.get(5), two.get(5)] == [announced, announced]
         assert other.get(0.1) is None
 
 
-def test_what_happened_before_the_subscription_was_confirmed_is_hinted_at(
+def test_an_event_before_the_subscription_was_confirmed_is_announced_by_its_number(
     make_relay, sessions: Sessions, user_id: int
 ) -> None:
-    end_one(sessions, user_id)
-    with make_relay().subscribe(user_id) as news:
-        assert news.get(5) == Announcement(1)
+    finish_prompt(sessions, user_id)
+    with make_relay().subscribe(user_id) as subscription:
+        assert subscription.get(5) == Announcement(1)
 
 
-def test_what_happened_during_a_silent_reconnect_is_hinted_at(
+def test_an_event_during_a_silent_reconnect_is_announced_by_its_number(
     make_relay, redis: Redis, sessions: Sessions, user_id: int
 ) -> None:
-    with make_relay().subscribe(user_id) as news:
+    with make_relay().subscribe(user_id) as subscription:
         for seq in range(1, 101):
             wait_until(lambda: listeners(redis, user_id) == 1)
-            end_one(sessions, user_id)
+            finish_prompt(sessions, user_id)
             redis.client_kill_filter(_type="pubsub")
-            assert news.get(5) == Announcement(seq)
+            assert subscription.get(5) == Announcement(seq)
 
 
-def test_what_was_never_announced_is_found_by_looking(make_relay, sessions: Sessions, user_id: int) -> None:
-    with make_relay(check_seconds=0.2).subscribe(user_id) as news:
-        end_one(sessions, user_id)
-        assert news.get(5) == Announcement(1)
+def test_an_event_that_was_never_announced_is_found_by_polling(make_relay, sessions: Sessions, user_id: int) -> None:
+    with make_relay(check_seconds=0.2).subscribe(user_id) as subscription:
+        finish_prompt(sessions, user_id)
+        assert subscription.get(5) == Announcement(1)
 
 
-def test_one_that_falls_behind_is_closed_alone(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
+def test_only_the_subscription_that_falls_behind_is_closed(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
     relay = make_relay(queue_length=3)
     with relay.subscribe(user_id) as slow, relay.subscribe(user_id) as quick:
         wait_until(lambda: listeners(redis, user_id) == 1)
         for _ in range(5):
-            Announcer(redis).announce((user_id, end_one(sessions, user_id)))
+            Announcer(redis).announce((user_id, finish_prompt(sessions, user_id)))
             assert quick.get(5) is not None
         assert (slow.overflowed, slow.get(1)) == (True, None)
         assert not quick.overflowed
 
 
-def next_announced(news: Subscription) -> Announcement | None:
-    """After the hint, if the relay's look at the feed was quicker."""
-    announcement = news.get(5)
-    return news.get(5) if announcement and announcement.prompt_id is None else announcement
+def next_announced(subscription: Subscription) -> Announcement | None:
+    """Return the next announcement; skip the number alone, which comes first if the relay's poll was quicker."""
+    announcement = subscription.get(5)
+    return subscription.get(5) if announcement and announcement.prompt_id is None else announcement
 
 
 def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
-    with make_relay().subscribe(user_id) as news:
+    with make_relay().subscribe(user_id) as subscription:
         wait_until(lambda: listeners(redis, user_id) == 1)
         for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}'):
             redis.publish(announcements.channel(user_id), nonsense)
-        told = end_one(sessions, user_id)
-        Announcer(redis).announce((user_id, told))
-        assert next_announced(news) == told
+        announced = finish_prompt(sessions, user_id)
+        Announcer(redis).announce((user_id, announced))
+        assert next_announced(subscription) == announced
 
 
-def test_deltas_of_an_ended_attempt_are_held_back_those_of_the_next_pass(
+def test_deltas_of_a_finished_attempt_are_dropped_and_those_of_the_next_are_forwarded(
     make_relay, redis: Redis, sessions: Sessions, user_id: int
 ) -> None:
-    with make_relay().subscribe(user_id) as news:
+    with make_relay().subscribe(user_id) as subscription:
         wait_until(lambda: listeners(redis, user_id) == 1)
-        ended = end_one(sessions, user_id)
+        ended = finish_prompt(sessions, user_id)
         late, following = (Announcement(None, ended.prompt_id, attempt, "{}") for attempt in (0, 1))
         for announcement in (ended, late, following):
             Announcer(redis).announce((user_id, announcement))
-        assert [next_announced(news), news.get(5)] == [ended, following]
+        assert [next_announced(subscription), subscription.get(5)] == [ended, following]
 
 
-def test_channels_that_nobody_needs_are_left(make_relay, redis: Redis, user_id: int) -> None:
+def test_a_channel_without_subscriptions_is_unsubscribed(make_relay, redis: Redis, user_id: int) -> None:
     relay = make_relay(check_seconds=0.2)
     with relay.subscribe(user_id):
         wait_until(lambda: listeners(redis, user_id) == 1)
@@ -145,32 +147,32 @@ def test_channels_that_nobody_needs_are_left(make_relay, redis: Redis, user_id: 
         wait_until(lambda: listeners(redis, user_id) == 1)
 
 
-def test_going_down_wakes_everybody_and_whoever_comes_later(make_relay, user_id: int) -> None:
+def test_a_shutdown_wakes_all_present_and_later_subscriptions(make_relay, user_id: int) -> None:
     relay = make_relay()
-    with relay.subscribe(user_id) as news:
+    with relay.subscribe(user_id) as subscription:
         threading.Timer(0.1, relay.shut_down).start()
-        assert news.get(10) is None
-        assert news.going_down
+        assert subscription.get(10) is None
+        assert subscription.going_down
     with relay.subscribe(user_id) as late:
         assert late.get(10) is None
         assert late.going_down
 
 
-def test_looking_goes_on_if_a_channel_cannot_be_left(
+def test_polling_continues_if_a_channel_cannot_be_unsubscribed(
     make_relay, redis: Redis, sessions: Sessions, user_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """gevent refuses, with an error of its own, while the listener is connecting anew."""
+    """While the listener reconnects, gevent raises an error of its own here."""
     tried = threading.Event()
 
-    def validate(*_: object) -> None:
+    def raise_error(*_: object) -> None:
         tried.set()
         raise AssertionError("This socket is already used by another greenlet")
 
-    monkeypatch.setattr(PubSub, "unsubscribe", validate)
+    monkeypatch.setattr(PubSub, "unsubscribe", raise_error)
     relay = make_relay(check_seconds=0.1)
     with relay.subscribe(user_id + 1):
         wait_until(lambda: listeners(redis, user_id + 1) == 1)
     assert tried.wait(10)
-    with relay.subscribe(user_id) as news:
-        seq = end_one(sessions, user_id).seq
-        assert news.get(10).seq == seq
+    with relay.subscribe(user_id) as subscription:
+        seq = finish_prompt(sessions, user_id).seq
+        assert subscription.get(10).seq == seq

@@ -1,4 +1,4 @@
-"""The FAISS store: replicas that are loaded, kept up, sealed, damaged, and dropped."""
+"""The FAISS store: how replicas are loaded, updated, sealed, damaged and dropped."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,15 +13,15 @@ from shared.providers import Embedders
 from shared.search.faiss.faiss_store import FaissStore
 from shared.search.faiss.loader import Loader
 from shared.search.faiss.sealing import Sealer
-from shared.search.faiss.segment_storage import Segments
-from shared.search.store import in_place
+from shared.search.faiss.segment_storage import SegmentStorage
+from shared.search.store import run_inline
 from shared.search.vector_log import LogRow
 from tests.support.vectors import (
     EMBEDDER,
     Log,
-    asked,
     clustered_vectors,
-    nearest_by_hand,
+    exact_distances,
+    fixed_query,
     random_vectors,
 )
 
@@ -30,24 +30,35 @@ COUNT = 1_000
 
 
 class Process:
-    """What a process has: a store, and what it asked workers to do."""
+    """A process's store and sealer, and the users that it asked workers to seal."""
 
     def __init__(
         self, sessions: Sessions, autocommit_engine: Engine, *, memory_mib: int = 64, segments_url: str = ""
     ) -> None:
-        self.asked: list[int] = []
-        embedders, segments = Embedders(EMBEDDER), Segments(segments_url)
-        loader = Loader(sessions, autocommit_engine, embedders, segments, offload=in_place, on_damage=self.asked.append)
-        self.store = FaissStore(
-            loader, memory_mib=memory_mib, seal_from=SEAL_FROM, ask_to_seal=self.asked.append, offload=in_place
+        self.seal_requests: list[int] = []
+        embedders, storage = Embedders(EMBEDDER), SegmentStorage(segments_url)
+        loader = Loader(
+            sessions,
+            autocommit_engine,
+            embedders,
+            storage,
+            offload=run_inline,
+            on_damage=self.seal_requests.append,
         )
-        self.sealer = Sealer(sessions, embedders, segments, seal_from=SEAL_FROM)
+        self.store = FaissStore(
+            loader,
+            memory_mib=memory_mib,
+            seal_from=SEAL_FROM,
+            ask_to_seal=self.seal_requests.append,
+            offload=run_inline,
+        )
+        self.sealer = Sealer(sessions, embedders, storage, seal_from=SEAL_FROM)
 
     def nearest(self, user: Log, vector, k: int = 5) -> list[int]:
-        return [match.prompt_id for match in self.store.search(user.user_id, asked(vector), k)]
+        return [match.prompt_id for match in self.store.search(user.user_id, fixed_query(vector), k).matches]
 
     def distances(self, user: Log, vector, k: int = 5) -> list[float]:
-        return [match.distance for match in self.store.search(user.user_id, asked(vector), k)]
+        return [match.distance for match in self.store.search(user.user_id, fixed_query(vector), k).matches]
 
 
 @pytest.fixture
@@ -62,20 +73,20 @@ def carol(sessions: Sessions) -> Log:
 
 @contextmanager
 def statements(*engines: Engine) -> Iterator[list[str]]:
-    """The statements that are executed meanwhile."""
+    """Collect the statements that are executed in the block."""
     seen: list[str] = []
 
-    def note(_: object, __: object, statement: str, *___: object) -> None:
+    def record(_: object, __: object, statement: str, *___: object) -> None:
         seen.append(statement)
 
     for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
+        event.listen(engine, "before_cursor_execute", record)
     yield seen
     for engine in engines:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", record)
 
 
-def test_one_query_where_nothing_is_new(
+def test_a_search_runs_one_query_if_the_log_has_not_changed(
     make_process, sessions: Sessions, autocommit_engine: Engine, carol: Log
 ) -> None:
     vectors, process = random_vectors(COUNT), make_process()
@@ -89,7 +100,7 @@ def test_one_query_where_nothing_is_new(
         assert len(executed) == 1
 
 
-def test_a_change_that_was_applied_is_not_read_again(
+def test_an_applied_change_is_not_read_again(
     make_process, sessions: Sessions, autocommit_engine: Engine, carol: Log
 ) -> None:
     vectors, process = random_vectors(20), make_process()
@@ -103,7 +114,7 @@ def test_a_change_that_was_applied_is_not_read_again(
     assert len(executed) == 1
 
 
-def test_what_was_missed_before_an_applied_change_is_read(make_process, sessions: Sessions, carol: Log) -> None:
+def test_changes_missed_before_an_applied_change_are_read(make_process, sessions: Sessions, carol: Log) -> None:
     vectors, process = random_vectors(1_300), make_process()
     carol.add(vectors[:10])
     process.store.apply(carol.user_id, [LogRow(10, 10, vectors[9].tobytes())])
@@ -112,7 +123,7 @@ def test_what_was_missed_before_an_applied_change_is_read(make_process, sessions
     assert process.nearest(carol, vectors[600], 1) == [601]
 
 
-def test_whoever_has_few_left_finds_them(make_process, sessions: Sessions, carol: Log) -> None:
+def test_a_user_with_few_vectors_left_finds_them_all(make_process, sessions: Sessions, carol: Log) -> None:
     vectors = random_vectors(COUNT)
     carol.add(vectors)
     make_process().sealer.seal(carol.user_id)
@@ -121,20 +132,20 @@ def test_whoever_has_few_left_finds_them(make_process, sessions: Sessions, carol
     assert set(make_process().nearest(carol, vectors[0], 50)) == set(range(COUNT - 7, COUNT + 1))
 
 
-def test_deletions_alone_have_nothing_sealed(make_process, sessions: Sessions, carol: Log) -> None:
+def test_deletions_alone_do_not_cause_sealing(make_process, sessions: Sessions, carol: Log) -> None:
     vectors, process = random_vectors(20), make_process()
     carol.add(vectors)
     process.nearest(carol, vectors[0])
     carol.delete(1)
     for each in (process, make_process()):
         each.nearest(carol, vectors[0])
-        assert each.asked == []
+        assert each.seal_requests == []
     with sessions() as session:
         assert session.scalar(text("SELECT index_version FROM users WHERE id = :id"), {"id": carol.user_id}) == 0
 
 
 class TestMemory:
-    def test_stays_within_the_bound(self, make_process, sessions: Sessions) -> None:
+    def test_memory_stays_within_the_limit(self, make_process, sessions: Sessions) -> None:
         process, vectors = make_process(memory_mib=1), random_vectors(200)
         users = [Log(sessions, f"user{i}", EMBEDDER.name) for i in range(8)]
         for user in users:
@@ -144,7 +155,7 @@ class TestMemory:
                 assert len(process.nearest(user, vectors[0], 50)) == 50
                 assert process.store.nbytes <= 1024 * 1024
 
-    def test_numbers_without_vectors_take_none(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_numbers_without_vectors_take_no_memory(self, make_process, sessions: Sessions, carol: Log) -> None:
         vectors, process = random_vectors(50), make_process()
         carol.add(vectors)
         with sessions.begin() as session:
@@ -152,12 +163,14 @@ class TestMemory:
         assert process.nearest(carol, vectors[3], 1) == [4]
         assert process.store.nbytes < 200_000
 
-    def test_a_user_who_alone_exceeds_it_is_served(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_a_user_larger_than_the_limit_is_served(self, make_process, sessions: Sessions, carol: Log) -> None:
         vectors = random_vectors(COUNT)
         carol.add(vectors)
         assert make_process(memory_mib=1).nearest(carol, vectors[3], 1) == [4]
 
-    def test_what_is_forgotten_is_freed_and_found_again(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_forgetting_a_user_frees_memory_and_the_next_search_loads_again(
+        self, make_process, sessions: Sessions, carol: Log
+    ) -> None:
         vectors, process = random_vectors(COUNT), make_process()
         carol.add(vectors)
         before = process.distances(carol, vectors[0])
@@ -167,40 +180,42 @@ class TestMemory:
 
 
 class TestSealing:
-    def test_is_asked_for_once_a_log_is_long(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_sealing_is_requested_once_when_a_log_is_long(self, make_process, sessions: Sessions, carol: Log) -> None:
         vectors, process = random_vectors(SEAL_FROM), make_process()
         carol.add(vectors[:-1])
         process.nearest(carol, vectors[0])
-        assert process.asked == []
+        assert process.seal_requests == []
         carol.add(vectors[-1:])
         for _ in range(3):
             process.nearest(carol, vectors[0])
-        assert process.asked == [carol.user_id]
+        assert process.seal_requests == [carol.user_id]
 
-    def test_is_asked_for_by_whoever_completes_prompts_too(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_sealing_is_requested_by_processes_that_complete_prompts(
+        self, make_process, sessions: Sessions, carol: Log
+    ) -> None:
         vectors, process = random_vectors(SEAL_FROM), make_process()
         carol.add(vectors)
         process.store.apply(carol.user_id, [LogRow(SEAL_FROM, SEAL_FROM, vectors[-1].tobytes())])
-        assert process.asked == [carol.user_id]
+        assert process.seal_requests == [carol.user_id]
 
     @pytest.mark.parametrize("make", [random_vectors, clustered_vectors])
-    def test_changes_no_answer(self, make_process, sessions: Sessions, carol: Log, make) -> None:
+    def test_sealing_changes_no_answer(self, make_process, sessions: Sessions, carol: Log, make) -> None:
         vectors, queries = make(COUNT), make(30, seed=2)
         carol.add(vectors)
         old, new = make_process(), make_process()
         old.nearest(carol, queries[0])
         assert old.sealer.seal(carol.user_id) == 1
         for query in queries:
-            expected = pytest.approx(nearest_by_hand(vectors, query, 5), abs=1e-5)
+            expected = pytest.approx(exact_distances(vectors, query, 5), abs=1e-5)
             assert old.distances(carol, query) == expected
             assert new.distances(carol, query) == expected
         assert old.store.nbytes < COUNT * 384  # a quarter of what the vectors take
 
-    def test_of_a_log_that_is_short_does_nothing(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_a_short_log_is_not_sealed(self, make_process, sessions: Sessions, carol: Log) -> None:
         carol.add(random_vectors(SEAL_FROM - 1))
         assert make_process().sealer.seal(carol.user_id) == 0
 
-    def test_what_comes_after_is_found_and_what_is_deleted_is_not(
+    def test_after_sealing_new_vectors_are_found_and_deleted_ones_are_not(
         self, make_process, sessions: Sessions, carol: Log
     ) -> None:
         vectors = random_vectors(COUNT + 20)
@@ -217,7 +232,9 @@ class TestSealing:
                 assert len(found) == 50
                 assert i + 1 not in found
 
-    def test_small_segments_are_merged_and_replicas_follow(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_small_segments_are_merged_and_replicas_use_the_merged_one(
+        self, make_process, sessions: Sessions, carol: Log
+    ) -> None:
         vectors, process = random_vectors(3 * SEAL_FROM), make_process()
         for i in range(3):
             carol.add(vectors[i * SEAL_FROM : (i + 1) * SEAL_FROM])
@@ -229,7 +246,9 @@ class TestSealing:
             assert session.scalar(text("SELECT count(*) FROM segments")) == 1
             assert session.scalar(text("SELECT count(DISTINCT segment_id) FROM segment_parts")) == 1
 
-    def test_is_asked_for_where_much_is_deleted(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_sealing_is_requested_when_many_sealed_vectors_are_deleted(
+        self, make_process, sessions: Sessions, carol: Log
+    ) -> None:
         vectors, process = random_vectors(COUNT), make_process()
         carol.add(vectors)
         process.sealer.seal(carol.user_id)
@@ -237,12 +256,12 @@ class TestSealing:
         for prompt_id in range(1, COUNT // 3):
             carol.delete(prompt_id)
         process.nearest(carol, vectors[0])
-        assert process.asked == [carol.user_id]
+        assert process.seal_requests == [carol.user_id]
         assert process.sealer.seal(carol.user_id) == 1
         with sessions() as session:
             assert session.scalar(text("SELECT count FROM segments")) == COUNT - COUNT // 3 + 1
 
-    def test_of_one_user_is_done_by_one_process_at_a_time(self, make_process, sessions: Sessions, carol: Log) -> None:
+    def test_one_process_at_a_time_seals_a_users_log(self, make_process, sessions: Sessions, carol: Log) -> None:
         carol.add(random_vectors(COUNT))
         with ThreadPoolExecutor(4) as pool:
             made = list(pool.map(lambda _: make_process().sealer.seal(carol.user_id), range(4)))
@@ -256,7 +275,7 @@ class TestDamage:
 
     @staticmethod
     def _flip(sessions: Sessions, tmp_path: Path) -> None:
-        """Flips a bit of each stored segment."""
+        """Flip a bit in each stored segment."""
         for file in tmp_path.glob("segments/*"):
             data = bytearray(file.read_bytes())
             data[len(data) // 2] ^= 1
@@ -272,7 +291,7 @@ class TestDamage:
             session.execute(text("DELETE FROM segment_parts"))
 
     @pytest.mark.parametrize("damage", [_flip, _lose])
-    def test_is_found_and_reported_and_mended_and_changes_no_answer(
+    def test_damage_is_logged_and_repaired_and_changes_no_answer(
         self, make_process, sessions: Sessions, carol: Log, tmp_path: Path, url: str, damage: Callable, capsys
     ) -> None:
         vectors = random_vectors(COUNT)
@@ -280,20 +299,20 @@ class TestDamage:
         process = make_process(segments_url=url)
         process.sealer.seal(carol.user_id)
         damage(sessions, tmp_path)
-        expected = pytest.approx(nearest_by_hand(vectors, vectors[5], 5), abs=1e-5)
+        expected = pytest.approx(exact_distances(vectors, vectors[5], 5), abs=1e-5)
         assert process.distances(carol, vectors[5]) == expected
         assert "segment damaged" in capsys.readouterr().out
-        assert carol.user_id in process.asked
+        assert carol.user_id in process.seal_requests
         assert process.sealer.seal(carol.user_id) == 1
         assert process.distances(carol, vectors[5]) == expected
         fresh = make_process(segments_url=url)
         assert fresh.distances(carol, vectors[5]) == expected
-        assert fresh.asked == []
+        assert fresh.seal_requests == []
         assert len(list(tmp_path.glob("segments/*"))) == (1 if url else 0)
 
 
-def test_searches_and_changes_and_sealings_at_once(make_process, sessions: Sessions, carol: Log) -> None:
-    """What was deleted before a search is never found, what was added is, and nothing fails."""
+def test_concurrent_searches_changes_and_sealing_stay_consistent(make_process, sessions: Sessions, carol: Log) -> None:
+    """A search never finds what was deleted before it, and always finds what was added before it."""
     vectors = random_vectors(2_000)
     carol.add(vectors[:1_000])
     process, done = make_process(), []

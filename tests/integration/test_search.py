@@ -26,13 +26,13 @@ def answer(user: ApiUser, worker: Pipeline, texts: list[str]) -> list[int]:
 
 
 def nearest(process: Services | Pipeline, user: ApiUser, text: str, k: int) -> list[int]:
-    """The ids that the store of a process finds."""
-    found = process.store.search(user.id, lambda embedder: embed(embedder, [text])[0], k)
+    """Return the ids that the store of a process finds."""
+    found = process.store.search(user.id, lambda embedder: embed(embedder, [text])[0], k).matches
     return [match.prompt_id for match in found]
 
 
 @EACH_STORE
-def test_finds_ones_own_completed_prompts_nearest_first(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_search_returns_the_callers_completed_prompts_nearest_first(alice: ApiUser, worker: Pipeline) -> None:
     ids = answer(alice, worker, TIDES + OTHERS)
     found = search(alice, "ocean tides")
     assert len(found) == 5
@@ -45,7 +45,7 @@ def test_finds_ones_own_completed_prompts_nearest_first(alice: ApiUser, worker: 
 
 
 @EACH_STORE
-def test_the_same_text_has_distance_0(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_with_the_same_text_has_distance_0(alice: ApiUser, worker: Pipeline) -> None:
     answer(alice, worker, TIDES)
     nearest = search(alice, TIDES[1])[0]
     assert nearest["prompt_text"] == TIDES[1]
@@ -54,13 +54,13 @@ def test_the_same_text_has_distance_0(alice: ApiUser, worker: Pipeline) -> None:
 
 @EACH_STORE
 @pytest.mark.parametrize(("limit", "expected"), [(1, 1), (5, 5), (50, 6)])
-def test_at_most_limit(alice: ApiUser, worker: Pipeline, limit: int, expected: int) -> None:
+def test_a_search_returns_at_most_limit_prompts(alice: ApiUser, worker: Pipeline, limit: int, expected: int) -> None:
     answer(alice, worker, TIDES + OTHERS)
     assert len(search(alice, "tides", limit=limit)) == expected
 
 
 @EACH_STORE
-def test_max_score_cuts_off(alice: ApiUser, worker: Pipeline) -> None:
+def test_max_score_excludes_prompts_that_are_farther(alice: ApiUser, worker: Pipeline) -> None:
     answer(alice, worker, TIDES + OTHERS)
     everything = search(alice, "ocean tides", limit=50)
     cut = search(alice, "ocean tides", limit=50, max_score=1.2)
@@ -88,21 +88,21 @@ def test_unfinished_failed_and_cancelled_prompts_are_not_found(alice: ApiUser, w
 def test_a_completed_prompt_is_found_by_the_next_search_in_every_process(
     alice: ApiUser, worker: Pipeline, make_app
 ) -> None:
-    _, elsewhere = make_app()
+    _, other = make_app()
     for i in range(5):
         (prompt_id,) = answer(alice, worker, [f"number {i}"])
         assert prompt_id in {each["id"] for each in search(alice, f"number {i}")}
-        assert nearest(elsewhere, alice, f"number {i}", 1) == [prompt_id]
+        assert nearest(other, alice, f"number {i}", 1) == [prompt_id]
 
 
 @EACH_STORE
 def test_a_deleted_prompt_is_never_found_again_by_any_process(alice: ApiUser, worker: Pipeline, make_app) -> None:
-    _, elsewhere = make_app()
+    _, other = make_app()
     ids = answer(alice, worker, [f"number {i}" for i in range(10)])
     for gone in ids:
-        assert gone in nearest(elsewhere, alice, "number", 50)
+        assert gone in nearest(other, alice, "number", 50)
         alice.delete(f"/prompts/{gone}/")
-        assert gone not in nearest(elsewhere, alice, "number", 50)
+        assert gone not in nearest(other, alice, "number", 50)
         assert gone not in nearest(worker, alice, "number", 50)
 
 

@@ -1,4 +1,4 @@
-"""What joining a room and being told of an event cost: exact counts of SQL statements, not times."""
+"""SQL statements of joining a room and of a push: exact counts, not times."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def url(app: Flask) -> Iterator[str]:
 
 @pytest.fixture
 def statements(services: Services) -> list[str]:
-    """What the application asks Postgres from here on."""
+    """Record the SQL statements of the application from here on."""
     found: list[str] = []
     for engine in (services.sessions.kw["bind"], services.autocommit_engine):
         event.listen(engine, "before_cursor_execute", lambda *arguments: found.append(arguments[2]))
@@ -38,29 +38,29 @@ def statements(services: Services) -> list[str]:
 
 @pytest.fixture
 def settings(settings):
-    """The relay looks at all feeds once in a test, at its start."""
+    """The relay polls the feeds once in a test, at its start."""
     return settings.model_copy(update={"feed_check_seconds": 3600})
 
 
 def settle(statements: list[str]) -> None:
-    """Waits for the relay's look at a new room, and forgets it."""
-    wait_until(lambda: any("unnest" in statement for statement in statements), what="the relay's look at the feed")
+    """Wait for the relay's poll of a new room, and clear the record."""
+    wait_until(lambda: any("unnest" in statement for statement in statements), what="the relay's poll of the feed")
     time.sleep(0.1)
     statements.clear()
 
 
 @pytest.mark.parametrize("since", [None, 0])
-def test_a_room_is_joined_again_with_one_statement(url: str, statements: list[str], since: int | None) -> None:
+def test_a_room_is_joined_again_with_one_sql_statement(url: str, statements: list[str], since: int | None) -> None:
     alice = RemoteUser(url)
     with alice.join() as first:
         first.receive()
         settle(statements)
         with alice.join(since=since) as second:
             second.receive()
-            assert len(statements) == 1, statements  # the token is known
+            assert len(statements) == 1, statements  # the token is cached
 
 
-def test_a_push_takes_no_statement_whatever_the_number_of_sockets(
+def test_a_push_needs_no_sql_statement_for_any_number_of_sockets(
     url: str, statements: list[str], worker: Pipeline
 ) -> None:
     alice = RemoteUser(url)

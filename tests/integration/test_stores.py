@@ -1,4 +1,4 @@
-"""What every store of vectors does, each after the same log: FAISS in a process, and pgvector."""
+"""What every vector store does with the same log: FAISS in a process, and pgvector."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ SMALL = SmallEmbedder()
 
 @pytest.fixture
 def make(settings: Settings, sessions: Sessions, autocommit_engine: Engine) -> Callable[..., VectorStore]:
-    """Makes stores, each as another process would have it."""
+    """Creates stores, each as in a process of its own."""
     queue = Queue(make_celery(settings), make_redis(settings))
 
     def make(current=SMALL, previous=None) -> VectorStore:
@@ -46,7 +46,7 @@ def alice(sessions: Sessions) -> Log:
 
 
 def search(store: VectorStore, user: Log, text: str = "0", k: int = 10) -> list[Match]:
-    return store.search(user.user_id, lambda embedder: embed(embedder, [text])[0], k)
+    return store.search(user.user_id, lambda embedder: embed(embedder, [text])[0], k).matches
 
 
 def ids(store: VectorStore, user: Log, text: str = "0", k: int = 1_000) -> list[int]:
@@ -67,7 +67,7 @@ def numbers(first: int, last: int) -> list[str]:
     return [str(i) for i in range(first, last)]
 
 
-def test_agrees_with_a_search_by_hand(make, sessions: Sessions) -> None:
+def test_a_search_returns_the_true_nearest(make, sessions: Sessions) -> None:
     hashing = HashingEmbedder()
     store, alice = make(hashing), Log(sessions, "alice", hashing.name)
     texts = sentences(300)
@@ -77,8 +77,8 @@ def test_agrees_with_a_search_by_hand(make, sessions: Sessions) -> None:
         distances = np.square(vectors.astype(float) - embed(hashing, [text])[0]).sum(axis=1)
         found = search(store, alice, text)
         assert [match.distance for match in found] == pytest.approx(np.sort(distances)[:10], abs=1e-5)
-        by_hand = dict(zip(prompt_ids, distances, strict=True))
-        assert [by_hand[match.prompt_id] for match in found] == pytest.approx([m.distance for m in found], abs=1e-5)
+        exact = dict(zip(prompt_ids, distances, strict=True))
+        assert [exact[match.prompt_id] for match in found] == pytest.approx([m.distance for m in found], abs=1e-5)
         assert found[0].distance == pytest.approx(0, abs=1e-6)
         assert min(match.distance for match in found) >= 0
 
@@ -88,29 +88,29 @@ def test_a_user_without_vectors_finds_nothing(store: VectorStore, alice: Log) ->
 
 
 def test_a_user_who_does_not_exist_finds_nothing(store: VectorStore) -> None:
-    assert store.search(2**40, lambda _: SMALL.embed(["0"])[0], 10) == []
+    assert store.search(2**40, lambda _: SMALL.embed(["0"])[0], 10).matches == []
 
 
-def test_k_may_be_larger_than_what_there_is(store: VectorStore, alice: Log) -> None:
+def test_a_search_for_more_than_there_are_returns_all(store: VectorStore, alice: Log) -> None:
     added = alice.add(SMALL.embed(numbers(0, 7)))
     assert sorted(ids(store, alice, k=50)) == added
     assert len(ids(store, alice, k=3)) == 3
 
 
-def test_what_was_added_is_found_by_the_next_search_in_every_process(make, alice: Log) -> None:
-    here, elsewhere = make(), make()
+def test_an_added_vector_is_found_by_the_next_search_in_every_process(make, alice: Log) -> None:
+    here, other = make(), make()
     for i in range(5):
         (added,) = alice.add(SMALL.embed([str(i)]))
-        assert ids(here, alice, str(i), 1) == ids(elsewhere, alice, str(i), 1) == [added]
+        assert ids(here, alice, str(i), 1) == ids(other, alice, str(i), 1) == [added]
 
 
-def test_what_was_deleted_is_found_by_no_process(make, alice: Log) -> None:
-    here, elsewhere = make(), make()
+def test_a_deleted_vector_is_found_by_no_process(make, alice: Log) -> None:
+    here, other = make(), make()
     left = alice.add(SMALL.embed(numbers(0, 6)))
     while left:
-        assert sorted(ids(here, alice)) == sorted(ids(elsewhere, alice)) == left
+        assert sorted(ids(here, alice)) == sorted(ids(other, alice)) == left
         alice.delete(left.pop())
-    assert ids(here, alice) == ids(elsewhere, alice) == []
+    assert ids(here, alice) == ids(other, alice) == []
 
 
 def test_another_users_vectors_are_never_found(store: VectorStore, alice: Log, sessions: Sessions) -> None:
@@ -121,7 +121,7 @@ def test_another_users_vectors_are_never_found(store: VectorStore, alice: Log, s
     assert sorted(ids(store, bob)) == others
 
 
-def test_a_change_may_be_applied_before_during_and_after_others(make, alice: Log) -> None:
+def test_changes_may_be_applied_in_any_order_and_twice(make, alice: Log) -> None:
     store, vectors = make(), SMALL.embed(numbers(0, 3))
     added = alice.add(vectors)
     for seq in (2, 3, 1, 3):
@@ -130,50 +130,61 @@ def test_a_change_may_be_applied_before_during_and_after_others(make, alice: Log
 
 
 def test_a_long_log_is_read_in_several_batches(store: VectorStore, alice: Log) -> None:
-    added = alice.add(SMALL.embed(numbers(0, 2 * vector_log.BATCH)))
-    for gone in (added.pop(0), added.pop(vector_log.BATCH), added.pop()):
+    added = alice.add(SMALL.embed(numbers(0, 2 * vector_log.BATCH_ROWS)))
+    for gone in (added.pop(0), added.pop(vector_log.BATCH_ROWS), added.pop()):
         alice.delete(gone)
     assert sorted(ids(store, alice, k=2_000)) == added
-    added += alice.add(SMALL.embed(numbers(5_000, 5_000 + vector_log.BATCH + 1)))
+    added += alice.add(SMALL.embed(numbers(5_000, 5_000 + vector_log.BATCH_ROWS + 1)))
     assert sorted(ids(store, alice, k=2_000)) == added
 
 
 @pytest.mark.parametrize(("name", "dimension"), [("other", 24), ("other", 32), ("small", 24)])
-def test_after_a_reindex_the_new_vectors_are_compared(make, alice: Log, name: str, dimension: int) -> None:
-    other = SmallEmbedder(name, dimension)
-    store, not_told = make(SMALL, other), make(other, SMALL)
+def test_after_a_reindex_searches_compare_the_new_vectors(make, alice: Log, name: str, dimension: int) -> None:
+    new = SmallEmbedder(name, dimension)
+    store, restarted = make(SMALL, new), make(new, SMALL)
     texts = numbers(0, 20)
     added = alice.add(SMALL.embed(texts))
-    assert ids(store, alice, "3", 1) == ids(not_told, alice, "3", 1) == [added[3]]
-    alice.reindex(name, other.embed(texts[::-1]))
-    for each in (store, not_told):
+    assert ids(store, alice, "3", 1) == ids(restarted, alice, "3", 1) == [added[3]]
+    alice.reindex(name, new.embed(texts[::-1]))
+    for each in (store, restarted):
         (match,) = search(each, alice, "3", 1)
         assert (match.prompt_id, match.distance) == (added[16], pytest.approx(0, abs=1e-6))
         assert sorted(ids(each, alice)) == added
 
 
-def test_vectors_of_an_embedder_that_is_not_to_be_had_are_not_compared(make, alice: Log) -> None:
+def test_a_result_has_the_embedder_and_the_querys_vector_that_were_compared(make, alice: Log) -> None:
+    new = SmallEmbedder("new", 32)
+    store = make(new, SMALL)
+    alice.add(SMALL.embed(numbers(0, 5)))
+    found = store.search(alice.user_id, lambda embedder: embedder.embed(["3"])[0], 1)
+    assert (found.embedder, found.vector.tolist()) == (SMALL, SMALL.embed(["3"])[0].tolist())
+    alice.reindex("new", new.embed(numbers(0, 5)))
+    found = store.search(alice.user_id, lambda embedder: embedder.embed(["3"])[0], 1)
+    assert (found.embedder, found.vector.tolist()) == (new, new.embed(["3"])[0].tolist())
+
+
+def test_vectors_by_an_unavailable_embedder_are_not_compared(make, alice: Log) -> None:
     alice.add(SMALL.embed(numbers(0, 5)))
     assert ids(make(SmallEmbedder("other", 32)), alice) == []
     assert len(ids(make(), alice)) == 5
 
 
-def test_damaged_vectors_are_left_out_and_the_others_found(store: VectorStore, alice: Log) -> None:
-    sound = [vector.tobytes() for vector in SMALL.embed(numbers(0, 6))]
+def test_damaged_vectors_are_ignored_and_all_others_found(store: VectorStore, alice: Log) -> None:
+    valid = [vector.tobytes() for vector in SMALL.embed(numbers(0, 6))]
     nan, long = np.full(24, np.nan, "<f4").tobytes(), np.full(24, 3, "<f4").tobytes()
-    added = alice.add_stored([sound[0], b"", sound[1], sound[2][:-4], nan, sound[3], long, sound[4] + sound[5]])
+    added = alice.add_stored([valid[0], b"", valid[1], valid[2][:-4], nan, valid[3], long, valid[4] + valid[5]])
     assert sorted(ids(store, alice)) == [added[i] for i in (0, 2, 5)]
 
 
-def test_after_it_was_forgotten_a_user_finds_the_same(make, alice: Log) -> None:
-    store, elsewhere = make(), make()
+def test_after_forgetting_a_user_a_search_finds_the_same(make, alice: Log) -> None:
+    store, other = make(), make()
     alice.add(SMALL.embed(numbers(0, 700)))
     before = search(store, alice)
     store.forget(alice.user_id)
-    assert search(elsewhere, alice) == search(store, alice) == before
+    assert search(other, alice) == search(store, alice) == before
 
 
-def test_searches_beside_additions_and_deletions_find_nothing_that_was_deleted_before(make, alice: Log) -> None:
+def test_concurrent_searches_never_find_a_vector_that_was_deleted_before_them(make, alice: Log) -> None:
     stores, deleted, wrong, done = [make(), make()], set(), [], threading.Event()
     kept = alice.add(SMALL.embed(numbers(0, 300)))
 
@@ -185,7 +196,7 @@ def test_searches_beside_additions_and_deletions_find_nothing_that_was_deleted_b
             deleted.add(gone)
         done.set()
 
-    def look(store: VectorStore) -> None:
+    def search_repeatedly(store: VectorStore) -> None:
         while not done.is_set():
             before = set(deleted)
             try:
@@ -195,7 +206,7 @@ def test_searches_beside_additions_and_deletions_find_nothing_that_was_deleted_b
             except Exception as error:
                 wrong.append(error)
 
-    threads = [threading.Thread(target=look, args=[store]) for store in stores * 2]
+    threads = [threading.Thread(target=search_repeatedly, args=[store]) for store in stores * 2]
     for thread in threads:
         thread.start()
     try:

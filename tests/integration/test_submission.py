@@ -1,4 +1,4 @@
-"""Submissions that come at the same time: stored together, each with their own answer."""
+"""Concurrent submissions: they are stored as one group, and each gets its own result."""
 
 import threading
 
@@ -18,15 +18,15 @@ from tests.support.servers import wait_until
 from tests.support.threads import at_once
 
 
-class Held:
-    """Holds up the group that is being stored, so that others gather behind it."""
+class HeldGroup:
+    """Hold up the group that is being stored, so that other submissions gather behind it."""
 
     def __init__(self, services: Services) -> None:
         self._submissions = services.submissions
         self._gate = threading.Event()
         self._stored = services.submissions._limits.count
 
-    def __enter__(self) -> "Held":
+    def __enter__(self) -> "HeldGroup":
         def count(user_ids):
             self._gate.wait(10)
             return self._stored(user_ids)
@@ -38,40 +38,40 @@ class Held:
         self._submissions._limits.count = self._stored
         self._gate.set()
 
-    def let_go_with(self, waiting: int) -> None:
-        """Lets the group go once so many wait behind it."""
-        wait_until(lambda: len(self._submissions._store._waiting) == waiting, what="the others coming")
+    def release_with(self, waiting: int) -> None:
+        """Release the group once this many submissions wait behind it."""
+        wait_until(lambda: len(self._submissions._store._waiting) == waiting, what="the other submissions")
         self._submissions._limits.count = self._stored
         self._gate.set()
 
 
-def together(services: Services, submissions: list[tuple[NewPrompt, KeyUse | None]]) -> list[Stored | Exception]:
-    """Submits these in one group, behind another one. Returns their outcomes, in order."""
+def submit_together(services: Services, submissions: list[tuple[NewPrompt, KeyUse | None]]) -> list[Stored | Exception]:
+    """Submit these as one group, behind another one. Return their outcomes, in order."""
     outcomes: dict[int, Stored | Exception] = {}
 
-    def submit(place: int, draft: NewPrompt, use: KeyUse | None) -> None:
+    def submit(place: int, new_prompt: NewPrompt, use: KeyUse | None) -> None:
         try:
-            outcomes[place] = services.submissions.store(draft, use)
+            outcomes[place] = services.submissions.store(new_prompt, use)
         except Exception as error:
             outcomes[place] = error
 
     first = NewPrompt(submissions[0][0].user_id, "the one before", False, "r")
-    with Held(services) as claim:
+    with HeldGroup(services) as held:
         threads = [threading.Thread(target=submit, args=(-1, first, None))]
         threads[0].start()
         wait_until(lambda: services.submissions._store._is_busy)
         wait_until(lambda: not services.submissions._store._waiting)
-        for place, (draft, use) in enumerate(submissions):
-            threads.append(threading.Thread(target=submit, args=(place, draft, use)))
+        for place, (new_prompt, use) in enumerate(submissions):
+            threads.append(threading.Thread(target=submit, args=(place, new_prompt, use)))
             threads[-1].start()
             wait_until(lambda place=place: len(services.submissions._store._waiting) == place + 1)
-        claim.let_go_with(len(submissions))
+        held.release_with(len(submissions))
         for thread in threads:
             thread.join()
     return [outcomes[place] for place in range(len(submissions))]
 
 
-def draft(user: ApiUser, prompt_text: str = "Hi") -> NewPrompt:
+def new_prompt(user: ApiUser, prompt_text: str = "Hi") -> NewPrompt:
     return NewPrompt(user.id, prompt_text, False, "r")
 
 
@@ -79,7 +79,7 @@ def test_a_group_is_one_insert_and_one_message(
     services: Services, alice: ApiUser, bob: ApiUser, sessions: Sessions
 ) -> None:
     before = services.queue.length()
-    outcomes = together(services, [(draft((alice, bob)[i % 2], f"prompt {i}"), None) for i in range(6)])
+    outcomes = submit_together(services, [(new_prompt((alice, bob)[i % 2], f"prompt {i}"), None) for i in range(6)])
     assert [outcome.prompt.prompt_text for outcome in outcomes] == [f"prompt {i}" for i in range(6)]
     with sessions() as session:
         rows = session.execute(text("SELECT id, prompt_text, xmin::text FROM prompts ORDER BY id")).all()
@@ -90,27 +90,27 @@ def test_a_group_is_one_insert_and_one_message(
     assert services.queue.length() == before + 2
 
 
-def test_each_keeps_their_own_limit(make_app) -> None:
+def test_each_user_of_a_group_keeps_their_own_rate_limit(make_app) -> None:
     app, services = make_app(prompt_rate_limit="2/minute")
     alice, bob = ApiUser(app, "alice"), ApiUser(app, "bob")
-    outcomes = together(services, [(draft(user), None) for user in (alice, alice, bob, alice, bob)])
+    outcomes = submit_together(services, [(new_prompt(user), None) for user in (alice, alice, bob, alice, bob)])
     assert [type(outcome).__name__ for outcome in outcomes] == [
         "Stored", "RateLimitedError", "Stored", "RateLimitedError", "Stored",
     ]  # fmt: skip
 
 
-def test_one_that_cannot_be_stored_fails_alone(services: Services, alice: ApiUser, bob: ApiUser) -> None:
+def test_a_submission_that_cannot_be_stored_fails_alone(services: Services, alice: ApiUser, bob: ApiUser) -> None:
     nobody = NewPrompt(2**40, "Hi", False, "r")
-    outcomes = together(services, [(draft(alice), None), (nobody, None), (draft(bob), None)])
+    outcomes = submit_together(services, [(new_prompt(alice), None), (nobody, None), (new_prompt(bob), None)])
     assert [isinstance(outcome, Stored) for outcome in outcomes] == [True, False, True]
     assert isinstance(outcomes[1], InvalidTokenError)
     assert len(alice.get("/prompts/").json) == 2
 
 
-def test_one_that_cannot_be_stored_costs_its_neighbours_no_limit(make_app) -> None:
+def test_a_submission_that_cannot_be_stored_does_not_affect_its_neighbours_rate_limit(make_app) -> None:
     app, services = make_app(prompt_rate_limit="2/minute")
     alice = ApiUser(app, "alice")
-    outcomes = together(services, [(draft(alice), None), (NewPrompt(2**40, "Hi", False, "r"), None)])
+    outcomes = submit_together(services, [(new_prompt(alice), None), (NewPrompt(2**40, "Hi", False, "r"), None)])
     assert isinstance(outcomes[0], Stored)
     assert alice.post("/prompts/", json={"prompt_text": "a third"}).status_code == 429
 
@@ -119,24 +119,26 @@ def test_the_same_key_twice_in_a_group_makes_one_prompt(services: Services, alic
     def use(user: ApiUser) -> KeyUse:
         return KeyUse(user.id, "K", fingerprint("body"))
 
-    one, again, other = together(services, [(draft(u), use(u)) for u in (alice, alice, bob)])
+    one, again, other = submit_together(services, [(new_prompt(u), use(u)) for u in (alice, alice, bob)])
     assert isinstance(one, Stored)
     assert isinstance(again, IdempotencyKeyInUseError)
     assert isinstance(other, Stored)
     assert other.prompt.id != one.prompt.id
-    assert services.submissions.store(draft(alice), use(alice)) == Stored(one.prompt, is_replay=True)
+    assert services.submissions.store(new_prompt(alice), use(alice)) == Stored(one.prompt, is_replay=True)
 
 
-def test_with_the_broker_away_the_group_is_due_at_once(services: Services, alice: ApiUser, sessions: Sessions) -> None:
-    services.queue._away.set()
-    outcomes = together(services, [(draft(alice), None), (draft(alice), None)])
+def test_a_group_is_due_immediately_while_the_broker_is_unavailable(
+    services: Services, alice: ApiUser, sessions: Sessions
+) -> None:
+    services.queue._unavailable.set()
+    outcomes = submit_together(services, [(new_prompt(alice), None), (new_prompt(alice), None)])
     with sessions() as session:
         overdue = session.scalars(text("SELECT id FROM prompts WHERE due_at <= now()")).all()
     assert {outcome.prompt.id for outcome in outcomes} <= set(overdue)
 
 
 class TestBacklog:
-    def test_over_the_limit_it_is_503_until_there_is_room(self, make_app) -> None:
+    def test_a_submission_over_the_backlog_limit_is_503_until_there_is_room(self, make_app) -> None:
         app, _ = make_app(backlog_limit=3)
         alice = ApiUser(app, "alice")
         ids = [alice.submit() for _ in range(3)]
@@ -151,7 +153,7 @@ class TestBacklog:
         assert len(alice.get("/prompts/").json) == 4
 
     @pytest.mark.parametrize("headers", [{}, {"Origin": "https://app.example.com"}])
-    def test_a_refusal_is_a_problem_like_all_others(self, make_app, headers: dict) -> None:
+    def test_an_overload_refusal_is_a_problem_with_the_usual_headers(self, make_app, headers: dict) -> None:
         app, _ = make_app(backlog_limit=1, allowed_origins=("https://app.example.com",))
         alice = ApiUser(app, "alice")
         alice.submit()
@@ -163,7 +165,7 @@ class TestBacklog:
             assert response.headers["X-Request-ID"] == "mine"
             assert "Origin" not in headers or "Access-Control-Allow-Origin" in response.headers
 
-    def test_refused_submissions_do_not_count_against_the_limits(self, make_app) -> None:
+    def test_rejected_submissions_do_not_count_against_the_rate_limit(self, make_app) -> None:
         app, services = make_app(backlog_limit=1, prompt_rate_limit="2/minute")
         alice = ApiUser(app, "alice")
         first = alice.submit()
@@ -172,21 +174,21 @@ class TestBacklog:
         wait_until(lambda: not services.submissions._backlog.is_full)
         alice.submit()
 
-    def test_many_at_once_do_not_exceed_it(self, make_app) -> None:
+    def test_concurrent_submissions_do_not_exceed_the_backlog_limit(self, make_app) -> None:
         app, _ = make_app(backlog_limit=10)
         alice = ApiUser(app, "alice")
         statuses = at_once(30, lambda: alice.post("/prompts/", json={"prompt_text": "Hi"}).status_code)
         assert (statuses.count(202), statuses.count(503)) == (10, 20)
 
     @pytest.mark.parametrize(("there", "wanted", "room"), [(0, 5, 5), (98, 5, 2), (100, 5, 0), (150, 5, 0)])
-    def test_there_is_room_for_the_rest(
+    def test_the_backlog_has_room_for_the_rest(
         self, sessions: Sessions, alice: ApiUser, there: int, wanted: int, room: int
     ) -> None:
         backlog = Backlog(100)
         with sessions.begin() as session:
             if there:
-                drafts = [draft(alice)] * there
-                submission.submit(session, drafts, grace=submission.timedelta(minutes=1), attempt_limit=1)
+                new_prompts = [new_prompt(alice)] * there
+                submission.submit(session, new_prompts, grace=submission.timedelta(minutes=1), attempt_limit=1)
             assert backlog.room(session, wanted) == room
             backlog.added(room)
             assert backlog.is_full == (room < wanted)

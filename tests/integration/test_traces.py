@@ -1,4 +1,4 @@
-"""One trace a prompt, from its request to its push; and without an endpoint, nothing of OpenTelemetry at all."""
+"""Traces: one per prompt, from its request to its push. Without an endpoint OpenTelemetry is not even imported."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from tests.support.servers import ROOT, environment_of, wait_until
 from worker.pipeline import Pipeline
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-OF_A_PROMPT = ["claim", "embed", "generate", "complete", "announce", "push"]
+PROMPT_SPANS = ["claim", "embed", "generate", "complete", "announce", "push"]
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def trace_of(span: ReadableSpan) -> str:
 def test_a_prompt_is_one_trace_from_its_request_to_its_push(
     exported: InMemorySpanExporter, alice: ApiUser, services, worker: Pipeline
 ) -> None:
-    with services.relay.subscribe(alice.id) as news:
+    with services.relay.subscribe(alice.id) as subscription:
         wait_until(lambda: services.relay._pubsub is not None and alice.id in services.relay._rooms)
-        wait_until(lambda: events_arrive(services, alice, news), what="the room's subscription")
+        wait_until(lambda: events_arrive(services, alice, subscription), what="the room's subscription")
         exported.clear()
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "req-1"}
         body = {"prompt_text": "tides", "websocket": True}
@@ -63,19 +63,19 @@ def test_a_prompt_is_one_trace_from_its_request_to_its_push(
     assert f"{request.parent.span_id:016x}" == "b7ad6b7169203331"
     assert request.attributes["http.response.status_code"] == 202
     assert request.attributes["promptwire.request_id"] == "req-1"
-    later = sorted(named(exported, *OF_A_PROMPT), key=lambda span: span.start_time)
-    assert sorted(span.name for span in later) == sorted(OF_A_PROMPT)
+    later = sorted(named(exported, *PROMPT_SPANS), key=lambda span: span.start_time)
+    assert sorted(span.name for span in later) == sorted(PROMPT_SPANS)
     assert {trace_of(span) for span in (request, *later)} == {TRACE}
     assert {span.parent.span_id for span in later} == {request.context.span_id}
 
 
-def events_arrive(services, user: ApiUser, news) -> bool:
-    """Whether what is published to the user's channel comes through."""
+def events_arrive(services, user: ApiUser, subscription) -> bool:
+    """Return whether an announcement to the user's channel arrives."""
     services.announcer.login_ended(user.id)
-    return news.get(0.2) is not None
+    return subscription.get(0.2) is not None
 
 
-def test_prompts_that_go_together_have_a_trace_each(
+def test_each_prompt_of_a_group_has_its_own_trace(
     exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline
 ) -> None:
     prompt_ids = [alice.submit(f"question {i}") for i in range(3)]
@@ -86,10 +86,10 @@ def test_prompts_that_go_together_have_a_trace_each(
         assert {trace_of(span) for span in named(exported, name)} == submitted, name
 
 
-def test_another_attempt_goes_on_in_the_same_trace_and_a_failed_one_shows(
+def test_all_attempts_share_one_trace_and_a_failed_attempt_is_an_error_span(
     exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline
 ) -> None:
-    failing = replace(worker, generator=Commanded(), backoff=timedelta())
+    failing = replace(worker, generator=Commanded(), retry_backoff=timedelta())
     prompt_id = alice.submit("fail")
     for _ in range(2):
         failing.process([prompt_id])
@@ -99,7 +99,7 @@ def test_another_attempt_goes_on_in_the_same_trace_and_a_failed_one_shows(
     assert {span.status.status_code.name for span in generations} == {"ERROR"}
 
 
-def test_what_a_caller_does_not_sample_is_not_traced(
+def test_a_request_that_its_caller_does_not_sample_is_not_traced(
     exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline
 ) -> None:
     exported.clear()
@@ -109,7 +109,7 @@ def test_what_a_caller_does_not_sample_is_not_traced(
 
 
 @pytest.mark.parametrize("header", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
-def test_a_malformed_traceparent_begins_a_trace_of_its_own(
+def test_a_malformed_traceparent_starts_a_new_trace(
     exported: InMemorySpanExporter, alice: ApiUser, header: str
 ) -> None:
     assert alice.get("/prompts/", headers={"traceparent": header}).status_code == 200
@@ -131,7 +131,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 def run(settings: Settings, **environment: str) -> list[str]:
-    """The packages that a process loads which makes an application and answers a request."""
+    """Return the packages that a process imports to create an application and answer a request."""
     variables = environment_of(settings) | {"PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-c", PROGRAM]
     return subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
@@ -141,13 +141,15 @@ def test_without_an_endpoint_opentelemetry_is_not_loaded(settings: Settings) -> 
     assert "opentelemetry" not in run(settings)
 
 
-def test_with_an_endpoint_spans_are_sent_there(settings: Settings) -> None:
+def test_spans_are_sent_to_the_configured_endpoint(settings: Settings) -> None:
     with collector() as received:
         assert "opentelemetry" in run(settings, OTEL_EXPORTER_OTLP_ENDPOINT=received.url)
         assert [(span.service, span.name) for span in received.spans] == [("promptwire-test", "GET /livez/")]
 
 
-def test_with_an_endpoint_but_without_opentelemetry_it_says_so_and_works(settings: Settings, tmp_path: Path) -> None:
+def test_an_application_with_an_endpoint_but_without_opentelemetry_still_works(
+    settings: Settings, tmp_path: Path
+) -> None:
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('not installed')")
     path = f"{tmp_path}:{ROOT}"
     assert "shared" in run(settings, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", PYTHONPATH=path)

@@ -1,4 +1,8 @@
-"""The containers of docker-compose.yml as processes on this machine: their commands, environment and health checks."""
+"""The containers of docker-compose.yml as processes on this machine: their commands, environment and health checks.
+
+The file is read as plain YAML, because Compose is not among the tests' packages. Values with variables are expanded by
+the shell, whose syntax Compose borrows. `make check-infra` checks the same file with Compose itself.
+"""
 
 import contextlib
 import os
@@ -7,20 +11,24 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from infra.checks.containers import Dockerfile, read_compose
+import yaml
+
+from infra.checks.dockerfile import Dockerfile
 from infra.local.privileges import Unprivileged, unprivileged
+from infra.local.watchdog import shared_watchdog
 from tests.support import processes
 from tests.support.servers import ROOT, Servers
 
-# Where a container listens, which only its networks reach.
-_EVERYWHERE = "0.0.0.0"  # noqa: S104
+# A container listens on all interfaces; only its networks reach them.
+_ALL_INTERFACES = "0.0.0.0"  # noqa: S104
 
 
 @dataclass(frozen=True)
 class Container:
-    """One service's command and environment. What differs on this machine: addresses, ports, the name of the host."""
+    """A service's command and environment, with this machine's addresses, ports and host name."""
 
     command: list[str]
     environment: dict[str, str]
@@ -29,11 +37,12 @@ class Container:
 
     @contextlib.contextmanager
     def running(self, log: Path) -> Iterator[subprocess.Popen]:
-        """The process; in the end it is told to stop, as Docker would, and must."""
+        """Run the container. Afterwards stop it with SIGTERM, as Docker does; it must stop within 20 seconds."""
         with log.open("wb") as output:
             process = subprocess.Popen(
-                self._here(self.command), stdout=output, stderr=output, start_new_session=True, **self._popen
+                self._local(self.command), stdout=output, stderr=output, start_new_session=True, **self._popen
             )
+        shared_watchdog().watch(process.pid)
         try:
             yield process
             process.terminate()
@@ -42,17 +51,17 @@ class Container:
             processes.kill(process)
 
     def run(self, command: list[str] | None = None, **environment: str) -> subprocess.CompletedProcess:
-        """The container's command, or another in it (`docker compose exec`), to its end."""
+        """Run the container's command, or another one in it (`docker compose exec`), and wait for it."""
         options = self._popen | {"env": self.environment | environment}
         return subprocess.run(
-            self._here(command or self.command), capture_output=True, text=True, timeout=60, check=False, **options
+            self._local(command or self.command), capture_output=True, text=True, timeout=60, check=False, **options
         )
 
     def is_healthy(self) -> bool:
         return self.run(self.healthcheck).returncode == 0
 
-    def _here(self, command: list[str]) -> list[str]:
-        """With this environment's Python in place of the image's."""
+    def _local(self, command: list[str]) -> list[str]:
+        """The command with this environment's Python instead of the image's."""
         python = command[1:] if command[0] == "python" else ["-m", *command]
         return [*self.identity.prefix, sys.executable, *python]
 
@@ -63,7 +72,7 @@ class Container:
 
 @dataclass(frozen=True)
 class Project:
-    """docker-compose.yml with this .env, on the servers of the tests."""
+    """docker-compose.yml with this .env, on the tests' servers."""
 
     servers: Servers
     database: str
@@ -71,27 +80,34 @@ class Project:
     dotenv: Mapping[str, str]
 
     def container(self, service: str, *, host: str = "host", **environment: str) -> Container:
-        """A container of a service, not yet started; `environment` is what differs here."""
-        made = read_compose(ROOT / "docker-compose.yml", self.dotenv)["services"][service]
-        dockerfile = Dockerfile.read(ROOT / made["build"]["dockerfile"])
-        settings = dockerfile.environment | ({**self.dotenv} if "env_file" in made else {}) | made["environment"]
+        """A container of a service, not yet started; `environment` overrides its own."""
+        declared: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]
+        dockerfile = Dockerfile.read(ROOT / declared["build"]["dockerfile"])
+        from_file = dict(self.dotenv) if "env_file" in declared else {}
+        own = {name: self._expand(value) for name, value in declared["environment"].items()}
+        settings = dockerfile.environment | from_file | own
         settings |= {"PATH": os.environ["PATH"], "HEARTBEAT_FILE": str(self.folder / host)}
-        settings |= {name: "127.0.0.1" for name, value in settings.items() if value == _EVERYWHERE}
+        settings |= {name: "127.0.0.1" for name, value in settings.items() if value == _ALL_INTERFACES}
         settings |= {name: self._address(url) for name, url in settings.items() if name.endswith("_URL")} | environment
-        check = made.get("healthcheck", {}).get("test", ["CMD", *dockerfile.healthcheck])[1:]
+        check = declared.get("healthcheck", {}).get("test", ["CMD", *dockerfile.healthcheck])[1:]
         port = settings.get("PORT", "8000")
         return Container(
             [
-                argument.replace("%h", host).replace(_EVERYWHERE, "127.0.0.1")
-                for argument in made.get("command", dockerfile.command)
+                argument.replace("%h", host).replace(_ALL_INTERFACES, "127.0.0.1")
+                for argument in declared.get("command", dockerfile.command)
             ],
             settings,
             [argument.replace(":8000/", f":{port}/") for argument in check],
             unprivileged(Path(sys.executable), self.folder),
         )
 
+    def _expand(self, value: str) -> str:
+        """Expand `${X}`, `${X:-default}` and `${X:?message}`."""
+        command = ["sh", "-euc", f'printf %s "{value}"']
+        return subprocess.run(command, env=self.dotenv, capture_output=True, text=True, check=True).stdout
+
     def _address(self, url: str) -> str:
-        """That of the tests' server instead of the container's."""
+        """The URL of the tests' server instead of the container's."""
         return {"postgres": self.servers.postgres.url(self.database), "redis": self.servers.redis_url}.get(
             urlsplit(url).hostname or "", url
         )

@@ -5,7 +5,9 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from shared.prompts import claims, submission
-from shared.prompts.claims import Answer, Claim, Response
+from shared.prompts.answer import Answer
+from shared.prompts.claims import Claim
+from shared.prompts.completion import Outcome
 from shared.prompts.feed import FinishedPrompt
 from shared.prompts.queries import PromptRow
 from shared.prompts.submission import NewPrompt
@@ -37,5 +39,13 @@ def complete(
     session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
 ) -> FinishedPrompt | None:
     """Answers a prompt; None if the claim no longer holds."""
-    ended = claims.complete(session, [Answer(claim, Response(response_text, "test"), embedder, vector)])
-    return ended.endings[0] if ended.endings else None
+    outcome = Outcome(
+        claim.id,
+        claim.attempt,
+        embedder=embedder,
+        vector=vector,
+        expected_embedder=claim.embedder,
+        answer=Answer(response_text, "test"),
+    )
+    finished = claims.complete(session, [outcome]).finished
+    return finished[0] if finished else None

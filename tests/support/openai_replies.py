@@ -1,4 +1,4 @@
-"""What the server of `openai_server.py` can be told to do with a request."""
+"""The replies that the server of `openai_server.py` can give to a request."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -9,29 +9,29 @@ WORDS = ("Tides ", "come ", "and ", "go.")
 
 
 class Gate:
-    """Holds chunks back until the test lets them go."""
+    """Holds chunks back until the test releases them."""
 
     def __init__(self) -> None:
         self._permits = threading.Semaphore(0)
         self._is_open = threading.Event()
 
-    def let_go(self, chunks: int = 1) -> None:
+    def release(self, chunks: int = 1) -> None:
         self._permits.release(chunks)
 
     def open(self) -> None:
-        """Lets everything go from now on."""
+        """Let all chunks pass from now on."""
         self._is_open.set()
 
     def passes(self, seconds: float) -> bool:
-        """Whether a chunk may go, within so many seconds."""
+        """Wait for a chunk's turn. Returns False after this time."""
         return self._is_open.is_set() or self._permits.acquire(timeout=seconds)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the server does with one request.
+    """The reply to one request.
 
-    With a `status` other than 200 it answers `body`, or an error in OpenAI's shape with `message`, of that `code`.
+    With a `status` other than 200 the body is `body`, or an error in OpenAI's format with `message` and `code`.
     """
 
     chunks: Sequence[str] = WORDS
@@ -39,12 +39,12 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     message: str = "Something is wrong"
     code: str | None = None
-    body: str | None = None  #: the whole body, as it is; the rest of one whose Content-Length says more never comes
+    body: str | None = None  #: the literal body; if Content-Length says more, the rest never comes
     slow: float = 0  #: seconds before the first byte of the response
-    pause: float = 0  #: seconds before each chunk but the first
-    gate: Gate | None = None  #: what each chunk waits for
-    #: What comes after the chunks: the end; the end of the body, without a finish_reason; of the connection; a reset
-    #: of it; silence; a line that is no JSON; an error event.
+    pause: float = 0  #: seconds before each chunk except the first
+    gate: Gate | None = None  #: each chunk waits for it
+    #: What follows the chunks: a regular end; the end of the body without a finish_reason; a closed connection; a reset
+    #: connection; nothing; a line of invalid JSON; an error event.
     then: Literal["finish", "stop", "close", "reset", "hang", "garbage", "error"] = "finish"
     finish_reason: str = "stop"
     usage: Literal["own chunk", "last chunk", "none"] = "own chunk"
@@ -52,13 +52,13 @@ class Reply:
 
 
 def some_words(count: int | str) -> tuple[str, ...]:
-    """So many chunks: "w0 ", "w1 " …"""
+    """Return `count` chunks: "w0 ", "w1 " …"""
     return tuple(f"w{i} " for i in range(int(count)))
 
 
-#: The command, which is the first word of a prompt; and what it makes of the words after it.
+#: Commands, which are the first word of a prompt, and their replies given the words after it.
 COMMANDS: dict[str, Callable[..., Reply]] = {
-    "say": lambda count, pause="0": Reply(some_words(count), pause=float(pause)),  # that many chunks
+    "say": lambda count, pause="0": Reply(some_words(count), pause=float(pause)),
     "slow": lambda seconds: Reply(slow=float(seconds)),
     "busy": lambda seconds: Reply(status=429, headers={"Retry-After": seconds}, message="Rate limit reached"),
     "fail": lambda status="500": Reply(status=int(status)),
@@ -75,5 +75,5 @@ COMMANDS: dict[str, Callable[..., Reply]] = {
 
 
 def commanded(words: Sequence[str]) -> Reply:
-    """What a prompt of these words asks for; an answer, if it is no command."""
+    """Return the reply that a prompt of these words asks for; a regular answer if they are not a command."""
     return COMMANDS[words[0]](*words[1:]) if words and words[0] in COMMANDS else Reply()

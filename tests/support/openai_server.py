@@ -1,9 +1,9 @@
-"""A server that speaks OpenAI's protocol on this machine, and does what a test wants: well or badly.
+"""A server on this machine that implements OpenAI's API, and misbehaves as a test demands.
 
-What it does with a request, the first of these decides: what the test has scripted (`script`, `script_embeddings`); the
-words of the prompt, if they begin with one of the COMMANDS of `openai_replies.py` (for embeddings those of the first
-input, after the word "embedding"), or are "held NAME COUNT"; else it answers. "once" before a command: only the first
-request with that Idempotency-Key, or that body.
+Its reply to a request is the first of these that applies: a reply that the test has scripted (`script`,
+`script_embeddings`); the words of the prompt, if they begin with one of the COMMANDS of `openai_replies.py` (for
+embeddings those of the first input, after the word "embedding") or are "held NAME COUNT"; a regular answer. "once"
+before a command applies it only to the first request with that Idempotency-Key, or that body.
 """
 
 import contextlib
@@ -28,19 +28,19 @@ import numpy as np
 from tests.support.openai_replies import Gate, Reply, commanded, some_words
 from tests.support.processes import free_port
 
-MODEL = "test-model-2026-01-01"  # servers name the exact version of the model that they were asked for
+MODEL = "test-model-2026-01-01"  # servers return the exact version of the requested model
 
 
 @dataclass
-class Seen:
-    """A request. Times are those of time.monotonic(), which all processes of a machine share."""
+class ReceivedRequest:
+    """A request. Times are by time.monotonic(), which all processes of a machine share."""
 
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
     arrived: float
-    first_chunk_sent: float | None = None  #: just before the first chunk of text left
-    #: Set once the client has gone before the end.
+    first_chunk_sent: float | None = None  #: just before the first chunk of text is sent
+    #: Set when the client has disconnected before the end.
     abandoned: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -53,17 +53,17 @@ class Seen:
 
 
 class OpenAIServer:
-    """`POST {url}/chat/completions`, streamed and whole, and `POST {url}/embeddings`; `requests` has what came."""
+    """`POST {url}/chat/completions`, streamed or whole, and `POST {url}/embeddings`; `requests` has all requests."""
 
     def __init__(self, *, dimension: int = 8) -> None:
-        self.dimension = dimension  #: of vectors, if the request does not ask for another
-        self.requests: list[Seen] = []
+        self.dimension = dimension  #: of vectors, unless the request asks for another
+        self.requests: list[ReceivedRequest] = []
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._chat: deque[Reply] = deque()
         self._embeddings: deque[Reply] = deque()
         self._gates: dict[str, Gate] = {}
-        self._met: set[str] = set()
+        self._known_keys: set[str] = set()
         self._lock = threading.Lock()
         self._http: _Http | None = None
 
@@ -75,69 +75,69 @@ class OpenAIServer:
         self.stop()
 
     def start(self) -> None:
-        """Listens, on the same port each time."""
+        """Listen, on the same port each time."""
         self._http = _Http(self)
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def stop(self) -> None:
-        """Stops listening, and cuts what is open. Connecting is refused until `start`."""
+        """Stop listening and close all connections. Connections are refused until `start`."""
         if self._http is not None:
             self._http.shutdown()
             self._http.server_close()
-            self._http.cut()
+            self._http.close_connections()
             self._http = None
 
     @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Does not listen meanwhile."""
+    def stopped(self) -> Iterator[None]:
+        """Stop the server during the block."""
         self.stop()
         try:
             yield
         finally:
             self.start()
 
-    def forget(self) -> None:
-        """Forgets the requests that came, and what is left of the scripts."""
-        for each in (self.requests, self._chat, self._embeddings, self._gates, self._met):
+    def reset(self) -> None:
+        """Forget all requests and scripted replies."""
+        for each in (self.requests, self._chat, self._embeddings, self._gates, self._known_keys):
             each.clear()
 
     def script(self, *replies: Reply) -> None:
-        """What it does with the next requests for chat completions, one each."""
+        """Set the replies to the next requests for chat completions."""
         self._chat.extend(replies)
 
     def script_embeddings(self, *replies: Reply) -> None:
-        """What it does with the next requests for embeddings, one each; `Reply()` answers."""
+        """Set the replies to the next requests for embeddings; `Reply()` is a regular answer."""
         self._embeddings.extend(replies)
 
     def gate(self, name: str) -> Gate:
-        """What the chunks of prompts "held NAME COUNT" wait for."""
+        """Return the gate of prompts "held NAME COUNT"."""
         with self._lock:
             return self._gates.setdefault(name, Gate())
 
-    def reply_to(self, seen: Seen) -> Reply:
-        is_chat = seen.path.endswith("/chat/completions")
+    def reply_to(self, request: ReceivedRequest) -> Reply:
+        is_chat = request.path.endswith("/chat/completions")
         scripted = self._chat if is_chat else self._embeddings
         with contextlib.suppress(IndexError):
             return scripted.popleft()
-        words = seen.text.split()
+        words = request.text.split()
         if not is_chat:
             words = words[1:] if words[:1] == ["embedding"] else []
         if words[:1] == ["once"]:
-            words = words[1:] if self._is_new(seen) else []
+            words = words[1:] if self._is_new(request) else []
         if words[:1] == ["held"]:
             _, name, count = words
             return Reply(some_words(count), gate=self.gate(name))
         return commanded(words)
 
-    def _is_new(self, seen: Seen) -> bool:
-        key = seen.path + seen.headers.get("Idempotency-Key", json.dumps(seen.body))
+    def _is_new(self, request: ReceivedRequest) -> bool:
+        key = request.path + request.headers.get("Idempotency-Key", json.dumps(request.body))
         with self._lock:
-            is_new = key not in self._met
-            self._met.add(key)
+            is_new = key not in self._known_keys
+            self._known_keys.add(key)
         return is_new
 
     def vector(self, text: str, dimension: int | None = None) -> np.ndarray:
-        """The unit vector of a text: texts that share words are near."""
+        """Return the unit vector of a text; texts that share words are near."""
         vector = np.zeros(dimension or self.dimension)
         for word in text.lower().split() or [text]:
             seed = int.from_bytes(sha256(word.encode()).digest()[:8])
@@ -162,19 +162,19 @@ class _Http(ThreadingHTTPServer):
         self._open.discard(request)
         super().shutdown_request(request)
 
-    def cut(self) -> None:
-        """Ends all connections."""
+    def close_connections(self) -> None:
+        """Close all connections."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is none."""
+        """Ignore errors: clients may disconnect."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # each chunk leaves at once
+    disable_nagle_algorithm = True  # each chunk is sent immediately
     server: _Http
 
     def log_message(self, *_: Any) -> None: ...
@@ -182,10 +182,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         arrived = time.monotonic()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.path = urlsplit(self.path).path  # a whole URL, if we are the client's proxy
-        self.seen = Seen(self.path, self.headers, body, arrived)
-        self.server.owner.requests.append(self.seen)
-        reply = self.server.owner.reply_to(self.seen)
+        self.path = urlsplit(self.path).path  # a whole URL if this server is the client's proxy
+        self.received = ReceivedRequest(self.path, self.headers, body, arrived)
+        self.server.owner.requests.append(self.received)
+        reply = self.server.owner.reply_to(self.received)
         if not self._wait(reply.slow):
             return
         if reply.body is not None or reply.status != 200:
@@ -194,14 +194,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, json.dumps(self._embeddings()))
         elif self.path != "/v1/chat/completions":
             self._send(404, self._error(Reply(message=f"There is no {self.path}")))
-        elif self.seen.body.get("stream"):
+        elif self.received.body.get("stream"):
             self._stream(reply)
         else:
             self._send(200, json.dumps(self._completion(reply)))
 
     def _error(self, reply: Reply) -> str:
         message = reply.message
-        if reply.code == "invalid_api_key":  # as OpenAI does, which repeats parts of the key
+        if reply.code == "invalid_api_key":  # like OpenAI, repeat parts of the key
             key = self.headers.get("Authorization", "").removeprefix("Bearer ")
             message = f"Incorrect API key provided: {key[:8]}****{key[-4:]}."
         error = {"message": message, "type": "test_error", "param": None, "code": reply.code}
@@ -232,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         for number, text in enumerate(reply.chunks):
             if not (self._wait(reply.pause if number else 0) and self._pass(reply.gate)):
                 return
-            self.seen.first_chunk_sent = self.seen.first_chunk_sent or time.monotonic()
+            self.received.first_chunk_sent = self.received.first_chunk_sent or time.monotonic()
             self._event(self._chunk({reply.key: text}))
         self._end(reply)
 
@@ -268,8 +268,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._object("chat.completion.chunk") | {"choices": [choice]}
 
     def _usage(self, reply: Reply) -> dict[str, int]:
-        """A word is a token."""
-        prompt = sum(len(message["content"].split()) for message in self.seen.body["messages"])
+        """Count words as tokens."""
+        prompt = sum(len(message["content"].split()) for message in self.received.body["messages"])
         return {
             "prompt_tokens": prompt,
             "completion_tokens": len(reply.chunks),
@@ -286,19 +286,19 @@ class _Handler(BaseHTTPRequestHandler):
     # Embeddings
 
     def _embeddings(self) -> dict[str, Any]:
-        asked = self.seen.body
-        texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
-        vectors = [self.server.owner.vector(text, asked.get("dimensions")) for text in texts]
-        in_base64 = asked.get("encoding_format") == "base64"
+        body = self.received.body
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        vectors = [self.server.owner.vector(text, body.get("dimensions")) for text in texts]
+        in_base64 = body.get("encoding_format") == "base64"
         data = [
             {"object": "embedding", "index": i, "embedding": b64encode(v).decode() if in_base64 else v.tolist()}
             for i, v in enumerate(vectors)
         ]
         tokens = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return {"object": "list", "model": asked["model"], "data": data, "usage": usage}
+        return {"object": "list", "model": body["model"], "data": data, "usage": usage}
 
-    # Waiting, with an eye on the client
+    # Waiting, while watching for a disconnect of the client
 
     def _pass(self, gate: Gate | None) -> bool:
         while gate is not None and not gate.passes(0.01):
@@ -307,7 +307,7 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _wait(self, seconds: float) -> bool:
-        """Whether the client is still there after so many seconds."""
+        """Wait. Returns whether the client is still connected afterwards."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if self._is_abandoned():
@@ -320,7 +320,7 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(ConnectionError):
                 if self.connection.recv(1, socket.MSG_PEEK):
                     return False
-            self.seen.abandoned.set()
+            self.received.abandoned.set()
             self.close_connection = True
             return True
         return False

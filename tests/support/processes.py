@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from infra.local.data_folder import is_free
+from infra.local.watchdog import shared_watchdog
 from shared.settings import Settings
 from tests.support.client import PASSWORD
 from tests.support.servers import ROOT, environment_of, wait_until
@@ -49,7 +50,7 @@ def start(
     command: list[str], settings: Settings, *, output: IO[bytes] | None = None, **environment: str
 ) -> subprocess.Popen:
     """A Python module as a process of ours, in a session of its own."""
-    return subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", *command],
         env=os.environ | environment_of(settings) | environment,
         cwd=ROOT,
@@ -57,6 +58,8 @@ def start(
         stdout=output,
         stderr=output,
     )
+    shared_watchdog().watch(started.pid)
+    return started
 
 
 def kill(running: subprocess.Popen) -> None:

@@ -14,7 +14,7 @@ from shared.providers.hashing import DIMENSION, HashingEmbedder
 from shared.providers.simulated import SimulatedGenerator
 from shared.settings import Settings
 from tests.support.servers import ROOT
-from worker.deltas import PATIENCE_SECONDS
+from worker.deltas import FIRST_DELTA_SECONDS
 
 
 class Script:
@@ -134,7 +134,7 @@ class Gated:
     def generate(self, request: GenerationRequest) -> Iterator[str]:
         words = re.findall(r"\S+\s*", SimulatedGenerator.answer(request.prompt_text))
         if self._gate.exists():
-            time.sleep(2 * PATIENCE_SECONDS)
+            time.sleep(2 * FIRST_DELTA_SECONDS)
         yield "".join(words[:4])
         while self._gate.exists():
             time.sleep(0.01)

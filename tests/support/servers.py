@@ -16,6 +16,7 @@ import psycopg2
 
 from infra.local.data_folder import DataFolder
 from infra.local.servers import Postgres, Valkey
+from infra.local.watchdog import shared_watchdog
 from shared.db import migrations
 from shared.db.engine import make_engine
 from shared.settings import Settings
@@ -67,6 +68,7 @@ class ServerProcess:
         """Returns when it answers."""
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(self._server.command, **quiet, **self._popen)
+        shared_watchdog().watch(self._process.pid)
         wait_until(self._server.is_ready, what=f"{self._server} starting")
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Vectors, logs of them without a worker, and looking into them by hand; and which store is tested."""
+"""Vectors, vector logs written without a worker, and an exact search to compare with."""
 
 import numpy as np
 import pytest
@@ -9,20 +9,20 @@ from shared.db.models import Prompt, User, VectorLogEntry
 from shared.prompts import feed
 from shared.providers import Vectors
 from shared.providers.hashing import HashingEmbedder
-from shared.search.store import Query
+from shared.search.store import EmbedQuery
 
 EMBEDDER = HashingEmbedder()
-#: Has a test run with each store.
+#: Runs a test with each store.
 EACH_STORE = pytest.mark.parametrize("vector_store", ["faiss", "pgvector"])
 
 
 def random_vectors(count: int, seed: int = 1, dimension: int = EMBEDDER.dimension) -> Vectors:
-    """Vectors of unit length, shape (count, dimension)."""
+    """Random vectors of unit length, shape (count, dimension)."""
     return unit(np.random.default_rng(seed).standard_normal((count, dimension)))
 
 
 def clustered_vectors(count: int, seed: int = 1, *, clusters: int = 50, noise: float = 0.5) -> Vectors:
-    """Vectors of unit length around some centres, shape (count, dimension)."""
+    """Random vectors of unit length around some centres, shape (count, dimension)."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(0).standard_normal((clusters, EMBEDDER.dimension))
     vectors = centres[random.integers(clusters, size=count)] + noise * random.standard_normal((count, 384))
@@ -33,18 +33,18 @@ def unit(vectors) -> Vectors:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f4")
 
 
-def asked(vector: Vectors) -> Query:
-    """A query with this vector, whatever the embedder."""
+def fixed_query(vector: Vectors) -> EmbedQuery:
+    """Return a query with this vector, whatever the embedder."""
     return lambda _: vector
 
 
-def nearest_by_hand(vectors: Vectors, query: Vectors, k: int) -> list[float]:
-    """The squared L2 distances of the `k` nearest."""
+def exact_distances(vectors: Vectors, query: Vectors, k: int) -> list[float]:
+    """Return the squared L2 distances of the `k` nearest."""
     return np.sort(np.square(vectors - query).sum(axis=1))[:k].tolist()
 
 
 def add_completed(sessions: Sessions, user_id: int, texts: list[str]) -> list[int]:
-    """Many completed prompts of a new user, with their vectors. Returns their ids."""
+    """Store completed prompts and their vectors for a user who has none. Returns the prompts' ids."""
     prompt = {
         "user_id": user_id,
         "websocket": False,
@@ -70,7 +70,7 @@ def add_completed(sessions: Sessions, user_id: int, texts: list[str]) -> list[in
 
 
 class SmallEmbedder:
-    """An embedder of few dimensions; a text is a number, which seeds its vector."""
+    """An embedder of few dimensions. A text is a number, which seeds its vector."""
 
     def __init__(self, name: str = "small", dimension: int = 24) -> None:
         self.name = name
@@ -83,7 +83,7 @@ class SmallEmbedder:
 
 
 class Log:
-    """A new user's vector log, written as completions and deletions do. Its prompts are numbered from `first` on."""
+    """A new user's vector log, written as completions and deletions write it. Prompt ids start at `first`."""
 
     def __init__(self, sessions: Sessions, username: str, embedder: str = "small", *, first: int | None = None) -> None:
         self._sessions = sessions
@@ -95,11 +95,11 @@ class Log:
         self._count = 0
 
     def add(self, vectors: Vectors) -> list[int]:
-        """Adds them in one transaction. Returns the prompts' ids."""
+        """Add vectors in one transaction. Returns the prompts' ids."""
         return self.add_stored([vector.astype("<f4").tobytes() for vector in vectors])
 
     def add_stored(self, stored: list[bytes]) -> list[int]:
-        """Adds vectors as they are stored."""
+        """Add vectors in their stored form. Returns the prompts' ids."""
         with self._sessions.begin() as session:
             sql = "UPDATE users SET seq = seq + :count, embedder = :embedder WHERE id = :id RETURNING seq"
             values = {"count": len(stored), "embedder": self.embedder, "id": self.user_id}
@@ -122,11 +122,11 @@ class Log:
             session.execute(insert(log).values(user_id=self.user_id, seq=seq, prompt_id=prompt_id))
 
     def reindex(self, name: str, vectors: Vectors) -> None:
-        """Has all vectors be by another embedder: these, in order of the log."""
+        """Replace all vectors by those of another embedder, in order of the log."""
         log = VectorLogEntry
         with self._sessions.begin() as session:
-            mine = (log.user_id == self.user_id, log.embedder != "")
-            rows = session.execute(delete(log).where(*mine).returning(log.seq, log.prompt_id)).all()
+            wanted = (log.user_id == self.user_id, log.embedder != "")
+            rows = session.execute(delete(log).where(*wanted).returning(log.seq, log.prompt_id)).all()
             session.execute(
                 insert(log),
                 [

@@ -1,4 +1,4 @@
-"""What is said to CloudWatch: the queue's figures, out of Prometheus' format, in that of its logs."""
+"""Metrics for CloudWatch: read in Prometheus' format, printed in the embedded metric format."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from infra.monitoring.cloudwatch import line, values
+from infra.monitoring.cloudwatch import format_line, parse_metrics
 from tests.support.servers import ROOT
 
 EXPOSITION = """\
@@ -27,7 +27,7 @@ promptwire_requests_total{path="/prompts/"} 400.0
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Where something answers as an API does."""
+    """The port of a server that answers /metrics as the API does."""
 
     class Metrics(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -47,20 +47,22 @@ def port() -> Iterator[int]:
         thread.join()
 
 
-def test_of_several_processes_the_highest_counts() -> None:
-    assert values(EXPOSITION) == {"promptwire_queue_depth": 12, "promptwire_oldest_queued_seconds": 15}
+def test_the_highest_value_of_several_processes_counts() -> None:
+    assert parse_metrics(EXPOSITION) == {"promptwire_queue_depth": 12, "promptwire_oldest_queued_seconds": 15}
 
 
-@pytest.mark.parametrize("nothing", ["", "promptwire_queue_depth NaN\n", "promptwire_queue_depth +Inf\n", "other 1\n"])
-def test_what_is_not_known_is_not_said(nothing: str) -> None:
-    assert values(nothing) == {}
+@pytest.mark.parametrize(
+    "exposition", ["", "promptwire_queue_depth NaN\n", "promptwire_queue_depth +Inf\n", "other 1\n"]
+)
+def test_missing_and_infinite_values_are_left_out(exposition: str) -> None:
+    assert parse_metrics(exposition) == {}
 
 
 def test_a_line_names_each_metric_its_unit_and_its_time() -> None:
-    said = json.loads(line({"promptwire_queue_depth": 12.0}, "promptwire", 1_800_000_000.25))
-    assert said["promptwire_queue_depth"] == 12
-    assert said["_aws"]["Timestamp"] == 1_800_000_000_250
-    assert said["_aws"]["CloudWatchMetrics"] == [
+    printed = json.loads(format_line({"promptwire_queue_depth": 12.0}, "promptwire", 1_800_000_000.25))
+    assert printed["promptwire_queue_depth"] == 12
+    assert printed["_aws"]["Timestamp"] == 1_800_000_000_250
+    assert printed["_aws"]["CloudWatchMetrics"] == [
         {
             "Namespace": "promptwire",
             "Dimensions": [[]],
@@ -69,17 +71,17 @@ def test_a_line_names_each_metric_its_unit_and_its_time() -> None:
     ]
 
 
-def test_the_command_says_it_on_standard_output(port: int) -> None:
+def test_the_command_prints_the_metrics_to_stdout(port: int) -> None:
     command = [sys.executable, "-m", "infra.monitoring.cloudwatch", "promptwire"]
     environment = os.environ | {"PORT": str(port), "METRICS_TOKEN": "the token"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
+        printed = json.loads(process.stdout.readline())
         process.terminate()
-    assert (said["promptwire_queue_depth"], said["promptwire_oldest_queued_seconds"]) == (12, 15)
+    assert (printed["promptwire_queue_depth"], printed["promptwire_oldest_queued_seconds"]) == (12, 15)
 
 
-def test_an_api_that_does_not_answer_is_complained_of_elsewhere() -> None:
+def test_an_api_that_does_not_answer_is_reported_on_stderr_only() -> None:
     command = [sys.executable, "-m", "infra.monitoring.cloudwatch", "promptwire"]
     with subprocess.Popen(
         command,

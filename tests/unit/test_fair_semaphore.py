@@ -4,41 +4,41 @@ from api.realtime.fair_semaphore import FairSemaphore
 from tests.support.servers import wait_until
 
 
-def test_whoever_waits_longest_is_next() -> None:
-    turns, order, threads = FairSemaphore(1), [], []
+def test_the_thread_that_has_waited_longest_enters_next() -> None:
+    semaphore, order, threads = FairSemaphore(1), [], []
 
-    def take(number: int) -> None:
-        with turns:
+    def enter(number: int) -> None:
+        with semaphore:
             order.append(number)
 
-    with turns:
+    with semaphore:
         for number in range(20):
-            threads.append(threading.Thread(target=take, args=(number,)))
+            threads.append(threading.Thread(target=enter, args=(number,)))
             threads[-1].start()
-            wait_until(lambda: len(turns._waiting) == len(threads))
+            wait_until(lambda: len(semaphore._waiting) == len(threads))
     for thread in threads:
         thread.join()
     assert order == list(range(20))
-    with turns:
+    with semaphore:
         pass
 
 
-def test_no_more_than_so_many_at_the_same_time() -> None:
-    turns, lock, inside, most = FairSemaphore(3), threading.Lock(), 0, 0
+def test_the_semaphore_admits_at_most_its_count_of_threads() -> None:
+    semaphore, lock, inside, peak = FairSemaphore(3), threading.Lock(), 0, 0
 
-    def take() -> None:
-        nonlocal inside, most
+    def enter() -> None:
+        nonlocal inside, peak
         for _ in range(100):
-            with turns:
+            with semaphore:
                 with lock:
                     inside += 1
-                    most = max(most, inside)
+                    peak = max(peak, inside)
                 with lock:
                     inside -= 1
 
-    threads = [threading.Thread(target=take) for _ in range(8)]
+    threads = [threading.Thread(target=enter) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 1 <= most <= 3
+    assert 1 <= peak <= 3

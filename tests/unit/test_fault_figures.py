@@ -1,18 +1,18 @@
-"""The published figures of the fault suite: complete, clean, and the same wherever they stand."""
+"""The published figures of the fault suite are complete, report no violation, and are the same in all files."""
 
 from tests.faults.__main__ import PAGE, TABLE, read
 from tests.faults.outcome import table
 from tests.faults.scenarios import SCENARIOS
 
 
-def test_every_scenario_has_a_row() -> None:
+def test_every_fault_scenario_has_a_row() -> None:
     assert list(read()) == [scenario.__name__ for scenario in SCENARIOS]
 
 
-def test_no_promise_was_broken() -> None:
+def test_no_fault_scenario_broke_a_promise() -> None:
     assert {name: row.broken_promises() + row.late for name, row in read().items()} == {name: [] for name in read()}
 
 
-def test_the_table_is_the_same_in_all_places() -> None:
+def test_the_fault_table_is_the_same_in_all_files() -> None:
     assert TABLE.read_text() == table(list(read().values()))
     assert TABLE.read_text() in PAGE.read_text()

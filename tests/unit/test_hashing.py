@@ -1,4 +1,4 @@
-"""The hashing embedder: the same everywhere, of unit length, and near where texts share words."""
+"""The hashing embedder: deterministic vectors of unit length, near for texts that share words."""
 
 import hashlib
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from shared.providers.hashing import HashingEmbedder
 from tests.support.servers import ROOT
 
-# Paraphrases that share words, as people repeat themselves in their own history.
+# Paraphrases that share words, as when people repeat themselves.
 PARAPHRASES = [
     ("What causes ocean tides?", "Explain what causes the tides of the ocean"),
     ("How do I reverse a list in Python?", "python reverse list"),
@@ -46,14 +46,14 @@ def distances(pairs: list[tuple[str, str]]) -> np.ndarray:
 
 
 def test_paraphrases_are_nearer_than_unrelated_texts() -> None:
-    """Measured: squared distances 0.03-1.01 (mean 0.61) and 1.76-2.14 (mean 1.97): one threshold parts them."""
+    """Measured: squared distances 0.03-1.01 (mean 0.61) and 1.76-2.14 (mean 1.97): one threshold separates them."""
     near, far = distances(PARAPHRASES), distances(UNRELATED)
     assert near.max() < far.min()
     assert near.mean() < 0.7
     assert far.mean() > 1.9
 
 
-def test_each_paraphrase_finds_its_partner_first() -> None:
+def test_each_paraphrases_nearest_text_is_its_partner() -> None:
     embedder = HashingEmbedder()
     stored = embedder.embed([right for _, right in PARAPHRASES])
     queries = embedder.embed([left for left, _ in PARAPHRASES])
@@ -61,8 +61,8 @@ def test_each_paraphrase_finds_its_partner_first() -> None:
     assert nearest.tolist() == list(range(len(PARAPHRASES)))
 
 
-def test_whole_text_hashing_as_the_original_did_cannot() -> None:
-    """The yardstick: with one hash of the whole text, a paraphrase is as far as anything else."""
+def test_hashing_the_whole_text_does_not_recognise_paraphrases() -> None:
+    """A comparison with the original service: with one hash of a whole text, a paraphrase is as far as any text."""
 
     def embed(text: str) -> np.ndarray:
         digests = b"".join(hashlib.sha256(f"{text}{i}".encode()).digest() for i in range(12))
@@ -82,7 +82,7 @@ def test_vectors_have_unit_length_and_384_finite_dimensions(text: str) -> None:
     assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-6)
 
 
-def test_no_texts_are_no_vectors() -> None:
+def test_an_empty_list_of_texts_gives_no_vectors() -> None:
     assert HashingEmbedder().embed([]).shape == (0, 384)
 
 
@@ -92,7 +92,7 @@ def test_case_and_unicode_form_do_not_matter() -> None:
 
 
 def test_vectors_are_the_same_in_every_process_and_on_every_machine() -> None:
-    """Stored vectors outlive the process; whoever changes the embedder must change its name."""
+    """Stored vectors outlive the process: a change of the embedder requires another name."""
     program = (
         "import hashlib, sys; from shared.providers.hashing import HashingEmbedder as E;"
         "print(hashlib.sha256(E().embed(['What causes ocean tides?']).tobytes()).hexdigest())"

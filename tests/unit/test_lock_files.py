@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from infra.lock import BASE, LOCKS, ROOT, difference, pins_of
+from infra.lock import BASE, LOCKS, ROOT, difference, parse_pins
 
 _A = "a==1 \\\n    --hash=sha256:00\n    # via b\n"
 _B = "b==2 ; sys_platform == 'win32' \\\n    --hash=sha256:01\n"
@@ -18,7 +18,7 @@ def read(path: str) -> str:
 
 
 def test_pins_are_read_with_their_hashes_and_comments() -> None:
-    assert pins_of(f"# generated\n-r other.txt\n{_A}{_B}") == {"a==1": _A, "b==2 ; sys_platform == 'win32'": _B}
+    assert parse_pins(f"# generated\n-r other.txt\n{_A}{_B}") == {"a==1": _A, "b==2 ; sys_platform == 'win32'": _B}
 
 
 def test_a_delta_leaves_out_what_an_included_file_pins() -> None:
@@ -32,8 +32,8 @@ def test_a_delta_keeps_a_pin_that_an_included_file_has_for_fewer_platforms() -> 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.path)
 def test_a_lock_file_includes_its_base_and_repeats_none_of_its_pins(lock) -> None:
     assert read(lock.path).startswith(lock.header)
-    included = set(chain.from_iterable(pins_of(read(path)) for path in lock.includes))
-    pins = pins_of(read(lock.path)).keys()
+    included = set(chain.from_iterable(parse_pins(read(path)) for path in lock.includes))
+    pins = parse_pins(read(lock.path)).keys()
     assert pins
     assert not pins & included
 
@@ -41,7 +41,7 @@ def test_a_lock_file_includes_its_base_and_repeats_none_of_its_pins(lock) -> Non
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.path)
 def test_every_pin_has_hashes_and_no_lock_file_names_a_package_index(lock) -> None:
     text = read(lock.path)
-    assert all("--hash=sha256:" in pin for pin in pins_of(text).values())
+    assert all("--hash=sha256:" in pin for pin in parse_pins(text).values())
     assert not re.search(r"://|--(extra-)?index-url|--find-links", text)
 
 
@@ -56,7 +56,7 @@ def test_every_declared_package_is_pinned() -> None:
         "requirements/infra.txt": groups["infra"],
     }
     for lock in LOCKS:
-        pinned = {name.partition("==")[0] for path in (*lock.includes, lock.path) for name in pins_of(read(path))}
+        pinned = {name.partition("==")[0] for path in (*lock.includes, lock.path) for name in parse_pins(read(path))}
         assert {re.split(r"[\[<>=!]", requirement)[0] for requirement in wanted[lock.path]} <= pinned
 
 

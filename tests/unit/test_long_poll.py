@@ -1,4 +1,4 @@
-"""`Prefer: wait=N`, as RFC 7240 writes it."""
+"""Parsing of `Prefer: wait=N` (RFC 7240)."""
 
 import pytest
 
@@ -27,5 +27,5 @@ from api.realtime.long_poll import preferred_wait
         ("wait=99999999999999999999", None),
     ],
 )
-def test_the_seconds_that_are_preferred(header: str | None, seconds: int | None) -> None:
+def test_the_preferred_wait_is_parsed_from_the_header(header: str | None, seconds: int | None) -> None:
     assert preferred_wait(header) == seconds

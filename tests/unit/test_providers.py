@@ -1,4 +1,4 @@
-"""Choosing providers by setting: built in, from an installed package, or one's own."""
+"""Providers chosen by settings: built-in, from an installed package, or custom."""
 
 from pathlib import Path
 
@@ -16,39 +16,39 @@ ADDRESSES = {"database_url": "postgresql://x", "redis_url": "redis://x"}
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that Python imports from."""
+    """A folder on Python's path."""
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
 
 def install(folder: Path, **groups: str) -> None:
-    """A package there that declares entry points, as pip would leave it."""
-    metadata = folder / "of_somebody-1.0.dist-info"
+    """Add a package that declares entry points to the folder, as pip would."""
+    metadata = folder / "third_party-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: of-somebody\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
     lines = [f"[promptwire.{group}]\n{points}\n" for group, points in groups.items()]
     (metadata / "entry_points.txt").write_text("\n".join(lines))
 
 
 def refusal(generator: str) -> str:
-    """What is said of a generator that there is not."""
+    """Return the error for a GENERATOR that cannot be created."""
     with pytest.raises(SettingsError) as raised:
         make_generator(make_settings(**ADDRESSES, generator=generator))
     return str(raised.value)
 
 
-def test_the_defaults_are_simulated() -> None:
+def test_the_default_providers_need_no_model() -> None:
     settings = make_settings(**ADDRESSES)
     assert isinstance(make_generator(settings), SimulatedGenerator)
     assert isinstance(make_embedder(settings), HashingEmbedder)
 
 
 @pytest.mark.parametrize("path", ["tests.support.providers:commanded", "tests.support.providers.commanded"])
-def test_ones_own_is_named_by_its_dotted_path(path: str) -> None:
+def test_a_custom_generator_is_named_by_its_dotted_path(path: str) -> None:
     assert isinstance(make_generator(make_settings(**ADDRESSES, generator=path)), Commanded)
 
 
-def test_those_of_installed_packages_are_named_as_they_say(folder: Path) -> None:
+def test_providers_of_installed_packages_are_named_by_their_entry_points(folder: Path) -> None:
     install(
         folder,
         generators="commanded = tests.support.providers:commanded",
@@ -61,22 +61,22 @@ def test_those_of_installed_packages_are_named_as_they_say(folder: Path) -> None
     assert isinstance(embedders.resolve("hashing-1"), HashingEmbedder)
 
 
-def test_a_package_does_not_replace_what_is_built_in(folder: Path) -> None:
+def test_a_package_cannot_replace_a_built_in_provider(folder: Path) -> None:
     install(folder, generators="simulated = tests.support.providers:commanded")
     assert isinstance(make_generator(make_settings(**ADDRESSES)), SimulatedGenerator)
 
 
-def test_for_an_unknown_name_it_is_said_what_there_is(folder: Path) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones(folder: Path) -> None:
     install(folder, generators="mine = tests.support.providers:commanded", embedders="other = x:y")
-    said = refusal("gpt")
-    assert said.startswith("GENERATOR='gpt' names no provider. There are: ")
-    assert all(name in said for name in ("mine", "simulated", "package.module:factory"))
-    assert "other" not in said
-    assert refusal("").startswith("GENERATOR='' names no provider.")
+    assert refusal("gpt") == (
+        "GENERATOR='gpt' is not a known generator. Known: mine, openai, simulated; "
+        "or give your own as package.module:factory."
+    )
+    assert refusal("").startswith("GENERATOR='' is not a known generator.")
 
 
-def test_a_previous_embedder_that_there_is_not_is_told_by_its_own_setting() -> None:
-    with pytest.raises(SettingsError, match="PREVIOUS_EMBEDDER='gone'"):
+def test_the_error_for_an_unknown_previous_embedder_names_its_setting() -> None:
+    with pytest.raises(SettingsError, match="PREVIOUS_EMBEDDER='gone' is not a known embedder"):
         make_embedders(make_settings(**ADDRESSES, previous_embedder="gone"))
 
 
@@ -88,15 +88,15 @@ def test_a_previous_embedder_that_there_is_not_is_told_by_its_own_setting() -> N
         ("not a name:x", "could not be imported: ValueError: "),
         ("broken:make", "could not be imported: ModuleNotFoundError: No module named 'a_library'"),
         ("mistyped:make", "could not be imported: SyntaxError: "),
-        ("own:NUMBER", "is no factory: it cannot be called."),
-        ("own:raises", "GENERATOR='own:raises' could not be made: KeyError: 'MY_KEY'"),
+        ("own:NUMBER", "is not a factory: it cannot be called."),
+        ("own:raises", "GENERATOR='own:raises' could not be created: KeyError: 'MY_KEY'"),
         ("own:refuses", "GENERATOR='own:refuses': MY_KEY is not set."),
-        ("own:object", "is no provider of the kind: it has no `name`."),
-        ("own:Nameless", "is no provider of the kind: it has no `name`."),
-        ("own:Half", "is no provider of the kind: it has no `generate`."),
+        ("own:object", "is not a generator: it has no `name`."),
+        ("own:Nameless", "is not a generator: it has no `name`."),
+        ("own:Half", "is not a generator: it has no `generate`."),
     ],
 )
-def test_what_is_wrong_with_ones_own_is_said_in_a_sentence(folder: Path, path: str, says: str) -> None:
+def test_the_error_for_a_custom_generator_says_in_a_sentence_what_is_wrong(folder: Path, path: str, says: str) -> None:
     (folder / "broken.py").write_text("import a_library")
     (folder / "mistyped.py").write_text("def make(:")
     (folder / "own.py").write_text(
@@ -111,3 +111,17 @@ def test_what_is_wrong_with_ones_own_is_said_in_a_sentence(folder: Path, path: s
     said = refusal(path)
     assert says in said
     assert "\n" not in said.strip()
+
+
+def test_a_custom_generator_with_the_old_name_of_max_batch_size_is_refused(folder: Path) -> None:
+    (folder / "legacy.py").write_text(
+        "class Old:\n"
+        "    name, at_once = 'old', 1\n"
+        "    def __init__(self, settings): ...\n"
+        "    def generate(self, request): yield 'Yes.'\n"
+        "class Both(Old):\n    max_batch_size = 1\n"
+    )
+    assert refusal("legacy:Old") == (
+        "GENERATOR='legacy:Old' is written for an earlier version: rename its `at_once` to `max_batch_size`."
+    )
+    assert make_generator(make_settings(**ADDRESSES, generator="legacy:Both")).max_batch_size == 1

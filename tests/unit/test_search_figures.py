@@ -1,4 +1,4 @@
-"""The published figures of searches: complete, and right where speed does not matter."""
+"""The published figures of searches are complete, and their searches returned the right prompts."""
 
 from tests.benchmarks.reporting import read
 from tests.benchmarks.search import report
@@ -19,7 +19,7 @@ CONTENDERS = {
 }
 
 
-def test_every_contender_is_there_at_every_size_or_says_why_not() -> None:
+def test_every_contender_has_figures_at_every_size_or_a_reason() -> None:
     for own in OWN:
         figures = RESULTS["race"][f"random/{own}"]
         assert figures.keys() == CONTENDERS
@@ -27,25 +27,25 @@ def test_every_contender_is_there_at_every_size_or_says_why_not() -> None:
     assert all("p50_ms" in each for each in RESULTS["race"]["random/10000"].values())
 
 
-def test_whole_requests_are_compared() -> None:
+def test_whole_requests_are_compared_with_the_original() -> None:
     assert RESULTS["http"].keys() == {"ours", "original"}
 
 
-def test_ours_finds_what_is_nearest() -> None:
+def test_our_search_finds_the_nearest() -> None:
     recalls = {user: figures["ours"]["recall"] for user, figures in RESULTS["race"].items()}
     assert {user: recall for user, recall in recalls.items() if recall < 0.99} == {}
 
 
-def test_what_is_written_is_found_and_what_is_deleted_is_not() -> None:
+def test_written_prompts_are_found_and_deleted_ones_are_not() -> None:
     written = RESULTS["own_writes"]["ours"]
     assert written["found"] == written["of"] > 0
     assert RESULTS["deletions"]["deleted"] > 0
     assert RESULTS["deletions"]["found afterwards"] == 0
 
 
-def test_memory_stays_within_its_bound() -> None:
+def test_memory_stays_within_its_limit() -> None:
     assert RESULTS["bounded"]["most_held_mib"] <= 16
 
 
-def test_the_tables_are_those_of_the_results() -> None:
+def test_the_tables_match_the_results() -> None:
     assert report.TABLES.read_text() == report.tables(RESULTS)

@@ -32,7 +32,7 @@ def answer(prompt: str) -> str:
         ("History of Rome", "I have read"),
     ],
 )
-def test_answers_by_pattern(prompt: str, expected: str) -> None:
+def test_the_answer_depends_on_the_prompts_pattern(prompt: str, expected: str) -> None:
     assert answer(prompt).startswith(expected)
 
 
@@ -40,18 +40,18 @@ def test_the_same_prompt_has_the_same_answer() -> None:
     assert answer("Why?") == answer("Why?")
 
 
-def test_comes_in_chunks_that_make_up_the_answer() -> None:
+def test_an_answer_comes_in_several_chunks() -> None:
     chunks = chunks_for("Explain tides")
     assert len(chunks) > 3
     assert all(chunks)
 
 
-def test_quotes_long_prompts_in_part_and_does_not_format_them() -> None:
+def test_a_long_prompt_is_quoted_in_part_and_braces_are_not_interpreted() -> None:
     assert len(answer("word " * 20_000)) < 500
     assert "{quote}" in answer("{quote} {0} %s")
 
 
-def test_takes_its_delay_in_all() -> None:
-    begun = time.monotonic()
+def test_the_delay_is_the_total_time_of_an_answer() -> None:
+    started = time.monotonic()
     chunks_for("Hello", delay=0.2)
-    assert time.monotonic() - begun >= 0.2
+    assert time.monotonic() - started >= 0.2

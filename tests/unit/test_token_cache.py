@@ -1,4 +1,4 @@
-"""What an API process remembers of access tokens."""
+"""An API process's cache of verified access tokens."""
 
 import time
 from uuid import uuid4
@@ -9,64 +9,64 @@ from api.auth import token_cache as module
 from api.auth.token_cache import Principal, TokenCache
 
 
-def caller(user_id: int = 1, *, seconds: float = 60) -> Principal:
+def principal(user_id: int = 1, *, seconds: float = 60) -> Principal:
     return Principal(user_id, f"user-{user_id}", uuid4(), time.time() + seconds)
 
 
 @pytest.fixture
-def logins() -> TokenCache:
-    made = TokenCache(most=3)
-    made.checked([])
+def cache() -> TokenCache:
+    made = TokenCache(max_tokens=3)
+    made.confirm([])
     return made
 
 
-def test_a_token_that_was_found_good_is_known(logins: TokenCache) -> None:
-    alice = caller()
-    logins.remember("t", alice, logins.moment)
-    assert logins.find("t") is alice
-    assert logins.find("other") is None
+def test_a_verified_token_is_cached(cache: TokenCache) -> None:
+    alice = principal()
+    cache.remember("t", alice, cache.version)
+    assert cache.find("t") is alice
+    assert cache.find("other") is None
 
 
-def test_not_after_it_has_expired(logins: TokenCache) -> None:
-    logins.remember("t", caller(seconds=-1), logins.moment)
-    assert logins.find("t") is None
+def test_an_expired_token_is_not_returned(cache: TokenCache) -> None:
+    cache.remember("t", principal(seconds=-1), cache.version)
+    assert cache.find("t") is None
 
 
-def test_not_after_a_login_of_its_user_has_ended(logins: TokenCache) -> None:
+def test_a_token_is_forgotten_when_a_login_of_its_user_ends(cache: TokenCache) -> None:
     for token, user_id in (("a", 1), ("b", 2), ("c", 1)):
-        logins.remember(token, caller(user_id), logins.moment)
-    logins.forget({1})
-    assert [logins.find(token) is not None for token in "abc"] == [False, True, False]
+        cache.remember(token, principal(user_id), cache.version)
+    cache.forget({1})
+    assert [cache.find(token) is not None for token in "abc"] == [False, True, False]
 
 
-def test_not_if_a_login_has_ended_while_the_database_was_asked(logins: TokenCache) -> None:
-    moment = logins.moment
-    logins.forget({1})
-    logins.remember("t", caller(), moment)
-    assert logins.find("t") is None
+def test_a_token_is_not_cached_if_a_login_ended_during_its_verification(cache: TokenCache) -> None:
+    version = cache.version
+    cache.forget({1})
+    cache.remember("t", principal(), version)
+    assert cache.find("t") is None
 
 
-def test_what_a_check_finds_is_forgotten(logins: TokenCache) -> None:
-    logins.remember("a", caller(1), logins.moment)
-    logins.remember("b", caller(2), logins.moment)
-    logins.checked([2])
-    assert logins.find("a") is not None
-    assert logins.find("b") is None
+def test_the_tokens_of_ended_logins_that_a_check_finds_are_forgotten(cache: TokenCache) -> None:
+    cache.remember("a", principal(1), cache.version)
+    cache.remember("b", principal(2), cache.version)
+    cache.confirm([2])
+    assert cache.find("a") is not None
+    assert cache.find("b") is None
 
 
-def test_nothing_is_known_where_nobody_checks(logins: TokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_is_returned_without_a_recent_check(cache: TokenCache, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = TokenCache()
-    fresh.remember("t", caller(), fresh.moment)
+    fresh.remember("t", principal(), fresh.version)
     assert fresh.find("t") is None
-    logins.remember("t", caller(), logins.moment)
-    later = time.monotonic() + module.SECONDS
+    cache.remember("t", principal(), cache.version)
+    later = time.monotonic() + module.LIFETIME_SECONDS
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
-    assert logins.find("t") is None
-    logins.checked([])  # what has ended in between may be too long ago to be found
-    assert logins.find("t") is None
+    assert cache.find("t") is None
+    cache.confirm([])  # logins that ended in between may be older than the check looks back
+    assert cache.find("t") is None
 
 
-def test_there_is_a_bound(logins: TokenCache) -> None:
+def test_the_cache_drops_the_oldest_token_when_it_is_full(cache: TokenCache) -> None:
     for token in "abcd":
-        logins.remember(token, caller(), logins.moment)
-    assert [logins.find(token) is not None for token in "abcd"] == [False, True, True, True]
+        cache.remember(token, principal(), cache.version)
+    assert [cache.find(token) is not None for token in "abcd"] == [False, True, True, True]

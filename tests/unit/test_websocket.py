@@ -1,4 +1,4 @@
-"""The sending side of a socket, on a pair of sockets of the kernel."""
+"""The sending side of a WebSocket, on a kernel socket pair."""
 
 import socket
 import threading
@@ -14,8 +14,8 @@ from tests.support.servers import wait_until
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[WebSocket, socket.socket]]:
-    """Ours, and the client's."""
+def pair() -> Iterator[tuple[WebSocket, socket.socket]]:
+    """The server's WebSocket and the client's socket."""
     ours, theirs = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     with ours, theirs:
@@ -27,7 +27,7 @@ def ends() -> Iterator[tuple[WebSocket, socket.socket]]:
 
 
 def read(theirs: socket.socket, count: int) -> list[str]:
-    """So many messages."""
+    """Read this many messages."""
     connection, found, parts = Connection(ConnectionType.CLIENT), [], []
     while len(found) < count:
         connection.receive_data(theirs.recv(65536))
@@ -40,13 +40,13 @@ def read(theirs: socket.socket, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 65_535, 65_536, 200_000])
-def test_frames_are_those_of_the_protocol(length: int) -> None:
+def test_text_frames_equal_those_of_wsproto(length: int) -> None:
     text = "ü" * (length // 2) + "x" * (length % 2)
     assert text_frame(text) == Connection(ConnectionType.SERVER).send(TextMessage(data=text))
 
 
-def test_what_the_kernel_does_not_take_at_once_follows_and_nothing_comes_in_between(ends) -> None:
-    ours, theirs = ends
+def test_a_partially_sent_message_is_completed_before_the_next_message(pair) -> None:
+    ours, theirs = pair
     long = "long " * 100_000
     assert ours.post(long)
     assert not ours.post("too early")
@@ -58,8 +58,8 @@ def test_what_the_kernel_does_not_take_at_once_follows_and_nothing_comes_in_betw
     assert read(theirs, 1) == ["again"]
 
 
-def test_a_full_kernel_takes_nothing(ends) -> None:
-    ours, theirs = ends
+def test_posting_fails_once_the_kernel_buffer_is_full(pair) -> None:
+    ours, theirs = pair
     sent = 0
     while ours.post("x" * 1000):
         sent += 1
@@ -67,8 +67,8 @@ def test_a_full_kernel_takes_nothing(ends) -> None:
     assert sent > 0
 
 
-def test_after_a_close_nothing_is_sent(ends) -> None:
-    ours, theirs = ends
+def test_nothing_is_sent_after_a_close(pair) -> None:
+    ours, theirs = pair
     ours.close(1012, "bye")
     ours.close(1013)
     for send in (ours.send, ours.post):
@@ -80,18 +80,18 @@ def test_after_a_close_nothing_is_sent(ends) -> None:
     assert (type(closed), closed.code, closed.reason) == (CloseConnection, 1012, "bye")
 
 
-def test_a_close_ends_the_thread_that_reads_though_the_client_is_silent(ends) -> None:
-    class Nobody:
+def test_a_close_ends_the_reading_thread_of_a_silent_client(pair) -> None:
+    class Listener:
         until = float("inf")
         gone = threading.Event()
 
-        def on_gone(self) -> None:
+        def on_closed(self) -> None:
             self.gone.set()
 
-    ours, _ = ends
-    ours.listen(Nobody())
+    ours, _ = pair
+    ours.listen(Listener())
     reader = threading.Thread(target=ours.run)
     reader.start()
     ours.close()
-    assert Nobody.gone.wait(5)
+    assert Listener.gone.wait(5)
     wait_until(lambda: not reader.is_alive(), seconds=5)

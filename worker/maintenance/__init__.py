@@ -1,1 +1,1 @@
-"""What worker hosts do besides answering prompts."""
+"""What every worker host does besides answering prompts: rescue overdue prompts, delete what has expired."""

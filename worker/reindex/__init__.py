@@ -1,1 +1,1 @@
-"""Rebuilding users' vectors."""
+"""Rebuilds users' vectors."""

@@ -1,4 +1,4 @@
-"""Compares what is derived from prompts with the prompts, and has workers make it anew: `python -m worker.reindex`."""
+"""`python -m worker.reindex`: compares users' vectors with their prompts, and has workers rebuild what differs."""
 
 import sys
 import time
@@ -16,83 +16,84 @@ from shared.messaging.redis import make_redis
 from shared.providers import Embedder
 from shared.providers.factory import make_embedders
 from shared.search import vector_log
-from shared.search.consistency_check import Differences, inspect, is_by_another, lacks_vector
-from shared.search.faiss.sealing import index_lock
-from shared.search.faiss.segment_storage import Segments
+from shared.search.consistency_check import Differences, find_differences, is_by_another, lacks_vector
+from shared.search.faiss.segment_storage import SegmentStorage
+from shared.search.index_lock import index_lock
 from shared.settings import SettingsError, load_settings
 
-#: How many users workers are asked to work on at once.
-AT_ONCE = 4
+#: How many users workers reindex at the same time.
+MAX_ACTIVE_USERS = 4
 POLL_SECONDS = 1.0
-#: A message that nobody took up for so long is sent again, with a warning.
-PATIENCE_SECONDS = 30.0
+#: A message that no worker has received after this time is sent again, with a warning.
+RESEND_SECONDS = 30.0
 
 
 @dataclass
 class _Task:
-    """A user who is being worked on."""
+    """A user who is being reindexed."""
 
     user_id: int
-    version: int  #: of their index, before
-    vectors: int  #: by the current embedder, when it was last counted
-    asked_at: float = float("-inf")
+    version: int  #: of the user's index, before
+    vectors: int  #: by the current embedder, at the last count
+    sent_at: float = float("-inf")
 
 
 class Reindexing:
-    """Has workers reindex users, and tells how far they are."""
+    """Sends users to workers for reindexing, and follows their progress."""
 
     def __init__(self, sessions: Sessions, queue: Queue, embedder: Embedder) -> None:
         self._sessions = sessions
         self._queue = queue
         self._embedder = embedder.name
-        self._waiting: deque[int] = deque()
+        self._queued: deque[int] = deque()
         self._active: list[_Task] = []
 
     def start(self, user_ids: list[int]) -> None:
-        self._waiting.extend(user_ids)
+        self._queued.extend(user_ids)
 
     @property
     def is_done(self) -> bool:
-        return not self._waiting and not self._active
+        return not self._queued and not self._active
 
     def poll(self) -> int:
-        """Asks for what is next. Returns how many vectors came to be since the last time."""
-        while self._waiting and len(self._active) < AT_ONCE:
-            user_id = self._waiting.popleft()
+        """Send what is next. Returns how many vectors were added since the last call."""
+        while self._queued and len(self._active) < MAX_ACTIVE_USERS:
+            user_id = self._queued.popleft()
             with self._sessions() as session:
-                version = vector_log.state(session.connection(), user_id).version
+                version = vector_log.fetch_state(session.connection(), user_id).version
             self._active.append(_Task(user_id, version, self._count(user_id)))
-        made = 0
+        added = 0
         for task in list(self._active):
             vectors = self._count(task.user_id)
-            made, task.vectors = made + max(0, vectors - task.vectors), vectors
+            added, task.vectors = added + max(0, vectors - task.vectors), vectors
             if self._is_finished(task):
                 self._active.remove(task)
             else:
-                self._ask(task)
-        return made
+                self._send(task)
+        return added
 
-    def _ask(self, task: _Task) -> None:
-        with index_lock(self._sessions, task.user_id) as idle:
-            if not idle:
+    def _send(self, task: _Task) -> None:
+        """Send a message for the user, unless a worker is busy with the user or one was sent recently."""
+        with index_lock(self._sessions, task.user_id) as is_idle:
+            if not is_idle:
                 return
-        waited = time.monotonic() - task.asked_at
-        if waited < PATIENCE_SECONDS and self._queue.length() != 0:
+        waited = time.monotonic() - task.sent_at
+        if waited < RESEND_SECONDS and self._queue.length() != 0:
             return
-        if PATIENCE_SECONDS < waited < float("inf"):
-            click.echo("\nNo worker has taken this up. Does one run?", err=True)
-        task.asked_at = time.monotonic()
-        self._queue.ask_to_reindex(task.user_id)
+        if RESEND_SECONDS < waited < float("inf"):
+            click.echo("\nNo worker has started on this. Is one running?", err=True)
+        task.sent_at = time.monotonic()
+        self._queue.request_reindex(task.user_id)
 
     def _count(self, user_id: int) -> int:
         row = VectorLogEntry
-        mine = (row.user_id == user_id, row.embedder == self._embedder)
+        wanted = (row.user_id == user_id, row.embedder == self._embedder)
         with self._sessions() as session:
-            return session.scalar(select(func.count()).select_from(row).where(*mine)) or 0
+            return session.scalar(select(func.count()).select_from(row).where(*wanted)) or 0
 
     def _is_finished(self, task: _Task) -> bool:
         with self._sessions() as session:
-            state = vector_log.state(session.connection(), task.user_id)
+            state = vector_log.fetch_state(session.connection(), task.user_id)
             if state.embedder != self._embedder or state.version == task.version:
                 return False
             left = (is_by_another(task.user_id, self._embedder), lacks_vector(task.user_id, self._embedder))
@@ -102,13 +103,13 @@ class Reindexing:
 @click.command()
 @click.option("--check", is_flag=True, help="Only report what differs; exit with 1 if anything does.")
 @click.option("--user", "username", help="Only this user.")
-@click.option("--all", "everybody", is_flag=True, help="Make the indexes of users without differences anew, too.")
-def main(check: bool, username: str | None, everybody: bool) -> None:
-    """Gives all prompts vectors by the embedder that EMBEDDER names.
+@click.option("--all", "rebuild_all", is_flag=True, help="Rebuild the indexes of users without differences, too.")
+def main(check: bool, username: str | None, rebuild_all: bool) -> None:
+    """Give all prompts vectors by the embedder that EMBEDDER names.
 
-    Reports what differs between the prompts and what is derived from them (vectors, segments), and has the workers
-    make that anew. Searches go on meanwhile, with the old vectors as long as PREVIOUS_EMBEDDER names their embedder.
-    It can be broken off at any time; the next run goes on where this one was.
+    Reports differences between the prompts and what is derived from them (vectors, segments), and has the workers
+    rebuild that. Searches continue meanwhile, with the old vectors while PREVIOUS_EMBEDDER names their embedder.
+    It can be interrupted at any time; the next run continues where this one stopped.
     """
     try:
         settings = load_settings()
@@ -116,12 +117,12 @@ def main(check: bool, username: str | None, everybody: bool) -> None:
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     sessions = make_sessions(make_engine(settings, application_name="promptwire-reindex"))
-    segments = Segments(settings.segments_url)
+    storage = SegmentStorage(settings.segments_url)
     users = _users(sessions, username)
-    found = _compare(sessions, segments, embedder, users)
+    found = _compare(sessions, storage, embedder, users)
     if check:
         sys.exit(1 if any(found.values()) else 0)
-    wanted = [user_id for user_id, differences in found.items() if differences or everybody]
+    wanted = [user_id for user_id, differences in found.items() if differences or rebuild_all]
     if not wanted:
         click.echo("Nothing to do.")
         return
@@ -132,7 +133,7 @@ def main(check: bool, username: str | None, everybody: bool) -> None:
         while not reindexing.is_done:
             bar.update(reindexing.poll())
             time.sleep(0 if reindexing.is_done else POLL_SECONDS)
-    left = _compare(sessions, segments, embedder, {user_id: users[user_id] for user_id in wanted})
+    left = _compare(sessions, storage, embedder, {user_id: users[user_id] for user_id in wanted})
     sys.exit(1 if any(left.values()) else 0)
 
 
@@ -143,28 +144,28 @@ def _users(sessions: Sessions, username: str | None) -> dict[int, str]:
             query = query.where(User.username == username)
         users = {row.id: row.username for row in session.execute(query)}
     if username is not None and not users:
-        raise click.ClickException(f"There is no user {username}.")
+        raise click.ClickException(f"User {username} does not exist.")
     return users
 
 
 def _compare(
-    sessions: Sessions, segments: Segments, embedder: Embedder, users: dict[int, str]
+    sessions: Sessions, storage: SegmentStorage, embedder: Embedder, users: dict[int, str]
 ) -> dict[int, Differences]:
-    """Prints what differs, a line a user, and returns it by the users' ids."""
+    """Print the differences, one line per user, and return them by user id."""
     found = {}
     with click.progressbar(users.items(), label="Comparing", length=len(users)) as bar:
         for user_id, _ in bar:
             with long_snapshot(sessions) as connection:
-                found[user_id] = inspect(connection, segments, user_id, embedder)
+                found[user_id] = find_differences(connection, storage, user_id, embedder)
     for user_id, differences in found.items():
         if differences:
-            click.echo(f"{users[user_id]}: {_in_words(differences)}")
+            click.echo(f"{users[user_id]}: {_describe(differences)}")
     different = sum(map(bool, found.values()))
     click.echo(f"{len(users)} users compared, {different} with differences.")
     return found
 
 
-def _in_words(differences: Differences) -> str:
+def _describe(differences: Differences) -> str:
     counts = {
         "prompts without a vector": differences.missing,
         "vectors without a prompt": differences.orphans,

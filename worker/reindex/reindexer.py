@@ -1,4 +1,4 @@
-"""Making a user's vectors anew, by another embedder or because some are missing, while searches go on."""
+"""Rebuilds a user's vectors while searches continue: after a change of the embedder, or because some are missing."""
 
 import time
 
@@ -11,89 +11,94 @@ from shared.db.engine import Sessions, long_snapshot
 from shared.db.models import Prompt, Status, User, VectorLogEntry
 from shared.providers import Embedders, embed
 from shared.search import vector_log
-from shared.search.consistency_check import inspect, is_by_another, lacks_vector
-from shared.search.faiss.sealing import index_lock
-from shared.search.faiss.segment_storage import Segments
+from shared.search.consistency_check import find_differences, is_by_another, lacks_vector
+from shared.search.faiss.segment_storage import SegmentStorage
+from shared.search.index_lock import index_lock
 from shared.search.store import Maintenance, VectorStore
 
 logger = structlog.get_logger(__name__)
 
-#: How many prompts are embedded at once.
-BATCH = 256
-#: How long one task works on a user; who asked for it asks again.
+#: How many prompts are embedded together.
+EMBED_BATCH = 256
+#: How long one task works on a user. The command that sent it sends it again until nothing is left.
 SLICE_SECONDS = 20.0
 #: How many old rows one statement deletes.
-DELETED_AT_ONCE = 5_000
+DELETE_BATCH = 5_000
 
 
 class Reindexer:
     """Gives users vectors by the current embedder.
 
-    New vectors are written beside the old ones, in batches that stay if the work is broken off. Once none is missing,
-    one short transaction has the user's searches compare the new ones.
+    New vectors are written beside the old ones, in batches that stay if the work is interrupted. When none is missing,
+    one short transaction switches the user's searches to the new vectors.
     """
 
     def __init__(
-        self, sessions: Sessions, embedders: Embedders, segments: Segments, maintenance: Maintenance, store: VectorStore
+        self,
+        sessions: Sessions,
+        embedders: Embedders,
+        storage: SegmentStorage,
+        maintenance: Maintenance,
+        store: VectorStore,
     ) -> None:
         self._sessions = sessions
         self._embedder = embedders.current
-        self._segments = segments
-        self._upkeep = maintenance
+        self._storage = storage
+        self._maintenance = maintenance
         self._store = store
 
     def reindex(self, user_id: int) -> bool:
-        """Works on a user for at most about SLICE_SECONDS. Returns whether nothing is left to do.
+        """Work on a user for at most about SLICE_SECONDS. Returns whether nothing is left to do.
 
-        It does nothing where another process is at it.
+        Does nothing while another process works on the user.
         """
         deadline = time.monotonic() + SLICE_SECONDS
-        with index_lock(self._sessions, user_id) as ours:
-            if not ours:
+        with index_lock(self._sessions, user_id) as acquired:
+            if not acquired:
                 return False
-            if not self._fill(user_id, deadline):
+            if not self._add_missing(user_id, deadline):
                 return False
-            self._remove_wrong(user_id)
+            self._delete_invalid(user_id)
             while True:
                 with self._sessions() as session:
-                    seq = vector_log.state(session.connection(), user_id).seq
-                if not self._fill(user_id, deadline):
+                    seq = vector_log.fetch_state(session.connection(), user_id).seq
+                if not self._add_missing(user_id, deadline):
                     return False
                 if self._switch(user_id, seq):
                     break
-            self._remove_old(user_id)
+            self._delete_old(user_id)
         self._store.forget(user_id)
-        self._upkeep.seal(user_id)
+        self._maintenance.seal(user_id)
         return True
 
-    def _remove_wrong(self, user_id: int) -> None:
-        """Removes vectors that are damaged or belong to no completed prompt."""
+    def _delete_invalid(self, user_id: int) -> None:
+        """Delete vectors that are damaged or belong to no completed prompt."""
         with long_snapshot(self._sessions) as connection:
-            found = inspect(connection, self._segments, user_id, self._embedder)
+            found = find_differences(connection, self._storage, user_id, self._embedder)
         row = VectorLogEntry
         with self._sessions.begin() as session:
             for ids, embedders in ((found.orphans, row.embedder != ""), (found.damaged, row.embedder == self._name)):
                 session.execute(delete(row).where(row.user_id == user_id, row.prompt_id.in_(ids), embedders))
 
-    def _fill(self, user_id: int, deadline: float) -> bool:
-        """Adds what is missing. Returns whether the time was enough."""
-        reached = 0
+    def _add_missing(self, user_id: int, deadline: float) -> bool:
+        """Add missing vectors until the deadline. Returns whether none is missing any more."""
+        last_id = 0
         while True:
             with self._sessions() as session:
-                lacking = (lacks_vector(user_id, self._name), Prompt.id > reached)
-                query = select(Prompt.id, Prompt.prompt_text).where(*lacking).order_by(Prompt.id).limit(BATCH)
+                lacking = (lacks_vector(user_id, self._name), Prompt.id > last_id)
+                query = select(Prompt.id, Prompt.prompt_text).where(*lacking).order_by(Prompt.id).limit(EMBED_BATCH)
                 batch = session.execute(query).all()
             if not batch:
                 return True
             vectors = embed(self._embedder, [row.prompt_text for row in batch]).astype("<f4")
             self._store_vectors(user_id, {row.id: v.tobytes() for row, v in zip(batch, vectors, strict=True)})
-            reached = batch[-1].id
+            last_id = batch[-1].id
             if time.monotonic() > deadline:
                 return False
 
     def _store_vectors(self, user_id: int, vectors: dict[int, bytes]) -> None:
         with self._sessions.begin() as session:
-            # Whoever deletes one of these prompts waits for this lock, and then deletes its new vector too.
+            # A transaction that deletes one of these prompts waits for this lock, and then deletes the new vector too.
             wanted = select(Prompt.id, Prompt.seq).where(Prompt.id.in_(vectors), Prompt.status == Status.COMPLETED)
             rows = [
                 {"user_id": user_id, "seq": seq, "embedder": self._name, "prompt_id": i, "vector": vectors[i]}
@@ -103,32 +108,33 @@ class Reindexer:
                 session.execute(insert(VectorLogEntry).on_conflict_do_nothing(), rows)
 
     def _switch(self, user_id: int, seq: int) -> bool:
-        """Has searches compare the new vectors, unless prompts completed after this number still have none."""
+        """Switch searches to the new vectors. Returns False if prompts completed after `seq` still have none."""
         with self._sessions.begin() as session:
             session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-            if self._lags(session, user_id, seq):
+            if self._is_behind(session, user_id, seq):
                 return False
             session.execute(
                 update(User).where(User.id == user_id).values(embedder=self._name, index_version=User.index_version + 1)
             )
-            dropped = self._segments.of_user(session.connection(), user_id, None)
-            self._segments.delete(session.connection(), dropped)
-        self._segments.clean_up(dropped)
-        logger.info("reindexed", user_id=user_id, embedder=self._name)
+            dropped = self._storage.list_for_user(session.connection(), user_id, None)
+            self._storage.delete(session.connection(), dropped)
+        self._storage.delete_payloads(dropped)
+        logger.info("user reindexed", user_id=user_id, embedder=self._name)
         return True
 
-    def _lags(self, session: Session, user_id: int, seq: int) -> bool:
+    def _is_behind(self, session: Session, user_id: int, seq: int) -> bool:
+        """Whether a vector after `seq` has no counterpart by the current embedder."""
         old, new = VectorLogEntry, aliased(VectorLogEntry)
-        twin = exists().where(new.user_id == user_id, new.seq == old.seq, new.embedder == self._name)
-        late = select(old.seq).where(old.user_id == user_id, old.seq > seq, old.vector.is_not(None), ~twin)
+        counterpart = exists().where(new.user_id == user_id, new.seq == old.seq, new.embedder == self._name)
+        late = select(old.seq).where(old.user_id == user_id, old.seq > seq, old.vector.is_not(None), ~counterpart)
         return session.execute(late.limit(1)).first() is not None
 
-    def _remove_old(self, user_id: int) -> None:
+    def _delete_old(self, user_id: int) -> None:
         row, old = VectorLogEntry, is_by_another(user_id, self._name)
         while True:
             with self._sessions.begin() as session:
-                some = select(row.seq).where(old).limit(DELETED_AT_ONCE).scalar_subquery()
-                if not session.execute(delete(row).where(old, row.seq.in_(some)).returning(row.seq)).all():
+                batch = select(row.seq).where(old).limit(DELETE_BATCH).scalar_subquery()
+                if not session.execute(delete(row).where(old, row.seq.in_(batch)).returning(row.seq)).all():
                     return
 
     @property

@@ -1,1 +1,1 @@
-"""How the API describes itself: OpenAPI 3.1 at /openapi.json, made from the code, and a page that shows it at /docs."""
+"""The OpenAPI document: what is shared by the descriptions of all routes, and the page that shows it."""

@@ -1,4 +1,4 @@
-"""The document at /openapi.json: what flask-openapi3 gathers from the routes, and what is said once for all of them."""
+"""The document at /openapi.json: what flask-openapi3 collects from the routes, and shared components."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ _BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "The `access` token that `POST /login/` gives.",
+    "description": "The `access` token from `POST /login/`.",
 }
 _REQUEST_ID = {
     "name": "X-Request-ID",
@@ -30,7 +30,7 @@ _REQUEST_ID = {
 
 
 class DescribedApi(OpenAPI):
-    """A Flask application that describes its API."""
+    """A Flask application that documents its API."""
 
     def __init__(self, import_name: str, **options: Any) -> None:
         super().__init__(
@@ -38,13 +38,13 @@ class DescribedApi(OpenAPI):
             info=Info(
                 title="Promptwire",
                 version=get_version(),
-                summary="Takes prompts, answers them in the background, pushes the answers, finds them by meaning.",
+                summary="Answers prompts in the background, pushes the answers, and finds them again by meaning.",
                 description=_ABOUT.read_text("utf-8"),
             ),
             servers=[Server(url="/", description="This host")],
             security_schemes={"bearer": _BEARER},
             doc_ui=False,
-            # Of this status flask-openapi3 adds a response of its own, unless there is one; all routes have this one.
+            # flask-openapi3 adds a response of its own with this status, unless the route has one; all have a 500.
             validation_error_status=500,
             validation_error_model=Problem,
             **options,
@@ -65,7 +65,8 @@ class DescribedApi(OpenAPI):
 
 
 def _complete(operation: dict[str, Any]) -> None:
-    # flask-openapi3 writes a docstring's lines with HTML between them, which would not be read as Markdown.
+    """Add to an operation what all operations share."""
+    # flask-openapi3 joins a docstring's lines with HTML, which is not Markdown.
     operation["summary"] = operation["summary"].removesuffix(".")
     if "description" in operation:
         operation["description"] = operation["description"].replace("<br/>", "\n").strip()
@@ -82,6 +83,6 @@ def _schemas() -> dict[str, Any]:
         *((model, "validation") for model in Body.__subclasses__()),
         *((model, "serialization") for model in Answer.__subclasses__()),
     ]
-    _, made = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=Schema)
-    schemas: dict[str, Any] = made["$defs"]
+    _, generated = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=Schema)
+    schemas: dict[str, Any] = generated["$defs"]
     return schemas

@@ -1,4 +1,4 @@
-"""Examples of what the API answers. Tests compare them with the schemas."""
+"""Examples of requests and responses. Tests validate them against the schemas."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ _WORDS = "correct horse battery"
 _CREDENTIALS = {"username": "alice", "password": _WORDS}
 _TEXT = {"prompt_text": "Explain what causes ocean tides"}
 
-#: A prompt's text, as `GET /prompts/{prompt_id}/stream/` tells it.
+#: A response of `GET /prompts/{prompt_id}/stream/`.
 STREAM = """retry: 1000
 
 :
@@ -78,16 +78,16 @@ data: {"type":"prompt.completed","id":1,"user":"alice","response_text":"Here is 
 
 """
 
-#: What requests bear, by the model's name: summary, value.
+#: Request bodies, by the model's name: summary, value.
 BODIES: dict[str, dict[str, Any]] = {
     "Registration": {"A user": _CREDENTIALS},
     "Credentials": {"A user": _CREDENTIALS},
-    "RefreshToken": {"The newest one": {"refresh": _JWT + "kP3nVh4"}},
+    "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
     "Submission": {
         "Only the text": _TEXT,
-        "Told to the user's sockets": _TEXT | {"websocket": True},
-        "From the cache, if it is there": _TEXT | {"cache": True},
-        "Knowing of earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
+        "With events for the user's sockets": _TEXT | {"websocket": True},
+        "From the cache, if possible": _TEXT | {"cache": True},
+        "With earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
     },
 }
 
@@ -96,22 +96,22 @@ def _health(status: str, **checks: str) -> dict[str, Any]:
     return {"status": status, "version": get_version(), "checks": checks}
 
 
-#: What is answered, by a short name: summary, value.
+#: Response bodies, by a short name: summary, value.
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
     "queued": ("Waiting for a worker", _QUEUED),
     "completed": ("Answered", _COMPLETED),
     "cached": ("Answered from an earlier prompt", _CACHED),
-    "failed": ("Given up", _FAILED),
+    "failed": ("Failed", _FAILED),
     "cancelled": ("Cancelled", _CANCELLED),
     "retried": ("Queued again", _RETRIED),
     "page": ("A page", [_FAILED, _CACHED, _COMPLETED]),
-    "similar": ("What was found", [_SIMILAR]),
-    "none": ("Nothing", []),
+    "similar": ("Results", [_SIMILAR]),
+    "none": ("An empty list", []),
     "alive": ("It runs", _health("ok")),
-    "ready": ("All is well", _health("ok", postgres="ok", redis="ok")),
-    "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="away")),
-    "unready": ("Without Postgres", _health("unavailable", postgres="away", redis="ok")),
+    "ready": ("Everything works", _health("ok", postgres="ok", redis="ok")),
+    "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),
+    "unready": ("Without Postgres", _health("unavailable", postgres="unavailable", redis="ok")),
     "unmigrated": ("Before the migrations", _health("unavailable", postgres="not migrated", redis="ok")),
 }

@@ -1,4 +1,4 @@
-"""Kinds of models: what is sent, what is answered, and the JSON Schema that describes them."""
+"""Base classes of the schemas, and the JSON Schema that is generated for them."""
 
 from functools import cache
 from typing import Any
@@ -9,21 +9,21 @@ from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
 
 class Schema(GenerateJsonSchema):
-    """JSON Schema without titles made of the fields' names."""
+    """JSON Schema without titles that repeat the field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 class _ParameterSchema(Schema):
-    """In a URL and in headers there is no null: what is not given is left out."""
+    """URLs and headers have no null: a missing parameter is omitted."""
 
     def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        made = super().default_schema(schema)
-        return {name: value for name, value in made.items() if name != "default" or value is not None}
+        schema_value = super().default_schema(schema)
+        return {name: value for name, value in schema_value.items() if name != "default" or value is not None}
 
 
 class Body(BaseModel):
@@ -37,11 +37,11 @@ class Answer(BaseModel):
 
 
 class Parameters(BaseModel):
-    """Headers, or what is in a path."""
+    """Headers or path parameters."""
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Made once where nothing else is asked for, because flask-openapi3 looks at it in each request."""
+        """Cache the default schema, because flask-openapi3 reads it in each request."""
         if not args and not kwargs:
             return _json_schema(cls)
         return super().model_json_schema(*args, **{"schema_generator": _ParameterSchema} | kwargs)
@@ -53,11 +53,11 @@ def _json_schema(model: type[Parameters]) -> dict[str, Any]:
 
 
 class Query(Parameters):
-    """Query parameters; unknown ones are refused, because they are most often misspelt ones."""
+    """Query parameters. Unknown ones are refused, because they are usually typos."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def example(value: object) -> dict[str, Any]:
-    """A parameter's example, as OpenAPI has it, for a field's `json_schema_extra`."""
+    """An OpenAPI example of a parameter, for a field's `json_schema_extra`."""
     return {"examples": {"example": {"value": value}}}

@@ -1,4 +1,4 @@
-"""The schema's history (Alembic), and how to bring a database up to it."""
+"""Alembic's migrations, and how to apply them."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ _SCRIPTS = str(Path(__file__).parent)
 
 
 def upgrade(engine: Engine, *, vector_store: str = "faiss") -> None:
-    """Migrates the database to the newest schema, and to what this store needs. Concurrent callers wait for each other.
+    """Migrate the database to the newest schema, including the store's tables. Concurrent callers wait for each other.
 
     Raises:
-        SettingsError: the server lacks what the store needs.
+        SettingsError: the server lacks an extension that the store needs.
     """
     with engine.begin() as connection:
         config = Config()
@@ -27,10 +27,10 @@ def upgrade(engine: Engine, *, vector_store: str = "faiss") -> None:
 def is_current(connection: Connection) -> bool:
     """Whether the database has the schema that this code expects, or a newer one.
 
-    While a new release is brought in, or after it was taken back, older code runs on the newer schema.
+    Older code runs on a newer schema during a deployment and after a rollback.
     """
     revision, expected = MigrationContext.configure(connection).get_current_revision(), head()
-    return revision is not None and expected is not None and revision >= expected  # they are numbered
+    return revision is not None and expected is not None and revision >= expected  # revisions are numbers
 
 
 def head() -> str | None:

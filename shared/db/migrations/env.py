@@ -1,4 +1,4 @@
-"""What Alembic runs, for `shared.db.migrations.upgrade` and for its command line (`alembic upgrade head`)."""
+"""Alembic's environment, for `shared.db.migrations.upgrade` and for the command line (`alembic upgrade head`)."""
 
 from alembic import context
 from sqlalchemy import Connection, text
@@ -8,7 +8,7 @@ from shared.db.models import Base
 from shared.search.pgvector import tables
 from shared.settings import load_settings
 
-_LOCK = 7_769_727_732  # any number, the same for all migrators
+_ADVISORY_LOCK = 7_769_727_732  # an arbitrary number, the same for all migrators
 
 
 def _migrate(connection: Connection, vector_store: str) -> None:
@@ -19,9 +19,9 @@ def _migrate(connection: Connection, vector_store: str) -> None:
         include_name=lambda name, kind, _: not (kind == "table" and tables.is_ours(name)),
     )
     with context.begin_transaction():
-        # A large table may take as long as it needs, and so may another migrator.
+        # Migrating a large table, and waiting for another migrator, have no time limit.
         connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
         context.run_migrations()
         if vector_store == "pgvector":
             tables.create_tables(connection)

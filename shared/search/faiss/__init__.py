@@ -1,1 +1,1 @@
-"""VECTOR_STORE=faiss: replicas in memory, and the segments they are loaded from."""
+"""VECTOR_STORE=faiss: replicas in memory, and the segments that they are loaded from."""

@@ -1,7 +1,6 @@
-"""Making replicas from what Postgres has: segments, and the log besides them."""
+"""Loads replicas from Postgres: segments, and the log for all other vectors."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection, Engine
@@ -11,26 +10,24 @@ from shared.providers import Embedders
 from shared.search import vector_log
 from shared.search.faiss.replica import Replica
 from shared.search.faiss.segment import Candidates, DamagedSegmentError, Segment
-from shared.search.faiss.segment_storage import Sealed, Segments, SegmentUnavailableError, read
+from shared.search.faiss.segment_storage import (
+    SegmentInfo,
+    SegmentStorage,
+    SegmentUnavailableError,
+    verify_and_decode,
+)
 from shared.search.store import Offload
-from shared.search.vector_log import END, Changes, State
+from shared.search.vector_log import MAX_SEQ, Snapshot
 
 logger = structlog.get_logger(__name__)
 
 
-class Look(NamedTuple):
-    """What one query tells before an answer."""
-
-    state: State
-    originals: Changes
-
-
 class Loader:
-    """Reads replicas.
+    """Loads replicas and brings them up to date.
 
     Args:
-        autocommit_engine: An engine in autocommit, for what one statement tells.
-        on_damage: Called with a user's id when one of their segments was found damaged, which was noted; must not fail.
+        autocommit_engine: An engine in autocommit, for queries of one statement.
+        on_damage: Called with a user's id after one of their segments was marked as damaged; must not fail.
     """
 
     def __init__(
@@ -38,7 +35,7 @@ class Loader:
         sessions: Sessions,
         autocommit_engine: Engine,
         embedders: Embedders,
-        segments: Segments,
+        storage: SegmentStorage,
         *,
         offload: Offload,
         on_damage: Callable[[int], object],
@@ -46,77 +43,78 @@ class Loader:
         self._sessions = sessions
         self._autocommit_engine = autocommit_engine
         self._embedders = embedders
-        self._segments = segments
+        self._storage = storage
         self._offload = offload
         self._on_damage = on_damage
 
-    def look(self, user_id: int, replica: Replica, candidates: Candidates) -> Look:
-        """The user's state, and the candidates' originals: one query."""
+    def fetch_snapshot(self, user_id: int, replica: Replica, candidates: Candidates) -> Snapshot:
+        """Return the user's state and the candidates' originals, by one query."""
         with self._autocommit_engine.connect() as connection:
-            return Look(*vector_log.look(connection, user_id, replica.embedder, candidates.seqs.tolist()))
+            return vector_log.fetch_snapshot(connection, user_id, replica.embedder, candidates.seqs.tolist())
 
     def catch_up(self, user_id: int, replica: Replica, seq: int) -> None:
-        """Brings the replica up to this number of the user's feed, if it still fits."""
+        """Apply what the log has up to this number. The replica must be current."""
         while replica.seq < seq:
             with self._autocommit_engine.connect() as connection:
-                changes = vector_log.after(connection, user_id, replica.embedder, replica.seq)
-            replica.take(changes)
-            if changes.count < vector_log.BATCH:
-                replica.reach(seq)
+                changes = vector_log.fetch_after(connection, user_id, replica.embedder, replica.seq)
+            replica.apply(changes)
+            if changes.count < vector_log.BATCH_ROWS:
+                replica.advance_to(seq)
 
     def load(self, user_id: int, old: Replica | None) -> Replica:
-        """A replica of the user as of now. What the old one has opened is not read again."""
+        """Load a replica of the user as of now. It shares the segments that the old one has opened."""
         while True:
             with self._sessions() as session:
                 connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-                state = vector_log.state(connection, user_id)
+                state = vector_log.fetch_state(connection, user_id)
                 embedder = self._embedders.resolve(state.embedder)
-                sealed = [
-                    each for each in self._segments.of_user(connection, user_id, embedder.name) if not each.damaged
-                ]
-                segments, damaged = self._open(connection, sealed, old)
+                listed = self._storage.list_for_user(connection, user_id, embedder.name)
+                undamaged = [info for info in listed if not info.damaged]
+                segments, damaged = self._open(connection, undamaged, old)
                 if not damaged:
-                    held = [each for each in sealed if each.id in segments]
-                    replica = Replica(embedder, state, held, segments)
-                    for each in held:
-                        self._read_log(connection, user_id, replica, last=each.first_seq - 1)
-                        replica.reach(each.last_seq)
-                    with replica.filling(state.seq):
+                    opened = [info for info in undamaged if info.id in segments]
+                    replica = Replica(embedder, state, opened, segments)
+                    for info in opened:
+                        self._read_log(connection, user_id, replica, last=info.first_seq - 1)
+                        replica.advance_to(info.last_seq)
+                    with replica.bulk_load(state.seq):
                         self._read_log(connection, user_id, replica)
-                    replica.reach(state.seq)
+                    replica.advance_to(state.seq)
                     return replica
-            self._report(user_id, damaged)
+            self._report_damage(user_id, damaged)
 
     def _open(
-        self, connection: Connection, sealed: Sequence[Sealed], old: Replica | None
-    ) -> tuple[dict[int, Segment], list[Sealed]]:
-        """The segments by their ids, without those that cannot be read; and which of these are damaged."""
-        known = {} if old is None else old.segments
+        self, connection: Connection, infos: Sequence[SegmentInfo], old: Replica | None
+    ) -> tuple[dict[int, Segment], list[SegmentInfo]]:
+        """Return the readable segments by id, and the damaged ones."""
+        opened = {} if old is None else old.segments
         segments, damaged = {}, []
-        for each in sealed:
+        for info in infos:
             try:
-                segments[each.id] = known[each.id] if each.id in known else self._read(connection, each)
+                segments[info.id] = opened[info.id] if info.id in opened else self._read(connection, info)
             except DamagedSegmentError as error:
-                logger.error("segment damaged; its vectors are read from the log", segment_id=each.id, error=str(error))
-                damaged.append(each)
+                logger.error("segment damaged, reading its vectors from the log", segment_id=info.id, error=str(error))
+                damaged.append(info)
             except SegmentUnavailableError as error:
-                logger.error("segment away; its vectors are read from the log", segment_id=each.id, error=str(error))
+                logger.error(
+                    "segment unavailable, reading its vectors from the log", segment_id=info.id, error=str(error)
+                )
         return segments, damaged
 
-    def _read(self, connection: Connection, sealed: Sealed) -> Segment:
-        payload = self._segments.payload(connection, sealed)
-        made: Segment = self._offload(read, sealed, payload)
-        return made
+    def _read(self, connection: Connection, info: SegmentInfo) -> Segment:
+        payload = self._storage.read_payload(connection, info)
+        segment: Segment = self._offload(verify_and_decode, info, payload)
+        return segment
 
-    def _read_log(self, connection: Connection, user_id: int, replica: Replica, *, last: int = END) -> None:
-        """Gives the replica what the log has after it, up to a number."""
+    def _read_log(self, connection: Connection, user_id: int, replica: Replica, *, last: int = MAX_SEQ) -> None:
+        """Apply what the log has after the replica's number, up to `last`."""
         if replica.seq >= last:
             return
         for changes in vector_log.stream(connection, user_id, replica.embedder, first=replica.seq + 1, last=last):
-            replica.take(changes)
+            replica.apply(changes)
 
-    def _report(self, user_id: int, damaged: Sequence[Sealed]) -> None:
+    def _report_damage(self, user_id: int, damaged: Sequence[SegmentInfo]) -> None:
         with self._sessions.begin() as session:
-            for each in damaged:
-                self._segments.mark_damaged(session.connection(), each)
+            for info in damaged:
+                self._storage.mark_damaged(session.connection(), info)
         self._on_damage(user_id)

@@ -1,4 +1,4 @@
-"""Where sealed segments are kept: their list in Postgres, their payloads there too, or under a URL."""
+"""Storage of sealed segments: their list is in Postgres, their payloads are there too or under a URL."""
 
 import hashlib
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ from shared.search.faiss.segment import DamagedSegmentError, Segment
 
 log = structlog.get_logger(__name__)
 
-#: Payloads are stored and read in pieces of so many bytes, so that no statement takes long.
-PART = 4 * 1024 * 1024
+#: In the database a payload is split into parts of this size, so that no statement takes long.
+PART_BYTES = 4 * 1024 * 1024
 
 
 class SegmentUnavailableError(Exception):
@@ -27,8 +27,8 @@ class SegmentUnavailableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """What is known of a segment without reading it: it has the log's vectors from `first_seq` to `last_seq`."""
+class SegmentInfo:
+    """A segment's entry in the list: it has the log's vectors from `first_seq` to `last_seq`."""
 
     id: int
     first_seq: int
@@ -39,44 +39,44 @@ class Sealed:
     damaged: bool
 
 
-_COLUMNS = [getattr(SegmentEntry, name) for name in Sealed.__slots__]
+_COLUMNS = [getattr(SegmentEntry, name) for name in SegmentInfo.__slots__]
 
 
-class SegmentPayloads(Protocol):
-    """Keeps what segments consist of."""
+class PayloadStore(Protocol):
+    """Stores the bytes of segments."""
 
     def put(self, connection: Connection, segment_id: int, payload: bytes) -> str | None:
-        """Stores it, and returns where, if not in the database."""
+        """Store a payload. Returns its location, if that is not the database."""
 
-    def get(self, connection: Connection, sealed: Sealed) -> bytes:
-        """What was stored. Raises OSError if that cannot be read."""
+    def get(self, connection: Connection, info: SegmentInfo) -> bytes:
+        """Return the stored payload. Raises OSError if it cannot be read."""
 
-    def remove(self, sealed: Sealed) -> None:
-        """Removes what the deletion of its row left behind. Raises OSError if that cannot be done."""
+    def delete(self, info: SegmentInfo) -> None:
+        """Delete what remains of a payload after its row was deleted. Raises OSError if that fails."""
 
 
-class TablePayloads:
+class PostgresPayloadStore:
     """Payloads in the table `segment_parts`."""
 
     def put(self, connection: Connection, segment_id: int, payload: bytes) -> None:
-        for number, start in enumerate(range(0, len(payload), PART)):
-            part = {"segment_id": segment_id, "number": number, "data": payload[start : start + PART]}
+        for number, start in enumerate(range(0, len(payload), PART_BYTES)):
+            part = {"segment_id": segment_id, "number": number, "data": payload[start : start + PART_BYTES]}
             connection.execute(insert(SegmentPart).values(part))
 
-    def get(self, connection: Connection, sealed: Sealed) -> bytes:
+    def get(self, connection: Connection, info: SegmentInfo) -> bytes:
         query = "SELECT data FROM segment_parts WHERE segment_id = %(id)s ORDER BY number"
-        connection.exec_driver_sql(f"DECLARE parts NO SCROLL BINARY CURSOR FOR {query}", {"id": sealed.id})
+        connection.exec_driver_sql(f"DECLARE parts NO SCROLL BINARY CURSOR FOR {query}", {"id": info.id})
         parts: list[bytes] = []
         while row := connection.exec_driver_sql("FETCH parts", execution_options={BINARY_RESULTS: True}).first():
             parts.append(row[0])
         connection.exec_driver_sql("CLOSE parts")
         return b"".join(parts)
 
-    def remove(self, sealed: Sealed) -> None:
-        """Nothing: its parts went with its row."""
+    def delete(self, info: SegmentInfo) -> None:
+        """Do nothing: the parts were deleted with the row."""
 
 
-class FilePayloads:
+class FilePayloadStore:
     """Payloads in a folder or a bucket, by any URL that fsspec knows (`file:///srv/segments`, `s3://bucket/segments`)."""
 
     def __init__(self, url: str) -> None:
@@ -89,28 +89,28 @@ class FilePayloads:
         self._files.pipe_file(location, payload)
         return location
 
-    def get(self, connection: Connection, sealed: Sealed) -> bytes:
-        payload: bytes = self._files.cat_file(sealed.location)
+    def get(self, connection: Connection, info: SegmentInfo) -> bytes:
+        payload: bytes = self._files.cat_file(info.location)
         return payload
 
-    def remove(self, sealed: Sealed) -> None:
-        self._files.rm_file(sealed.location)
+    def delete(self, info: SegmentInfo) -> None:
+        self._files.rm_file(info.location)
 
 
-class Segments:
+class SegmentStorage:
     """The sealed segments of all users."""
 
     def __init__(self, url: str) -> None:
-        """With a URL, payloads are stored there from now on; those in the database are still read."""
-        self._table = TablePayloads()
-        self._files = FilePayloads(url) if url else None
+        """With a URL, new payloads are stored there; those in the database stay readable."""
+        self._database = PostgresPayloadStore()
+        self._files = FilePayloadStore(url) if url else None
 
-    def of_user(self, connection: Connection, user_id: int, embedder: str | None) -> list[Sealed]:
-        """Those of one embedder, or of all, in order of what they cover, the damaged ones too."""
+    def list_for_user(self, connection: Connection, user_id: int, embedder: str | None) -> list[SegmentInfo]:
+        """List the segments by one embedder, or by all, in order of their numbers; damaged ones included."""
         query = select(*_COLUMNS).where(SegmentEntry.user_id == user_id).order_by(SegmentEntry.first_seq)
         if embedder is not None:
             query = query.where(SegmentEntry.embedder == embedder)
-        return [Sealed(*row) for row in connection.execute(query)]
+        return [SegmentInfo(*row) for row in connection.execute(query)]
 
     def add(
         self,
@@ -121,7 +121,7 @@ class Segments:
         count: int,
         payload: bytes,
     ) -> None:
-        """Stores a segment of the `count` vectors with numbers from the first to the last of `covers`."""
+        """Store a segment of the `count` vectors with numbers from the first to the last of `covers`."""
         values = {
             "user_id": user_id,
             "embedder": embedder,
@@ -132,56 +132,56 @@ class Segments:
             "faiss_version": faiss.__version__,
         }
         segment_id = connection.execute(insert(SegmentEntry).values(values).returning(SegmentEntry.id)).scalar_one()
-        location = (self._files or self._table).put(connection, segment_id, payload)
+        location = (self._files or self._database).put(connection, segment_id, payload)
         if location is not None:
             connection.execute(update(SegmentEntry).where(SegmentEntry.id == segment_id).values(location=location))
 
-    def payload(self, connection: Connection, sealed: Sealed) -> bytes:
-        """What a segment consists of; to be compared with its checksum (see `read`).
+    def read_payload(self, connection: Connection, info: SegmentInfo) -> bytes:
+        """Return a segment's payload, whose checksum is not yet verified (see `verify_and_decode`).
 
         Raises:
-            DamagedSegmentError: it is gone.
-            SegmentAwayError: it cannot be read now.
+            DamagedSegmentError: the payload does not exist any more.
+            SegmentUnavailableError: it cannot be read now.
         """
-        keeper = self._keeper(sealed)
-        if keeper is None:
-            raise SegmentUnavailableError(f"it is at {sealed.location}, and SEGMENTS_URL is not set")
+        payloads = self._payload_store(info)
+        if payloads is None:
+            raise SegmentUnavailableError(f"it is at {info.location}, and SEGMENTS_URL is not set")
         try:
-            return keeper.get(connection, sealed)
+            return payloads.get(connection, info)
         except FileNotFoundError as error:
-            raise DamagedSegmentError("it is gone") from error
+            raise DamagedSegmentError("its file does not exist any more") from error
         except OSError as error:
             raise SegmentUnavailableError(f"it cannot be read: {error}") from error
 
-    def mark_damaged(self, connection: Connection, sealed: Sealed) -> None:
-        """Has a worker replace it."""
-        connection.execute(update(SegmentEntry).where(SegmentEntry.id == sealed.id).values(damaged=True))
+    def mark_damaged(self, connection: Connection, info: SegmentInfo) -> None:
+        """Mark a segment for replacement by a worker."""
+        connection.execute(update(SegmentEntry).where(SegmentEntry.id == info.id).values(damaged=True))
 
-    def delete(self, connection: Connection, replaced: Iterable[Sealed]) -> None:
-        """Takes them off the list. After the commit, `clean_up` removes what is not in the database."""
-        ids = [sealed.id for sealed in replaced]
+    def delete(self, connection: Connection, infos: Iterable[SegmentInfo]) -> None:
+        """Delete segments from the list. Call `delete_payloads` after the commit, for payloads outside the database."""
+        ids = [info.id for info in infos]
         connection.execute(delete(SegmentEntry).where(SegmentEntry.id.in_(ids)))
 
-    def clean_up(self, deleted: Iterable[Sealed]) -> None:
-        """Removes the payloads of deleted segments, best effort."""
-        for sealed in deleted:
-            keeper = self._keeper(sealed)
+    def delete_payloads(self, infos: Iterable[SegmentInfo]) -> None:
+        """Delete the payloads of deleted segments, best effort."""
+        for info in infos:
+            payloads = self._payload_store(info)
             try:
-                if keeper is not None:
-                    keeper.remove(sealed)
+                if payloads is not None:
+                    payloads.delete(info)
             except OSError as error:
-                log.warning("segment left behind", location=sealed.location, error=str(error))
+                log.warning("segment file not deleted", location=info.location, error=str(error))
 
-    def _keeper(self, sealed: Sealed) -> SegmentPayloads | None:
-        return self._table if sealed.location is None else self._files
+    def _payload_store(self, info: SegmentInfo) -> PayloadStore | None:
+        return self._database if info.location is None else self._files
 
 
-def read(sealed: Sealed, payload: bytes) -> Segment:
-    """The segment with this payload. Burns CPU.
+def verify_and_decode(info: SegmentInfo, payload: bytes) -> Segment:
+    """Check a payload's checksum and decode it. CPU-bound.
 
     Raises:
-        DamagedSegmentError: its checksum is another, or it has another format.
+        DamagedSegmentError: the checksum or the format is wrong.
     """
-    if hashlib.sha256(payload).digest() != sealed.checksum:
-        raise DamagedSegmentError("it has another checksum than when it was stored")
-    return segment.read(payload)
+    if hashlib.sha256(payload).digest() != info.checksum:
+        raise DamagedSegmentError("its checksum is wrong")
+    return segment.decode(payload)

@@ -1,4 +1,4 @@
-"""The tables of VECTOR_STORE=pgvector: derived, and no models, since only who uses them has the extension."""
+"""The tables of VECTOR_STORE=pgvector. They are not among the models, because they need the extension."""
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
@@ -8,10 +8,10 @@ from shared.settings import SettingsError
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pgvector_state (
     user_id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE,
-    seq bigint NOT NULL DEFAULT 0,       -- the log's number up to which the table has everything
-    version bigint NOT NULL DEFAULT 0,   -- users.index_version, when the user's rows were last made anew
-    embedder text,                       -- whose vectors the rows are; NULL while they are being deleted
-    indexed integer NOT NULL DEFAULT 0   -- the dimension for which there is an HNSW index of the user's rows
+    seq bigint NOT NULL DEFAULT 0,       -- the log's number up to which the table is complete
+    version bigint NOT NULL DEFAULT 0,   -- users.index_version when the user's rows were last rebuilt
+    embedder text,                       -- the rows' embedder; NULL while they are being deleted
+    indexed integer NOT NULL DEFAULT 0   -- the dimension of the HNSW index of the user's rows; 0: none
 );
 CREATE TABLE IF NOT EXISTS pgvector_vectors (
     user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
@@ -20,11 +20,11 @@ CREATE TABLE IF NOT EXISTS pgvector_vectors (
     PRIMARY KEY (user_id, prompt_id)
 ) WITH (toast_tuple_target = 8160)       -- vectors of up to 2,000 dimensions stay in their rows
 """
-_NEEDED = [0, 8]  # the first version with iterative scans
+_MIN_VERSION = [0, 8]  # the first one with iterative scans
 
 
 def create_tables(connection: Connection) -> None:
-    """Makes the extension and the tables where they are not there. Part of migrating with VECTOR_STORE=pgvector.
+    """Create the extension and the tables if they do not exist. Migrating with VECTOR_STORE=pgvector calls it.
 
     Raises:
         SettingsError: the server does not have the extension, or the database's user may not create it.
@@ -34,23 +34,23 @@ def create_tables(connection: Connection) -> None:
     check_version(connection.scalar(text(created)) or connection.scalar(text(available)))
     try:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
-    except ProgrammingError as error:  # mostly only a superuser may
+    except ProgrammingError as error:  # usually because only a superuser may
         raise SettingsError(
-            "VECTOR_STORE=pgvector: the database's user may not create the extension; have a superuser run "
+            "VECTOR_STORE=pgvector: the database's user may not create the extension. Have a superuser run "
             "CREATE EXTENSION vector in this database, or set VECTOR_STORE=faiss."
         ) from error
     connection.execute(text(_TABLES))
 
 
 def check_version(version: str | None) -> None:
-    """Raises SettingsError if this version of the extension is too old, or there is none."""
-    if version is None or [int(part) for part in version.split(".")] < _NEEDED:
+    """Raise SettingsError if the extension is not installed or too old."""
+    if version is None or [int(part) for part in version.split(".")] < _MIN_VERSION:
         raise SettingsError(
-            f"VECTOR_STORE=pgvector needs pgvector 0.8 or newer, and the database's server has {version or 'none'}: "
-            "install it there, or set VECTOR_STORE=faiss."
+            f"VECTOR_STORE=pgvector needs pgvector 0.8 or newer; the database server has {version or 'none'}. "
+            "Install it there, or set VECTOR_STORE=faiss."
         )
 
 
 def is_ours(table: str | None) -> bool:
-    """Whether this table is not one of the models, but of this store."""
+    """Whether a table belongs to this store and not to the models."""
     return (table or "").startswith("pgvector_")

@@ -1,4 +1,4 @@
-"""`make bench`: whole prompts, from the request to the push, of ours and of others, in turns.
+"""`make bench`: whole prompts, from the request to the push, of this service and of others, in alternation.
 
 The whole default run takes about half an hour; `--quick` two minutes.
 """
@@ -11,24 +11,24 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.end_to_end import asked, floor, growth, latency, overload, report, throughput
-from tests.benchmarks.end_to_end.contenders import PEERS, Field, contenders
+from tests.benchmarks.end_to_end import baseline, latency, overload, report, scalability, targets, throughput
+from tests.benchmarks.end_to_end.contenders import PEERS, Lineup, contenders
 from tests.benchmarks.end_to_end.scale import SECTIONS, Scale, scale_of
 from tests.benchmarks.reporting import machine
-from tests.benchmarks.search.quiet import one_thread, quiet
+from tests.benchmarks.search.process_setup import silence_logs, use_one_thread
 from tests.support.servers import Servers
 
-#: PostgreSQL as a user has it, but for how many may connect.
-_DURABLE = ("max_connections=300",)
+#: PostgreSQL's defaults, except for the number of connections.
+_POSTGRES_OPTIONS = ("max_connections=300",)
 _SIDE_BY_SIDE = {"throughput", "latency"}
-_ALONE = {"overload": overload.measure, "growth": growth.measure, "floor": floor.measure}
+_ALONE = {"overload": overload.measure, "scalability": scalability.measure, "baseline": baseline.measure}
 
 
 def main() -> None:
-    one_thread()
-    quiet()
+    use_one_thread()
+    silence_logs()
     arguments = parse()
-    servers = Servers("bench", options=_DURABLE)
+    servers = Servers("bench", options=_POSTGRES_OPTIONS)
     servers.start()
     try:
         run = Run(servers, scale_of(arguments), write=arguments.write)
@@ -36,13 +36,13 @@ def main() -> None:
     finally:
         servers.stop()
     print("\n" + report.tables(run.measured))
-    wrong = asked.faults(run.measured).get("ours")
-    if wrong:
-        sys.exit("OURS WAS AT FAULT: " + "; ".join(wrong))
+    violations = targets.faults(run.measured).get("ours")
+    if violations:
+        sys.exit("OUR SERVICE VIOLATED A PROMISE: " + "; ".join(violations))
 
 
 class Run:
-    """Measures section by section. `measured` is what there is so far."""
+    """Measures section by section. `measured` holds the results so far."""
 
     def __init__(self, servers: Servers, scale: Scale, *, write: bool) -> None:
         self._servers = servers
@@ -52,25 +52,25 @@ class Run:
 
     def all(self, sections: Sequence[str], names: Sequence[str]) -> None:
         if _SIDE_BY_SIDE & set(sections):
-            with contenders(self._servers, names) as taking_part:
-                self._side_by_side(taking_part, sections)
+            with contenders(self._servers, names) as lineup:
+                self._side_by_side(lineup, sections)
         for name, measure in _ALONE.items():
             if name in sections:
                 self._section(name, lambda measure=measure: measure(self._servers, self._scale))
 
-    def _side_by_side(self, taking_part: Field, sections: Sequence[str]) -> None:
+    def _side_by_side(self, lineup: Lineup, sections: Sequence[str]) -> None:
         scale = self._scale
         if "throughput" in sections:
-            self._section("throughput", lambda: throughput.measure(taking_part, scale))
+            self._section("throughput", lambda: throughput.measure(lineup, scale))
         if "latency" in sections:
-            known = self.measured.get("throughput", {}).get("ours", {}).get("per_second")
-            most = known["median"] if known else throughput.most_of_ours(taking_part, scale)
-            self._section("latency", lambda: latency.measure(taking_part, scale, most))
+            measured = self.measured.get("throughput", {}).get("ours", {}).get("per_second")
+            max_rate = measured["median"] if measured else throughput.our_max_rate(lineup, scale)
+            self._section("latency", lambda: latency.measure(lineup, scale, max_rate))
 
     def _section(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Measures it, and writes it down if that is asked for."""
+        """Measure a section, and write its results if the command line says so."""
         conditions = machine(report.LIBRARIES) | {"busy_percent": psutil.cpu_percent(interval=1)}
-        if name not in ("overload", "growth"):
+        if name not in ("overload", "scalability"):
             conditions["rounds"] = self._scale.rounds
         begun = time.perf_counter()
         print(f"{name} …", flush=True)
@@ -83,11 +83,13 @@ class Run:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.end_to_end", description=__doc__)
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what is measured")
+    parser.add_argument(
+        "--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="the sections to measure"
+    )
     parser.add_argument("--contenders", nargs="+", choices=("ours", *PEERS), default=["ours", *PEERS])
-    parser.add_argument("--rounds", type=int, help="how many turns each has")
-    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
-    parser.add_argument("--full", action="store_true", help="10,000,000 stored prompts, too")
+    parser.add_argument("--rounds", type=int, help="how often each contender is measured")
+    parser.add_argument("--quick", action="store_true", help="a short run of every section, to check that it works")
+    parser.add_argument("--full", action="store_true", help="also measure with 10,000,000 stored prompts")
     parser.add_argument("--write", action="store_true", help="replace these sections of the committed results")
     return parser.parse_args()
 

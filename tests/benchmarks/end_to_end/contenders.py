@@ -1,4 +1,4 @@
-"""Who takes part, and their turns."""
+"""The contenders of a run, and their measurements in alternation."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,62 +20,62 @@ USERS = 200
 
 
 @dataclass
-class Field:
-    """Those who run, each with its load generator; and why the others do not."""
+class Lineup:
+    """The running contenders, each with its load generator, and the reasons why the others were skipped."""
 
     running: dict[str, tuple[Contender, Generator]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def in_turns(self, rounds: int, turn: Callable[[str, Contender, Generator], dict[str, Any]]) -> "Turns":
-        """Has each its turn in each round; each round another begins. One that dies is out from then on."""
-        turns = Turns({name: [] for name in self.running})
+    def alternate(self, rounds: int, turn: Callable[[str, Contender, Generator], dict[str, Any]]) -> "Measurements":
+        """Measure each contender in each round, starting with another one each time. Drop a contender that dies."""
+        measurements = Measurements({name: [] for name in self.running})
         for number in range(rounds):
             for name in rotated(list(self.running), number):
                 contender, generator = self.running[name]
                 try:
-                    turns.of[name].append(turn(name, contender, generator))
+                    measurements.by_contender[name].append(turn(name, contender, generator))
                 except (psutil.NoSuchProcess, RuntimeError) as error:
-                    print(f"  {name} is out: {error}", flush=True)
+                    print(f"  {name} is dropped: {error}", flush=True)
                     self.skipped[name] = f"it died in round {number + 1}"
                     del self.running[name]
-        return turns
+        return measurements
 
 
 @dataclass
-class Turns:
-    """What each turn has given, by contender. A contender that has died lacks some."""
+class Measurements:
+    """The result of each turn, by contender. A contender that has died has fewer results."""
 
-    of: dict[str, list[dict[str, Any]]]
+    by_contender: dict[str, list[dict[str, Any]]]
 
     def values(self, name: str, figure: Callable[[dict[str, Any]], float | None]) -> list[float]:
-        return [value for turn in self.of.get(name, []) if (value := figure(turn)) is not None]
+        return [value for turn in self.by_contender.get(name, []) if (value := figure(turn)) is not None]
 
 
 @contextlib.contextmanager
-def contenders(servers: Servers, names: Sequence[str]) -> Iterator[Field]:
-    """Starts those of them that can run here."""
+def contenders(servers: Servers, names: Sequence[str]) -> Iterator[Lineup]:
+    """Start the contenders that can run on this machine."""
     with contextlib.ExitStack() as stack:
-        taking_part = Field()
+        lineup = Lineup()
         for name in names:
             try:
                 serve = ours.serve if name == "ours" else import_module(f"tests.benchmarks.peers.{name}.serve").serve
                 contender = stack.enter_context(serve(servers, USERS))
             except (ImportError, NotInstalledError) as error:
-                taking_part.skipped[name] = str(error)
+                lineup.skipped[name] = str(error)
                 print(f"  {name} is skipped: {error}", flush=True)
             else:
-                taking_part.running[name] = (contender, stack.enter_context(users_of(contender)))
-        yield taking_part
+                lineup.running[name] = (contender, stack.enter_context(users_of(contender)))
+        yield lineup
 
 
 def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The same order, with another one at its head."""
+    """Return the names in the same cyclic order, starting `by` places later."""
     at = by % max(len(names), 1)
     return [*names[at:], *names[:at]]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float] | None:
-    """The median, and between what the values lie."""
+    """Return the median, the minimum and the maximum."""
     if not values:
         return None
     named = {"median": np.median(values), "min": min(values), "max": max(values)}
@@ -83,7 +83,7 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, float] | None:
 
 
 def ratios(values: Sequence[float], others: Sequence[float]) -> dict[str, float] | None:
-    """How many times as much the values are as those of the same round."""
+    """Return the spread of each value divided by the other's value of the same round."""
     return spread([a / b for a, b in zip(values, others, strict=False) if b])
 
 
@@ -95,7 +95,7 @@ FAULTS = ("lost", "repeated", "misdirected", "unknown", "sockets_closed", "503_w
 
 
 def counts(turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What happened in all turns together."""
+    """Sum the counts of all turns."""
     summed: dict[str, Any] = {name: sum(turn[name] for turn in turns) for name in _COUNTS}
     answers: dict[str, int] = {}
     for turn in turns:

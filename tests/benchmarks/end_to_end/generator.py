@@ -1,6 +1,6 @@
-"""The load generator: a process of its own, so that what it does is not taken for the services' work.
+"""The load generator: a separate process, so that its work is not attributed to the services.
 
-It reads a command a line from its standard input, and writes a line for each edge of a phase and for each result.
+It reads one command per line from standard input, and writes a line for each edge of a phase and for each result.
 """
 
 import asyncio
@@ -18,31 +18,31 @@ from tests.support.servers import ROOT
 
 
 class Generator:
-    """Tells the process what to do."""
+    """Controls the load generator's process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.pid = process.pid
 
     def do(self, command: str, on_edge: Callable[[str], None] = lambda _: None, **arguments: Any) -> dict[str, Any]:
-        """Has it do what `Load` and `requests` offer under this name. Returns the figures.
+        """Run a command: a method of `Load`, or `requests`. Return its figures.
 
         Args:
-            on_edge: Is called with "begin" and "end" of the part of the phase that counts.
+            on_edge: Called with "begin" and "end" when the measured part of the phase starts and ends.
         """
         self._process.stdin.write(json.dumps({"command": command, "arguments": arguments}) + "\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
-            told = json.loads(line)
-            if "result" in told:
-                return told["result"]
-            on_edge(told["edge"])
+            reply = json.loads(line)
+            if "result" in reply:
+                return reply["result"]
+            on_edge(reply["edge"])
         raise RuntimeError("The load generator has ended.")
 
 
 @contextlib.contextmanager
 def generator() -> Iterator[Generator]:
-    """One that knows no service yet."""
+    """Start a load generator without a service."""
     command = [sys.executable, "-m", __name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
@@ -53,7 +53,7 @@ def generator() -> Iterator[Generator]:
 
 @contextlib.contextmanager
 def users_of(contender: Contender, *, active: int | None = None) -> Iterator[Generator]:
-    """One whose users are those of the service, each with a socket. Of them, the first `active` submit."""
+    """Start a load generator with the users of a service, each with a socket. The first `active` of them submit."""
     with generator() as made:
         accounts = [(account.username, account.token) for account in contender.accounts]
         made.do(
@@ -69,30 +69,30 @@ def users_of(contender: Contender, *, active: int | None = None) -> Iterator[Gen
 async def _serve() -> None:
     from tests.benchmarks.end_to_end.load import Load, requests
 
-    def tell(**what: Any) -> None:
+    def send(**what: Any) -> None:
         print(json.dumps(what), flush=True)
 
     def on_edge(edge: str) -> None:
-        tell(edge=edge)
+        send(edge=edge)
 
     load: Load | None = None
     while line := await asyncio.to_thread(sys.stdin.readline):
-        asked = json.loads(line)
-        arguments = asked["arguments"]
-        if asked["command"] == "requests":
+        message = json.loads(line)
+        arguments = message["arguments"]
+        if message["command"] == "requests":
             result = await requests(**arguments, on_edge=on_edge)
-        elif asked["command"] == "join":
+        elif message["command"] == "join":
             load = Load(arguments, on_edge)
             result = await load.join()
         else:
-            result = await getattr(load, asked["command"])(**arguments)
-        tell(result=result)
+            result = await getattr(load, message["command"])(**arguments)
+        send(result=result)
 
 
 def main() -> None:
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    gc.disable()  # a collection would be a pause in which pushes seem to be late
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    gc.disable()  # a garbage collection is a pause that makes pushes look late
     try:
         import uvloop
     except ImportError:

@@ -1,6 +1,6 @@
-"""Users who submit prompts and listen: closed loops for throughput, open ones for latency.
+"""Users who submit prompts and listen: closed loops for throughput, open loops for latency.
 
-Times are of `time.perf_counter`, in seconds.
+Times come from `time.perf_counter`, in seconds.
 """
 
 import asyncio
@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.benchmarks.end_to_end.sent import Sent, figures, quantiles
+from tests.benchmarks.end_to_end.sent_prompts import SentPrompt, figures, quantiles
 from tests.benchmarks.end_to_end.wire import ClosedError, Connection, Socket
 
-#: So many digits begin each prompt's text: its number, by which its push is known.
+#: Each prompt's text starts with its number in this many digits, which identifies its push.
 _DIGITS = 8
 _TEXT = "{:08d} Why do the tides of the ocean follow the moon, and what would they do without it?"
-#: A client that is told to come back later does so after this long.
+#: How long a client waits after a rejected submission.
 _BACK_OFF_SECONDS = 0.05
-#: What is not answered or pushed by then is given up, after the last sign of life.
+#: How long after the last response or push the remaining prompts count as lost.
 PATIENCE_SECONDS = 15.0
-#: The most connections that an open loop uses. Requests beyond wait here, and their waiting counts.
-_MOST_CONNECTIONS = 4_096
-#: How quickly a lone prompt is pushed by a service that has recovered from an overload.
+#: The maximum number of connections of an open loop. Further requests wait here, and their wait counts as latency.
+_MAX_CONNECTIONS = 4_096
+#: A service has recovered from an overload if it pushes a single prompt within this time.
 RECOVERED_SECONDS = 0.05
-_JOINING_AT_ONCE, _JOINING_TIMES = 20, 20
+_CONCURRENT_JOINS, _JOIN_ATTEMPTS = 20, 20
 
 OnEdge = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Client:
-    """Whoever submits over a connection of their own, which is made when it is needed."""
+    """A submitting client with its own connection, which opens when it is needed."""
 
     connection: Connection | None = None
 
@@ -48,9 +48,9 @@ class Load:
     """All users of a service, each with a socket.
 
     Args:
-        target: What `Contender` has: `url`, `submit_path`, `accounts` as [[username, token], …]. Of these, the first
-            `active` submit.
-        on_edge: Is told when the part of a phase begins and ends that counts.
+        target: The fields of `Contender`: `url`, `submit_path`, `accounts` as [[username, token], …]. The first
+            `active` accounts submit.
+        on_edge: Called with "begin" and "end" when the measured part of a phase starts and ends.
     """
 
     def __init__(self, target: dict[str, Any], on_edge: OnEdge) -> None:
@@ -61,20 +61,20 @@ class Load:
         self._heads = [self._head(target["submit_path"], token) for _, token in self._accounts[: self._active]]
         self._on_edge = on_edge
         self._sockets: list[Socket | None] = [None] * len(self._accounts)
-        self._prompts: list[Sent] = []
-        self._odd: Counter[str] = Counter()
-        self._room = asyncio.Semaphore(0)  # for a closed loop's outstanding prompts
+        self._prompts: list[SentPrompt] = []
+        self._anomalies: Counter[str] = Counter()
+        self._outstanding = asyncio.Semaphore(0)  # limits a closed loop's outstanding prompts
         self._idle: list[Client] = []
-        self._changed = 0.0  # when something was answered or pushed
+        self._last_change = 0.0  # when something was answered or pushed
 
     async def join(self) -> dict[str, Any]:
-        """Opens a socket for each user who has none, again if the service closes it (as it may when it is busy).
+        """Open a socket for each user who has none, and retry if the service closes it (as it may when it is busy).
 
         Returns:
-            How long that took, in seconds, and how often a user was turned away.
+            How long that took, in seconds, and how often a user was rejected.
         """
         begun = time.perf_counter()
-        turn = asyncio.Semaphore(_JOINING_AT_ONCE)
+        turn = asyncio.Semaphore(_CONCURRENT_JOINS)
         missing = [user for user, socket in enumerate(self._sockets) if socket is None or not socket.is_open]
         turned_away = sum(await asyncio.gather(*(self._join(user, turn) for user in missing)))
         return {"seconds": round(time.perf_counter() - begun, 2), "turned_away": turned_away}
@@ -83,31 +83,31 @@ class Load:
         username, token = self._accounts[user]
         path = f"/ws/prompts/{username}/"
         async with turn:
-            for times in range(_JOINING_TIMES):
+            for times in range(_JOIN_ATTEMPTS):
                 with contextlib.suppress(OSError):
                     self._sockets[user] = await Socket.join(
                         self._host, self._port, path, token, lambda message: self._on_message(user, message)
                     )
                     return times
                 await asyncio.sleep(_BACK_OFF_SECONDS)
-        raise RuntimeError(f"{username} is not let in")
+        raise RuntimeError(f"{username} was rejected {_JOIN_ATTEMPTS} times")
 
     async def closed(self, *, connections: int, outstanding: int, warm_up: float, seconds: float) -> dict[str, Any]:
-        """Each connection submits its next prompt once the last is accepted and fewer than `outstanding` are on
-        their way, so that the service has as much to do as it can and no queue grows.
+        """Run a closed loop: each connection submits its next prompt once the last is accepted and fewer than
+        `outstanding` are pending, so that the service is saturated and no queue grows.
         """
         await self.join()
         first = len(self._prompts)
-        self._room = asyncio.Semaphore(outstanding)
+        self._outstanding = asyncio.Semaphore(outstanding)
         is_over = asyncio.Event()
 
         async def submit_until_over() -> None:
             client = Client()
-            while await self._room.acquire() and not is_over.is_set():
+            while await self._outstanding.acquire() and not is_over.is_set():
                 sent = await self._submit(client)
                 if not sent.is_accepted:
                     if not sent.pushed:
-                        self._room.release()
+                        self._outstanding.release()
                     await asyncio.sleep(_BACK_OFF_SECONDS)
             client.close()
 
@@ -115,7 +115,7 @@ class Load:
         begun, ended = await self._window(warm_up, seconds)
         is_over.set()
         for _ in clients:
-            self._room.release()
+            self._outstanding.release()
         await asyncio.wait(clients, timeout=PATIENCE_SECONDS)
         await self._drain(first)
         return self._figures(first, begun, ended)
@@ -123,15 +123,16 @@ class Load:
     async def open(
         self, *, rate: float, warm_up: float, seconds: float, even: bool = False, recovery: bool = False
     ) -> dict[str, Any]:
-        """Prompts at `rate` a second, whatever becomes of those before; latencies count from when each was due.
+        """Run an open loop: submit `rate` prompts per second, whatever happens to the earlier ones. Latencies count
+        from when each prompt was due.
 
         Args:
-            even: At equal distances, instead of at random (a Poisson process).
-            recovery: Find out, too, how long after the last one a lone prompt is pushed quickly again.
+            even: Submit at equal intervals instead of at random (a Poisson process).
+            recovery: Also measure how long after the last prompt a single one is pushed quickly again.
         """
         await self.join()
         first = len(self._prompts)
-        turn = asyncio.Semaphore(_MOST_CONNECTIONS)
+        turn = asyncio.Semaphore(_MAX_CONNECTIONS)
         window = asyncio.create_task(self._window(warm_up, seconds))
         tasks = set()
         for due in _schedule(rate, warm_up + seconds, even=even):
@@ -146,7 +147,7 @@ class Load:
         await self._drain(first)
         return self._figures(first, begun, ended) | found
 
-    async def _submit_in_turn(self, turn: asyncio.Semaphore, due: float) -> Sent:
+    async def _submit_in_turn(self, turn: asyncio.Semaphore, due: float) -> SentPrompt:
         async with turn:
             client = self._idle.pop() if self._idle else Client()
             sent = await self._submit(client, due)
@@ -154,7 +155,7 @@ class Load:
             return sent
 
     async def _recovery(self) -> float | None:
-        """How long it takes, in seconds, until a lone prompt is pushed quickly. None if it does not come to that."""
+        """Return the seconds until a single prompt is pushed quickly. None if that does not happen."""
         begun = time.perf_counter()
         turn = asyncio.Semaphore(1)
         while time.perf_counter() < begun + 4 * PATIENCE_SECONDS:
@@ -175,12 +176,12 @@ class Load:
         self._on_edge("end")
         return begun, time.perf_counter()
 
-    async def _submit(self, client: Client, due: float | None = None) -> Sent:
+    async def _submit(self, client: Client, due: float | None = None) -> SentPrompt:
         number = len(self._prompts)
         user = number % self._active
         body = f'{{"prompt_text": "{_TEXT.format(number)}", "websocket": true}}'.encode()
         now = time.perf_counter()
-        sent = Sent(user, due or now, now)
+        sent = SentPrompt(user, due or now, now)
         self._prompts.append(sent)
         try:
             if client.connection is None or not client.connection.is_open:
@@ -190,7 +191,7 @@ class Load:
             sent.failure = "closed"
         except OSError as error:
             sent.failure = type(error).__name__
-        sent.answered = self._changed = time.perf_counter()
+        sent.answered = self._last_change = time.perf_counter()
         return sent
 
     def _head(self, path: str, token: str) -> bytes:
@@ -213,29 +214,29 @@ class Load:
             return
         number = int(text[:_DIGITS]) if text[:_DIGITS].isdigit() else -1
         if not 0 <= number < len(self._prompts):
-            self._odd["unknown"] += 1
+            self._anomalies["unknown"] += 1
             return
         sent = self._prompts[number]
         if sent.user != user:
-            self._odd["misdirected"] += 1
+            self._anomalies["misdirected"] += 1
         elif sent.pushed:
-            self._odd["repeated"] += 1
+            self._anomalies["repeated"] += 1
         else:
-            sent.pushed = self._changed = time.perf_counter()
-            self._room.release()
+            sent.pushed = self._last_change = time.perf_counter()
+            self._outstanding.release()
 
     async def _drain(self, first: int) -> None:
-        """Waits for what is on its way."""
-        self._changed = time.perf_counter()
+        """Wait for the pending prompts."""
+        self._last_change = time.perf_counter()
         waiting = self._prompts[first:]
-        while waiting and time.perf_counter() < self._changed + PATIENCE_SECONDS:
+        while waiting and time.perf_counter() < self._last_change + PATIENCE_SECONDS:
             await asyncio.sleep(0.02)
-            waiting = [sent for sent in waiting if sent.is_on_its_way]
+            waiting = [sent for sent in waiting if sent.is_pending]
 
     def _figures(self, first: int, begun: float, ended: float) -> dict[str, Any]:
         closed = sum(socket is None or not socket.is_open for socket in self._sockets)
-        odd = {name: self._odd.pop(name, 0) for name in ("repeated", "misdirected", "unknown")}
-        return figures(self._prompts[first:], begun, ended) | odd | {"sockets_closed": closed}
+        anomalies = {name: self._anomalies.pop(name, 0) for name in ("repeated", "misdirected", "unknown")}
+        return figures(self._prompts[first:], begun, ended) | anomalies | {"sockets_closed": closed}
 
 
 def _schedule(rate: float, seconds: float, *, even: bool) -> Iterator[float]:
@@ -247,12 +248,12 @@ def _schedule(rate: float, seconds: float, *, even: bool) -> Iterator[float]:
 async def requests(
     url: str, *, path: str, connections: int, warm_up: float, seconds: float, on_edge: OnEdge
 ) -> dict[str, Any]:
-    """Gets a path again and again over so many connections: the floor under every service of this server."""
+    """Request a path repeatedly over `connections` connections: the baseline of every service on this server."""
     address = urlsplit(url)
     request = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
     taken: list[tuple[float, float]] = []
 
-    async def ask() -> None:
+    async def request_repeatedly() -> None:
         connection = await Connection.open(address.hostname or "", address.port or 80)
         while True:
             begun = time.perf_counter()
@@ -260,14 +261,14 @@ async def requests(
             assert answer.status == 200, answer
             taken.append((begun, time.perf_counter()))
 
-    asking: list[Awaitable[None]] = [asyncio.create_task(ask()) for _ in range(connections)]
+    tasks: list[Awaitable[None]] = [asyncio.create_task(request_repeatedly()) for _ in range(connections)]
     await asyncio.sleep(warm_up)
     on_edge("begin")
     begun = time.perf_counter()
     await asyncio.sleep(seconds)
     on_edge("end")
     ended = time.perf_counter()
-    for task in asking:
+    for task in tasks:
         task.cancel()
     within = [(start, end) for start, end in taken if begun <= end < ended]
     return {"seconds": ended - begun, "answered": len(within), "ms": quantiles([e - s for s, e in within])}

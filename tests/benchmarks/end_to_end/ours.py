@@ -1,4 +1,4 @@
-"""Promptwire as it is deployed: gunicorn and a Celery worker, on a database of its own."""
+"""Our service as it is deployed: gunicorn and a Celery worker, on their own database."""
 
 import contextlib
 import os
@@ -9,7 +9,6 @@ from pathlib import Path
 import httpx
 
 from api.app import create_app
-from api.auth import tokens
 from api.services import make_services
 from shared.accounts import users
 from shared.settings import Settings
@@ -21,7 +20,7 @@ from tests.support.servers import Servers, wait_until
 
 _START_SECONDS = 60
 
-#: A user's limit is not what is measured, and counting it is; sockets outlive the whole run.
+#: The rate limit never rejects, but it is counted, which is part of the measurement. Tokens outlive the whole run.
 SETTINGS = {
     "log_level": "INFO",
     "log_format": "json",
@@ -32,14 +31,14 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def serve(servers: Servers, accounts: int) -> Iterator[Contender]:
-    """With one API process and two worker processes."""
+    """Run the service with one API process and two worker processes."""
     with prepared(servers) as settings, serve_on(servers, settings, sign_up(settings, accounts)) as contender:
         yield contender
 
 
 @contextlib.contextmanager
 def prepared(servers: Servers) -> Iterator[Settings]:
-    """A database and a keyspace that are empty."""
+    """Create an empty database and an empty keyspace."""
     with servers.database() as name, serving.empty_keyspace(servers, 0) as redis_url:
         yield servers.settings(name, redis_url=redis_url, **SETTINGS)
 
@@ -48,16 +47,16 @@ def prepared(servers: Servers) -> Iterator[Settings]:
 def serve_on(
     servers: Servers, settings: Settings, accounts: list[Account], *, api: int = 1, workers: int = 2
 ) -> Iterator[Contender]:
-    """With so many API and worker processes. What they log is formatted and written, but not shown."""
+    """Run the service with `api` and `workers` processes. Their logs are formatted and written to the null device."""
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
-        nowhere = stack.enter_context(Path(os.devnull).open("wb"))
+        null_device = stack.enter_context(Path(os.devnull).open("wb"))
         worker = processes.start(
-            processes.worker_command("bench", workers), settings, output=nowhere, **processes.WORKER_ENVIRONMENT
+            processes.worker_command("bench", workers), settings, output=null_device, **processes.WORKER_ENVIRONMENT
         )
         stack.callback(processes.kill, worker)
-        gunicorn = processes.start(processes.API, settings, output=nowhere, PORT=str(port), API_PROCESSES=str(api))
+        gunicorn = processes.start(processes.API, settings, output=null_device, PORT=str(port), API_PROCESSES=str(api))
         stack.callback(processes.kill, gunicorn)
         wait_until(lambda: processes.answers(url), seconds=_START_SECONDS, what="the API starting")
         _wait_for_an_answer(url, accounts[0])
@@ -71,7 +70,7 @@ def serve_on(
 
 
 def _wait_for_an_answer(url: str, account: Account) -> None:
-    """Returns once the worker works."""
+    """Return once the worker answers prompts."""
     headers = {"Authorization": f"Bearer {account.token}", "Prefer": f"wait={_START_SECONDS}"}
     body = {"prompt_text": "What is a tide?"}
     answer = httpx.post(f"{url}/prompts/", json=body, headers=headers, timeout=_START_SECONDS + 10)
@@ -80,12 +79,12 @@ def _wait_for_an_answer(url: str, account: Account) -> None:
 
 
 def sign_up(settings: Settings, count: int) -> list[Account]:
-    """Users who are logged in. They have no passwords: hashing those takes as long as everything else here."""
+    """Create users who are logged in. They have no passwords, because hashing is as slow as everything else here."""
     services = make_services(settings)
     accounts = []
     with create_app(settings, services).app_context(), services.sessions.begin() as session:
         for number in range(count):
             user = users.create(session, f"user-{number}", "-")
-            accounts.append(Account(user.username, tokens.log_in(session, user).access))
+            accounts.append(Account(user.username, services.authenticator.log_in(session, user.id).access))
     services.sessions.kw["bind"].dispose()
     return accounts

@@ -1,4 +1,4 @@
-"""What becomes of ours under far more than it can do."""
+"""Overload: our service at a multiple of the rate that it can sustain."""
 
 import contextlib
 import time
@@ -12,29 +12,29 @@ from shared.settings import Settings
 from tests.benchmarks.end_to_end import ours
 from tests.benchmarks.end_to_end.contenders import USERS
 from tests.benchmarks.end_to_end.generator import users_of
-from tests.benchmarks.end_to_end.parts import largest_rss_mib, peak_rss_mib
+from tests.benchmarks.end_to_end.resource_usage import largest_rss_mib, peak_rss_mib
 from tests.benchmarks.end_to_end.scale import Scale
 from tests.benchmarks.end_to_end.throughput import closed_loop
 from tests.support.servers import Servers
 
-TIMES = 3
-_PATIENCE_SECONDS = 120.0
+OVERLOAD_FACTOR = 3
+_EMPTY_TIMEOUT_SECONDS = 120.0
 
 
 def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
-    """Prompts at TIMES the rate that a closed loop has just reached."""
+    """Submit prompts at OVERLOAD_FACTOR times the rate that a closed loop has just reached."""
     with ours.prepared(servers) as settings:
         accounts = ours.sign_up(settings, USERS)
         with ours.serve_on(servers, settings, accounts) as contender, users_of(contender) as generator:
             before = closed_loop(contender, generator, max(scale.connections), scale.warm_up, scale.seconds)
-            rate = TIMES * before["per_second"]
+            rate = OVERLOAD_FACTOR * before["per_second"]
             emptied: list[float | None] = []
 
             def on_edge(edge: str) -> None:
                 if edge == "end":
                     emptied.append(_seconds_until_empty(settings))
 
-            print(f"  {rate:,.0f} a second for {scale.overload_seconds:g} s", flush=True)
+            print(f"  {rate:,.0f} per second for {scale.overload_seconds:g} s", flush=True)
             found = generator.do(
                 "open", on_edge, rate=rate, warm_up=0, seconds=scale.overload_seconds, even=True, recovery=True
             )
@@ -50,7 +50,7 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
 
 
 def _seconds_until_empty(settings: Settings) -> float | None:
-    """How long until no message waits and no prompt is unfinished, but for a lone one that may be tried meanwhile."""
+    """Wait until the queue is empty and at most one prompt (the recovery probe) is unfinished. Return the seconds."""
     begun = time.perf_counter()
     with (
         Redis.from_url(settings.redis_url.get_secret_value()) as redis,
@@ -58,7 +58,7 @@ def _seconds_until_empty(settings: Settings) -> float | None:
     ):
         connection.autocommit = True
         with connection.cursor() as cursor:
-            while time.perf_counter() < begun + _PATIENCE_SECONDS:
+            while time.perf_counter() < begun + _EMPTY_TIMEOUT_SECONDS:
                 cursor.execute("SELECT count(*) FROM prompts WHERE due_at IS NOT NULL")
                 (unfinished,) = cursor.fetchone()
                 if unfinished <= 1 and not redis.llen(QUEUE):

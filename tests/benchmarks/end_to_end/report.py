@@ -1,12 +1,12 @@
-"""What the benchmark writes: results.json, tables in results.txt, and a plot."""
+"""The benchmark's output: results.json, tables in results.txt, and a plot."""
 
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.end_to_end import asked, growth, plot
-from tests.benchmarks.end_to_end.asked import Results
-from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_THE_MOST
-from tests.benchmarks.end_to_end.overload import TIMES
+from tests.benchmarks.end_to_end import plot, scalability, targets
+from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_MAX
+from tests.benchmarks.end_to_end.overload import OVERLOAD_FACTOR
+from tests.benchmarks.end_to_end.targets import Results
 from tests.benchmarks.end_to_end.throughput import GENERATOR
 from tests.benchmarks.reporting import merge, shown, table
 
@@ -22,25 +22,29 @@ _FAULTS = ("accepted", "lost", "repeated", "misdirected")
 
 
 def write(results: Results) -> None:
-    """Replaces those parts of the files that were measured; the others stay."""
+    """Replace the measured sections in the files. The others stay."""
     merged = merge(RESULTS, results)
     TABLES.write_text(tables(merged))
     plot.draw(merged, PLOT)
 
 
 def tables(results: Results) -> str:
-    """Everything as text."""
-    parts = (_asked, _throughput, _cpu, _memory, _latency, _overload, _floor, _growth, _plans)
+    """Return all tables as text."""
+    parts = (_targets, _throughput, _cpu, _memory, _latency, _overload, _baseline, _scalability, _plans)
     return "\n".join(text for part in parts for text in part(results))
 
 
-def _asked(results: Results) -> list[str]:
-    text = table("asked for, of ours", "figure", ("asked", "found", "met"), asked.verdicts(results))
-    faults = asked.faults(results)
+def _targets(results: Results) -> list[str]:
+    text = table("targets of our service", "figure", ("target", "measured", "met"), targets.verdicts(results))
+    faults = targets.faults(results)
     if not faults:
-        return [text + "  every accepted prompt was pushed to its user, once\n"]
+        return [text + "  every accepted prompt was pushed to its user exactly once\n"]
     lines = [f"  {name}: {what}\n" for name, each in faults.items() for what in each]
-    return [text + "  NOT EVERY ACCEPTED PROMPT WAS PUSHED TO ITS USER ONCE, or another fault:\n" + "".join(lines)]
+    return [
+        text
+        + "  NOT EVERY ACCEPTED PROMPT WAS PUSHED TO ITS USER EXACTLY ONCE, or another violation:\n"
+        + "".join(lines)
+    ]
 
 
 def _throughput(results: Results) -> list[str]:
@@ -62,23 +66,23 @@ def _cpu(results: Results) -> list[str]:
         name: {part: row["cpu_ms"].get(part) for part in _PARTS}
         | _spread(row, "cpu_ms_in_all")
         | {"load generator": row["cpu_ms"].get(GENERATOR)}
-        | {"cores busy with others' work": row["others_cores"]["median"]}
+        | {"cores used by other processes": row["others_cores"]["median"]}
         for name, row in _measured(results.get("throughput", {}))
     }
-    return _tables(results, "throughput", "CPU of a prompt, ms", "service", rows)
+    return _tables(results, "throughput", "CPU per prompt, ms", "service", rows)
 
 
 def _memory(results: Results) -> list[str]:
     rows = {name: row["peak_rss_mib"] for name, row in _measured(results.get("throughput", {}))}
-    # The servers are those of all.
-    return _tables(results, "throughput", "most memory, MiB", "service", rows, ("api", "worker"))
+    # All contenders share the servers.
+    return _tables(results, "throughput", "peak memory, MiB", "service", rows, ("api", "worker"))
 
 
 def _latency(results: Results) -> list[str]:
     found = []
     titles = {
-        "quiet": f"latency at {QUIET_RATE} prompts a second",
-        "busy": f"latency at {SHARE_OF_THE_MOST:.0%} of the most",
+        "quiet": f"latency at {QUIET_RATE} prompts per second",
+        "busy": f"latency at {SHARE_OF_MAX:.0%} of the maximum rate",
     }
     for pace, title in titles.items():
         rows = {
@@ -103,41 +107,43 @@ def _overload(results: Results) -> list[str]:
     figures = {name: value for name, value in row.items() if not isinstance(value, dict)}
     memory = {
         "before": row["rss_before_mib"],
-        "at the most": row["peak_rss_mib"],
-        "the largest process": row["largest_process_mib"],
+        "peak": row["peak_rss_mib"],
+        "largest process": row["largest_process_mib"],
     }
     submit = (row["submit_ms"] or {}).get("p99")
     figures = {"answers": _counts(row["answers"]), "submit p99_ms": submit, **figures}
-    title = f"{TIMES} times the most, open loop, {row['seconds']:.0f} s"
+    title = f"{OVERLOAD_FACTOR} times the sustainable rate, open loop, {row['seconds']:.0f} s"
     return [
         table(f"{title}; {_conditions(results, 'overload')}", "", ("",), {k: {"": v} for k, v in figures.items()}),
-        table("memory meanwhile, MiB", "", _PARTS, memory),
+        table("memory during the overload, MiB", "", _PARTS, memory),
     ]
 
 
-def _floor(results: Results) -> list[str]:
-    rows = {name: _spread(row, "per_second") | {"cpu_ms": row.get("cpu_ms")} for name, row in _items(results, "floor")}
-    return _tables(results, "floor", "the floor", "", rows)
+def _baseline(results: Results) -> list[str]:
+    rows = {
+        name: _spread(row, "per_second") | {"cpu_ms": row.get("cpu_ms")} for name, row in _items(results, "baseline")
+    }
+    return _tables(results, "baseline", "baseline: what the machine allows", "", rows)
 
 
-def _growth(results: Results) -> list[str]:
+def _scalability(results: Results) -> list[str]:
     found = []
-    for axis, points in results.get("growth", {}).get("axes", {}).items():
-        first = next(iter(growth.measured(points)), {})
-        rows = {f"{point['at']:,}": _of_point(point, first) for point in points}
+    for axis, points in results.get("scalability", {}).get("axes", {}).items():
+        first = next(iter(scalability.measured(points)), {})
+        rows = {f"{point['at']:,}": _row_of_point(point, first) for point in points}
         found += [
             text + f"  {_knee(axis, points)}\n"
-            for text in _tables(results, "growth", f"ours by the number of {axis}", axis, rows)
+            for text in _tables(results, "scalability", f"our service by the number of {axis}", axis, rows)
         ]
     return found
 
 
-def _of_point(point: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+def _row_of_point(point: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     if "skipped" in point:
         return point
     return {
         "per_second": point["per_second"],
-        "times the first": point["per_second"] / (first["per_second"] or 1),
+        "relative to the first": point["per_second"] / (first["per_second"] or 1),
         "push_p50_ms": point["push_p50_ms"],
         "push_p99_ms": point["push_p99_ms"],
         **{f"{part} cores": cores for part, cores in point["cores"].items()},
@@ -146,17 +152,17 @@ def _of_point(point: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _knee(axis: str, points: growth.Points) -> str:
-    bend = growth.knee(points)
-    if bend is None:
+def _knee(axis: str, points: scalability.Points) -> str:
+    at_knee = scalability.knee(points)
+    if at_knee is None:
         return f"No knee up to {points[-1]['at']:,} {axis}."
-    return f"The knee is before {bend['at']:,} {axis}; what limits there: {bend['limit']}."
+    return f"The knee is before {at_knee['at']:,} {axis}, limited by: {at_knee['limit']}."
 
 
 def _plans(results: Results) -> list[str]:
     return [
-        f"plan of the {query}, {int(count):,} prompts stored\n" + "".join(f"  {line}\n" for line in plan.splitlines())
-        for count, plans in results.get("growth", {}).get("plans", {}).items()
+        f"plan of the {query}, {int(count):,} stored prompts\n" + "".join(f"  {line}\n" for line in plan.splitlines())
+        for count, plans in results.get("scalability", {}).get("plans", {}).items()
         for query, plan in plans.items()
     ]
 
@@ -188,11 +194,11 @@ def _spread(row: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def _shown_spread(spread: dict[str, float] | None) -> str:
-    """The median, and in brackets between what the turns lay."""
+    """Format the median, with the minimum and the maximum in brackets."""
     if spread is None:
         return ""
-    median, least, most = (shown(spread[name]) for name in ("median", "min", "max"))
-    return median if least == most else f"{median} ({least} to {most})"
+    median, minimum, maximum = (shown(spread[name]) for name in ("median", "min", "max"))
+    return median if minimum == maximum else f"{median} ({minimum} to {maximum})"
 
 
 def _counts(answers: dict[str, int]) -> str:
@@ -201,5 +207,6 @@ def _counts(answers: dict[str, int]) -> str:
 
 def _conditions(results: Results, section: str) -> str:
     on = results.get("conditions", {}).get(section, {})
-    rounds = f", medians of {on['rounds']} turns, and between what they lay" if on.get("rounds", 1) > 1 else ""
-    return f"{on.get('date')}, {on.get('cores')} cores {on.get('cpu')}{rounds}; busy before {on.get('busy_percent')} %"
+    rounds = f", medians of {on['rounds']} rounds (minimum to maximum)" if on.get("rounds", 1) > 1 else ""
+    busy = f"CPU busy before the run {on.get('busy_percent')} %"
+    return f"{on.get('date')}, {on.get('cores')} cores {on.get('cpu')}{rounds}; {busy}"

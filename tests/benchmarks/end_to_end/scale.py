@@ -1,23 +1,23 @@
-"""How much is measured."""
+"""The extent of a run."""
 
 from argparse import Namespace
 from dataclasses import dataclass
 
-SECTIONS = ("throughput", "latency", "overload", "growth", "floor")
+SECTIONS = ("throughput", "latency", "overload", "scalability", "baseline")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a run measures. Times are in seconds."""
+    """The extent of a run. Times are in seconds."""
 
     rounds: int
-    connections: tuple[int, ...]  #: which numbers of them are tried in closed loops
+    connections: tuple[int, ...]  #: the numbers tried in closed loops
     warm_up: float
     seconds: float
     latency_seconds: float
     overload_seconds: float
-    floor_seconds: float
-    growth_seconds: float
+    baseline_seconds: float
+    scalability_seconds: float
     users: tuple[int, ...]
     stored: tuple[int, ...]
     sockets: tuple[int, ...]
@@ -26,7 +26,7 @@ class Scale:
 
 
 def scale_of(arguments: Namespace) -> Scale:
-    """What the command line asks for."""
+    """Return the scale that the command line asks for."""
     if arguments.quick:
         return Scale(
             rounds=arguments.rounds or 1,
@@ -35,8 +35,8 @@ def scale_of(arguments: Namespace) -> Scale:
             seconds=3,
             latency_seconds=3,
             overload_seconds=10,
-            floor_seconds=0.5,
-            growth_seconds=1,
+            baseline_seconds=0.5,
+            scalability_seconds=1,
             users=(10, 200),
             stored=(1_000, 10_000),
             sockets=(200, 1_000),
@@ -50,8 +50,8 @@ def scale_of(arguments: Namespace) -> Scale:
         seconds=6,
         latency_seconds=10,
         overload_seconds=60,
-        floor_seconds=2,
-        growth_seconds=4,
+        baseline_seconds=2,
+        scalability_seconds=4,
         users=(10, 200, 2_000, 10_000),
         stored=(1_000, 10_000, 100_000, 1_000_000) + (10_000_000,) * arguments.full,
         sockets=(200, 2_000, 10_000),

@@ -1,4 +1,4 @@
-"""How many prompts a second come back, and what each costs."""
+"""Throughput: prompts pushed per second, and the CPU cost of each."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,45 +6,45 @@ from typing import Any
 import numpy as np
 
 from tests.benchmarks.end_to_end.contender import Contender
-from tests.benchmarks.end_to_end.contenders import Field, Turns, counts, ratios, spread
+from tests.benchmarks.end_to_end.contenders import Lineup, Measurements, counts, ratios, spread
 from tests.benchmarks.end_to_end.generator import Generator
-from tests.benchmarks.end_to_end.parts import OTHERS, Meter, peak_rss_mib
+from tests.benchmarks.end_to_end.resource_usage import OTHERS, Meter, peak_rss_mib
 from tests.benchmarks.end_to_end.scale import Scale
 
 GENERATOR = "generator"
-#: So many prompts are on their way at a time, for each connection.
-_OUTSTANDING = 4
+#: Pending prompts per connection.
+_OUTSTANDING_PER_CONNECTION = 4
 _LATENCIES = ("push_ms", "submit_ms")
 
 
-def measure(taking_part: Field, scale: Scale) -> dict[str, Any]:
-    """Each with as many connections as suit it best."""
-    connections = {
-        name: _best(contender, generator, scale) for name, (contender, generator) in taking_part.running.items()
-    }
+def measure(lineup: Lineup, scale: Scale) -> dict[str, Any]:
+    """Measure each contender with the number of connections at which it is fastest."""
+    connections = {name: _best(contender, generator, scale) for name, (contender, generator) in lineup.running.items()}
 
     def turn(name: str, contender: Contender, generator: Generator) -> dict[str, Any]:
         found = closed_loop(contender, generator, connections[name], scale.warm_up, scale.seconds)
-        print(f"  {name}: {found['per_second']:,.0f} a second", flush=True)
+        print(f"  {name}: {found['per_second']:,.0f} per second", flush=True)
         return found
 
-    turns = taking_part.in_turns(scale.rounds, turn)
+    measurements = lineup.alternate(scale.rounds, turn)
     return {
-        name: figures(turns, name) | {"connections": connections[name]} for name, each in turns.of.items() if each
-    } | {name: {"skipped": why} for name, why in taking_part.skipped.items() if not turns.of.get(name)}
+        name: figures(measurements, name) | {"connections": connections[name]}
+        for name, each in measurements.by_contender.items()
+        if each
+    } | {name: {"skipped": why} for name, why in lineup.skipped.items() if not measurements.by_contender.get(name)}
 
 
-def most_of_ours(taking_part: Field, scale: Scale) -> float | None:
-    """How many prompts a second ours can do, by one closed loop. None if it does not take part."""
-    if "ours" not in taking_part.running:
+def our_max_rate(lineup: Lineup, scale: Scale) -> float | None:
+    """Return how many prompts per second our service reaches in one closed loop. None if it does not take part."""
+    if "ours" not in lineup.running:
         return None
-    contender, generator = taking_part.running["ours"]
+    contender, generator = lineup.running["ours"]
     found = closed_loop(contender, generator, max(scale.connections), scale.warm_up, scale.seconds)
     return float(found["per_second"])
 
 
 def _best(contender: Contender, generator: Generator, scale: Scale) -> int:
-    """The number of connections with which most prompts come back, each tried for a moment."""
+    """Return the number of connections with the highest throughput, after a short try of each."""
     if len(scale.connections) == 1:
         return scale.connections[0]
     found = {
@@ -57,12 +57,12 @@ def _best(contender: Contender, generator: Generator, scale: Scale) -> int:
 def closed_loop(
     contender: Contender, generator: Generator, connections: int, warm_up: float, seconds: float
 ) -> dict[str, Any]:
-    """A phase of the load generator's, with prompts per second, CPU per prompt in ms and memory in MiB by part.
+    """Run a closed-loop phase of the load generator. Add prompts per second, and by part CPU ms per prompt and MiB.
 
-    `others_cores` is how many processors were kept busy meanwhile by what has nothing to do with it.
+    `others_cores` is the number of cores that unrelated processes kept busy meanwhile.
     """
     meter = Meter({**contender.parts, GENERATOR: [generator.pid]})
-    outstanding = _OUTSTANDING * connections
+    outstanding = _OUTSTANDING_PER_CONNECTION * connections
     found = generator.do(
         "closed", meter.on_edge, connections=connections, outstanding=outstanding, warm_up=warm_up, seconds=seconds
     )
@@ -77,16 +77,16 @@ def closed_loop(
     }
 
 
-def figures(turns: Turns, name: str) -> dict[str, Any]:
-    """What the turns of one say together, and beside the others'."""
-    own = turns.of[name]
-    per_second = turns.values(name, _per_second)
+def figures(measurements: Measurements, name: str) -> dict[str, Any]:
+    """Summarise the turns of one contender, also relative to the others."""
+    own = measurements.by_contender[name]
+    per_second = measurements.values(name, _per_second)
     return {
         "per_second": spread(per_second, 1),
-        "times_original": ratios(per_second, turns.values("original", _per_second)),
-        "times_one_task_each": ratios(per_second, turns.values("one_task_each", _per_second)),
-        "cpu_ms": _by_part([turn["cpu_ms"] for turn in own]),
-        "cpu_ms_in_all": spread([_in_all(turn["cpu_ms"]) for turn in own if turn["cpu_ms"]], 3),
+        "times_original": ratios(per_second, measurements.values("original", _per_second)),
+        "times_one_task_each": ratios(per_second, measurements.values("one_task_each", _per_second)),
+        "cpu_ms": _medians_by_part([turn["cpu_ms"] for turn in own]),
+        "cpu_ms_in_all": spread([_in_total(turn["cpu_ms"]) for turn in own if turn["cpu_ms"]], 3),
         "others_cores": spread([turn["others_cores"] for turn in own]),
         "peak_rss_mib": own[-1]["peak_rss_mib"],
         **{latency: latencies(own, latency) for latency in _LATENCIES},
@@ -95,7 +95,7 @@ def figures(turns: Turns, name: str) -> dict[str, Any]:
 
 
 def latencies(turns: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Each quantile's median over the turns, and between what it lay."""
+    """Return each quantile's median, minimum and maximum over the turns."""
     measured = [turn[name] for turn in turns if turn[name]]
     return {quantile: spread([each[quantile] for each in measured]) for quantile in ("p50", "p90", "p99")}
 
@@ -104,11 +104,11 @@ def _per_second(turn: dict[str, Any]) -> float:
     return float(turn["per_second"])
 
 
-def _in_all(cpu_ms: dict[str, float]) -> float:
+def _in_total(cpu_ms: dict[str, float]) -> float:
     return sum(ms for part, ms in cpu_ms.items() if part != GENERATOR)
 
 
-def _by_part(turns: Sequence[dict[str, float]]) -> dict[str, float]:
+def _medians_by_part(turns: Sequence[dict[str, float]]) -> dict[str, float]:
     return {
         part: round(float(np.median([turn[part] for turn in turns if turn])), 3)
         for part in dict.fromkeys(part for turn in turns for part in turn)

@@ -1,6 +1,6 @@
-"""HTTP and WebSocket as a load generator speaks them: on sockets, and with no more parsing than it needs.
+"""Minimal HTTP and WebSocket clients for the load generator, with no more parsing than it needs.
 
-A library would cost more CPU than the services that are measured.
+A library would use more CPU than the measured services.
 """
 
 import asyncio
@@ -9,23 +9,23 @@ from typing import NamedTuple
 
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _PONG_HEAD = 0x8A
-#: The longest that fits into a frame's second byte, and what stands there instead for lengths of 2 and of 8 bytes.
-_SHORT, _LENGTH_16, _LENGTH_64 = 125, 126, 127
+#: The maximum length in a frame's second byte, and its markers for lengths of 2 and of 8 bytes.
+_MAX_SHORT_LENGTH, _LENGTH_16, _LENGTH_64 = 125, 126, 127
 
 
 class Answer(NamedTuple):
-    """What is looked at of a response."""
+    """The parts of a response that are evaluated."""
 
     status: int
     retry_after: bool
 
 
 class ClosedError(ConnectionError):
-    """The server has closed the connection before it had answered."""
+    """The server closed the connection before it answered."""
 
 
 class Connection(asyncio.Protocol):
-    """A connection that is kept alive, with one request on it at a time."""
+    """A keep-alive connection with one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def request(self, data: bytes) -> asyncio.Future[Answer]:
-        """Sends these bytes. The future raises ClosedError if the connection ends before the answer has come."""
+        """Send these bytes. The future raises ClosedError if the connection ends before the response."""
         self._waiting = asyncio.get_running_loop().create_future()
         if self.is_open:
             self._transport.write(data)
@@ -85,7 +85,7 @@ def _content_length(head: bytes) -> int:
 
 
 class Socket(asyncio.Protocol):
-    """A WebSocket that listens. It answers pings, and hands on text messages as bytes."""
+    """A listening WebSocket. It answers pings, and passes text messages on as bytes."""
 
     def __init__(self, request: bytes, on_message: Callable[[bytes], None]) -> None:
         self._request = request
@@ -99,7 +99,7 @@ class Socket(asyncio.Protocol):
 
     @classmethod
     async def join(cls, host: str, port: int, path: str, token: str, on_message: Callable[[bytes], None]) -> "Socket":
-        """Returns once the server has greeted. Raises ClosedError if it refuses the handshake, or closes instead."""
+        """Return after the server's greeting. Raise ClosedError if it rejects the handshake or closes instead."""
         lines = (
             f"GET {path} HTTP/1.1",
             f"Host: {host}:{port}",
@@ -146,7 +146,7 @@ class Socket(asyncio.Protocol):
         return True
 
     def _read_frame(self) -> bool:
-        """Takes a frame off the buffer, and returns whether a whole one was there."""
+        """Take a frame off the buffer. Return whether it held a whole one."""
         buffer = self._buffer
         if len(buffer) < 2:
             return False
@@ -157,7 +157,7 @@ class Socket(asyncio.Protocol):
             start = 10
         if len(buffer) < start:
             return False
-        if length > _SHORT:
+        if length > _MAX_SHORT_LENGTH:
             length = int.from_bytes(buffer[2:start], "big")
         if len(buffer) < start + length:
             return False
@@ -168,7 +168,7 @@ class Socket(asyncio.Protocol):
 
     def _read(self, opcode: int, payload: bytes, *, is_last: bool) -> None:
         if opcode == _PING:
-            # A client's frames are masked; a mask of zeros leaves them as they are.
+            # A client must mask its frames; a mask of zeros leaves the bytes unchanged.
             self._transport.write(bytes((_PONG_HEAD, 0x80 | len(payload), 0, 0, 0, 0)) + payload)
         elif opcode == _CLOSE:
             self.close_code = int.from_bytes(payload[:2], "big")
@@ -177,9 +177,9 @@ class Socket(asyncio.Protocol):
             self._parts += payload
             if is_last:
                 message, self._parts = self._parts, b""
-                self._hear(message)
+                self._handle_message(message)
 
-    def _hear(self, message: bytes) -> None:
+    def _handle_message(self, message: bytes) -> None:
         if self.greeted.done():
             self._on_message(message)
         elif message.startswith(b'{"error"'):  # a close follows

@@ -1,1 +1,1 @@
-"""What we compare with."""
+"""The services that the benchmark compares ours with."""

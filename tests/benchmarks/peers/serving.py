@@ -1,4 +1,4 @@
-"""What every peer is given: an empty database, processes of its own, and time to start."""
+"""What every peer gets: an empty database, its own processes, and time to start."""
 
 import contextlib
 import json
@@ -23,31 +23,31 @@ from tests.support import processes
 from tests.support.servers import ROOT, Servers, wait_until
 
 TOKEN_HOURS = 2
-#: Whose prompt shows that a peer works, before it is measured.
+#: The user whose prompt shows that a peer works before it is measured.
 PROBE = "probe"
 _ROLE = "peer"
 _START_SECONDS = 60
 
 
 class NotInstalledError(Exception):
-    """A library of the peer's is missing, so it is to be skipped."""
+    """A library of the peer is missing, so the peer is skipped."""
 
 
 def require(*modules: str) -> None:
-    """Raises NotInstalledError if one of these modules is missing."""
+    """Raise NotInstalledError if one of these modules is missing."""
     for module in modules:
         if find_spec(module) is None:
             raise NotInstalledError(f"{module} is not installed")
 
 
 def usernames(accounts: int) -> list[str]:
-    """So many users, and last the probe."""
+    """Return the names of `accounts` users, and of the probe last."""
     return [*(f"user-{i}" for i in range(accounts)), PROBE]
 
 
 @contextlib.contextmanager
 def empty_database(servers: Servers) -> Iterator[str]:
-    """The URL of a database of the same server, without our tables."""
+    """Create a database on our server without our tables, and yield its URL."""
     with servers.database() as name:
         url = servers.postgres.url(name)
         with contextlib.closing(psycopg2.connect(url)) as connection:
@@ -60,18 +60,18 @@ def empty_database(servers: Servers) -> Iterator[str]:
 
 
 def _make_role(cursor: psycopg2.extensions.cursor) -> None:
-    """A role with whose password PostgreSQL and its client do not spend 5 ms.
+    """Create a role whose password takes PostgreSQL and its client less than 5 ms to verify.
 
-    A peer that connects for each request (Django's default) would else be compared by that.
+    Otherwise a peer that connects for each request (Django's default) would be compared by that cost.
     """
     cursor.execute("SET scram_iterations = 1")
-    with contextlib.suppress(psycopg2.errors.DuplicateObject):  # of an earlier database
+    with contextlib.suppress(psycopg2.errors.DuplicateObject):  # created for an earlier database
         cursor.execute(f"CREATE ROLE {_ROLE} SUPERUSER LOGIN PASSWORD '{_ROLE}'")
 
 
 @contextlib.contextmanager
 def empty_keyspace(servers: Servers, number: int) -> Iterator[str]:
-    """The URL of this database of our Valkey, so that queues do not mix; pub/sub channels are common to all of them."""
+    """Yield the URL of an empty database of our Valkey, so that queues do not mix. Pub/sub channels are shared."""
     url = f"{servers.redis_url.rpartition('/')[0]}/{number}"
     with Redis.from_url(url) as redis:
         redis.flushdb()
@@ -88,9 +88,9 @@ def valkey_pid(servers: Servers) -> int:
 
 @contextlib.contextmanager
 def running(module: str, *arguments: str, environment: Mapping[str, str]) -> Iterator[int]:
-    """A Python module as a process in a session of its own; killed at the end, with its children. Gives its id.
+    """Run a Python module as a process in its own session, and kill it with its children at the end. Yield its id.
 
-    What it logs is formatted and written, as it is of ours, but not shown.
+    Its logs are formatted and written to the null device, as ours are.
     """
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(
@@ -118,13 +118,13 @@ def with_queue(
     api: Callable[[int], Sequence[str]],
     worker: Sequence[str],
 ) -> Iterator[Contender]:
-    """A peer of an API and a worker, which read PEER_DATABASE_URL, PEER_REDIS_URL and PEER_SECRET.
+    """Run a peer's API and worker, which read PEER_DATABASE_URL, PEER_REDIS_URL and PEER_SECRET.
 
     Args:
-        keyspace: The number of its database in Valkey.
-        make_users: Given the database's URL, names and the secret, makes the tables and the users.
-        api: The module that serves on a port, with its arguments.
-        worker: The module that works, with its arguments.
+        keyspace: The number of the peer's database in Valkey.
+        make_users: Creates the tables and the users, given the database's URL, the names and the secret.
+        api: The module that serves HTTP on a port, and its arguments.
+        worker: The worker's module and its arguments.
     """
     with contextlib.ExitStack() as stack:
         database_url = stack.enter_context(empty_database(servers))
@@ -144,7 +144,7 @@ def with_queue(
 
 
 def wait_until_it_listens(url: str) -> None:
-    """Returns once the peer answers HTTP, whatever it says."""
+    """Return once the peer answers HTTP with any status below 500."""
 
     def listens() -> bool:
         with contextlib.suppress(httpx.TransportError):
@@ -155,7 +155,7 @@ def wait_until_it_listens(url: str) -> None:
 
 
 def wait_until_it_works(url: str, probe: Account) -> None:
-    """Returns once a prompt's answer was pushed to its user's socket."""
+    """Return once a prompt's answer was pushed to its user's socket."""
     wait_until_it_listens(url)
     headers = {"Authorization": f"Bearer {probe.token}"}
     room = f"{url.replace('http', 'ws', 1)}/ws/prompts/{probe.username}/"

@@ -1,1 +1,1 @@
-"""Finding the nearest of one user's vectors among many users', by us and by others: `make bench-search`."""
+"""`make bench-search`: measures searches in one user's vectors among those of many users."""

@@ -1,11 +1,11 @@
-"""`make bench-search`: searches of ours beside those of others, and beside what else ours might have been.
+"""`make bench-search`: compares our search with other libraries and databases, and with alternatives to our index.
 
-The whole default run takes about a quarter of an hour; `--quick` less than two minutes.
+A default run takes about a quarter of an hour; `--quick` takes less than two minutes.
 """
 
-from tests.benchmarks.search.quiet import one_thread, quiet
+from tests.benchmarks.search.process_setup import silence_logs, use_one_thread
 
-one_thread()  # before NumPy is loaded
+use_one_thread()  # before NumPy is loaded
 
 import argparse  # noqa: E402
 import contextlib  # noqa: E402
@@ -20,7 +20,16 @@ import faiss  # noqa: E402
 from shared.settings import Settings  # noqa: E402
 from tests.benchmarks.cpu import of_families, server_pid  # noqa: E402
 from tests.benchmarks.reporting import machine  # noqa: E402
-from tests.benchmarks.search import behaviour, corpus, index_types, over_http, race, report  # noqa: E402
+from tests.benchmarks.search import (  # noqa: E402
+    cold_start,
+    corpus,
+    freshness,
+    index_types,
+    memory,
+    over_http,
+    race,
+    report,
+)
 from tests.benchmarks.search.corpus import Corpus, connected  # noqa: E402
 from tests.benchmarks.search.figures import median  # noqa: E402
 from tests.benchmarks.search.in_postgres import Stores  # noqa: E402
@@ -29,7 +38,7 @@ from tests.support.servers import Servers  # noqa: E402
 
 
 def main() -> None:
-    quiet()
+    silence_logs()
     faiss.omp_set_num_threads(1)
     arguments = parse()
     scale = scale_of(arguments)
@@ -38,12 +47,12 @@ def main() -> None:
     servers.start()
     try:
         for section in arguments.sections:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             print(f"{section} …", flush=True)
             results = SECTION[section](servers, scale)
             results["conditions"] = {**measured["conditions"], section: conditions(section, scale)}
             measured |= results
-            print(f"{section} took {time.perf_counter() - begun:.0f} s", flush=True)
+            print(f"{section} took {time.perf_counter() - started:.0f} s", flush=True)
             if arguments.write:
                 report.write(results)
     finally:
@@ -53,21 +62,21 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__)
-    parser.add_argument("--own", type=int, nargs="+", help="how many vectors the users have who are measured")
-    parser.add_argument("--total", type=int, help="how many vectors there are in all (default 1,000,000)")
-    parser.add_argument("--others", type=int, help="how many vectors other users have in all, instead of --total")
-    parser.add_argument("--graph-total", type=int, help="how many of them pgvector's HNSW and Chroma are given")
-    parser.add_argument("--graph-own", type=int, help="up to how many own vectors usearch and hnswlib are built over")
-    parser.add_argument("--rounds", type=int, help="how many turns each has")
-    parser.add_argument(
-        "--patience", type=float, default=0.0, help="seconds to wait in all for the machine to be quiet"
-    )
-    parser.add_argument("--quick", action="store_true", help="little of everything, to see that it works")
+    parser.add_argument("--own", type=int, nargs="+", help="numbers of vectors of the measured users")
+    parser.add_argument("--total", type=int, help="number of all vectors (default 1,000,000)")
+    parser.add_argument("--others", type=int, help="number of other users' vectors, instead of --total")
+    parser.add_argument("--graph-total", type=int, help="number of vectors for pgvector's HNSW and Chroma")
+    parser.add_argument("--graph-own", type=int, help="largest user for whom usearch and hnswlib are built")
+    parser.add_argument("--rounds", type=int, help="number of rounds")
+    parser.add_argument("--idle-wait", type=float, default=0.0, help="total seconds to wait for the machine to be idle")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that everything works")
     parser.add_argument("--full", action="store_true", help="10,000 deletions, and larger graphs")
-    parser.add_argument("--million", action="store_true", help="a user with 1,000,000 vectors too (ours and flat)")
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="what is measured")
-    parser.add_argument("--index-types", dest="sections", action="store_const", const=["index_types"], help="only that")
-    parser.add_argument("--write", action="store_true", help="replace these sections of the committed results")
+    parser.add_argument("--million", action="store_true", help="also a user with 1,000,000 vectors (ours and flat)")
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to measure")
+    parser.add_argument(
+        "--index-types", dest="sections", action="store_const", const=["index_types"], help="measure only index types"
+    )
+    parser.add_argument("--write", action="store_true", help="replace these sections in the committed results")
     return parser.parse_args()
 
 
@@ -79,45 +88,48 @@ def conditions(section: str, scale: Scale) -> dict[str, Any]:
 
 
 def measure_race(servers: Servers, scale: Scale) -> report.Results:
-    """The comparison, and what is measured of ours with the same users."""
+    """Measure the comparison, and our cold start, memory and freshness with the same users."""
     cpu = of_families([server_pid(servers)], and_this=True)
-    with prepared(servers, scale.users, scale.total) as (settings, everybody, made):
-        corpus.make_graph(settings, everybody, scale.graph_total)
+    with prepared(servers, scale.users, scale.total) as (settings, all_users, stores):
+        corpus.make_graph(settings, all_users, scale.graph_total)
         results: report.Results = {"race": {}, "cold": {}, "memory": {}, "postgres": _about(settings)}
         with TemporaryDirectory() as folder:
             limits = race.Limits(scale.graph_total, scale.graph_own)
-            with race.contenders(settings, everybody, made, limits, Path(folder)) as taking_part:
+            with race.contenders(settings, all_users, stores, limits, Path(folder)) as contenders:
                 race.settle(settings)
-                for owner in everybody.owners:
+                for owner in all_users.owners:
                     print(f"  {owner.kind}, {owner.size:,}", flush=True)
                     results["race"][f"{owner.kind}/{owner.size}"] = race.race(
-                        owner, taking_part, scale.turns, cpu, settings
+                        owner, contenders, scale.turns, cpu, settings
                     )
-        for owner in everybody.owners:
+        for owner in all_users.owners:
             if owner.kind == "random":
                 user = f"{owner.kind}/{owner.size}"
-                results["cold"][user] = behaviour.cold(made, settings, owner)
+                results["cold"][user] = cold_start.measure(stores, settings, owner)
                 graphs = owner.size <= scale.graph_own
-                results["memory"][user] = behaviour.memory(settings, owner, graphs=graphs)
-        # From here on what users have changes.
-        changing = [owner for owner in everybody.owners if owner.kind == "random" and owner.size >= 1_000]
-        print("  writes, deletions, memory bound", flush=True)
-        results["own_writes"] = behaviour.own_writes(settings, changing, scale.writes)
-        results["deletions"] = behaviour.deletions(settings, made, changing[-2:], scale.deletions)
-        results["bounded"] = behaviour.bounded(settings, everybody, scale.small_users, scale.small_searches)
+                results["memory"][user] = memory.per_vector(settings, owner, graphs=graphs)
+        # The following measurements change the users' vectors.
+        changing = [owner for owner in all_users.owners if owner.kind == "random" and owner.size >= 1_000]
+        print("  writes, deletions, memory limit", flush=True)
+        results["own_writes"] = freshness.writes(settings, changing, scale.writes)
+        results["deletions"] = freshness.deletions(settings, stores, changing[-2:], scale.deletions)
+        results["bounded"] = memory.with_limit(settings, all_users, scale.small_users, scale.small_searches)
     return _with_million(servers, scale, results) if scale.million else results
 
 
 def _with_million(servers: Servers, scale: Scale, results: report.Results) -> report.Results:
-    """Adds a user with a million vectors, alone: of ours, and flat."""
+    """Add a user with a million vectors in a database of its own: our search, and flat."""
     cpu = of_families([server_pid(servers)], and_this=True)
-    with prepared(servers, [("random", 1_000_000)], 0, narrow=False) as (settings, alone, made):
-        (owner,) = alone.owners
-        taking_part = [race.Ours(made), race.OwnIndex("FAISS flat of the user", race.in_process.flat, most=10**9)]
+    with prepared(servers, [("random", 1_000_000)], 0, narrow=False) as (settings, corpus_of_one, stores):
+        (owner,) = corpus_of_one.owners
+        contenders = [
+            race.Ours(stores),
+            race.OwnIndex("FAISS flat of the user", race.in_process.flat, max_vectors=10**9),
+        ]
         race.settle(settings)
-        results["race"]["random/1000000"] = race.race(owner, taking_part, scale.turns, cpu, settings)
-        results["cold"]["random/1000000"] = behaviour.cold(made, settings, owner)
-        results["memory"]["random/1000000"] = behaviour.memory(settings, owner, graphs=False)
+        results["race"]["random/1000000"] = race.race(owner, contenders, scale.turns, cpu, settings)
+        results["cold"]["random/1000000"] = cold_start.measure(stores, settings, owner)
+        results["memory"]["random/1000000"] = memory.per_vector(settings, owner, graphs=False)
     return results
 
 
@@ -125,22 +137,22 @@ def _with_million(servers: Servers, scale: Scale, results: report.Results) -> re
 def prepared(
     servers: Servers, users: list[tuple[str, int]], total: int, *, narrow: bool = True
 ) -> Iterator[tuple[Settings, Corpus, Stores]]:
-    """A database with these users' vectors, sealed as workers do, and everybody else's."""
-    everybody = corpus.make(users, total)
+    """Create a database with the vectors of these users, sealed as by workers, and of others."""
+    all_users = corpus.make(users, total)
     with servers.database() as name:
         settings = servers.settings(name)
-        corpus.store(settings, everybody, narrow=narrow)
-        with contextlib.closing(Stores(settings)) as made:
-            for owner in everybody.owners:
-                begun = time.perf_counter()
-                segments = made.seal(owner.user_id)
+        corpus.store(settings, all_users, narrow=narrow)
+        with contextlib.closing(Stores(settings)) as stores:
+            for owner in all_users.owners:
+                started = time.perf_counter()
+                segments = stores.seal(owner.user_id)
                 if segments:
-                    print(f"  sealed {owner.size:,} vectors in {time.perf_counter() - begun:.1f} s", flush=True)
-            yield settings, everybody, made
+                    print(f"  sealed {owner.size:,} vectors in {time.perf_counter() - started:.1f} s", flush=True)
+            yield settings, all_users, stores
 
 
 def _about(settings: Settings) -> dict[str, str]:
-    """The server's settings that matter here."""
+    """Return the server's settings that matter here."""
     with connected(settings) as cursor:
         found = {}
         for name in ("server_version", "shared_buffers", "work_mem", "jit"):

@@ -1,4 +1,4 @@
-"""What all contenders hold: the vectors of the users who are measured, among those of many others."""
+"""The data of all contenders: the vectors of the measured users, among those of many others."""
 
 import contextlib
 import io
@@ -15,9 +15,9 @@ from shared.providers.hashing import HashingEmbedder
 from shared.settings import Settings
 from tests.benchmarks.search import data
 
-#: How many vectors each of the other users has.
-OF_ANOTHER = 1_000
-#: A prompt's id is its position among its user's, and so many times the user's id.
+#: The number of vectors of each other user.
+VECTORS_OF_OTHERS = 1_000
+#: A prompt's id is its position among the user's prompts, plus this many times the user's id.
 ID_STEP = 10_000_000
 
 _EMBEDDER = HashingEmbedder.name.encode()
@@ -25,7 +25,7 @@ _COPY_HEAD, _COPY_END = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0), struct
 
 
 class Owner(NamedTuple):
-    """A user who is measured."""
+    """A measured user."""
 
     user_id: int
     kind: str
@@ -36,19 +36,19 @@ class Owner(NamedTuple):
         return len(self.data.vectors)
 
     def positions(self, prompt_ids: Iterable[int]) -> list[int]:
-        """Where among the user's vectors these prompts are. Raises ValueError if one is another user's."""
+        """Return the positions of prompts among the user's vectors. Raises ValueError for another user's prompt."""
         found = [prompt_id - self.user_id * ID_STEP for prompt_id in prompt_ids]
         if not all(0 <= position < self.size for position in found):
-            raise ValueError(f"user {self.user_id} was given vectors of others: {found}")
+            raise ValueError(f"user {self.user_id} got vectors of others: {found}")
         return found
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Everybody's vectors."""
+    """The vectors of all users."""
 
     owners: list[Owner]
-    others: int  #: how many vectors the other users have together
+    others: int  #: the number of all other users' vectors
     seed: int = 0
 
     @property
@@ -56,21 +56,21 @@ class Corpus:
         return self.others + sum(owner.size for owner in self.owners)
 
     def blocks(self, owners: list[Owner], others: int) -> Iterator[tuple[int, int, Vectors]]:
-        """(user id, position of the first, vectors) of these users, and of so many vectors of the others."""
+        """Yield (user id, position of the first, vectors) of these users, and of `others` vectors of other users."""
         for owner in owners:
             for start in range(0, owner.size, data.BLOCK):
                 yield owner.user_id, start, owner.data.vectors[start : start + data.BLOCK]
         user_id = max(owner.user_id for owner in self.owners)
         for block in data.blocks("random", others, self.seed + 1):
-            for start in range(0, len(block), OF_ANOTHER):
+            for start in range(0, len(block), VECTORS_OF_OTHERS):
                 user_id += 1
-                yield user_id, 0, block[start : start + OF_ANOTHER]
+                yield user_id, 0, block[start : start + VECTORS_OF_OTHERS]
 
-    def everything(self) -> Iterator[tuple[int, int, Vectors]]:
+    def all_blocks(self) -> Iterator[tuple[int, int, Vectors]]:
         return self.blocks(self.owners, self.others)
 
     def graph_part(self, total: int) -> tuple[list[Owner], int]:
-        """What an index that takes long to build is given: the users up to half of it, and how many of others."""
+        """Select a part for slow builds: users with up to half of `total`, and the number of others' vectors."""
         owners: list[Owner] = []
         for owner in sorted((each for each in self.owners if each.kind == "random"), key=lambda each: each.size):
             if sum(each.size for each in [*owners, owner]) <= total // 2:
@@ -79,7 +79,7 @@ class Corpus:
 
 
 def make(wanted: Iterable[tuple[str, int]], total: int, seed: int = 0) -> Corpus:
-    """Users with so many vectors of a kind each, and others' until there are `total`."""
+    """Create users with these kinds and numbers of vectors, and others' vectors up to `total`."""
     owners = [Owner(i, kind, data.make(kind, size, seed + i)) for i, (kind, size) in enumerate(wanted, 1)]
     return Corpus(owners, max(0, total - sum(owner.size for owner in owners)), seed)
 
@@ -90,7 +90,7 @@ def prompt_ids(user_id: int, first: int, count: int) -> list[int]:
 
 @contextlib.contextmanager
 def connected(settings: Settings) -> Iterator[Any]:
-    """A cursor in autocommit."""
+    """Open a cursor in autocommit."""
     with contextlib.closing(psycopg2.connect(settings.database_url.get_secret_value())) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -98,11 +98,11 @@ def connected(settings: Settings) -> Iterator[Any]:
 
 
 def store(settings: Settings, corpus: Corpus, *, narrow: bool = True) -> None:
-    """Fills `vector_log` as prompts' completions do, and a narrow table for pgvector, both in the same order."""
+    """Fill `vector_log` as completed prompts do, and a narrow table for pgvector, both in the same order."""
     with connected(settings) as cursor:
         cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
         cursor.execute("CREATE TABLE narrow (user_id bigint, prompt_id bigint, embedding vector(384))")
-        for user_id, first, vectors in corpus.everything():
+        for user_id, first, vectors in corpus.all_blocks():
             if first == 0:
                 name = f"user-{user_id}"
                 cursor.execute(
@@ -119,9 +119,9 @@ def store(settings: Settings, corpus: Corpus, *, narrow: bool = True) -> None:
 
 
 def make_graph(settings: Settings, corpus: Corpus, total: int) -> None:
-    """Gives pgvector a table with an HNSW index, over a part of the corpus."""
+    """Create a table with an HNSW index for pgvector, of a part of the corpus."""
     owners, others = corpus.graph_part(total)
-    last = max(owner.user_id for owner in corpus.owners) + -(-others // OF_ANOTHER)
+    last = max(owner.user_id for owner in corpus.owners) + -(-others // VECTORS_OF_OTHERS)
     with connected(settings) as cursor:
         cursor.execute("SET maintenance_work_mem = '2GB'")
         cursor.execute(
@@ -133,7 +133,7 @@ def make_graph(settings: Settings, corpus: Corpus, total: int) -> None:
 
 
 def log_rows(user_id: int, first: int, vectors: Vectors) -> Iterator[bytes]:
-    """Rows of `vector_log` in the format of COPY BINARY; numbers of a feed begin with 1."""
+    """Yield rows of `vector_log` in the format of COPY BINARY. The numbers of a feed start at 1."""
     head, tail = struct.Struct(">hiqiqiq"), struct.pack(f">i{len(_EMBEDDER)}si", len(_EMBEDDER), _EMBEDDER, 1536)
     for position, vector in enumerate(vectors, first):
         row = head.pack(5, 8, user_id, 8, position + 1, 8, user_id * ID_STEP + position)
@@ -141,7 +141,7 @@ def log_rows(user_id: int, first: int, vectors: Vectors) -> Iterator[bytes]:
 
 
 def _narrow_rows(user_id: int, first: int, vectors: Vectors) -> Iterator[bytes]:
-    """The same for the narrow table: a `vector` is its dimension, two bytes unused, and big-endian float32."""
+    """Yield rows of the narrow table. A `vector` is its dimension, two unused bytes, and big-endian float32."""
     head = struct.Struct(">hiqiqihh")
     length = 4 + 4 * data.DIMENSION
     for position, vector in enumerate(vectors.astype(">f4"), first):
@@ -155,5 +155,5 @@ def copy(cursor: Any, into: str, rows: Iterable[bytes]) -> None:
 
 
 def as_text(vector: Vectors) -> str:
-    """A vector as pgvector reads it."""
+    """Format a vector for pgvector."""
     return "[" + ",".join(map(str, np.asarray(vector).tolist())) + "]"

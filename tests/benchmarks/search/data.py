@@ -1,4 +1,4 @@
-"""The vectors that are searched, and the queries: unit length, float32, 384 dimensions, the same for the same seed."""
+"""Vectors and queries: unit length, float32, 384 dimensions, reproducible by their seed."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from shared.providers.hashing import HashingEmbedder
 
 DIMENSION = 384
 QUERIES = 300
-#: So many nearest are looked for.
+#: The number of nearest vectors that a search finds.
 K = 5
 BLOCK = 20_000
 
-#: Kinds of clustered data: how many centres, and how long the noise around a centre is beside the centre's length 1.
+#: Kinds of clustered data: the number of centres, and the length of the noise around a centre of length 1.
 CLUSTERS = {"clustered 0.5": (1_000, 0.5), "clustered 1.0": (1_000, 1.0), "tight": (100, 0.3)}
 KINDS = ("random", *CLUSTERS, "texts")
 
@@ -31,14 +31,14 @@ _TURNS = """
 
 
 class Data(NamedTuple):
-    """What one user has stored, and what is looked for."""
+    """One user's vectors, and queries."""
 
     vectors: Vectors  #: shape (n, 384)
-    queries: Vectors  #: shape (QUERIES, 384): of the same kind, independent of the stored ones
+    queries: Vectors  #: shape (QUERIES, 384): of the same kind, but not among the stored ones
     limits: npt.NDArray[np.float64]  #: the true squared distance of each query's K-th nearest, shape (QUERIES,)
 
     def recall(self, query: int, positions: list[int]) -> float:
-        """What share of the K are as near as the true ones. Ties are right, whichever is given."""
+        """Return the share of the K that are as near as the true ones. Of ties, any is right."""
         wanted = min(K, len(self.vectors))
         found = self.vectors[positions[:K]].astype(np.float64)
         distances = np.square(found - self.queries[query]).sum(axis=1)
@@ -46,14 +46,14 @@ class Data(NamedTuple):
 
 
 def make(kind: str, count: int, seed: int) -> Data:
-    """So many vectors of a kind, queries of the same kind, and the truth about them."""
+    """Create vectors of a kind, queries of the same kind, and their true distances."""
     vectors = np.concatenate([*blocks(kind, count, seed)])
     queries = np.concatenate([*blocks(kind, QUERIES, seed, part=1)])
     return Data(vectors, queries, _limits(vectors, queries))
 
 
 def blocks(kind: str, count: int, seed: int, part: int = 0) -> Iterator[Vectors]:
-    """So many vectors of a kind, in blocks. Another part is of the same clusters, but of other vectors."""
+    """Yield vectors of a kind, in blocks. Another part has the same clusters, but other vectors."""
     rng = np.random.default_rng((seed, part, KINDS.index(kind)))
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
@@ -64,14 +64,14 @@ def blocks(kind: str, count: int, seed: int, part: int = 0) -> Iterator[Vectors]
 
 
 def texts(count: int, rng: np.random.Generator) -> list[str]:
-    """Prompts as people might write them: 3 to 12 words of a small vocabulary, and a number now and then."""
-    made = []
+    """Create prompts as people might write them: 3 to 12 words of a small vocabulary, sometimes with a number."""
+    created = []
     for _ in range(count):
         subjects = rng.choice(_SUBJECTS, rng.integers(1, 4)).tolist()
         turns = rng.choice(_TURNS, rng.integers(1, 7)).tolist()
         number = [str(rng.integers(10_000))] if rng.random() < 0.5 else []
-        made.append(" ".join([rng.choice(_VERBS), *subjects, *turns, *number]))
-    return made
+        created.append(" ".join([rng.choice(_VERBS), *subjects, *turns, *number]))
+    return created
 
 
 def _around_centres(kind: str, count: int, seed: int, rng: np.random.Generator) -> Vectors:
@@ -88,7 +88,7 @@ def _unit(vectors: Vectors) -> Vectors:
 
 
 def _limits(vectors: Vectors, queries: Vectors) -> npt.NDArray[np.float64]:
-    """The squared distance of the K-th nearest of each query, shape (len(queries),), compared in double precision."""
+    """Return the squared distance of each query's K-th nearest, shape (len(queries),), in double precision."""
     few = min(4 * K, len(vectors))
     best = np.empty((len(queries), 0), np.float64)
     for start in range(0, len(vectors), BLOCK):

@@ -1,4 +1,4 @@
-"""Figures: how long calls take, measured in turns so that whatever else the machine does hits all alike."""
+"""Measures how long calls take, in alternating turns, so that other load on the machine affects all alike."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,43 +10,43 @@ import psutil
 
 from tests.benchmarks.cpu import Cpu, of_this_process
 
-#: Calls a turn that are not counted: they bring back into the caches what the others' turn pushed out.
-WARM_UP = 3
-#: A turn ends after so many calls or seconds, but not before LEAST calls.
-CALLS = 60
-SECONDS = 1.0
-LEAST = 5
+#: The first calls of a turn are not counted: they refill the caches after the other contenders' turns.
+WARM_UP_CALLS = 3
+#: A turn ends after this many calls or seconds, but not before MIN_CALLS.
+MAX_CALLS = 60
+MAX_SECONDS = 1.0
+MIN_CALLS = 5
 
 
-#: The machine is quiet if its processors are busy to less than this share, in percent, with nothing of ours to do.
-QUIET_PERCENT = 12.0
+#: The machine counts as idle below this load, in percent, while the benchmark does nothing.
+IDLE_PERCENT = 12.0
 
 
 @dataclass
 class Turns:
-    """How often all have their turn, and how long is waited in all for others to leave the machine alone.
+    """The number of rounds, and the total time to wait for other processes to leave the machine idle.
 
-    What others do there is in the figures, however fairly it is spread: a search that asks Postgres waits for a
-    processor at each hop, one in the process does not.
+    Other load affects the figures even if it is spread evenly: a search that asks Postgres waits for a processor at
+    each hop, and one in the process does not.
     """
 
     rounds: int
-    patience: float = 0.0  #: in seconds
-    busy: list[float] = field(default_factory=list)  #: the percentages that were seen before rounds
+    idle_wait: float = 0.0  #: the remaining time to wait, in seconds
+    busy: list[float] = field(default_factory=list)  #: the load before each round, in percent
 
     def begin(self) -> None:
-        """Waits for a quiet moment, if there is patience left."""
-        while (busy := psutil.cpu_percent(interval=0.5)) > QUIET_PERCENT and self.patience > 0:
-            self.patience -= 0.5
+        """Wait until the machine is idle, while there is time left to wait."""
+        while (busy := psutil.cpu_percent(interval=0.5)) > IDLE_PERCENT and self.idle_wait > 0:
+            self.idle_wait -= 0.5
         self.busy.append(busy)
 
 
 @dataclass
 class Times:
-    """How long calls took, and how long they kept a processor busy: in seconds, by turn."""
+    """The times of calls and their CPU times, in seconds, by turn."""
 
     turns: list[list[float]] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)  #: a call, the mean of each turn
+    cpu: list[float] = field(default_factory=list)  #: per call, the mean of each turn
 
     @property
     def all(self) -> list[float]:
@@ -57,7 +57,7 @@ class Times:
         return [float(np.median(turn)) for turn in self.turns]
 
     def figures(self) -> dict[str, float]:
-        """In milliseconds: the median of the turns' medians, percentiles of all, CPU; and calls a second."""
+        """Return the median of the turns' medians, percentiles and CPU time, in milliseconds; and calls per second."""
         taken = self.all
         return {
             "p50_ms": round(float(np.median(self.medians)) * 1e3, 4),
@@ -69,7 +69,7 @@ class Times:
         }
 
     def ratios(self, ours: "Times") -> dict[str, float]:
-        """How many times as long as ours these took: the median over rounds, each compared with ours of that round."""
+        """Return how many times as long as ours these took: the median of the rounds' ratios."""
         return {
             "times_ours": round(float(np.median(np.divide(self.medians, ours.medians))), 2),
             "cpu_times_ours": round(float(np.median(np.divide(self.cpu, ours.cpu))), 2),
@@ -84,12 +84,12 @@ def in_turns(
     cpu: Mapping[str, Cpu] | Cpu = of_this_process,
     before: Callable[[], object] = lambda: None,
 ) -> dict[str, Times]:
-    """Times these calls, one after the other, in each round. Each is given ever other numbers from 0 on.
+    """Time these calls, one after the other in each round. Each call gets consecutive numbers, from 0.
 
     Args:
-        on_result: Is told which call, with which number, returned what, after the turn.
-        cpu: Seconds of CPU so far, of whoever works for the call; for each its own, if it is a mapping.
-        before: Is called before each round.
+        on_result: Called after the turn with the call's name, number and result.
+        cpu: Returns the CPU seconds so far of all processes that work for the call; a mapping has one for each call.
+        before: Called before each round.
     """
     times = {name: Times() for name in calls}
     numbers = dict.fromkeys(calls, 0)
@@ -101,7 +101,7 @@ def in_turns(
             for offset, result in enumerate(results):
                 on_result(name, numbers[name] + offset, result)
             numbers[name] += len(results)
-            times[name].turns.append(taken[WARM_UP:])
+            times[name].turns.append(taken[WARM_UP_CALLS:])
             times[name].cpu.append(busy / len(taken))
     return times
 
@@ -109,9 +109,9 @@ def in_turns(
 def _turn(call: Callable[[int], Any], first: int, cpu: Cpu) -> tuple[list[float], list[Any], float]:
     taken: list[float] = []
     results: list[Any] = []
-    before, begun = cpu(), time.perf_counter()
-    while len(taken) < WARM_UP + CALLS:
-        if len(taken) >= WARM_UP + LEAST and time.perf_counter() - begun > SECONDS:
+    before, started = cpu(), time.perf_counter()
+    while len(taken) < WARM_UP_CALLS + MAX_CALLS:
+        if len(taken) >= WARM_UP_CALLS + MIN_CALLS and time.perf_counter() - started > MAX_SECONDS:
             break
         start = time.perf_counter()
         result = call(first + len(taken))
@@ -121,10 +121,10 @@ def _turn(call: Callable[[int], Any], first: int, cpu: Cpu) -> tuple[list[float]
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """How long it took, in seconds, and what it returned."""
-    begun = time.perf_counter()
+    """Call a function. Returns the time in seconds and its result."""
+    started = time.perf_counter()
     result = call()
-    return time.perf_counter() - begun, result
+    return time.perf_counter() - started, result
 
 
 def median(values: Sequence[float]) -> float:

@@ -10,8 +10,8 @@ from shared.providers.factory import make_embedders
 from shared.search.faiss.faiss_store import FaissStore
 from shared.search.faiss.loader import Loader
 from shared.search.faiss.sealing import Sealer
-from shared.search.faiss.segment_storage import Segments
-from shared.search.store import in_place
+from shared.search.faiss.segment_storage import SegmentStorage
+from shared.search.store import run_inline
 from shared.settings import Settings
 from tests.benchmarks.search.corpus import Corpus, Owner, as_text
 from tests.benchmarks.search.data import K
@@ -20,7 +20,7 @@ MEMORY_MIB = 4_096
 
 
 class Stores:
-    """Makes stores as a process of ours has one; they share its connections, which last."""
+    """Creates stores as our processes have them. They share connections, which stay open."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -30,24 +30,24 @@ class Stores:
         self._autocommit_engine = self._connect(autocommit=True)
 
     def make(self, *, memory_mib: int = MEMORY_MIB) -> FaissStore:
-        segments = Segments(self._settings.segments_url)
-        # Nobody seals while it is measured; what is to be sealed was.
-        nobody = lambda _: None  # noqa: E731
+        storage = SegmentStorage(self._settings.segments_url)
+        # Nothing is sealed during measurements: `seal` was called before.
+        ignore = lambda _: None  # noqa: E731
         loader = Loader(
-            self.sessions, self._autocommit_engine, self.embedders, segments, offload=in_place, on_damage=nobody
+            self.sessions, self._autocommit_engine, self.embedders, storage, offload=run_inline, on_damage=ignore
         )
         return FaissStore(
             loader,
             memory_mib=memory_mib,
             seal_from=self._settings.seal_from_vectors,
-            ask_to_seal=nobody,
-            offload=in_place,
+            ask_to_seal=ignore,
+            offload=run_inline,
         )
 
     def seal(self, user_id: int) -> int:
-        """Seals the user's log as a worker does, if it is long enough. Returns how many segments it made."""
-        segments = Segments(self._settings.segments_url)
-        return Sealer(self.sessions, self.embedders, segments, seal_from=self._settings.seal_from_vectors).seal(user_id)
+        """Seal the user's log as a worker does, if it is long enough. Returns the number of segments."""
+        storage = SegmentStorage(self._settings.segments_url)
+        return Sealer(self.sessions, self.embedders, storage, seal_from=self._settings.seal_from_vectors).seal(user_id)
 
     def close(self) -> None:
         for engine in self._engines:
@@ -60,12 +60,12 @@ class Stores:
 
 
 class Ours:
-    """A search in a process of ours, whole: the query that looks what is new included."""
+    """A whole search in one of our processes, including the query that fetches what is new."""
 
     name = "ours"
 
-    def __init__(self, made: Stores) -> None:
-        self._stores = made
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
         self._store: FaissStore | None = None
 
     def skips(self, _: Owner) -> str | None:
@@ -76,11 +76,11 @@ class Ours:
         self.search(owner, owner.data.queries[0])
 
     def search(self, owner: Owner, query: Vectors) -> list[int]:
-        return [match.prompt_id for match in self._store.search(owner.user_id, lambda _: query, K)]
+        return [match.prompt_id for match in self._store.search(owner.user_id, lambda _: query, K).matches]
 
 
 class PgvectorExact:
-    """The same table's narrowest form, and an index on the user: the plan is exact, and reads the user's rows only."""
+    """A narrow table with an index on the user: the plan is exact and reads only the user's rows."""
 
     name = "pgvector exact"
     _TABLE = "narrow"
@@ -99,7 +99,7 @@ class PgvectorExact:
 
     def check(self, plan: str) -> None:
         if "narrow_of_user" not in plan:
-            raise RuntimeError(f"not the plan that was to be measured:\n{plan}")
+            raise RuntimeError(f"this is not the plan to measure:\n{plan}")
 
     def search(self, owner: Owner, query: Vectors) -> list[int]:
         self._cursor.execute(self._query, (owner.user_id, as_text(query)))
@@ -107,7 +107,7 @@ class PgvectorExact:
 
 
 class PgvectorGraph(PgvectorExact):
-    """An HNSW index over all users, which is walked on until enough of the user's rows were met."""
+    """An HNSW index of all users, which is scanned until it has returned enough of the user's rows."""
 
     name = "pgvector HNSW"
     _TABLE = "graph"
@@ -120,8 +120,8 @@ class PgvectorGraph(PgvectorExact):
         cursor.execute("SET enable_seqscan = off")  # which the planner prefers in a small table
 
     def skips(self, owner: Owner) -> str | None:
-        return None if owner in self._owners else "the graph is not built over so many"
+        return None if owner in self._owners else "the graph is not built for so many vectors"
 
     def check(self, plan: str) -> None:
         if "graph_embedding_idx" not in plan:
-            raise RuntimeError(f"not the plan that was to be measured:\n{plan}")
+            raise RuntimeError(f"this is not the plan to measure:\n{plan}")

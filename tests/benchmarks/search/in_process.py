@@ -1,4 +1,4 @@
-"""Contenders that are libraries in the process of who searches."""
+"""Contenders that are libraries in the searching process."""
 
 import os
 from collections.abc import Callable
@@ -12,22 +12,26 @@ from shared.providers import Vectors
 from tests.benchmarks.search.corpus import ID_STEP, Corpus, Owner, prompt_ids
 from tests.benchmarks.search.data import DIMENSION, K
 
-#: What graphs are built and searched with.
+#: The parameters of graphs.
 M, EF_CONSTRUCTION, EF = 16, 200, 200
 THREADS = os.cpu_count() or 1
 
 
 class OwnIndex:
-    """An index over the one user's vectors, without a filter."""
+    """An index of one user's vectors, without a filter."""
 
-    def __init__(self, name: str, build: Callable[[Vectors], Callable[[Vectors], Any]], *, most: int) -> None:
+    def __init__(self, name: str, build: Callable[[Vectors], Callable[[Vectors], Any]], *, max_vectors: int) -> None:
         self.name = name
         self._build = build
-        self._most = most
+        self._max_vectors = max_vectors
         self._search: Callable[[Vectors], Any] | None = None
 
     def skips(self, owner: Owner) -> str | None:
-        return f"building it over more than {self._most:,} takes too long" if owner.size > self._most else None
+        return (
+            f"building it for more than {self._max_vectors:,} vectors takes too long"
+            if owner.size > self._max_vectors
+            else None
+        )
 
     def prepare(self, owner: Owner) -> None:
         self._search = None
@@ -66,13 +70,13 @@ def hnswlib_graph(vectors: Vectors) -> Callable[[Vectors], Any]:
 
 
 class GlobalFlat:
-    """One FAISS index over everybody's vectors, and a filter of the user's: as bits, or as a list."""
+    """One FAISS index of all users' vectors, with a filter for one user: as bits, or as a list."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.index = faiss.IndexFlatL2(DIMENSION)
         self._ids = np.empty(corpus.total, np.int64)
         self._rows: dict[int, list[int]] = {}
-        for user_id, first, vectors in corpus.everything():
+        for user_id, first, vectors in corpus.all_blocks():
             rows = range(self.index.ntotal, self.index.ntotal + len(vectors))
             self._rows.setdefault(user_id, []).extend(rows)
             self._ids[rows.start : rows.stop] = prompt_ids(user_id, first, len(vectors))
@@ -114,7 +118,7 @@ class FilteredFlat:
 
 
 class Chroma:
-    """A collection on disk of a part of the corpus, with the user as metadata and in the filter."""
+    """A collection on disk of a part of the corpus, filtered by the user in the metadata."""
 
     name = "Chroma"
     _BATCH = 5_000
@@ -134,7 +138,7 @@ class Chroma:
                 self._collection.add(ids[some], embeddings=vectors[some], metadatas=[{"user": user_id}] * count)
 
     def skips(self, owner: Owner) -> str | None:
-        return None if owner in self._owners else "its graph is not built over so many"
+        return None if owner in self._owners else "its graph is not built for so many vectors"
 
     def prepare(self, owner: Owner) -> None:
         self.search(owner, owner.data.queries[0])
@@ -145,7 +149,7 @@ class Chroma:
 
 
 class Lance:
-    """A table on disk with a scalar index on the user; vectors have none, so that it is exact."""
+    """A table on disk with a scalar index on the user and none on vectors, so that searches are exact."""
 
     name = "LanceDB"
 
@@ -158,7 +162,7 @@ class Lance:
         )
 
         def batches() -> Any:
-            for user_id, first, vectors in corpus.everything():
+            for user_id, first, vectors in corpus.all_blocks():
                 rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), DIMENSION)
                 columns = [pa.array([user_id] * len(vectors)), pa.array(prompt_ids(user_id, first, len(vectors))), rows]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)

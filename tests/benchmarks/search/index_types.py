@@ -1,7 +1,7 @@
-"""The kinds of index that a segment might have been: `python -m tests.benchmarks.search --index-types`.
+"""Compares index types that a segment could use: `python -m tests.benchmarks.search --index-types`.
 
-All are over one user's vectors, without a database. Those that compress propose candidates, whose originals, in memory
-here, are then compared.
+All index one user's vectors, without a database. Those that compress propose candidates, whose originals are then
+compared; here the originals are in memory.
 """
 
 import time
@@ -21,29 +21,30 @@ from tests.benchmarks.search.figures import Turns, in_turns
 
 #: How many candidates are compared exactly.
 SQ8_CANDIDATES, RABITQ_CANDIDATES = 20, 500
-#: Numbers of lists that are tried, in this order, until the recall is enough.
+#: Numbers of lists to search, tried in this order until the recall is high enough.
 PROBES = (8, 16, 32, 64, 128, 256, 512, 1_024, 2_048)
-ENOUGH = 0.99
-#: Over more vectors than this neither a graph is built nor lists are learnt: both take many minutes.
+MIN_RECALL = 0.99
+#: With more vectors neither graphs nor lists are built: both take many minutes.
 MAX_TRAINING_VECTORS = 100_000
 
 Positions = npt.NDArray[np.int64]
 Search = Callable[[Vectors], Positions]
-Built = tuple[Search, float]  #: gives the K nearest positions to a query, shape (384,); and the bytes a vector
+#: Returns the positions of the K nearest to a query, shape (384,); and the bytes per vector.
+Built = tuple[Search, float]
 
 
 def measure(kind: str, size: int, turns: Turns) -> dict[str, dict[str, Any]]:
-    """The figures of each kind of index over so many vectors of a kind."""
+    """Measure each index type with `size` vectors of a kind."""
     own = data.make(kind, size, seed=9)
     searches: dict[str, Search] = {}
     figures: dict[str, dict[str, Any]] = {}
     for name, build in _builders(own).items():
         if name.startswith(("HNSW", "IVF")) and size > MAX_TRAINING_VECTORS:
-            figures[name] = {"skipped": f"building it over more than {MAX_TRAINING_VECTORS:,} takes too long"}
+            figures[name] = {"skipped": f"building it for more than {MAX_TRAINING_VECTORS:,} vectors takes too long"}
             continue
-        begun = time.perf_counter()
+        started = time.perf_counter()
         search, nbytes = build()
-        figures[name] = {"build_s": round(time.perf_counter() - begun, 2), "bytes": round(nbytes, 1)}
+        figures[name] = {"build_s": round(time.perf_counter() - started, 2), "bytes": round(nbytes, 1)}
         searches[name] = search
     recalls: dict[str, list[float]] = {name: [] for name in searches}
 
@@ -81,7 +82,7 @@ def _scalar(kind: int) -> Callable[[], Any]:
 
 
 def _filled(vectors: Vectors, index: Any) -> Any:
-    index.train(vectors[: segment.SAMPLE])
+    index.train(vectors[: segment.MAX_SAMPLE])
     index.add(vectors)
     return index
 
@@ -91,7 +92,7 @@ def _first(index: Any, count: int, **options: Any) -> Search:
 
 
 def _compared(vectors: Vectors, candidates: Search) -> Search:
-    """The K nearest of what the candidates' originals are."""
+    """Return a search that compares the candidates' originals."""
 
     def search(query: Vectors) -> Positions:
         positions = candidates(query)
@@ -111,7 +112,7 @@ def _refined(vectors: Vectors, make: Callable[[], Any], nbytes: float, candidate
 
 
 def _rabitq(vectors: Vectors) -> Built:
-    """One bit a dimension, in the layout for fast scans, after a random rotation."""
+    """Build an index with one bit per dimension, in the layout for fast scans, after a random rotation."""
     inner = faiss.IndexRaBitQFastScan(DIMENSION, faiss.METRIC_L2)
     index = faiss.IndexPreTransform(faiss.RandomRotationMatrix(DIMENSION, DIMENSION), inner)
     _filled(vectors, index)
@@ -124,9 +125,9 @@ def _present(positions: Positions) -> Positions:
 
 
 def _lists(own: Data) -> Built:
-    """4 √n lists; of them as many are looked through as it takes for enough recall, on other queries if possible."""
+    """Build 4 √n lists, and search as many of them as the recall needs."""
     count = len(own.vectors)
-    lists = max(1, min(int(4 * count**0.5), count // 39))  # 39 a list are the least that FAISS likes to learn from
+    lists = max(1, min(int(4 * count**0.5), count // 39))  # FAISS wants at least 39 training vectors per list
     quantizer = faiss.IndexFlatL2(DIMENSION)
     index = faiss.IndexIVFFlat(quantizer, DIMENSION, lists)
     index.train(own.vectors[: 50 * lists])
@@ -135,7 +136,7 @@ def _lists(own: Data) -> Built:
         index.nprobe = min(probes, lists)
         found = index.search(own.queries, K)[1]
         recall = np.mean([own.recall(i, row[row >= 0].tolist()) for i, row in enumerate(found)])
-        if recall >= ENOUGH or index.nprobe == lists:
+        if recall >= MIN_RECALL or index.nprobe == lists:
             break
     search = _first(index, K)
     search.quantizer = quantizer  # type: ignore[attr-defined]  # kept alive
@@ -153,8 +154,8 @@ def _graph(vectors: Vectors, built: dict[str, Any], ef: int) -> Built:
 
 
 def _ours(vectors: Vectors) -> Built:
-    """As `Replica` searches, with the originals in memory instead of in Postgres."""
-    one_in = max(1, len(vectors) // segment.SAMPLE)
+    """Search like `Replica`, with the originals in memory instead of Postgres."""
+    one_in = max(1, len(vectors) // segment.MAX_SAMPLE)
     blocks = ((np.arange(i, min(i + 500, len(vectors))), vectors[i : i + 500]) for i in range(0, len(vectors), 500))
-    made = segment.read(segment.build(vectors[::one_in], blocks, len(vectors)))
-    return _compared(vectors, lambda query: made.candidates(query, K).seqs), made.nbytes / len(vectors)
+    ours = segment.decode(segment.build(vectors[::one_in], blocks, len(vectors)))
+    return _compared(vectors, lambda query: ours.candidates(query, K).seqs), ours.nbytes / len(vectors)

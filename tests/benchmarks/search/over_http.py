@@ -1,4 +1,4 @@
-"""Whole requests: `GET /prompts/similar/` of ours, and `GET /prompts/similar` of a service of the original's design.
+"""Whole requests: our `GET /prompts/similar/`, and `GET /prompts/similar` of a service of the original's design.
 
 Both have the same users, texts and answers, in databases of the same server. Half of the queries are texts that the
 caller has stored; the others are new.
@@ -31,12 +31,12 @@ from tests.benchmarks.search.figures import Turns, in_turns
 from tests.support import processes
 from tests.support.servers import Servers, wait_until
 
-STORED = 20_000
-OF_THE_CALLER = 1_000
+TOTAL_PROMPTS = 20_000
+PROMPTS_PER_USER = 1_000
 
 
 class Served(NamedTuple):
-    """A service that runs, and an access token of the caller."""
+    """A running service, and the caller's access token."""
 
     url: str
     token: str
@@ -48,7 +48,7 @@ Row = tuple[str, str, str]  #: username, text, answer
 
 
 def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
-    """The figures of both, and how many times as long the peer takes."""
+    """Measure both, and how many times as long the peer takes."""
     rows = prompts()
     queries = _queries(rows)
     postgres = server_pid(servers)
@@ -57,11 +57,11 @@ def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
         settings = servers.settings(name, log_level="INFO", log_format="json")
         served = {"ours": stack.enter_context(ours(settings, rows))}
         if find_spec("django") is None:
-            print("The original's design is skipped: Django is not installed (make bench-search installs it).")
+            print("Skipping the original's design: Django is not installed (make bench-search installs it).")
         else:
             database_url = stack.enter_context(serving.empty_database(servers))
             served["original"] = stack.enter_context(_original(database_url, rows))
-        calls = {label: _asks(each, queries) for label, each in served.items()}
+        calls = {label: _client(each, queries) for label, each in served.items()}
         cpu = {label: of_families([each.pid, postgres], and_this=False) for label, each in served.items()}
         found: dict[str, list[int]] = {label: [] for label in calls}
 
@@ -77,23 +77,27 @@ def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
 
 
 def prompts() -> list[Row]:
-    """What is stored: the first OF_THE_CALLER are the caller's, the others those of 19 users."""
+    """Create the stored prompts: the first PROMPTS_PER_USER are the caller's, the others belong to 19 users."""
     rng = np.random.default_rng(20_000)
-    texts = data.texts(STORED, rng)
+    texts = data.texts(TOTAL_PROMPTS, rng)
     return [
-        (f"user-{i // OF_THE_CALLER}", text, f"You asked “{text}”. That is a good question. This answer is simulated.")
+        (
+            f"user-{i // PROMPTS_PER_USER}",
+            text,
+            f"You asked “{text}”. That is a good question. This answer is simulated.",
+        )
         for i, text in enumerate(texts)
     ]
 
 
 def _queries(rows: list[Row]) -> list[str]:
     rng = np.random.default_rng(1)
-    stored = [rows[i][1] for i in rng.integers(OF_THE_CALLER, size=data.QUERIES)]
+    stored = [rows[i][1] for i in rng.integers(PROMPTS_PER_USER, size=data.QUERIES)]
     return [text for pair in zip(stored, data.texts(data.QUERIES, rng), strict=True) for text in pair]
 
 
-def _asks(served: Served, queries: list[str]) -> Callable[[int], list[dict[str, Any]]]:
-    """Gets answers over a connection that is kept, by the client that costs least."""
+def _client(served: Served, queries: list[str]) -> Callable[[int], list[dict[str, Any]]]:
+    """Return a function that sends a request on a persistent connection, by the client with the least overhead."""
     url = httpx.URL(served.url)
     connection = http.client.HTTPConnection(url.host, url.port or 80, timeout=120)
     headers = {"Authorization": f"Bearer {served.token}"}
@@ -103,7 +107,7 @@ def _asks(served: Served, queries: list[str]) -> Callable[[int], list[dict[str, 
         try:
             connection.request("GET", f"{served.path}?{query}", headers=headers)
             response = connection.getresponse()
-        except http.client.RemoteDisconnected:  # after an idle while, in which another index was loaded
+        except http.client.RemoteDisconnected:  # the server closes idle connections while another index is loaded
             connection.close()
             return ask(number)
         body = response.read()
@@ -118,7 +122,7 @@ def _asks(served: Served, queries: list[str]) -> Callable[[int], list[dict[str, 
 
 @contextlib.contextmanager
 def ours(settings: Settings, rows: list[Row]) -> Iterator[Served]:
-    """Our API under gunicorn with these prompts; the first user calls."""
+    """Run our API under gunicorn with these prompts; the first user is the caller."""
     with _gunicorn(settings) as (url, pid):
         caller = processes.RemoteUser(url, rows[0][0])
         _store(settings, rows)
@@ -127,7 +131,7 @@ def ours(settings: Settings, rows: list[Row]) -> Iterator[Served]:
 
 @contextlib.contextmanager
 def _gunicorn(settings: Settings) -> Iterator[tuple[str, int]]:
-    """As `processes.api`, but what it logs is not shown. Gives the URL and the process."""
+    """Like `processes.api`, but without showing the log. Gives the URL and the process id."""
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     with Path(os.devnull).open("wb") as nowhere:
@@ -142,14 +146,14 @@ def _gunicorn(settings: Settings) -> Iterator[tuple[str, int]]:
 def _store(settings: Settings, rows: list[Row]) -> None:
     engine = make_engine(settings, application_name="benchmark", statement_timeout_ms=0)
     with engine.begin() as connection:
-        for start in range(0, len(rows), OF_THE_CALLER):
-            _store_of_one(connection, rows[start : start + OF_THE_CALLER])
+        for start in range(0, len(rows), PROMPTS_PER_USER):
+            _store_of_one(connection, rows[start : start + PROMPTS_PER_USER])
     engine.dispose()
     _settle(settings.database_url.get_secret_value())
 
 
 def _store_of_one(connection: Connection, rows: list[Row]) -> None:
-    """What completing these prompts of one user leaves behind. The first user has registered, the others have not."""
+    """Store one user's prompts as completions do. The first user is registered already, the others are not."""
     username = rows[0][0]
     user_id = connection.scalar(select(User.id).where(User.username == username)) or connection.scalar(
         insert(User).values(username=username, password_hash="-").returning(User.id)
@@ -175,7 +179,7 @@ def _store_of_one(connection: Connection, rows: list[Row]) -> None:
 
 @contextlib.contextmanager
 def _original(database_url: str, rows: list[Row]) -> Iterator[Served]:
-    """The peer under daphne with these prompts; the first user calls."""
+    """Run the peer under daphne with these prompts; the first user is the caller."""
     environment = original.environment_of(database_url)
     token = original.fill(environment, rows)[0]
     _settle(database_url)
@@ -184,7 +188,7 @@ def _original(database_url: str, rows: list[Row]) -> Iterator[Served]:
 
 
 def _settle(database_url: str) -> None:
-    """Has the server tidy up now what it would do amid the measurements."""
+    """Have the server do pending work now, not during the measurements."""
     with contextlib.closing(psycopg2.connect(database_url.replace("+psycopg2", ""))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The comparison itself: all contenders on the same vectors, in turns, for one user after the other."""
+"""The comparison: all contenders on the same vectors, in turns, for one user after the other."""
 
 import contextlib
 import time
@@ -19,49 +19,49 @@ from tests.benchmarks.search.figures import Turns, in_turns
 from tests.benchmarks.search.in_postgres import Ours, PgvectorExact, PgvectorGraph, Stores
 from tests.benchmarks.search.in_process import Chroma, FilteredFlat, GlobalFlat, Lance, OwnIndex
 
-#: After a bulk load the server is given so long to be done with it, in seconds.
+#: Time for the server to finish its work after a bulk load.
 SETTLE_SECONDS = 3.0
 
 
 class Contender(Protocol):
-    """One who finds a user's nearest vectors."""
+    """A way to find a user's nearest vectors."""
 
     name: str
 
     def skips(self, owner: Owner) -> str | None:
-        """Why it is not measured with this user, if it is not."""
+        """Return why it is not measured with this user, or None if it is."""
 
     def prepare(self, owner: Owner) -> None:
-        """Does once what need not be done at each search."""
+        """Do the work that is needed only once per user."""
 
     def search(self, owner: Owner, query: Vectors) -> list[int]:
-        """The ids of the K nearest of the user's prompts."""
+        """Return the ids of the K nearest of the user's prompts."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is built for those who build graphs."""
+    """Size limits for contenders that build graphs."""
 
-    graph_total: int  #: how many vectors the graphs over all users have
-    graph_own: int  #: how many vectors of one user a graph of their own is built over
+    graph_total: int  #: vectors in a graph of all users
+    graph_own: int  #: the largest user who gets a graph
 
 
 @contextlib.contextmanager
 def contenders(settings: Settings, corpus: Corpus, stores: Stores, limits: Limits, folder: Path) -> Iterator[Any]:
-    """All who can be had here."""
+    """Create all contenders whose libraries are installed."""
     with connected(settings) as cursor, connected(settings) as other:
         shared = GlobalFlat(corpus)
         made: list[Callable[[], Contender]] = [
             lambda: Ours(stores),
-            lambda: OwnIndex("FAISS flat of the user", in_process.flat, most=10**9),
+            lambda: OwnIndex("FAISS flat of the user", in_process.flat, max_vectors=10**9),
             lambda: FilteredFlat(shared, listed=True),
             lambda: FilteredFlat(shared, listed=False),
             lambda: PgvectorExact(cursor, corpus),
             lambda: PgvectorGraph(other, corpus, limits.graph_total),
             lambda: Lance(Path(mkdtemp(dir=folder)), corpus),
             lambda: Chroma(Path(mkdtemp(dir=folder)), corpus, limits.graph_total),
-            lambda: OwnIndex("usearch", _needing("usearch", in_process.usearch_graph), most=limits.graph_own),
-            lambda: OwnIndex("hnswlib", _needing("hnswlib", in_process.hnswlib_graph), most=limits.graph_own),
+            lambda: OwnIndex("usearch", _needing("usearch", in_process.usearch_graph), max_vectors=limits.graph_own),
+            lambda: OwnIndex("hnswlib", _needing("hnswlib", in_process.hnswlib_graph), max_vectors=limits.graph_own),
         ]
         yield list(_available(made))
 
@@ -73,28 +73,28 @@ def _needing(module: str, build: Any) -> Any:
 
 def _available(made: list[Callable[[], Contender]]) -> Iterator[Contender]:
     for make in made:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         try:
             contender = make()
         except ImportError as error:
-            print(f"One contender is skipped: {error.name} is not installed (make bench-search installs it).")
+            print(f"Skipping a contender: {error.name} is not installed (make bench-search installs it).")
             continue
-        print(f"  {contender.name}: ready in {time.perf_counter() - begun:.1f} s", flush=True)
+        print(f"  {contender.name}: ready in {time.perf_counter() - started:.1f} s", flush=True)
         yield contender
 
 
 def settle(settings: Settings) -> None:
-    """Has the server do now what it would do amid the measurements."""
+    """Have the server do pending work now, not during the measurements."""
     with connected(settings) as cursor:
         cursor.execute("CHECKPOINT")
     time.sleep(SETTLE_SECONDS)
 
 
 def warm(settings: Settings, owner: Owner) -> None:
-    """Reads all that Postgres has of the user, so that the operating system's cache holds it.
+    """Read all rows of the user, so that they are in the operating system's cache.
 
-    Some machines give memory back that lay idle for seconds. Then those who read the same rows at each search would be
-    better off than those who read a few here and there, and what is measured would be the disk.
+    Some machines reclaim memory that was not used for seconds. Then contenders that read the same rows in every search
+    would have an advantage over those that read a few scattered rows, and the disk would be measured.
     """
     columns = {"vector_log": "octet_length(vector)", "narrow": "vector_dims(embedding)"}
     with connected(settings) as cursor:
@@ -107,7 +107,7 @@ def warm(settings: Settings, owner: Owner) -> None:
 def race(
     owner: Owner, taking_part: list[Contender], turns: Turns, cpu: Cpu, settings: Settings
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each with one user. `cpu` gives the seconds of CPU so far, of this process and of the server."""
+    """Measure each contender with one user. `cpu` returns the CPU seconds so far, of this process and the server."""
     racing: dict[str, Contender] = {}
     figures: dict[str, dict[str, Any]] = {}
     for contender in taking_part:

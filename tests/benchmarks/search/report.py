@@ -1,4 +1,4 @@
-"""What the benchmark writes: results.json, tables in results.txt, and a plot."""
+"""Writes results.json, tables in results.txt, and a plot."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ LIBRARIES = (
 
 
 def write(results: Results) -> None:
-    """Replaces those parts of the files that were measured; the others stay."""
+    """Replace the measured sections in the files; the others stay."""
     merged = merge(RESULTS, results)
     TABLES.write_text(tables(merged))
     if "race" in merged:
@@ -25,7 +25,7 @@ def write(results: Results) -> None:
 
 
 def tables(results: Results) -> str:
-    """Everything as text."""
+    """Format all results as text."""
     parts = []
     for part in (_race, _http, _own_writes, _one_of_a_kind, _index_types):
         parts.extend(part(results))
@@ -39,7 +39,7 @@ def _race(results: Results) -> list[str]:
         columns = ("p50_ms", "p10_ms", "p99_ms", "per_second", "recall", "times_ours", "cpu_ms", "cpu_times_ours")
         title = f"{kind}, {int(own):,} vectors of the user; {_conditions(results, 'race')}"
         found.append(table(title, "contender", columns, figures))
-    for name, title in {"cold": "first search of a new store", "memory": "bytes a vector"}.items():
+    for name, title in {"cold": "first search of a new store", "memory": "bytes per vector"}.items():
         rows = {user: _flat(figures) for user, figures in results.get(name, {}).items()}
         columns = tuple(dict.fromkeys(column for row in rows.values() for column in row))
         found += [table(f"{title}; {_conditions(results, 'race')}", "user", columns, rows)] if rows else []
@@ -47,7 +47,7 @@ def _race(results: Results) -> list[str]:
 
 
 def _flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """{"a": {"x": 1}} as {"a x": 1}."""
+    """Turn {"a": {"x": 1}} into {"a, x": 1}."""
     found = {}
     for name, value in figures.items():
         found |= {f"{name}, {key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
@@ -65,12 +65,15 @@ def _http(results: Results) -> list[str]:
 def _own_writes(results: Results) -> list[str]:
     if "own_writes" not in results:
         return []
-    title = f"found by the next search elsewhere after its commit; {_conditions(results, 'race')}"
+    title = f"committed prompts found by the next search in another process; {_conditions(results, 'race')}"
     return [table(title, "store", ("found", "of", "ms"), results["own_writes"])]
 
 
 def _one_of_a_kind(results: Results) -> list[str]:
-    titles = {"deletions": "deleted, then searched elsewhere", "bounded": "many users, SEARCH_MEMORY_MIB=16"}
+    titles = {
+        "deletions": "deleted prompts, searched for in another process",
+        "bounded": "many users, SEARCH_MEMORY_MIB=16",
+    }
     return [
         table(f"{title}; {_conditions(results, 'race')}", "", tuple(results[name]), {"ours": results[name]})
         for name, title in titles.items()
@@ -81,7 +84,7 @@ def _one_of_a_kind(results: Results) -> list[str]:
 def _index_types(results: Results) -> list[str]:
     columns = ("p50_ms", "p10_ms", "p99_ms", "cpu_ms", "recall", "bytes", "build_s")
     return [
-        table(f"kinds of index, {user}; {_conditions(results, 'index_types')}", "index", columns, figures)
+        table(f"index types, {user}; {_conditions(results, 'index_types')}", "index", columns, figures)
         for user, figures in results.get("index_types", {}).items()
     ]
 
@@ -89,12 +92,12 @@ def _index_types(results: Results) -> list[str]:
 def _conditions(results: Results, part: str) -> str:
     on = results.get("conditions", {}).get(part, {})
     of = f", among {on['total']:,}" if "total" in on else ""
-    busy = f"; others kept {on['busy_percent']} % of the processors busy" if on.get("busy_percent") else ""
+    busy = f"; other processes used {on['busy_percent']} % of the processors" if on.get("busy_percent") else ""
     return f"{on.get('date')}, {on.get('cores')} cores {on.get('cpu')}, one thread{of}{busy}"
 
 
 def plot(results: Results) -> None:
-    """p50 by the number of the user's vectors, both logarithmic."""
+    """Draw p50 by the number of the user's vectors, both logarithmic."""
     drawing = pyplot()
     if drawing is None:
         return

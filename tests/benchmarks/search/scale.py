@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""The sizes of a benchmark run."""
 
 from argparse import Namespace
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from tests.benchmarks.search.figures import Turns
 
 SECTIONS = ("http", "race", "index_types")
 
-#: The users that the table in `infra/architecture.md` shows.
+#: The sizes of the users in the published table.
 OWN = (100, 1_000, 10_000, 100_000)
-#: Other kinds of vectors are measured with users of these sizes.
+#: Other kinds of vectors are measured with users of at least this size.
 OTHER_KINDS_FROM = 10_000
 
 
@@ -18,7 +18,7 @@ OTHER_KINDS_FROM = 10_000
 class Scale:
     """What a run measures. Sizes are numbers of vectors."""
 
-    users: list[tuple[str, int]]  #: who is measured: the kind of their vectors, and how many
+    users: list[tuple[str, int]]  #: the kind and the number of each measured user's vectors
     total: int
     graph_total: int
     graph_own: int
@@ -32,7 +32,7 @@ class Scale:
 
 
 def scale_of(arguments: Namespace) -> Scale:
-    """What the command line asks for."""
+    """Derive the scale from the command line."""
     quick, full, million = arguments.quick, arguments.full, arguments.million
     own = sorted(arguments.own or ((1_000, 20_000) if quick else OWN))
     users = [("random", size) for size in own]
@@ -45,7 +45,7 @@ def scale_of(arguments: Namespace) -> Scale:
         total=total,
         graph_total=arguments.graph_total or (10_000 if quick else 250_000 if full else 100_000),
         graph_own=arguments.graph_own or (1_000 if quick else 100_000 if full else 10_000),
-        turns=Turns(arguments.rounds or (2 if quick else 5), arguments.patience),
+        turns=Turns(arguments.rounds or (2 if quick else 5), arguments.idle_wait),
         writes=20 if quick else 200,
         deletions=100 if quick else 10_000 if full else 500,
         small_users=500 if quick else 10_000,

@@ -1,7 +1,7 @@
 """Ten thousand sockets on one API process: `make benchmark NAME=sockets` (`ARGS=--quick`, `ARGS=--write`).
 
-The API runs under gunicorn as in a deployment; the clients are a process of their own. First every user has one socket,
-then a few users have many each.
+The API runs under gunicorn as in a deployment; the clients are a separate process. First every user has one socket,
+then a few users have many sockets each.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shared.settings import Settings
 from tests.benchmarks.reporting import machine
-from tests.benchmarks.search.quiet import quiet
+from tests.benchmarks.search.process_setup import silence_logs
 from tests.benchmarks.sockets import report
 from tests.benchmarks.sockets.driver import Driver
 from tests.support import people, processes
@@ -21,7 +21,7 @@ from tests.support.servers import Servers, wait_until
 
 
 def main() -> None:
-    quiet()
+    silence_logs()
     arguments = parse()
     sockets, many = (1_000, 50) if arguments.quick else (arguments.sockets, 50)
     try:
@@ -46,16 +46,18 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.sockets", description=__doc__)
-    parser.add_argument("--sockets", type=int, default=10_000, help="how many (default 10,000)")
-    parser.add_argument("--prompts", type=int, default=10_000, help="how many are answered at most (default 10,000)")
-    parser.add_argument("--quick", action="store_true", help="1,000, to see that it works")
+    parser.add_argument("--sockets", type=int, default=10_000, help="number of sockets (default 10,000)")
+    parser.add_argument(
+        "--prompts", type=int, default=10_000, help="maximum number of answered prompts (default 10,000)"
+    )
+    parser.add_argument("--quick", action="store_true", help="only 1,000 sockets, to check that it works")
     parser.add_argument("--write", action="store_true", help="replace the committed results")
     return parser.parse_args()
 
 
 @contextlib.contextmanager
 def driver(servers: Servers, users: int) -> Iterator[Driver]:
-    """An API process with these users, and a process of clients."""
+    """Start an API process with `users` users, and a process of clients."""
     with servers.database() as name:
         settings = servers.settings(
             name, log_level="WARNING", feed_check_seconds=Settings.model_fields["feed_check_seconds"].default
@@ -63,8 +65,8 @@ def driver(servers: Servers, users: int) -> Iterator[Driver]:
         clients = Clients()
         port = processes.free_port()
         url = f"http://127.0.0.1:{port}"
-        with Path(os.devnull).open("wb") as nowhere:
-            running = processes.start(processes.API, settings, output=nowhere, PORT=str(port), API_PROCESSES="1")
+        with Path(os.devnull).open("wb") as null_device:
+            running = processes.start(processes.API, settings, output=null_device, PORT=str(port), API_PROCESSES="1")
         try:
             wait_until(lambda: processes.answers(url), seconds=60, what="the API starting")
             yield Driver(servers, settings, url, running.pid, people.make(settings, users, "user"), clients)
@@ -73,17 +75,17 @@ def driver(servers: Servers, users: int) -> Iterator[Driver]:
             clients.close()
 
 
-def measure(driven: Driver, per_user: int, most: int) -> dict[str, report.Row]:
-    """Everything about one distribution of sockets over users."""
+def measure(driven: Driver, per_user: int, max_prompts: int) -> dict[str, report.Row]:
+    """Run all measurements for one distribution of sockets over users."""
     calls = 300
     found = {"requests, no sockets": driven.requests(calls)}
     found["joining"] = driven.join(per_user)
-    found["prompts that are answered"] = driven.finish_prompts(most)
-    found["an event of every user at once"] = driven.everybody()
+    found["prompts that are answered"] = driven.finish_prompts(max_prompts)
+    found["an event of every user at once"] = driven.all_users()
     found["an event of one user"] = driven.one_user(20)
     found["requests, sockets idle"] = driven.requests(calls)
     found["requests, 20 events a second"] = driven.paced(5, 20, lambda: driven.requests(calls))
-    found["look at the feeds"] = driven.feed_check()
+    found["poll of the feeds"] = driven.feed_check()
     found["afterwards"] = {"resident_mb": round(driven.resident() / 1e6)}
     return found
 

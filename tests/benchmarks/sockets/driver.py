@@ -1,4 +1,4 @@
-"""What is done to an API process with many sockets, and how it takes that."""
+"""The operations on an API process with many sockets, and their measurements."""
 
 import http.client
 import random
@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from redis import Redis
 
-from api.realtime.relay import CHECKED_AT_ONCE
+from api.realtime.relay import MAX_CHECKED_USERS
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -29,12 +29,12 @@ from tests.support.servers import Servers
 from worker.services import make_services
 
 _ANSWER = "You asked “What is a tide?”. That is a good question. A real model would answer it here. " * 4
-_AT_ONCE = 200  # sockets that are joining at the same time
+_CONCURRENT_JOINS = 200  # sockets that join simultaneously
 
 
 @dataclass
 class Driver:
-    """One API process, the sockets at it, and their users."""
+    """One API process, its sockets, and their users."""
 
     servers: Servers
     settings: Settings
@@ -50,29 +50,29 @@ class Driver:
         engine = make_engine(self.settings, application_name="benchmark")
         self.sessions: Sessions = make_sessions(engine)
         self.cpu: Cpu = of_families([self.host], and_this=False)
-        (self.prompt_id,) = self._submit(self.people[:1])  #: of the first user, to be polled; nobody answers it
+        (self.prompt_id,) = self._submit(self.people[:1])  #: the first user's prompt, polled and never answered
 
     @property
     def sockets(self) -> int:
         return self.per_user * len(self.people)
 
     def resident(self) -> int:
-        """Bytes of the API's process that serves; the master, which serves nobody, does not grow."""
+        """Return the resident bytes of gunicorn's worker; the master serves no requests and does not grow."""
         (worker,) = psutil.Process(self.host).children()
         resident: int = worker.memory_info().rss
         return resident
 
     def join(self, per_user: int) -> dict[str, Any]:
-        """Every user joins so many times."""
+        """Open `per_user` sockets for every user."""
         postgres = of_families([server_pid(self.servers)], and_this=False)
-        self.clients.open(self.url, self.people[:1] * 50, at_once=10)  # warms up
+        self.clients.open(self.url, self.people[:1] * 50, at_once=10)  # warm-up
         self.clients.leave()
         time.sleep(1)
-        before, cpu, of_postgres = self.resident(), self.cpu(), postgres()
+        before, cpu, postgres_cpu = self.resident(), self.cpu(), postgres()
         rooms = [person for person in self.people for _ in range(per_user)]
         random.Random(1).shuffle(rooms)
-        opened = self.clients.open(self.url, rooms, at_once=_AT_ONCE)
-        cpu, of_postgres = self.cpu() - cpu, postgres() - of_postgres
+        opened = self.clients.open(self.url, rooms, at_once=_CONCURRENT_JOINS)
+        cpu, postgres_cpu = self.cpu() - cpu, postgres() - postgres_cpu
         time.sleep(3)
         self.per_user = per_user
         return {
@@ -84,23 +84,25 @@ class Driver:
             "join_p50_ms": _ms(opened.each, 0.5),
             "join_p99_ms": _ms(opened.each, 0.99),
             "join_api_us": round(cpu / self.sockets * 1e6),
-            "join_postgres_us": round(of_postgres / self.sockets * 1e6),
+            "join_postgres_us": round(postgres_cpu / self.sockets * 1e6),
         }
 
-    def finish_prompts(self, most: int) -> dict[str, Any]:
-        """One prompt of each user, or of so many, is answered, by a worker's pipeline in this process."""
+    def finish_prompts(self, max_prompts: int) -> dict[str, Any]:
+        """Answer one prompt of each user, of at most `max_prompts`, by a worker's pipeline in this process."""
         pipeline = make_services(self.settings).pipeline
-        some = self.people[:most]
+        submitters = self.people[:max_prompts]
         begun = time.monotonic()
-        for start in range(0, len(some), pipeline.generator.at_once):
-            pipeline.process(self._submit(some[start : start + pipeline.generator.at_once]))
-        expected = len(some) * self.per_user
+        for start in range(0, len(submitters), pipeline.generator.max_batch_size):
+            pipeline.process(self._submit(submitters[start : start + pipeline.generator.max_batch_size]))
+        expected = len(submitters) * self.per_user
         received = self.clients.received(expected, timeout=60)
-        self.seqs = {each.id: 1 for each in some}
-        return {"prompts": len(some), "seconds": round(time.monotonic() - begun, 1)} | _delivered(received, expected)
+        self.seqs = {each.id: 1 for each in submitters}
+        return {"prompts": len(submitters), "seconds": round(time.monotonic() - begun, 1)} | _delivered(
+            received, expected
+        )
 
-    def everybody(self) -> dict[str, Any]:
-        """An event of every user, at once: how long until the sockets have it, and the API's CPU for one."""
+    def all_users(self) -> dict[str, Any]:
+        """Publish an event of every user simultaneously. Measure the sockets' latency and the API's CPU per socket."""
         cpu = self.cpu()
         begun = time.monotonic()
         self._publish(self.people)
@@ -114,7 +116,7 @@ class Driver:
         } | _delivered(received, self.sockets)
 
     def one_user(self, times: int) -> dict[str, Any]:
-        """So many events of one user, one after the other: how long until all their sockets have it."""
+        """Publish `times` events of one user, one after the other. Measure how long all their sockets take."""
         taken = []
         for _ in range(times):
             begun = time.monotonic()
@@ -123,7 +125,7 @@ class Driver:
         return {"events": times, "last_socket_p50_ms": _ms(taken, 0.5)}
 
     def paced(self, seconds: float, per_second: float, meanwhile: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """So many events a second, of users taken at random, while something else is measured."""
+        """Publish `per_second` events of random users while `meanwhile` measures something else."""
         published: list[float] = []
         over = threading.Event()
 
@@ -153,7 +155,7 @@ class Driver:
         }
 
     def requests(self, calls: int) -> dict[str, Any]:
-        """How long requests take, one after the other on a connection that is kept."""
+        """Measure requests, one after the other, on a keep-alive connection."""
         person = self.people[0]
         headers = {"Authorization": f"Bearer {person.token}"}
         url = httpx.URL(self.url)
@@ -175,22 +177,22 @@ class Driver:
         return found
 
     def feed_check(self) -> dict[str, Any]:
-        """The relay's look at the feeds of all its rooms, done here: CPU in all, and of its longest part."""
+        """Run the relay's poll of the feeds of all its rooms. Measure the CPU in total and of the longest batch."""
         ids = [person.id for person in self.people]
         parts = []
-        for start in range(0, len(ids), CHECKED_AT_ONCE):
+        for start in range(0, len(ids), MAX_CHECKED_USERS):
             begun = time.process_time()
-            known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + CHECKED_AT_ONCE]}
+            known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + MAX_CHECKED_USERS]}
             with self.sessions() as session:
                 feed.newer(session, known)
             parts.append(time.process_time() - begun)
         return {"rooms": len(ids), "check_ms": round(sum(parts) * 1e3, 1), "longest_ms": round(max(parts) * 1e3, 1)}
 
     def _submit(self, people: Sequence[Person]) -> list[int]:
-        """A prompt of each, which is not queued."""
-        drafts = [NewPrompt(person.id, "What is a tide?", websocket=True, request_id="r") for person in people]
+        """Store a prompt of each user without queueing it."""
+        new_prompts = [NewPrompt(person.id, "What is a tide?", websocket=True, request_id="r") for person in people]
         with self.sessions.begin() as session:
-            stored = submission.submit(session, drafts, grace=timedelta(hours=1), attempt_limit=5)
+            stored = submission.submit(session, new_prompts, grace=timedelta(hours=1), attempt_limit=5)
         return [prompt.id for prompt in stored]
 
     def _publish(self, people: Sequence[Person]) -> None:
@@ -200,7 +202,7 @@ class Driver:
             pipe.execute()
 
     def _announcement(self, person: Person) -> Announcement:
-        """As of a completed prompt, with the user's next number."""
+        """Return the announcement of a completed prompt with the user's next feed number."""
         seq = self.seqs[person.id] = self.seqs.get(person.id, 0) + 1
         message = {
             "type": "prompt.completed",
@@ -215,7 +217,7 @@ class Driver:
 
 
 def _delivered(received: Received, expected: int) -> dict[str, int]:
-    """Every socket is to get each event once."""
+    """Count the deliveries. Every socket should get each event once."""
     return {
         "expected": expected,
         "received": len(received.times),

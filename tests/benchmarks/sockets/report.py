@@ -1,4 +1,4 @@
-"""What the benchmark prints and writes: results.json, and the same as text in results.txt."""
+"""The benchmark's output: results.json, and the same as text in results.txt."""
 
 import json
 from pathlib import Path
@@ -14,12 +14,12 @@ Results = dict[str, Any]
 def write(results: Results) -> None:
     RESULTS.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     on = results["machine"]
-    about = f"{on['date']}, {on['cores']} cores {on['cpu']}, load {on['load_at_start']} before it began"
+    about = f"{on['date']}, {on['cores']} cores {on['cpu']}, load {on['load_at_start']} before the run"
     TABLES.write_text(f"{about}\n\n{tables(results)}\n")
 
 
 def tables(results: Results) -> str:
-    """A line for each figure, a column for each distribution of the sockets over users."""
+    """Format a line for each figure and a column for each distribution of sockets over users."""
     columns = [title for title in results if title != "machine"]
     lines = [["", *columns]]
     for part in results[columns[0]]:

@@ -1,10 +1,10 @@
-// Shows the API's description. Whoever logs in with "Try it out" is logged in for all other calls, too.
+// Shows the OpenAPI document. A login with "Try it out" authorizes all other calls.
 "use strict";
 
 const LOGIN = new Set(["/login/", "/auth/refresh/"]);
 let ui;
 
-/** Shows the examples of optional parameters, rather than sending them with every call. */
+/** Moves the examples of optional parameters to their descriptions: Swagger UI would send them with every call. */
 function showExamples(description) {
   const operations = Object.values(description.paths).flatMap(Object.values);
   const parameters = [...operations.flatMap((each) => each.parameters), ...Object.values(description.components.parameters)];

@@ -1,4 +1,4 @@
-"""Search that scales: sealed segments, and vectors of two embedders beside each other."""
+"""Sealed segments, and vectors of two embedders at the same time."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -49,7 +49,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["segment_id"], ["segments.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("segment_id", "number"),
     )
-    # Codes do not compress; trying costs time.
+    # Quantized vectors do not compress; trying costs time.
     op.execute("ALTER TABLE segment_parts ALTER COLUMN data SET STORAGE EXTERNAL")
 
 
@@ -58,7 +58,7 @@ def downgrade() -> None:
     op.drop_index("segments_of_user", table_name="segments")
     op.drop_table("segments")
     op.execute("DROP TABLE IF EXISTS pgvector_vectors, pgvector_state")
-    # Of vectors by several embedders, those that searches compare are kept.
+    # Keep the vectors of the embedder that searches use.
     op.execute(
         "DELETE FROM vector_log l USING (SELECT user_id, seq, l.embedder, row_number() OVER "
         "(PARTITION BY user_id, seq ORDER BY (l.embedder = u.embedder) DESC NULLS LAST, l.embedder) AS place "

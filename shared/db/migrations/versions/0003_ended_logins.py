@@ -1,4 +1,4 @@
-"""An index of the logins that have ended, for API processes that remember tokens.
+"""An index of ended logins, for API processes that cache tokens.
 
 Revision ID: 0003
 Revises: 0002

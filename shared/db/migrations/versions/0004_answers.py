@@ -1,4 +1,4 @@
-"""What a prompt may be answered from, and what has answered it.
+"""The semantic cache, history, and what answered a prompt.
 
 Revision ID: 0004
 Revises: 0003
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # None of these rewrites the table: PostgreSQL keeps the defaults of the rows that are there beside it.
+    # None of these rewrites the table: PostgreSQL stores the default for existing rows in the catalog.
     op.add_column("prompts", sa.Column("cache", sa.String))
     op.add_column("prompts", sa.Column("history", sa.BigInteger, nullable=False, server_default="0"))
     op.add_column("prompts", sa.Column("generator", sa.String))

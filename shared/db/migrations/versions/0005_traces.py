@@ -1,4 +1,4 @@
-"""Which trace a prompt belongs to.
+"""The trace of a prompt.
 
 Revision ID: 0005
 Revises: 0004

@@ -1,4 +1,4 @@
-"""What gunicorn serves."""
+"""The application that gunicorn serves."""
 
 import os
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from tests.benchmarks.peers.one_task_each.queue import ANSWER
 from tests.benchmarks.peers.one_task_each.queue import app as celery
 from tests.benchmarks.peers.one_task_each.rooms import Rooms
 
-LONGEST_TEXT = 10_000
+MAX_TEXT_LENGTH = 10_000
 
 app = Flask(__name__)
 app.config["JWT_SECRET_KEY"] = os.environ["PEER_SECRET"]
@@ -28,15 +28,15 @@ rooms.start()
 
 @app.before_request
 def authenticate() -> None:
-    """Before a socket is accepted, too."""
+    """Check the token of every request, including socket handshakes."""
     verify_jwt_in_request()
 
 
 @app.post("/prompts/")
 def submit() -> tuple[dict[str, Any], HTTPStatus]:
-    """Stores a prompt, then queues it."""
+    """Store a prompt, then queue it."""
     text = request.get_json().get("prompt_text")
-    if not (isinstance(text, str) and 0 < len(text) <= LONGEST_TEXT):
+    if not (isinstance(text, str) and 0 < len(text) <= MAX_TEXT_LENGTH):
         abort(HTTPStatus.BAD_REQUEST, "prompt_text is missing, empty or too long.")
     with engine.connect() as connection:
         row = connection.exec_driver_sql(SUBMIT, {"user_id": int(get_jwt_identity()), "prompt_text": text}).one()
@@ -53,7 +53,7 @@ def submit() -> tuple[dict[str, Any], HTTPStatus]:
 
 @sock.route("/ws/prompts/<username>/")
 def room(socket: Server, username: str) -> None:
-    """The caller's own room."""
+    """Serve the caller's own room."""
     if get_jwt()["username"] != username:
         socket.close(4403, "This room is another user's.")
         return

@@ -1,4 +1,4 @@
-"""The queue, with everything off that nobody looks at, and where the answers are published."""
+"""The queue, without unused Celery features, and the channel of the answers."""
 
 import os
 
@@ -15,7 +15,7 @@ app.conf.update(
     task_serializer="json",
     accept_content=["json"],
     task_ignore_result=True,
-    result_backend_thread_safe=True,  # without it, each greenlet looks for a result backend
+    result_backend_thread_safe=True,  # otherwise each greenlet searches for a result backend
     worker_prefetch_multiplier=8,
     worker_disable_rate_limits=True,
     worker_hijack_root_logger=False,

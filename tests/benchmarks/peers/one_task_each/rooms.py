@@ -1,4 +1,4 @@
-"""From Valkey to the sockets of this process, by one subscription."""
+"""Relays published events from Valkey to the sockets of this process by one subscription."""
 
 import contextlib
 import threading
@@ -12,7 +12,7 @@ from tests.benchmarks.peers.one_task_each.queue import CHANNEL_PREFIX
 
 
 class Rooms:
-    """The sockets by user. A socket whose client does not read holds up the others."""
+    """The sockets by user. A client that does not read blocks the other sockets."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -23,7 +23,7 @@ class Rooms:
 
     @contextlib.contextmanager
     def join(self, user_id: int, socket: Server) -> Iterator[None]:
-        """Gives the socket what is published for the user."""
+        """Send the user's published events to the socket."""
         self._sockets[user_id].add(socket)
         try:
             yield
@@ -40,5 +40,5 @@ class Rooms:
 
     def _send(self, user_id: int, text: str) -> None:
         for socket in list(self._sockets.get(user_id, ())):
-            with contextlib.suppress(ConnectionClosed, OSError):  # it has just left
+            with contextlib.suppress(ConnectionClosed, OSError):  # the socket has just closed
                 socket.send(text)

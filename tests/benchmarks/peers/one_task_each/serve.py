@@ -21,7 +21,7 @@ _WORKER = ["--concurrency", "2", "--without-gossip", "--without-mingle", "--with
 
 
 def serve(servers: Servers, accounts: int) -> AbstractContextManager[Contender]:
-    """The peer with so many users."""
+    """Run the peer with `accounts` users."""
     return serving.with_queue(
         servers,
         "one_task_each",
@@ -34,7 +34,7 @@ def serve(servers: Servers, accounts: int) -> AbstractContextManager[Contender]:
 
 
 def _make_users(database_url: str, names: Sequence[str], secret: str) -> list[Account]:
-    """Makes the tables and these users. Returns them with their tokens."""
+    """Create the tables and these users. Return the users with their tokens."""
     with contextlib.closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(TABLES)
         cursor.execute("INSERT INTO users (username) SELECT unnest(%s) RETURNING username, id", (list(names),))

@@ -1,4 +1,4 @@
-"""What the worker does: `celery -A tests.benchmarks.peers.one_task_each.worker worker`."""
+"""The worker's task: `celery -A tests.benchmarks.peers.one_task_each.worker worker`."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from shared.providers.simulated import SimulatedGenerator
 from tests.benchmarks.peers.one_task_each.database import CLAIM, COMPLETE, make_engine
 from tests.benchmarks.peers.one_task_each.queue import ANSWER, CHANNEL_PREFIX, app
 
-# Neither connects before its first use, which is in the forked process.
+# Both connect on first use, which is in the forked process.
 _engine = make_engine()
 _redis = Redis.from_url(os.environ["PEER_REDIS_URL"])
 _generator = SimulatedGenerator()
@@ -19,7 +19,7 @@ _embedder = HashingEmbedder()
 
 @app.task(name=ANSWER)
 def answer(prompt_id: int) -> None:
-    """Answers a prompt, unless somebody has claimed it before."""
+    """Answer a prompt, unless it is claimed already."""
     with _engine.connect() as connection:
         prompt = connection.exec_driver_sql(CLAIM, {"id": prompt_id}).one_or_none()
         if prompt is None:

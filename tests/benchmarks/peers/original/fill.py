@@ -1,7 +1,7 @@
-"""Makes the peer's tables and fills them: `python -m tests.benchmarks.peers.original.fill < lines`.
+"""Creates the peer's tables and fills them: `python -m tests.benchmarks.peers.original.fill < lines`.
 
-Each line is a JSON list: the name of a user or, with a prompt of theirs, username, text, answer. Writes a token of each
-user, a line each, in the order in which they are first named.
+Each line is a JSON list: either a username, or a username, a prompt's text and its answer. The output is one token of
+each user per line, in the order of their first line.
 """
 
 import json
@@ -24,7 +24,7 @@ def main() -> None:
 
 
 def fill(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Stores users and prompts. Returns an access token of each user."""
+    """Store users and prompts. Return an access token of each user."""
     from django.contrib.auth.models import User
     from rest_framework_simplejwt.tokens import AccessToken
 

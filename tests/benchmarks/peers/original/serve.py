@@ -20,7 +20,7 @@ _PEER = "tests.benchmarks.peers.original"
 
 @contextlib.contextmanager
 def serve(servers: Servers, accounts: int) -> Iterator[Contender]:
-    """The peer with so many users. Raises `serving.NotInstalledError`."""
+    """Run the peer with `accounts` users. Raise `serving.NotInstalledError` if a library is missing."""
     serving.require("django", "channels", "daphne", "rest_framework", "rest_framework_simplejwt")
     names = serving.usernames(accounts)
     with serving.empty_database(servers) as database_url:
@@ -44,7 +44,7 @@ def environment_of(database_url: str) -> dict[str, str]:
 
 
 def fill(environment: Mapping[str, str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Stores these users and prompts (see `fill.py`). Returns a token of each user."""
+    """Store these users and prompts (see `fill.py`). Return a token of each user."""
     filled = subprocess.run(
         [sys.executable, "-m", f"{_PEER}.fill"],
         input="".join(json.dumps(row) + "\n" for row in rows),
@@ -59,7 +59,7 @@ def fill(environment: Mapping[str, str], rows: Sequence[Sequence[str]]) -> list[
 
 @contextlib.contextmanager
 def daphne(environment: Mapping[str, str]) -> Iterator[tuple[str, int]]:
-    """Serves what is stored. Gives the URL and the process."""
+    """Run daphne on the stored data. Yield its URL and process id."""
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     arguments = ("-b", "127.0.0.1", "-p", str(port), f"{_PEER}.asgi:application")

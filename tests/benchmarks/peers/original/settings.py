@@ -1,4 +1,4 @@
-"""Django's settings: its defaults, but for what the environment tells."""
+"""Django's settings: its defaults, with the database from the environment."""
 
 import os
 
@@ -26,8 +26,8 @@ DATABASES = {
         "PASSWORD": os.environ["PEER_PASSWORD"],
         "HOST": os.environ["PEER_HOST"],
         "PORT": os.environ["PEER_PORT"],
-        # CONN_MAX_AGE is Django's default, 0. To keep connections makes no difference: under ASGI each request has a
-        # thread of its own, and each thread a connection of its own.
+        # CONN_MAX_AGE is Django's default, 0. Persistent connections make no difference: under ASGI each request has
+        # its own thread, and each thread its own connection.
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -35,7 +35,7 @@ USE_TZ = True
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework_simplejwt.authentication.JWTAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    # Two limits for each user, as that design has; so high that no benchmark meets them.
+    # Two limits per user, as in that design, but too high for a benchmark to reach.
     "DEFAULT_THROTTLE_RATES": {"burst": "100000/second", "sustained": "1000000/minute"},
 }
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}

@@ -1,4 +1,4 @@
-"""The peer's addresses."""
+"""The peer's URLs."""
 
 from django.urls import path
 from rest_framework_simplejwt.views import TokenObtainPairView

@@ -1,4 +1,4 @@
-"""What uvicorn serves."""
+"""The application that uvicorn serves."""
 
 import asyncio
 import contextlib
@@ -37,13 +37,13 @@ app = FastAPI(lifespan=lifespan)
 
 
 class Caller(NamedTuple):
-    """Who calls, as their token says."""
+    """The authenticated user, from the token."""
 
     id: int
     username: str
 
 
-async def caller_of(connection: HTTPConnection) -> Caller:
+async def authenticate(connection: HTTPConnection) -> Caller:
     scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
     try:
         claims = jwt.decode(token if scheme == "Bearer" else "", SECRET, algorithms=["HS256"])
@@ -53,18 +53,18 @@ async def caller_of(connection: HTTPConnection) -> Caller:
     return Caller(int(claims["sub"]), claims["username"])
 
 
-Authenticated = Annotated[Caller, Depends(caller_of)]
+Authenticated = Annotated[Caller, Depends(authenticate)]
 
 
 class Submission(BaseModel):
-    """What is asked."""
+    """A submission."""
 
     prompt_text: str = Field(min_length=1, max_length=10_000)
     websocket: bool = False
 
 
 class Submitted(BaseModel):
-    """A prompt that waits for its answer."""
+    """A queued prompt."""
 
     id: int
     user: str
@@ -75,7 +75,7 @@ class Submitted(BaseModel):
 
 @app.post("/prompts/", status_code=status.HTTP_202_ACCEPTED)
 async def submit(submission: Submission, caller: Authenticated) -> Submitted:
-    """Stores a prompt, then queues it."""
+    """Store a prompt, then queue it."""
     values = {"user_id": caller.id, "prompt_text": submission.prompt_text}
     async with engine.connect() as connection:
         row = (await connection.execute(_SUBMIT, values)).one()
@@ -91,7 +91,7 @@ async def submit(submission: Submission, caller: Authenticated) -> Submitted:
 
 @app.websocket("/ws/prompts/{username}/")
 async def room(socket: WebSocket, username: str, caller: Authenticated) -> None:
-    """The caller's own room."""
+    """Serve the caller's own room."""
     if caller.username != username:
         raise HTTPException(status.HTTP_403_FORBIDDEN, "This room is another user's.")
     await socket.accept()

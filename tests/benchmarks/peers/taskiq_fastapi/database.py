@@ -44,6 +44,6 @@ prompts = Table(
 
 
 def make_engine() -> AsyncEngine:
-    """Each statement is a transaction of its own, which saves two round trips: none here belongs with another."""
+    """Create an autocommit engine: no statement here belongs with another, and each saves two round trips."""
     url = make_url(os.environ["PEER_DATABASE_URL"]).set(drivername="postgresql+asyncpg")
     return create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, isolation_level="AUTOCOMMIT")

@@ -1,4 +1,4 @@
-"""From Redis to the sockets of this process, by one subscription."""
+"""Relays published events from Redis to the sockets of this process by one subscription."""
 
 import contextlib
 from collections import defaultdict
@@ -11,7 +11,7 @@ from tests.benchmarks.peers.taskiq_fastapi.tasks import CHANNEL_PREFIX
 
 
 class Rooms:
-    """The sockets by user. A socket whose client does not read holds up the others."""
+    """The sockets by user. A client that does not read blocks the other sockets."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -19,7 +19,7 @@ class Rooms:
 
     @contextlib.contextmanager
     def join(self, user_id: int, socket: WebSocket) -> Iterator[None]:
-        """Gives the socket what is published for the user."""
+        """Send the user's published events to the socket."""
         self._sockets[user_id].add(socket)
         try:
             yield
@@ -27,7 +27,7 @@ class Rooms:
             self._sockets[user_id].discard(socket)
 
     async def relay(self) -> None:
-        """Hands on what is published, for ever."""
+        """Relay published events forever."""
         async with self._redis.pubsub() as pubsub:
             await pubsub.psubscribe(f"{CHANNEL_PREFIX}*")
             async for message in pubsub.listen():
@@ -37,5 +37,5 @@ class Rooms:
 
     async def _send(self, user_id: int, text: str) -> None:
         for socket in list(self._sockets.get(user_id, ())):
-            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # it has just left
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the socket has just closed
                 await socket.send_text(text)

@@ -21,7 +21,7 @@ _WORKER += ["--no-parse", "--log-level", "WARNING"]
 
 
 def serve(servers: Servers, accounts: int) -> AbstractContextManager[Contender]:
-    """The peer with so many users. Raises `serving.NotInstalledError`."""
+    """Run the peer with `accounts` users. Raise `serving.NotInstalledError` if a library is missing."""
     serving.require("fastapi", "uvicorn", "uvloop", "httptools", "orjson", "asyncpg", "taskiq", "taskiq_redis")
     return serving.with_queue(
         servers,
@@ -35,7 +35,7 @@ def serve(servers: Servers, accounts: int) -> AbstractContextManager[Contender]:
 
 
 def _make_users(database_url: str, names: Sequence[str], secret: str) -> list[Account]:
-    """Makes the tables and these users. Returns them with their tokens."""
+    """Create the tables and these users. Return the users with their tokens."""
     from tests.benchmarks.peers.taskiq_fastapi.database import metadata, users
 
     engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))

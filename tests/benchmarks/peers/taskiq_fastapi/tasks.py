@@ -1,4 +1,4 @@
-"""The queue, and what the worker does: `taskiq worker tests.benchmarks.peers.taskiq_fastapi.tasks:broker`."""
+"""The queue and the worker's task: `taskiq worker tests.benchmarks.peers.taskiq_fastapi.tasks:broker`."""
 
 import os
 
@@ -13,7 +13,7 @@ from shared.providers.simulated import SimulatedGenerator
 from tests.benchmarks.peers.taskiq_fastapi.database import make_engine, prompts
 
 CHANNEL_PREFIX = "taskiq_fastapi:user:"
-#: About how many messages the stream keeps; those that are done are not deleted one by one.
+#: About how many messages the stream keeps; finished ones are not deleted individually.
 _STREAM_LENGTH = 100_000
 
 broker = RedisStreamBroker(os.environ["PEER_REDIS_URL"], queue_name="prompts", maxlen=_STREAM_LENGTH).with_serializer(
@@ -24,7 +24,7 @@ redis = Redis.from_url(os.environ["PEER_REDIS_URL"])
 _generator = SimulatedGenerator()
 _embedder = HashingEmbedder()
 
-# Made once, because making them costs more than sending them.
+# Built once, because building the statements costs more than sending them.
 _READ = select(prompts.c.user_id, prompts.c.prompt_text).where(prompts.c.id == bindparam("prompt_id"))
 _COMPLETE = (
     update(prompts)
@@ -41,7 +41,7 @@ _COMPLETE = (
 
 @broker.task
 async def answer(prompt_id: int) -> None:
-    """Answers a prompt, unless that was done before."""
+    """Answer a prompt, unless it is answered already."""
     async with engine.connect() as connection:
         prompt = (await connection.execute(_READ, {"prompt_id": prompt_id})).one()
         response_text = _generator.answer(prompt.prompt_text)

@@ -1,4 +1,4 @@
-"""The peer's sockets: everybody may join every room, as in that design."""
+"""The peer's sockets: any user may join any room, as in that design."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 
 def group_of(username: str) -> str:
-    """The name of the group that a user's sockets join."""
+    """Return the name of the group that a user's sockets join."""
     return f"prompts_{username}"
 
 

@@ -1,4 +1,4 @@
-"""The peer's search: one flat index of everybody's prompts, in this process, filled at the first use."""
+"""The peer's search: one flat index of all users' prompts in this process, filled on first use."""
 
 import hashlib
 import logging
@@ -16,14 +16,14 @@ DIMENSION = 384
 
 
 def embed(text: str) -> npt.NDArray[np.float32]:
-    """A vector of unit length, shape (384,), from as many hashes of the text."""
+    """Return a unit vector of shape (384,), one hash of the text per number."""
     hashes = (hashlib.sha256(f"{text.lower()}_{i}".encode()).hexdigest() for i in range(DIMENSION))
     vector = np.array([int(each[:8], 16) / 0xFFFFFFFF * 2 - 1 for each in hashes], np.float32)
     return vector / np.linalg.norm(vector)
 
 
 class GlobalIndex:
-    """All users' prompts."""
+    """The vectors of all users' prompts."""
 
     def __init__(self) -> None:
         self._index: faiss.IndexFlatL2 | None = None
@@ -31,7 +31,7 @@ class GlobalIndex:
         self._lock = threading.Lock()
 
     def fill(self) -> None:
-        """Reads what is stored, once. To be called before the first prompt is saved."""
+        """Read the stored prompts, once. Call it before the first prompt is saved."""
         with self._lock:
             if self._index is not None:
                 return
@@ -49,7 +49,7 @@ class GlobalIndex:
         self._ids.append(prompt_id)
 
     def search(self, vector: npt.NDArray[np.float32], k: int) -> dict[int, float]:
-        """The distances of the `k` nearest prompts of all, by prompt id, nearest first."""
+        """Return the distances of the `k` nearest prompts of all users, by prompt id, nearest first."""
         self.fill()
         with self._lock:
             distances, positions = self._index.search(vector.reshape(1, -1), k)

@@ -31,7 +31,7 @@ class SustainedThrottle(UserRateThrottle):
 
 
 class SubmissionSerializer(serializers.Serializer):
-    """What is asked."""
+    """A submission."""
 
     prompt_text = serializers.CharField(max_length=10_000)
     websocket = serializers.BooleanField(default=False)
@@ -57,7 +57,7 @@ class SimilarPromptSerializer(PromptSerializer):
 
 
 class PromptsView(APIView):
-    """Answers a prompt, within the request."""
+    """Answers a prompt within the request."""
 
     throttle_classes = [BurstThrottle, SustainedThrottle]
 
@@ -83,7 +83,7 @@ class PromptsView(APIView):
 
 
 class SimilarPromptsView(APIView):
-    """The caller's among the five prompts of all users that are nearest."""
+    """Returns those of the five nearest prompts of all users that belong to the caller."""
 
     def get(self, request: Request) -> Response:
         text = request.query_params.get("prompt", "")

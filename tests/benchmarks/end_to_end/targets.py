@@ -1,57 +1,57 @@
-"""What the service is asked to reach, and whether it does; and what must never happen."""
+"""The targets of the service, whether it meets them, and violations of its promises."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.benchmarks.end_to_end.contenders import FAULTS
-from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_THE_MOST
+from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_MAX
 
 Results = dict[str, Any]
 
-_ASKED: dict[str, tuple[Callable[[Results], float], Callable[[float], bool], str]] = {
-    "prompts a second, times the original's": (
+_TARGETS: dict[str, tuple[Callable[[Results], float], Callable[[float], bool], str]] = {
+    "prompts per second, relative to the original": (
         lambda results: results["throughput"]["ours"]["times_original"]["median"],
-        lambda found: found >= 10,
+        lambda measured: measured >= 10,
         "at least 10",
     ),
-    "prompts a second, times those of one task for each": (
+    "prompts per second, relative to one task each": (
         lambda results: results["throughput"]["ours"]["times_one_task_each"]["median"],
-        lambda found: found >= 2,
+        lambda measured: measured >= 2,
         "at least 2",
     ),
-    "CPU of a prompt in all processes, ms": (
+    "CPU per prompt in all processes, ms": (
         lambda results: results["throughput"]["ours"]["cpu_ms_in_all"]["median"],
-        lambda found: found <= 1.2,
+        lambda measured: measured <= 1.2,
         "at most 1.2",
     ),
-    f"push p50 at {QUIET_RATE} a second, times the original's": (
+    f"push p50 at {QUIET_RATE} per second, relative to the original": (
         lambda results: results["latency"]["quiet"]["ours"]["times_original"]["median"],
-        lambda found: found <= 0.5,
+        lambda measured: measured <= 0.5,
         "at most 0.5",
     ),
-    f"push p99 at {SHARE_OF_THE_MOST:.0%} of the most, ms": (
+    f"push p99 at {SHARE_OF_MAX:.0%} of the maximum rate, ms": (
         lambda results: results["latency"]["busy"]["ours"]["push_ms"]["p99"]["median"],
-        lambda found: found < 50,
+        lambda measured: measured < 50,
         "below 50",
     ),
 }
 
 
 def verdicts(results: Results) -> dict[str, dict[str, Any]]:
-    """Of each figure what was asked, what was found, and whether that will do. Unmeasured ones are left open."""
+    """Return each figure's target, its measured value if there is one, and whether it meets the target."""
     rows = {}
-    for name, (figure, will_do, asked) in _ASKED.items():
+    for name, (figure, is_met, target) in _TARGETS.items():
         try:
-            found = figure(results)
+            measured = figure(results)
         except (KeyError, TypeError):
-            rows[name] = {"asked": asked, "met": "not measured"}
+            rows[name] = {"target": target, "met": "not measured"}
         else:
-            rows[name] = {"asked": asked, "found": found, "met": "yes" if will_do(found) else "NO"}
+            rows[name] = {"target": target, "measured": measured, "met": "yes" if is_met(measured) else "NO"}
     return rows
 
 
 def faults(results: Results) -> dict[str, list[str]]:
-    """What must not happen and did, by contender: an accepted prompt is pushed to its user, once."""
+    """Return the violations by contender: each accepted prompt must be pushed to its user exactly once."""
     found: dict[str, list[str]] = {}
     for name, where, row in _rows(results):
         for fault in FAULTS:
@@ -61,7 +61,7 @@ def faults(results: Results) -> dict[str, list[str]]:
 
 
 def _rows(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Contender, section, figures."""
+    """Yield the contender, the section and the figures of each row."""
     for name, row in results.get("throughput", {}).items():
         yield name, "throughput", row
     for pace, rows in results.get("latency", {}).items():
@@ -69,6 +69,6 @@ def _rows(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield name, f"latency, {pace}", row
     if "overload" in results:
         yield "ours", "overload", results["overload"]
-    for axis, points in results.get("growth", {}).get("axes", {}).items():
+    for axis, points in results.get("scalability", {}).get("axes", {}).items():
         for point in points:
-            yield "ours", f"growth, {point['at']} {axis}", point.get("faults", {})
+            yield "ours", f"scalability, {point['at']} {axis}", point.get("faults", {})

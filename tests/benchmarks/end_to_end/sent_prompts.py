@@ -1,4 +1,4 @@
-"""What became of the prompts that were sent, in figures."""
+"""The prompts that the load generator has sent, and the figures computed from their outcomes."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from tests.benchmarks.end_to_end.wire import Answer
 
 
 @dataclass(slots=True)
-class Sent:
-    """A prompt: whose, when it was due, and what became of it."""
+class SentPrompt:
+    """A prompt of a user: when it was due, when it was sent, and its outcome."""
 
     user: int
     due: float
@@ -27,18 +27,18 @@ class Sent:
         return self.answer is not None and 200 <= self.answer.status < 300
 
     @property
-    def is_on_its_way(self) -> bool:
-        """Whether an answer or a push is still to come."""
+    def is_pending(self) -> bool:
+        """Whether the response or the push is still expected."""
         return not self.pushed if self.is_accepted else not self.answered
 
     @property
     def outcome(self) -> str:
-        """The status of the answer, or how there came none."""
+        """The status of the response, or why there is none."""
         return str(self.answer.status) if self.answer else self.failure or "unanswered"
 
 
-def figures(phase: Sequence[Sent], begun: float, ended: float) -> dict[str, Any]:
-    """Counts are of all, latencies, in milliseconds, of what was due from `begun` to `ended`."""
+def figures(phase: Sequence[SentPrompt], begun: float, ended: float) -> dict[str, Any]:
+    """Summarise a phase: counts of all prompts, latencies in milliseconds of those due from `begun` to `ended`."""
     unavailable = [sent.answer for sent in phase if sent.answer and sent.answer.status == 503]
     within = [sent for sent in phase if begun <= sent.due < ended]
     accepted = [sent for sent in within if sent.is_accepted]
@@ -57,7 +57,7 @@ def figures(phase: Sequence[Sent], begun: float, ended: float) -> dict[str, Any]
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """In milliseconds."""
+    """Return p50, p90, p99 and the maximum, in milliseconds."""
     if not seconds:
         return None
     p50, p90, p99 = np.quantile(seconds, (0.5, 0.9, 0.99))

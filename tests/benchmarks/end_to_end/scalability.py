@@ -1,4 +1,4 @@
-"""How throughput and latency of ours change with what there is: users, stored prompts, sockets, processes."""
+"""How our throughput and latency change with the number of users, stored prompts, sockets and processes."""
 
 import os
 import time
@@ -9,26 +9,26 @@ from typing import Any
 import psutil
 
 from shared.settings import Settings
-from tests.benchmarks.end_to_end import ours, plans, stored
+from tests.benchmarks.end_to_end import ours, plans, seed_prompts
 from tests.benchmarks.end_to_end.contender import Account, Contender
 from tests.benchmarks.end_to_end.contenders import FAULTS, USERS
 from tests.benchmarks.end_to_end.generator import users_of
-from tests.benchmarks.end_to_end.latency import SHARE_OF_THE_MOST
+from tests.benchmarks.end_to_end.latency import SHARE_OF_MAX
 from tests.benchmarks.end_to_end.scale import Scale
 from tests.benchmarks.end_to_end.throughput import GENERATOR, closed_loop
 from tests.support.servers import Servers
 
-#: A part with one process cannot use more than this of a core and still do more.
-_FULL = 0.9
-_SHARE_AT_THE_KNEE = 0.8
-#: A thousand sockets that are closed all at once keep the API busy for so long, in seconds.
-_LEAVING_SECONDS = 0.5
+#: A single process that uses this share of a core has reached its limit.
+_SATURATED = 0.9
+_SHARE_AT_KNEE = 0.8
+#: How long the API is busy when a thousand sockets close simultaneously, in seconds.
+_SECONDS_PER_1000_CLOSES = 0.5
 
 Points = list[dict[str, Any]]
 
 
 def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
-    """Points of each axis, in its order, and the plans of the queries at each number of stored prompts."""
+    """Return the points of each axis, in order, and the query plans at each number of stored prompts."""
     axes: dict[str, Points] = {
         "users": [],
         "stored prompts": [],
@@ -39,66 +39,66 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
     found: dict[str, Any] = {"axes": axes, "plans": {}}
     with ours.prepared(servers) as settings:
         accounts = ours.sign_up(settings, max(USERS, *scale.users, *scale.sockets))
-        few = accounts[:USERS]
+        base_accounts = accounts[:USERS]
         with ours.serve_on(servers, settings, accounts) as contender:
             for users in scale.users:
                 axes["users"].append(_point(replace(contender, accounts=accounts[:users]), scale, users))
             for sockets in scale.sockets:
-                crowd = replace(contender, accounts=accounts[:sockets])
-                axes["sockets"].append(_point(crowd, scale, sockets, active=USERS))
+                with_sockets = replace(contender, accounts=accounts[:sockets])
+                axes["sockets"].append(_point(with_sockets, scale, sockets, active=USERS))
         for count in scale.api_processes:
-            with ours.serve_on(servers, settings, few, api=count) as contender:
+            with ours.serve_on(servers, settings, base_accounts, api=count) as contender:
                 axes["API processes"].append(_point(contender, scale, count))
         for count in scale.worker_processes:
-            with ours.serve_on(servers, settings, few, workers=count) as contender:
+            with ours.serve_on(servers, settings, base_accounts, workers=count) as contender:
                 axes["worker processes"].append(_point(contender, scale, count))
-    for count, settings, few in _filled(servers, scale.stored):
+    for count, settings, base_accounts in _seeded(servers, scale.stored):
         found["plans"][str(count)] = plans.explained(settings)
-        with ours.serve_on(servers, settings, few) as contender:
+        with ours.serve_on(servers, settings, base_accounts) as contender:
             axes["stored prompts"].append(_point(contender, scale, count))
     return found
 
 
-def _filled(servers: Servers, sizes: Sequence[int]) -> Iterator[tuple[int, Settings, list[Account]]]:
-    """One database with ever more prompts stored."""
+def _seeded(servers: Servers, sizes: Sequence[int]) -> Iterator[tuple[int, Settings, list[Account]]]:
+    """Yield one database with an increasing number of stored prompts."""
     with ours.prepared(servers) as settings:
-        few = ours.sign_up(settings, USERS)
+        base_accounts = ours.sign_up(settings, USERS)
         for count in sizes:
-            seconds = stored.fill_up(settings, count)
+            seconds = seed_prompts.seed(settings, count)
             print(f"  {count:,} prompts stored in {seconds:.0f} s", flush=True)
-            yield count, settings, few
+            yield count, settings, base_accounts
 
 
 def _point(contender: Contender, scale: Scale, at: int, *, active: int | None = None) -> dict[str, Any]:
-    """What a closed loop reaches, and latencies at a share of that; or how it went wrong."""
+    """Measure a closed loop, and the latencies at a share of its rate; or return why it failed."""
     try:
         return _measured(contender, scale, at, active)
     except (psutil.NoSuchProcess, RuntimeError) as error:
         print(f"  {at:,}: {error}", flush=True)
         return {"at": at, "skipped": str(error)}
     finally:
-        time.sleep(_LEAVING_SECONDS * len(contender.accounts) / 1e3)
+        time.sleep(_SECONDS_PER_1000_CLOSES * len(contender.accounts) / 1e3)
 
 
 def _measured(contender: Contender, scale: Scale, at: int, active: int | None) -> dict[str, Any]:
     with users_of(contender, active=active) as generator:
-        most = closed_loop(contender, generator, max(scale.connections), scale.warm_up, scale.growth_seconds)
-        rate = max(SHARE_OF_THE_MOST * most["per_second"], 1)
-        paced = generator.do("open", rate=rate, warm_up=scale.warm_up, seconds=scale.growth_seconds)
+        maximum = closed_loop(contender, generator, max(scale.connections), scale.warm_up, scale.scalability_seconds)
+        rate = max(SHARE_OF_MAX * maximum["per_second"], 1)
+        paced = generator.do("open", rate=rate, warm_up=scale.warm_up, seconds=scale.scalability_seconds)
     latency = paced["push_ms"] or {}
-    cores = {part: ms * most["per_second"] / 1e3 for part, ms in most["cpu_ms"].items()}
-    print(f"  {at:,}: {most['per_second']:,.0f} a second, p99 {latency.get('p99')} ms", flush=True)
+    cores = {part: ms * maximum["per_second"] / 1e3 for part, ms in maximum["cpu_ms"].items()}
+    print(f"  {at:,}: {maximum['per_second']:,.0f} per second, p99 {latency.get('p99')} ms", flush=True)
     return {
         "at": at,
-        "per_second": round(most["per_second"], 1),
+        "per_second": round(maximum["per_second"], 1),
         "rate": round(rate, 1),
         "push_p50_ms": latency.get("p50"),
         "push_p99_ms": latency.get("p99"),
         "cores": {part: round(each, 2) for part, each in cores.items()},
-        "others_cores": round(most["others_cores"], 2),
-        "limit": _limit(cores, most["others_cores"]),
-        "api_rss_mib": most["peak_rss_mib"]["api"],
-        "faults": {name: most[name] + paced[name] for name in FAULTS if most[name] + paced[name]},
+        "others_cores": round(maximum["others_cores"], 2),
+        "limit": _limit(cores, maximum["others_cores"]),
+        "api_rss_mib": maximum["peak_rss_mib"]["api"],
+        "faults": {name: maximum[name] + paced[name] for name in FAULTS if maximum[name] + paced[name]},
     }
 
 
@@ -107,25 +107,25 @@ def measured(points: Points) -> Points:
 
 
 def knee(points: Points) -> dict[str, Any] | None:
-    """The first point at which less is done than _SHARE_AT_THE_KNEE of what was before, if there is one."""
+    """Return the first point whose rate is below _SHARE_AT_KNEE of the best before it, or None."""
     best = 0.0
     for point in measured(points):
-        if point["per_second"] < _SHARE_AT_THE_KNEE * best:
+        if point["per_second"] < _SHARE_AT_KNEE * best:
             return point
         best = max(best, point["per_second"])
     return None
 
 
 def _limit(cores: dict[str, float], others: float) -> str:
-    """What keeps it from doing more, as far as CPU tells."""
+    """Return what limits the rate, as far as CPU usage shows."""
     machine = os.cpu_count() or 1
     used = sum(cores.values())
     services = {part: each for part, each in cores.items() if part != GENERATOR}
-    most = max(services, key=lambda part: services[part], default="nothing")
-    if used >= _FULL * machine:
-        return f"all {machine} cores, most of it {most}"
-    if services.get("api", 0) >= _FULL:
+    busiest = max(services, key=lambda part: services[part], default="nothing")
+    if used >= _SATURATED * machine:
+        return f"all {machine} cores, mostly {busiest}"
+    if services.get("api", 0) >= _SATURATED:
         return "the API process"
-    if used + others >= _FULL * machine:
-        return f"others, who had {others:.1f} of {machine} cores"
-    return f"waiting: {used:.1f} of {machine} cores busy, most of it {most}"
+    if used + others >= _SATURATED * machine:
+        return f"other processes, which used {others:.1f} of {machine} cores"
+    return f"waiting: {used:.1f} of {machine} cores busy, mostly {busiest}"

@@ -1,4 +1,4 @@
-"""What the machine allows: its Valkey, its PostgreSQL, and an empty view of Flask under the server that serves ours."""
+"""What the machine allows: Valkey, PostgreSQL, and an empty Flask view under the same server as our API."""
 
 import contextlib
 import subprocess
@@ -14,31 +14,31 @@ from redis import Redis
 from infra.local.data_folder import is_free
 from tests.benchmarks.end_to_end.contenders import spread
 from tests.benchmarks.end_to_end.generator import generator
-from tests.benchmarks.end_to_end.parts import Meter
+from tests.benchmarks.end_to_end.resource_usage import Meter
 from tests.benchmarks.end_to_end.scale import Scale
 from tests.benchmarks.peers import serving
 from tests.support import processes
 from tests.support.servers import ROOT, Servers, wait_until
 
-_QUEUE = "floor"
+_QUEUE = "baseline"
 _MESSAGE = b"x" * 200
 _COMMITTERS = 8
 _ROWS = 50
 _CONNECTIONS = 32
-_TABLE = "CREATE TABLE floor (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)"
+_TABLE = "CREATE TABLE baseline (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)"
 _BODY = "x" * 100
 
 
 def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
-    """Each a few times, in turns: how often a second."""
-    seconds = scale.floor_seconds
+    """Measure the rate of each operation per second, several times in alternation."""
+    seconds = scale.baseline_seconds
     with contextlib.ExitStack() as stack:
         redis_url = stack.enter_context(serving.empty_keyspace(servers, 15))
         redis = stack.enter_context(Redis.from_url(redis_url))
         database = servers.postgres.url(stack.enter_context(servers.database()))
         _run(database, _TABLE)
-        ask = stack.enter_context(_empty_view(seconds))
-        tried: dict[str, Callable[[], float]] = {
+        measure_requests = stack.enter_context(_empty_view(seconds))
+        operations: dict[str, Callable[[], float]] = {
             "Valkey: LPUSH and BRPOP, one client": lambda: _per_second(lambda: _round_trip(redis), seconds),
             "PostgreSQL: commits of a row, one connection": lambda: _commits(database, 1, 1, seconds),
             f"PostgreSQL: commits of a row, {_COMMITTERS} connections": lambda: _commits(
@@ -47,14 +47,14 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
             f"PostgreSQL: rows, {_ROWS} a commit, one connection": lambda: (
                 _ROWS * _commits(database, 1, _ROWS, seconds)
             ),
-            "empty Flask view: requests": lambda: ask()["per_second"],
+            "empty Flask view: requests": lambda: measure_requests()["per_second"],
         }
-        found: dict[str, list[float]] = {name: [] for name in tried}
+        rates: dict[str, list[float]] = {name: [] for name in operations}
         for _ in range(scale.rounds):
-            for name, call in tried.items():
-                found[name].append(call())
-        cpu_ms = ask()["cpu_ms"]
-    rows = {name: {"per_second": spread(values, 0)} for name, values in found.items()}
+            for name, call in operations.items():
+                rates[name].append(call())
+        cpu_ms = measure_requests()["cpu_ms"]
+    rows = {name: {"per_second": spread(values, 0)} for name, values in rates.items()}
     rows["empty Flask view: requests"]["cpu_ms"] = round(cpu_ms, 3)
     return rows
 
@@ -73,8 +73,8 @@ def _round_trip(redis: Redis) -> None:
 
 
 def _commits(database: str, connections: int, rows: int, seconds: float) -> float:
-    """Statements a second, each an INSERT of so many rows and a transaction of its own."""
-    statement = "INSERT INTO floor (body) SELECT unnest(%s)"
+    """Return statements per second; each is an INSERT of `rows` rows in its own transaction."""
+    statement = "INSERT INTO baseline (body) SELECT unnest(%s)"
 
     def commit(_: int) -> float:
         with contextlib.closing(psycopg2.connect(database)) as connection:
@@ -93,12 +93,12 @@ def _run(database: str, statement: str) -> None:
 
 @contextlib.contextmanager
 def _empty_view(seconds: float) -> Iterator[Callable[[], dict[str, float]]]:
-    """Asks it for so long: requests a second, and ms of the server's CPU for each."""
+    """Serve the empty view. Yield a function that measures requests per second and the server's CPU ms per request."""
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
-    # As infra/gunicorn.conf.py has it, without what is ours there.
+    # The settings of infra/gunicorn.conf.py, without our own worker class.
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "gevent", "--keep-alive", "30"]
-    module = f"{__package__}.empty_view:app"
+    module = f"{__package__}.noop_app:app"
     running = subprocess.Popen(
         [sys.executable, "-m", *command, "--no-control-socket", "--log-level", "warning", module],
         cwd=ROOT,
@@ -106,11 +106,11 @@ def _empty_view(seconds: float) -> Iterator[Callable[[], dict[str, float]]]:
     )
     try:
         wait_until(lambda: not is_free("127.0.0.1", port), what="the empty view starting")
-        with generator() as asking:
+        with generator() as requester:
 
-            def ask() -> dict[str, float]:
+            def measure_requests() -> dict[str, float]:
                 meter = Meter({"api": [running.pid]})
-                found = asking.do(
+                found = requester.do(
                     "requests", meter.on_edge, url=url, path="/", connections=_CONNECTIONS, warm_up=0.3, seconds=seconds
                 )
                 return {
@@ -118,6 +118,6 @@ def _empty_view(seconds: float) -> Iterator[Callable[[], dict[str, float]]]:
                     "cpu_ms": meter.seconds["api"] * 1e3 / found["answered"],
                 }
 
-            yield ask
+            yield measure_requests
     finally:
         processes.kill(running)

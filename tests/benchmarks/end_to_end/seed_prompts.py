@@ -1,4 +1,4 @@
-"""Fills a database with prompts that were answered long ago."""
+"""Seeds a database with completed prompts."""
 
 import contextlib
 import time
@@ -7,8 +7,8 @@ import psycopg2
 
 from shared.settings import Settings
 
-# Everybody has as many, with numbers that go on where their feeds end. There are no vectors: what a search costs is
-# `make bench-search`.
+# Every user gets the same number of prompts; their feed numbers continue where the user's feed ends. There are no
+# vectors: `make bench-search` measures searches.
 _PROMPTS = """
     INSERT INTO prompts (user_id, prompt_text, response_text, status, websocket, request_id, attempt, attempt_limit,
                          seq, created_at, completed_at)
@@ -26,8 +26,8 @@ _FEED = """
 _NUMBERS = "UPDATE users SET seq = seq + %(each)s"
 
 
-def fill_up(settings: Settings, count: int) -> float:
-    """Adds prompts until there are about so many. Returns how long it took, in seconds."""
+def seed(settings: Settings, count: int) -> float:
+    """Add prompts until the database holds about `count`. Return how long it took, in seconds."""
     begun = time.perf_counter()
     url = settings.database_url.get_secret_value()
     with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:

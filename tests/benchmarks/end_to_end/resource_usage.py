@@ -1,4 +1,4 @@
-"""What the parts of a service take: CPU and memory, each part with all the processes that it has started."""
+"""CPU and memory of the parts of a service, each with all the processes that it has started."""
 
 import contextlib
 import re
@@ -12,12 +12,12 @@ from tests.benchmarks.cpu import family, of_families
 Parts = Mapping[str, Sequence[int]]  #: process ids by role, as `Contender.parts`
 
 
-#: What is done on the machine by nobody whose parts these are.
+#: CPU time of the machine that is spent outside the measured parts.
 OTHERS = "others"
 
 
 class Meter:
-    """CPU between the two edges of a phase, in seconds by part, and of OTHERS."""
+    """CPU seconds between the start and the end of a phase, by part, and of OTHERS."""
 
     def __init__(self, parts: Parts) -> None:
         self._clocks = {part: of_families(pids, and_this=False) for part, pids in parts.items()}
@@ -34,25 +34,25 @@ class Meter:
 
 
 def _busy() -> float:
-    """Seconds of CPU that the whole machine has spent, and its host has taken from it."""
+    """Return the CPU seconds that the whole machine has used, including those stolen by its host."""
     times = psutil.cpu_times()._asdict()
     return float(sum(times.values()) - sum(times.get(name, 0.0) for name in ("idle", "iowait", "guest", "guest_nice")))
 
 
 def peak_rss_mib(parts: Parts) -> dict[str, float]:
-    """The most memory that the processes which a part has now have had. Shared buffers of PostgreSQL count once."""
+    """Return the peak memory of each part's current processes. PostgreSQL's shared buffers count once."""
     return {part: _peak(family(pids)) for part, pids in parts.items()}
 
 
 def largest_rss_mib(parts: Parts) -> dict[str, float]:
-    """The same of the largest process of each part."""
+    """Return the peak memory of the largest process of each part."""
     return {part: max(_peak([pid]) for pid in family(pids)) for part, pids in parts.items()}
 
 
 def _peak(pids: Sequence[int]) -> float:
     own, shared = 0, 0
     for pid in pids:
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended meanwhile
             found = dict(re.findall(r"^(VmHWM|RssShmem):\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.M))
             mapped = int(found.get("RssShmem", 0))
             own += int(found.get("VmHWM", 0)) - mapped

@@ -1,0 +1,24 @@
+"""Passing many rows to one statement as arrays, a column each: `unnest` turns them into a table."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def column_types(table: Table, names: Iterable[str]) -> dict[str, str]:
+    """The PostgreSQL types of these columns, by name."""
+    return {name: table.c[name].type.compile(dialect=_DIALECT) for name in names}
+
+
+def unnest(types: dict[str, str]) -> str:
+    """The SQL of a table function over array parameters, one for each name: `unnest(CAST(:id AS bigint[]), …)`."""
+    return f"unnest({', '.join(f'CAST(:{name} AS {type_}[])' for name, type_ in types.items())})"
+
+
+def array_parameters(names: Iterable[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+    """The parameters of that SQL: `rows`, each with a value for each name."""
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

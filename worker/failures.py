@@ -1,0 +1,94 @@
+"""What becomes of prompts whose attempt ends without an answer: they are released, rescheduled or failed.
+
+release      the worker must stop: due at once, the attempt does not count
+reschedule   the attempt failed: again after a backoff. Where the provider is unavailable, the attempt does not count
+fail         it was the last attempt, or another could not succeed
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from shared.db.engine import Sessions
+from shared.errors import ProviderError, ProviderUnavailableError
+from shared.messaging import announcements
+from shared.messaging.announcements import Announcer
+from shared.prompts import claims
+from shared.prompts.claims import Claim
+from shared.prompts.feed import FinishedPrompt
+from shared.telemetry import metrics
+from worker import attempt_metrics
+from worker.log_context import log_context
+from worker.provider_backoff import ProviderBackoff
+from worker.sanitize import public_message
+
+log = structlog.get_logger(__name__)
+
+MAX_RETRY_BACKOFF = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Ends attempts without an answer.
+
+    Args:
+        retry_backoff: The pause after a first failed attempt; it doubles with each, up to MAX_RETRY_BACKOFF.
+        provider_patience: For how long after a prompt was queued an unavailable provider costs it no attempt.
+    """
+
+    sessions: Sessions
+    announcer: Announcer
+    provider_backoff: ProviderBackoff
+    retry_backoff: timedelta
+    provider_patience: timedelta
+
+    def release(self, held: Sequence[Claim]) -> None:
+        """Release claims because the worker must stop."""
+        try:
+            with self.sessions.begin() as session:
+                claims.release(session, held)
+        except SQLAlchemyError:
+            log.exception("claims not released, the reaper will enqueue the prompts again")
+
+    def handle(self, held: Sequence[Claim], error: Exception) -> None:
+        """Reschedule or fail the prompts of these claims, whose attempt ended with this error."""
+        if isinstance(error, ProviderUnavailableError):
+            self.provider_backoff.record_failure(error.retry_after)
+            metrics.provider_pauses.inc()
+        for claim in held:
+            attempt_metrics.count_failed(error)
+            with log_context(claim):
+                log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
+                self._end_attempt(claim, error)
+
+    def _end_attempt(self, claim: Claim, error: Exception) -> None:
+        try:
+            with self.sessions.begin() as session:
+                finished = self._fail_or_reschedule(session, claim, error)
+        except SQLAlchemyError:
+            log.exception("attempt interrupted by the database, the reaper will enqueue the prompt again")
+            return
+        if finished is not None:
+            attempt_metrics.count_finished([finished])
+            announcement = announcements.from_finished(finished, claim.traceparent)
+            self.announcer.announce((finished.user_id, announcement))
+
+    def _fail_or_reschedule(self, session: Session, claim: Claim, error: Exception) -> FinishedPrompt | None:
+        patience = self.provider_patience
+        if isinstance(error, ProviderUnavailableError) and claim.age < patience:
+            claims.reschedule_uncounted(session, claim, self.provider_backoff.delay, patience=patience)
+        elif claim.final or (isinstance(error, ProviderError) and not error.retryable):
+            return claims.fail(session, claim, public_message(error))
+        else:
+            claims.reschedule(session, claim, self._retry_delay(claim.attempt))
+        return None
+
+    def _retry_delay(self, attempt: int) -> timedelta:
+        # Jitter, so that a burst does not return as one (AWS Architecture Blog, "Exponential Backoff And Jitter").
+        ceiling = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
+        return timedelta(seconds=ceiling.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311

@@ -1,0 +1,92 @@
+"""Answering one prompt: from an earlier answer, or by the generator."""
+
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+
+from shared.db.models import CacheUse
+from shared.messaging.partial_text import PartialText
+from shared.prompts.answer import Answer
+from shared.prompts.claims import Claim
+from shared.providers import Exchange, GenerationRequest, Generator, Usage
+from shared.telemetry import metrics, tracing
+from worker.deltas import Deltas
+from worker.embedding import EmbeddedPrompt
+from worker.leases import Leases
+from worker.provider_backoff import ProviderBackoff
+from worker.sanitize import storable, storable_usage
+from worker.semantic_cache import SemanticCache
+
+log = structlog.get_logger(__name__)
+
+
+class ClaimLostError(Exception):
+    """The prompt was cancelled, deleted or claimed by another worker while this one worked on it."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Answers claimed prompts, one at a time."""
+
+    generator: Generator
+    semantic_cache: SemanticCache
+    partial_text: PartialText
+    leases: Leases
+    provider_backoff: ProviderBackoff
+
+    def answer(self, prompt: EmbeddedPrompt) -> Answer:
+        """The prompt's answer.
+
+        Raises:
+            ClaimLostError: the claim no longer holds.
+            ProviderError: the generator failed; it may raise any other exception, too.
+        """
+        claim = prompt.claim
+        if claim.cache == CacheUse.ALLOWED:
+            cached = self._look_up(prompt)
+            metrics.cache_uses.labels("miss" if cached is None else "hit").inc()
+            if cached is not None:
+                return cached
+        elif claim.cache is not None:
+            metrics.cache_uses.labels(claim.cache).inc()
+        history = self.semantic_cache.history(prompt) if claim.history else []
+        with tracing.spans("generate", claim.traceparent, generator=self.generator.name, attempt=claim.attempt):
+            return self._generate(claim, history)
+
+    def _look_up(self, prompt: EmbeddedPrompt) -> Answer | None:
+        """The cached answer, if there is one. A cache that fails is a miss."""
+        try:
+            return self.semantic_cache.cached(prompt, self.generator.name)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            log.warning("cache lookup failed", error=type(error).__name__)
+            return None
+
+    def _generate(self, claim: Claim, history: Sequence[Exchange]) -> Answer:
+        texts: list[str] = []
+        usage, started = Usage(), time.perf_counter()
+        parts = self.generator.generate(GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
+        try:
+            with Deltas(self.partial_text, claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
+                for part in parts:
+                    if not self.leases.is_held(claim):
+                        raise ClaimLostError
+                    if isinstance(part, Usage):
+                        usage = storable_usage(part)
+                        continue
+                    if not texts:
+                        metrics.first_chunks.observe(time.perf_counter() - started)
+                    texts.append(storable(part))
+                    if deltas is not None:
+                        deltas.add(texts[-1])
+        finally:
+            if hasattr(parts, "close"):  # closes the connection to the provider at once
+                parts.close()
+        metrics.generations.observe(time.perf_counter() - started)
+        self.provider_backoff.record_success()
+        return Answer("".join(texts), self.generator.name, *usage)

@@ -1,0 +1,24 @@
+"""The cleaner: deletes what has expired."""
+
+from datetime import timedelta
+
+from shared.accounts import logins
+from shared.db.engine import Sessions
+from shared.prompts import feed, idempotency
+from shared.settings import Settings
+
+INTERVAL_SECONDS = 600
+
+
+class Cleaner:
+    """Deletes feed entries beyond FEED_RETENTION_DAYS, expired idempotency keys and expired logins."""
+
+    def __init__(self, settings: Settings, sessions: Sessions) -> None:
+        self._feed_retention = timedelta(days=settings.feed_retention_days)
+        self._sessions = sessions
+
+    def round(self) -> None:
+        with self._sessions.begin() as session:
+            feed.purge(session, self._feed_retention)
+            idempotency.purge(session)
+            logins.purge_expired(session)
