@@ -98,7 +98,7 @@ class Visitor:
         card.get_by_role("button", name=re.compile(f"^{button}")).click()
 
     def announcements(self) -> Callable[[], list[str]]:
-        """Record what screen readers are told from now on. Returns a function that returns it."""
+        """Record the texts that screen readers announce from now on. Returns a function that returns them."""
         self.page.evaluate(
             """() => {
                 window.announcements = [];
