@@ -12,7 +12,7 @@ workers = int(os.environ.get("API_PROCESSES", "1"))
 worker_class = "api.server.gunicorn_worker.GunicornWorker"
 worker_connections = 20_000
 # Requests that wait (`Prefer: wait=60`) are woken up when the process stops; this is for slow clients, and for a
-# process that is told to stop while it starts on a busy machine.
+# process that gets SIGTERM while it starts on a busy machine.
 graceful_timeout = 8
 # Longer than the idle timeout of the load balancer (infra/aws/load_balancer.tf), which else uses closing connections.
 keepalive = 75

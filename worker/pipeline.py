@@ -91,7 +91,7 @@ class Pipeline:
                 answered = self._generate(embedded)
                 self._complete(answered)
         except (SystemExit, SoftTimeLimitExceeded):
-            if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is told to stop
+            if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
             else:  # a generator that cannot be interrupted must not be tried for ever
                 self._failures.handle(held, SoftTimeLimitExceeded())

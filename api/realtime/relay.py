@@ -54,7 +54,7 @@ class Subscriber(Protocol):
     def put(self, announcement: Announcement) -> None: ...
 
     def go_down(self) -> None:
-        """No announcement will follow: the process is told to stop."""
+        """No announcement will follow: the process is stopping."""
 
 
 class Subscription:

@@ -13,14 +13,14 @@ from gunicorn.workers import ggevent
 
 from api.server.listening_socket import DrainingServer
 
-#: Descriptors that a process needs besides those of its connections.
+#: File descriptors of a process that are not connections.
 SPARE_DESCRIPTORS = 500
 #: A kept-alive connection that has waited for this long, in seconds, is not about to send a request.
 IDLE_SECONDS = 0.5
 
 
 class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
-    """A gevent worker that closes its WebSockets with 1012 and its idle connections when it is told to stop."""
+    """A gevent worker that closes its WebSockets with 1012 and its idle connections when it stops."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -45,7 +45,7 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
         gc.freeze()
         gc.set_threshold(2_000, 20, 25)
         self._is_running = True
-        if not self.alive:  # told to stop while it started
+        if not self.alive:  # SIGTERM came during the start
             self._close_connections()
         super().run()
 

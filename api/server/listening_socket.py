@@ -1,7 +1,7 @@
 """How a process stops listening without resetting a connection.
 
 A connection that the kernel has accepted, but the process has not, is reset when the listening socket closes. So before
-a close new connections are refused by a kernel filter, handshakes that have begun may end, and what the kernel has
+a close new connections are refused by a kernel filter, handshakes in progress may end, and what the kernel has
 accepted is taken in.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 import gevent
 from gevent.server import StreamServer
 
-#: How long TCP handshakes that have begun may take.
+#: How long TCP handshakes in progress may take.
 HANDSHAKE_SECONDS = 0.2
 
 # A classic BPF program for a TCP socket: drop packets with the flag SYN and without ACK, pass all others.

@@ -29,5 +29,5 @@ class Answer(NamedTuple):
         }
 
     def details(self) -> dict[str, Any]:
-        """What a client sees of the answer besides its text: the same in the prompt resource and in events."""
+        """What a client sees of the answer, apart from its text: the same in the prompt resource and in events."""
         return {"model": self.model, "usage": self.usage, "cached_from": self.cached_from}

@@ -16,14 +16,14 @@ LIFETIME = timedelta(hours=24)
 
 
 class KeyUse(NamedTuple):
-    """A key that came with a request, and what tells the request's body apart."""
+    """A key that came with a request, and the fingerprint of the request's body."""
 
     user_id: int
     key: str
     fingerprint: bytes
 
 
-#: What a key has made already: a prompt's id, or None if it is free; or why it cannot be used.
+#: The prompt that a key has created, by id; None if the key is free; or why it cannot be used.
 Reservation = int | None | IdempotencyKeyInUseError | IdempotencyKeyReusedError
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(lock) FROM unnest(CAST(:locks AS bigint[])) AS wanted(lock)")
@@ -33,7 +33,7 @@ _KNOWN = text("""
     USING (user_id, key)
     WHERE created_at > now() - :lifetime
 """)
-# An expired use of the key gives way.
+# An expired use of the key is overwritten.
 _REMEMBER = text("""
     INSERT INTO idempotency_keys (user_id, key, fingerprint, prompt_id, created_at)
     SELECT *, now() FROM unnest(
@@ -46,14 +46,14 @@ _REMEMBER = text("""
 
 
 def fingerprint(body: str) -> bytes:
-    """What tells two request bodies apart."""
+    """The SHA-256 of a request body."""
     return hashlib.sha256(body.encode()).digest()
 
 
 def reserve(executor: Executor, uses: Sequence[KeyUse]) -> list[Reservation]:
-    """Takes keys for the rest of the transaction, but none that another one has, nor one of these a second time."""
+    """Reserve keys until the transaction ends, unless another transaction, or an earlier use, has them."""
     locked = executor.scalars(_LOCK, {"locks": [_lock_of(use) for use in uses]}).all()
-    # Only now, so that what a transaction has committed which had the lock before us is seen.
+    # Read after locking, to see what the transaction that had the lock before has committed.
     arrays = {"user_ids": [use.user_id for use in uses], "keys": [use.key for use in uses], "lifetime": LIFETIME}
     known = {(row.user_id, row.key): row for row in executor.execute(_KNOWN, arrays)}
     taken: set[tuple[int, str]] = set()
@@ -72,13 +72,13 @@ def reserve(executor: Executor, uses: Sequence[KeyUse]) -> list[Reservation]:
     return found
 
 
-def remember(executor: Executor, made: Sequence[tuple[KeyUse, int]]) -> None:
-    """Notes which prompts the keys have made."""
+def remember(executor: Executor, created: Sequence[tuple[KeyUse, int]]) -> None:
+    """Record which prompts the keys have created."""
     arrays = {
-        "user_ids": [use.user_id for use, _ in made],
-        "keys": [use.key for use, _ in made],
-        "fingerprints": [use.fingerprint for use, _ in made],
-        "prompt_ids": [prompt_id for _, prompt_id in made],
+        "user_ids": [use.user_id for use, _ in created],
+        "keys": [use.key for use, _ in created],
+        "fingerprints": [use.fingerprint for use, _ in created],
+        "prompt_ids": [prompt_id for _, prompt_id in created],
     }
     executor.execute(_REMEMBER, arrays)
 
@@ -88,5 +88,5 @@ def _lock_of(use: KeyUse) -> int:
 
 
 def purge(session: Session) -> None:
-    """Forgets keys that have expired."""
+    """Delete keys that have expired."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - LIFETIME))

@@ -12,7 +12,7 @@ _LOCK_CLASS = 7_769  # the first key of all our advisory locks of this kind
 
 @contextmanager
 def index_lock(sessions: Sessions, user_id: int) -> Iterator[bool]:
-    """Try to take the lock of a user; the value tells whether this process has it. It never waits."""
+    """Try to take the lock of a user; the value says whether this process has it. It never waits."""
     lock = {"kind": _LOCK_CLASS, "user": user_id % 2**31}
     with sessions() as session:
         # The lock has its own connection: work done under it must begin its transaction after the lock is taken, to

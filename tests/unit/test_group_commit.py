@@ -156,16 +156,16 @@ def test_a_caller_killed_while_waiting_does_not_block_the_others(
     commit = GroupCommit(work, max_size=1, max_waiting=10)
     first = pool.submit(commit, 0)
     wait_until(lambda: work.groups == [[0]])
-    make_place = group_commit._Place
+    make_place = group_commit._Waiter
 
     def make_place_of_victim(item: int):
         place = make_place(item)
         if item == 1:
-            place.turn = KillingLock(at_its_turn=at_its_turn)
-            place.turn.acquire()
+            place.wake_up = KillingLock(at_its_turn=at_its_turn)
+            place.wake_up.acquire()
         return place
 
-    monkeypatch.setattr(group_commit, "_Place", make_place_of_victim)
+    monkeypatch.setattr(group_commit, "_Waiter", make_place_of_victim)
     victim = pool.submit(commit, 1)
     wait_until(lambda: victim.done() if not at_its_turn else len(commit._waiting) == 1)
     other = pool.submit(commit, 2)

@@ -59,7 +59,7 @@ def test_no_token_is_returned_without_a_recent_check(cache: TokenCache, monkeypa
     fresh.remember("t", principal(), fresh.version)
     assert fresh.find("t") is None
     cache.remember("t", principal(), cache.version)
-    later = time.monotonic() + module.SECONDS
+    later = time.monotonic() + module.LIFETIME_SECONDS
     monkeypatch.setattr(module.time, "monotonic", lambda: later)
     assert cache.find("t") is None
     cache.confirm([])  # logins that ended in between may be older than the check looks back

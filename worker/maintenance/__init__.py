@@ -1,1 +1,1 @@
-"""What every worker host does besides answering prompts: rescue overdue prompts, delete what has expired."""
+"""Periodic jobs of every worker host: rescue overdue prompts, delete expired rows."""

@@ -62,7 +62,7 @@ class Replica:
 
     @property
     def needs_compaction(self) -> bool:
-        """Whether so many sealed vectors are deleted that the segments should be rebuilt."""
+        """Whether enough sealed vectors are deleted for the segments to be rebuilt."""
         return self._sealed_count > 0 and self._deleted_count > MAX_DELETED_SHARE * self._sealed_count
 
     def accepts(self, row: LogRow) -> bool:
