@@ -187,7 +187,7 @@ class TestCost:
     def test_repeated_reads_within_the_interval_query_postgres_once(self, services) -> None:
         statements = []
         event.listen(services.autocommit_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-        cached = ServiceMetrics(services.autocommit_engine, services.queue, seconds=3_600)
+        cached = ServiceMetrics(services.autocommit_engine, services.queue, cache_seconds=3_600)
         for _ in range(5):
             assert "promptwire_prompts" in exposition.render("", cached).body.decode()
         assert len([each for each in statements if "min(queued_at)" in each]) == 1
