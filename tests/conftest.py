@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import redis
+import structlog
 from flask import Flask
 from sqlalchemy import Engine
 
@@ -15,6 +16,12 @@ from tests.support.client import ApiUser
 from tests.support.servers import Servers
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
+
+
+def pytest_configure() -> None:
+    """Print tracebacks plainly: structlog's default renders them with all local variables, for seconds each."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
