@@ -80,7 +80,7 @@ def sessions(engine: Engine) -> Sessions:
 
 @pytest.fixture
 def autocommit_engine(settings: Settings) -> Iterator[Engine]:
-    """An engine in autocommit_engine, as stores of vectors want one."""
+    """An engine in autocommit mode, which vector stores need."""
     made = make_engine(settings, application_name="test", autocommit=True)
     yield made
     made.dispose()
