@@ -269,5 +269,5 @@ def post_worker_init(worker: Any) -> None:
             previous(signum, frame)
 
     signal.signal(signal.SIGTERM, stop)
-    if not worker.healthcheck:  # told to stop while it started
+    if not worker.alive:  # told to stop while it started
         say_goodbye()
