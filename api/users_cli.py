@@ -1,4 +1,7 @@
-"""Users by command line, for where registration is off: `python -m api.users_cli create alice`."""
+"""Users by command line, for where registration is off: `promptwire-users create alice`.
+
+From a checkout: `python -m api.users_cli create alice`.
+"""
 
 import click
 
@@ -9,6 +12,7 @@ from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.redis import make_redis
 from shared.settings import SettingsError, load_settings
+from shared.version import get_version
 
 _Password = click.option(
     "--password",
@@ -21,6 +25,7 @@ _Password = click.option(
 
 
 @click.group()
+@click.version_option(get_version(), prog_name="promptwire-users")
 @click.pass_context
 def main(context: click.Context) -> None:
     """Users of this Promptwire."""
@@ -71,5 +76,10 @@ def _check(username: str, password: str) -> None:
         raise click.ClickException(problem)
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the `promptwire-users` command."""
     run(main)
+
+
+if __name__ == "__main__":
+    cli()

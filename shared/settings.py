@@ -1,6 +1,6 @@
 """Settings: one frozen, typed object, read from the environment and from `.env`.
 
-Each setting stands in `.env.example` and in the README's table; `tests/unit/test_settings.py` holds that.
+Each setting stands in `.env.example` and in `docs/settings.md`; `tests/unit/test_settings.py` holds that.
 """
 
 from datetime import timedelta

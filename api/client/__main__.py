@@ -1,4 +1,4 @@
-"""The client's commands: `python -m api.client --help`."""
+"""The client's commands: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ import click
 from .client import Client
 from .credentials import gather
 from .errors import ClientError
-from .options import Exit, Options, common_options, exit_code
+from .options import Exit, Options, common_options, exit_code, version_option
 from .output import Output, ending, in_full, is_queued, local_time, on_one_line, printable
 from .resources import Event, Prompt, Status
 
@@ -19,6 +19,7 @@ EPILOG = """Exit codes: 0 fine; 1 the prompt failed or was cancelled; 2 called w
 
 
 @click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 @common_options
 def main() -> None:
     """Promptwire: submit prompts, follow their answers, find them again."""

@@ -15,6 +15,7 @@ from .errors import ClientError, NotLoggedInError, ProblemError, UnreachableErro
 from .output import Output
 from .retries import USUAL
 from .token_store import FileTokenStore
+from .version import get_version
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
@@ -74,6 +75,22 @@ def _note(context: click.Context, parameter: click.Parameter, value: object) -> 
     options = context.ensure_object(Options)
     if value is not None and parameter.name is not None:
         setattr(options, parameter.name, value)
+
+
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        click.echo(f"promptwire, version {get_version()}")
+        context.exit()
+
+
+version_option = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 
 
 def exit_code(error: ClientError) -> Exit:

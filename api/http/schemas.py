@@ -249,6 +249,7 @@ class Health(Answer):
     """Whether something works."""
 
     status: Literal["ok", "degraded", "unavailable"]
+    version: str = Field(description="Promptwire's.")
     checks: dict[str, str] = Field(description="By part: `ok`, or what is the matter with it.")
 
 

@@ -14,6 +14,7 @@ from api.services import services
 from shared.db import migrations
 from shared.telemetry import exposition
 from shared.telemetry.exposition import MetricsAccessError
+from shared.version import get_version
 
 bp = APIBlueprint(
     "ops",
@@ -26,7 +27,7 @@ bp = APIBlueprint(
 @bp.get("/livez/", operation_id="isAlive", responses={200: answer(Health, "It runs.", "alive")})
 def livez() -> Response:
     """Whether this process runs."""
-    return jsonify({"status": "ok", "checks": {}})
+    return jsonify({"status": "ok", "version": get_version(), "checks": {}})
 
 
 @bp.get(
@@ -47,7 +48,7 @@ def readyz() -> tuple[Response, int]:
         status, code = "unavailable", HTTPStatus.SERVICE_UNAVAILABLE
     else:
         status, code = ("ok" if checks["redis"] == "ok" else "degraded"), HTTPStatus.OK
-    return jsonify({"status": status, "checks": checks}), code
+    return jsonify({"status": status, "version": get_version(), "checks": checks}), code
 
 
 _METRICS = {

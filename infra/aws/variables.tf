@@ -142,7 +142,7 @@ variable "allowed_origins" {
 }
 
 variable "settings" {
-  description = "Further settings of the application, as in the README's table: { GENERATOR = \"openai\" }. No secrets."
+  description = "Further settings of the application, as in docs/settings.md: { GENERATOR = \"openai\" }. No secrets."
   type        = map(string)
   default     = {}
 

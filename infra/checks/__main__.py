@@ -1,6 +1,6 @@
 """`make check-infra`: runs every check, says what each found, and fails if one failed or could not be made.
 
-The tools come from pip (requirements-infra.txt). With --if-possible, what cannot be checked here is said, and does not
+The tools come from pip (requirements/infra.txt). With --if-possible, what cannot be checked here is said, and does not
 count.
 """
 

@@ -1,4 +1,4 @@
-"""`make audit`: looks up what requirements*.txt pin in the Python advisory database.
+"""`make audit`: looks up what requirements.txt and requirements/*.txt pin in the Python advisory database.
 
 A package that could not be looked up is a failure, as a vulnerable one is: pip-audit itself passes over it. Behind a
 package mirror without advisories it would pass over all of them, so first it must find what a canary is known for.
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-REQUIREMENTS = ("requirements.txt", "requirements-minilm.txt", "requirements-dev.txt")
+REQUIREMENTS = ("requirements.txt", "requirements/minilm.txt", "requirements/otel.txt", "requirements/dev.txt")
 _FLAGS = ("--format=json", "--disable-pip", "--no-deps", "--progress-spinner=off")
 CANARY = "jinja2==2.11.0"  # GHSA-g3rq-g295-4j3m
 

@@ -1,4 +1,6 @@
-"""`python -m infra.doctor`: looks at everything that has to be right, with the settings of this environment.
+"""`promptwire-doctor`: looks at everything that has to be right, with the settings of this environment.
+
+From a checkout: `python -m infra.doctor`.
 
 Exit code 0 if nothing is wrong, 1 if something is. What it could not look at is `skipped`, with the reason.
 """
@@ -13,6 +15,7 @@ import click
 from infra.doctor import Check, Finding, NotCheckedError, Severity, network, providers, settings, stores
 from shared.cli_errors import run
 from shared.settings import Settings, SettingsError, load_settings
+from shared.version import get_version
 
 CHECKS = (
     Check("profile", settings.profile),
@@ -41,6 +44,7 @@ class Line(NamedTuple):
 
 
 @click.command()
+@click.version_option(get_version(), prog_name="promptwire-doctor")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 def main(as_json: bool) -> None:
     """Say what is wrong with this installation, and what to do."""
@@ -57,7 +61,7 @@ def examine() -> Iterator[Line]:
         loaded = load_settings()
     except SettingsError as error:
         for sentence in str(error).splitlines():
-            yield Line(Severity.WRONG, "settings", sentence, "See .env.example, and the README, Settings.")
+            yield Line(Severity.WRONG, "settings", sentence, "See .env.example and docs/settings.md.")
         return
     yield Line("ok", "settings")
     for check in CHECKS:
@@ -71,7 +75,7 @@ def _made(check: Check, loaded: Settings) -> Iterator[Line]:
         yield Line("skipped", check.name, str(error))
         return
     except SettingsError as error:
-        findings = [Finding(str(error), "See the README, Settings.")]
+        findings = [Finding(str(error), "See docs/settings.md.")]
     except Exception as error:  # what nobody has thought of must not hide the rest
         findings = [Finding(f"It could not be looked at ({type(error).__name__}: {error}).", "See its settings.")]
     for found in findings:
@@ -86,5 +90,10 @@ def _shown(line: Line) -> str:
     return text + (f"\n{'':30}→ {line.remedy}" if line.remedy else "")
 
 
-if __name__ == "__main__":
+def cli() -> None:
+    """Run the `promptwire-doctor` command."""
     run(main)
+
+
+if __name__ == "__main__":
+    cli()

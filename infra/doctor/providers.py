@@ -15,7 +15,7 @@ def generator(settings: Settings) -> Iterator[Finding]:
     if settings.app_env == "prod" and made.name.startswith("simulated"):
         yield Finding(
             "GENERATOR=simulated answers nothing really.",
-            "Set GENERATOR to a real one (README, “Your own model”).",
+            "Set GENERATOR to a real one (docs/models.md).",
             Severity.BEWARE,
         )
 

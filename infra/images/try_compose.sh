@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the compose file as README's "Deploy" has it, with two workers, and has a prompt answered. Needs Docker, curl,
+# Starts the compose file as docs/deployment.md has it, with two workers, and has a prompt answered. Needs Docker, curl,
 # and a clone without .env. Everything that it made is deleted afterwards, data included.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

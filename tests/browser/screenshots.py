@@ -1,4 +1,4 @@
-"""`make screenshots`: the two pictures of the README, of a page that is used."""
+"""`make screenshots`: the two pictures of the README and the tutorial, of a page that is used."""
 
 from playwright.sync_api import expect
 
@@ -6,7 +6,7 @@ from tests.support import processes
 from tests.support.browser import Visitor, chromium
 from tests.support.servers import ROOT, Servers
 
-FOLDER = ROOT / "infra" / "screenshots"
+FOLDER = ROOT / "docs" / "images"
 
 _EARLIER = ("Describe how a sundial is made", "Why is the sea salty?", "Explain what causes ocean tides")
 _NOW = "Explain why spring tides are higher than neap tides"

@@ -522,10 +522,9 @@ class TestMemory:
         assert (none["history"], none["response_text"]) == (0, "done")
 
 
-def test_the_session_of_the_readme_works_as_pasted(shell: CommandLine, tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text()
-    section = readme[readme.index("## From the command line") :]
-    session = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].replace(".venv/bin/python", sys.executable)
+def test_the_session_of_the_guide_works_as_pasted(shell: CommandLine, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "client.md").read_text()
+    session = re.search(r"```bash\n(.*?)```", guide, re.DOTALL)[1].replace(".venv/bin/python", sys.executable)
     login = {"username": RemoteUser(shell.url).username, "password": PASSWORD}
     (tmp_path / "alice.json").write_text(json.dumps(login))
     environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""`make up`, as a person would use it: the README's session, many users at once, faults, what it refuses."""
+"""`make up`, as a person would use it: the documented sessions, many users at once, faults, what it refuses."""
 
 import contextlib
 import json
@@ -107,17 +107,32 @@ def stack(home: Path) -> Iterator[Stack]:
         yield up
 
 
-def test_the_session_of_the_readme_works_as_pasted(stack: Stack) -> None:
-    readme = (ROOT / "README.md").read_text()
-    session = re.search(r"```bash\n(.*?)```", readme, re.DOTALL)[1].replace(".venv/bin/python", sys.executable)
+def run_session(page: Path, stack: Stack) -> str:
+    """Pastes a page's first session into a shell, which must print what the page shows. Returns all that it prints."""
+    session = re.search(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)[1].replace(
+        ".venv/bin/python", sys.executable
+    )
     environment = os.environ | {"URL": stack.url, "DATA_DIR": str(stack.folder)}
     result = subprocess.run(
         ["bash", "-euc", session], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    for promised in re.findall(r"^# ([{\[].*|  ….*|prompt\.completed .*)$", session, re.MULTILINE):
-        pattern = ".*".join(re.escape(part) for part in promised.split("…") if part)
-        assert re.search(pattern, result.stdout), f"{promised}\nis not in\n{result.stdout}"
+    promised = re.findall(r"^# ([{\[].*|  ….*|data: .*|prompt\.completed .*)$", session, re.MULTILINE)
+    assert promised
+    for line in promised:
+        pattern = ".*".join(re.escape(part) for part in line.split("…") if part)
+        assert re.search(pattern, result.stdout), f"{line}\nis not in\n{result.stdout}"
+    return result.stdout
+
+
+def test_the_session_of_the_tutorial_works_as_pasted(stack: Stack) -> None:
+    run_session(ROOT / "docs" / "tutorial.md", stack)
+
+
+def test_the_session_of_the_readme_works_as_pasted_and_shows_text_arriving(home: Path) -> None:
+    with running(home.parent / "readme", SIMULATED_DELAY="2") as slow:
+        printed = run_session(ROOT / "README.md", slow)
+    assert printed.count('"type":"prompt.delta"') > 2
 
 
 class Listener(threading.Thread):

@@ -1,4 +1,4 @@
-"""`make faults`: runs the long form, writes the figures as JSON and as a table, and puts the table into the README.
+"""`make faults`: runs the long form, writes the figures as JSON and as a table, also into docs/reliability.md.
 
 make faults                                 everything; takes about an hour
 make faults ARGS="kills poison"             only these; the other rows stay as they are
@@ -22,8 +22,8 @@ from tests.support.servers import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
 TABLE = RESULTS.with_suffix(".txt")
-README = ROOT / "README.md"
-_IN_README = re.compile(r"(<!-- faults -->\n).*(<!-- /faults -->\n)", re.DOTALL)
+PAGE = ROOT / "docs" / "reliability.md"
+_TABLE_IN_PAGE = re.compile(r"(<!-- faults -->\n).*(<!-- /faults -->\n)", re.DOTALL)
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ def write(outcomes: dict[str, Outcome]) -> None:
     results = {"scale": asdict(LONG), "scenarios": {name: asdict(row) for name, row in rows.items()}}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     TABLE.write_text(table(list(rows.values())))
-    README.write_text(_IN_README.sub(lambda found: found[1] + TABLE.read_text() + found[2], README.read_text()))
+    PAGE.write_text(_TABLE_IN_PAGE.sub(lambda found: found[1] + TABLE.read_text() + found[2], PAGE.read_text()))
 
 
 def read() -> dict[str, Outcome]:

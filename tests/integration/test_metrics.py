@@ -161,7 +161,7 @@ class TestTimes:
         from prometheus_client import CollectorRegistry, Histogram
 
         gathered, plain = (Histogram("seconds", "", buckets=(0.1, 1.0), registry=CollectorRegistry()) for _ in range(2))
-        times = metrics.Times(gathered)
+        times = metrics.BufferedHistogram(gathered)
         for seconds in (0.05, 0.1, 0.5, 1.0, 7.0):
             times.add(seconds)
             plain.observe(seconds)
@@ -175,7 +175,7 @@ class TestTimes:
         assert values(gathered) == values(plain)
 
     def test_many_do_not_wait_for_the_second_to_end(self) -> None:
-        often = metrics.Often(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
+        often = metrics.BufferedCounter(metrics.Counter("much", "", registry=metrics.CollectorRegistry()))
         for _ in range(metrics._MAX_BUFFERED):
             often.add()
         assert not often._new
@@ -248,7 +248,7 @@ class TestKnown:
         assert used <= parts | plain, used - parts - plain
 
     def test_the_table_has_each_with_its_kind_and_labels(self, families: dict[str, str]) -> None:
-        table = (ROOT / "infra" / "observability.md").read_text()
+        table = (ROOT / "docs" / "observability.md").read_text()
         rows = re.findall(r"^\| `(promptwire_\w+)` \| (\w+) \| ([^|]*)\|", table, re.MULTILINE)
         assert {name: kind for name, kind, _ in rows} == families
         labels = {name: set(re.findall(r"`(\w+)`(?=[:, (]|$)", said.strip())) for name, _, said in rows}

@@ -16,6 +16,7 @@ from shared.db.engine import Sessions
 from shared.db.models import Base
 from shared.prompts import claims
 from shared.settings import Settings
+from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import ROOT, environment_of
 
@@ -28,10 +29,19 @@ class TestHealth:
         response = app.test_client().get("/livez")
         assert (response.status_code, response.json["status"]) == (200, "ok")
 
+    def test_livez_and_the_api_description_show_the_version(self, app: Flask) -> None:
+        client = app.test_client()
+        assert client.get("/livez").json["version"] == get_version()
+        assert client.get("/openapi.json").json["info"]["version"] == get_version()
+
     def test_readyz_is_ok_with_everything_there(self, app: Flask) -> None:
         response = app.test_client().get("/readyz")
         assert response.status_code == 200
-        assert response.json == {"status": "ok", "checks": {"postgres": "ok", "redis": "ok"}}
+        assert response.json == {
+            "status": "ok",
+            "version": get_version(),
+            "checks": {"postgres": "ok", "redis": "ok"},
+        }
 
     def test_readyz_is_degraded_without_redis(self, make_app, servers) -> None:
         app, _ = make_app(redis_url=servers.settings("x", redis_url="redis://127.0.0.1:9/0").redis_url)

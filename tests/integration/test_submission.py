@@ -11,7 +11,7 @@ from api.services import Services
 from shared.db.engine import Sessions
 from shared.errors import IdempotencyKeyInUseError, InvalidTokenError
 from shared.prompts import submission
-from shared.prompts.idempotency import Use, fingerprint
+from shared.prompts.idempotency import KeyUse, fingerprint
 from shared.prompts.submission import NewPrompt
 from tests.support.client import ApiUser, assert_problem
 from tests.support.servers import wait_until
@@ -45,11 +45,11 @@ class Held:
         self._gate.set()
 
 
-def together(services: Services, submissions: list[tuple[NewPrompt, Use | None]]) -> list[Stored | Exception]:
+def together(services: Services, submissions: list[tuple[NewPrompt, KeyUse | None]]) -> list[Stored | Exception]:
     """Submits these in one group, behind another one. Returns their outcomes, in order."""
     outcomes: dict[int, Stored | Exception] = {}
 
-    def submit(place: int, draft: NewPrompt, use: Use | None) -> None:
+    def submit(place: int, draft: NewPrompt, use: KeyUse | None) -> None:
         try:
             outcomes[place] = services.submissions.store(draft, use)
         except Exception as error:
@@ -116,8 +116,8 @@ def test_one_that_cannot_be_stored_costs_its_neighbours_no_limit(make_app) -> No
 
 
 def test_the_same_key_twice_in_a_group_makes_one_prompt(services: Services, alice: ApiUser, bob: ApiUser) -> None:
-    def use(user: ApiUser) -> Use:
-        return Use(user.id, "K", fingerprint("body"))
+    def use(user: ApiUser) -> KeyUse:
+        return KeyUse(user.id, "K", fingerprint("body"))
 
     one, again, other = together(services, [(draft(u), use(u)) for u in (alice, alice, bob)])
     assert isinstance(one, Stored)

@@ -13,7 +13,7 @@ def test_every_pin_is_audited_also_of_other_platforms() -> None:
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_every_requirement_is_pinned(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line[:1].isalnum()]
-    assert len(pins_of("\n".join(lines))) == len(lines) > 20
+    assert len(pins_of("\n".join(lines))) == len(lines) > 10
 
 
 def test_two_versions_of_a_package_are_audited_apart() -> None:

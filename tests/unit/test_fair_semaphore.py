@@ -1,11 +1,11 @@
 import threading
 
-from api.realtime.fair_semaphore import Turns
+from api.realtime.fair_semaphore import FairSemaphore
 from tests.support.servers import wait_until
 
 
 def test_whoever_waits_longest_is_next() -> None:
-    turns, order, threads = Turns(1), [], []
+    turns, order, threads = FairSemaphore(1), [], []
 
     def take(number: int) -> None:
         with turns:
@@ -24,7 +24,7 @@ def test_whoever_waits_longest_is_next() -> None:
 
 
 def test_no_more_than_so_many_at_the_same_time() -> None:
-    turns, lock, inside, most = Turns(3), threading.Lock(), 0, 0
+    turns, lock, inside, most = FairSemaphore(3), threading.Lock(), 0, 0
 
     def take() -> None:
         nonlocal inside, most

@@ -1,6 +1,6 @@
 """The published figures of the fault suite: complete, clean, and the same wherever they stand."""
 
-from tests.faults.__main__ import README, TABLE, read
+from tests.faults.__main__ import PAGE, TABLE, read
 from tests.faults.outcome import table
 from tests.faults.scenarios import SCENARIOS
 
@@ -15,4 +15,4 @@ def test_no_promise_was_broken() -> None:
 
 def test_the_table_is_the_same_in_all_places() -> None:
     assert TABLE.read_text() == table(list(read().values()))
-    assert TABLE.read_text() in README.read_text()
+    assert TABLE.read_text() in PAGE.read_text()

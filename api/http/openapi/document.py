@@ -1,6 +1,5 @@
 """The document at /openapi.json: what flask-openapi3 gathers from the routes, and what is said once for all of them."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from api.http.openapi.examples import BODIES
 from api.http.openapi.models import Answer, Body, Schema
 from api.http.openapi.responses import HEADERS, LINKS
 from api.http.schemas import Problem
+from shared.version import get_version
 
 _ABOUT = Path(__file__).with_name("about.md")
 _BEARER = {
@@ -37,7 +37,7 @@ class DescribedApi(OpenAPI):
             import_name,
             info=Info(
                 title="Promptwire",
-                version=_version(),
+                version=get_version(),
                 summary="Takes prompts, answers them in the background, pushes the answers, finds them by meaning.",
                 description=_ABOUT.read_text("utf-8"),
             ),
@@ -85,10 +85,3 @@ def _schemas() -> dict[str, Any]:
     _, made = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=Schema)
     schemas: dict[str, Any] = made["$defs"]
     return schemas
-
-
-def _version() -> str:
-    try:
-        return version("promptwire")
-    except PackageNotFoundError:
-        return "0.1.0"

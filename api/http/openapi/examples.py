@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from shared.version import get_version
+
 _QUEUED = {
     "id": 1,
     "user": "alice",
@@ -89,6 +91,11 @@ BODIES: dict[str, dict[str, Any]] = {
     },
 }
 
+
+def _health(status: str, **checks: str) -> dict[str, Any]:
+    return {"status": status, "version": get_version(), "checks": checks}
+
+
 #: What is answered, by a short name: summary, value.
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
@@ -102,12 +109,9 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "page": ("A page", [_FAILED, _CACHED, _COMPLETED]),
     "similar": ("What was found", [_SIMILAR]),
     "none": ("Nothing", []),
-    "alive": ("It runs", {"status": "ok", "checks": {}}),
-    "ready": ("All is well", {"status": "ok", "checks": {"postgres": "ok", "redis": "ok"}}),
-    "degraded": ("Without Redis", {"status": "degraded", "checks": {"postgres": "ok", "redis": "away"}}),
-    "unready": ("Without Postgres", {"status": "unavailable", "checks": {"postgres": "away", "redis": "ok"}}),
-    "unmigrated": (
-        "Before the migrations",
-        {"status": "unavailable", "checks": {"postgres": "not migrated", "redis": "ok"}},
-    ),
+    "alive": ("It runs", _health("ok")),
+    "ready": ("All is well", _health("ok", postgres="ok", redis="ok")),
+    "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="away")),
+    "unready": ("Without Postgres", _health("unavailable", postgres="away", redis="ok")),
+    "unmigrated": ("Before the migrations", _health("unavailable", postgres="not migrated", redis="ok")),
 }

@@ -8,7 +8,7 @@ from tests.benchmarks.search.figures import Turns
 
 SECTIONS = ("http", "race", "index_types")
 
-#: The users that the README's table shows.
+#: The users that the table in `infra/architecture.md` shows.
 OWN = (100, 1_000, 10_000, 100_000)
 #: Other kinds of vectors are measured with users of these sizes.
 OTHER_KINDS_FROM = 10_000

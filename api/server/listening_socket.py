@@ -1,0 +1,92 @@
+"""How a process stops listening without resetting a connection.
+
+A connection that the kernel has accepted, but the process has not, is reset when the listening socket closes. So before
+a close new connections are refused by a kernel filter, handshakes that have begun may end, and what the kernel has
+accepted is taken in.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+
+#: How long TCP handshakes that have begun may take.
+HANDSHAKE_SECONDS = 0.2
+
+# A classic BPF program for a TCP socket: drop packets with the flag SYN and without ACK, pass all others.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of flags
+    (0x54, 0, 0, 0x12),  # keep SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFF),  # pass
+)
+_SO_ATTACH_FILTER = 26
+
+
+class SocketClosing:
+    """Whether the listening socket itself goes away, in memory that the master and its workers share.
+
+    It stays open if the master hands it on to a successor (SIGUSR2), or if systemd owns it.
+    """
+
+    def __init__(self) -> None:
+        self._flag = mmap.mmap(-1, 1)
+
+    def __bool__(self) -> bool:
+        return bool(self._flag[0])
+
+    def watch(self, arbiter: Any) -> None:
+        """Set the flag when gunicorn's master stops. Call it in the master, before it forks."""
+        stop = arbiter.stop
+
+        def stop_and_set_flag(graceful: bool = True) -> None:
+            self._flag[0] = arbiter.reexec_pid == arbiter.master_pid == 0 and not arbiter.systemd
+            stop(graceful)
+
+        arbiter.stop = stop_and_set_flag
+
+
+socket_closing = SocketClosing()
+
+
+class DrainingServer(StreamServer):  # type: ignore[misc]
+    """gevent's server, which accepts every established connection before it closes.
+
+    Its WebSockets go on after the request that opened them (see `api/realtime/handshake.py`).
+    """
+
+    def set_handle(self, handle: Callable[..., None]) -> None:
+        from api.realtime import handshake  # only a worker has patched what this loads
+
+        super().set_handle(handshake.outlasting(handle))
+
+    def close(self) -> None:
+        if not self.closed:
+            with contextlib.suppress(OSError):  # the kernel has no filters, or no file descriptor is left
+                if socket_closing:
+                    _refuse_new_connections(self.socket)
+                    gevent.sleep(HANDSHAKE_SECONDS)
+                self.stop_accepting()
+                for accepted in iter(self.do_read, None):
+                    self.do_handle(*accepted)
+            gevent.sleep(0)  # handlers first ask the listening socket for its name
+        super().close()
+
+
+def _refuse_new_connections(listening: socket.socket) -> None:
+    """Drop the first packet of new connections, on Linux (socket(7), SO_ATTACH_FILTER).
+
+    The client's kernel tries again in a second, and is refused or reaches the successor.
+    """
+    if sys.platform == "linux":
+        program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
+        described = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)

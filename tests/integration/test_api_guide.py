@@ -1,0 +1,36 @@
+"""The tables of `docs/api.md`: every route and every error, as they are."""
+
+import re
+
+from flask import Flask
+
+from api.http import problems
+from shared.errors import PromptwireError
+from tests.support.servers import ROOT
+
+GUIDE = (ROOT / "docs" / "api.md").read_text()
+
+#: Served, but not calls of their own: the files of a page, and what refuses a wrong WebSocket URL.
+NO_CALLS = re.compile(r"/(static|docs)/.+|/ws/|/ws/prompts/|/ws/\{rest\}")
+
+
+def test_the_guide_lists_every_route(app: Flask) -> None:
+    served = set()
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(?:prompt_)?(\w+)>", r"{\1}", str(rule))
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            served.add(("WS" if rule.websocket or path.startswith("/ws/") else method, path))
+    listed = set(re.findall(r"^\| `(GET|POST|DELETE|WS) (\S+)` \|", GUIDE, re.MULTILINE))
+    assert listed == {(method, path) for method, path in served if not NO_CALLS.fullmatch(path)}
+
+
+def test_the_guide_lists_every_kind_of_error_with_its_status(app: Flask) -> None:
+    def kinds(parent: type[PromptwireError]) -> set[type[PromptwireError]]:
+        found = {kind for kind in parent.__subclasses__() if kind.__module__ == "shared.errors"}
+        return found.union(*map(kinds, found))
+
+    with app.app_context():
+        answers = [problems.refusal(kind("It failed.")) for kind in kinds(PromptwireError)]
+    problems = {(str(answer.status_code), answer.json["type"]) for answer in answers if answer.status_code != 500}
+    listed = re.findall(r"^\| (\d+) \| `(urn:\S+)` \|", GUIDE, re.MULTILINE)
+    assert sorted(listed) == sorted(problems)
