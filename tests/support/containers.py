@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from infra.checks.containers import Dockerfile, read_compose
 from infra.local.privileges import Unprivileged, unprivileged
-from tests.support import processes
-from tests.support.servers import ROOT, Servers
+from tests.support import processes, watchdog
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers
 
 # Where a container listens, which only its networks reach.
 _EVERYWHERE = "0.0.0.0"  # noqa: S104
@@ -34,10 +34,11 @@ class Container:
             process = subprocess.Popen(
                 self._here(self.command), stdout=output, stderr=output, start_new_session=True, **self._popen
             )
+        watchdog.watch(process.pid)
         try:
             yield process
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=MAX_WAIT_SECONDS)
         finally:
             processes.kill(process)
 
