@@ -26,7 +26,7 @@ from tests.support import lifecycle, processes
 from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.providers import Script
-from tests.support.servers import SECRET, Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, SECRET, Servers, wait_until
 from worker.deltas import PATIENCE_SECONDS
 from worker.pipeline import Pipeline
 
@@ -171,13 +171,13 @@ class TestOpenRooms:
     ) -> None:
         with processes.api(servers.changed(settings, ws_room_auth="open")) as url:
             with connect(f"{url.replace('http', 'ws')}/ws/prompts/{alice.username}/") as room:
-                assert json.loads(room.recv(timeout=5))["type"] == "connected"
+                assert json.loads(room.recv(timeout=MAX_WAIT_SECONDS))["type"] == "connected"
                 worker.process([alice.submit()])
-                while (event := json.loads(room.recv(timeout=5)))["type"] == "prompt.delta":
+                while (event := json.loads(room.recv(timeout=MAX_WAIT_SECONDS)))["type"] == "prompt.delta":
                     pass
                 assert event["type"] == "prompt.completed"
             with connect(f"{url.replace('http', 'ws')}/ws/prompts/nobody-at-all/") as room:
-                assert json.loads(room.recv(timeout=5)).keys() == {"error"}
+                assert json.loads(room.recv(timeout=MAX_WAIT_SECONDS)).keys() == {"error"}
 
 
 class TestEvents:
@@ -465,7 +465,7 @@ class TestAbuse:
             with sessions() as session:
                 assert feed.position(session, user_id, None) == (450, True)
         read = b""
-        slow.settimeout(30)
+        slow.settimeout(MAX_WAIT_SECONDS)
         while chunk := slow.recv(1 << 20):
             read = (read + chunk)[-200:]
         slow.close()

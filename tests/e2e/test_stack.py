@@ -16,9 +16,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.support import metrics
+from tests.support import metrics, watchdog
 from tests.support.processes import RemoteUser, free_port
-from tests.support.servers import ROOT, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 
 class Stack:
@@ -47,19 +47,20 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._autocommit_engine = threading.Thread(target=self._read)
-        self._autocommit_engine.start()
+        watchdog.watch(self.process.pid)
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
 
     def wait_until_ready(self) -> None:
-        wait_until(lambda: "Promptwire is ready." in self.output or self.process.poll() is not None, 60, "being ready")
+        wait_until(lambda: "Promptwire is ready." in self.output or self.process.poll() is not None, what="being ready")
         assert self.process.poll() is None, self.output
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Returns how many seconds it took."""
         begun = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(timeout=30)
-        self._autocommit_engine.join()
+        self.process.wait(timeout=MAX_WAIT_SECONDS)
+        self._reading.join()
         return time.monotonic() - begun
 
     def children(self) -> list[psutil.Process]:
@@ -150,7 +151,7 @@ class Listener(threading.Thread):
             room.receive()
             self.joined.set()
             while len(self.events) < self.expected:
-                event = room.receive_ending(timeout=60)
+                event = room.receive_ending()
                 self.events.append(event)
                 found = self.user.http.get(
                     "/prompts/similar/", params={"prompt": event["prompt_text"], "limit": 1}
@@ -165,7 +166,7 @@ def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
     listeners = [Listener(user, 10) for user in users]
     for listener in listeners:
         listener.start()
-        listener.joined.wait(20)
+        listener.joined.wait(MAX_WAIT_SECONDS)
     submitted: dict[str, list[int]] = {}
 
     def submit(user: RemoteUser) -> None:
@@ -175,7 +176,7 @@ def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
     for thread in submitting:
         thread.start()
     for thread in [*submitting, *listeners]:
-        thread.join(120)
+        thread.join(MAX_WAIT_SECONDS)
     for user, listener in zip(users, listeners, strict=True):
         assert [event["seq"] for event in listener.events] == list(range(1, 11))
         assert sorted(event["id"] for event in listener.events) == submitted[user.username]
@@ -221,7 +222,7 @@ def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: 
         except httpx.HTTPError:
             return False
 
-    wait_until(works, 30, f"serving without {name}")
+    wait_until(works, what=f"serving without {name}")
     alice = RemoteUser(stack.url)
     assert alice.wait(alice.submit())["status"] == "completed"
 
@@ -232,7 +233,9 @@ def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
         token = first.log_in()
         headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=30"}
         body = {"prompt_text": "What causes ocean tides?"}
-        assert httpx.post(f"{first.url}/prompts/", json=body, headers=headers, timeout=40).status_code == 201
+        assert (
+            httpx.post(f"{first.url}/prompts/", json=body, headers=headers, timeout=MAX_WAIT_SECONDS).status_code == 201
+        )
         assert first.stop(signal.SIGINT) < 10
         assert first.process.returncode == 0
     with running(folder) as second:
@@ -240,7 +243,7 @@ def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
         found = httpx.get(f"{second.url}/prompts/similar/", params={"prompt": "ocean tides"}, headers=headers).json()
         assert [prompt["prompt_text"] for prompt in found] == ["What causes ocean tides?"]
         left = second.children()
-    _, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=MAX_WAIT_SECONDS)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
@@ -258,7 +261,7 @@ def test_after_kill_9_the_next_start_comes_up(home: Path, everything: bool) -> N
     with running(folder) as second:
         response = httpx.get(f"{second.url}/prompts/", headers={"Authorization": f"Bearer {token}"})
         assert response.json() == []
-    first._autocommit_engine.join()
+    first._reading.join()
 
 
 class TestCannotStart:
@@ -270,7 +273,7 @@ class TestCannotStart:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=MAX_WAIT_SECONDS,
             check=False,
         )
         assert result.returncode == 1
