@@ -9,7 +9,7 @@ INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up users reindex doctor test screenshots faults benchmark bench bench-search audit check check-infra images \
+.PHONY: help up users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra images \
 	format lock clean
 
 help:  ## Show this list
@@ -35,6 +35,9 @@ screenshots: $(INSTALLED)  ## Take the README's pictures of the page anew (needs
 
 faults: $(INSTALLED)  ## Kill, stall and restart everything under load, and count: make faults ARGS="kills"
 	$(BIN)/python -m tests.faults $(ARGS)
+
+faults-short: $(INSTALLED)  ## The same in two minutes, as CI runs it beside the tests
+	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 benchmark: $(INSTALLED)  ## Measure what depends on the machine: make benchmark NAME=login (or NAME=sockets ARGS=--quick)
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)

@@ -2,7 +2,7 @@
 
 make faults                                 everything; takes about an hour
 make faults ARGS="kills poison"             only these; the other rows stay as they are
-make faults ARGS="--short"                  the form that `make test` runs, for a first look; writes nothing
+make faults ARGS="--short"                  the form that `make faults-short` tests, for a first look; writes nothing
 """
 
 import argparse

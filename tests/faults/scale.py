@@ -1,4 +1,4 @@
-"""How much of each fault: `SHORT` is part of `make test`, `LONG` is what `make faults` runs."""
+"""How much of each fault: `SHORT` is what `make faults-short` runs, `LONG` what `make faults` runs."""
 
 from dataclasses import dataclass
 
