@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := .venv-bench
+TEST_PROCESSES ?= 2
 INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
@@ -25,7 +26,7 @@ reindex: $(INSTALLED)  ## Compare indexes with the prompts, and make anew what d
 	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, on a PostgreSQL and a Valkey of their own: make test ARGS="-m unit"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 doctor: $(INSTALLED)  ## Say what is wrong with what `make up` started, and what to do
 	@$(BIN)/python -m infra.local run $(BIN)/python -m infra.doctor $(ARGS)

@@ -22,7 +22,7 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 
 class Stack:
-    """`make up` on a folder of its own, without make."""
+    """What `make up` starts, on a folder of its own."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Stack:
         assert self.process.poll() is None, self.output
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Returns how many seconds it took."""
+        """Stop the stack. Returns how many seconds that took."""
         begun = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(timeout=MAX_WAIT_SECONDS)
@@ -67,7 +67,7 @@ class Stack:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def part(self, *words: str) -> psutil.Process:
-        """The direct child whose command line has these words."""
+        """The direct child whose command line contains these words."""
         (found,) = (
             child
             for child in psutil.Process(self.process.pid).children()
@@ -137,7 +137,7 @@ def test_the_session_of_the_readme_works_as_pasted_and_shows_text_arriving(home:
 
 
 class Listener(threading.Thread):
-    """A user's socket, which notes each ending and searches for it right away, over another connection."""
+    """A user's socket, which records each event and at once searches for its prompt over another connection."""
 
     def __init__(self, user: RemoteUser, expected: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Listener(threading.Thread):
                 ).raise_for_status()
                 if found.json()[0]["id"] != event["id"]:
                     self.missed.append(event["id"])
-            assert room.ask({"type": "ping"})["type"] == "pong"  # and nothing more
+            assert room.ask({"type": "ping"})["type"] == "pong"  # and no other event before it
 
 
 def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
@@ -202,7 +202,7 @@ def test_flower_shows_the_worker(stack: Stack) -> None:
     assert login["password"] not in " ".join(stack.part("flower").cmdline())
 
 
-def test_metrics_of_the_api_and_of_the_worker(stack: Stack) -> None:
+def test_the_api_and_the_worker_serve_metrics(stack: Stack) -> None:
     served = re.search(r"Metrics    (\S+)/metrics and (\S+)/metrics", stack.output)
     api, worker = (metrics.read(url) for url in served.groups())
     assert api['promptwire_dependency_up{dependency="postgres"}'] == 1
@@ -210,11 +210,11 @@ def test_metrics_of_the_api_and_of_the_worker(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("words", [["gunicorn"], ["--hostname=local"], ["flower"], ["valkey"], ["postgres"]])
-def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: list[str]) -> None:
+def test_a_process_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: list[str]) -> None:
     wait_until(lambda: stack.part(*words) is not None)
     stack.part(*words).kill()
     name = {"gunicorn": "api", "--hostname=local": "worker"}.get(words[0], words[0])
-    wait_until(lambda: re.search(rf"{name} ended \(killed by SIGKILL\)", stack.output), what=f"telling of {name}")
+    wait_until(lambda: re.search(rf"{name} ended \(killed by SIGKILL\)", stack.output), what=f"a log line about {name}")
 
     def works() -> bool:
         try:
@@ -227,7 +227,7 @@ def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: 
     assert alice.wait(alice.submit())["status"] == "completed"
 
 
-def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
+def test_data_survives_a_restart_and_stopping_takes_less_than_ten_seconds(home: Path) -> None:
     folder = home.parent / "restarted"
     with running(folder) as first:
         token = first.log_in()
@@ -248,7 +248,7 @@ def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
 
 
 @pytest.mark.parametrize("everything", [True, False])
-def test_after_kill_9_the_next_start_comes_up(home: Path, everything: bool) -> None:
+def test_after_kill_9_the_next_start_succeeds(home: Path, everything: bool) -> None:
     folder = home.parent / f"killed-{everything}"
     with running(folder) as first:
         token = first.log_in()
@@ -266,7 +266,7 @@ def test_after_kill_9_the_next_start_comes_up(home: Path, everything: bool) -> N
 
 class TestCannotStart:
     def run(self, **environment: str) -> str:
-        """What it says; it must end by itself, with exit code 1."""
+        """Run it. It must exit with code 1. Returns its error message."""
         result = subprocess.run(
             [sys.executable, "-m", "infra.local", "up"],
             env=os.environ | environment,
@@ -296,16 +296,16 @@ class TestCannotStart:
         ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
         assert "LEASE_SECONDS" in self.run(**ports, DATA_DIR=str(tmp_path), LEASE_SECONDS="-1")
 
-    def test_because_the_database_is_away(self, tmp_path: Path) -> None:
+    def test_because_the_database_is_unavailable(self, tmp_path: Path) -> None:
         ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
         nowhere = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
         assert "The database cannot be used" in self.run(**ports, **nowhere, DATA_DIR=str(tmp_path))
 
     @pytest.mark.parametrize("variable", ["PG_BIN", "VALKEY_SERVER"])
-    def test_because_a_program_is_not_there(self, tmp_path: Path, variable: str) -> None:
+    def test_because_a_program_is_missing(self, tmp_path: Path, variable: str) -> None:
         ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
         said = self.run(**ports, DATA_DIR=str(tmp_path), **{variable: "/nowhere"})
         assert said.splitlines()[-1].startswith(f"{variable}=/nowhere: there is no program /nowhere")
 
-    def test_because_a_number_is_none(self, tmp_path: Path) -> None:
+    def test_because_a_port_is_not_a_number(self, tmp_path: Path) -> None:
         assert "must be numbers" in self.run(PORT="many", DATA_DIR=str(tmp_path))
