@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := .venv-bench
+TEST_PROCESSES ?= 2
 INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up users reindex doctor test screenshots faults benchmark bench bench-search audit check check-infra images \
+.PHONY: help up users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra images \
 	format lock clean
 
 help:  ## List the commands
@@ -25,7 +26,7 @@ reindex: $(INSTALLED)  ## Compare the search indexes with the prompts and fix di
 	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests on their own PostgreSQL and Valkey: make test ARGS="-m unit"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 doctor: $(INSTALLED)  ## Check the local stack, and say how to fix what is wrong
 	@$(BIN)/python -m infra.local run $(BIN)/python -m infra.doctor $(ARGS)
@@ -35,6 +36,9 @@ screenshots: $(INSTALLED)  ## Take the README's screenshots again (needs Chromiu
 
 faults: $(INSTALLED)  ## Kill, stall and restart processes under load, and check that no prompt is lost: make faults ARGS=kills
 	$(BIN)/python -m tests.faults $(ARGS)
+
+faults-short: $(INSTALLED)  ## Run a short form of it in two minutes, as CI does beside the tests
+	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 benchmark: $(INSTALLED)  ## Run one benchmark: make benchmark NAME=login (or NAME=sockets ARGS=--quick)
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)

@@ -1,4 +1,4 @@
-"""Fixtures: real servers, an empty database for each test, the application and a worker's pipeline on them."""
+"""Fixtures: real servers, an empty database for each test, and the application and a worker's pipeline on them."""
 
 from collections.abc import Callable, Iterator
 
@@ -25,14 +25,28 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with its level, which is its folder."""
+    """Mark each test with its level, which is its folder's name, and put the longest files first."""
     for item in items:
         item.add_marker(item.path.parent.name)
+    items.sort(key=_order)
+
+
+# The longest files start first, so that all processes have work until the end. Then by level, the slowest first.
+_LONGEST = ("test_stack", "test_doctor", "test_client", "test_production", "test_sockets", "test_user_journey")
+_LEVELS = ("faults", "e2e", "browser", "infra", "integration", "unit")
+
+
+def _order(item: pytest.Item) -> tuple[int, int]:
+    name, level = item.path.stem, item.path.parent.name
+    return (
+        _LONGEST.index(name) if name in _LONGEST and level != "unit" else len(_LONGEST),
+        _LEVELS.index(level) if level in _LEVELS else len(_LEVELS),
+    )
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps the developer's settings out."""
+    """Keep the developer's settings out."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -49,16 +63,15 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def vector_store() -> str:
-    """What VECTOR_STORE is; tests that hold for both stores are parametrized over it."""
+    """The value of VECTOR_STORE. Tests that hold for both stores are parametrized over it."""
     return "faiss"
 
 
 @pytest.fixture
-def database(servers: Servers, vector_store: str) -> Iterator[str]:
+def database(servers: Servers, vector_store: str) -> str:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
-    with servers.database(vector_store) as name:
-        yield name
+    return servers.empty_database(vector_store)
 
 
 @pytest.fixture
@@ -88,7 +101,7 @@ def autocommit_engine(settings: Settings) -> Iterator[Engine]:
 
 @pytest.fixture
 def make_app(settings: Settings) -> Iterator[Callable[..., tuple[Flask, Services]]]:
-    """Makes applications with changed settings."""
+    """Create applications with changed settings."""
     made: list[Services] = []
 
     def make(**changes: object) -> tuple[Flask, Services]:

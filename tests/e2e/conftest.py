@@ -1,4 +1,8 @@
-"""One database and one API process for a whole module: starting them takes longer than a test. Users differ instead."""
+"""API processes on databases of their own. Starting them takes longer than a test, so tests share them.
+
+Modules that need nothing special share one API; their tests use different users. A module with settings or a worker of
+its own overrides the fixture `settings`, and `url` is then an API with those.
+"""
 
 from collections.abc import Iterator
 
@@ -12,10 +16,37 @@ from worker.pipeline import Pipeline
 from worker.services import make_services
 
 
-@pytest.fixture(scope="module")
-def settings(servers: Servers) -> Iterator[Settings]:
+@pytest.fixture(scope="session")
+def shared_settings(servers: Servers) -> Iterator[Settings]:
     with servers.database() as name:
         yield servers.settings(name)
+
+
+@pytest.fixture(scope="session")
+def shared_url(shared_settings: Settings) -> Iterator[str]:
+    with processes.api(shared_settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def own_settings(servers: Servers) -> Iterator[Settings]:
+    """Settings with a database for this module alone, so that its workers have no prompts of other modules."""
+    with servers.database() as name:
+        yield servers.settings(name)
+
+
+@pytest.fixture(scope="module")
+def settings(shared_settings: Settings) -> Settings:
+    return shared_settings
+
+
+@pytest.fixture(scope="module")
+def url(request: pytest.FixtureRequest, settings: Settings, shared_settings: Settings) -> Iterator[str]:
+    if settings is shared_settings:
+        yield request.getfixturevalue("shared_url")
+    else:
+        with processes.api(settings) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +61,3 @@ def worker(settings: Settings) -> Iterator[Pipeline]:
     pipeline = make_services(settings).pipeline
     yield pipeline
     pipeline.sessions.kw["bind"].dispose()
-
-
-@pytest.fixture(scope="module")
-def url(settings: Settings) -> Iterator[str]:
-    with processes.api(settings) as running:
-        yield running

@@ -1,4 +1,4 @@
-"""CONTRACT's last lines: what the API does while Redis or Postgres do not answer, and that it comes back by itself."""
+"""The end of CONTRACT: what the API does while Redis or Postgres does not answer, and that it recovers by itself."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from tests.support.threads import at_once
 
 
 def calls(user: RemoteUser) -> dict[str, httpx.Response]:
-    """One call of each kind, with how long it took in `elapsed`."""
+    """Make one request of each kind. `elapsed` of a response is how long it took."""
     credentials = {"username": user.username, "password": PASSWORD}
     return {
         "list": user.http.get("/prompts/"),
@@ -20,7 +20,7 @@ def calls(user: RemoteUser) -> dict[str, httpx.Response]:
     }
 
 
-def test_while_postgres_does_not_answer_everything_is_503_and_then_it_is_back(servers: Servers, url: str) -> None:
+def test_while_postgres_does_not_answer_every_request_is_503_and_later_works_again(servers: Servers, url: str) -> None:
     alice = RemoteUser(url)
     with servers.postgres_process.stalled():
         for response in calls(alice).values():
@@ -30,11 +30,11 @@ def test_while_postgres_does_not_answer_everything_is_503_and_then_it_is_back(se
             assert response.elapsed.total_seconds() < 3
         assert alice.http.get("/readyz").status_code == 503
         assert alice.http.get("/livez").status_code == 200
-    wait_until(lambda: alice.http.get("/prompts/").status_code == 200, 10, "coming back")
+    wait_until(lambda: alice.http.get("/prompts/").status_code == 200, what="recovering")
     assert alice.http.get("/prompts/").json() == []
 
 
-def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not_answer(
+def test_parallel_requests_do_not_wait_for_each_other_while_postgres_does_not_answer(
     servers: Servers, url: str
 ) -> None:
     alice = RemoteUser(url)
@@ -47,10 +47,10 @@ def test_many_requests_at_once_do_not_wait_for_each_other_when_postgres_does_not
         taken = at_once(40, call)
     assert {status for status, _ in taken} == {503}
     assert max(seconds for _, seconds in taken) < 3
-    wait_until(lambda: alice.http.get("/prompts/").status_code == 200, 10, "coming back")
+    wait_until(lambda: alice.http.get("/prompts/").status_code == 200, what="recovering")
 
 
-def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str) -> None:
+def test_while_redis_does_not_answer_every_request_works(servers: Servers, url: str) -> None:
     alice = RemoteUser(url)
     with servers.valkey_process.stalled():
         submitted = at_once(30, lambda: alice.http.post("/prompts/", json={"prompt_text": "Hi"}))
@@ -63,17 +63,17 @@ def test_while_redis_does_not_answer_everything_works(servers: Servers, url: str
             room.receive()
             alice.http.post(f"/prompts/{alice.submit()}/cancel/")
             assert room.receive()["type"] == "prompt.cancelled"
-    wait_until(lambda: alice.http.get("/readyz").json()["status"] == "ok", 10, "coming back")
+    wait_until(lambda: alice.http.get("/readyz").json()["status"] == "ok", what="recovering")
 
 
 @pytest.mark.parametrize("length", [8_500, 60_000])
-def test_what_gunicorn_refuses_by_itself_is_a_problem_too(url: str, length: int) -> None:
+def test_a_request_that_gunicorn_itself_refuses_gets_a_problem_too(url: str, length: int) -> None:
     response = httpx.get(f"{url}/prompts/similar/?prompt={'a' * length}")
     assert response.status_code == 414
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.json()["status"] == 414
 
 
-def test_a_query_of_eight_thousand_characters_is_found(url: str) -> None:
+def test_a_query_of_eight_thousand_characters_is_accepted(url: str) -> None:
     alice = RemoteUser(url)
     assert alice.http.get(f"/prompts/similar/?prompt={'a' * 8_000}").json() == []

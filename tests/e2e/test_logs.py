@@ -1,4 +1,4 @@
-"""The logs of real processes: JSON all over, and one request id from the request to the event."""
+"""The logs of API and worker processes: JSON throughout, and one request id from the request to the event."""
 
 import json
 import re
@@ -12,18 +12,18 @@ import pytest
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import API, RemoteUser, free_port
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 
 
 class Log:
-    """What a process has written."""
+    """The log of a process."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     @property
     def lines(self) -> list[dict]:
-        """Fails if one is not JSON."""
+        """The complete lines. Fails if one is not JSON."""
         return [json.loads(line) for line in self.file.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     def of(self, request_id: str) -> list[dict]:
@@ -37,8 +37,8 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Log]:
 
 
 @pytest.fixture(scope="module")
-def started(settings: Settings, servers: Servers, logs: dict[str, Log]) -> Iterator[tuple[str, dict]]:
-    changed = servers.changed(settings, generator="tests.support.providers:commanded", log_format="json")
+def started(own_settings: Settings, servers: Servers, logs: dict[str, Log]) -> Iterator[tuple[str, dict]]:
+    changed = servers.changed(own_settings, generator="tests.support.providers:commanded", log_format="json")
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = processes.worker_command("logging", 1)
     commands = {"api": API, "worker": [command[0], "--quiet", *command[1:]]}
@@ -64,8 +64,8 @@ def test_one_request_id_goes_from_the_request_to_the_event(started, logs: dict[s
         body = {"prompt_text": "What is a tide?", "websocket": True}
         answer = alice.http.post("/prompts/", json=body, headers={"X-Request-ID": "req-7"})
         assert answer.headers["X-Request-ID"] == "req-7"
-        assert room.receive_ending(timeout=30)["request_id"] == "req-7"
-    wait_until(lambda: logs["api"].of("req-7") and logs["worker"].of("req-7"), what="both logs telling of it")
+        assert room.receive_ending()["request_id"] == "req-7"
+    wait_until(lambda: logs["api"].of("req-7") and logs["worker"].of("req-7"), what="both logs having a line")
     (request,), (completed,) = logs["api"].of("req-7"), logs["worker"].of("req-7")
     assert (request["event"], request["status"], request["path"]) == ("request", 202, "/prompts/")
     assert (completed["event"], completed["prompt_id"]) == ("completed", answer.json()["id"])
@@ -81,11 +81,11 @@ def test_one_request_id_goes_from_the_request_to_the_event(started, logs: dict[s
         b"POST /login/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzebra\r\n",
     ],
 )
-def test_of_what_is_no_request_nothing_is_logged_but_where_it_came_from(
-    started, logs: dict[str, Log], sent: bytes
-) -> None:
+def test_of_a_malformed_request_only_its_origin_is_logged(started, logs: dict[str, Log], sent: bytes) -> None:
     before = logs["api"].file.read_text().count("Invalid request from ip=127.0.0.1")
-    with socket.create_connection(("127.0.0.1", int(started[0].rpartition(":")[2])), timeout=10) as client:
+    with socket.create_connection(
+        ("127.0.0.1", int(started[0].rpartition(":")[2])), timeout=MAX_WAIT_SECONDS
+    ) as client:
         client.sendall(sent)
         while client.recv(1024):
             pass
@@ -94,13 +94,13 @@ def test_of_what_is_no_request_nothing_is_logged_but_where_it_came_from(
         wait_until(lambda: logs["api"].file.read_text().count("Invalid request from ip=127.0.0.1") > before)
 
 
-def test_a_failed_attempt_is_told_once_with_what_helps(started, logs: dict[str, Log]) -> None:
+def test_a_failed_attempt_is_logged_once_with_its_error_and_prompt(started, logs: dict[str, Log]) -> None:
     url, _ = started
     alice = RemoteUser(url)
     body = {"prompt_text": "refuse"}
     answer = alice.http.post("/prompts/", json=body, headers={"X-Request-ID": "req-8"})
     alice.wait(answer.json()["id"])
-    wait_until(lambda: logs["worker"].of("req-8"), what="the worker telling of it")
+    wait_until(lambda: logs["worker"].of("req-8"), what="the worker logging it")
     (failed,) = logs["worker"].of("req-8")
     assert (failed["event"], failed["level"], failed["error"]) == ("attempt failed", "warning", "ProviderError")
     assert (failed["prompt_id"], failed["attempt"]) == (answer.json()["id"], 1)
@@ -114,6 +114,6 @@ def test_gunicorns_and_celerys_own_lines_have_the_same_shape(started, logs: dict
         def theirs(name: str = name, logger: str = logger) -> list[dict]:
             return [line for line in logs[name].lines if line["logger"] == logger]
 
-        wait_until(theirs, what=f"{logger} saying something")
+        wait_until(theirs, what=f"{logger} logging a line")
         assert {"timestamp", "level", "event"} <= theirs()[0].keys()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", theirs()[0]["timestamp"])

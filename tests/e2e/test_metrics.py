@@ -1,4 +1,4 @@
-"""`/metrics` of several gunicorn processes and of a worker host: each thing counted once, whoever is asked."""
+"""`/metrics` of several gunicorn processes and of a worker host: every process gives the same, complete figures."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from infra.monitoring import cloudwatch
 from shared.settings import Settings
 from tests.support import metrics, processes
 from tests.support.processes import API, RemoteUser, free_port
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,12 @@ def worker_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def settings(settings: Settings, servers: Servers, worker_port: int) -> Settings:
+def settings(own_settings: Settings, servers: Servers, worker_port: int) -> Settings:
     return servers.changed(
-        settings, generator="tests.support.providers:commanded", worker_metrics_port=worker_port, reaper_seconds=0.5
+        own_settings,
+        generator="tests.support.providers:commanded",
+        worker_metrics_port=worker_port,
+        reaper_seconds=0.5,
     )
 
 
@@ -44,7 +47,7 @@ def url(api: tuple[str, subprocess.Popen]) -> str:
 
 @pytest.fixture(scope="module")
 def hosts(settings: Settings, url: str, worker_port: int) -> Iterator[str]:
-    """A worker host with two processes: the URL of its metrics."""
+    """A worker host with two processes. Yields the URL of its metrics."""
     host = f"http://127.0.0.1:{worker_port}"
     with processes.worker(settings, processes=2):
         wait_until(lambda: _answers(host), what="the worker serving metrics")
@@ -58,16 +61,16 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_requests_of_all_processes_are_counted_whoever_is_asked(url: str) -> None:
+def test_every_process_counts_the_requests_of_all_processes(url: str) -> None:
     name = 'promptwire_http_request_duration_seconds_count{method="GET",route="/livez/",status="2xx"}'
     before = metrics.read(url).get(name, 0)
-    for _ in range(40):  # each over a connection of its own, so both processes get some
+    for _ in range(40):  # each over its own connection, so both processes get some
         httpx.get(f"{url}/livez/").raise_for_status()
     wait_until(lambda: metrics.read(url).get(name, 0) == before + 40, what="counting forty requests")
     assert [metrics.read(url)[name] for _ in range(10)] == [before + 40] * 10
 
 
-def test_open_sockets_are_those_of_the_processes_that_live(url: str, api: tuple[str, subprocess.Popen]) -> None:
+def test_sockets_of_dead_processes_are_not_counted(url: str, api: tuple[str, subprocess.Popen]) -> None:
     alice = RemoteUser(url)
     rooms = [alice.join() for _ in range(8)]
     wait_until(lambda: metrics.read(url)["promptwire_sockets"] == 8, what="counting eight sockets")
@@ -77,10 +80,10 @@ def test_open_sockets_are_those_of_the_processes_that_live(url: str, api: tuple[
     for child in psutil.Process(api[1].pid).children():
         child.kill()
     wait_until(lambda: _answers(url) and metrics.read(url)["promptwire_sockets"] == 0, what="forgetting the dead")
-    assert metrics.read(url)["promptwire_prompts_submitted_total"] >= 0  # what the dead have counted is kept
+    assert metrics.read(url)["promptwire_prompts_submitted_total"] >= 0  # the dead processes' counts are kept
 
 
-def test_a_worker_host_tells_what_its_processes_did(url: str, hosts: str) -> None:
+def test_a_worker_host_counts_what_its_processes_did(url: str, hosts: str) -> None:
     alice = RemoteUser(url)
     before = metrics.read(hosts)
     done = [alice.submit(f"question {i}") for i in range(10)]
@@ -98,7 +101,7 @@ def test_a_worker_host_tells_what_its_processes_did(url: str, hosts: str) -> Non
     wait_until(lambda: metrics.read(hosts)["promptwire_resident_memory_bytes"] > 3 * 20e6, what="three processes")
 
 
-def test_what_is_sent_to_sockets_and_sent_again(url: str, hosts: str) -> None:
+def test_events_sent_to_sockets_and_replays_are_counted(url: str, hosts: str) -> None:
     alice, before = RemoteUser(url), metrics.read(url)
 
     def grown(kind: str) -> float:
@@ -108,44 +111,44 @@ def test_what_is_sent_to_sockets_and_sent_again(url: str, hosts: str) -> None:
     with alice.join() as room:
         room.receive()
         alice.submit()
-        assert room.receive_ending(timeout=30)["seq"] == 1
+        assert room.receive_ending()["seq"] == 1
     with alice.join(since=0) as room:
         assert [room.receive()["seq"] for _ in range(2)] == [1, 1]  # of the greeting, and of the event
     wait_until(lambda: (grown("ending"), grown("replay")) == (1, 1), what="counting one of each")
 
 
-def test_a_relay_that_had_to_connect_anew(url: str, servers: Servers) -> None:
+def test_a_reconnect_of_the_relay_is_counted(url: str, servers: Servers) -> None:
     before = metrics.read(url)["promptwire_relay_reconnects_total"]
     with redis.Redis.from_url(servers.redis_url) as client:
         wait_until(lambda: client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") > 0, what="cutting connections")
     wait_until(lambda: metrics.read(url)["promptwire_relay_reconnects_total"] > before, what="counting that")
 
 
-def test_a_worker_whose_port_is_taken_says_so_and_works(
+def test_a_worker_whose_metrics_port_is_taken_logs_that_and_works(
     settings: Settings, hosts: str, url: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
     with log.open("wb") as output:
         other = processes.start(processes.worker_command("other", 1), settings, output=output, REMAP_SIGTERM="SIGQUIT")
         try:
-            wait_until(lambda: "other@test ready" in log.read_text(), 30, what="the other worker")
+            wait_until(lambda: "other@test ready" in log.read_text(), what="the other worker")
         finally:
             other.send_signal(signal.SIGTERM)
-            assert other.wait(timeout=20) == 0
+            assert other.wait(timeout=MAX_WAIT_SECONDS) == 0
     assert "set WORKER_METRICS_PORT to a port of its own" in log.read_text()
 
 
-def test_the_service_as_a_whole(url: str, hosts: str) -> None:
+def test_the_api_exports_figures_of_the_whole_service(url: str, hosts: str) -> None:
     seen = metrics.read(url)
     assert seen['promptwire_dependency_up{dependency="postgres"}'] == 1
     assert seen['promptwire_dependency_up{dependency="redis"}'] == 1
-    # Nothing waits, which is a figure, too: without one, CloudWatch would raise an alarm.
-    told = cloudwatch.values(httpx.get(f"{url}/metrics").text)
-    assert told.keys() == cloudwatch.UNITS.keys()
-    assert told["promptwire_oldest_queued_seconds"] == 0
+    # An empty queue is exported as 0: without a figure, CloudWatch would raise an alarm.
+    exported = cloudwatch.values(httpx.get(f"{url}/metrics").text)
+    assert exported.keys() == cloudwatch.UNITS.keys()
+    assert exported["promptwire_oldest_queued_seconds"] == 0
 
 
-def test_with_redis_or_postgres_stalled_the_rest_is_told_in_time(url: str, servers: Servers) -> None:
+def test_with_redis_or_postgres_stalled_the_other_metrics_are_served_in_time(url: str, servers: Servers) -> None:
     for server, name in ((servers.valkey_process, "redis"), (servers.postgres_process, "postgres")):
         with server.stalled():
             wait_until(lambda name=name: metrics.read(url)[f'promptwire_dependency_up{{dependency="{name}"}}'] == 0)

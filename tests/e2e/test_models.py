@@ -1,4 +1,4 @@
-"""Prompts answered by a server that speaks OpenAI's protocol, through real API and worker processes."""
+"""Prompts answered by a server with OpenAI's protocol, through API and worker processes."""
 
 from collections.abc import Iterator
 
@@ -47,7 +47,7 @@ def alice(url: str) -> RemoteUser:
     return RemoteUser(url)
 
 
-def test_an_answer_comes_as_it_is_generated(alice: RemoteUser, provider: OpenAIServer) -> None:
+def test_a_socket_receives_an_answer_as_it_is_generated(alice: RemoteUser, provider: OpenAIServer) -> None:
     gate = provider.gate("socket")
     with alice.join() as room:
         room.receive()
@@ -64,7 +64,7 @@ def test_an_answer_comes_as_it_is_generated(alice: RemoteUser, provider: OpenAIS
     assert (shown["model"], shown["usage"]) == (MODEL, ended["usage"])
 
 
-def test_followed_by_another_client_it_is_the_same(alice: RemoteUser, provider: OpenAIServer) -> None:
+def test_a_text_stream_receives_an_answer_as_it_is_generated(alice: RemoteUser, provider: OpenAIServer) -> None:
     gate = provider.gate("followed")
     prompt_id = alice.submit("held followed 3", websocket=False)
     with follow(alice, prompt_id) as stream:
@@ -76,7 +76,7 @@ def test_followed_by_another_client_it_is_the_same(alice: RemoteUser, provider: 
     assert (end.kind, end.data["response_text"]) == ("prompt.completed", "w0 w1 w2 ")
 
 
-def test_too_many_requests_are_waited_for_as_the_provider_asks(alice: RemoteUser, provider: OpenAIServer) -> None:
+def test_a_429_is_retried_after_the_time_that_the_provider_asks_for(alice: RemoteUser, provider: OpenAIServer) -> None:
     prompt_id = alice.submit("once busy 1.5")
     shown = alice.wait(prompt_id)
     first, second = _calls_for(provider, prompt_id)
@@ -87,7 +87,9 @@ def test_too_many_requests_are_waited_for_as_the_provider_asks(alice: RemoteUser
 @pytest.mark.parametrize(
     "trouble", ["fail 500", "fail 503", "reset 3", "close 3", "stop 3", "garbage 2", "error 2", "hang 1", "page"]
 )
-def test_what_can_heal_heals(alice: RemoteUser, provider: OpenAIServer, trouble: str) -> None:
+def test_a_temporary_failure_is_retried_with_the_same_idempotency_key(
+    alice: RemoteUser, provider: OpenAIServer, trouble: str
+) -> None:
     prompt_id = alice.submit(f"once {trouble}")
     shown = alice.wait(prompt_id)
     assert (shown["status"], shown["attempt"], shown["error"]) == ("completed", 2, None)
@@ -97,29 +99,29 @@ def test_what_can_heal_heals(alice: RemoteUser, provider: OpenAIServer, trouble:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"), [("refuse", "The provider refused the request (400): This model has no vision."),
+    ("trouble", "error"), [("refuse", "The provider refused the request (400): This model has no vision."),
                           ("forbid", "The provider refused the key (401)")]
 )  # fmt: skip
-def test_what_cannot_heal_fails_at_once_and_says_why(
-    alice: RemoteUser, provider: OpenAIServer, trouble: str, told: str
+def test_a_permanent_failure_fails_the_prompt_at_once_with_the_reason(
+    alice: RemoteUser, provider: OpenAIServer, trouble: str, error: str
 ) -> None:
     prompt_id = alice.submit(trouble)
     shown = alice.wait(prompt_id)
     assert (shown["status"], shown["attempt"]) == ("failed", 1)
-    assert shown["error"].startswith(told)
+    assert shown["error"].startswith(error)
     assert KEY not in shown["error"]
 
 
-def test_what_is_never_right_fails_in_the_end(alice: RemoteUser) -> None:
+def test_a_prompt_that_fails_in_every_attempt_fails_after_the_last(alice: RemoteUser) -> None:
     shown = alice.wait(alice.submit("fail 500"))
     assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 5, "The provider failed (500).")
 
 
-def test_a_slow_beginning_is_waited_for(alice: RemoteUser) -> None:
+def test_a_provider_may_take_a_second_until_the_first_token(alice: RemoteUser) -> None:
     assert alice.wait(alice.submit("slow 1"))["status"] == "completed"
 
 
-def test_while_it_is_away_prompts_wait_and_no_worker_does(
+def test_while_the_provider_is_unavailable_prompts_wait_and_workers_do_not(
     alice: RemoteUser, provider: OpenAIServer, settings: Settings
 ) -> None:
     inspect = make_celery(settings).control.inspect(timeout=1)
@@ -132,7 +134,7 @@ def test_while_it_is_away_prompts_wait_and_no_worker_does(
     assert len({each["id"] for each in shown}) == 10
 
 
-def test_history_and_cache_work_with_it(alice: RemoteUser, provider: OpenAIServer) -> None:
+def test_history_and_cache_work_with_the_openai_generator(alice: RemoteUser, provider: OpenAIServer) -> None:
     first = alice.wait(alice.submit("the tides of the ocean"))
     copy = alice.wait(alice.submit("the tides of the ocean", cache=True))
     assert (copy["cached_from"], copy["response_text"]) == (first["id"], first["response_text"])

@@ -1,4 +1,4 @@
-"""What the API says of itself, held against what it does: generated requests, in sequences too, by schemathesis."""
+"""The API against its own description: schemathesis generates requests, single and in sequences."""
 
 import subprocess
 import sys
@@ -17,13 +17,13 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def worker(settings: Settings) -> Iterator[None]:
-    """What is submitted must end, or whoever follows it would wait for ever."""
+    """A worker: prompts must finish, or requests that follow their text would never end."""
     with processes.worker(settings):
         yield
 
 
 @pytest.mark.usefixtures("worker")
-def test_every_answer_is_as_described(url: str, tmp_path: Path) -> None:
+def test_every_response_is_as_described(url: str, tmp_path: Path) -> None:
     alice = RemoteUser(url)
     alice.wait(alice.submit())
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
@@ -36,7 +36,7 @@ def test_every_answer_is_as_described(url: str, tmp_path: Path) -> None:
 
 class TestDocs:
     @pytest.mark.parametrize("path", ["/docs", "/docs/"])
-    def test_the_page_and_all_its_parts_come_from_here(self, url: str, path: str) -> None:
+    def test_the_page_and_all_its_parts_come_from_this_server(self, url: str, path: str) -> None:
         page = httpx.get(url + path)
         assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
         assert "//" not in page.text.removeprefix("<!doctype html>")
@@ -44,18 +44,18 @@ class TestDocs:
             assert f'"/docs/{part}"' in page.text
             assert httpx.get(f"{url}/docs/{part}").status_code == 200
 
-    def test_nothing_runs_but_its_own_scripts(self, url: str) -> None:
+    def test_the_policy_allows_only_its_own_scripts(self, url: str) -> None:
         policy = httpx.get(f"{url}/docs").headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
         assert "script-src 'self';" in policy
         assert "unsafe" not in policy
 
-    def test_a_browser_keeps_its_parts_and_asks_whether_they_are_still_right(self, url: str) -> None:
+    def test_a_browser_caches_the_parts_and_revalidates_them(self, url: str) -> None:
         first = httpx.get(f"{url}/docs/swagger-ui.js")
         again = httpx.get(f"{url}/docs/swagger-ui.js", headers={"If-None-Match": first.headers["ETag"]})
         assert first.headers["Cache-Control"] == "no-cache"
         assert (again.status_code, again.content) == (304, b"")
 
-    def test_nothing_else_is_there(self, url: str) -> None:
+    def test_other_paths_below_docs_are_404(self, url: str) -> None:
         for path in ("/docs/index.html", "/docs/..%2fdocument.py", "/docs/document.py"):
             assert httpx.get(url + path).status_code == 404

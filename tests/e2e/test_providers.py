@@ -1,4 +1,4 @@
-"""Providers in real processes: an embedder on another host, a local model, and such as cannot be made."""
+"""Providers in API and worker processes: a remote embedder, a local model, and providers that cannot be created."""
 
 import threading
 from collections.abc import Iterator
@@ -10,8 +10,13 @@ from shared.settings import Settings
 from tests.support import processes
 from tests.support.openai_server import OpenAIServer
 from tests.support.processes import RemoteUser
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 from tests.support.threads import at_once
+
+
+@pytest.fixture(scope="module")
+def settings(own_settings: Settings) -> Settings:
+    return own_settings
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def search(user: RemoteUser, text: str) -> httpx.Response:
     return user.http.get("/prompts/similar/", params={"prompt": text})
 
 
-def test_a_prompt_is_found_by_vectors_of_the_endpoint(remote: Settings, searching: str) -> None:
+def test_a_search_uses_the_vectors_of_the_endpoint(remote: Settings, searching: str) -> None:
     alice = RemoteUser(searching)
     with processes.worker(remote):
         ids = [alice.submit(text) for text in ("the tides of the ocean", "a haiku about rust")]
@@ -52,7 +57,9 @@ def test_a_prompt_is_found_by_vectors_of_the_endpoint(remote: Settings, searchin
     assert [match["id"] for match in found] == ids[::-1]
 
 
-def test_while_searches_wait_for_the_endpoint_everything_else_goes_on(searching: str, endpoint: OpenAIServer) -> None:
+def test_searches_that_wait_for_the_endpoint_do_not_block_other_requests(
+    searching: str, endpoint: OpenAIServer
+) -> None:
     alice = RemoteUser(searching)
     asked = len(endpoint.requests)
     waiting = 20
@@ -61,18 +68,18 @@ def test_while_searches_wait_for_the_endpoint_everything_else_goes_on(searching:
         target=lambda: statuses.extend(at_once(waiting, lambda: search(alice, "embedding slow 600").status_code))
     )
     searches.start()
-    wait_until(lambda: len(endpoint.requests) == asked + waiting, what="all of them asking, none after another")
+    wait_until(lambda: len(endpoint.requests) == asked + waiting, what="all searches asking the endpoint in parallel")
     assert httpx.get(f"{searching}/livez/").status_code == 200
     assert alice.http.get("/prompts/").status_code == 200
-    with endpoint.stopped():  # which cuts them off
-        searches.join(timeout=30)
+    with endpoint.stopped():  # which closes their connections
+        searches.join(timeout=MAX_WAIT_SECONDS)
     assert statuses == [503] * waiting
 
 
 @pytest.mark.parametrize(
     ("text", "retry_after"), [("embedding busy 7", "7"), ("embedding busy 0.2", "1"), ("embedding fail", "2")]
 )
-def test_a_search_that_the_endpoint_refuses_is_a_problem_that_says_when_to_try_again(
+def test_a_search_that_the_endpoint_refuses_is_a_503_with_retry_after(
     searching: str, text: str, retry_after: str
 ) -> None:
     response = search(RemoteUser(searching), text)
@@ -80,7 +87,7 @@ def test_a_search_that_the_endpoint_refuses_is_a_problem_that_says_when_to_try_a
     assert response.headers["Retry-After"] == retry_after
 
 
-def test_a_search_waits_no_longer_than_is_set(servers: Servers, remote: Settings) -> None:
+def test_a_search_waits_for_the_endpoint_no_longer_than_its_timeout(servers: Servers, remote: Settings) -> None:
     impatient = servers.changed(remote, openai_embedding_timeout_seconds=0.5)
     with processes.api(impatient) as url:
         response = search(RemoteUser(url), "embedding slow 600")
@@ -88,7 +95,7 @@ def test_a_search_waits_no_longer_than_is_set(servers: Servers, remote: Settings
         assert response.json()["detail"] == "The provider sent nothing for too long."
 
 
-def test_with_the_endpoint_away_a_search_is_a_problem_and_then_it_works_again(
+def test_a_search_is_a_503_while_the_endpoint_is_unavailable_and_works_afterwards(
     searching: str, endpoint: OpenAIServer
 ) -> None:
     alice = RemoteUser(searching)
@@ -100,7 +107,7 @@ def test_with_the_endpoint_away_a_search_is_a_problem_and_then_it_works_again(
     assert search(alice, "tides").status_code == 200
 
 
-def test_with_minilm_a_prompt_is_found_in_other_words(servers: Servers, settings: Settings) -> None:
+def test_minilm_finds_a_prompt_by_a_paraphrase(servers: Servers, settings: Settings) -> None:
     local = servers.changed(settings, embedder="minilm", soft_shutdown_seconds=0.5)
     with processes.api(local) as url, processes.worker(local):
         alice = RemoteUser(url)
@@ -113,7 +120,7 @@ def test_with_minilm_a_prompt_is_found_in_other_words(servers: Servers, settings
 @pytest.mark.parametrize(
     ("command", "says"), [(processes.API, "The API cannot start."), (None, "The worker cannot start.")]
 )
-def test_a_process_whose_provider_cannot_be_made_ends_with_a_sentence(
+def test_a_process_whose_provider_cannot_be_created_exits_with_one_sentence(
     settings: Settings, servers: Servers, tmp_path, command: list[str] | None, says: str
 ) -> None:
     (tmp_path / "unlucky.py").write_text("def make(settings): return {}['MY_KEY']")
@@ -127,7 +134,7 @@ def test_a_process_whose_provider_cannot_be_made_ends_with_a_sentence(
             PYTHONPATH=str(tmp_path),
         )
         try:
-            assert running.wait(timeout=30) != 0
+            assert running.wait(timeout=MAX_WAIT_SECONDS) != 0
         finally:
             processes.kill(running)
     said = (tmp_path / "output").read_text()

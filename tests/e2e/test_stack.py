@@ -16,13 +16,13 @@ import httpx
 import psutil
 import pytest
 
-from tests.support import metrics
+from tests.support import metrics, watchdog
 from tests.support.processes import RemoteUser, free_port
-from tests.support.servers import ROOT, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 
 class Stack:
-    """`make up` on a folder of its own, without make."""
+    """What `make up` starts, on a folder of its own."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -47,26 +47,27 @@ class Stack:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self._autocommit_engine = threading.Thread(target=self._read)
-        self._autocommit_engine.start()
+        watchdog.watch(self.process.pid)
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
 
     def wait_until_ready(self) -> None:
-        wait_until(lambda: "Promptwire is ready." in self.output or self.process.poll() is not None, 60, "being ready")
+        wait_until(lambda: "Promptwire is ready." in self.output or self.process.poll() is not None, what="being ready")
         assert self.process.poll() is None, self.output
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Returns how many seconds it took."""
+        """Stop the stack. Returns how many seconds that took."""
         begun = time.monotonic()
         self.process.send_signal(number)
-        self.process.wait(timeout=30)
-        self._autocommit_engine.join()
+        self.process.wait(timeout=MAX_WAIT_SECONDS)
+        self._reading.join()
         return time.monotonic() - begun
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def part(self, *words: str) -> psutil.Process:
-        """The direct child whose command line has these words."""
+        """The direct child whose command line contains these words."""
         (found,) = (
             child
             for child in psutil.Process(self.process.pid).children()
@@ -136,7 +137,7 @@ def test_the_session_of_the_readme_works_as_pasted_and_shows_text_arriving(home:
 
 
 class Listener(threading.Thread):
-    """A user's socket, which notes each ending and searches for it right away, over another connection."""
+    """A user's socket, which records each event and at once searches for its prompt over another connection."""
 
     def __init__(self, user: RemoteUser, expected: int) -> None:
         super().__init__()
@@ -150,14 +151,14 @@ class Listener(threading.Thread):
             room.receive()
             self.joined.set()
             while len(self.events) < self.expected:
-                event = room.receive_ending(timeout=60)
+                event = room.receive_ending()
                 self.events.append(event)
                 found = self.user.http.get(
                     "/prompts/similar/", params={"prompt": event["prompt_text"], "limit": 1}
                 ).raise_for_status()
                 if found.json()[0]["id"] != event["id"]:
                     self.missed.append(event["id"])
-            assert room.ask({"type": "ping"})["type"] == "pong"  # and nothing more
+            assert room.ask({"type": "ping"})["type"] == "pong"  # and no other event before it
 
 
 def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
@@ -165,7 +166,7 @@ def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
     listeners = [Listener(user, 10) for user in users]
     for listener in listeners:
         listener.start()
-        listener.joined.wait(20)
+        listener.joined.wait(MAX_WAIT_SECONDS)
     submitted: dict[str, list[int]] = {}
 
     def submit(user: RemoteUser) -> None:
@@ -175,7 +176,7 @@ def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
     for thread in submitting:
         thread.start()
     for thread in [*submitting, *listeners]:
-        thread.join(120)
+        thread.join(MAX_WAIT_SECONDS)
     for user, listener in zip(users, listeners, strict=True):
         assert [event["seq"] for event in listener.events] == list(range(1, 11))
         assert sorted(event["id"] for event in listener.events) == submitted[user.username]
@@ -201,7 +202,7 @@ def test_flower_shows_the_worker(stack: Stack) -> None:
     assert login["password"] not in " ".join(stack.part("flower").cmdline())
 
 
-def test_metrics_of_the_api_and_of_the_worker(stack: Stack) -> None:
+def test_the_api_and_the_worker_serve_metrics(stack: Stack) -> None:
     served = re.search(r"Metrics    (\S+)/metrics and (\S+)/metrics", stack.output)
     api, worker = (metrics.read(url) for url in served.groups())
     assert api['promptwire_dependency_up{dependency="postgres"}'] == 1
@@ -209,11 +210,11 @@ def test_metrics_of_the_api_and_of_the_worker(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("words", [["gunicorn"], ["--hostname=local"], ["flower"], ["valkey"], ["postgres"]])
-def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: list[str]) -> None:
+def test_a_process_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: list[str]) -> None:
     wait_until(lambda: stack.part(*words) is not None)
     stack.part(*words).kill()
     name = {"gunicorn": "api", "--hostname=local": "worker"}.get(words[0], words[0])
-    wait_until(lambda: re.search(rf"{name} ended \(killed by SIGKILL\)", stack.output), what=f"telling of {name}")
+    wait_until(lambda: re.search(rf"{name} ended \(killed by SIGKILL\)", stack.output), what=f"a log line about {name}")
 
     def works() -> bool:
         try:
@@ -221,18 +222,20 @@ def test_a_part_that_dies_is_restarted_and_the_log_says_so(stack: Stack, words: 
         except httpx.HTTPError:
             return False
 
-    wait_until(works, 30, f"serving without {name}")
+    wait_until(works, what=f"serving without {name}")
     alice = RemoteUser(stack.url)
     assert alice.wait(alice.submit())["status"] == "completed"
 
 
-def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
+def test_data_survives_a_restart_and_stopping_takes_less_than_ten_seconds(home: Path) -> None:
     folder = home.parent / "restarted"
     with running(folder) as first:
         token = first.log_in()
         headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=30"}
         body = {"prompt_text": "What causes ocean tides?"}
-        assert httpx.post(f"{first.url}/prompts/", json=body, headers=headers, timeout=40).status_code == 201
+        assert (
+            httpx.post(f"{first.url}/prompts/", json=body, headers=headers, timeout=MAX_WAIT_SECONDS).status_code == 201
+        )
         assert first.stop(signal.SIGINT) < 10
         assert first.process.returncode == 0
     with running(folder) as second:
@@ -240,12 +243,12 @@ def test_data_outlive_a_restart_and_it_stops_in_ten_seconds(home: Path) -> None:
         found = httpx.get(f"{second.url}/prompts/similar/", params={"prompt": "ocean tides"}, headers=headers).json()
         assert [prompt["prompt_text"] for prompt in found] == ["What causes ocean tides?"]
         left = second.children()
-    _, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=MAX_WAIT_SECONDS)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
 @pytest.mark.parametrize("everything", [True, False])
-def test_after_kill_9_the_next_start_comes_up(home: Path, everything: bool) -> None:
+def test_after_kill_9_the_next_start_succeeds(home: Path, everything: bool) -> None:
     folder = home.parent / f"killed-{everything}"
     with running(folder) as first:
         token = first.log_in()
@@ -258,19 +261,19 @@ def test_after_kill_9_the_next_start_comes_up(home: Path, everything: bool) -> N
     with running(folder) as second:
         response = httpx.get(f"{second.url}/prompts/", headers={"Authorization": f"Bearer {token}"})
         assert response.json() == []
-    first._autocommit_engine.join()
+    first._reading.join()
 
 
 class TestCannotStart:
     def run(self, **environment: str) -> str:
-        """What it says; it must end by itself, with exit code 1."""
+        """Run it. It must exit with code 1. Returns its error message."""
         result = subprocess.run(
             [sys.executable, "-m", "infra.local", "up"],
             env=os.environ | environment,
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=MAX_WAIT_SECONDS,
             check=False,
         )
         assert result.returncode == 1
@@ -293,16 +296,16 @@ class TestCannotStart:
         ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
         assert "LEASE_SECONDS" in self.run(**ports, DATA_DIR=str(tmp_path), LEASE_SECONDS="-1")
 
-    def test_because_the_database_is_away(self, tmp_path: Path) -> None:
+    def test_because_the_database_is_unavailable(self, tmp_path: Path) -> None:
         ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
         nowhere = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
         assert "The database cannot be used" in self.run(**ports, **nowhere, DATA_DIR=str(tmp_path))
 
     @pytest.mark.parametrize("variable", ["PG_BIN", "VALKEY_SERVER"])
-    def test_because_a_program_is_not_there(self, tmp_path: Path, variable: str) -> None:
+    def test_because_a_program_is_missing(self, tmp_path: Path, variable: str) -> None:
         ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
         said = self.run(**ports, DATA_DIR=str(tmp_path), **{variable: "/nowhere"})
         assert said.splitlines()[-1].startswith(f"{variable}=/nowhere: there is no program /nowhere")
 
-    def test_because_a_number_is_none(self, tmp_path: Path) -> None:
+    def test_because_a_port_is_not_a_number(self, tmp_path: Path) -> None:
         assert "must be numbers" in self.run(PORT="many", DATA_DIR=str(tmp_path))

@@ -1,4 +1,4 @@
-"""What clients see of an API host that is told to stop."""
+"""What clients see when an API host stops."""
 
 import signal
 import socket
@@ -12,14 +12,14 @@ import pytest
 
 from shared.settings import Settings
 from tests.support import processes
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 
 _REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def _connect_and_ask(port: int) -> str:
     with socket.socket() as connection:
-        connection.settimeout(10)
+        connection.settimeout(MAX_WAIT_SECONDS)
         try:
             connection.connect(("127.0.0.1", port))
         except ConnectionRefusedError:
@@ -39,8 +39,8 @@ def _have_processes_replaced(host: psutil.Process) -> None:
 
 
 @pytest.mark.parametrize("starting", [False, True], ids=["serving", "while its process is starting"])
-def test_whoever_could_connect_is_answered(settings: Settings, starting: bool) -> None:
-    """The kernel resets what has connected and is not accepted when the listening socket closes."""
+def test_every_client_that_could_connect_gets_a_response(settings: Settings, starting: bool) -> None:
+    """When the listening socket closes, the kernel resets connections that were not accepted."""
     seen: Counter[str] = Counter()
     port = processes.free_port()
 
@@ -62,7 +62,7 @@ def test_whoever_could_connect_is_answered(settings: Settings, starting: bool) -
     assert seen.keys() == {"HTTP/1.1 200 OK"}
 
 
-def test_connections_that_are_kept_alive_do_not_hold_up_the_stop(settings: Settings, tmp_path: Path) -> None:
+def test_idle_keep_alive_connections_do_not_delay_the_stop(settings: Settings, tmp_path: Path) -> None:
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}"
     with (tmp_path / "log").open("wb") as log:
@@ -72,9 +72,9 @@ def test_connections_that_are_kept_alive_do_not_hold_up_the_stop(settings: Setti
         with httpx.Client(base_url=url) as client, socket.create_connection(("127.0.0.1", port)) as fresh:
             client.get("/livez")
             running.send_signal(signal.SIGTERM)
-            fresh.settimeout(10)
+            fresh.settimeout(MAX_WAIT_SECONDS)
             assert fresh.recv(1) == b""
-            assert running.wait(timeout=20) == 0
+            assert running.wait(timeout=MAX_WAIT_SECONDS) == 0
     finally:
         processes.kill(running)
     assert "graceful timeout" not in (tmp_path / "log").read_text()

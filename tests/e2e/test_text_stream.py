@@ -1,4 +1,4 @@
-"""A prompt's text as server-sent events: late, cut off, resumed elsewhere, to the end."""
+"""A prompt's text as server-sent events: joined late, interrupted, resumed at another process, to the end."""
 
 import dataclasses
 import threading
@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.support import processes
 from tests.support.events import EventStream, follow
 from tests.support.processes import RemoteUser
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 from worker.deltas import INTERVAL_SECONDS
 from worker.pipeline import Pipeline
 
@@ -22,7 +22,7 @@ WORDS = [f"wörd{i} " for i in range(1, 21)]
 
 
 class Stepwise:
-    """Yields the next word when it is told to."""
+    """Yields the next word for each `let`."""
 
     name, max_batch_size = "stepwise", 1
 
@@ -36,8 +36,8 @@ class Stepwise:
 
     def generate(self, request: GenerationRequest) -> Iterator[str]:
         for word in WORDS:
-            assert self._steps.acquire(timeout=30)
-            threading.Event().wait(1.1 * INTERVAL_SECONDS)  # so that each is told by itself
+            assert self._steps.acquire(timeout=MAX_WAIT_SECONDS)
+            threading.Event().wait(1.1 * INTERVAL_SECONDS)  # so that each word is an event
             self.said += 1
             yield word
 
@@ -64,7 +64,7 @@ def running(alice: RemoteUser, worker: Pipeline, generator: Stepwise) -> Iterato
 
 
 def read(stream: EventStream, words: int) -> tuple[str, str]:
-    """What comes until so many words are there, and the last event's id."""
+    """Read until this many words have come. Returns them and the last event's id."""
     text, last = "", ""
     for event in stream:
         assert event.kind == "prompt.delta"
@@ -111,7 +111,7 @@ def test_whoever_joins_late_sees_all_of_it(alice: RemoteUser, running: int, gene
             assert rest(late) == ("".join(WORDS[7:]), "prompt.completed")
 
 
-def test_cut_off_and_resumed_at_another_process_it_goes_on_where_it_was(
+def test_a_stream_resumed_at_another_process_continues_where_it_was_interrupted(
     alice: RemoteUser, running: int, generator: Stepwise, settings: Settings
 ) -> None:
     generator.let(5)
@@ -125,7 +125,7 @@ def test_cut_off_and_resumed_at_another_process_it_goes_on_where_it_was(
         assert rest(stream) == ("".join(WORDS[10:]), "prompt.completed")
 
 
-def test_resumed_after_the_end_the_rest_comes_from_the_answer(
+def test_a_stream_resumed_after_the_end_gets_the_rest_from_the_stored_answer(
     alice: RemoteUser, running: int, generator: Stepwise, servers: Servers
 ) -> None:
     generator.let(5)
@@ -139,14 +139,14 @@ def test_resumed_after_the_end_the_rest_comes_from_the_answer(
         assert rest(stream) == ("".join(WORDS[5:]), "prompt.completed")
 
 
-def test_a_finished_prompt_tells_all_its_text(alice: RemoteUser, worker: Pipeline) -> None:
+def test_the_stream_of_a_finished_prompt_has_all_its_text(alice: RemoteUser, worker: Pipeline) -> None:
     prompt_id = alice.submit("Explain tides")
     worker.process([prompt_id])
     with follow(alice, prompt_id) as stream:
         assert rest(stream) == (alice.show(prompt_id)["response_text"], "prompt.completed")
 
 
-def test_whoever_has_seen_the_end_is_told_that_there_is_no_more(alice: RemoteUser, worker: Pipeline) -> None:
+def test_a_stream_resumed_after_its_last_event_is_204(alice: RemoteUser, worker: Pipeline) -> None:
     prompt_id = alice.submit("Explain tides")
     worker.process([prompt_id])
     with follow(alice, prompt_id) as stream:
@@ -155,7 +155,7 @@ def test_whoever_has_seen_the_end_is_told_that_there_is_no_more(alice: RemoteUse
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_with_redis_forgetful_all_the_text_comes_at_the_end(
+def test_text_that_redis_has_lost_comes_with_the_end(
     alice: RemoteUser, running: int, generator: Stepwise, servers: Servers
 ) -> None:
     with follow(alice, running) as stream:
@@ -171,7 +171,7 @@ def test_with_redis_forgetful_all_the_text_comes_at_the_end(
 @pytest.mark.parametrize(
     ("method", "path", "kind"), [("POST", "cancel/", "prompt.cancelled"), ("DELETE", "", "prompt.deleted")]
 )
-def test_other_ends_are_told_too(
+def test_a_cancelled_or_deleted_prompt_ends_the_stream(
     alice: RemoteUser, running: int, generator: Stepwise, method: str, path: str, kind: str
 ) -> None:
     with follow(alice, running) as stream:
@@ -182,7 +182,7 @@ def test_other_ends_are_told_too(
     assert (end.kind, end.data["type"], end.data["id"]) == (kind, kind, running)
 
 
-def test_a_failure_is_an_end(alice: RemoteUser, worker: Pipeline) -> None:
+def test_a_failed_prompt_ends_the_stream(alice: RemoteUser, worker: Pipeline) -> None:
     class Refuses(Stepwise):
         def generate(self, request: GenerationRequest) -> Iterator[str]:
             raise ProviderError("no such model", retryable=False)
@@ -194,7 +194,7 @@ def test_a_failure_is_an_end(alice: RemoteUser, worker: Pipeline) -> None:
     assert (end.kind, end.data["error"]) == ("prompt.failed", "no such model")
 
 
-def test_a_new_attempt_begins_anew(alice: RemoteUser, worker: Pipeline) -> None:
+def test_a_new_attempt_restarts_the_text(alice: RemoteUser, worker: Pipeline) -> None:
     class SecondTime(Stepwise):
         def generate(self, request: GenerationRequest) -> Iterator[str]:
             for word in super().generate(request):
@@ -237,7 +237,7 @@ def test_a_logout_ends_the_stream(alice: RemoteUser) -> None:
         assert list(stream) == []
 
 
-def test_a_process_that_goes_down_ends_it(alice: RemoteUser, settings: Settings) -> None:
+def test_a_stopping_process_ends_its_streams(alice: RemoteUser, settings: Settings) -> None:
     prompt_id = alice.submit()
     with processes.api(settings) as elsewhere:
         streaming = follow(alice, prompt_id, url=elsewhere)
@@ -253,12 +253,12 @@ def test_another_users_prompt_does_not_exist(alice: RemoteUser, url: str) -> Non
 
 
 @pytest.mark.parametrize("last", ["7", "1-", "-1", "1-2-3", "a-b", "1-end-", "¹-2", "1-" + "9" * 30])
-def test_a_position_that_is_none_is_refused(alice: RemoteUser, last: str) -> None:
+def test_a_malformed_position_is_refused(alice: RemoteUser, last: str) -> None:
     headers = {"Last-Event-ID": last.encode()}
     response = alice.http.get(f"/prompts/{alice.submit()}/stream/", headers=headers)
     assert (response.status_code, response.json()["errors"][0]["field"]) == (400, "Last-Event-ID")
 
 
 @pytest.mark.parametrize("position", [Position(), Position(2, 140), Position(2, is_end=True)])
-def test_positions_are_read_as_they_are_written(position: Position) -> None:
+def test_a_position_survives_formatting_and_parsing(position: Position) -> None:
     assert Position.parse(str(position)) == position

@@ -2,7 +2,7 @@
 
 make faults                                 all scenarios; takes about an hour
 make faults ARGS="kills poison"             only these; the other rows keep their figures
-make faults ARGS="--short"                  the form that `make test` runs, for a quick check; writes nothing
+make faults ARGS="--short"                  the form that `make faults-short` runs, for a quick check; writes nothing
 """
 
 import argparse

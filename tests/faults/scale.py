@@ -1,4 +1,4 @@
-"""The number of faults per scenario: `SHORT` is part of `make test`, `LONG` is for `make faults`."""
+"""The number of faults per scenario: `SHORT` is for `make faults-short`, `LONG` is for `make faults`."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The short form of the fault suite; `make faults` runs the long one, with figures."""
+"""The short form of the fault suite (`make faults-short`). `make faults` runs the long form, with figures."""
 
 from collections.abc import Callable, Iterator
 

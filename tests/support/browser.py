@@ -10,10 +10,13 @@ from typing import Any
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.support.client import PASSWORD
+from tests.support.servers import MAX_WAIT_SECONDS
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MISSING = "No Chromium found. Install one (Debian, Ubuntu: apt-get install chromium)."
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+expect.set_options(timeout=MAX_WAIT_SECONDS * 1000)
 
 PHONE = {"width": 360, "height": 780}
 
@@ -56,7 +59,7 @@ class Visitor:
         self.complaints: list[str] = []
         self.url = url
         self._context = browser.new_context(**options)
-        self._context.set_default_timeout(20_000)
+        self._context.set_default_timeout(MAX_WAIT_SECONDS * 1000)
         self.page = self.open()
 
     def open(self) -> Page:
@@ -126,7 +129,7 @@ class Visitor:
         return card.locator(".answer")
 
     def expect_status(self, card: Locator, status: str) -> None:
-        expect(card.locator(".status")).to_have_text(status, timeout=30_000)
+        expect(card.locator(".status")).to_have_text(status)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         text = message.text

@@ -1,4 +1,4 @@
-"""A user of the API, through Flask's test client, and what every error looks like."""
+"""A user of the API through Flask's test client, and a check of its errors."""
 
 from flask import Flask
 from werkzeug.test import TestResponse
@@ -7,7 +7,7 @@ PASSWORD = "correct horse battery"
 
 
 class ApiUser:
-    """Somebody who is registered and logged in."""
+    """A user who is registered and logged in."""
 
     def __init__(self, app: Flask, username: str) -> None:
         self.username = username
@@ -30,7 +30,7 @@ class ApiUser:
         return self.call("DELETE", path)
 
     def submit(self, text: str = "What is a tide?", *, websocket: bool = False) -> int:
-        """Submits a prompt and returns its id."""
+        """Submit a prompt. Returns its id."""
         response = self.post("/prompts/", json={"prompt_text": text, "websocket": websocket})
         assert response.status_code == 202, response.text
         return response.json["id"]
@@ -40,7 +40,7 @@ class ApiUser:
 
 
 def assert_problem(response: TestResponse, status: int) -> dict:
-    """Checks that it is a problem+json of this status, and returns it."""
+    """Check that the response is a problem+json of this status. Returns its body."""
     assert response.status_code == status, response.text
     assert response.content_type == "application/problem+json"
     assert {"type", "title", "status", "detail"} <= response.json.keys()

@@ -18,9 +18,8 @@ import yaml
 
 from infra.checks.dockerfile import Dockerfile
 from infra.local.privileges import Unprivileged, unprivileged
-from infra.local.watchdog import shared_watchdog
-from tests.support import processes
-from tests.support.servers import ROOT, Servers
+from tests.support import processes, watchdog
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers
 
 # A container listens on all interfaces; only its networks reach them.
 _ALL_INTERFACES = "0.0.0.0"  # noqa: S104
@@ -42,11 +41,11 @@ class Container:
             process = subprocess.Popen(
                 self._local(self.command), stdout=output, stderr=output, start_new_session=True, **self._popen
             )
-        shared_watchdog().watch(process.pid)
+        watchdog.watch(process.pid)
         try:
             yield process
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=MAX_WAIT_SECONDS)
         finally:
             processes.kill(process)
 

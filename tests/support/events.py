@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from tests.support.processes import RemoteUser
+from tests.support.servers import MAX_WAIT_SECONDS
 
 
 @dataclass
@@ -19,7 +20,7 @@ class ServerSentEvent:
 
 
 class EventStream:
-    """A prompt's text as it comes."""
+    """The events of a prompt's text stream."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -44,8 +45,10 @@ class EventStream:
 
 @contextmanager
 def follow(user: RemoteUser, prompt_id: int, after: str | None = None, *, url: str = "") -> Iterator[EventStream]:
-    """Follows a prompt, from an event on, at this or another API process."""
+    """Open a prompt's text stream, after an event if given, at the user's or another API process."""
     headers = {} if after is None else {"Last-Event-ID": after}
-    with user.http.stream("GET", f"{url}/prompts/{prompt_id}/stream/", headers=headers, timeout=20) as response:
+    with user.http.stream(
+        "GET", f"{url}/prompts/{prompt_id}/stream/", headers=headers, timeout=MAX_WAIT_SECONDS
+    ) as response:
         assert response.status_code == 200, response.read()
         yield EventStream(response)

@@ -1,4 +1,4 @@
-"""How Hypothesis runs here: the same cases each time, without shrinking, which takes longer than reading one case."""
+"""Hypothesis settings: the same cases in each run, and no shrinking, which takes longer than reading one case."""
 
 from hypothesis import HealthCheck, Phase, settings
 

@@ -1,4 +1,4 @@
-"""The steps of a prompt's life, for one prompt at a time."""
+"""The steps of a prompt's lifecycle, for a single prompt."""
 
 from datetime import timedelta
 
@@ -24,13 +24,13 @@ def submit(
     grace: timedelta = MINUTE,
     attempt_limit: int = 5,
 ) -> PromptRow:
-    """Stores a prompt."""
+    """Store a prompt."""
     draft = NewPrompt(user_id, prompt_text, websocket, request_id="r")
     return submission.submit(session, [draft], grace=grace, attempt_limit=attempt_limit)[0]
 
 
 def claim(session: Session, prompt_id: int, lease: timedelta = MINUTE) -> Claim:
-    """Takes a prompt that waits."""
+    """Claim a queued prompt."""
     (claim,) = claims.claim(session, [prompt_id], lease)
     return claim
 
@@ -38,7 +38,7 @@ def claim(session: Session, prompt_id: int, lease: timedelta = MINUTE) -> Claim:
 def complete(
     session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
 ) -> FinishedPrompt | None:
-    """Answers a prompt; None if the claim no longer holds."""
+    """Complete a prompt. Returns None if the claim no longer holds."""
     outcome = Outcome(
         claim.id,
         claim.attempt,

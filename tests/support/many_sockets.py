@@ -1,6 +1,6 @@
-"""The clients' side: a process that holds thousands of sockets, and what commands it.
+"""A client process that holds thousands of sockets, and its controller.
 
-It speaks as much of the protocol as it needs to, so that it takes little of the machine that it measures.
+It implements only the part of the protocol that it needs, so that it uses little of the machine that it measures.
 """
 
 import asyncio
@@ -17,22 +17,22 @@ from tests.support.people import Person
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _PONG = b"\x8a\x80\0\0\0\0"  # masked, with a mask of zeros
 _ENDING = b'{"type":"prompt.completed"'
-#: Descriptors that a process needs for other things than sockets.
-_SPARE = 200
+#: File descriptors that a process needs besides its sockets.
+_OTHER_DESCRIPTORS = 200
 
 
 class TooFewDescriptorsError(Exception):
-    """The machine's limit on open files does not admit so many sockets."""
+    """The limit on open files is too low for this many sockets."""
 
 
 def raise_limit(sockets: int) -> None:
-    """Lets this process, and those it starts, have so many sockets.
+    """Raise the limit on open files of this process and its children to this many sockets.
 
     Raises:
         TooFewDescriptorsError: the hard limit is lower.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = sockets + _SPARE
+    needed = sockets + _OTHER_DESCRIPTORS
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise TooFewDescriptorsError(
             f"{sockets:,} sockets need `ulimit -n {needed}` at least; the hard limit is {hard}."
@@ -42,23 +42,23 @@ def raise_limit(sockets: int) -> None:
 
 
 class Opened(NamedTuple):
-    """Sockets that joined: in how many seconds all of them, and each."""
+    """How many seconds it took until all sockets had joined, and each."""
 
     seconds: float
     each: list[float]
 
 
 class Received(NamedTuple):
-    """What came to all sockets since they were last asked."""
+    """What all sockets received since the last call."""
 
-    times: list[float]  #: of each ending, by the machine's monotonic clock, in order
-    sockets: int  #: that got any
-    most: int  #: endings that one socket got
+    times: list[float]  #: of each finished prompt's event, by the monotonic clock, in order
+    sockets: int  #: that received an event
+    most: int  #: events that one socket received
     closed: int  #: sockets that were closed so far
 
 
 class Clients:
-    """The process, from outside."""
+    """The client process, seen from its controller."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -67,20 +67,20 @@ class Clients:
         self._process.start()
 
     def open(self, url: str, people: Sequence[Person], *, at_once: int) -> Opened:
-        """Joins the rooms of these, one socket for each time they are named; so many at a time."""
+        """Join the rooms of these users, one socket for each mention, `at_once` in parallel."""
         host, port = url.removeprefix("http://").split(":")
         return self._ask("open", host, int(port), [(each.username, each.token) for each in people], at_once)
 
     def received(self, expected: int, timeout: float) -> Received:
-        """Waits until so many endings have come, or the timeout, in seconds, is over; then forgets them."""
+        """Wait for this many events or until the timeout, in seconds. Returns what came, and resets the counts."""
         return self._ask("received", expected, timeout)
 
     def leave(self) -> None:
-        """Ends all sockets."""
+        """Close all sockets."""
         self._ask("leave")
 
     def close(self) -> None:
-        """Ends the process and so its sockets."""
+        """End the process, and with it its sockets."""
         self._process.terminate()
         self._process.join()
 
@@ -98,7 +98,7 @@ def _serve(connection: Connection) -> None:
 
 @dataclass
 class _Holder:
-    """What the process holds."""
+    """The state of the client process."""
 
     sockets: list["_Socket"] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -110,7 +110,7 @@ class _Holder:
             name, *arguments = await loop.run_in_executor(None, connection.recv)
             try:
                 connection.send(await commands[name](*arguments))
-            except Exception as error:  # the other side's to raise
+            except Exception as error:  # raised by the controller
                 connection.send(error)
 
     async def open(self, host: str, port: int, rooms: list[tuple[str, str]], at_once: int) -> Opened:
@@ -151,7 +151,7 @@ class _Holder:
 
 
 class _Socket(asyncio.Protocol):
-    """A client's end: notes when endings come, answers pings."""
+    """A client socket: records when events of finished prompts arrive, and answers pings."""
 
     __slots__ = ("_buffer", "_head", "_times", "_transport", "closed", "endings", "joined")
 
@@ -205,7 +205,7 @@ class _Socket(asyncio.Protocol):
 
 
 def _frame(data: bytes) -> tuple[int, bytes, bytes] | None:
-    """The opcode and payload of a server's first frame, and what follows; None if it is not whole."""
+    """Split off a server's first frame: opcode, payload, rest. Returns None if it is incomplete."""
     if len(data) < 2:
         return None
     start, length = 2, data[1]

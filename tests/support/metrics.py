@@ -1,11 +1,11 @@
-"""Reading what `/metrics` says."""
+"""Reading `/metrics`."""
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 
 def samples(text: str) -> dict[str, float]:
-    """The samples by name and labels, in order: `promptwire_prompts{status="queued"}`; without labels, by name."""
+    """The samples by name and sorted labels, as in `promptwire_prompts{status="queued"}`."""
     found = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

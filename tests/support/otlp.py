@@ -1,4 +1,4 @@
-"""A collector of spans that takes OTLP over HTTP, on loopback."""
+"""A span collector for OTLP over HTTP, on loopback."""
 
 import gzip
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 class Span(NamedTuple):
     service: str
     name: str
-    trace: str  #: its id, in hex
+    trace: str  #: the trace id, in hex
 
 
 class Collector(ThreadingHTTPServer):
-    """Remembers the spans that it is sent."""
+    """Keeps the spans that it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []

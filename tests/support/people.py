@@ -1,4 +1,4 @@
-"""Users, and an access token for each, put straight into the database: 10,000 registrations would take minutes."""
+"""Users with access tokens, inserted into the database: 10,000 registrations would take minutes."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _LIFETIME = timedelta(hours=2)
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is logged in."""
+    """A user who is logged in."""
 
     id: int
     username: str
@@ -25,7 +25,7 @@ class Person:
 
 
 def make(settings: Settings, count: int, prefix: str) -> list[Person]:
-    """So many new users, each with a login of their own."""
+    """Create `count` users, each with a login."""
     engine = make_engine(settings, application_name="benchmark")
     names = [f"{prefix}-{i}" for i in range(count)]
     with engine.begin() as connection:

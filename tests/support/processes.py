@@ -1,4 +1,4 @@
-"""Real API and worker processes on the tests' servers, and a user who talks to them over HTTP and WebSocket."""
+"""API and worker processes on the tests' servers, and a user who talks to them over HTTP and WebSocket."""
 
 import contextlib
 import json
@@ -16,15 +16,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from infra.local.data_folder import is_free
-from infra.local.watchdog import shared_watchdog
 from shared.settings import Settings
+from tests.support import watchdog
 from tests.support.client import PASSWORD
-from tests.support.servers import ROOT, environment_of, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, wait_until
 
 API = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
 WORKER_ENVIRONMENT = {"REMAP_SIGTERM": "SIGQUIT"}
 
-# Below those of the servers, and of outgoing connections.
+# Below the ports of the servers and of outgoing connections.
 _PORTS = range(16_000, 21_000)
 
 
@@ -36,12 +36,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def process(command: list[str], settings: Settings, **environment: str) -> Iterator[subprocess.Popen]:
-    """A process of ours in a session of its own, told to stop at the end, killed if it does not."""
+    """Run a Python module in a session of its own. At the end it gets SIGTERM and must stop."""
     running = start(command, settings, **environment)
     try:
         yield running
         running.send_signal(signal.SIGTERM)
-        running.wait(timeout=15)
+        running.wait(timeout=MAX_WAIT_SECONDS)
     finally:
         kill(running)
 
@@ -49,8 +49,8 @@ def process(command: list[str], settings: Settings, **environment: str) -> Itera
 def start(
     command: list[str], settings: Settings, *, output: IO[bytes] | None = None, **environment: str
 ) -> subprocess.Popen:
-    """A Python module as a process of ours, in a session of its own."""
-    started = subprocess.Popen(
+    """Start a Python module as a process, in a session of its own."""
+    process = subprocess.Popen(
         [sys.executable, "-m", *command],
         env=os.environ | environment_of(settings) | environment,
         cwd=ROOT,
@@ -58,12 +58,12 @@ def start(
         stdout=output,
         stderr=output,
     )
-    shared_watchdog().watch(started.pid)
-    return started
+    watchdog.watch(process.pid)
+    return process
 
 
 def kill(running: subprocess.Popen) -> None:
-    """Ends it and its children, as kill -9 does."""
+    """Kill the process and its children, as kill -9 does."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
     running.wait()
@@ -71,7 +71,7 @@ def kill(running: subprocess.Popen) -> None:
 
 @contextlib.contextmanager
 def api(settings: Settings, *, processes: int = 1, port: int | None = None) -> Iterator[str]:
-    """The API under gunicorn, as a deployment runs it. Gives its URL."""
+    """The API under gunicorn, as in a deployment. Yields its URL."""
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
     with process(API, settings, PORT=str(port), API_PROCESSES=str(processes)):
@@ -99,14 +99,14 @@ def answers(url: str) -> bool:
 
 
 class RemoteUser:
-    """Somebody who is registered, here if they are new, and logged in."""
+    """A user who is logged in over HTTP, and registered first if `is_new`."""
 
     def __init__(self, url: str, username: str | None = None, *, is_new: bool = True) -> None:
         self.url = url
         self.username = username or f"user-{uuid4().hex[:8]}"
         # Connections are not kept, so there is nothing to close.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self.http = httpx.Client(base_url=url, timeout=70, limits=limits)
+        self.http = httpx.Client(base_url=url, timeout=MAX_WAIT_SECONDS, limits=limits)
         body = {"username": self.username, "password": PASSWORD}
         if is_new:
             self.http.post("/auth/register/", json=body).raise_for_status()
@@ -121,11 +121,11 @@ class RemoteUser:
         return self.http.get(f"/prompts/{prompt_id}/").raise_for_status().json()
 
     def wait(self, prompt_id: int) -> dict[str, Any]:
-        """The prompt once it has ended."""
+        """Wait until the prompt has finished, and return it."""
         return self.http.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).raise_for_status().json()
 
     def join(self, *, since: int | None = None, path: str | None = None, **options: Any) -> "Socket":
-        """Joins this user's room."""
+        """Join this user's room."""
         path = f"/ws/prompts/{self.username}/" if path is None else path
         query = "" if since is None else f"?since={since}"
         options.setdefault("additional_headers", {"Authorization": self.http.headers["Authorization"]})
@@ -145,11 +145,11 @@ class Socket:
     def __exit__(self, *error: Any) -> None:
         self._connecting.__exit__(*error)
 
-    def receive(self, timeout: float = 10) -> dict[str, Any]:
+    def receive(self, timeout: float = MAX_WAIT_SECONDS) -> dict[str, Any]:
         return json.loads(self.connection.recv(timeout=timeout))
 
-    def receive_ending(self, timeout: float = 10) -> dict[str, Any]:
-        """The next message that is no delta."""
+    def receive_ending(self, timeout: float = MAX_WAIT_SECONDS) -> dict[str, Any]:
+        """Return the next message that is not a delta."""
         while (message := self.receive(timeout))["type"] == "prompt.delta":
             pass
         return message
@@ -158,8 +158,8 @@ class Socket:
         self.connection.send(message if isinstance(message, str | bytes) else json.dumps(message))
         return self.receive()
 
-    def close_code(self, timeout: float = 10) -> int:
-        """The code with which the server closes, after whatever it still has to say."""
+    def close_code(self, timeout: float = MAX_WAIT_SECONDS) -> int:
+        """Read until the server closes, and return its close code."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 self.connection.recv(timeout=timeout)

@@ -1,4 +1,4 @@
-"""Generators that misbehave, and another embedder, behind our own Protocols; a setting names them by dotted path."""
+"""Generators that misbehave, and another embedder. Settings name them by dotted path."""
 
 import contextlib
 import os
@@ -38,7 +38,7 @@ class Script:
 
 
 class Counting:
-    """Tells the how-manieth answer this is; remembers what it was asked."""
+    """Numbers its answers, and records the requests."""
 
     max_batch_size = 1
 
@@ -55,7 +55,7 @@ class Counting:
 class Commanded:
     """Does what the first word of a prompt says, with the second as its argument; answers anything else.
 
-    While there is a file at `absence` it is away, and notes each call with a byte in it.
+    While the file `absence` exists it is unavailable, and appends a byte to the file for each call.
     """
 
     name, max_batch_size = "commanded", 100
@@ -93,7 +93,7 @@ class Commanded:
         yield "done"
 
     def _copy(self, file: Path) -> Iterator[str]:
-        """What is written there, as it comes, until a line is complete."""
+        """Yield what is written to the file, until a line is complete."""
         with file.open() as source:
             while not (text := source.read()).endswith("\n"):
                 if text:
@@ -102,7 +102,7 @@ class Commanded:
         yield text
 
     def _break_once(self, sign: Path) -> Iterator[str]:
-        """At first breaks off, as soon as there is this file."""
+        """Fail in the middle the first time, as soon as this file exists."""
         is_first = not sign.exists()
         yield "half\n"
         while not sign.exists():
@@ -112,7 +112,7 @@ class Commanded:
         yield "whole "
 
     def _misbehave(self, command: str, calls: Path) -> None:
-        """At first; the file counts the calls."""
+        """Misbehave in the first calls. The size of the file is the number of calls."""
         with calls.open("a") as file:
             file.write("x")
         times = calls.stat().st_size
@@ -124,7 +124,7 @@ class Commanded:
 
 
 class Gated:
-    """The simulated answers. While there is a file at `gate`, only their first four words arrive."""
+    """The simulated answers. While the file `gate` exists, only their first four words come."""
 
     name, max_batch_size = "gated", 1
 
@@ -142,13 +142,13 @@ class Gated:
 
 
 class OneByOne(Commanded):
-    """The same, asked for one prompt at a time, whose text is then told as it comes."""
+    """The same for one prompt at a time, so that its text is published as it is generated."""
 
     max_batch_size = 1
 
 
 class Backwards:
-    """The hashing embedder's vectors, reversed: another embedder, with other vectors for the same texts."""
+    """The hashing embedder's vectors, reversed: another embedder with other vectors for the same texts."""
 
     name, dimension, is_remote = "backwards-1", DIMENSION, False
 

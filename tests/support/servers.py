@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Valkey for the tests, and a database for each test."""
+"""A PostgreSQL and a Valkey server for the tests, and databases on them."""
 
 import contextlib
 import os
@@ -16,20 +16,24 @@ import psycopg2
 
 from infra.local.data_folder import DataFolder
 from infra.local.servers import Postgres, Valkey
-from infra.local.watchdog import shared_watchdog
 from shared.db import migrations
 from shared.db.engine import make_engine
 from shared.settings import Settings
+from tests.support import watchdog
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a secret of the tests, which is long enough for every algorithm they try"
 
-# What is lost if the machine fails does not matter here.
+#: How long a test waits for an event before it fails. Waits return as soon as the event happens, so this is only for
+#: tests that fail, and generous enough for a machine that is ten times slower.
+MAX_WAIT_SECONDS = 120
+
+# Data that a power failure would lose does not matter here.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 
 def make_settings(**changes: object) -> Settings:
-    """Settings for a test, whatever the environment of the developer says."""
+    """Settings for a test, independent of the developer's environment."""
     defaults: dict[str, object] = {
         "app_env": "test",
         "jwt_secret_key": SECRET,
@@ -40,14 +44,14 @@ def make_settings(**changes: object) -> Settings:
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    """The settings as a process of ours reads them."""
+    """The settings as environment variables."""
     values = settings.model_dump(exclude_unset=True)
     plain = {k: v.get_secret_value() if hasattr(v, "get_secret_value") else v for k, v in values.items()}
     return {k.upper(): ",".join(v) if isinstance(v, tuple) else str(v) for k, v in plain.items()}
 
 
-def wait_until(condition, seconds: float = 20, what: str = "it") -> None:
-    """Returns once the condition holds; fails if it does not in time."""
+def wait_until(condition, seconds: float = MAX_WAIT_SECONDS, what: str = "it") -> None:
+    """Wait until the condition holds; fail if that takes longer."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
@@ -55,7 +59,7 @@ def wait_until(condition, seconds: float = 20, what: str = "it") -> None:
 
 
 class ServerProcess:
-    """One of the servers as a process that can be stopped, killed, started again, and stalled."""
+    """A server's process, which can be stopped, killed, restarted and stalled."""
 
     def __init__(self, server: Postgres | Valkey, stop_signal: signal.Signals, **popen: Any) -> None:
         self._server = server
@@ -65,19 +69,19 @@ class ServerProcess:
         server.initialise()
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Start the server, and return when it answers."""
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(self._server.command, **quiet, **self._popen)
-        shared_watchdog().watch(self._process.pid)
+        watchdog.watch(self._process.pid)
         wait_until(self._server.is_ready, what=f"{self._server} starting")
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.send_signal(self._stop_signal)
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=MAX_WAIT_SECONDS)
 
     def kill(self) -> None:
-        """Kills it and its children, as kill -9 does."""
+        """Kill the server and its children, as kill -9 does."""
         for process in self._family():
             with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's children end by themselves
                 process.kill()
@@ -85,7 +89,7 @@ class ServerProcess:
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
-        """Kills it, and starts it again afterwards."""
+        """Kill the server, and start it again at the end of the block."""
         self.kill()
         try:
             yield
@@ -94,7 +98,7 @@ class ServerProcess:
 
     @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:
-        """Stops it and its children as SIGSTOP does: connections stay, answers do not come."""
+        """Stop the server and its children with SIGSTOP: connections stay open, and get no answers."""
         family = self._family()
         for process in family:
             process.suspend()
@@ -102,7 +106,7 @@ class ServerProcess:
             yield
         finally:
             for process in family:
-                with contextlib.suppress(psutil.NoSuchProcess):  # a child that ended as soon as it could
+                with contextlib.suppress(psutil.NoSuchProcess):  # a child that exits when it continues
                     process.resume()
 
     def _family(self) -> list[psutil.Process]:
@@ -110,11 +114,72 @@ class ServerProcess:
         return [process, *process.children(recursive=True)]
 
 
+# What of the schema a test may change: tables, columns, constraints, triggers, functions, settings of the database.
+_SCHEMA = """
+SELECT md5(string_agg(item, ',' ORDER BY item)) FROM (
+    SELECT 'class ' || oid AS item FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'
+    UNION ALL SELECT 'column ' || attrelid || attname || atttypid || attnotnull FROM pg_attribute
+        WHERE attrelid >= 16384
+    UNION ALL SELECT 'constraint ' || oid FROM pg_constraint WHERE oid >= 16384
+    UNION ALL SELECT 'trigger ' || oid || tgenabled::text FROM pg_trigger WHERE oid >= 16384
+    UNION ALL SELECT 'function ' || oid || xmin::text FROM pg_proc WHERE oid >= 16384
+    UNION ALL SELECT 'setting ' || setconfig::text FROM pg_db_role_setting
+) AS items"""
+# As DROP DATABASE … WITH (FORCE) does: what the last test left behind must not write into the next one's database.
+_DISCONNECT_OTHERS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+_DELETES = """
+SELECT format('DELETE FROM %I;', tablename) FROM pg_tables
+WHERE schemaname = 'public' AND tablename <> 'alembic_version'"""
+_RESTART_SEQUENCES = "SELECT setval(format('%I.%I', schemaname, sequencename), 1, false) FROM pg_sequences"
+
+
+class _ReusedDatabase:
+    """A database whose rows are deleted before each test, over a connection that is kept."""
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self._url = url
+        self._connection: Any = None
+        self._schema = self._read_schema()
+
+    def reset(self) -> bool:
+        """Delete all rows. Returns False if a test has changed the schema, so that the database is not usable."""
+        try:
+            return self._reset()
+        except psycopg2.Error:  # a test has restarted the server
+            self._connection = None
+            return self._reset()
+
+    def _reset(self) -> bool:
+        self._execute(_DISCONNECT_OTHERS)
+        if self._read_schema() != self._schema:
+            self._connection.close()
+            return False
+        self._execute("SET session_replication_role = replica")  # no foreign keys, so any order will do
+        deletes = [delete for (delete,) in self._execute(_DELETES)]
+        self._execute("".join(deletes) + _RESTART_SEQUENCES)
+        return True
+
+    def _read_schema(self) -> str:
+        return self._execute(_SCHEMA)[0][0]
+
+    def _execute(self, statement: str) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            self._connection = psycopg2.connect(self._url)
+            self._connection.autocommit = True
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
 class Servers:
-    """Both servers, in a folder that is deleted afterwards."""
+    """Both servers, with their data in a folder that is deleted afterwards."""
 
     def __init__(self, name: str = "test", *, options: tuple[str, ...] = _FAST) -> None:
         self._path = ROOT / ".local" / f"{name}-{os.getpid()}"
+        watchdog.watch_folder(self._path)
         folder = DataFolder(self._path)
         self.postgres = Postgres(self._path / "postgres", folder.port("postgres"), "pg-secret", options=options)
         self.valkey = Valkey(self._path / "valkey", folder.port("valkey"), "vk-secret")
@@ -122,6 +187,7 @@ class Servers:
         self.postgres_process = ServerProcess(self.postgres, signal.SIGINT, **self.postgres.popen)
         self.valkey_process = ServerProcess(self.valkey, signal.SIGTERM)
         self._templates: set[str] = set()
+        self._reused: dict[str, _ReusedDatabase] = {}
 
     def start(self) -> None:
         self.postgres_process.start()
@@ -132,9 +198,10 @@ class Servers:
         self.postgres_process.stop()
         self.valkey_process.stop()
         shutil.rmtree(self._path)
+        watchdog.unwatch_folder(self._path)
 
     def _make_template(self, vector_store: str) -> None:
-        """Makes a migrated database, once; others are copies of it."""
+        """Create a migrated database, once; the others are copies of it."""
         if vector_store in self._templates:
             return
         name = f"template_{vector_store}"
@@ -146,16 +213,30 @@ class Servers:
             engine.dispose()
         self._templates.add(vector_store)
 
+    def empty_database(self, vector_store: str = "faiss") -> str:
+        """Return the name of a database without rows, which tests share one after the other.
+
+        Deleting rows takes 1 ms; creating and dropping a database takes 100 ms.
+        """
+        reused = self._reused.get(vector_store)
+        if reused is None or not reused.reset():
+            self._make_template(vector_store)
+            name = f"reused_{vector_store}"
+            self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            self._execute(f'CREATE DATABASE "{name}" TEMPLATE "template_{vector_store}"')
+            reused = self._reused[vector_store] = _ReusedDatabase(name, self.postgres.url(name))
+        return reused.name
+
     @contextlib.contextmanager
     def database(self, vector_store: str = "faiss") -> Iterator[str]:
-        """A new database that is migrated for this store, by name."""
+        """Create a database migrated for this store. Yields its name."""
         self._make_template(vector_store)
         with self.copy(f"template_{vector_store}") as name:
             yield name
 
     @contextlib.contextmanager
     def copy(self, template: str = "template1") -> Iterator[str]:
-        """A new database like this one, by name; as PostgreSQL makes them, it is empty."""
+        """Create a copy of a database; without a template, an empty one. Yields its name."""
         name = f"test_{uuid4().hex[:12]}"
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         try:
@@ -168,7 +249,7 @@ class Servers:
 
     @staticmethod
     def changed(settings: Settings, **changes: object) -> Settings:
-        """The same settings but for these, for processes of ours too."""
+        """The same settings with these changes, also as `environment_of` writes them."""
         values = settings.model_dump(exclude_unset=True) | changes
         return Settings(_env_file=None, **values)
 

@@ -1,4 +1,4 @@
-"""Doing something many times at once."""
+"""Parallel calls."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ R = TypeVar("R")
 
 
 def at_once(times: int, call: Callable[[], R]) -> list[R]:
-    """What so many parallel calls return, in no particular order."""
+    """Call a function from this many threads at once. Returns the results in no particular order."""
     results: list[R] = []
     threads = [threading.Thread(target=lambda: results.append(call())) for _ in range(times)]
     for thread in threads:

@@ -12,10 +12,11 @@ from tests.support.servers import ROOT, wait_until
 # A process and a child of it; neither stops on SIGTERM.
 CHILD = "trap '' TERM; sleep 60 & echo $!; wait"
 OWNER = f"""
-import subprocess, time
-from infra.local.watchdog import shared_watchdog
+import subprocess, sys, time
+sys.path.insert(0, ".")
+from tests.support import watchdog
 child = subprocess.Popen(["sh", "-c", {CHILD!r}], stdout=subprocess.PIPE, text=True, start_new_session=True)
-shared_watchdog().watch(child.pid)
+watchdog.watch(child.pid)
 print(child.pid, child.stdout.readline(), flush=True)
 time.sleep(60)
 """
