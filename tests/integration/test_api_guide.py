@@ -30,7 +30,7 @@ def test_the_guide_lists_every_kind_of_error_with_its_status(app: Flask) -> None
         return found.union(*map(kinds, found))
 
     with app.app_context():
-        answers = [problems.refusal(kind("It failed.")) for kind in kinds(PromptwireError)]
-    problems = {(str(answer.status_code), answer.json["type"]) for answer in answers if answer.status_code != 500}
+        answers = [problems.from_error(kind("It failed.")) for kind in kinds(PromptwireError)]
+    kinds_answered = {(str(answer.status_code), answer.json["type"]) for answer in answers if answer.status_code != 500}
     listed = re.findall(r"^\| (\d+) \| `(urn:\S+)` \|", GUIDE, re.MULTILINE)
-    assert sorted(listed) == sorted(problems)
+    assert sorted(listed) == sorted(kinds_answered)

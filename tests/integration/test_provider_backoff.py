@@ -109,7 +109,7 @@ def test_a_prompt_that_waits_longer_already_is_not_rescheduled(
     answered_by(worker, ProviderUnavailableError("later", retry_after=500)).process([prompt_id])
     before = seconds_until_due(sessions, prompt_id)
     brief = answered_by(worker, UNAVAILABLE)
-    brief.provider_backoff.begin(1)
+    brief.provider_backoff.record_failure(1)
     brief.process([prompt_id])
     assert seconds_until_due(sessions, prompt_id) > before - 10
 
