@@ -114,7 +114,7 @@ class ServerProcess:
         return [process, *process.children(recursive=True)]
 
 
-# What of the schema a test may change: tables, columns, constraints, triggers, functions, settings of the database.
+# What a test may change besides rows: tables, columns, constraints, triggers, functions, settings, alembic's revision.
 _SCHEMA = """
 SELECT md5(string_agg(item, ',' ORDER BY item)) FROM (
     SELECT 'class ' || oid AS item FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'
@@ -124,6 +124,7 @@ SELECT md5(string_agg(item, ',' ORDER BY item)) FROM (
     UNION ALL SELECT 'trigger ' || oid || tgenabled::text FROM pg_trigger WHERE oid >= 16384
     UNION ALL SELECT 'function ' || oid || xmin::text FROM pg_proc WHERE oid >= 16384
     UNION ALL SELECT 'setting ' || setconfig::text FROM pg_db_role_setting
+    UNION ALL SELECT 'revision ' || version_num FROM alembic_version
 ) AS items"""
 # As DROP DATABASE … WITH (FORCE) does: what the last test left behind must not write into the next one's database.
 _DISCONNECT_OTHERS = """
@@ -146,11 +147,11 @@ class _ReusedDatabase:
 
     def reset(self) -> bool:
         """Delete all rows. Returns False if a test has changed the schema, so that the database is not usable."""
-        try:
-            return self._reset()
-        except psycopg2.Error:  # a test has restarted the server
+        for _ in range(2):  # the connection is lost if a test has restarted the server
+            with contextlib.suppress(psycopg2.Error):
+                return self._reset()
             self._connection = None
-            return self._reset()
+        return False
 
     def _reset(self) -> bool:
         self._execute(_DISCONNECT_OTHERS)
