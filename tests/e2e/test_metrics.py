@@ -143,7 +143,7 @@ def test_the_api_exports_figures_of_the_whole_service(url: str, hosts: str) -> N
     assert seen['promptwire_dependency_up{dependency="postgres"}'] == 1
     assert seen['promptwire_dependency_up{dependency="redis"}'] == 1
     # An empty queue is exported as 0: without a figure, CloudWatch would raise an alarm.
-    exported = cloudwatch.values(httpx.get(f"{url}/metrics").text)
+    exported = cloudwatch.parse_metrics(httpx.get(f"{url}/metrics").text)
     assert exported.keys() == cloudwatch.UNITS.keys()
     assert exported["promptwire_oldest_queued_seconds"] == 0
 
