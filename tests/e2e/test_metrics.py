@@ -135,7 +135,7 @@ def test_a_worker_whose_metrics_port_is_taken_logs_that_and_works(
         finally:
             other.send_signal(signal.SIGTERM)
             assert other.wait(timeout=MAX_WAIT_SECONDS) == 0
-    assert "set WORKER_METRICS_PORT to a port of its own" in log.read_text()
+    assert "set WORKER_METRICS_PORT to a different port" in log.read_text()
 
 
 def test_the_api_exports_figures_of_the_whole_service(url: str, hosts: str) -> None:
