@@ -47,13 +47,13 @@ def pair(client: httpx.Client, username: str) -> tuple[float, float]:
     taken = {}
     for kind in random.sample(sorted(names), 2):
         address = ".".join(str(random.randint(1, 250)) for _ in range(4))
-        begun = time.perf_counter()
+        started = time.perf_counter()
         response = client.post(
             "/login/",
             json={"username": names[kind], "password": "a wrong password"},
             headers={"X-Forwarded-For": address},
         )
-        taken[kind] = time.perf_counter() - begun
+        taken[kind] = time.perf_counter() - started
         assert response.status_code == 401, response.text
     return taken["known"], taken["unknown"]
 

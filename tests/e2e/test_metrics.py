@@ -152,7 +152,7 @@ def test_with_redis_or_postgres_stalled_the_other_metrics_are_served_in_time(url
     for server, name in ((servers.valkey_process, "redis"), (servers.postgres_process, "postgres")):
         with server.stalled():
             wait_until(lambda name=name: metrics.read(url)[f'promptwire_dependency_up{{dependency="{name}"}}'] == 0)
-            begun = httpx.get(f"{url}/metrics", timeout=8)  # a scrape has ten seconds
-            assert begun.status_code == 200
-            assert "promptwire_http_request_duration_seconds_count" in begun.text
+            started = httpx.get(f"{url}/metrics", timeout=8)  # a scrape has ten seconds
+            assert started.status_code == 200
+            assert "promptwire_http_request_duration_seconds_count" in started.text
         wait_until(lambda name=name: metrics.read(url)[f'promptwire_dependency_up{{dependency="{name}"}}'] == 1)

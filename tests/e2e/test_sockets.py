@@ -501,11 +501,11 @@ class TestGoingDown:
                 room.receive()
                 worker.process([alice.submit("before")])
                 assert room.receive_ending()["seq"] == 1
-                begun = time.monotonic()
+                started = time.monotonic()
                 os.kill(running.pid, signal.SIGTERM)
                 assert room.close_code() == 1012
             running.wait(timeout=10)
-            assert time.monotonic() - begun < 10
+            assert time.monotonic() - started < 10
         alice.url = url
         alice.http.base_url = url
         worker.process([alice.submit("meanwhile")])

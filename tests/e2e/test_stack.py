@@ -57,11 +57,11 @@ class Stack:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Stop the stack. Returns how many seconds that took."""
-        begun = time.monotonic()
+        started = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(timeout=MAX_WAIT_SECONDS)
         self._reading.join()
-        return time.monotonic() - begun
+        return time.monotonic() - started
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)

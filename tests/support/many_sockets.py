@@ -17,7 +17,7 @@ from tests.support.people import Person
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _PONG = b"\x8a\x80\0\0\0\0"  # masked, with a mask of zeros
 _ENDING = b'{"type":"prompt.completed"'
-#: File descriptors that a process needs besides its sockets.
+#: File descriptors that a process needs in addition to its sockets.
 _OTHER_DESCRIPTORS = 200
 
 
@@ -120,16 +120,16 @@ class _Holder:
 
         async def join(username: str, token: str) -> None:
             async with turns:
-                begun = time.monotonic()
+                started = time.monotonic()
                 socket = _Socket(f"{host}:{port}", username, token, self.times)
                 await loop.create_connection(lambda: socket, host, port)
                 await socket.joined
-                each.append(time.monotonic() - begun)
+                each.append(time.monotonic() - started)
                 self.sockets.append(socket)
 
-        begun = time.monotonic()
+        started = time.monotonic()
         await asyncio.gather(*(join(*room) for room in rooms))
-        return Opened(time.monotonic() - begun, each)
+        return Opened(time.monotonic() - started, each)
 
     async def leave(self) -> None:
         for socket in self.sockets:

@@ -65,14 +65,14 @@ class Commanded:
         if self.absence.exists():
             with self.absence.open("a") as calls:
                 calls.write("x")
-            raise ProviderUnavailableError("The provider is away.")
+            raise ProviderUnavailableError("The provider is unavailable.")
         command, argument, *_ = [*request.prompt_text.split(" "), "", ""]
         if command == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         elif command == "hang":
             time.sleep(3600)
         elif command == "fail":
-            raise ProviderError("The provider is away.")
+            raise ProviderError("The provider is unavailable.")
         elif command == "refuse":
             raise ProviderError("The provider does not want this.", retryable=False)
         elif command == "fail-until":
@@ -108,7 +108,7 @@ class Commanded:
         while not sign.exists():
             time.sleep(0.02)
         if is_first:
-            raise ProviderError("The provider is away.")
+            raise ProviderError("The provider is unavailable.")
         yield "whole "
 
     def _misbehave(self, command: str, calls: Path) -> None:
@@ -117,7 +117,7 @@ class Commanded:
             file.write("x")
         times = calls.stat().st_size
         if command == "fail-twice" and times <= 2:
-            raise ProviderError("The provider is away.")
+            raise ProviderError("The provider is unavailable.")
         while command == "freeze-once" and times == 1:  # whatever is raised in it
             with contextlib.suppress(BaseException):
                 time.sleep(3600)

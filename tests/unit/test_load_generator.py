@@ -88,9 +88,9 @@ def test_a_connection_reads_consecutive_responses() -> None:
 
 
 def test_latencies_are_measured_from_the_time_at_which_a_prompt_was_due() -> None:
-    late = SentPrompt(user=0, due=10.0, begun=12.0, answer=Answer(202, False), answered=12.5, pushed=13.0)
-    lost = SentPrompt(user=0, due=10.5, begun=10.5, answer=Answer(202, False), answered=10.6)
-    refused = SentPrompt(user=0, due=10.7, begun=10.7, answer=Answer(503, False), answered=10.8)
+    late = SentPrompt(user=0, due=10.0, started=12.0, answer=Answer(202, False), answered=12.5, pushed=13.0)
+    lost = SentPrompt(user=0, due=10.5, started=10.5, answer=Answer(202, False), answered=10.6)
+    refused = SentPrompt(user=0, due=10.7, started=10.7, answer=Answer(503, False), answered=10.8)
     found = figures([late, lost, refused], 10, 20)
     assert found["push_ms"]["p50"] == 3_000
     assert found["late_ms"]["max"] == 2_000

@@ -72,10 +72,10 @@ class Run:
         conditions = machine(report.LIBRARIES) | {"busy_percent": psutil.cpu_percent(interval=1)}
         if name not in ("overload", "scalability"):
             conditions["rounds"] = self._scale.rounds
-        begun = time.perf_counter()
+        started = time.perf_counter()
         print(f"{name} …", flush=True)
         found = {name: measure(), "conditions": {name: conditions}}
-        print(f"{name} took {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"{name} took {time.perf_counter() - started:.0f} s", flush=True)
         self.measured |= found | {"conditions": self.measured["conditions"] | found["conditions"]}
         if self._write:
             report.write(found)

@@ -60,8 +60,8 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
 
 
 def _per_second(call: Callable[[], object], seconds: float) -> float:
-    calls, begun = 0, time.perf_counter()
-    while (taken := time.perf_counter() - begun) < seconds:
+    calls, started = 0, time.perf_counter()
+    while (taken := time.perf_counter() - started) < seconds:
         call()
         calls += 1
     return calls / taken

@@ -73,11 +73,11 @@ class Load:
         Returns:
             How long that took, in seconds, and how often a user was rejected.
         """
-        begun = time.perf_counter()
+        started = time.perf_counter()
         turn = asyncio.Semaphore(_CONCURRENT_JOINS)
         missing = [user for user, socket in enumerate(self._sockets) if socket is None or not socket.is_open]
         turned_away = sum(await asyncio.gather(*(self._join(user, turn) for user in missing)))
-        return {"seconds": round(time.perf_counter() - begun, 2), "turned_away": turned_away}
+        return {"seconds": round(time.perf_counter() - started, 2), "turned_away": turned_away}
 
     async def _join(self, user: int, turn: asyncio.Semaphore) -> int:
         username, token = self._accounts[user]
@@ -112,13 +112,13 @@ class Load:
             client.close()
 
         clients = [asyncio.create_task(submit_until_over()) for _ in range(connections)]
-        begun, ended = await self._window(warm_up, seconds)
+        started, ended = await self._window(warm_up, seconds)
         is_over.set()
         for _ in clients:
             self._outstanding.release()
         await asyncio.wait(clients, timeout=PATIENCE_SECONDS)
         await self._drain(first)
-        return self._figures(first, begun, ended)
+        return self._figures(first, started, ended)
 
     async def open(
         self, *, rate: float, warm_up: float, seconds: float, even: bool = False, recovery: bool = False
@@ -142,10 +142,10 @@ class Load:
             task = asyncio.create_task(self._submit_in_turn(turn, due))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        begun, ended = await window
+        started, ended = await window
         found = {"recovered_s": await self._recovery()} if recovery else {}
         await self._drain(first)
-        return self._figures(first, begun, ended) | found
+        return self._figures(first, started, ended) | found
 
     async def _submit_in_turn(self, turn: asyncio.Semaphore, due: float) -> SentPrompt:
         async with turn:
@@ -156,25 +156,25 @@ class Load:
 
     async def _recovery(self) -> float | None:
         """Return the seconds until a single prompt is pushed quickly. None if that does not happen."""
-        begun = time.perf_counter()
+        started = time.perf_counter()
         turn = asyncio.Semaphore(1)
-        while time.perf_counter() < begun + 4 * PATIENCE_SECONDS:
+        while time.perf_counter() < started + 4 * PATIENCE_SECONDS:
             sent = await self._submit_in_turn(turn, time.perf_counter())
             deadline = time.perf_counter() + RECOVERED_SECONDS
             while sent.is_accepted and not sent.pushed and time.perf_counter() < deadline:
                 await asyncio.sleep(0.001)
             if sent.pushed and sent.pushed - sent.due < RECOVERED_SECONDS:
-                return round(sent.pushed - begun, 3)
+                return round(sent.pushed - started, 3)
             await asyncio.sleep(_BACK_OFF_SECONDS)
         return None
 
     async def _window(self, warm_up: float, seconds: float) -> tuple[float, float]:
         await asyncio.sleep(warm_up)
         self._on_edge("begin")
-        begun = time.perf_counter()
+        started = time.perf_counter()
         await asyncio.sleep(seconds)
         self._on_edge("end")
-        return begun, time.perf_counter()
+        return started, time.perf_counter()
 
     async def _submit(self, client: Client, due: float | None = None) -> SentPrompt:
         number = len(self._prompts)
@@ -233,15 +233,15 @@ class Load:
             await asyncio.sleep(0.02)
             waiting = [sent for sent in waiting if sent.is_pending]
 
-    def _figures(self, first: int, begun: float, ended: float) -> dict[str, Any]:
+    def _figures(self, first: int, started: float, ended: float) -> dict[str, Any]:
         closed = sum(socket is None or not socket.is_open for socket in self._sockets)
         anomalies = {name: self._anomalies.pop(name, 0) for name in ("repeated", "misdirected", "unknown")}
-        return figures(self._prompts[first:], begun, ended) | anomalies | {"sockets_closed": closed}
+        return figures(self._prompts[first:], started, ended) | anomalies | {"sockets_closed": closed}
 
 
 def _schedule(rate: float, seconds: float, *, even: bool) -> Iterator[float]:
-    begun = due = time.perf_counter()
-    while (due := due + (1 / rate if even else random.expovariate(rate))) < begun + seconds:
+    started = due = time.perf_counter()
+    while (due := due + (1 / rate if even else random.expovariate(rate))) < started + seconds:
         yield due
 
 
@@ -256,19 +256,19 @@ async def requests(
     async def request_repeatedly() -> None:
         connection = await Connection.open(address.hostname or "", address.port or 80)
         while True:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             answer = await connection.request(request)
             assert answer.status == 200, answer
-            taken.append((begun, time.perf_counter()))
+            taken.append((started, time.perf_counter()))
 
     tasks: list[Awaitable[None]] = [asyncio.create_task(request_repeatedly()) for _ in range(connections)]
     await asyncio.sleep(warm_up)
     on_edge("begin")
-    begun = time.perf_counter()
+    started = time.perf_counter()
     await asyncio.sleep(seconds)
     on_edge("end")
     ended = time.perf_counter()
     for task in tasks:
         task.cancel()
-    within = [(start, end) for start, end in taken if begun <= end < ended]
-    return {"seconds": ended - begun, "answered": len(within), "ms": quantiles([e - s for s, e in within])}
+    within = [(start, end) for start, end in taken if started <= end < ended]
+    return {"seconds": ended - started, "answered": len(within), "ms": quantiles([e - s for s, e in within])}

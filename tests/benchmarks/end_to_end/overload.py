@@ -51,17 +51,17 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
 
 def _seconds_until_empty(settings: Settings) -> float | None:
     """Wait until the queue is empty and at most one prompt (the recovery probe) is unfinished. Return the seconds."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with (
         Redis.from_url(settings.redis_url.get_secret_value()) as redis,
         contextlib.closing(psycopg2.connect(settings.database_url.get_secret_value())) as connection,
     ):
         connection.autocommit = True
         with connection.cursor() as cursor:
-            while time.perf_counter() < begun + _EMPTY_TIMEOUT_SECONDS:
+            while time.perf_counter() < started + _EMPTY_TIMEOUT_SECONDS:
                 cursor.execute("SELECT count(*) FROM prompts WHERE due_at IS NOT NULL")
                 (unfinished,) = cursor.fetchone()
                 if unfinished <= 1 and not redis.llen(QUEUE):
-                    return round(time.perf_counter() - begun, 3)
+                    return round(time.perf_counter() - started, 3)
                 time.sleep(0.05)
     return None

@@ -28,7 +28,7 @@ _NUMBERS = "UPDATE users SET seq = seq + %(each)s"
 
 def seed(settings: Settings, count: int) -> float:
     """Add prompts until the database holds about `count`. Return how long it took, in seconds."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     url = settings.database_url.get_secret_value()
     with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT (SELECT count(*) FROM prompts), (SELECT count(*) FROM users)")
@@ -40,4 +40,4 @@ def seed(settings: Settings, count: int) -> float:
         connection.autocommit = True
         cursor.execute("VACUUM ANALYZE")
         cursor.execute("CHECKPOINT")
-    return time.perf_counter() - begun
+    return time.perf_counter() - started

@@ -16,7 +16,7 @@ class SentPrompt:
 
     user: int
     due: float
-    begun: float
+    started: float
     answer: Answer | None = None
     answered: float = 0.0
     failure: str = ""
@@ -37,22 +37,22 @@ class SentPrompt:
         return str(self.answer.status) if self.answer else self.failure or "unanswered"
 
 
-def figures(phase: Sequence[SentPrompt], begun: float, ended: float) -> dict[str, Any]:
-    """Summarise a phase: counts of all prompts, latencies in milliseconds of those due from `begun` to `ended`."""
+def figures(phase: Sequence[SentPrompt], started: float, ended: float) -> dict[str, Any]:
+    """Summarise a phase: counts of all prompts, latencies in milliseconds of those due from `started` to `ended`."""
     unavailable = [sent.answer for sent in phase if sent.answer and sent.answer.status == 503]
-    within = [sent for sent in phase if begun <= sent.due < ended]
+    within = [sent for sent in phase if started <= sent.due < ended]
     accepted = [sent for sent in within if sent.is_accepted]
     return {
-        "seconds": round(ended - begun, 3),
+        "seconds": round(ended - started, 3),
         "sent": len(phase),
         "answers": dict(sorted(Counter(sent.outcome for sent in phase).items())),
         "accepted": sum(sent.is_accepted for sent in phase),
         "503_without_retry_after": sum(not answer.retry_after for answer in unavailable),
         "lost": sum(sent.is_accepted and not sent.pushed for sent in phase),
-        "pushed_in_window": sum(begun <= sent.pushed < ended for sent in phase),
+        "pushed_in_window": sum(started <= sent.pushed < ended for sent in phase),
         "push_ms": quantiles([sent.pushed - sent.due for sent in accepted if sent.pushed]),
         "submit_ms": quantiles([sent.answered - sent.due for sent in accepted]),
-        "late_ms": quantiles([sent.begun - sent.due for sent in within]),
+        "late_ms": quantiles([sent.started - sent.due for sent in within]),
     }
 
 

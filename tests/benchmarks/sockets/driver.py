@@ -91,27 +91,27 @@ class Driver:
         """Answer one prompt of each user, of at most `max_prompts`, by a worker's pipeline in this process."""
         pipeline = make_services(self.settings).pipeline
         submitters = self.people[:max_prompts]
-        begun = time.monotonic()
+        started = time.monotonic()
         for start in range(0, len(submitters), pipeline.generator.max_batch_size):
             pipeline.process(self._submit(submitters[start : start + pipeline.generator.max_batch_size]))
         expected = len(submitters) * self.per_user
         received = self.clients.received(expected, timeout=60)
         self.seqs = {each.id: 1 for each in submitters}
-        return {"prompts": len(submitters), "seconds": round(time.monotonic() - begun, 1)} | _delivered(
+        return {"prompts": len(submitters), "seconds": round(time.monotonic() - started, 1)} | _delivered(
             received, expected
         )
 
     def all_users(self) -> dict[str, Any]:
         """Publish an event of every user simultaneously. Measure the sockets' latency and the API's CPU per socket."""
         cpu = self.cpu()
-        begun = time.monotonic()
+        started = time.monotonic()
         self._publish(self.people)
         received = self.clients.received(self.sockets, timeout=60)
         cpu = self.cpu() - cpu
         return {
             "events": len(self.people),
-            "median_socket_ms": round((float(np.median(received.times)) - begun) * 1e3, 1),
-            "last_socket_ms": round((received.times[-1] - begun) * 1e3, 1),
+            "median_socket_ms": round((float(np.median(received.times)) - started) * 1e3, 1),
+            "last_socket_ms": round((received.times[-1] - started) * 1e3, 1),
             "api_us_a_socket": round(cpu / self.sockets * 1e6, 1),
         } | _delivered(received, self.sockets)
 
@@ -119,9 +119,9 @@ class Driver:
         """Publish `times` events of one user, one after the other. Measure how long all their sockets take."""
         taken = []
         for _ in range(times):
-            begun = time.monotonic()
+            started = time.monotonic()
             self._publish(self.people[:1])
-            taken.append(self.clients.received(self.per_user, timeout=10).times[-1] - begun)
+            taken.append(self.clients.received(self.per_user, timeout=10).times[-1] - started)
         return {"events": times, "last_socket_p50_ms": _ms(taken, 0.5)}
 
     def paced(self, seconds: float, per_second: float, meanwhile: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -139,12 +139,12 @@ class Driver:
 
         thread = threading.Thread(target=publish)
         thread.start()
-        cpu, begun = self.cpu(), time.monotonic()
+        cpu, started = self.cpu(), time.monotonic()
         found = meanwhile()
-        time.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+        time.sleep(max(0.0, seconds - (time.monotonic() - started)))
         over.set()
         thread.join()
-        cpu = (self.cpu() - cpu) / (time.monotonic() - begun)
+        cpu = (self.cpu() - cpu) / (time.monotonic() - started)
         received = self.clients.received(len(published) * self.per_user, timeout=10)
         last = received.times[self.per_user - 1 :: self.per_user]
         taken = [there - here for here, there in zip(published, last, strict=False)]
@@ -164,11 +164,11 @@ class Driver:
         for name, path in {"livez": "/livez/", "poll": f"/prompts/{self.prompt_id}/"}.items():
             taken, cpu = [], self.cpu()
             for _ in range(calls):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 connection.request("GET", path, headers=headers)
                 response = connection.getresponse()
                 response.read()
-                taken.append(time.perf_counter() - begun)
+                taken.append(time.perf_counter() - started)
                 assert response.status == 200, response.status
                 time.sleep(0.002)
             found |= {f"{name}_p50_ms": _ms(taken, 0.5), f"{name}_p99_ms": _ms(taken, 0.99)}
@@ -181,11 +181,11 @@ class Driver:
         ids = [person.id for person in self.people]
         parts = []
         for start in range(0, len(ids), MAX_CHECKED_USERS):
-            begun = time.process_time()
+            started = time.process_time()
             known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + MAX_CHECKED_USERS]}
             with self.sessions() as session:
                 feed.newer(session, known)
-            parts.append(time.process_time() - begun)
+            parts.append(time.process_time() - started)
         return {"rooms": len(ids), "check_ms": round(sum(parts) * 1e3, 1), "longest_ms": round(max(parts) * 1e3, 1)}
 
     def _submit(self, people: Sequence[Person]) -> list[int]:
