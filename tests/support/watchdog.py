@@ -16,12 +16,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
 
 _PROCESS, _FOLDER, _DELETED = "process", "folder", "deleted"
+_KILL_SECONDS = 10
 
 
 class _Watchdog:
@@ -88,13 +90,25 @@ def _run(lines: Iterable[str]) -> None:
             folders.add(value)
         else:
             folders.discard(value)
-    left = list(_families(processes))
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(left, timeout=10)
+    deadline = time.monotonic() + _KILL_SECONDS
+    # Several times, because a process may start another one before it is killed.
+    while (left := _running(processes)) and time.monotonic() < deadline:
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=0.1)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """The families of these processes, without what is dead and only waits for its parent."""
+    found = []
+    for process in _families(processes):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def _families(processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
