@@ -9,7 +9,7 @@ thrown away because its prompt cannot be embedded.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -167,28 +167,25 @@ class Pipeline:
     def _store(self, answered: Sequence[AnsweredPrompt]) -> None:
         """Complete and announce the prompts; those whose users have another embedder by now, in another round."""
         while answered:
-            held = [prompt.claim for prompt, _ in answered]
+            held = {prompt.claim.id: prompt.claim for prompt, _ in answered}
+            outcomes = {prompt.claim.id: _outcome(prompt, answer) for prompt, answer in answered}
             with (
-                tracing.spans("complete", *_traces(held), prompts=len(held)),
+                tracing.spans("complete", *_traces(held.values()), prompts=len(held)),
                 self.autocommit_engine.connect() as connection,
             ):
-                result = claims.complete(connection, [_outcome(*each) for each in answered])
-            others = result.other_embedders
-            self._announce(result.finished, {p.claim.id: p for p, _ in answered if p.claim.id not in others})
-            attempt_metrics.count_finished(result.finished)
-            answers = {prompt.claim.id: answer for prompt, answer in answered}
-            moved = [replace(claim, embedder=others[claim.id]) for claim in held if claim.id in others]
-            answered = [(prompt, answers[prompt.claim.id]) for prompt in embed_claims(self.embedders, moved)]
+                finished, others = claims.complete(connection, list(outcomes.values()))
+            self._announce(finished, held)
+            for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():
+                attempt_metrics.count_lost_claim(prompt_id)
+            self._apply_vectors(finished, outcomes)
+            attempt_metrics.count_finished(finished)
+            moved = [replace(claim, embedder=others[claim.id]) for claim in held.values() if claim.id in others]
+            answered = [(each, outcomes[each.claim.id].answer) for each in embed_claims(self.embedders, moved)]
 
-    def _announce(self, finished: Sequence[FinishedPrompt], prompts: dict[int, EmbeddedPrompt]) -> None:
-        """Announce finished prompts and apply their vectors. Those of `prompts` that have not finished are lost."""
-        held = [prompts[each.prompt_id].claim for each in finished]
-        with tracing.spans("announce", *_traces(held)):
-            pairs = zip(finished, held, strict=True)
-            self.announcer.announce(
-                *((each.user_id, announcements.from_finished(each, claim.traceparent)) for each, claim in pairs)
-            )
-        rows: dict[int, list[LogRow]] = {}
+    def _announce(self, finished: Sequence[FinishedPrompt], held: Mapping[int, Claim]) -> None:
+        pairs = [(each, held[each.prompt_id].traceparent) for each in finished]
+        with tracing.spans("announce", *(traceparent for _, traceparent in pairs)):
+            self.announcer.announce(*((each.user_id, announcements.from_finished(each, t)) for each, t in pairs))
         for each in finished:
             log.info(
                 "completed",
@@ -198,10 +195,13 @@ class Pipeline:
                 attempt=each.attempt,
                 seconds=round((each.at - each.created_at).total_seconds(), 3),
             )
-            vector = prompts.pop(each.prompt_id).vector
-            rows.setdefault(each.user_id, []).append(LogRow(each.seq, each.prompt_id, vector.tobytes()))
-        for prompt_id in prompts:
-            attempt_metrics.count_lost_claim(prompt_id)
+
+    def _apply_vectors(self, finished: Sequence[FinishedPrompt], outcomes: Mapping[int, Outcome]) -> None:
+        """Add the vectors to this process's own index, if it has one of the user."""
+        rows: dict[int, list[LogRow]] = {}
+        for each in finished:
+            row = LogRow(each.seq, each.prompt_id, outcomes[each.prompt_id].vector)
+            rows.setdefault(each.user_id, []).append(row)
         for user_id, of_user in rows.items():
             self.store.apply(user_id, of_user)
 
