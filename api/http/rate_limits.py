@@ -7,9 +7,9 @@ While Redis is unavailable, each process counts in memory. Windows are fixed and
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import request
 from flask_limiter import Limiter, RateLimitExceeded
@@ -31,6 +31,8 @@ REDIS_PAUSE_SECONDS = 1.0
 _REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25}
 _USERNAME_LOCKS = 256
 
+Counted = TypeVar("Counted")
+
 
 class RateLimitedError(PromptwireError):
     """Too many requests.
@@ -44,13 +46,29 @@ class RateLimitedError(PromptwireError):
         super().__init__(f"Too many requests: try again in {self.wait} s.")
 
 
+class RedisFallback:
+    """Counts in Redis, and in memory for REDIS_PAUSE_SECONDS after Redis has failed."""
+
+    def __init__(self) -> None:
+        self._paused_until = 0.0
+
+    def count(self, in_redis: Callable[[], Counted], in_memory: Callable[[], Counted]) -> Counted:
+        """The result of one of the two."""
+        if time.monotonic() >= self._paused_until:
+            try:
+                return in_redis()
+            except RedisError:
+                self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
+        return in_memory()
+
+
 class FailedLogins:
     """Limits failed logins, per username and per address."""
 
     def __init__(self, redis_url: str) -> None:
         self._in_redis = FixedWindowRateLimiter(storage_from_string(redis_url, **_REDIS_OPTIONS))
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
-        self._redis_paused_until = 0.0
+        self._fallback = RedisFallback()
         self._limits = parse(FAILED_LOGINS_PER_USERNAME), parse(FAILED_LOGINS_PER_ADDRESS)
         self._locks = [threading.Lock() for _ in range(_USERNAME_LOCKS)]
 
@@ -67,30 +85,23 @@ class FailedLogins:
         by_username, by_address = self._limits
         counters = [(by_username, "login-username", username), (by_address, "login-address", address)]
         with self._locks[hash(username) % _USERNAME_LOCKS]:
-            limiter = self._hit_all(counters)
+            limiter = self._fallback.count(
+                lambda: _hit_all(self._in_redis, counters), lambda: _hit_all(self._in_memory, counters)
+            )
             yield
             with suppress(RedisError):
                 for limit, *key in counters:
                     limiter.hit(limit, *key, cost=-1)
 
-    def _hit_all(self, counters: list[tuple[RateLimitItem, str, str]]) -> FixedWindowRateLimiter:
-        """Count in Redis, else in memory. Returns the limiter that counted."""
-        if time.monotonic() >= self._redis_paused_until:
-            try:
-                _hit_all(self._in_redis, counters)
-                return self._in_redis
-            except RedisError:
-                self._redis_paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
-        _hit_all(self._in_memory, counters)
-        return self._in_memory
 
-
-def _hit_all(limiter: FixedWindowRateLimiter, counters: list[tuple[RateLimitItem, str, str]]) -> None:
+def _hit_all(limiter: FixedWindowRateLimiter, counters: list[tuple[RateLimitItem, str, str]]) -> FixedWindowRateLimiter:
+    """Count with this limiter, and return it."""
     policies = []
     for limit, *key in counters:
         policies.append(limit)
         if not limiter.hit(limit, *key):
             raise RateLimitedError(policies, limit, limiter.get_window_stats(limit, *key).reset_time - time.time())
+    return limiter
 
 
 def make_registration_limiter(settings: Settings) -> Limiter:

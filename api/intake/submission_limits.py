@@ -2,7 +2,7 @@
 
 Submissions are counted in Redis for all API processes together, in memory by each while Redis is unavailable. Windows
 are fixed and begin with the first submission in them. A submission that exceeds one of the limits does not count
-against the others.
+against those after it.
 """
 
 import time
@@ -11,12 +11,9 @@ from collections.abc import Sequence
 from limits import parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
-from redis import Redis, RedisError
+from redis import Redis
 
-from api.http.rate_limits import RateLimitedError
-
-#: For how long Redis is not asked after it was found unavailable.
-REDIS_PAUSE_SECONDS = 1.0
+from api.http.rate_limits import RateLimitedError, RedisFallback
 
 # Keys: one for each submission and limit. Arguments: each limit's amount and window in seconds.
 # Returns, for each submission, which limit it exceeds (0: none) and how long that still lasts, in milliseconds.
@@ -50,16 +47,13 @@ class SubmissionLimits:
         self._windows = [(item.amount, item.get_expiry()) for item in self._items]
         self._script = redis.register_script(_COUNT)
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
-        self._unavailable_until = 0.0
+        self._fallback = RedisFallback()
 
     def count(self, user_ids: Sequence[int]) -> list[Verdict]:
         """Count a submission of each of these users. Returns the errors of those that exceed a limit, else None."""
-        if time.monotonic() >= self._unavailable_until:
-            try:
-                return self._count_in_redis(user_ids)
-            except RedisError:
-                self._unavailable_until = time.monotonic() + REDIS_PAUSE_SECONDS
-        return [self._count_in_memory(user_id) for user_id in user_ids]
+        return self._fallback.count(
+            lambda: self._count_in_redis(user_ids), lambda: [self._count_in_memory(user_id) for user_id in user_ids]
+        )
 
     def _count_in_redis(self, user_ids: Sequence[int]) -> list[Verdict]:
         keys = [
