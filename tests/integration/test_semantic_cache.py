@@ -107,9 +107,7 @@ class TestCache:
 
     def test_a_long_prompt_is_only_answered_from_an_equal_prompt(self, alice: ApiUser, answering: Pipeline) -> None:
         contract = "The parties agree on clause after clause of this. " * 60
-        generous = dataclasses.replace(
-            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, distance=1.0)
-        )
+        generous = with_cache(answering, distance=1.0)
         first = ask(alice, generous, f"{contract} Who pays?").json["id"]
         assert ask(alice, generous, f"{contract} Who owns it?", cache=True).json["cached_from"] is None
         assert ask(alice, generous, f"{contract} Who pays?", cache=True).json["cached_from"] == first
@@ -119,9 +117,7 @@ class TestCache:
             def search(self, *_: object) -> list:
                 raise OSError("no index")
 
-        broken = dataclasses.replace(
-            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, store=Broken())
-        )
+        broken = with_cache(answering, store=Broken())
         ask(alice, answering, TIDES)
         shown = ask(alice, broken, TIDES, cache=True).json
         assert (shown["status"], shown["attempt"], shown["cached_from"]) == ("completed", 1, None)
@@ -131,9 +127,7 @@ class TestCache:
         assert ask(alice, answering, "What causes earthquakes?", cache=True).json["cached_from"] is None
 
     def test_the_maximum_distance_is_configurable(self, alice: ApiUser, answering: Pipeline) -> None:
-        generous = dataclasses.replace(
-            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, distance=1.5)
-        )
+        generous = with_cache(answering, distance=1.5)
         first = ask(alice, answering, TIDES).json["id"]
         assert ask(alice, generous, "tides of the ocean", cache=True).json["cached_from"] == first
 
@@ -167,9 +161,7 @@ class TestCache:
 
     def test_a_near_copy_whose_source_is_too_far_is_not_reused(self, alice: ApiUser, answering: Pipeline) -> None:
         def at(distance: float) -> Pipeline:
-            return dataclasses.replace(
-                answering, semantic_cache=dataclasses.replace(answering.semantic_cache, distance=distance)
-            )
+            return with_cache(answering, distance=distance)
 
         source = ask(alice, answering, "alpha beta gamma delta").json["id"]
         assert ask(alice, at(0.6), "alpha beta gamma omega", cache=True).json["cached_from"] == source
@@ -232,9 +224,7 @@ class TestHistory:
     def test_the_nearest_exchanges_fill_the_character_limit_first(
         self, alice: ApiUser, answering: Pipeline, generator: Counting
     ) -> None:
-        small = dataclasses.replace(
-            answering, semantic_cache=dataclasses.replace(answering.semantic_cache, characters=60)
-        )
+        small = with_cache(answering, characters=60)
         ask(alice, answering, "ocean tides")
         ask(alice, answering, "ocean tides " + "again and " * 20)
         ask(alice, answering, "ocean swell")
