@@ -1,15 +1,18 @@
-"""Passing many rows to one statement as arrays, a column each: `unnest` turns them into a table."""
+"""Passing many rows to one statement as arrays, a column each: `unnest` turns them into a table.
+
+The SQL is made only of the names and types of columns; values are always parameters.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import FromClause
 from sqlalchemy.dialects import postgresql
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def column_types(table: Table, names: Iterable[str]) -> dict[str, str]:
+def column_types(table: FromClause, names: Iterable[str]) -> dict[str, str]:
     """The PostgreSQL types of these columns, by name."""
     return {name: table.c[name].type.compile(dialect=_DIALECT) for name in names}
 

@@ -39,11 +39,11 @@ class FinishResult(NamedTuple):
 
 
 _TYPES = {
-    **column_types(Prompt.__table__, ("id", "attempt", "error")),  # type: ignore[arg-type]
+    **column_types(Prompt.__table__, ("id", "attempt", "error")),
     "embedder": "text",
     "vector": "bytea",
     "expected_embedder": "text",
-    **column_types(Prompt.__table__, Answer._fields),  # type: ignore[arg-type]
+    **column_types(Prompt.__table__, Answer._fields),
 }
 _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 
@@ -95,7 +95,7 @@ _FINISH = text(f"""
     UNION ALL
     SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
     ORDER BY id
-""")  # noqa: S608  # nosec B608: made of the names of columns
+""")  # noqa: S608  # nosec B608
 
 
 def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: Sequence[Status]) -> FinishResult:

@@ -70,7 +70,7 @@ _READ = text(f"""
     WHERE feed.user_id = :user_id AND feed.seq > :after
     ORDER BY feed.seq
     LIMIT :limit
-""")  # noqa: S608  # nosec B608: made of the names of columns
+""")  # noqa: S608  # nosec B608
 
 
 def advance(session: Session, user_id: int) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
+from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import IdempotencyKey
 from shared.errors import IdempotencyKeyInUseError, IdempotencyKeyReusedError
@@ -27,22 +28,20 @@ class KeyUse(NamedTuple):
 Reservation = int | None | IdempotencyKeyInUseError | IdempotencyKeyReusedError
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(lock) FROM unnest(CAST(:locks AS bigint[])) AS wanted(lock)")
-_KNOWN = text("""
+_TYPES = column_types(IdempotencyKey.__table__, (*KeyUse._fields, "prompt_id"))
+_KEY_TYPES = {name: _TYPES[name] for name in ("user_id", "key")}
+_KNOWN = text(f"""
     SELECT user_id, key, fingerprint, prompt_id
-    FROM idempotency_keys JOIN unnest(CAST(:user_ids AS bigint[]), CAST(:keys AS text[])) AS used(user_id, key)
-    USING (user_id, key)
+    FROM idempotency_keys JOIN {unnest(_KEY_TYPES)} AS used(user_id, key) USING (user_id, key)
     WHERE created_at > now() - :lifetime
-""")
+""")  # noqa: S608  # nosec B608
 # An expired use of the key is overwritten.
-_REMEMBER = text("""
-    INSERT INTO idempotency_keys (user_id, key, fingerprint, prompt_id, created_at)
-    SELECT *, now() FROM unnest(
-        CAST(:user_ids AS bigint[]), CAST(:keys AS text[]), CAST(:fingerprints AS bytea[]),
-        CAST(:prompt_ids AS bigint[])
-    )
+_REMEMBER = text(f"""
+    INSERT INTO idempotency_keys ({", ".join(_TYPES)}, created_at)
+    SELECT *, now() FROM {unnest(_TYPES)}
     ON CONFLICT (user_id, key) DO UPDATE
     SET fingerprint = excluded.fingerprint, prompt_id = excluded.prompt_id, created_at = excluded.created_at
-""")
+""")  # noqa: S608  # nosec B608
 
 
 def fingerprint(body: str) -> bytes:
@@ -54,8 +53,8 @@ def reserve(executor: Executor, uses: Sequence[KeyUse]) -> list[Reservation]:
     """Reserve keys until the transaction ends, unless another transaction, or an earlier use, has them."""
     locked = executor.scalars(_LOCK, {"locks": [_lock_of(use) for use in uses]}).all()
     # Read after locking, to see what the transaction that had the lock before has committed.
-    arrays = {"user_ids": [use.user_id for use in uses], "keys": [use.key for use in uses], "lifetime": LIFETIME}
-    known = {(row.user_id, row.key): row for row in executor.execute(_KNOWN, arrays)}
+    arrays = array_parameters(_KEY_TYPES, [(use.user_id, use.key) for use in uses])
+    known = {(row.user_id, row.key): row for row in executor.execute(_KNOWN, {"lifetime": LIFETIME, **arrays})}
     taken: set[tuple[int, str]] = set()
     found: list[Reservation] = []
     for use, is_ours in zip(uses, locked, strict=True):
@@ -74,13 +73,7 @@ def reserve(executor: Executor, uses: Sequence[KeyUse]) -> list[Reservation]:
 
 def remember(executor: Executor, created: Sequence[tuple[KeyUse, int]]) -> None:
     """Record which prompts the keys have created."""
-    arrays = {
-        "user_ids": [use.user_id for use, _ in created],
-        "keys": [use.key for use, _ in created],
-        "fingerprints": [use.fingerprint for use, _ in created],
-        "prompt_ids": [prompt_id for _, prompt_id in created],
-    }
-    executor.execute(_REMEMBER, arrays)
+    executor.execute(_REMEMBER, array_parameters(_TYPES, [(*use, prompt_id) for use, prompt_id in created]))
 
 
 def _lock_of(use: KeyUse) -> int:

@@ -48,7 +48,7 @@ class Deletion:
     attempt: int
 
 
-_TYPES = column_types(Prompt.__table__, NewPrompt._fields)  # type: ignore[arg-type]
+_TYPES = column_types(Prompt.__table__, NewPrompt._fields)
 _COLUMNS = ", ".join(_TYPES)
 # The ids come in the order of the rows' positions.
 _SUBMIT = text(f"""
@@ -57,7 +57,7 @@ _SUBMIT = text(f"""
     FROM {unnest(_TYPES)} WITH ORDINALITY AS new({_COLUMNS}, position)
     ORDER BY position
     RETURNING id, created_at
-""")  # noqa: S608  # nosec B608: made of the names of columns
+""")  # noqa: S608  # nosec B608
 
 
 def submit(
