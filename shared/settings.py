@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     prompt_rate_limit: str = "1/second;10/minute"
     backlog_limit: int = Field(5_000, ge=1)
+    user_backlog_limit: int = Field(1_000, ge=1)
+    user_running_limit: int | None = Field(None, ge=1)
 
     worker_processes: int = Field(2, ge=1)
     heartbeat_file: str = ""

@@ -1,7 +1,7 @@
 """What becomes of prompts whose attempt ends without an answer: they are released, rescheduled or failed.
 
-release      the worker must stop: due at once, the attempt does not count
-reschedule   the attempt failed: again after a backoff. Where the provider is unavailable, the attempt does not count
+release      the worker must stop, or the provider is unavailable: the attempt does not count, the turn is kept
+reschedule   the attempt failed: again after a backoff, with a new turn
 fail         it was the last attempt, or another could not succeed
 """
 
@@ -18,13 +18,13 @@ from shared.db.engine import Sessions
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
+from shared.messaging.queue import Queue
 from shared.prompts import claims
 from shared.prompts.claims import Claim
 from shared.prompts.feed import FinishedPrompt
-from shared.telemetry import metrics
 from worker import attempt_metrics
 from worker.log_context import log_context
-from worker.provider_backoff import ProviderBackoff
+from worker.provider_status import ProviderStatus
 from worker.sanitize import public_message
 
 log = structlog.get_logger(__name__)
@@ -37,41 +37,62 @@ class Failures:
     """Ends attempts without an answer.
 
     Args:
+        route: The model route whose prompts these are.
+        grace: See SUBMIT_GRACE_SECONDS.
         retry_backoff: The pause after a first failed attempt; it doubles with each, up to MAX_RETRY_BACKOFF.
-        provider_patience: For how long after a prompt was queued an unavailable provider costs it no attempt.
     """
 
     sessions: Sessions
     announcer: Announcer
-    provider_backoff: ProviderBackoff
+    queue: Queue
+    provider_status: ProviderStatus
+    route: str
+    grace: timedelta
     retry_backoff: timedelta
-    provider_patience: timedelta
 
     def release(self, held: Sequence[Claim]) -> None:
         """Release claims because the worker must stop."""
         try:
             with self.sessions.begin() as session:
-                claims.release(session, held)
+                released = claims.release(session, held, grace=self.grace)
         except SQLAlchemyError:
-            log.exception("claims not released, the reaper will enqueue the prompts again")
+            log.exception("claims not released, the reaper will queue the prompts again")
+        else:
+            self.queue.wake(self.route, released)
+        for claim in held:
+            self.provider_status.inconclusive(claim)
 
     def handle(self, held: Sequence[Claim], error: Exception) -> None:
-        """Reschedule or fail the prompts of these claims, whose attempt ended with this error."""
+        """Release, reschedule or fail the prompts of these claims, whose attempt ended with this error."""
         if isinstance(error, ProviderUnavailableError):
-            self.provider_backoff.record_failure(error.retry_after)
-            metrics.provider_pauses.inc()
+            self._wait_for_provider(held, error)
+            return
         for claim in held:
             attempt_metrics.count_failed(error)
             with log_context(claim):
                 log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
                 self._end_attempt(claim, error)
+            if isinstance(error, ProviderError):
+                self.provider_status.available(claim)
+            else:
+                self.provider_status.inconclusive(claim)
+
+    def _wait_for_provider(self, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
+        """Pause the route. Its prompts keep their turns; the reaper fails those that have waited for too long."""
+        attempt_metrics.count_failed(error)
+        try:
+            with self.sessions.begin() as session:
+                self.provider_status.pause(session, held, error)
+                claims.release(session, held, grace=self.grace)
+        except SQLAlchemyError:
+            log.exception("provider pause not stored, the reaper will queue the prompts again")
 
     def _end_attempt(self, claim: Claim, error: Exception) -> None:
         try:
             with self.sessions.begin() as session:
                 finished = self._fail_or_reschedule(session, claim, error)
         except SQLAlchemyError:
-            log.exception("attempt interrupted by the database, the reaper will enqueue the prompt again")
+            log.exception("attempt interrupted by the database, the reaper will queue the prompt again")
             return
         if finished is not None:
             attempt_metrics.count_finished([finished])
@@ -79,13 +100,9 @@ class Failures:
             self.announcer.announce((finished.user_id, announcement))
 
     def _fail_or_reschedule(self, session: Session, claim: Claim, error: Exception) -> FinishedPrompt | None:
-        patience = self.provider_patience
-        if isinstance(error, ProviderUnavailableError) and claim.age < patience:
-            claims.reschedule_uncounted(session, claim, self.provider_backoff.delay, patience=patience)
-        elif claim.final or (isinstance(error, ProviderError) and not error.retryable):
+        if claim.final or (isinstance(error, ProviderError) and not error.retryable):
             return claims.fail(session, claim, public_message(error))
-        else:
-            claims.reschedule(session, claim, self._retry_delay(claim.attempt))
+        claims.reschedule(session, claim, self._retry_delay(claim.attempt))
         return None
 
     def _retry_delay(self, attempt: int) -> timedelta:

@@ -17,7 +17,7 @@ from shared.telemetry import metrics, tracing
 from worker.deltas import Deltas
 from worker.embedding import EmbeddedPrompt
 from worker.leases import Leases
-from worker.provider_backoff import ProviderBackoff
+from worker.provider_status import ProviderStatus
 from worker.sanitize import storable, storable_usage
 from worker.semantic_cache import SemanticCache
 
@@ -36,7 +36,7 @@ class Generation:
     semantic_cache: SemanticCache
     partial_text: PartialText
     leases: Leases
-    provider_backoff: ProviderBackoff
+    provider_status: ProviderStatus
 
     def answer(self, prompt: EmbeddedPrompt) -> Answer:
         """The prompt's answer.
@@ -50,6 +50,7 @@ class Generation:
             cached = self._look_up(prompt)
             metrics.cache_uses.labels("miss" if cached is None else "hit").inc()
             if cached is not None:
+                self.provider_status.inconclusive(claim)
                 return cached
         elif claim.cache is not None:
             metrics.cache_uses.labels(claim.cache).inc()
@@ -81,6 +82,7 @@ class Generation:
                         continue
                     if not texts:
                         metrics.first_chunks.observe(time.perf_counter() - started)
+                        self.provider_status.available(claim)
                     texts.append(storable(part))
                     if deltas is not None:
                         deltas.add(texts[-1])
@@ -88,5 +90,4 @@ class Generation:
             if hasattr(parts, "close"):  # closes the connection to the provider at once
                 parts.close()
         metrics.generations.observe(time.perf_counter() - started)
-        self.provider_backoff.record_success()
         return Answer("".join(texts), self.generator.name, *usage)

@@ -1,4 +1,4 @@
-"""From a claim to an announcement: how a worker answers the prompts of a task.
+"""From a wake-up to an announcement: how a worker answers the prompts of a task.
 
 claim → embed (`embedding.py`) → generate (`generation.py`) → complete → announce
 
@@ -8,10 +8,12 @@ transaction is open meanwhile, and the leases are renewed. Embedding comes first
 thrown away because its prompt cannot be embedded.
 """
 
+import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
@@ -24,7 +26,7 @@ from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue
-from shared.prompts import claims
+from shared.prompts import claims, scheduling
 from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
 from shared.prompts.completion import Outcome
@@ -39,12 +41,22 @@ from worker.failures import Failures
 from worker.generation import ClaimLostError, Generation
 from worker.leases import Leases
 from worker.log_context import log_context
-from worker.provider_backoff import ProviderBackoff
+from worker.provider_status import ProviderStatus
 from worker.semantic_cache import SemanticCache
 
 log = structlog.get_logger(__name__)
 
 AnsweredPrompt = tuple[EmbeddedPrompt, Answer]
+
+#: The share of the work that prompts of low priority get at least.
+LOW_SHARE = 0.1
+
+
+class Answered(NamedTuple):
+    """The ids of the prompts that a task completed, and of those whose attempt ended otherwise."""
+
+    completed: list[int]
+    not_completed: list[int]
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,11 @@ class Pipeline:
     """Answers prompts.
 
     Args:
+        route: The model route whose prompts it answers.
         lease: How long a claim holds without being renewed.
-        retry_backoff, provider_patience: See `Failures`.
+        grace, retry_backoff: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
+        running_limit: USER_RUNNING_LIMIT.
     """
 
     sessions: Sessions
@@ -67,53 +81,87 @@ class Pipeline:
     partial_text: PartialText
     queue: Queue
     leases: Leases
-    provider_backoff: ProviderBackoff
+    provider_status: ProviderStatus
+    route: str
     lease: timedelta
+    grace: timedelta
     retry_backoff: timedelta
-    provider_patience: timedelta
     time_limit: timedelta
+    running_limit: int | None = None
 
-    def process(self, prompt_ids: Sequence[int]) -> None:
-        """Answer those of the prompts that can be claimed: as many as the generator takes; the rest is enqueued again.
+    def process(self, count: int) -> Answered:
+        """Answer the next `count` prompts: as many as the generator takes. Workers are woken up for the rest.
 
         Raises:
             SystemExit, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
         """
-        size = self.generator.max_batch_size
-        for start in range(size, len(prompt_ids), size):
-            self.queue.enqueue(prompt_ids[start : start + size])
         started = time.monotonic()
-        held = self._claim(prompt_ids[:size])
+        held = self._claim(count)
         metrics.attempts.inc(len(held))
         try:
             with self.leases.hold(held):
-                embedded = self._embed(held)
-                answered = self._generate(embedded)
-                self._complete(answered)
+                completed = self._complete(self._generate(self._embed(held)))
         except (SystemExit, SoftTimeLimitExceeded):
             if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
             else:  # a generator that cannot be interrupted must not be tried for ever
                 self._failures.handle(held, SoftTimeLimitExceeded())
             raise
+        finally:
+            self._let_others_run(held)
+        return Answered(completed, [claim.id for claim in held if claim.id not in set(completed)])
 
     @property
     def _failures(self) -> Failures:
         return Failures(
-            self.sessions, self.announcer, self.provider_backoff, self.retry_backoff, self.provider_patience
+            self.sessions,
+            self.announcer,
+            self.queue,
+            self.provider_status,
+            self.route,
+            self.grace,
+            self.retry_backoff,
         )
 
-    def _claim(self, prompt_ids: Sequence[int]) -> list[Claim]:
-        with (
-            tracing.spans("claim", prompts=len(prompt_ids)) as traces,
-            self.autocommit_engine.connect() as connection,
-        ):
-            if self.provider_backoff.is_active:
-                delay = self.provider_backoff.delay
-                claims.reschedule_queued(connection, prompt_ids, delay, patience=self.provider_patience)
-            held = claims.claim(connection, prompt_ids, self.lease)
-            traces += _traces(held)
-        return held
+    def _claim(self, count: int) -> list[Claim]:
+        """Claim the next prompts, and wake up workers for those that this task does not take.
+
+        If there were fewer than this task would have taken, there is nothing left for the others.
+        """
+        size = min(count, self.generator.max_batch_size)
+        with tracing.spans("claim", prompts=size) as traces, self.autocommit_engine.connect() as connection:
+            claimed = claims.claim(connection, self.route, size, self.lease, low_share=_low_share(size))
+            traces += _traces(claimed.claims)
+        rest = claimed.passed_over
+        if len(claimed.claims) + claimed.passed_over == size:
+            rest += count - size
+        # In two halves, so that the work reaches all workers in few steps, however many prompts it is for.
+        for part in (rest // 2, rest - rest // 2) if rest > self.generator.max_batch_size else (rest,):
+            self.queue.wake(self.route, part)
+        return claimed.claims
+
+    def _let_others_run(self, held: Sequence[Claim]) -> None:
+        """With USER_RUNNING_LIMIT: give turns to the users' next prompts, in place of those that have ended."""
+        if self.running_limit is not None:
+            self.grant_turns(sorted({claim.user_id for claim in held}))
+
+    def grant_turns(self, user_ids: Sequence[int]) -> None:
+        """Give turns to prompts of these users that have none, and wake up workers for them."""
+        if not user_ids:
+            return
+        try:
+            with self.sessions.begin() as session:
+                granted = scheduling.grant_turns(session, user_ids, grace=self.grace, running_limit=self.running_limit)
+        except SQLAlchemyError as error:
+            log.warning("no turns granted, the reaper will do it", error=type(error).__name__)
+            return
+        self.queue.wake(self.route, granted.get(self.route, 0))
+
+    def accept(self, prompt_ids: Sequence[int]) -> None:
+        """Give turns to those of the prompts that have none: the release before the fair queue has stored them."""
+        with self.autocommit_engine.connect() as connection:
+            user_ids = scheduling.users_without_turn(connection, prompt_ids)
+        self.grant_turns(user_ids)
 
     def _embed(self, held: Sequence[Claim]) -> list[EmbeddedPrompt]:
         """Those of the prompts that could be embedded: together if possible, else each by itself."""
@@ -128,7 +176,7 @@ class Pipeline:
     def _generate(self, prompts: Sequence[EmbeddedPrompt]) -> list[AnsweredPrompt]:
         """Those of the prompts that were answered."""
         generation = Generation(
-            self.generator, self.semantic_cache, self.partial_text, self.leases, self.provider_backoff
+            self.generator, self.semantic_cache, self.partial_text, self.leases, self.provider_status
         )
         answered: list[AnsweredPrompt] = []
         for index, prompt in enumerate(prompts):
@@ -138,6 +186,7 @@ class Pipeline:
                     answered.append((prompt, generation.answer(prompt)))
             except ClaimLostError:
                 attempt_metrics.count_lost_claim(prompt.claim.id)
+                self.provider_status.inconclusive(prompt.claim)
             except SoftTimeLimitExceeded as error:  # this prompt has used up the time of all
                 self._failures.handle([prompt.claim], error)
                 self._failures.release(remaining)
@@ -149,23 +198,24 @@ class Pipeline:
                 self._failures.handle([prompt.claim], error)
         return answered
 
-    def _complete(self, answered: Sequence[AnsweredPrompt]) -> None:
-        """Complete and announce the prompts: together if possible, else each by itself."""
+    def _complete(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
+        """Complete and announce the prompts: together if possible, else each by itself. Returns the ids of those."""
         if not answered:
-            return
+            return []
         try:
-            self._store(answered)
+            return self._store(answered)
         except Exception as error:
             if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_unavailable(error)):
-                log.exception("attempts interrupted by the database, the reaper will enqueue the prompts again")
-            elif len(answered) == 1:
+                log.exception("attempts interrupted by the database, the reaper will queue the prompts again")
+                return []
+            if len(answered) == 1:
                 self._failures.handle([answered[0][0].claim], error)
-            else:
-                for each in answered:
-                    self._complete([each])
+                return []
+        return [completed for each in answered for completed in self._complete([each])]
 
-    def _store(self, answered: Sequence[AnsweredPrompt]) -> None:
+    def _store(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
         """Complete and announce the prompts; those whose users have another embedder by now, in another round."""
+        completed: list[int] = []
         while answered:
             held = {prompt.claim.id: prompt.claim for prompt, _ in answered}
             outcomes = {prompt.claim.id: _outcome(prompt, answer) for prompt, answer in answered}
@@ -175,12 +225,14 @@ class Pipeline:
             ):
                 finished, others = claims.complete(connection, list(outcomes.values()))
             self._announce(finished, held)
+            completed += [each.prompt_id for each in finished]
             for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():
                 attempt_metrics.count_lost_claim(prompt_id)
             self._apply_vectors(finished, outcomes)
             attempt_metrics.count_finished(finished)
             moved = [replace(claim, embedder=others[claim.id]) for claim in held.values() if claim.id in others]
             answered = [(each, outcomes[each.claim.id].answer) for each in embed_claims(self.embedders, moved)]
+        return completed
 
     def _announce(self, finished: Sequence[FinishedPrompt], held: Mapping[int, Claim]) -> None:
         pairs = [(each, held[each.prompt_id].traceparent) for each in finished]
@@ -204,6 +256,11 @@ class Pipeline:
             rows.setdefault(each.user_id, []).append(row)
         for user_id, of_user in rows.items():
             self.store.apply(user_id, of_user)
+
+
+def _low_share(size: int) -> int:
+    """LOW_SHARE of `size`, rounded up or down by chance, so that it holds on average for any size."""
+    return int(size * LOW_SHARE + random.random())  # noqa: S311  # nosec B311
 
 
 def _outcome(prompt: EmbeddedPrompt, answer: Answer) -> Outcome:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from prometheus_client import Gauge
 
 from shared.db.engine import make_engine, make_sessions
+from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.announcements import Announcer
 from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue, make_celery
@@ -19,7 +20,7 @@ from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
 from worker.leases import Leases
 from worker.pipeline import Pipeline
-from worker.provider_backoff import ProviderBackoff
+from worker.provider_status import ProviderStatus
 from worker.reindex.reindexer import Reindexer
 from worker.semantic_cache import SemanticCache
 
@@ -61,11 +62,13 @@ def make_services(settings: Settings) -> Services:
         partial_text=PartialText(redis, settings.partial_text_lifetime),
         queue=queue,
         leases=Leases(sessions, settings.lease),
-        provider_backoff=ProviderBackoff(settings.provider_patience),
+        provider_status=ProviderStatus(sessions, queue, DEFAULT_ROUTE, settings.provider_patience),
+        route=DEFAULT_ROUTE,
         lease=settings.lease,
+        grace=settings.submit_grace,
         retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
-        provider_patience=settings.provider_patience,
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
+        running_limit=settings.user_running_limit,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)

@@ -7,7 +7,8 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from shared.messaging.queue import PROCESS_PROMPTS, REINDEX, SEAL
+from shared.messaging.queue import ANSWER_PROMPTS, MAX_WOKEN, PROCESS_PROMPTS, REINDEX, SEAL
+from worker.pipeline import Answered
 from worker.services import Services
 
 log = structlog.get_logger(__name__)
@@ -19,16 +20,31 @@ _MAINTENANCE = {"acks_late": False, "reject_on_worker_lost": False, "soft_time_l
 _MAX_ID = 2**63 - 1
 
 
+class AttemptFailedError(Exception):
+    """The only prompt of a task was not completed. It is taken care of; this has Flower show the task as failed."""
+
+
 def register(celery: Celery, services: Callable[[], Services]) -> None:
     """Add the tasks to the application. `services` returns those of the running process."""
 
-    @celery.task(name=PROCESS_PROMPTS)  # type: ignore[untyped-decorator]
-    def process_prompts(prompt_ids: Any) -> None:
-        """Answer the prompts with these ids."""
-        if not _are_ids(prompt_ids):
+    @celery.task(name=ANSWER_PROMPTS, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
+    def answer_prompts(route: Any, count: Any) -> dict[str, list[int]] | None:
+        """Answer the next prompts of a route. Returns their ids, which Flower shows."""
+        pipeline = services().pipeline
+        if route != pipeline.route or type(count) is not int or count < 1:
+            log.error("message refused: not a route of this worker and a number of prompts")
+            return None
+        return _result(pipeline.process(min(count, MAX_WOKEN)))
+
+    @celery.task(name=PROCESS_PROMPTS, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
+    def process_prompts(prompt_ids: Any) -> dict[str, list[int]] | None:
+        """Answer as many prompts as these. The release before the fair queue sends this message."""
+        if not prompt_ids or not _are_ids(prompt_ids):
             log.error("message refused: not a list of prompt ids")
-            return
-        services().pipeline.process(prompt_ids)
+            return None
+        pipeline = services().pipeline
+        pipeline.accept(prompt_ids)
+        return _result(pipeline.process(min(len(prompt_ids), MAX_WOKEN)))
 
     def seal(user_id: int) -> None:
         """Seal the vectors that a user's log has gathered."""
@@ -40,6 +56,17 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
 
     for name, work in ((SEAL, seal), (REINDEX, reindex)):
         celery.task(name=name, **_MAINTENANCE)(_of_user(work))
+
+
+def _result(answered: Answered) -> dict[str, list[int]]:
+    """The result of a task.
+
+    Raises:
+        AttemptFailedError: its only prompt was not completed.
+    """
+    if not answered.completed and len(answered.not_completed) == 1:
+        raise AttemptFailedError(f"The attempt at prompt {answered.not_completed[0]} was not completed.")
+    return answered._asdict()
 
 
 def _of_user(work: Callable[[int], None]) -> Callable[[Any], None]:

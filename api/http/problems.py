@@ -31,6 +31,7 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.IdempotencyKeyInUseError: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.UserLimitError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -78,7 +79,7 @@ def from_error(error: errors.PromptwireError) -> Response:
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _unexpected(error)
-    wait = error.retry_after if isinstance(error, errors.ProviderUnavailableError) else None
+    wait = error.retry_after if isinstance(error, errors.ProviderUnavailableError | errors.UserLimitError) else None
     headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else None
     return problem(status, str(error), kind=error.kind(), headers=headers)
 

@@ -8,7 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from shared import timestamps
 from shared.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, USERNAME_PATTERN, check_username
-from shared.db.models import Status
+from shared.db.models import Priority, Status
+from shared.prompts.provider_pause import ProviderPause
 from shared.prompts.queries import PromptRow
 
 MAX_PROMPT_LENGTH = 100_000
@@ -98,6 +99,10 @@ class Submission(Body):
     )
     history: Annotated[int, Field(ge=0, le=MAX_HISTORY), BeforeValidator(_whole)] | None = Field(
         None, description="How many of the user's earlier exchanges, the most similar ones, the model gets as context."
+    )
+    priority: Priority | None = Field(
+        None,
+        description="`low` prompts stand behind all others, but get at least a tenth of the work. Null: `default`.",
     )
 
 
@@ -197,6 +202,14 @@ class TokenUsage(Answer):
     total_tokens: int
 
 
+class Waiting(Answer):
+    """Why a queued prompt waits, although it may be its turn."""
+
+    reason: Literal["provider"]
+    detail: str = Field(description="The provider's latest error.")
+    next_attempt_at: Moment = Field(description="When the provider is tried again.")
+
+
 class PromptResource(Answer):
     """A prompt and its answer."""
 
@@ -209,6 +222,13 @@ class PromptResource(Answer):
     attempt: int = Field(description="How many times a worker has started to answer it.")
     error: str | None = Field(description="Why it `failed`, or why the previous attempt did.")
     history: int = Field(description="How many earlier exchanges the model gets as context.")
+    priority: Priority = Field(description="`low` prompts stand behind all others, but get a tenth of the work.")
+    position: int | None = Field(
+        description="The place in line of a `queued` prompt; 1 is next. It may rise when users submit who have nothing "
+        "queued. Null after a worker has taken the prompt, during the pause after a failed attempt, beyond the first "
+        "10,000, and in the response to a submission if more than 100 are ahead."
+    )
+    waiting_for: Waiting | None = Field(description="What a `queued` prompt waits for, other than its turn.")
     model: str | None = Field(description="The model that answered, if known.")
     usage: TokenUsage | None = Field(description="The tokens that the answer used, if known.")
     cached_from: Id | None = Field(description="The `id` of the prompt whose answer was used.")
@@ -269,10 +289,18 @@ def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
         "attempt": prompt.attempt,
         "error": prompt.error,
         "history": prompt.history,
+        "priority": prompt.priority,
+        "position": prompt.position,
+        "waiting_for": prompt.waiting_for and _waiting(prompt.waiting_for),
         **prompt.answer.details(),
         "created_at": timestamps.rfc3339(prompt.created_at),
         "completed_at": timestamps.rfc3339_or_none(prompt.completed_at),
     }
+
+
+def _waiting(pause: ProviderPause) -> dict[str, Any]:
+    next_attempt_at = timestamps.rfc3339(pause.next_attempt_at)
+    return {"reason": "provider", "detail": pause.detail, "next_attempt_at": next_attempt_at}
 
 
 def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Storing submitted prompts, each once, and enqueueing them: submissions that come at the same time go together.
+"""Storing submitted prompts, each once, and waking up workers: submissions that come at the same time go together.
 
 A group costs one round trip to Redis for the limits, one INSERT and one commit, and one message on the queue.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import Redis
 from sqlalchemy import Engine
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from api.http.rate_limits import RateLimitedError
 from api.intake.backlog import Backlog
@@ -21,7 +21,7 @@ from shared.messaging.queue import Queue
 from shared.prompts import idempotency, queries, submission
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.queries import PromptRow
-from shared.prompts.submission import NewPrompt
+from shared.prompts.submission import NewPrompt, UserLimits
 from shared.settings import Settings
 from shared.telemetry import metrics
 
@@ -64,6 +64,7 @@ class Submissions:
         self._queue = queue
         self._limits = SubmissionLimits(redis, settings.prompt_rate_limit)
         self._backlog = Backlog(settings.backlog_limit)
+        self._user_limits = UserLimits(settings.user_backlog_limit, settings.user_running_limit)
         self._store = GroupCommit(self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING)
 
     @property
@@ -72,23 +73,47 @@ class Submissions:
         return self._backlog.is_full or self._store.is_full
 
     def store(self, prompt: NewPrompt, key: KeyUse | None) -> Stored:
-        """Store and enqueue the prompt, unless its idempotency key was used before.
+        """Store the prompt and wake up a worker, unless its idempotency key was used before.
 
         Raises:
             IdempotencyKeyInUseError, IdempotencyKeyReusedError: see `shared/prompts/idempotency.py`.
             PromptNotFoundError: the prompt of an earlier request with this key has been deleted.
             RateLimitedError: the user has submitted too much recently. (A replay does not count.)
+            UserLimitError: the user has too many unfinished prompts.
             OverloadedError: all users together have.
         """
         if self.is_overloaded:
             raise OverloadedError
         return self._store(_Submission(prompt, key))
 
-    def enqueue(self, prompt_ids: Sequence[int]) -> None:
-        """Enqueue stored prompts. If the broker is unavailable, the reaper does so as soon as it is back."""
-        if prompt_ids and not self._queue.enqueue(prompt_ids):
-            with suppress(SQLAlchemyError), self._autocommit_engine.connect() as connection:  # else after the grace
-                submission.make_due(connection, prompt_ids)
+    def retry(self, user_id: int, prompt_id: int) -> PromptRow:
+        """Queue a failed or cancelled prompt again. It counts as a submission, against every limit.
+
+        Raises:
+            PromptNotFoundError, NotEndedError, UserLimitError: see `shared/prompts/submission.py`.
+            RateLimitedError, OverloadedError: see `store`.
+        """
+        if self.is_overloaded:
+            raise OverloadedError
+        with self._autocommit_engine.connect() as connection:
+            submission.check_retriable(connection, user_id, prompt_id)
+            if not self._backlog.room(connection, 1):
+                raise OverloadedError
+        (verdict,) = self._limits.count([user_id])
+        if verdict is not None:
+            raise verdict
+        with self._sessions.begin() as session:
+            prompt = submission.retry(
+                session,
+                user_id,
+                prompt_id,
+                grace=self._grace,
+                attempts=self._attempt_limit,
+                limits=self._user_limits,
+            )
+        self._backlog.added(1)
+        self._queue.wake(prompt.route, 1)
+        return prompt
 
     def _store_group(self, group: Sequence[_Submission]) -> Sequence[Outcome]:
         """The outcome of each submission of a group, once it is committed."""
@@ -105,10 +130,11 @@ class Submissions:
                 raise
             return self._store_each(group, error)
         outcomes = [each.outcome for each in group if each.outcome is not None]
-        new = [each.prompt.id for each in outcomes if isinstance(each, Stored) and not each.is_replay]
-        self._backlog.added(len(new))
-        metrics.submitted.inc(len(new))
-        self.enqueue(new)
+        routes = Counter(each.prompt.route for each in outcomes if isinstance(each, Stored) and not each.is_replay)
+        self._backlog.added(routes.total())
+        metrics.submitted.inc(routes.total())
+        for route, count in routes.items():
+            self._queue.wake(route, count)
         return outcomes
 
     def _store_each(self, group: Sequence[_Submission], error: Exception) -> Sequence[Outcome]:
@@ -152,10 +178,17 @@ class Submissions:
         if not pending:
             return
         new = [each.prompt for each in pending]
-        stored = submission.submit(executor, new, grace=self._grace, attempt_limit=self._attempt_limit)
+        stored = submission.submit(
+            executor, new, grace=self._grace, attempt_limit=self._attempt_limit, limits=self._user_limits
+        )
+        keyed = []
         for each, prompt in zip(pending, stored, strict=True):
+            if prompt is None:
+                each.outcome = submission.backlog_error(self._user_limits.backlog)
+                continue
             each.outcome = Stored(prompt)
-        keyed = [(each.key, prompt.id) for each, prompt in zip(pending, stored, strict=True) if each.key is not None]
+            if each.key is not None:
+                keyed.append((each.key, prompt.id))
         if keyed:
             idempotency.remember(executor, keyed)
 

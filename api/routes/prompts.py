@@ -30,7 +30,7 @@ from api.http.schemas import (
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions
-from shared.db.models import UNFINISHED, CacheUse, Status
+from shared.db.models import UNFINISHED, CacheUse, Priority, Status
 from shared.errors import (
     AlreadyEndedError,
     IdempotencyKeyInUseError,
@@ -140,7 +140,9 @@ class PromptRoutes:
         stored = self._submissions.store(self._new_prompt(body, principal), _key_use(body, header, principal))
         prompt, seconds = stored.prompt, preferred_wait(header.prefer)
         if seconds is not None:
-            prompt = self._long_poll.wait_for_end(principal.id, prompt.id, seconds)
+            prompt = self._place(self._long_poll.wait_for_end(principal.id, prompt.id, seconds))
+        elif stored.is_replay:
+            prompt = self._place(prompt)
         ended_in_time = seconds is not None and prompt.status not in UNFINISHED
         response = _prompt_response(prompt, HTTPStatus.CREATED if ended_in_time else HTTPStatus.ACCEPTED, seconds)
         response.headers["Location"] = f"/prompts/{prompt.id}/"
@@ -155,8 +157,11 @@ class PromptRoutes:
         state.
         """
         seconds = preferred_wait(header.prefer)
-        prompt = self._read(path.prompt_id, seconds)
+        prompt = self._place(self._read(path.prompt_id, seconds))
         etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
+        if prompt.status == Status.QUEUED:
+            pause = prompt.waiting_for
+            etag += f"-{prompt.position or 0}-{pause.next_attempt_at.timestamp() if pause else 0:.0f}"
         if request.if_none_match.contains_weak(etag):
             response = Response(status=HTTPStatus.NOT_MODIFIED)
             _add_headers(response, prompt, seconds)
@@ -176,7 +181,7 @@ class PromptRoutes:
         with self._engine.connect() as connection:
             # One extra row shows whether there is a next page.
             rows = queries.page(connection, principal.id, limit=query.limit + 1, status=query.status, before=before)
-        page = rows[: query.limit]
+            page = queries.with_places(connection, rows[: query.limit])
         response = jsonify([prompt_resource(prompt, principal.username) for prompt in page])
         if len(rows) > query.limit:
             response.headers["Link"] = f'</prompts/?{_next_page(query, page[-1].id)}>; rel="next"'
@@ -195,14 +200,9 @@ class PromptRoutes:
     def retry(self, path: PromptPath) -> Response:
         """Queue a failed or cancelled prompt again.
 
-        It keeps its id, and its attempts continue to count.
+        It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits.
         """
-        principal, settings = current_principal(), self._settings
-        with self._sessions.begin() as session:
-            prompt = submission.retry(
-                session, principal.id, path.prompt_id, grace=settings.submit_grace, attempts=settings.max_attempts
-            )
-        self._submissions.enqueue([prompt.id])
+        prompt = self._place(self._submissions.retry(current_principal().id, path.prompt_id))
         response = _prompt_response(prompt, HTTPStatus.ACCEPTED)
         response.headers["Location"] = f"/prompts/{prompt.id}/"
         return response
@@ -221,6 +221,7 @@ class PromptRoutes:
             prompt_text=body.prompt_text,
             websocket=body.websocket,
             request_id=request_id(),
+            priority=body.priority or Priority.DEFAULT,
             cache=self._cache_use(body),
             history=body.history or 0,
             traceparent=tracing.current_traceparent(),
@@ -242,11 +243,21 @@ class PromptRoutes:
         with self._engine.connect() as connection:
             return queries.get(connection, user_id, prompt_id)
 
+    def _place(self, prompt: PromptRow) -> PromptRow:
+        """The prompt with its position, if it is queued."""
+        if prompt.status != Status.QUEUED:
+            return prompt
+        with self._engine.connect() as connection:
+            return queries.with_places(connection, [prompt])[0]
+
 
 def _key_use(body: Submission, header: SubmissionHeaders, principal: Principal) -> KeyUse | None:
     if header.idempotency_key is None:
         return None
-    normalized = body.model_copy(update={"history": body.history or None}).model_dump_json(exclude_none=True)
+    # Without defaults, so that keys stay valid when a new version adds a field.
+    priority = None if body.priority == Priority.DEFAULT else body.priority
+    shortest = body.model_copy(update={"history": body.history or None, "priority": priority})
+    normalized = shortest.model_dump_json(exclude_none=True)
     return KeyUse(principal.id, header.idempotency_key, idempotency.fingerprint(normalized))
 
 

@@ -32,6 +32,12 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  # cancelled by its user, who may retry it
 
 
+#: The model route of the settings.
+DEFAULT_ROUTE = "default"
+# Conditions on rows of `prompts`, as the partial indexes have them.
+CLAIMABLE = "status = 'queued' AND turn IS NOT NULL AND not_before IS NULL"
+WITHOUT_TURN = "status = 'queued' AND (turn IS NULL OR not_before IS NOT NULL)"
+
 UNFINISHED = (Status.QUEUED, Status.PROCESSING)
 RETRIABLE = (Status.FAILED, Status.CANCELLED)
 
@@ -43,6 +49,13 @@ class Change(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     DELETED = "deleted"
+
+
+class Priority(StrEnum):
+    """The priority of a prompt. Those of low priority stand behind all others, but get a tenth of the work."""
+
+    DEFAULT = "default"
+    LOW = "low"
 
 
 class CacheUse(StrEnum):
@@ -102,9 +115,15 @@ class Prompt(Base):
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     #: The claim after which a failure is final; a retry by the user raises it.
     attempt_limit: Mapped[int]
-    #: When the reaper enqueues it again, unless it has ended. NULL if and only if it has ended.
+    #: The model route that answers it.
+    route: Mapped[str] = mapped_column(server_default=DEFAULT_ROUTE)
+    priority: Mapped[str] = mapped_column(server_default=Priority.DEFAULT)
+    #: Its place in its lane while it is queued; NULL while it may not be claimed (see `shared/prompts/scheduling.py`).
+    turn: Mapped[int | None]
+    #: The end of the lease while it is processing. NULL if and only if it has ended. While it is queued, only workers
+    #: of the release before the fair queue read it.
     due_at: Mapped[datetime | None]
-    #: No claim before this time: the back-off after a failed attempt.
+    #: No claim before this time: the backoff after a failed attempt.
     not_before: Mapped[datetime | None]
     #: The number of its latest entry in its user's feed.
     seq: Mapped[int | None]
@@ -131,7 +150,33 @@ class Prompt(Base):
         Index("prompts_of_user", "user_id", "id"),
         Index("prompts_of_user_by_status", "user_id", "status", "id"),
         Index("prompts_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("prompts_claimable", "route", "priority", "turn", "id", postgresql_where=text(CLAIMABLE)),
+        Index("prompts_turns_of_user", "user_id", "route", "priority", "turn", postgresql_where=text(CLAIMABLE)),
+        Index("prompts_without_turn", "user_id", "id", postgresql_where=text(WITHOUT_TURN)),
+        Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
     )
+
+
+class Lane(Base):
+    """The queues of a model route, one for each priority, and the pause of its provider.
+
+    A row is made by the first claim or pause; without one, the rounds are 0 and nothing is paused.
+    """
+
+    __tablename__ = "lanes"
+
+    route: Mapped[str] = mapped_column(primary_key=True)
+    #: The highest round that was claimed of each priority. It never decreases.
+    round_default: Mapped[int] = mapped_column(server_default=text("0"))
+    round_low: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Until then the provider is left alone. NULL while it is available.
+    paused_until: Mapped[datetime | None]
+    #: The provider's error, as users see it.
+    pause_detail: Mapped[str | None]
+    #: When the provider became unavailable.
+    unavailable_since: Mapped[datetime | None]
+    #: How often in succession the provider was unavailable.
+    failures: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class FeedEntry(Base):

@@ -1,28 +1,41 @@
-"""The queue: Celery's settings, the names of its tasks, and enqueueing prompts.
+"""The queue: Celery's settings, the names of its tasks, and waking up workers.
 
-A message carries ids only. A lost or repeated message does no harm, because the reaper enqueues overdue prompts and a
-claim is exclusive.
+A message says that there is work for a number of prompts of a model route; the claim chooses which (see
+`shared/prompts/scheduling.py`). A lost message does no harm, because the reaper sends another; nor does a surplus one,
+which finds nothing to claim.
 """
 
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Sequence
 
 import structlog
 from celery import Celery
+from kombu import Queue as KombuQueue
 from kombu.exceptions import KombuError
 from redis import Redis, RedisError, TimeoutError
 
+from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.kombu_transport import Transport
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+ANSWER_PROMPTS = "promptwire.answer_prompts"
+#: Sent by the release before the fair queue, with the ids of prompts.
 PROCESS_PROMPTS = "promptwire.process_prompts"
 SEAL = "promptwire.seal"
 REINDEX = "promptwire.reindex"
+#: The queue of maintenance, and of the messages of the release before the fair queue.
 QUEUE = "prompts"
+#: The largest number of prompts in a message.
+MAX_WOKEN = 1_000
+
+
+def queue_of(route: str) -> str:
+    """The name of the Celery queue of a model route."""
+    return f"{QUEUE}.{route}"
+
 
 #: How long a send waits for a broker that does not answer. (kombu waits for ever by default.)
 SEND_TIMEOUT_SECONDS = 0.25
@@ -58,6 +71,8 @@ def make_celery(settings: Settings) -> Celery:
         # redis-py checks certificates by default; kombu would not.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         task_default_queue=QUEUE,
+        task_queues=[KombuQueue(QUEUE), KombuQueue(queue_of(DEFAULT_ROUTE))],
+        task_routes={ANSWER_PROMPTS: {"queue": queue_of(DEFAULT_ROUTE)}},
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -90,7 +105,7 @@ def make_celery(settings: Settings) -> Celery:
 
 
 class Queue:
-    """Enqueues prompts, best effort and in bounded time.
+    """Sends messages to workers, best effort and in bounded time.
 
     After a send has failed, the next is tried only when the broker answers a probe, so that requests do not wait for it
     one after the other.
@@ -101,9 +116,12 @@ class Queue:
         self._redis = redis
         self._unavailable = threading.Event()
 
-    def enqueue(self, prompt_ids: Sequence[int]) -> bool:
-        """Enqueue these prompts in one message. Returns whether the broker took it; if not, the reaper will do it."""
-        return self._send(PROCESS_PROMPTS, list(prompt_ids))
+    def wake(self, route: str, count: int) -> bool:
+        """Wake up workers for this many prompts. If the broker does not take the message, the reaper sends another.
+
+        Returns whether it took it.
+        """
+        return count <= 0 or self._send(ANSWER_PROMPTS, route, min(count, MAX_WOKEN))
 
     def request_sealing(self, user_id: int) -> bool:
         """Have a worker seal a user's vector log. Returns whether the broker took the message."""
@@ -113,17 +131,17 @@ class Queue:
         """Have a worker rebuild a user's vectors. Returns whether the broker took the message."""
         return self._send(REINDEX, user_id)
 
-    def _send(self, task: str, argument: object) -> bool:
+    def _send(self, task: str, *arguments: object) -> bool:
         if self._unavailable.is_set():
             return False
         try:
             with self._celery.producer_pool.acquire(block=True, timeout=SEND_TIMEOUT_SECONDS) as producer:
                 if self._unavailable.is_set():  # the thread that had the producer before found out
                     return False
-                self._celery.send_task(task, args=[argument], producer=producer, retry_policy=_RETRY_ONCE)
+                self._celery.send_task(task, args=arguments, producer=producer, retry_policy=_RETRY_ONCE)
         except (KombuError, RedisError, OSError) as error:
             log.warning(
-                "broker unavailable, message not sent", task=task, argument=argument, error=type(error).__name__
+                "broker unavailable, message not sent", task=task, arguments=arguments, error=type(error).__name__
             )
             self._wait_for_broker()
             return False
@@ -140,14 +158,9 @@ class Queue:
         log.info("broker available again")
         self._unavailable.clear()
 
-    def enqueue_each(self, prompt_ids: Iterable[int]) -> None:
-        """Enqueue each of these prompts in a message of its own."""
-        for prompt_id in prompt_ids:
-            self.enqueue([prompt_id])
-
-    def length(self) -> int | None:
-        """How many messages wait, or None if the broker is unavailable."""
+    def length(self, route: str = DEFAULT_ROUTE) -> int | None:
+        """How many messages of the route wait, or None if the broker is unavailable."""
         try:
-            return int(self._redis.llen(QUEUE))  # type: ignore[arg-type]
+            return int(self._redis.llen(queue_of(route)))  # type: ignore[arg-type]
         except RedisError:
             return None

@@ -11,12 +11,13 @@ up late changes nothing. All times are the database's.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 
-from sqlalchemy import ColumnElement, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
-from shared.db.models import Change, Prompt, Status
+from shared.db.models import CLAIMABLE, Change, Prompt, Status
 from shared.prompts.completion import FinishResult, Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 
@@ -38,8 +39,9 @@ class Claim:
     cache: str | None  #: a `CacheUse`
     history: int  #: how many earlier exchanges the generator is given
     queued_at: datetime  #: when the user last queued it
-    age: timedelta  #: since then
     traceparent: str | None  #: of the trace that its spans belong to
+    in_group: bool = False  #: claimed together with others
+    is_probe: bool = False  #: its provider was unavailable, and its end decides whether it is available again
 
     @property
     def idempotency_key(self) -> str:
@@ -47,29 +49,100 @@ class Claim:
         return f"promptwire-{self.id}-{self.queued_at.timestamp() * 1000:.0f}"
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim found: the claims, and how many prompts it had to leave, for which workers must be woken up."""
+
+    claims: list[Claim]
+    passed_over: int = 0
+
+
+def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
+    """The SQL that locks the next prompts of a priority."""
+    return f"""
+        SELECT id, turn, attempt FROM prompts
+        WHERE route = :route AND priority = '{priority}' AND {CLAIMABLE} {without}
+        ORDER BY turn, id
+        LIMIT {size}
+        FOR NO KEY UPDATE SKIP LOCKED
+    """  # noqa: S608  # nosec B608
+
+
 # It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is claimed
 # again with the same attempt. Then either of the two may finish it; once, as always.
-_CLAIM = text("""
+#
+# The tables are materialized: a subquery with SKIP LOCKED may be executed again, and lock more than its limit. A pause
+# that is over is locked, so that one claim gets its probe; it is prolonged, in case its worker dies.
+#
+# A prompt that was attempted before is claimed alone, so that one that kills its worker costs others no attempt. For
+# the same reason an attempt at prompts that are claimed together counts only once `reschedule` says so.
+_CLAIM = text(f"""
     SET LOCAL synchronous_commit = off;
-    UPDATE prompts
-    SET status = 'processing', attempt = attempt + 1, due_at = now() + :lease, not_before = NULL
-    FROM users
-    WHERE users.id = prompts.user_id AND prompts.id IN (
-        SELECT id FROM prompts
-        WHERE id = ANY(CAST(:prompt_ids AS bigint[])) AND status = 'queued'
-            AND (not_before IS NULL OR not_before <= now())
-        ORDER BY id
-        FOR NO KEY UPDATE
+    WITH probe AS MATERIALIZED (
+        SELECT FROM lanes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
+    ), wanted AS MATERIALIZED (
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM probe) THEN 1
+            WHEN EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
+            ELSE CAST(:size AS bigint)
+        END AS size
+    ), low_share AS MATERIALIZED (
+        {_next_prompts("low", "least((SELECT size FROM wanted), CAST(:low_share AS bigint))")}
+    ), default_share AS MATERIALIZED (
+        {_next_prompts("default", "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share)")}
+    ), low_rest AS MATERIALIZED (
+        {
+    _next_prompts(
+        "low",
+        "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share) - (SELECT count(*) FROM default_share)",
+        without="AND id <> ALL(ARRAY(SELECT id FROM low_share))",
     )
-    RETURNING prompts.id, attempt, attempt >= attempt_limit AS final, user_id, prompt_text, websocket, request_id,
-        embedder, cache, history, queued_at, now() - queued_at AS age, traceparent
-""")
+}
+    ), found AS MATERIALIZED (
+        SELECT *, row_number() OVER (ORDER BY share, turn, id) AS place
+        FROM (
+            SELECT 1 AS share, 'low' AS priority, * FROM low_share
+            UNION ALL SELECT 2, 'default', * FROM default_share
+            UNION ALL SELECT 3, 'low', * FROM low_rest
+        ) AS shares
+    ), chosen AS MATERIALIZED (
+        SELECT * FROM found WHERE place = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE place = 1) = 0
+    ), counted AS MATERIALIZED (
+        SELECT count(*) > 1 AS in_group, (SELECT count(*) FROM found) - count(*) AS passed_over,
+            coalesce(max(turn / 2) FILTER (WHERE priority = 'default'), 0) AS round_default,
+            coalesce(max(turn / 2) FILTER (WHERE priority = 'low'), 0) AS round_low
+        FROM chosen
+    ), reached AS (
+        INSERT INTO lanes AS lane (route, round_default, round_low)
+        SELECT :route, round_default, round_low FROM counted WHERE EXISTS (SELECT FROM chosen)
+        ON CONFLICT (route) DO UPDATE SET
+            round_default = greatest(lane.round_default, excluded.round_default),
+            round_low = greatest(lane.round_low, excluded.round_low),
+            paused_until = CASE WHEN lane.paused_until IS NULL THEN NULL ELSE now() + :lease END
+        WHERE lane.round_default < excluded.round_default OR lane.round_low < excluded.round_low
+            OR EXISTS (SELECT FROM probe)
+    )
+    UPDATE prompts
+    SET status = 'processing', attempt = prompts.attempt + 1, due_at = now() + :lease,
+        attempt_limit = attempt_limit + CASE WHEN in_group THEN 1 ELSE 0 END
+    FROM chosen, counted, users
+    WHERE prompts.id = chosen.id AND users.id = prompts.user_id
+    RETURNING passed_over, place, prompts.id, prompts.attempt,
+        prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
+        websocket, request_id, embedder, cache, history, queued_at, traceparent, in_group,
+        EXISTS (SELECT FROM probe) AS is_probe
+""")  # noqa: S608  # nosec B608
 
 
-def claim(executor: Executor, prompt_ids: Sequence[int], lease: timedelta) -> list[Claim]:
-    """Claim those of the prompts that are queued and not paused, in the order of their ids."""
-    rows = executor.execute(_CLAIM, {"prompt_ids": list(prompt_ids), "lease": lease})
-    return sorted((Claim(*row) for row in rows), key=lambda claim: claim.id)
+def claim(executor: Executor, route: str, size: int, lease: timedelta, *, low_share: int = 0) -> Claimed:
+    """Claim the next prompts of a route, at most `size`, in the order of their turns.
+
+    `low_share` of them have low priority, if there are as many. If there are fewer of one priority, the others fill the
+    places.
+    """
+    parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share}
+    rows = sorted(executor.execute(_CLAIM, parameters), key=lambda row: row.place)
+    return Claimed([Claim(*row[2:]) for row in rows], rows[0].passed_over if rows else 0)
 
 
 def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
@@ -95,57 +168,35 @@ def fail(executor: Executor, claim: Claim, error: str) -> FinishedPrompt | None:
 
 
 def reschedule(session: Session, claim: Claim, delay: timedelta) -> bool:
-    """Queue the prompt again after a failed attempt, to be claimed after `delay`. Returns whether the claim held."""
+    """Queue the prompt again after a failed attempt, for after `delay`. Returns whether the claim held.
+
+    It has no turn meanwhile; the reaper gives it one.
+    """
     later = func.now() + delay
+    limit = Prompt.attempt_limit - 1 if claim.in_group else Prompt.attempt_limit
     changed = session.execute(
         update(Prompt)
         .where(_holds([(claim.id, claim.attempt)]))
-        .values(status=Status.QUEUED, due_at=later, not_before=later)
-        .returning(Prompt.id)
+        .values(status=Status.QUEUED, turn=None, due_at=later, not_before=later, attempt_limit=limit)
     )
-    return changed.first() is not None
+    return bool(changed.rowcount)  # type: ignore[attr-defined]
 
 
-def reschedule_uncounted(session: Session, claim: Claim, delay: timedelta, *, patience: timedelta) -> None:
-    """Queue the prompt again because the provider is unavailable; the attempt does not count.
+def release(session: Session, held: Iterable[Claim], *, grace: timedelta) -> int:
+    """Queue the prompts again, with the turns that they had. The attempts do not count.
 
-    It can be claimed after `delay`, or as soon as it was queued for `patience`.
+    Returns how many claims held: wake up workers for them after the commit.
     """
-    later = _within(patience, delay)
-    session.execute(
-        update(Prompt)
-        .where(_holds([(claim.id, claim.attempt)]))
-        .values(status=Status.QUEUED, due_at=later, not_before=later, attempt_limit=Prompt.attempt_limit + 1)
-    )
-
-
-def reschedule_queued(executor: Executor, prompt_ids: Sequence[int], delay: timedelta, *, patience: timedelta) -> None:
-    """Pause in the same way, without an attempt, those of the prompts that are queued and not paused."""
-    waiting = select(Prompt.id).where(
-        Prompt.id.in_(prompt_ids),
-        Prompt.status == Status.QUEUED,
-        or_(Prompt.not_before.is_(None), Prompt.not_before <= func.now()),
-        Prompt.queued_at > func.now() - patience,
-    )
-    locked = waiting.order_by(Prompt.id).with_for_update(key_share=True)
-    later = _within(patience, delay)
-    executor.execute(
-        update(Prompt).where(Prompt.id.in_(locked.scalar_subquery())).values(due_at=later, not_before=later)
-    )
-
-
-def release(session: Session, claims: Iterable[Claim]) -> None:
-    """Queue the prompts again because their worker must stop: due at once, and the attempts do not count."""
-    session.execute(
-        update(Prompt)
-        .where(_holds((claim.id, claim.attempt) for claim in claims))
-        .values(status=Status.QUEUED, due_at=func.now(), attempt_limit=Prompt.attempt_limit + 1)
-    )
-
-
-def _within(patience: timedelta, delay: timedelta) -> ColumnElement[datetime]:
-    """The end of the delay, at the latest the moment at which the prompt was queued for `patience`."""
-    return func.least(func.now() + delay, func.greatest(func.now(), Prompt.queued_at + patience))
+    released = 0
+    for in_group, members in groupby(sorted(held, key=lambda each: each.in_group), key=lambda each: each.in_group):
+        limit = Prompt.attempt_limit if in_group else Prompt.attempt_limit + 1
+        changed = session.execute(
+            update(Prompt)
+            .where(_holds((claim.id, claim.attempt) for claim in members))
+            .values(status=Status.QUEUED, due_at=func.now() + grace, attempt_limit=limit)
+        )
+        released += changed.rowcount  # type: ignore[attr-defined]
+    return released
 
 
 def _holds(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:

@@ -77,7 +77,7 @@ _FINISH = text(f"""
     ), finished AS (
         UPDATE prompts
         SET status = :change, seq = agreed.seq, error = agreed.error, {_SET_ANSWER},
-            due_at = NULL, not_before = NULL, completed_at = clock_timestamp()
+            due_at = NULL, not_before = NULL, turn = NULL, completed_at = clock_timestamp()
         FROM agreed
         WHERE prompts.id = agreed.id
         RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, prompt_text, agreed.error,

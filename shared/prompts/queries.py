@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from shared.db.engine import Executor
-from shared.db.models import Prompt, Status, User
+from shared.db.models import UNFINISHED, Prompt, Status, User
 from shared.errors import PromptNotFoundError
+from shared.prompts import provider_pause, scheduling
 from shared.prompts.answer import Answer
+from shared.prompts.provider_pause import ProviderPause
 
 
 class PromptRow(NamedTuple):
-    """A prompt as its user sees it. Each field but `answer` is a column."""
+    """A prompt as its user sees it. Each field is a column, but for `answer` and those after it.
+
+    `position` and `waiting_for` are known only after `with_places`.
+    """
 
     id: int
     prompt_text: str
@@ -24,9 +31,13 @@ class PromptRow(NamedTuple):
     seq: int | None
     cache: str | None
     history: int
+    route: str
+    priority: str
     created_at: datetime
     completed_at: datetime | None
     answer: Answer
+    position: int | None = None  #: in line; None unless it is queued and has a turn
+    waiting_for: ProviderPause | None = None
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -37,8 +48,8 @@ class PromptRow(NamedTuple):
 
 # Statements that requests wait for are built once: building one costs more than running it.
 _prompts = Prompt.__table__.c
-_OWN_COLUMNS = len(PromptRow._fields) - 1
-COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in (*PromptRow._fields[:-1], *Answer._fields)]
+_OWN_COLUMNS = PromptRow._fields.index("answer")
+COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in (*PromptRow._fields[:_OWN_COLUMNS], *Answer._fields)]
 _OF_USER = _prompts.user_id == bindparam("user_id")
 _ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
 _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
@@ -48,6 +59,9 @@ _COMPLETED = select(*COLUMNS).where(
     _prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _prompts.status == Status.COMPLETED
 )
 _PAGE = select(*COLUMNS).where(_OF_USER).order_by(_prompts.id.desc()).limit(bindparam("limit"))
+_UNFINISHED = select(func.count()).select_from(
+    select(_prompts.id).where(_OF_USER, _prompts.status.in_(UNFINISHED)).limit(bindparam("limit")).subquery()
+)
 _OF_STATUS, _BEFORE = _prompts.status == bindparam("status"), _prompts.id < bindparam("before")
 
 
@@ -92,3 +106,20 @@ def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> di
     """Those of these prompts that are the user's and completed, by id."""
     rows = executor.execute(_COMPLETED, {"user_id": user_id, "prompt_ids": prompt_ids})
     return {row.id: PromptRow.from_row(row) for row in rows}
+
+
+def with_places(executor: Executor, prompts: Sequence[PromptRow]) -> list[PromptRow]:
+    """The prompts, those that are queued with their positions and what they wait for."""
+    placed: dict[int, PromptRow] = {}
+    by_route = sorted((prompt for prompt in prompts if prompt.status == Status.QUEUED), key=attrgetter("route"))
+    for route, members in groupby(by_route, key=attrgetter("route")):
+        queued = list(members)
+        position = scheduling.positions(executor, route, [prompt.id for prompt in queued])
+        pause = provider_pause.current(executor, route)
+        placed |= {each.id: each._replace(position=position.get(each.id), waiting_for=pause) for each in queued}
+    return [placed.get(prompt.id, prompt) for prompt in prompts]
+
+
+def count_unfinished(executor: Executor, user_id: int, limit: int) -> int:
+    """How many prompts of the user have not ended, at most `limit`."""
+    return executor.execute(_UNFINISHED, {"user_id": user_id, "limit": limit}).scalar_one()

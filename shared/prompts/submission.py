@@ -17,13 +17,26 @@ from sqlalchemy.orm import Session
 
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
-from shared.db.models import RETRIABLE, UNFINISHED, CacheUse, Change, FeedEntry, Prompt, Status, VectorLogEntry
-from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
-from shared.prompts import feed, queries
+from shared.db.models import (
+    CLAIMABLE,
+    DEFAULT_ROUTE,
+    RETRIABLE,
+    UNFINISHED,
+    CacheUse,
+    Change,
+    FeedEntry,
+    Priority,
+    Prompt,
+    Status,
+    VectorLogEntry,
+)
+from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError, UserLimitError
+from shared.prompts import feed, queries, scheduling
 from shared.prompts.answer import Answer
 from shared.prompts.completion import Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 from shared.prompts.queries import PromptRow
+from shared.prompts.scheduling import COUNT_ACTIVE, LOCK_USERS, WITH_TURNS
 
 
 class NewPrompt(NamedTuple):
@@ -36,6 +49,8 @@ class NewPrompt(NamedTuple):
     cache: CacheUse | None = None
     history: int = 0
     traceparent: str | None = None  #: of the request, if there are traces
+    priority: str = Priority.DEFAULT
+    route: str = DEFAULT_ROUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +63,100 @@ class Deletion:
     attempt: int
 
 
+class UserLimits(NamedTuple):
+    """How many prompts a user may have: unfinished ones, and those that run or are about to. None: any number."""
+
+    backlog: int | None = None
+    running: int | None = None
+
+
+def backlog_error(limit: int | None) -> UserLimitError:
+    """The error of a user who has `limit` unfinished prompts."""
+    return UserLimitError(f"You have {limit} unfinished prompts, the most that a user may have. Wait until some end.")
+
+
 _TYPES = column_types(Prompt.__table__, NewPrompt._fields)
 _COLUMNS = ", ".join(_TYPES)
-# The ids come in the order of the rows' positions.
+#: A submission shows its position if no more prompts than this are ahead, and if it came with few others: counting must
+#: cost almost nothing here. The next read shows any.
+_MAX_AHEAD, _MAX_GROUP = 100, 4
+
+# Ids are assigned in the order of the group. Prompts beyond their user's backlog are not stored.
 _SUBMIT = text(f"""
-    INSERT INTO prompts ({_COLUMNS}, due_at, attempt_limit)
-    SELECT {_COLUMNS}, now() + :grace, :attempt_limit
-    FROM {unnest(_TYPES)} WITH ORDINALITY AS new({_COLUMNS}, position)
-    ORDER BY position
-    RETURNING id, created_at
+    {LOCK_USERS};
+    WITH new AS MATERIALIZED (
+        SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY position) AS number
+        FROM {unnest(_TYPES)} WITH ORDINALITY AS new({_COLUMNS}, position)
+    ), owner AS MATERIALIZED (
+        SELECT user_id, {COUNT_ACTIVE} AS active, CASE WHEN CAST(:backlog AS bigint) IS NULL THEN 0 ELSE (
+            SELECT count(*) FROM (
+                SELECT FROM prompts WHERE user_id = owner.user_id AND status IN ('queued', 'processing')
+                LIMIT CAST(:backlog AS bigint)
+            ) AS unfinished
+        ) END AS unfinished
+        FROM (SELECT DISTINCT user_id FROM new) AS owner
+    ), admitted AS MATERIALIZED (
+        SELECT nextval(pg_get_serial_sequence('prompts', 'id')) AS id, *
+        FROM (
+            SELECT new.*, active + number AS running FROM new JOIN owner USING (user_id)
+            WHERE CAST(:backlog AS bigint) IS NULL OR unfinished + number <= CAST(:backlog AS bigint)
+            ORDER BY position
+        ) AS ordered
+    ), runnable AS MATERIALIZED (
+        SELECT id, user_id, route, priority FROM admitted
+        WHERE CAST(:running_limit AS bigint) IS NULL OR running <= CAST(:running_limit AS bigint)
+    ), granted AS MATERIALIZED (
+        {WITH_TURNS}
+    ), stored AS (
+        INSERT INTO prompts (id, {_COLUMNS}, turn, due_at, attempt_limit)
+        OVERRIDING SYSTEM VALUE
+        SELECT id, {", ".join(f"admitted.{name}" for name in _TYPES)}, turn, now() + :grace, :attempt_limit
+        FROM admitted LEFT JOIN granted USING (id)
+        ORDER BY id
+        RETURNING id, created_at
+    )
+    SELECT position AS number, stored.id, stored.created_at,
+        CASE WHEN granted.turn IS NOT NULL AND (SELECT count(*) FROM granted) <= {_MAX_GROUP} THEN
+            nullif((
+                SELECT count(*) FROM (
+                    SELECT FROM prompts
+                    WHERE route = granted.route AND {CLAIMABLE}
+                        AND (priority, turn, id) < (granted.priority, granted.turn, granted.id)
+                    LIMIT {_MAX_AHEAD} + 1
+                ) AS earlier
+            ), {_MAX_AHEAD} + 1) + (
+                SELECT count(*) FROM granted AS other
+                WHERE route = granted.route
+                    AND (priority, turn, id) <= (granted.priority, granted.turn, granted.id)
+            )
+        END AS place
+    FROM admitted JOIN stored USING (id) LEFT JOIN granted USING (id)
 """)  # noqa: S608  # nosec B608
 
 
 def submit(
-    executor: Executor, new_prompts: Sequence[NewPrompt], *, grace: timedelta, attempt_limit: int
-) -> list[PromptRow]:
-    """Store prompts, in this order. The reaper enqueues those that no worker has claimed after `grace`."""
-    parameters = array_parameters(_TYPES, new_prompts)
-    rows = executor.execute(_SUBMIT, {"grace": grace, "attempt_limit": attempt_limit, **parameters})
-    return [
-        PromptRow(
+    executor: Executor,
+    new_prompts: Sequence[NewPrompt],
+    *,
+    grace: timedelta,
+    attempt_limit: int,
+    limits: UserLimits = UserLimits(),  # noqa: B008  (it is immutable)
+) -> list[PromptRow | None]:
+    """Store prompts, in this order, each with a turn; None for those beyond their users' backlog.
+
+    Wake up workers for them after the commit.
+    """
+    parameters = {
+        "grace": grace,
+        "attempt_limit": attempt_limit,
+        "backlog": limits.backlog,
+        "running_limit": limits.running,
+        **array_parameters(_TYPES, new_prompts),
+    }
+    stored: list[PromptRow | None] = [None] * len(new_prompts)
+    for row in executor.execute(_SUBMIT, parameters):
+        new = new_prompts[row.number - 1]
+        stored[row.number - 1] = PromptRow(
             id=row.id,
             prompt_text=new.prompt_text,
             status=Status.QUEUED,
@@ -77,12 +166,14 @@ def submit(
             seq=None,
             cache=new.cache,
             history=new.history,
+            route=new.route,
+            priority=new.priority,
             created_at=row.created_at,
             completed_at=None,
             answer=Answer(),
+            position=row.place,
         )
-        for new, row in zip(new_prompts, sorted(rows), strict=True)
-    ]
+    return stored
 
 
 def cancel(session: Session, user_id: int, prompt_id: int) -> FinishedPrompt:
@@ -100,13 +191,25 @@ def cancel(session: Session, user_id: int, prompt_id: int) -> FinishedPrompt:
     return finish(session, [Outcome(prompt_id, attempt)], Change.CANCELLED, of=UNFINISHED).finished[0]
 
 
-def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, attempts: int) -> PromptRow:
-    """Queue a failed or cancelled prompt again, with `attempts` more attempts.
+def retry(
+    session: Session,
+    user_id: int,
+    prompt_id: int,
+    *,
+    grace: timedelta,
+    attempts: int,
+    limits: UserLimits = UserLimits(),  # noqa: B008  (it is immutable)
+) -> PromptRow:
+    """Queue a failed or cancelled prompt again, with `attempts` more attempts, and a new turn.
 
     Raises:
         PromptNotFoundError: it does not exist, or belongs to another user.
         NotEndedError: it is neither failed nor cancelled.
+        UserLimitError: the user has too many unfinished prompts.
     """
+    scheduling.lock_user(session, user_id)
+    if limits.backlog is not None and queries.count_unfinished(session, user_id, limits.backlog) >= limits.backlog:
+        raise backlog_error(limits.backlog)
     row = session.execute(
         update(Prompt)
         .where(Prompt.id == prompt_id, Prompt.user_id == user_id, Prompt.status.in_(RETRIABLE))
@@ -114,6 +217,7 @@ def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, a
             status=Status.QUEUED,
             error=None,
             completed_at=None,
+            turn=None,
             due_at=func.now() + grace,
             queued_at=func.now(),
             attempt_limit=Prompt.attempt + attempts,
@@ -121,16 +225,17 @@ def retry(session: Session, user_id: int, prompt_id: int, *, grace: timedelta, a
         .returning(*queries.COLUMNS)
     ).first()
     if row is None:
-        status = queries.get(session, user_id, prompt_id).status
-        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
+        check_retriable(session, user_id, prompt_id)
+        raise NotEndedError  # its status has changed since
+    scheduling.grant_turns(session, [user_id], grace=grace, running_limit=limits.running)
     return PromptRow.from_row(row)
 
 
-def make_due(executor: Executor, prompt_ids: Sequence[int]) -> None:
-    """Have the reaper enqueue these queued prompts in its next round."""
-    queued = select(Prompt.id).where(Prompt.id.in_(prompt_ids), Prompt.status == Status.QUEUED)
-    locked = queued.order_by(Prompt.id).with_for_update(key_share=True)
-    executor.execute(update(Prompt).where(Prompt.id.in_(locked.scalar_subquery())).values(due_at=func.now()))
+def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> None:
+    """Check that the prompt may be retried. Raises as `retry` does."""
+    status = queries.get(executor, user_id, prompt_id).status
+    if status not in RETRIABLE:
+        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
 
 
 def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:

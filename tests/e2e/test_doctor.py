@@ -120,7 +120,8 @@ def test_the_doctor_names_a_broken_setting(diagnose, setting: str, value: str, c
 
 def test_the_doctor_names_an_embedder_that_does_not_match_the_index(diagnose, url: str, worker: Pipeline) -> None:
     alice = RemoteUser(url)
-    worker.process([alice.submit()])
+    alice.submit()
+    worker.process(1)
     assert alice.wait(alice.submit())["status"] == "completed"
     found = wrong(diagnose(EMBEDDER="tests.support.providers:Backwards"))
     assert "from the embedder hashing-1, which neither EMBEDDER" in found["embedder and index"]

@@ -172,7 +172,8 @@ class TestOpenRooms:
         with processes.api(servers.changed(settings, ws_room_auth="open")) as url:
             with connect(f"{url.replace('http', 'ws')}/ws/prompts/{alice.username}/") as room:
                 assert json.loads(room.recv(timeout=MAX_WAIT_SECONDS))["type"] == "connected"
-                worker.process([alice.submit()])
+                alice.submit()
+                worker.process(1)
                 while (event := json.loads(room.recv(timeout=MAX_WAIT_SECONDS)))["type"] == "prompt.delta":
                     pass
                 assert event["type"] == "prompt.completed"
@@ -185,7 +186,7 @@ class TestEvents:
         with alice.join() as room:
             room.receive()
             prompt_id = alice.submit("Hello")
-            worker.process([prompt_id])
+            worker.process(1)
             event = room.receive_ending()
         shown = alice.show(prompt_id)
         same = ("id", "user", "prompt_text", "response_text", "status", "created_at", "completed_at")
@@ -198,7 +199,7 @@ class TestEvents:
             room.receive()
             prompt_id = alice.submit("Hello")
             slow = Script("an answer of several words", between_chunks=lambda: time.sleep(2 * FIRST_DELTA_SECONDS))
-            dataclasses.replace(worker, generator=slow).process([prompt_id])
+            dataclasses.replace(worker, generator=slow).process(1)
             deltas = []
             while (message := room.receive())["type"] == "prompt.delta":
                 deltas.append(message)
@@ -232,7 +233,7 @@ class TestEvents:
         with alice.join() as room:
             room.receive()
             prompt_id = alice.submit()
-            dataclasses.replace(worker, generator=Slow()).process([prompt_id])
+            dataclasses.replace(worker, generator=Slow()).process(1)
             assert gone.is_set()
             assert room.receive()["text"] == "before "
             assert room.ask({"type": "ping"})["type"] == "pong"
@@ -240,15 +241,17 @@ class TestEvents:
     def test_a_prompt_without_websocket_sends_no_event(self, alice: RemoteUser, worker: Pipeline) -> None:
         with alice.join() as room:
             room.receive()
-            worker.process([alice.submit("quiet", websocket=False)])
-            worker.process([alice.submit("loud")])
+            alice.submit("quiet", websocket=False)
+            worker.process(1)
+            alice.submit("loud")
+            worker.process(1)
             event = room.receive_ending()
         assert (event["prompt_text"], event["seq"]) == ("loud", 2)
 
     def test_every_socket_of_the_room_gets_each_event_once_in_order(self, alice: RemoteUser, worker: Pipeline) -> None:
         with alice.join() as one, alice.join() as two:
             ids = [alice.submit(f"{i}") for i in range(10)]
-            worker.process(ids)
+            worker.process(len(ids))
             for room in (one, two):
                 room.receive()
                 events = [room.receive_ending() for _ in ids]
@@ -260,40 +263,44 @@ class TestEvents:
         bob = RemoteUser(url)
         with alice.join() as room:
             room.receive()
-            worker.process([bob.submit("secret")])
+            bob.submit("secret")
+            worker.process(1)
             assert room.ask({"type": "ping"})["type"] == "pong"
 
 
 class TestSince:
     def test_missed_events_come_first_and_live_events_follow(self, alice: RemoteUser, worker: Pipeline) -> None:
-        worker.process([alice.submit(f"{i}") for i in range(4)])
+        worker.process(len([alice.submit(f"{i}") for i in range(4)]))
         with alice.join(since=1) as room:
             assert room.receive()["seq"] == 4
             assert [room.receive_ending()["seq"] for _ in range(3)] == [2, 3, 4]
-            worker.process([alice.submit("live")])
+            alice.submit("live")
+            worker.process(1)
             assert room.receive_ending()["seq"] == 5
 
     def test_a_client_that_missed_no_event_gets_none(self, alice: RemoteUser, worker: Pipeline) -> None:
-        worker.process([alice.submit()])
+        alice.submit()
+        worker.process(1)
         with alice.join(since=1) as room:
             assert room.receive()["seq"] == 1
             assert room.ask({"type": "ping"})["type"] == "pong"
 
     def test_since_0_replays_every_event(self, alice: RemoteUser, worker: Pipeline) -> None:
-        worker.process([alice.submit(f"{i}") for i in range(3)])
+        worker.process(len([alice.submit(f"{i}") for i in range(3)]))
         with alice.join(since=0) as room:
             room.receive()
             assert [room.receive()["prompt_text"] for _ in range(3)] == ["0", "1", "2"]
 
     def test_purged_events_are_a_reset(self, alice: RemoteUser, worker: Pipeline, sessions) -> None:
-        worker.process([alice.submit(f"{i}") for i in range(3)])
+        worker.process(len([alice.submit(f"{i}") for i in range(3)]))
         with sessions.begin() as session:
             user = users.find(session, alice.username)
             session.execute(text("DELETE FROM feed WHERE user_id = :id AND seq <= 2"), {"id": user.id})
         with alice.join(since=0) as room:
             room.receive()
             assert room.receive() == {"type": "reset", "seq": 3}
-            worker.process([alice.submit("live")])
+            alice.submit("live")
+            worker.process(1)
             assert room.receive_ending()["seq"] == 4
 
     def test_a_position_in_the_future_is_a_reset(self, alice: RemoteUser) -> None:
@@ -321,7 +328,7 @@ class TestSince:
             room.receive()
             first, second = alice.submit("unannounced"), alice.submit("announced")
             _without_announcements(worker, [first])
-            worker.process([second])
+            worker.process(1)
             assert [room.receive_ending()["seq"] for _ in range(2)] == [1, 2]
 
     def test_no_event_is_missed_in_a_silent_reconnect_to_redis(
@@ -332,7 +339,8 @@ class TestSince:
             room.receive()
             for i in range(1, 11):
                 redis.client_kill_filter(_type="pubsub")
-                worker.process([alice.submit(f"{i}")])
+                alice.submit(f"{i}")
+                worker.process(1)
                 assert room.receive_ending()["seq"] == i
 
 
@@ -342,7 +350,7 @@ def _without_announcements(worker: Pipeline, ids: list[int]) -> None:
     class Silent:
         def announce(self, *_: object) -> None: ...
 
-    dataclasses.replace(worker, announcer=Silent()).process(ids)
+    dataclasses.replace(worker, announcer=Silent()).process(len(ids))
 
 
 class TestMessagesFromTheClient:
@@ -439,7 +447,8 @@ class TestAbuse:
                 room.connection.socket.shutdown(socket.SHUT_RDWR)
         with alice.join() as room:
             room.receive()
-            worker.process([alice.submit()])
+            alice.submit()
+            worker.process(1)
             assert room.receive_ending()["seq"] == 1
 
     def test_a_slow_reader_is_closed_delays_no_other_and_can_resume(
@@ -499,7 +508,8 @@ class TestGoingDown:
             alice = RemoteUser(f"http://127.0.0.1:{port}")
             with alice.join() as room:
                 room.receive()
-                worker.process([alice.submit("before")])
+                alice.submit("before")
+                worker.process(1)
                 assert room.receive_ending()["seq"] == 1
                 started = time.monotonic()
                 os.kill(running.pid, signal.SIGTERM)
@@ -508,7 +518,8 @@ class TestGoingDown:
             assert time.monotonic() - started < 10
         alice.url = url
         alice.http.base_url = url
-        worker.process([alice.submit("meanwhile")])
+        alice.submit("meanwhile")
+        worker.process(1)
         with alice.join(since=1) as room:
             room.receive()
             assert room.receive_ending()["prompt_text"] == "meanwhile"

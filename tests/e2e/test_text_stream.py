@@ -142,14 +142,14 @@ def test_a_stream_resumed_after_the_end_gets_the_rest_from_the_stored_answer(
 
 def test_the_stream_of_a_finished_prompt_has_all_its_text(alice: RemoteUser, worker: Pipeline) -> None:
     prompt_id = alice.submit("Explain tides")
-    worker.process([prompt_id])
+    worker.process(1)
     with follow(alice, prompt_id) as stream:
         assert rest(stream) == (alice.show(prompt_id)["response_text"], "prompt.completed")
 
 
 def test_a_stream_resumed_after_its_last_event_is_204(alice: RemoteUser, worker: Pipeline) -> None:
     prompt_id = alice.submit("Explain tides")
-    worker.process([prompt_id])
+    worker.process(1)
     with follow(alice, prompt_id) as stream:
         last = list(stream)[-1].id
     response = alice.http.get(f"/prompts/{prompt_id}/stream/", headers={"Last-Event-ID": last})
@@ -190,7 +190,7 @@ def test_a_failed_prompt_ends_the_stream(alice: RemoteUser, worker: Pipeline) ->
 
     prompt_id = alice.submit()
     with follow(alice, prompt_id) as stream:
-        dataclasses.replace(worker, generator=Refuses()).process([prompt_id])
+        dataclasses.replace(worker, generator=Refuses()).process(1)
         end = stream.next()
     assert (end.kind, end.data["error"]) == ("prompt.failed", "no such model")
 
@@ -211,8 +211,8 @@ def test_a_new_attempt_restarts_the_text(alice: RemoteUser, worker: Pipeline) ->
                 raise ProviderError("cut off")
 
         brief = dataclasses.replace(worker, retry_backoff=worker.retry_backoff * 0)
-        dataclasses.replace(brief, generator=Fails()).process([prompt_id])
-        dataclasses.replace(brief, generator=again).process([prompt_id])
+        dataclasses.replace(brief, generator=Fails()).process(1)
+        dataclasses.replace(brief, generator=again).process(1)
 
     again = SecondTime()
     generator.let(3)

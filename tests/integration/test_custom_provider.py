@@ -57,7 +57,7 @@ def test_the_example_has_at_most_15_lines() -> None:
 def test_the_example_answers_prompts(alice: ApiUser, make_pipeline, folder: Path) -> None:
     install_program(folder, 'echo "$@"; cat')
     prompt_id = alice.submit("--help\nWhat is a tide?")
-    make_pipeline().process([prompt_id])
+    make_pipeline().process(1)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["response_text"]) == ("completed", "run llama3.2\n--help\nWhat is a tide?")
 
@@ -66,14 +66,14 @@ def test_the_example_answers_long_prompts(alice: ApiUser, make_pipeline, folder:
     install_program(folder, "cat")
     text = "What is a tide? " * 6_000
     prompt_id = alice.submit(text)
-    make_pipeline().process([prompt_id])
+    make_pipeline().process(1)
     assert alice.show(prompt_id)["response_text"] == text
 
 
 def test_a_failure_of_the_example_is_retried(alice: ApiUser, make_pipeline, folder: Path) -> None:
     install_program(folder, "echo half; exit 7")
     prompt_id = alice.submit("What is a tide?")
-    make_pipeline().process([prompt_id])
+    make_pipeline().process(1)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["response_text"], shown["attempt"]) == ("queued", None, 1)
 
@@ -88,5 +88,5 @@ def test_the_example_can_be_installed_as_a_package_and_named(alice: ApiUser, mak
         "\n".join(f"[{group}]\n" + "\n".join(map(" = ".join, points.items())) for group, points in declared.items())
     )
     prompt_id = alice.submit("What is a tide?")
-    make_pipeline("ollama").process([prompt_id])
+    make_pipeline("ollama").process(1)
     assert alice.show(prompt_id)["response_text"] == "as a package\n"

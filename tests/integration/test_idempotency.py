@@ -28,7 +28,8 @@ def test_the_same_key_and_body_return_the_same_prompt(alice: ApiUser) -> None:
 
 
 def test_a_replay_shows_the_current_state_of_the_prompt(alice: ApiUser, worker: Pipeline) -> None:
-    worker.process([submit(alice).json["id"]])
+    submit(alice)
+    worker.process(1)
     assert submit(alice).json["status"] == "completed"
 
 

@@ -18,7 +18,7 @@ class Victim:
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
         completed, self.queued, cancelled = (self.user.submit(f"{SECRET} {i}", websocket=True) for i in range(3))
-        worker.process([completed])
+        worker.process(1)
         self.user.post(f"/prompts/{cancelled}/cancel/")
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
@@ -74,5 +74,5 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                 if "{prompt_id}" in path:
                     assert response.status_code == 404, where
     assert victim.state() == before
-    worker.process([victim.queued])
+    worker.process(1)
     assert victim.user.show(victim.queued)["status"] == "completed"

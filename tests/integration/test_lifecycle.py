@@ -8,12 +8,11 @@ from sqlalchemy.orm import Session
 
 from shared.accounts import users
 from shared.db.engine import Sessions
-from shared.db.models import Prompt
+from shared.db.models import DEFAULT_ROUTE, Prompt
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
-from shared.prompts import claims, feed, overdue, queries, submission
-from shared.prompts.overdue import Rescue
+from shared.prompts import claims, feed, overdue, queries, scheduling, submission
 from tests.support import lifecycle
-from tests.support.lifecycle import MINUTE, claim, complete
+from tests.support.lifecycle import MINUTE, claim, claim_any, complete
 
 PAST = timedelta(seconds=-1)
 
@@ -36,12 +35,7 @@ def test_a_claim_is_exclusive(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         prompt_id = submit(session, user_id)
         assert claim(session, prompt_id).attempt == 1
-        assert claims.claim(session, [prompt_id], MINUTE) == []
-
-
-def test_claiming_ids_that_do_not_exist_claims_nothing(sessions: Sessions) -> None:
-    with sessions.begin() as session:
-        assert claims.claim(session, [1, 2**62], MINUTE) == []
+        assert claim_any(session) == []
 
 
 def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int) -> None:
@@ -56,7 +50,7 @@ def test_a_redelivered_prompt_is_completed_once(sessions: Sessions, user_id: int
 def test_a_worker_that_lost_its_lease_changes_nothing(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         zombie = claim(session, submit(session, user_id), lease=PAST)
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {zombie.id: Rescue.LAPSED}
+        assert overdue.queue_lapsed(session, grace=MINUTE, limit=10) == {DEFAULT_ROUTE: 1}
         assert complete(session, zombie, "late") is None
         successor = claim(session, zombie.id)
         assert successor.attempt == 2
@@ -81,35 +75,25 @@ def test_renewing_a_lease_postpones_its_due_date(sessions: Sessions, user_id: in
         claimed = claim(session, submit(session, user_id), lease=PAST)
         key = (claimed.id, claimed.attempt)
         assert claims.renew(session, [key], MINUTE) == {key}
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
+        assert overdue.queue_lapsed(session, grace=MINUTE, limit=10) == {}
 
 
-def test_a_prompt_whose_message_was_lost_is_enqueued_after_its_grace_period(sessions: Sessions, user_id: int) -> None:
+def test_two_reapers_never_queue_the_same_prompt(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
-        prompt_id = submit(session, user_id, grace=PAST)
-        submit(session, user_id, grace=MINUTE)
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {prompt_id: Rescue.LOST}
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
-
-
-def test_two_reapers_never_enqueue_the_same_prompt(sessions: Sessions, user_id: int) -> None:
-    with sessions.begin() as session:
-        mine = {submit(session, user_id, grace=PAST) for _ in range(4)}
+        for _ in range(4):
+            claim(session, submit(session, user_id), lease=PAST)
     with sessions.begin() as first, sessions.begin() as second:
-        one = overdue.requeue(first, grace=MINUTE, limit=3)
-        other = overdue.requeue(second, grace=MINUTE, limit=3)
-    assert (len(one), len(other)) == (3, 1)
-    assert {*one, *other} == mine
+        assert overdue.queue_lapsed(first, grace=MINUTE, limit=3) == {DEFAULT_ROUTE: 3}
+        assert overdue.queue_lapsed(second, grace=MINUTE, limit=3) == {DEFAULT_ROUTE: 1}
 
 
-def test_a_postponed_prompt_cannot_be_claimed_before_its_time(sessions: Sessions, user_id: int) -> None:
+def test_a_rescheduled_prompt_cannot_be_claimed_before_its_time(sessions: Sessions, user_id: int) -> None:
     with sessions.begin() as session:
         claimed = claim(session, submit(session, user_id))
         assert claims.reschedule(session, claimed, MINUTE)
-        assert claims.claim(session, [claimed.id], MINUTE) == []
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
-        session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = due_at"))
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {claimed.id: Rescue.PAUSED}
+        assert claim_any(session) == []
+        assert scheduling.users_without_turn(session) == []
+        lifecycle.end_backoffs(session)
         assert claim(session, claimed.id).attempt == 2
 
 
@@ -118,9 +102,9 @@ def test_a_prompt_that_kills_its_workers_fails_after_its_last_attempt(sessions: 
         prompt_id = submit(session, user_id, attempt_limit=2)
         assert not claim(session, prompt_id, lease=PAST).final
         assert overdue.exhausted(session, limit=10) == []
-        overdue.requeue(session, grace=MINUTE, limit=10)
+        overdue.queue_lapsed(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id, lease=PAST).final
-        assert overdue.requeue(session, grace=MINUTE, limit=10) == {}
+        assert overdue.queue_lapsed(session, grace=MINUTE, limit=10) == {}
         assert overdue.exhausted(session, limit=10) == [prompt_id]
         ending = overdue.fail_exhausted(session, prompt_id)
         assert (ending.change, ending.seq) == ("failed", 1)
@@ -135,7 +119,7 @@ def test_a_retry_grants_the_full_number_of_attempts(sessions: Sessions, user_id:
         prompt = submission.retry(session, user_id, prompt_id, grace=MINUTE, attempts=2)
         assert (prompt.status, prompt.error, prompt.completed_at) == ("queued", None, None)
         assert not claim(session, prompt_id, lease=PAST).final
-        overdue.requeue(session, grace=MINUTE, limit=10)
+        overdue.queue_lapsed(session, grace=MINUTE, limit=10)
         assert claim(session, prompt_id).final
 
 

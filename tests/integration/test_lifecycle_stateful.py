@@ -16,7 +16,7 @@ from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.db.models import FeedEntry, Prompt, VectorLogEntry
 from shared.errors import PromptwireError
-from shared.prompts import claims, feed, overdue, submission
+from shared.prompts import claims, feed, overdue, scheduling, submission
 from shared.prompts.claims import Claim
 from shared.providers import Vectors
 from shared.search import vector_log
@@ -47,7 +47,7 @@ class Expected:
     status: str = "queued"
     attempt: int = 0
     limit: int = ATTEMPTS
-    not_before: float = 0
+    not_before: float | None = None  #: while it waits for a turn
     response: str | None = None
     claims: list[Claim] = field(default_factory=list)
 
@@ -59,7 +59,7 @@ class Expected:
         return self.status == "processing" and self.attempt == claim.attempt
 
     def end(self, status: str) -> None:
-        self.status, self.due, self.not_before = status, None, 0
+        self.status, self.due, self.not_before = status, None, None
 
 
 class SmallEmbedder:
@@ -108,16 +108,18 @@ class Lifecycle(RuleBasedStateMachine):
     def claim(self, data: st.DataObject) -> None:
         prompt_id = self.any_prompt(data)
         each = self.expected[prompt_id]
+        is_claimable = each.status == "queued" and each.not_before is None
         with self.sessions.begin() as session:
-            claimed = claims.claim(session, [prompt_id, prompt_id, 2**60], LEASE)
-        if each.status == "queued" and each.not_before <= self.now:
-            each.status, each.attempt, each.not_before = "processing", each.attempt + 1, 0
-            each.due = self.now + LEASE.total_seconds()
-            (claim,) = claimed
-            assert (claim.attempt, claim.final) == (each.attempt, each.attempt >= each.limit)
-            each.claims.append(claim)
-        else:
-            assert claimed == []
+            lifecycle.put_first(session, prompt_id)
+            claimed = lifecycle.claim_any(session, lease=LEASE)
+            if not is_claimable:
+                assert prompt_id not in [claim.id for claim in claimed]
+                session.rollback()
+                return
+        each.status, each.attempt, each.due = "processing", each.attempt + 1, self.now + LEASE.total_seconds()
+        (claim,) = claimed
+        assert (claim.id, claim.attempt, claim.final) == (prompt_id, each.attempt, each.attempt >= each.limit)
+        each.claims.append(claim)
 
     @has_claims
     @rule(data=st.data())
@@ -165,9 +167,9 @@ class Lifecycle(RuleBasedStateMachine):
         claim = self.any_claim(data)
         each = self.expected[claim.id]
         with self.sessions.begin() as session:
-            claims.release(session, [claim])
+            assert claims.release(session, [claim], grace=GRACE) == each.holds(claim)
         if each.holds(claim):
-            each.status, each.due, each.limit = "queued", self.now, each.limit + 1
+            each.status, each.due, each.limit = "queued", self.now + GRACE.total_seconds(), each.limit + 1
 
     @has_prompts
     @rule(data=st.data())
@@ -188,7 +190,7 @@ class Lifecycle(RuleBasedStateMachine):
         each = self.expected[prompt_id]
         if self._try(submission.retry, prompt_id, grace=GRACE, attempts=ATTEMPTS):
             assert each.status in ("failed", "cancelled")
-            each.status, each.limit = "queued", each.attempt + ATTEMPTS
+            each.status, each.limit, each.not_before = "queued", each.attempt + ATTEMPTS, None
             each.due = self.now + GRACE.total_seconds()
         else:
             assert each.status not in ("failed", "cancelled")
@@ -204,10 +206,8 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        due = {i: e for i, e in self.expected.items() if e.due is not None and e.due <= self.now}
-        exhausted = {i for i, e in due.items() if e.status == "processing" and e.attempt >= e.limit}
-        with self.sessions.begin() as session:
-            assert set(overdue.requeue(session, grace=GRACE, limit=100)) == set(due) - exhausted
+        lapsed = {i for i, e in self.expected.items() if e.status == "processing" and e.due <= self.now}
+        exhausted = {i for i in lapsed if self.expected[i].attempt >= self.expected[i].limit}
         with self.sessions() as session:
             assert set(overdue.exhausted(session, limit=100)) == exhausted
         for prompt_id in sorted(exhausted):
@@ -215,9 +215,19 @@ class Lifecycle(RuleBasedStateMachine):
                 assert overdue.fail_exhausted(session, prompt_id) is not None
             self.expected[prompt_id].end("failed")
             self.changes.append((prompt_id, "failed"))
-        for prompt_id in set(due) - exhausted:
+        with self.sessions.begin() as session:
+            queued = overdue.queue_lapsed(session, grace=GRACE, limit=100)
+            assert sum(queued.values()) == len(lapsed - exhausted)
+        for prompt_id in lapsed - exhausted:
             each = self.expected[prompt_id]
-            each.status, each.not_before, each.due = "queued", 0, self.now + GRACE.total_seconds()
+            each.status, each.due = "queued", self.now + GRACE.total_seconds()
+        waiting = [e for e in self.expected.values() if e.not_before is not None and e.not_before <= self.now]
+        with self.sessions.begin() as session:
+            users_waiting = scheduling.users_without_turn(session)
+            granted = scheduling.grant_turns(session, users_waiting, grace=GRACE, running_limit=None)
+            assert sum(granted.values()) == len(waiting)
+        for each in waiting:
+            each.not_before, each.due = None, self.now + GRACE.total_seconds()
 
     @rule(seconds=st.sampled_from([10, 25, 35, 65]))
     def time_passes(self, seconds: int) -> None:

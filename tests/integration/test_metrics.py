@@ -75,7 +75,7 @@ class TestValues:
         answering = replace(worker, generator=Counting())
         done, gone = alice.submit("tides"), alice.submit("rivers")
         alice.post(f"/prompts/{gone}/cancel/")
-        answering.process([done, gone])
+        answering.process(2)
         alice.get("/prompts/similar/?prompt=tides")
         for name, by in {
             "prompts_submitted_total": 2,
@@ -102,7 +102,7 @@ class TestValues:
             submit(cache=True, history=1),
             submit(),
         ):
-            worker.process([prompt_id])
+            worker.process(1)
         results = {name: grown(f'promptwire_cache_requests_total{{result="{name}"}}') for name in ("miss", "hit")}
         assert results == {"miss": 1, "hit": 1}
         assert grown('promptwire_cache_requests_total{result="request"}') == 1
@@ -112,7 +112,8 @@ class TestValues:
     def test_failed_attempts_are_counted_by_reason(
         self, alice: ApiUser, worker: Pipeline, grown, command: str, reason: str
     ) -> None:
-        replace(worker, generator=Commanded(), retry_backoff=timedelta()).process([alice.submit(command)])
+        alice.submit(command)
+        replace(worker, generator=Commanded(), retry_backoff=timedelta()).process(1)
         assert grown(f'promptwire_attempts_failed_total{{reason="{reason}"}}') == 1
 
     def test_prompts_that_the_reaper_rescues_are_counted_by_kind(
@@ -141,7 +142,7 @@ class TestValues:
                 yield "too late"
 
         prompt_id = alice.submit()
-        replace(worker, generator=Cancelling()).process([prompt_id])
+        replace(worker, generator=Cancelling()).process(1)
         assert grown("promptwire_claims_lost_total") == 1
 
     def test_the_service_metrics_show_the_queue_and_the_age_of_its_oldest_prompt(

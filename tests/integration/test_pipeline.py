@@ -20,6 +20,7 @@ from shared.messaging.redis import make_redis
 from shared.prompts import overdue
 from shared.providers import Embedders, GenerationRequest, Usage
 from shared.settings import Settings
+from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.providers import Script
 from tests.support.servers import wait_until
@@ -32,9 +33,9 @@ def with_generator(worker: Pipeline, *steps: str | Exception, **kwargs) -> Pipel
     return dataclasses.replace(worker, generator=Script(*steps, **kwargs))
 
 
-def make_due(sessions: Sessions) -> None:
+def end_backoffs(sessions: Sessions) -> None:
     with sessions.begin() as session:
-        session.execute(text("UPDATE prompts SET due_at = now() - interval '1 s', not_before = NULL"))
+        lifecycle.end_backoffs(session)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def wait_past_patience() -> None:
 
 def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit("Hello there", websocket=True)
-    with_generator(worker, "an answer of several words", between_chunks=wait_past_patience).process([prompt_id])
+    with_generator(worker, "an answer of several words", between_chunks=wait_past_patience).process(1)
     *deltas, ended = announced()
     assert len(deltas) > 1
     assert ended["seq"] == 1
@@ -99,12 +100,13 @@ def test_a_chunk_is_sent_as_a_delta_although_no_other_chunk_follows(
         if not sent:
             wait_until(lambda: sent.extend(announced()) or sent, 5, "a delta")
 
-    with_generator(worker, "one two", between_chunks=wait_for_delta).process([prompt_id])
+    with_generator(worker, "one two", between_chunks=wait_for_delta).process(1)
     assert json.loads(sent[0]["message"])["text"] == "one "
 
 
 def test_an_immediate_answer_has_no_deltas(alice: ApiUser, worker: Pipeline, announced) -> None:
-    worker.process([alice.submit("Hello there", websocket=True)])
+    alice.submit("Hello there", websocket=True)
+    worker.process(1)
     (ended,) = announced()
     assert json.loads(ended["message"])["response_text"].startswith("Hello!")
 
@@ -112,26 +114,26 @@ def test_an_immediate_answer_has_no_deltas(alice: ApiUser, worker: Pipeline, ann
 def test_an_event_carries_the_request_id_of_its_submission(alice: ApiUser, worker: Pipeline, announced) -> None:
     body = {"prompt_text": "Hi", "websocket": True}
     prompt_id = alice.post("/prompts/", json=body, headers={"X-Request-ID": "req-7"}).json["id"]
-    worker.process([prompt_id])
+    worker.process(1)
     assert json.loads(announced()[-1]["message"])["request_id"] == "req-7"
 
 
 def test_without_websocket_only_the_number_is_announced(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit("Hello", websocket=False)
-    worker.process([prompt_id])
+    worker.process(1)
     assert announced() == [{"seq": 1, "prompt_id": prompt_id, "attempt": 1, "message": None}]
 
 
 def test_several_prompts_in_one_message_are_all_answered(alice: ApiUser, worker: Pipeline) -> None:
     ids = [alice.submit(f"prompt {i}") for i in range(5)]
-    worker.process(ids)
+    worker.process(len(ids))
     assert all(alice.show(i)["status"] == "completed" for i in ids)
 
 
 def test_a_redelivered_message_is_answered_once(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit(websocket=True)
-    worker.process([prompt_id, prompt_id])
-    worker.process([prompt_id])
+    worker.process(1)
+    worker.process(1)
     assert [message["seq"] for message in announced() if message["seq"]] == [1]
     assert alice.show(prompt_id)["attempt"] == 1
 
@@ -139,12 +141,12 @@ def test_a_redelivered_message_is_answered_once(alice: ApiUser, worker: Pipeline
 def test_a_failed_attempt_is_retried_after_a_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     worker = with_generator(worker, ProviderError("unavailable"), "the answer")
     prompt_id = alice.submit()
-    worker.process([prompt_id])
+    worker.process(1)
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
-    worker.process([prompt_id])  # too early: a redelivered message does not shorten the pause
+    worker.process(1)  # too early: a redelivered message does not shorten the pause
     assert alice.show(prompt_id)["attempt"] == 1
-    make_due(sessions)
-    worker.process([prompt_id])
+    end_backoffs(sessions)
+    worker.process(1)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["attempt"], shown["response_text"]) == ("completed", 2, "the answer ")
 
@@ -155,12 +157,12 @@ def test_pauses_between_attempts_grow_up_to_a_limit(alice: ApiUser, worker: Pipe
     )
     prompt_id = alice.submit()
     for low, high in ((50, 100), (100, 200), (150, 300), (150, 300)):
-        worker.process([prompt_id])
+        worker.process(1)
         with sessions() as session:
             pause = session.scalar(text("SELECT extract(epoch FROM due_at - now()) FROM prompts"))
         assert low - 5 <= pause <= high
-        make_due(sessions)
-    worker.process([prompt_id])
+        end_backoffs(sessions)
+    worker.process(1)
     assert alice.show(prompt_id)["status"] == "failed"
 
 
@@ -170,8 +172,8 @@ def test_a_prompt_fails_after_five_attempts_and_its_failure_is_announced(
     worker = with_generator(worker, ProviderError("The provider is unavailable."))
     prompt_id = alice.submit(websocket=True)
     for _ in range(7):
-        worker.process([prompt_id])
-        make_due(sessions) if alice.show(prompt_id)["status"] == "queued" else None
+        worker.process(1)
+        end_backoffs(sessions)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 5, "The provider is unavailable.")
     (ended,) = announced()
@@ -185,7 +187,7 @@ def test_a_prompt_fails_after_five_attempts_and_its_failure_is_announced(
 
 def test_a_permanent_error_fails_the_prompt_without_a_retry(alice: ApiUser, worker: Pipeline) -> None:
     prompt_id = alice.submit()
-    with_generator(worker, ProviderError("No such model.", retryable=False)).process([prompt_id])
+    with_generator(worker, ProviderError("No such model.", retryable=False)).process(1)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 1, "No such model.")
 
@@ -203,20 +205,20 @@ def test_an_unexpected_error_is_shown_without_its_details(
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET attempt_limit = 1"))
-    with_generator(worker, error).process([prompt_id])
+    with_generator(worker, error).process(1)
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("failed", message)
 
 
 def test_characters_that_postgres_cannot_store_are_replaced(alice: ApiUser, worker: Pipeline, announced) -> None:
     prompt_id = alice.submit(websocket=True)
-    with_generator(worker, "nul:\0 surrogate:\ud800", between_chunks=wait_past_patience).process([prompt_id])
+    with_generator(worker, "nul:\0 surrogate:\ud800", between_chunks=wait_past_patience).process(1)
     assert alice.show(prompt_id)["response_text"] == "nul:\ufffd surrogate:? "
     assert len(announced()) > 1
 
 
 @pytest.mark.parametrize("signal", [SystemExit, SoftTimeLimitExceeded])
 def test_a_generation_that_exceeds_its_time_limit_uses_up_an_attempt(
-    alice: ApiUser, worker: Pipeline, signal: type[BaseException]
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, signal: type[BaseException]
 ) -> None:
     """A generator that ignores the interruption is killed; it must not be retried forever."""
 
@@ -232,8 +234,9 @@ def test_a_generation_that_exceeds_its_time_limit_uses_up_an_attempt(
     for attempt in range(1, 6):
         assert alice.show(prompt_id)["status"] == "queued"
         with contextlib.suppress(SystemExit):
-            stubborn.process([prompt_id])
+            stubborn.process(1)
         assert alice.show(prompt_id)["attempt"] == attempt
+        end_backoffs(sessions)
     assert alice.show(prompt_id)["error"] == "The generation took too long."
 
 
@@ -257,7 +260,7 @@ def test_invalid_usage_reported_by_a_provider_does_not_spoil_its_answer(
             yield reported
 
     prompt_id = alice.submit()
-    dataclasses.replace(worker, generator=Reporting()).process([prompt_id])
+    dataclasses.replace(worker, generator=Reporting()).process(1)
     prompt = alice.show(prompt_id)
     assert (prompt["status"], (prompt["model"], prompt["usage"])) == ("completed", shown)
 
@@ -273,7 +276,7 @@ def test_an_embedder_without_a_valid_vector_is_a_failed_attempt(
             return vectors.astype(np.float32)
 
     prompt_id = alice.submit()
-    dataclasses.replace(worker, embedders=Embedders(Broken())).process([prompt_id])
+    dataclasses.replace(worker, embedders=Embedders(Broken())).process(1)
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("queued", 1)
 
 
@@ -285,7 +288,7 @@ def test_a_prompt_cancelled_during_its_generation_is_never_completed(alice: ApiU
         if not cancelled:
             cancelled.append(alice.post(f"/prompts/{prompt_id}/cancel/").status_code)
 
-    with_generator(worker, "far too late", between_chunks=cancel).process([prompt_id])
+    with_generator(worker, "far too late", between_chunks=cancel).process(1)
     assert cancelled == [200]
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["response_text"]) == ("cancelled", None)
@@ -307,7 +310,7 @@ def test_a_running_generation_stops_when_its_lease_is_renewed_after_a_cancel(
     generator = Script(" ".join("word" for _ in range(200)), between_chunks=between)
     worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)
     prompt_id = alice.submit()
-    worker.process([prompt_id])
+    worker.process(1)
     assert len(chunks) < 100
 
 
@@ -318,13 +321,14 @@ def test_a_lease_is_renewed_during_a_generation(alice: ApiUser, worker: Pipeline
     def between() -> None:
         time.sleep(0.3)
         with sessions.begin() as session:
-            reaped.extend(overdue.requeue(session, grace=lease, limit=10))
+            reaped.append(overdue.queue_lapsed(session, grace=lease, limit=10))
 
     generator = Script("one two three four", between_chunks=between)
     worker = dataclasses.replace(worker, lease=lease, leases=Leases(sessions, lease), generator=generator)
     prompt_id = alice.submit()
-    worker.process([prompt_id])
-    assert reaped == []
+    worker.process(1)
+    assert reaped
+    assert not any(reaped)
     assert alice.show(prompt_id)["status"] == "completed"
 
 
@@ -336,5 +340,5 @@ def test_a_prompt_is_answered_while_redis_is_unavailable(alice: ApiUser, setting
     nowhere = make_settings(database_url="postgresql://x", redis_url="redis://127.0.0.1:9/0")
     worker = dataclasses.replace(worker, announcer=Announcer(make_redis(nowhere)))
     prompt_id = alice.submit(websocket=True)
-    worker.process([prompt_id])
+    worker.process(1)
     assert alice.show(prompt_id)["status"] == "completed"

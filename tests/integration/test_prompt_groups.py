@@ -13,6 +13,7 @@ from shared.errors import ProviderError
 from shared.providers import Embedders, GenerationRequest, Vectors
 from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
+from tests.support.lifecycle import RecordingQueue
 from worker.pipeline import Pipeline
 
 
@@ -54,7 +55,7 @@ def test_feed_numbers_of_a_group_follow_the_ids_for_each_user(
     alice: ApiUser, bob: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     ids = [(alice, bob)[i % 2].submit(f"prompt {i}") for i in range(10)]
-    worker.process(ids[::-1])
+    worker.process(len(ids))
     with sessions() as session:
         rows = session.execute(text("SELECT user_id, seq, prompt_id, change FROM feed ORDER BY user_id, seq")).all()
         logged = session.execute(text("SELECT user_id, seq, prompt_id FROM vector_log ORDER BY user_id, seq")).all()
@@ -67,13 +68,13 @@ def test_feed_numbers_of_a_group_follow_the_ids_for_each_user(
 def test_a_prompt_that_cannot_be_answered_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
     generator = Picky(bad=ProviderError("I will not", retryable=False), worse=ConnectionError())
     ids = submit(alice, "one", "bad", "two", "worse", "three")
-    dataclasses.replace(worker, generator=generator).process(ids)
+    dataclasses.replace(worker, generator=generator).process(len(ids))
     assert statuses(alice, ids) == ["completed", "failed", "completed", "queued", "completed"]
 
 
 def test_a_prompt_that_cannot_be_embedded_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "bad", "two")
-    dataclasses.replace(worker, embedders=Embedders(PickyEmbedder())).process(ids)
+    dataclasses.replace(worker, embedders=Embedders(PickyEmbedder())).process(len(ids))
     assert statuses(alice, ids) == ["completed", "failed", "completed"]
     assert alice.show(ids[1])["error"] == "no vector for that"
 
@@ -87,7 +88,7 @@ def test_an_embedder_that_fails_for_a_whole_group_is_called_once(alice: ApiUser,
             calls.append(len(texts))
             raise ProviderError("The provider was silent for too long.")
 
-    dataclasses.replace(worker, embedders=Embedders(Silent())).process(ids)
+    dataclasses.replace(worker, embedders=Embedders(Silent())).process(len(ids))
     assert calls == [3]
     assert statuses(alice, ids) == ["queued"] * 3
 
@@ -97,7 +98,7 @@ def test_a_prompt_that_cannot_be_stored_fails_alone(alice: ApiUser, worker: Pipe
     with sessions.begin() as session:
         constraint = f"ALTER TABLE prompts ADD CONSTRAINT no_two CHECK (id <> {ids[1]} OR response_text IS NULL)"
         session.execute(text(constraint))
-    worker.process(ids)
+    worker.process(len(ids))
     assert statuses(alice, ids) == ["completed", "processing", "completed"]
 
 
@@ -110,7 +111,7 @@ def test_a_prompt_cancelled_while_its_group_is_processed_stays_cancelled(alice: 
                 alice.post(f"/prompts/{ids[0]}/cancel/")
             yield from super().generate(request)
 
-    dataclasses.replace(worker, generator=Cancels()).process(ids)
+    dataclasses.replace(worker, generator=Cancels()).process(len(ids))
     assert statuses(alice, ids) == ["cancelled", "completed", "completed"]
 
 
@@ -118,10 +119,10 @@ def test_a_prompt_over_the_time_limit_fails_and_those_after_it_keep_their_attemp
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     ids = submit(alice, "one", "slow", "two", "three")
-    dataclasses.replace(worker, generator=Picky(slow=SoftTimeLimitExceeded())).process(ids)
+    dataclasses.replace(worker, generator=Picky(slow=SoftTimeLimitExceeded())).process(len(ids))
     assert statuses(alice, ids) == ["completed", "queued", "queued", "queued"]
     with sessions() as session:
-        query = text("SELECT attempt_limit - attempt, due_at <= now() FROM prompts WHERE id > :first ORDER BY id")
+        query = text("SELECT attempt_limit - attempt, turn IS NOT NULL FROM prompts WHERE id > :first ORDER BY id")
         left = session.execute(query, {"first": ids[0]}).all()
     assert [tuple(row) for row in left] == [(4, False), (5, True), (5, True)]
 
@@ -129,27 +130,39 @@ def test_a_prompt_over_the_time_limit_fails_and_those_after_it_keep_their_attemp
 def test_a_stopping_worker_releases_its_unfinished_prompts(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "two")
     with pytest.raises(SystemExit):
-        dataclasses.replace(worker, generator=Picky(two=SystemExit())).process(ids)
+        dataclasses.replace(worker, generator=Picky(two=SystemExit())).process(len(ids))
     assert statuses(alice, ids) == ["queued", "queued"]
-    worker.process(ids)
+    for _ in ids:  # a prompt that was attempted before is claimed alone
+        worker.process(1)
     assert statuses(alice, ids) == ["completed", "completed"]
 
 
-@pytest.mark.parametrize(("max_batch_size", "tasks"), [(1, 5), (2, 3), (5, 1), (100, 1)])
-def test_a_task_is_split_at_the_maximum_batch_size_of_the_generator(
-    alice: ApiUser, worker: Pipeline, max_batch_size: int, tasks: int
+@pytest.mark.parametrize(
+    ("max_batch_size", "woken"), [(1, [2, 2]), (2, [1, 2]), (4, [1]), (5, []), (100, [])]
+)  # fmt: skip
+def test_workers_are_woken_up_for_the_prompts_that_a_task_does_not_take(
+    alice: ApiUser, worker: Pipeline, max_batch_size: int, woken: list[int]
 ) -> None:
     ids = submit(alice, *"abcde")
-    queued = worker.queue.length()
     generator = Picky(max_batch_size)
-    dataclasses.replace(worker, generator=generator).process(ids)
+    worker = dataclasses.replace(worker, generator=generator, queue=RecordingQueue())
+    worker.process(len(ids))
     assert generator.requested == list("abcde")[:max_batch_size]
-    assert worker.queue.length() - queued == tasks - 1
+    assert worker.queue.woken == woken
+
+
+def test_a_surplus_message_wakes_up_no_other_workers(alice: ApiUser, worker: Pipeline) -> None:
+    worker = dataclasses.replace(worker, generator=Picky(1), queue=RecordingQueue())
+    worker.process(500)
+    assert worker.queue.woken == []
+    alice.submit("a")
+    worker.process(1)
+    assert worker.queue.woken == []
 
 
 def test_vectors_of_a_group_equal_those_of_single_prompts(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     texts = ["the tides of the ocean", "bread", "a short history of salt"]
-    worker.process(submit(alice, *texts))
+    worker.process(len(submit(alice, *texts)))
     with sessions() as session:
         stored = session.scalars(text("SELECT vector FROM vector_log ORDER BY seq")).all()
     for vector, each in zip(stored, texts, strict=True):

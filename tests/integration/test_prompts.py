@@ -124,7 +124,7 @@ class TestWait:
         request.start()
         while not (waiting := alice.get("/prompts/").json):
             time.sleep(0.01)
-        worker.process([waiting[0]["id"]])
+        worker.process(1)
         request.join()
         assert answers[0].status_code == 201
         assert answers[0].json["status"] == "completed"
@@ -139,7 +139,7 @@ class TestWait:
 
     def test_a_poll_that_waits_answers_once_finished(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
-        threading.Timer(0.1, worker.process, [[prompt_id]]).start()
+        threading.Timer(0.1, worker.process, [1]).start()
         response = alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=30"})
         assert (response.status_code, response.json["status"]) == (200, "completed")
 
@@ -148,14 +148,14 @@ class TestWait:
 
         def claim() -> None:
             with sessions.begin() as session:
-                claims.claim(session, [prompt_id], timedelta(minutes=1))
+                lifecycle.claim(session, prompt_id)
 
         threading.Timer(0.2, claim).start()
         assert alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=1"}).json["status"] == "processing"
 
     def test_a_poll_of_a_finished_prompt_does_not_wait(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
-        worker.process([prompt_id])
+        worker.process(1)
         before = time.monotonic()
         alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"})
         assert time.monotonic() - before < 30
@@ -167,7 +167,7 @@ class TestWait:
 
     def test_a_wait_is_limited_to_60_seconds(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
-        worker.process([prompt_id])
+        worker.process(1)
         response = alice.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=3600"})
         assert response.headers["Preference-Applied"] == "wait=60"
 
@@ -183,7 +183,7 @@ class TestPoll:
         prompt_id = alice.submit("Explain the tides")
         response = alice.get(f"/prompts/{prompt_id}/")
         assert response.headers["Retry-After"] == "1"
-        worker.process([prompt_id])
+        worker.process(1)
         response = alice.get(f"/prompts/{prompt_id}/")
         assert response.status_code == 200
         assert "Retry-After" not in response.headers
@@ -198,7 +198,7 @@ class TestPoll:
         etag = alice.get(f"/prompts/{prompt_id}/").headers["ETag"]
         unchanged = alice.get(f"/prompts/{prompt_id}/", headers={"If-None-Match": etag})
         assert (unchanged.status_code, unchanged.data, unchanged.headers["ETag"]) == (304, b"", etag)
-        worker.process([prompt_id])
+        worker.process(1)
         changed = alice.get(f"/prompts/{prompt_id}/", headers={"If-None-Match": etag})
         assert changed.status_code == 200
         assert changed.headers["ETag"] != etag
@@ -249,7 +249,7 @@ class TestList:
 
     def test_the_list_can_be_filtered_by_status(self, alice: ApiUser, worker: Pipeline) -> None:
         first, second, third = (alice.submit(f"{i}") for i in range(3))
-        worker.process([second])
+        worker.process(1)
         alice.post(f"/prompts/{third}/cancel/")
         for status, expected in (("queued", [first]), ("completed", [second]), ("cancelled", [third]), ("failed", [])):
             assert [prompt["id"] for prompt in alice.get(f"/prompts/?status={status}").json] == expected
@@ -275,12 +275,12 @@ class TestCancel:
         assert response.status_code == 200
         assert response.json["status"] == "cancelled"
         assert response.json["completed_at"] is not None
-        worker.process([prompt_id])
+        worker.process(1)
         assert alice.show(prompt_id)["status"] == "cancelled"
 
     def test_cancelling_a_finished_prompt_is_409(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
-        worker.process([prompt_id])
+        worker.process(1)
         problem = assert_problem(alice.post(f"/prompts/{prompt_id}/cancel/"), 409)
         assert "completed" in problem["detail"]
         assert alice.show(prompt_id)["status"] == "completed"
@@ -293,20 +293,20 @@ class TestRetry:
         response = alice.post(f"/prompts/{prompt_id}/retry/")
         assert response.status_code == 202
         assert (response.json["status"], response.json["completed_at"]) == ("queued", None)
-        worker.process([prompt_id])
+        worker.process(1)
         assert alice.show(prompt_id)["status"] == "completed"
 
     def test_retrying_a_queued_or_completed_prompt_is_409(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         assert_problem(alice.post(f"/prompts/{prompt_id}/retry/"), 409)
-        worker.process([prompt_id])
+        worker.process(1)
         assert_problem(alice.post(f"/prompts/{prompt_id}/retry/"), 409)
 
 
 class TestDelete:
     def test_a_deleted_prompt_immediately_disappears_from_every_answer(self, alice: ApiUser, worker: Pipeline) -> None:
         kept, gone = alice.submit("kept tides"), alice.submit("gone tides")
-        worker.process([kept, gone])
+        worker.process(2)
         assert len(alice.get("/prompts/similar/?prompt=tides").json) == 2
         response = alice.delete(f"/prompts/{gone}/")
         assert (response.status_code, response.data) == (204, b"")
@@ -318,7 +318,7 @@ class TestDelete:
     def test_a_prompt_deleted_while_queued_is_not_answered(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         alice.delete(f"/prompts/{prompt_id}/")
-        worker.process([prompt_id])
+        worker.process(1)
         assert alice.get("/prompts/").json == []
 
 
@@ -338,7 +338,8 @@ class TestOtherUsers:
     def test_lists_and_searches_show_only_the_users_own_prompts(
         self, alice: ApiUser, bob: ApiUser, worker: Pipeline
     ) -> None:
-        worker.process([alice.submit("secret tides")])
+        alice.submit("secret tides")
+        worker.process(1)
         assert bob.get("/prompts/").json == []
         assert bob.get("/prompts/similar/?prompt=secret+tides").json == []
 

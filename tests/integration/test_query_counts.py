@@ -115,7 +115,8 @@ def test_a_list_is_one_statement(api) -> None:
 
 def test_a_search_is_two_statements(api, worker: Pipeline) -> None:
     alice, _, measured = api
-    worker.process([alice.submit("the tides of the ocean")])
+    alice.submit("the tides of the ocean")
+    worker.process(1)
     alice.get("/prompts/similar/?prompt=tides")
     with measured() as cost:
         assert alice.get("/prompts/similar/?prompt=ocean").json
@@ -125,9 +126,9 @@ def test_a_search_is_two_statements(api, worker: Pipeline) -> None:
 @pytest.mark.parametrize("count", [1, 20])
 def test_completing_prompts_is_two_statements_and_one_round_trip(api, costs, worker: Pipeline, count: int) -> None:
     alice, *_ = api
-    worker.process([alice.submit()])  # opens the connections
+    worker.process(1)  # opens the connections
     ids = [alice.submit(f"prompt {i}", websocket=True) for i in range(count)]
     with costs(worker.sessions.kw["bind"], worker.autocommit_engine) as cost:
-        worker.process(ids)
+        worker.process(len(ids))
     assert cost.counts == (2, 0, 1), cost
     assert cost.redis_bytes < 800 * count

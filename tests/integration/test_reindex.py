@@ -73,7 +73,7 @@ def test_searches_compare_the_old_vectors_until_all_new_ones_are_there(
         assert [nearest(searching, alice.id, each) for each in TEXTS] == [[i] for i in ids]
         assert not work.reindexer.reindex(alice.id)
     new = alice.submit("Why is the sea salty?")
-    work.pipeline.process([new])
+    work.pipeline.process(1)
     assert embedders(sessions) == [("backwards-1", 4), ("hashing-1", 5)]
     assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
     assert not work.reindexer.reindex(alice.id)
@@ -90,7 +90,7 @@ def test_a_prompt_that_was_claimed_before_the_switch_is_found_after_it(
     work = make_worker(switched)
     generator = Script("a b", between_chunks=lambda: work.reindexer.reindex(alice.id))
     prompt_id = alice.submit("Why is the sea salty?")
-    replace(work.pipeline, generator=generator).process([prompt_id])
+    replace(work.pipeline, generator=generator).process(1)
     assert alice.show(prompt_id)["status"] == "completed"
     assert embedders(sessions) == [("backwards-1", 5)]
     assert nearest(make_app(embedder=BACKWARDS)[1], alice.id, "Why is the sea salty?") == [prompt_id]
@@ -117,7 +117,7 @@ def test_without_the_previous_embedder_old_prompts_are_found_only_after_reindexi
     work = make_worker(servers.changed(settings, embedder=BACKWARDS))
     _, searching = make_app(embedder=BACKWARDS)
     new = alice.submit("Why is the sea salty?")
-    work.pipeline.process([new])
+    work.pipeline.process(1)
     assert nearest(searching, alice.id, "Why is the sea salty?") == [new]
     assert nearest(searching, alice.id, TEXTS[0]) == []
     assert work.reindexer.reindex(alice.id)

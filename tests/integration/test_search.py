@@ -21,7 +21,7 @@ def search(user: ApiUser, query: str, **parameters: object) -> list[dict]:
 
 def answer(user: ApiUser, worker: Pipeline, texts: list[str]) -> list[int]:
     ids = [user.submit(each) for each in texts]
-    worker.process(ids)
+    worker.process(len(ids))
     return ids
 
 

@@ -34,7 +34,7 @@ def ask(user: ApiUser, worker: Pipeline, text: str, *, no_cache: bool = False, *
     headers = {"Cache-Control": "no-cache"} if no_cache else {}
     response = user.post("/prompts/", json={"prompt_text": text, **fields}, headers=headers)
     assert response.status_code == 202, response.text
-    worker.process([response.json["id"]])
+    worker.process(1)
     return user.get(f"/prompts/{response.json['id']}/")
 
 
@@ -102,7 +102,7 @@ class TestCache:
             if copy is not None:
                 alice.delete(f"/prompts/{first + 1}/")
                 alice.delete(f"/prompts/{first + 2}/")
-            answering.process([prompt_id])
+            answering.process(1)
             assert alice.show(prompt_id)["cached_from"] == copy
 
     def test_a_long_prompt_is_only_answered_from_an_equal_prompt(self, alice: ApiUser, answering: Pipeline) -> None:

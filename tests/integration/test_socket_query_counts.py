@@ -68,7 +68,7 @@ def test_a_push_needs_no_sql_statement_for_any_number_of_sockets(
         one.receive(), two.receive()
         ids = [alice.submit(f"{i}") for i in range(3)]
         settle(statements)
-        worker.process(ids)
+        worker.process(len(ids))
         for room in (one, two):
             assert [room.receive_ending()["seq"] for _ in ids] == [1, 2, 3]
         assert statements == []

@@ -57,7 +57,7 @@ def test_a_prompt_is_one_trace_from_its_request_to_its_push(
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "req-1"}
         body = {"prompt_text": "tides", "websocket": True}
         prompt_id = alice.post("/prompts/", json=body, headers=headers).json["id"]
-        worker.process([prompt_id])
+        worker.process(1)
         wait_until(lambda: named(exported, "push"), what="the push")
     (request,) = named(exported, "POST /prompts/")
     assert f"{request.parent.span_id:016x}" == "b7ad6b7169203331"
@@ -79,7 +79,7 @@ def test_each_prompt_of_a_group_has_its_own_trace(
     exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline
 ) -> None:
     prompt_ids = [alice.submit(f"question {i}") for i in range(3)]
-    worker.process(prompt_ids)
+    worker.process(len(prompt_ids))
     submitted = {trace_of(span) for span in named(exported, "POST /prompts/")}
     assert len(submitted) == 3
     for name in ("claim", "embed", "generate", "complete", "announce"):
@@ -92,7 +92,7 @@ def test_all_attempts_share_one_trace_and_a_failed_attempt_is_an_error_span(
     failing = replace(worker, generator=Commanded(), retry_backoff=timedelta())
     prompt_id = alice.submit("fail")
     for _ in range(2):
-        failing.process([prompt_id])
+        failing.process(1)
     generations = named(exported, "generate")
     assert [span.attributes["attempt"] for span in generations] == [1, 2]
     assert {trace_of(span) for span in generations} == {trace_of(named(exported, "POST /prompts/")[0])}
@@ -104,7 +104,8 @@ def test_a_request_that_its_caller_does_not_sample_is_not_traced(
 ) -> None:
     exported.clear()
     headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-00"}
-    worker.process([alice.post("/prompts/", json={"prompt_text": "tides"}, headers=headers).json["id"]])
+    alice.post("/prompts/", json={"prompt_text": "tides"}, headers=headers)
+    worker.process(1)
     assert exported.get_finished_spans() == ()
 
 

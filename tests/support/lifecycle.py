@@ -2,9 +2,11 @@
 
 from datetime import timedelta
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.prompts import claims, submission
+from shared.db.models import DEFAULT_ROUTE
+from shared.prompts import claims, scheduling, submission
 from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
 from shared.prompts.completion import Outcome
@@ -26,13 +28,40 @@ def submit(
 ) -> PromptRow:
     """Store a prompt."""
     draft = NewPrompt(user_id, prompt_text, websocket, request_id="r")
-    return submission.submit(session, [draft], grace=grace, attempt_limit=attempt_limit)[0]
+    (stored,) = submission.submit(session, [draft], grace=grace, attempt_limit=attempt_limit)
+    assert stored is not None
+    return stored
 
 
 def claim(session: Session, prompt_id: int, lease: timedelta = MINUTE) -> Claim:
-    """Claim a queued prompt."""
-    (claim,) = claims.claim(session, [prompt_id], lease)
+    """Claim a queued prompt, before all others."""
+    put_first(session, prompt_id)
+    (claim,) = claims.claim(session, DEFAULT_ROUTE, 1, lease).claims
+    assert claim.id == prompt_id
     return claim
+
+
+def put_first(session: Session, prompt_id: int) -> None:
+    """Let the prompt, if it has a turn, be the next that is claimed."""
+    turn = "(SELECT coalesce(min(turn), 0) - 1 FROM prompts)"
+    session.execute(text(f"UPDATE prompts SET turn = {turn} WHERE id = :id AND turn IS NOT NULL"), {"id": prompt_id})
+
+
+def claim_any(session: Session, size: int = 1, lease: timedelta = MINUTE, *, low_share: int = 0) -> list[Claim]:
+    """Claim the next prompts, as far as there are any."""
+    return claims.claim(session, DEFAULT_ROUTE, size, lease, low_share=low_share).claims
+
+
+class RecordingQueue:
+    """Stands in for the queue, and records for how many prompts workers were woken up."""
+
+    def __init__(self) -> None:
+        self.woken: list[int] = []
+
+    def wake(self, route: str, count: int) -> bool:
+        if count > 0:
+            self.woken.append(count)
+        return True
 
 
 def complete(
@@ -49,3 +78,10 @@ def complete(
     )
     finished = claims.complete(session, [outcome]).finished
     return finished[0] if finished else None
+
+
+def end_backoffs(session: Session) -> None:
+    """Let the backoffs after failed attempts be over, and give the prompts their turns, as the reaper does."""
+    session.execute(text("UPDATE prompts SET not_before = now() WHERE not_before IS NOT NULL"))
+    waiting = scheduling.users_without_turn(session)
+    scheduling.grant_turns(session, waiting, grace=MINUTE, running_limit=None)

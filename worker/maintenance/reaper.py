@@ -1,60 +1,83 @@
-"""The reaper: enqueues overdue prompts again and fails those without attempts left.
+"""The reaper: does what a worker, or a message, has failed to do.
 
 It runs on every worker host. Any number of reapers may run at once, so there is no single point of failure.
 """
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Mapping
 
 import structlog
 
 from shared.db.engine import Sessions
+from shared.db.models import DEFAULT_ROUTE
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
-from shared.messaging.queue import Queue
-from shared.prompts import overdue
+from shared.messaging.queue import MAX_WOKEN, Queue
+from shared.prompts import overdue, scheduling
+from shared.prompts.feed import FinishedPrompt
 from shared.settings import Settings
 from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-#: How many prompts one round enqueues. With that many messages waiting, an overdue prompt is behind, not lost.
+#: How many prompts one step of a round changes.
 MAX_PROMPTS_PER_ROUND = 1_000
 
 
 class Reaper:
-    """Finds overdue prompts: those of lapsed leases, ended pauses and lost messages."""
+    """Queues prompts of lapsed leases, ends backoffs, fails what cannot be answered, and replaces lost wake-ups."""
 
     def __init__(self, settings: Settings, sessions: Sessions, queue: Queue, announcer: Announcer) -> None:
         self._grace = settings.submit_grace
-        self._interval = timedelta(seconds=settings.reaper_seconds)
+        self._patience = settings.provider_patience
+        self._running_limit = settings.user_running_limit
         self._sessions = sessions
         self._queue = queue
         self._announcer = announcer
 
     def round(self) -> None:
-        """Fail the prompts without attempts left, and enqueue the others that are overdue."""
         self._fail_exhausted()
-        self._requeue()
+        self._fail_impatient()
+        self._queue_lapsed()
+        self._grant_turns()
+        self._replace_lost_messages()
 
-    def _requeue(self) -> None:
-        waiting = self._queue.length()
-        if waiting is None or waiting >= MAX_PROMPTS_PER_ROUND:
-            return
+    def _queue_lapsed(self) -> None:
         with self._sessions.begin() as session:
-            rescued = overdue.requeue(
-                session,
-                grace=self._grace,
-                limit=MAX_PROMPTS_PER_ROUND - waiting,
-                lost_after=self._interval if waiting == 0 else None,
-            )
-        if rescued:
-            kinds = Counter(map(str, rescued.values()))
-            log.info("overdue prompts enqueued", prompts=len(rescued), **kinds)
-            with metrics.fork_lock:
-                for kind, count in kinds.items():
-                    metrics.rescues.labels(kind).inc(count)
-        self._queue.enqueue_each(rescued)
+            lapsed = overdue.queue_lapsed(session, grace=self._grace, limit=MAX_PROMPTS_PER_ROUND)
+        self._wake(lapsed, "lapsed")
+
+    def _grant_turns(self) -> None:
+        """Give turns to prompts whose backoff is over, and to those of the release before the fair queue."""
+        with self._sessions() as session:
+            user_ids = scheduling.users_without_turn(session)
+        for user_id in user_ids:
+            with self._sessions.begin() as session:
+                granted = scheduling.grant_turns(
+                    session, [user_id], grace=self._grace, running_limit=self._running_limit
+                )
+            self._wake(granted, "paused")
+
+    def _replace_lost_messages(self) -> None:
+        """Wake up workers if prompts can be claimed, and no message says so.
+
+        Also after a provider's pause, whose end sends none.
+        """
+        if self._queue.length() != 0:
+            return
+        with self._sessions() as session:
+            waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_WOKEN)
+        self._wake({DEFAULT_ROUTE: waiting}, "lost")
+
+    def _wake(self, prompts: Mapping[str, int], kind: str) -> None:
+        count = sum(prompts.values())
+        if not count:
+            return
+        log.info("workers woken up", kind=kind, prompts=count)
+        with metrics.fork_lock:
+            metrics.rescues.labels(kind).inc(count)
+        for route, number in prompts.items():
+            self._queue.wake(route, number)
 
     def _fail_exhausted(self) -> None:
         with self._sessions() as session:
@@ -63,8 +86,18 @@ class Reaper:
             with self._sessions.begin() as session:
                 finished = overdue.fail_exhausted(session, prompt_id)
             if finished is not None:
-                log.warning("prompt failed, no attempts left", prompt_id=prompt_id, request_id=finished.request_id)
-                with metrics.fork_lock:
-                    metrics.given_up.inc()
-                    metrics.finished.labels(finished.change).inc()
-                self._announcer.announce((finished.user_id, announcements.from_finished(finished)))
+                self._announce_failed([finished], "no attempts left")
+
+    def _fail_impatient(self) -> None:
+        with self._sessions.begin() as session:
+            finished = overdue.fail_impatient(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
+        self._announce_failed(finished, "provider unavailable for too long")
+
+    def _announce_failed(self, finished: list[FinishedPrompt], reason: str) -> None:
+        for each in finished:
+            log.warning("prompt failed", reason=reason, prompt_id=each.prompt_id, request_id=each.request_id)
+        with metrics.fork_lock:
+            metrics.given_up.inc(len(finished))
+            for change, number in Counter(each.change for each in finished).items():
+                metrics.finished.labels(change).inc(number)
+        self._announcer.announce(*((each.user_id, announcements.from_finished(each)) for each in finished))

@@ -14,6 +14,9 @@ _QUEUED = {
     "attempt": 0,
     "error": None,
     "history": 0,
+    "priority": "default",
+    "position": 1,
+    "waiting_for": None,
     "model": None,
     "usage": None,
     "cached_from": None,
@@ -23,6 +26,7 @@ _QUEUED = {
 _COMPLETED = _QUEUED | {
     "response_text": "Here is an explanation for “Explain what causes ocean tides”. Start from what it is for, …",
     "status": "completed",
+    "position": None,
     "attempt": 1,
     "model": "simulated",
     "usage": {"prompt_tokens": 5, "completion_tokens": 42, "total_tokens": 47},
@@ -38,12 +42,13 @@ _CACHED = _COMPLETED | {
 _FAILED = _QUEUED | {
     "id": 3,
     "status": "failed",
+    "position": None,
     "attempt": 5,
     "error": "The provider failed.",
     "completed_at": "2026-11-23T09:32:07.000Z",
 }
-_CANCELLED = _QUEUED | {"status": "cancelled", "completed_at": "2026-11-23T09:30:01.250Z"}
-_RETRIED = _FAILED | {"status": "queued", "error": None, "completed_at": None}
+_CANCELLED = _QUEUED | {"status": "cancelled", "position": None, "completed_at": "2026-11-23T09:30:01.250Z"}
+_RETRIED = _FAILED | {"status": "queued", "position": 1, "error": None, "completed_at": None}
 _SIMILAR = {
     "id": 1,
     "user": "alice",

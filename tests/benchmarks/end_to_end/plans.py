@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, delete, event, insert, select, text
 from sqlalchemy.orm import Session
 
 from shared.db.engine import make_engine
-from shared.db.models import Prompt, User
+from shared.db.models import DEFAULT_ROUTE, Prompt, User
 from shared.prompts import claims, overdue, queries
 from shared.settings import Settings
 from tests.benchmarks.end_to_end.contenders import USERS
@@ -32,8 +32,8 @@ def explained(settings: Settings) -> dict[str, str]:
         calls: dict[str, Callable[[Session], object]] = {
             "poll": lambda session: queries.get(session, user_id, prompt_id),
             "list": lambda session: queries.page(session, user_id, limit=20),
-            "claim": lambda session: claims.claim(session, waiting, _A_MINUTE),
-            "reaper": lambda session: overdue.requeue(session, grace=_A_MINUTE, limit=1_000),
+            "claim": lambda session: claims.claim(session, DEFAULT_ROUTE, _WAITING_PROMPTS, _A_MINUTE),
+            "reaper": lambda session: overdue.queue_lapsed(session, grace=_A_MINUTE, limit=1_000),
         }
         plans = {name: _plan(engine, call) for name, call in calls.items()}
         with engine.begin() as connection:
@@ -46,7 +46,7 @@ def explained(settings: Settings) -> dict[str, str]:
 def _submit(connection: Connection, user_id: int) -> list[int]:
     """Insert queued prompts that are due."""
     waiting = {"user_id": user_id, "prompt_text": "Why?", "websocket": False, "request_id": "b", "attempt_limit": 5}
-    rows = [{**waiting, "due_at": text("now()")}] * _WAITING_PROMPTS
+    rows = [{**waiting, "turn": turn, "due_at": text("now()")} for turn in range(_WAITING_PROMPTS)]
     return list(connection.scalars(insert(Prompt).values(rows).returning(Prompt.id)))
 
 

@@ -93,7 +93,7 @@ class Driver:
         submitters = self.people[:max_prompts]
         started = time.monotonic()
         for start in range(0, len(submitters), pipeline.generator.max_batch_size):
-            pipeline.process(self._submit(submitters[start : start + pipeline.generator.max_batch_size]))
+            pipeline.process(len(self._submit(submitters[start : start + pipeline.generator.max_batch_size])))
         expected = len(submitters) * self.per_user
         received = self.clients.received(expected, timeout=60)
         self.seqs = {each.id: 1 for each in submitters}

@@ -1,0 +1,112 @@
+"""The pause of an unavailable provider: a row that all workers see, instead of one backoff in each process.
+
+unavailable → paused → probe → available, or paused again for longer
+
+Prompts keep their turns meanwhile. Claims and the reaper read the pause; once it is over, a claim takes one prompt as a
+probe (see `shared/prompts/claims.py`), whose end decides. All times are the database's.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import text
+
+from shared.db.engine import Executor
+
+#: The pause after a first failure, unless the provider names one. It doubles with each, up to the maximum.
+MIN_PAUSE, MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
+
+
+class ProviderPause(NamedTuple):
+    """Why the prompts of a route wait, and when the provider is tried again."""
+
+    detail: str
+    next_attempt_at: datetime
+
+
+# Several prompts may find the provider unavailable at the same moment: only the first of them, or the probe, counts.
+# The jitter keeps services that share a provider apart (AWS Architecture Blog, "Exponential Backoff And Jitter").
+_PAUSE = text("""
+    INSERT INTO lanes AS lane (route, failures, unavailable_since, pause_detail, paused_until)
+    VALUES (:route, 1, now(), :detail, now() + coalesce(CAST(:retry_after AS interval), :min_pause) * :jitter)
+    ON CONFLICT (route) DO UPDATE SET
+        failures = lane.failures + CASE WHEN lane.paused_until IS NULL OR :is_probe THEN 1 ELSE 0 END,
+        unavailable_since = coalesce(lane.unavailable_since, now()),
+        pause_detail = :detail,
+        paused_until = greatest(
+            now() + :jitter * coalesce(
+                CAST(:retry_after AS interval), least(:min_pause * 2 ^ least(lane.failures, 10), :max_pause)
+            ),
+            CASE WHEN :is_probe THEN NULL ELSE lane.paused_until END
+        )
+""")
+
+_AVAILABLE = text("""
+    UPDATE lanes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
+    WHERE route = :route AND paused_until IS NOT NULL
+""")
+
+_PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until IS NOT NULL")
+
+_CURRENT = text("SELECT pause_detail, paused_until FROM lanes WHERE route = :route AND unavailable_since IS NOT NULL")
+
+_IMPATIENT = text("""
+    SELECT prompts.id, attempt, pause_detail
+    FROM prompts JOIN lanes USING (route)
+    WHERE status = 'queued' AND greatest(queued_at, unavailable_since) < now() - :patience
+        AND unavailable_since IS NOT NULL
+    ORDER BY prompts.id
+    LIMIT :limit
+""")
+
+
+def pause(
+    executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, is_probe: bool
+) -> None:
+    """Leave the provider of a route alone: for `retry_after` if it asks for that, else for longer each time.
+
+    `is_probe` says whether the prompt that found it unavailable was claimed as a probe; `jitter` stretches the pause.
+    """
+    executor.execute(
+        _PAUSE,
+        {
+            "route": route,
+            "detail": detail,
+            "retry_after": None if retry_after is None else max(retry_after, MIN_PAUSE),
+            "min_pause": MIN_PAUSE,
+            "max_pause": MAX_PAUSE,
+            "jitter": jitter,
+            "is_probe": is_probe,
+        },
+    )
+
+
+def end(executor: Executor, route: str) -> bool:
+    """End the pause: the provider has answered. Returns whether there was one; if so, wake up workers."""
+    return executor.execute(_AVAILABLE, {"route": route}).rowcount > 0  # type: ignore[attr-defined, no-any-return]
+
+
+def probe_again(executor: Executor, route: str) -> None:
+    """Let another prompt be the probe at once: the last one ended without asking the provider."""
+    executor.execute(_PROBE_AGAIN, {"route": route})
+
+
+def current(executor: Executor, route: str) -> ProviderPause | None:
+    """The pause of the route's provider, if it is unavailable."""
+    row = executor.execute(_CURRENT, {"route": route}).first()
+    return None if row is None else ProviderPause(*row)
+
+
+class ImpatientPrompt(NamedTuple):
+    """A queued prompt that has waited for its provider for too long."""
+
+    id: int
+    attempt: int
+    detail: str
+
+
+def impatient(executor: Executor, patience: timedelta, *, limit: int) -> Sequence[ImpatientPrompt]:
+    """The queued prompts that have waited longer than `patience` for a provider that was unavailable all the time."""
+    rows = executor.execute(_IMPATIENT, {"patience": patience, "limit": limit})
+    return [ImpatientPrompt(*row) for row in rows]

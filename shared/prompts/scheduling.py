@@ -1,0 +1,174 @@
+"""The fair queue: users take turns, and the claim chooses.
+
+A *lane* is a model route and a priority. A prompt gets a *turn* in its lane whenever it becomes claimable: at
+submission, at a retry, after a backoff. Claims take prompts by (turn, id). This is round robin with a stored round, as
+in fair queueing (Nagle 1987, "On Packet Switches with Infinite Storage"; Goyal, Vin, Cheng 1996, "Start-time Fair
+Queuing"):
+
+    round = max(the user's highest queued round, the lane's round) + k      for the k-th new prompt of that user
+    turn  = 2 * round + (0 if the user had none queued and k = 1, else 1)
+
+The lane's round is the highest that was ever claimed. So a user has one new prompt in each round, whoever has many
+keeps one in each round that others reach by submitting again, and a newcomer goes before those who have one already.
+
+A released prompt keeps its turn. With USER_RUNNING_LIMIT only that many of a user's prompts have a turn or run; when
+one ends, `grant_turns` gives the oldest waiting one a turn.
+
+Turns of one user are given under an advisory lock of the user, so that two API processes do not give the same one, and
+so that the user's limits are exact. Lock order: idempotency keys, advisory locks of users, prompts, users.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import text
+
+from shared.db.engine import Executor
+from shared.db.models import CLAIMABLE, WITHOUT_TURN
+
+#: How many prompts before a queued one are counted.
+MAX_POSITION = 10_000
+
+# The first of the two keys of users' advisory locks.
+_LOCK_CLASS = 7_769
+
+#: Locks the users of the parameter :user_id, an array, until the end of the transaction; a statement of its own before
+#: the one that reads their prompts, so that it sees what earlier holders of the locks have stored.
+LOCK_USERS = f"""
+    SELECT pg_advisory_xact_lock({_LOCK_CLASS}, lock)
+    FROM (
+        SELECT DISTINCT hashint8(id) AS lock FROM unnest(CAST(:user_id AS bigint[])) AS locked(id) ORDER BY lock
+    ) AS locks
+"""  # noqa: S608  # nosec B608
+
+#: The number of prompts of `owner.user_id` that run or have a turn.
+COUNT_ACTIVE = f"""
+    CASE WHEN CAST(:running_limit AS bigint) IS NULL THEN 0 ELSE (
+        SELECT count(*) FROM (
+            SELECT FROM prompts
+            WHERE user_id = owner.user_id AND status IN ('queued', 'processing')
+                AND (status = 'processing' OR {CLAIMABLE})
+            LIMIT CAST(:running_limit AS bigint)
+        ) AS active
+    ) END
+"""  # noqa: S608  # nosec B608
+
+#: The turns of the rows of a table `runnable` with the columns id, user_id, route, priority, in the order of `id`.
+WITH_TURNS = f"""
+    SELECT runnable.*, 2 * (base.round + k) + CASE WHEN base.is_newcomer AND k = 1 THEN 0 ELSE 1 END AS turn
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY user_id, route, priority ORDER BY id) AS k FROM runnable
+    ) AS runnable
+    JOIN (
+        SELECT user_id, route, priority, highest IS NULL AS is_newcomer,
+            greatest(highest / 2, CASE priority WHEN 'low' THEN round_low ELSE round_default END, 0) AS round
+        FROM (SELECT DISTINCT user_id, route, priority FROM runnable) AS place
+        CROSS JOIN LATERAL (
+            SELECT max(turn) AS highest FROM prompts
+            WHERE user_id = place.user_id AND route = place.route AND priority = place.priority AND {CLAIMABLE}
+        ) AS queued
+        LEFT JOIN lanes USING (route)
+    ) AS base USING (user_id, route, priority)
+"""  # noqa: S608  # nosec B608
+
+# Rows that another transaction has locked are about to end, or to be granted a turn.
+_GRANT = text(f"""
+    {LOCK_USERS};
+    WITH owner AS MATERIALIZED (
+        SELECT user_id, {COUNT_ACTIVE} AS active
+        FROM (SELECT DISTINCT user_id FROM unnest(CAST(:user_id AS bigint[])) AS given(user_id)) AS owner
+    ), waiting AS MATERIALIZED (
+        SELECT id, user_id, route, priority FROM prompts
+        WHERE user_id = ANY(CAST(:user_id AS bigint[])) AND {WITHOUT_TURN}
+            AND (not_before IS NULL OR not_before <= now())
+        ORDER BY id
+        FOR NO KEY UPDATE SKIP LOCKED
+    ), runnable AS MATERIALIZED (
+        SELECT id, user_id, route, priority
+        FROM (
+            SELECT waiting.*, active + row_number() OVER (PARTITION BY user_id ORDER BY id) AS running
+            FROM waiting JOIN owner USING (user_id)
+        ) AS numbered
+        WHERE CAST(:running_limit AS bigint) IS NULL OR running <= CAST(:running_limit AS bigint)
+    ), granted AS (
+        {WITH_TURNS}
+    )
+    UPDATE prompts SET turn = granted.turn, not_before = NULL, due_at = now() + :grace
+    FROM granted
+    WHERE prompts.id = granted.id
+    RETURNING prompts.route
+""")  # noqa: S608  # nosec B608
+
+_LOCK = text(LOCK_USERS)
+
+_USERS_WITHOUT_TURN = f"""
+    SELECT DISTINCT user_id FROM prompts WHERE {WITHOUT_TURN} AND (not_before IS NULL OR not_before <= now())
+"""  # noqa: S608  # nosec B608
+
+_COUNT = text(f"""
+    SELECT count(*) FROM (SELECT FROM prompts WHERE route = :route AND {CLAIMABLE} LIMIT :limit) AS claimable
+""")  # noqa: S608  # nosec B608
+
+_IS_PAUSED = text("SELECT EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until > now())")
+
+# One scan in the order of the claims, however many prompts are asked for.
+_POSITIONS = text(f"""
+    SELECT id, position
+    FROM (
+        SELECT id, row_number() OVER (ORDER BY priority, turn, id) AS position
+        FROM prompts
+        WHERE route = :route AND {CLAIMABLE}
+        ORDER BY priority, turn, id
+        LIMIT :limit
+    ) AS line
+    WHERE id = ANY(CAST(:prompt_ids AS bigint[]))
+""")  # noqa: S608  # nosec B608
+
+
+def lock_user(executor: Executor, user_id: int) -> None:
+    """Lock the user until the end of the transaction: nobody else gives turns to the user's prompts meanwhile."""
+    executor.execute(_LOCK, {"user_id": [user_id]})
+
+
+def users_without_turn(executor: Executor, prompt_ids: Sequence[int] | None = None) -> Sequence[int]:
+    """The users who have prompts without a turn that may have one, but for USER_RUNNING_LIMIT.
+
+    With `prompt_ids`, only the users of those of them.
+    """
+    if prompt_ids is None:
+        return executor.execute(text(_USERS_WITHOUT_TURN)).scalars().all()
+    among = text(f"{_USERS_WITHOUT_TURN} AND id = ANY(CAST(:prompt_ids AS bigint[]))")
+    return executor.execute(among, {"prompt_ids": list(prompt_ids)}).scalars().all()
+
+
+def grant_turns(
+    executor: Executor, user_ids: Sequence[int], *, grace: timedelta, running_limit: int | None
+) -> dict[str, int]:
+    """Give the users' prompts without a turn one each, oldest first, as far as `running_limit` allows.
+
+    Returns how many prompts became claimable, by route: wake up workers for them after the commit.
+    """
+    parameters = {"user_id": list(user_ids), "grace": grace, "running_limit": running_limit}
+    return Counter(executor.execute(_GRANT, parameters).scalars()) if user_ids else {}
+
+
+def count_claimable(executor: Executor, route: str, *, limit: int) -> int:
+    """How many prompts of the route may be claimed, at most `limit`."""
+    return int(executor.execute(_COUNT, {"route": route, "limit": limit}).scalar_one())
+
+
+def count_ready(executor: Executor, route: str, *, limit: int) -> int:
+    """How many prompts of the route a worker may take now: 0 during the pause of its provider."""
+    if executor.execute(_IS_PAUSED, {"route": route}).scalar_one():
+        return 0
+    return count_claimable(executor, route, limit=limit)
+
+
+def positions(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, int]:
+    """The places in line of those of the prompts that may be claimed, by id: 1 is next.
+
+    Prompts beyond the first MAX_POSITION have none. A position may rise when newcomers submit.
+    """
+    parameters = {"route": route, "prompt_ids": list(prompt_ids), "limit": MAX_POSITION}
+    return {row.id: row.position for row in executor.execute(_POSITIONS, parameters)}

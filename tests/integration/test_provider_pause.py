@@ -1,0 +1,272 @@
+"""A provider that is unavailable for a while: its prompts wait, and one at a time finds out whether it is back."""
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from shared.db.engine import Sessions
+from shared.errors import ProviderError, ProviderUnavailableError
+from shared.messaging.announcements import Announcer
+from shared.messaging.queue import Queue, make_celery
+from shared.messaging.redis import make_redis
+from shared.providers import Embedders
+from shared.providers.hashing import HashingEmbedder
+from shared.settings import Settings
+from tests.support.client import ApiUser
+from tests.support.lifecycle import RecordingQueue
+from tests.support.providers import Script
+from worker.maintenance.reaper import Reaper
+from worker.pipeline import Pipeline
+from worker.provider_status import ProviderStatus
+
+UNAVAILABLE = ProviderUnavailableError("Connection refused by http://model:8000.")
+
+
+def answered_by(worker: Pipeline, *steps: str | Exception, max_pause: float = 3_600, **changes: object) -> Pipeline:
+    queue = RecordingQueue()
+    status = ProviderStatus(worker.sessions, queue, worker.route, timedelta(seconds=max_pause))
+    return dataclasses.replace(worker, generator=Script(*steps), queue=queue, provider_status=status, **changes)
+
+
+def end_pause(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(text("UPDATE lanes SET paused_until = now() - interval '1 ms' WHERE paused_until IS NOT NULL"))
+
+
+def pause_seconds(sessions: Sessions) -> float | None:
+    """The seconds until the provider is tried again; None while it is available."""
+    with sessions() as session:
+        left = session.scalar(text("SELECT extract(epoch FROM paused_until - now()) FROM lanes"))
+        return None if left is None else float(left)
+
+
+@pytest.fixture
+def reaper(settings: Settings, sessions: Sessions) -> Reaper:
+    redis = make_redis(settings)
+    return Reaper(settings, sessions, Queue(make_celery(settings), redis), Announcer(redis))
+
+
+def test_an_unavailable_provider_uses_up_no_attempt(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    prompt_id = alice.submit()
+    for _ in range(20):
+        answered_by(worker, UNAVAILABLE).process(1)
+        assert alice.show(prompt_id)["status"] == "queued"
+        end_pause(sessions)
+    answered_by(worker, "the answer").process(1)
+    assert alice.show(prompt_id)["status"] == "completed"
+
+
+def test_no_prompt_is_claimed_during_the_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    worker = answered_by(worker, ProviderUnavailableError("Too many requests.", retry_after=100), "the answer")
+    ids = [alice.submit(f"prompt {i}") for i in range(5)]
+    for _ in ids:
+        worker.process(1)
+    assert worker.generator.calls == 1
+    assert 95 <= pause_seconds(sessions) <= 150
+    assert [alice.show(prompt_id)["attempt"] for prompt_id in ids] == [1, 0, 0, 0, 0]
+
+
+def test_a_prompt_that_was_refused_keeps_its_turn(alice: ApiUser, worker: Pipeline) -> None:
+    first, second = alice.submit("first"), alice.submit("second")
+    answered_by(worker, UNAVAILABLE).process(1)
+    assert [alice.show(prompt_id)["position"] for prompt_id in (first, second)] == [1, 2]
+
+
+def test_a_waiting_prompt_shows_why_and_when_the_provider_is_tried_again(
+    alice: ApiUser, bob: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    prompt_id, other = alice.submit(), bob.submit()
+    assert alice.show(prompt_id)["waiting_for"] is None
+    before = alice.get(f"/prompts/{prompt_id}/").headers["ETag"]
+    answered_by(worker, UNAVAILABLE).process(1)
+    shown = alice.get(f"/prompts/{prompt_id}/", headers={"If-None-Match": before}).json
+    assert shown["waiting_for"]["reason"] == "provider"
+    assert shown["waiting_for"]["detail"] == "Connection refused by http://model:8000."
+    assert shown["waiting_for"]["next_attempt_at"] > shown["created_at"]
+    assert alice.get("/prompts/").json == [shown]
+    assert bob.show(other)["waiting_for"] == shown["waiting_for"]
+    end_pause(sessions)
+    answered_by(worker, "the answer").process(1)
+    assert alice.show(prompt_id)["waiting_for"] is bob.show(other)["waiting_for"] is None
+
+
+def test_one_prompt_probes_the_provider_after_the_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    for i in range(5):
+        alice.submit(f"prompt {i}")
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    with sessions.begin() as session, sessions.begin() as other:
+        status = "SELECT count(*) FROM prompts WHERE status = 'processing'"
+        for each in (session, other):
+            probes = worker_claims(worker, each)
+            assert probes == (1 if each is session else 0)
+            session.commit()
+        assert other.scalar(text(status)) == 1
+
+
+def worker_claims(worker: Pipeline, session) -> int:
+    from shared.prompts import claims
+
+    return len(claims.claim(session, worker.route, 5, timedelta(minutes=1)).claims)
+
+
+def test_workers_are_woken_up_for_all_that_wait_once_the_probe_is_answered(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    ids = [alice.submit(f"prompt {i}") for i in range(5)]
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    probing = answered_by(worker, "the answer")
+    probing.process(5)
+    assert probing.queue.woken == [4]
+    assert pause_seconds(sessions) is None
+    for _ in ids[1:]:
+        probing.process(1)
+    assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"completed"}
+
+
+def test_the_first_chunk_ends_the_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    alice.submit()
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    pauses: list[float | None] = []
+    probing = answered_by(worker, "")
+    generator = Script("one two", between_chunks=lambda: pauses.append(pause_seconds(sessions)))
+    dataclasses.replace(probing, generator=generator).process(1)
+    assert pauses[-1] is None
+
+
+def test_a_provider_that_rejects_a_prompt_is_available(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    alice.submit()
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    answered_by(worker, ProviderError("I will not.", retryable=False)).process(1)
+    assert pause_seconds(sessions) is None
+
+
+def test_a_probe_that_says_nothing_is_followed_by_another(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    first, second = alice.submit("first"), alice.submit("second")
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    probing = answered_by(worker, SystemExit())
+    with pytest.raises(SystemExit):
+        probing.process(1)
+    assert pause_seconds(sessions) <= 0
+    alice.post(f"/prompts/{first}/cancel/")
+    answered_by(worker, "the answer").process(1)
+    assert alice.show(second)["status"] == "completed"
+
+
+def test_a_probe_whose_worker_died_is_followed_by_another(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    alice.submit("first")
+    second = alice.submit("second")
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    with sessions.begin() as session:
+        assert worker_claims(worker, session) == 1
+    assert 50 <= pause_seconds(sessions) <= 60
+    end_pause(sessions)
+    answered_by(worker, "the answer").process(1)
+    assert alice.show(second)["status"] == "completed"
+
+
+def test_the_reaper_wakes_up_a_worker_after_the_pause(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, reaper: Reaper, settings: Settings
+) -> None:
+    alice.submit()
+    answered_by(worker, UNAVAILABLE).process(1)
+    with make_redis(settings) as redis:
+        redis.flushall()
+        reaper.round()
+        assert worker.queue.length() == 0
+        end_pause(sessions)
+        reaper.round()
+        assert worker.queue.length() == 1
+
+
+def test_a_prompt_fails_after_its_provider_was_unavailable_for_too_long(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, reaper: Reaper
+) -> None:
+    impatient, patient = alice.submit("impatient"), alice.submit("patient")
+    answered_by(worker, UNAVAILABLE).process(1)
+    with sessions.begin() as session:
+        session.execute(text("UPDATE lanes SET unavailable_since = now() - interval '2 h'"))
+        session.execute(
+            text("UPDATE prompts SET queued_at = now() - interval '61 min' WHERE id = :id"), {"id": impatient}
+        )
+    reaper.round()
+    shown = alice.show(impatient)
+    assert shown["status"] == "failed"
+    assert "unavailable for 3600 seconds" in shown["error"]
+    assert "Connection refused by http://model:8000." in shown["error"]
+    assert alice.show(patient)["status"] == "queued"
+
+
+def test_a_long_queue_costs_no_prompt_its_patience(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, reaper: Reaper
+) -> None:
+    """Patience is time that the provider was unavailable, not time in the queue."""
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET queued_at = now() - interval '1 day'"))
+    answered_by(worker, UNAVAILABLE).process(1)
+    reaper.round()
+    assert alice.show(prompt_id)["status"] == "queued"
+
+
+def test_the_refusal_of_a_group_counts_once(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    ids = [alice.submit(f"prompt {i}") for i in range(10)]
+    group = answered_by(worker, UNAVAILABLE)
+    group.generator.max_batch_size = 100
+    group.process(len(ids))
+    assert group.generator.calls == 1
+    assert pause_seconds(sessions) <= 1.5
+    assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"queued"}
+
+
+def test_an_unavailable_embedder_prevents_the_call_to_the_generator(alice: ApiUser, worker: Pipeline) -> None:
+    class UnavailableEmbedder(HashingEmbedder):
+        def embed(self, texts: object) -> object:
+            raise UNAVAILABLE
+
+    prompt_id = alice.submit()
+    without = answered_by(worker, "the answer", embedders=Embedders(UnavailableEmbedder()))
+    without.process(1)
+    assert without.generator.calls == 0
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
+
+
+def test_the_pause_doubles_up_to_a_limit_and_starts_over_after_an_answer(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    for i in range(2):
+        alice.submit(f"{i}")
+    for expected in (1, 2, 4, 8, 16, 30, 30):
+        answered_by(worker, UNAVAILABLE).process(1)
+        assert 0.9 * expected <= pause_seconds(sessions) <= 1.5 * expected
+        end_pause(sessions)
+    answered_by(worker, "the answer").process(1)
+    answered_by(worker, UNAVAILABLE).process(1)
+    assert pause_seconds(sessions) <= 1.5
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(20.0, 20), (0.0, 1), (10**9, 3_600)])
+def test_the_pause_follows_retry_after_within_its_limits(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, asked: float, seconds: float
+) -> None:
+    alice.submit()
+    answered_by(worker, ProviderUnavailableError("later", retry_after=asked)).process(1)
+    assert 0.9 * seconds <= pause_seconds(sessions) <= 1.5 * seconds
+
+
+def test_prompts_that_are_refused_at_the_same_time_count_once(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    from shared.prompts import provider_pause
+
+    for _ in range(20):
+        with sessions.begin() as session:
+            provider_pause.pause(session, worker.route, "busy", retry_after=None, jitter=1, is_probe=False)
+    assert pause_seconds(sessions) <= 2

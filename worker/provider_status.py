@@ -1,0 +1,75 @@
+"""What a worker finds out about its provider, for all workers: see `shared/prompts/provider_pause.py`."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from shared.db.engine import Sessions
+from shared.errors import ProviderUnavailableError
+from shared.messaging.queue import MAX_WOKEN, Queue
+from shared.prompts import provider_pause, scheduling
+from shared.prompts.claims import Claim
+from shared.telemetry import metrics
+from worker.sanitize import public_message
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ProviderStatus:
+    """Pauses a route while its provider is unavailable, and ends the pause.
+
+    `max_pause` bounds what a provider asks for with Retry-After.
+    """
+
+    sessions: Sessions
+    queue: Queue
+    route: str
+    max_pause: timedelta
+
+    def available(self, claim: Claim) -> None:
+        """The provider has answered. If the claim is a probe, that ends the pause."""
+        if not claim.is_probe:
+            return
+        try:
+            with self.sessions.begin() as session:
+                if not provider_pause.end(session, self.route):
+                    return
+                waiting = scheduling.count_claimable(session, self.route, limit=MAX_WOKEN)
+        except SQLAlchemyError as error:
+            log.warning("provider pause not ended, another probe follows", error=type(error).__name__)
+            return
+        log.info("provider available again", route=self.route, waiting=waiting)
+        self.queue.wake(self.route, waiting)
+
+    def inconclusive(self, claim: Claim) -> None:
+        """The attempt has ended without asking the provider. If it was a probe, another prompt is the next one."""
+        if not claim.is_probe:
+            return
+        try:
+            with self.sessions.begin() as session:
+                provider_pause.probe_again(session, self.route)
+        except SQLAlchemyError as error:
+            log.warning("probe not passed on, another follows", error=type(error).__name__)
+            return
+        self.queue.wake(self.route, 1)
+
+    def pause(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
+        """The provider is unavailable for these prompts: leave it alone for a while."""
+        metrics.provider_pauses.inc()
+        detail = public_message(error)
+        log.warning("provider unavailable, prompts wait", route=self.route, prompts=len(held), detail=detail)
+        asked = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+        provider_pause.pause(
+            session,
+            self.route,
+            detail,
+            retry_after=None if asked is None else min(asked, self.max_pause),
+            jitter=random.uniform(1, 1.5),  # noqa: S311  # nosec B311
+            is_probe=any(claim.is_probe for claim in held),
+        )
