@@ -133,7 +133,7 @@ class Pipeline:
             claimed = claims.claim(connection, self.route, size, self.lease, low_share=_low_share(size))
             traces += _traces(claimed.claims)
         rest = claimed.passed_over
-        if len(claimed.claims) + claimed.passed_over == size:
+        if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
             rest += count - size
         # In two halves, so that the work reaches all workers in few steps, however many prompts it is for.
         for part in (rest // 2, rest - rest // 2) if rest > self.generator.max_batch_size else (rest,):

@@ -100,7 +100,7 @@ class Submission(Body):
     history: Annotated[int, Field(ge=0, le=MAX_HISTORY), BeforeValidator(_whole)] | None = Field(
         None, description="How many of the user's earlier exchanges, the most similar ones, the model gets as context."
     )
-    priority: Priority | None = Field(
+    priority: Annotated[Priority, Field(strict=False)] | None = Field(
         None,
         description="`low` prompts stand behind all others, but get at least a tenth of the work. Null: `default`.",
     )

@@ -56,6 +56,11 @@ class Claimed:
     claims: list[Claim]
     passed_over: int = 0
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a probe: all others wait for its end."""
+        return any(claim.is_probe for claim in self.claims)
+
 
 def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
     """The SQL that locks the next prompts of a priority."""

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from datetime import timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -13,8 +12,8 @@ from sqlalchemy import Engine, text
 
 from shared.db import migrations
 from shared.db.engine import Sessions
-from shared.db.models import Base
-from shared.prompts import overdue
+from shared.db.models import DEFAULT_ROUTE, Base
+from shared.prompts import scheduling
 from shared.settings import Settings
 from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem

@@ -4,12 +4,11 @@ import io
 import re
 import threading
 import time
-from datetime import timedelta
 
 import pytest
 
 from shared.db.engine import Sessions
-from shared.prompts import claims
+from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from worker.pipeline import Pipeline
 
@@ -28,6 +27,9 @@ class TestSubmit:
             "prompt_text": "Hi",
             "response_text": None,
             "status": "queued",
+            "priority": "default",
+            "position": 1,
+            "waiting_for": None,
             "websocket": False,
             "attempt": 0,
             "error": None,
@@ -251,7 +253,7 @@ class TestList:
         first, second, third = (alice.submit(f"{i}") for i in range(3))
         worker.process(1)
         alice.post(f"/prompts/{third}/cancel/")
-        for status, expected in (("queued", [first]), ("completed", [second]), ("cancelled", [third]), ("failed", [])):
+        for status, expected in (("queued", [second]), ("completed", [first]), ("cancelled", [third]), ("failed", [])):
             assert [prompt["id"] for prompt in alice.get(f"/prompts/?status={status}").json] == expected
 
     def test_the_next_page_keeps_the_status_filter(self, alice: ApiUser) -> None:
