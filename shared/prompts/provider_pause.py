@@ -49,8 +49,6 @@ _AVAILABLE = text("""
 
 _PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until IS NOT NULL")
 
-_CURRENT = text("SELECT pause_detail, paused_until FROM lanes WHERE route = :route AND unavailable_since IS NOT NULL")
-
 _IMPATIENT = text("""
     SELECT prompts.id, attempt, pause_detail
     FROM prompts JOIN lanes USING (route)
@@ -90,12 +88,6 @@ def end(executor: Executor, route: str) -> bool:
 def probe_again(executor: Executor, route: str) -> None:
     """Let another prompt be the probe at once: the last one ended without asking the provider."""
     executor.execute(_PROBE_AGAIN, {"route": route})
-
-
-def current(executor: Executor, route: str) -> ProviderPause | None:
-    """The pause of the route's provider, if it is unavailable."""
-    row = executor.execute(_CURRENT, {"route": route}).first()
-    return None if row is None else ProviderPause(*row)
 
 
 class ImpatientPrompt(NamedTuple):

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, bindparam, func, select
 from shared.db.engine import Executor
 from shared.db.models import UNFINISHED, Prompt, Status, User
 from shared.errors import PromptNotFoundError
-from shared.prompts import provider_pause, scheduling
+from shared.prompts import scheduling
 from shared.prompts.answer import Answer
 from shared.prompts.provider_pause import ProviderPause
 
@@ -113,10 +113,9 @@ def with_places(executor: Executor, prompts: Sequence[PromptRow]) -> list[Prompt
     placed: dict[int, PromptRow] = {}
     by_route = sorted((prompt for prompt in prompts if prompt.status == Status.QUEUED), key=attrgetter("route"))
     for route, members in groupby(by_route, key=attrgetter("route")):
-        queued = list(members)
-        position = scheduling.positions(executor, route, [prompt.id for prompt in queued])
-        pause = provider_pause.current(executor, route)
-        placed |= {each.id: each._replace(position=position.get(each.id), waiting_for=pause) for each in queued}
+        queued = {prompt.id: prompt for prompt in members}
+        for prompt_id, place in scheduling.places(executor, route, list(queued)).items():
+            placed[prompt_id] = queued[prompt_id]._replace(**place._asdict())
     return [placed.get(prompt.id, prompt) for prompt in prompts]
 
 

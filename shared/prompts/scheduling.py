@@ -21,11 +21,13 @@ so that the user's limits are exact. Lock order: idempotency keys, advisory lock
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 
 from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE, WITHOUT_TURN
+from shared.prompts.provider_pause import ProviderPause
 
 #: How many prompts before a queued one are counted.
 MAX_POSITION = 10_000
@@ -113,17 +115,28 @@ _COUNT = text(f"""
 _IS_PAUSED = text("SELECT EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until > now())")
 
 # One scan in the order of the claims, however many prompts are asked for.
-_POSITIONS = text(f"""
-    SELECT id, position
-    FROM (
+_PLACES = text(f"""
+    SELECT wanted.id, position, pause_detail, paused_until
+    FROM unnest(CAST(:prompt_ids AS bigint[])) AS wanted(id)
+    LEFT JOIN (
         SELECT id, row_number() OVER (ORDER BY priority, turn, id) AS position
         FROM prompts
         WHERE route = :route AND {CLAIMABLE}
         ORDER BY priority, turn, id
         LIMIT :limit
-    ) AS line
-    WHERE id = ANY(CAST(:prompt_ids AS bigint[]))
+    ) AS line USING (id)
+    LEFT JOIN lanes ON lanes.route = :route AND unavailable_since IS NOT NULL
 """)  # noqa: S608  # nosec B608
+
+
+class Place(NamedTuple):
+    """Where a queued prompt stands, and what it waits for.
+
+    `position` is None without a turn, and beyond the first MAX_POSITION. 1 is next. It may rise when newcomers submit.
+    """
+
+    position: int | None
+    waiting_for: ProviderPause | None
 
 
 def lock_user(executor: Executor, user_id: int) -> None:
@@ -165,10 +178,10 @@ def count_ready(executor: Executor, route: str, *, limit: int) -> int:
     return count_claimable(executor, route, limit=limit)
 
 
-def positions(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, int]:
-    """The places in line of those of the prompts that may be claimed, by id: 1 is next.
-
-    Prompts beyond the first MAX_POSITION have none. A position may rise when newcomers submit.
-    """
+def places(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, Place]:
+    """The places of queued prompts of a route, by their ids."""
     parameters = {"route": route, "prompt_ids": list(prompt_ids), "limit": MAX_POSITION}
-    return {row.id: row.position for row in executor.execute(_POSITIONS, parameters)}
+    return {
+        prompt_id: Place(position, None if until is None else ProviderPause(detail, until))
+        for prompt_id, position, detail, until in executor.execute(_PLACES, parameters)
+    }

@@ -26,7 +26,8 @@ class Victim:
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
 
     def state(self) -> list[dict]:
-        return self.user.get("/prompts/?limit=100").json
+        """The victim's prompts, but for their places in line: newcomers may pass them."""
+        return [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
 
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:

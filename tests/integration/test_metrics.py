@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import event, text
 
 from shared.db.engine import Sessions
+from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from shared.telemetry import exposition, metrics, service_metrics
 from shared.telemetry.service_metrics import ServiceMetrics
@@ -73,7 +74,8 @@ class TestValues:
 
     def test_each_step_of_a_prompt_is_counted(self, alice: ApiUser, worker: Pipeline, grown) -> None:
         answering = replace(worker, generator=Counting())
-        done, gone = alice.submit("tides"), alice.submit("rivers")
+        alice.submit("tides")
+        gone = alice.submit("rivers")
         alice.post(f"/prompts/{gone}/cancel/")
         answering.process(2)
         alice.get("/prompts/similar/?prompt=tides")
@@ -95,13 +97,9 @@ class TestValues:
         def submit(headers: dict[str, str] | None = None, **fields: object) -> int:
             return alice.post("/prompts/", json={"prompt_text": "tides"} | fields, headers=headers).json["id"]
 
-        for prompt_id in (
-            submit(cache=True),
-            submit(cache=True),
-            submit(cache=True, headers={"Cache-Control": "no-cache"}),
-            submit(cache=True, history=1),
-            submit(),
-        ):
+        no_cache = {"Cache-Control": "no-cache"}
+        for fields in ({"cache": True}, {"cache": True}, {"cache": True, "headers": no_cache}, {"history": 1}, {}):
+            submit(**({"cache": True} if "history" in fields else {}), **fields)
             worker.process(1)
         results = {name: grown(f'promptwire_cache_requests_total{{result="{name}"}}') for name in ("miss", "hit")}
         assert results == {"miss": 1, "hit": 1}
@@ -119,19 +117,22 @@ class TestValues:
     def test_prompts_that_the_reaper_rescues_are_counted_by_kind(
         self, alice: ApiUser, settings: Settings, sessions: Sessions, services, grown
     ) -> None:
-        lapsed, lost, paused, last = (alice.submit() for _ in range(4))
-        changes = {
-            lapsed: "status = 'processing', attempt = 1",
-            lost: "attempt = 0",
-            paused: "attempt = 1, not_before = now()",
-            last: "status = 'processing', attempt = attempt_limit",
-        }
+        changes = [
+            "status = 'processing', attempt = 1",
+            "turn = NULL, attempt = 1, not_before = now()",
+            "status = 'processing', attempt = attempt_limit",
+        ]
         with sessions.begin() as session:
-            for prompt_id, change in changes.items():
+            for change in changes:
+                prompt_id = alice.submit()
                 session.execute(text(f"UPDATE prompts SET due_at = now(), {change} WHERE id = {prompt_id}"))  # noqa: S608
-        Reaper(settings, sessions, services.queue, services.announcer).round()
-        for kind in ("lapsed", "lost", "paused"):
-            assert grown(f'promptwire_reaper_rescues_total{{kind="{kind}"}}') == 1, kind
+        reaper = Reaper(settings, sessions, services.queue, services.announcer)
+        reaper.round()
+        with make_redis(settings) as redis:
+            redis.flushall()
+        reaper.round()
+        for kind, count in (("lapsed", 1), ("paused", 1), ("lost", 2)):
+            assert grown(f'promptwire_reaper_rescues_total{{kind="{kind}"}}') == count, kind
         assert grown("promptwire_prompts_given_up_total") == 1
         assert grown('promptwire_prompts_finished_total{status="failed"}') == 1
 

@@ -93,7 +93,7 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
 def test_a_chunk_is_sent_as_a_delta_although_no_other_chunk_follows(
     alice: ApiUser, worker: Pipeline, announced
 ) -> None:
-    prompt_id = alice.submit(websocket=True)
+    alice.submit(websocket=True)
     sent: list[dict] = []
 
     def wait_for_delta() -> None:

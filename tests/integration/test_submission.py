@@ -124,17 +124,9 @@ def test_the_same_key_twice_in_a_group_makes_one_prompt(services: Services, alic
     assert isinstance(again, IdempotencyKeyInUseError)
     assert isinstance(other, Stored)
     assert other.prompt.id != one.prompt.id
-    assert services.submissions.store(new_prompt(alice), use(alice)) == Stored(one.prompt, is_replay=True)
-
-
-def test_a_group_is_due_immediately_while_the_broker_is_unavailable(
-    services: Services, alice: ApiUser, sessions: Sessions
-) -> None:
-    services.queue._unavailable.set()
-    outcomes = submit_together(services, [(new_prompt(alice), None), (new_prompt(alice), None)])
-    with sessions() as session:
-        overdue = session.scalars(text("SELECT id FROM prompts WHERE due_at <= now()")).all()
-    assert {outcome.prompt.id for outcome in outcomes} <= set(overdue)
+    assert services.submissions.store(new_prompt(alice), use(alice)) == Stored(
+        one.prompt._replace(position=None), is_replay=True
+    )
 
 
 class TestBacklog:

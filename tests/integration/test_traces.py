@@ -13,9 +13,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from shared.db.engine import Sessions
 from shared.settings import Settings
 from shared.telemetry import tracing
 from shared.telemetry.otel import OtelTracer
+from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.otlp import collector
 from tests.support.providers import Commanded
@@ -87,12 +89,14 @@ def test_each_prompt_of_a_group_has_its_own_trace(
 
 
 def test_all_attempts_share_one_trace_and_a_failed_attempt_is_an_error_span(
-    exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline
+    exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     failing = replace(worker, generator=Commanded(), retry_backoff=timedelta())
     prompt_id = alice.submit("fail")
     for _ in range(2):
         failing.process(1)
+        with sessions.begin() as session:
+            lifecycle.end_backoffs(session)
     generations = named(exported, "generate")
     assert [span.attributes["attempt"] for span in generations] == [1, 2]
     assert {trace_of(span) for span in generations} == {trace_of(named(exported, "POST /prompts/")[0])}
