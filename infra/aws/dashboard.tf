@@ -1,7 +1,7 @@
 locals {
   # Twelve graphs, three in a row: a title, a statistic, and metrics in CloudWatch's notation.
   graphs = [
-    { title = "Messages in the queue", stat = "Maximum", metrics = [[var.name, "promptwire_queue_depth"]] },
+    { title = "Queued prompts", stat = "Maximum", metrics = [[var.name, "promptwire_queue_depth"]] },
     { title = "Age of the oldest queued prompt, s", stat = "Maximum", metrics = [[var.name, "promptwire_oldest_queued_seconds"]] },
     { title = "Tasks", stat = "Average", metrics = [
       for service in ["api", "worker"] :

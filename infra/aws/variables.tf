@@ -270,7 +270,7 @@ variable "log_retention_days" {
 }
 
 variable "alarms" {
-  description = "Alarm thresholds: seconds (median of requests; age of the oldest queued prompt), percent, messages, GiB."
+  description = "Alarm thresholds: seconds (median of requests; age of the oldest queued prompt), percent, prompts, GiB."
   type = object({
     latency_seconds       = optional(number, 1)
     oldest_queued_seconds = optional(number, 120)

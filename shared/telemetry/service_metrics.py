@@ -50,10 +50,10 @@ class ServiceMetrics(Collector):
     def _collect(self) -> Iterator[Metric]:
         waiting = self._queue.length()
         unfinished = self._unfinished()
-        if waiting is not None:
-            yield GaugeMetricFamily("promptwire_queue_depth", "Messages waiting for a worker.", waiting)
         if unfinished is not None:
             counts, oldest_age = unfinished
+            depth = counts[Status.QUEUED]
+            yield GaugeMetricFamily("promptwire_queue_depth", "Prompts waiting for a worker.", depth)
             prompts = GaugeMetricFamily("promptwire_prompts", "Unfinished prompts.", labels=["status"])
             for status, count in counts.items():
                 prompts.add_metric([status], count)

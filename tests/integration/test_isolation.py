@@ -75,5 +75,5 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                 if "{prompt_id}" in path:
                     assert response.status_code == 404, where
     assert victim.state() == before
-    worker.process(1)
+    worker.process(100)
     assert victim.user.show(victim.queued)["status"] == "completed"
