@@ -200,7 +200,7 @@ variable "worker" {
 }
 
 variable "queue_per_worker_task" {
-  description = "Queued messages per worker task, above which tasks are added."
+  description = "Queued prompts per worker task, above which tasks are added."
   type        = number
   default     = 20
 }

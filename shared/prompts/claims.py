@@ -12,12 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, text, tuple_, update
+from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE, Change, Prompt, Status
+from shared.db.prepared import PreparedStatement
 from shared.prompts.completion import FinishResult, Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 
@@ -81,28 +83,29 @@ def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
 #
 # A prompt that was attempted before is claimed alone, so that one that kills its worker costs others no attempt. For
 # the same reason an attempt at prompts that are claimed together counts only once `reschedule` says so.
-_CLAIM = text(f"""
-    SET LOCAL synchronous_commit = off;
+_CLAIM = PreparedStatement(
+    "claim",
+    f"""
     WITH probe AS MATERIALIZED (
         SELECT FROM lanes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
     ), wanted AS MATERIALIZED (
         SELECT CASE
             WHEN EXISTS (SELECT FROM probe) THEN 1
             WHEN EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
-            ELSE CAST(:size AS bigint)
+            ELSE :size
         END AS size
     ), low_share AS MATERIALIZED (
-        {_next_prompts("low", "least((SELECT size FROM wanted), CAST(:low_share AS bigint))")}
+        {_next_prompts("low", "least((SELECT size FROM wanted), :low_share)")}
     ), default_share AS MATERIALIZED (
         {_next_prompts("default", "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share)")}
     ), low_rest AS MATERIALIZED (
         {
-    _next_prompts(
-        "low",
-        "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share) - (SELECT count(*) FROM default_share)",
-        without="AND id <> ALL(ARRAY(SELECT id FROM low_share))",
-    )
-}
+        _next_prompts(
+            "low",
+            "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share) - (SELECT count(*) FROM default_share)",
+            without="AND id <> ALL(ARRAY(SELECT id FROM low_share))",
+        )
+    }
     ), found AS MATERIALIZED (
         SELECT *, row_number() OVER (ORDER BY share, turn, id) AS place
         FROM (
@@ -136,7 +139,10 @@ _CLAIM = text(f"""
         prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
         websocket, request_id, embedder, cache, history, queued_at, traceparent, in_group,
         EXISTS (SELECT FROM probe) AS is_probe
-""")  # noqa: S608  # nosec B608
+    """,  # noqa: S608  # nosec B608
+    {"route": "text", "size": "bigint", "lease": "interval", "low_share": "bigint"},
+    first="SET LOCAL synchronous_commit = off;",
+)
 
 
 def claim(executor: Executor, route: str, size: int, lease: timedelta, *, low_share: int = 0) -> Claimed:
@@ -146,7 +152,7 @@ def claim(executor: Executor, route: str, size: int, lease: timedelta, *, low_sh
     places.
     """
     parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share}
-    rows = sorted(executor.execute(_CLAIM, parameters), key=lambda row: row.place)
+    rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.place)
     return Claimed([Claim(*row[2:]) for row in rows], rows[0].passed_over if rows else 0)
 
 

@@ -6,11 +6,10 @@ One statement does it, for one prompt or many, so a lone prompt takes one round 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import text
-
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import Change, Prompt, Status
+from shared.db.prepared import PreparedStatement
 from shared.prompts.answer import Answer
 from shared.prompts.feed import FinishedPrompt
 
@@ -49,7 +48,9 @@ _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 
 # Prompts are locked first, then their users, both in the order of their ids: ARRAY(…) reads all of `locked` before.
 # Numbers and names are those of the locked rows. The time is the moment itself, not the transaction's start.
-_FINISH = text(f"""
+_FINISH = PreparedStatement(
+    "finish",
+    f"""
     WITH outcome AS (
         SELECT * FROM {unnest(_TYPES)} AS outcome({", ".join(_TYPES)})
     ), locked AS (
@@ -95,7 +96,9 @@ _FINISH = text(f"""
     UNION ALL
     SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
     ORDER BY id
-""")  # noqa: S608  # nosec B608
+    """,  # noqa: S608  # nosec B608
+    {**{name: f"{type_}[]" for name, type_ in _TYPES.items()}, "change": "text", "statuses": "text[]"},
+)
 
 
 def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, of: Sequence[Status]) -> FinishResult:
@@ -108,7 +111,7 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
     parameters = array_parameters(_TYPES, rows)
     by_id = {outcome.id: outcome for outcome in outcomes}
     result = FinishResult([], {})
-    for row in executor.execute(_FINISH, {"change": change, "statuses": list(of), **parameters}):
+    for row in _FINISH(executor, {"change": change, "statuses": list(of), **parameters}):
         if row.seq is None:
             result.other_embedders[row.id] = row.current_embedder
             continue

@@ -114,14 +114,19 @@ _COUNT = text(f"""
 
 _IS_PAUSED = text("SELECT EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until > now())")
 
-# One scan in the order of the claims, however many prompts are asked for.
+# One scan in the order of the claims, up to the last of the prompts that are asked for.
 _PLACES = text(f"""
+    WITH last AS MATERIALIZED (
+        SELECT priority, turn, id FROM prompts WHERE id = ANY(CAST(:prompt_ids AS bigint[])) AND {CLAIMABLE}
+        ORDER BY priority DESC, turn DESC, id DESC
+        LIMIT 1
+    )
     SELECT wanted.id, position, pause_detail, paused_until
     FROM unnest(CAST(:prompt_ids AS bigint[])) AS wanted(id)
     LEFT JOIN (
         SELECT id, row_number() OVER (ORDER BY priority, turn, id) AS position
         FROM prompts
-        WHERE route = :route AND {CLAIMABLE}
+        WHERE route = :route AND {CLAIMABLE} AND (priority, turn, id) <= (SELECT priority, turn, id FROM last)
         ORDER BY priority, turn, id
         LIMIT :limit
     ) AS line USING (id)

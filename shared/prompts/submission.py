@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.arrays import array_parameters, column_types, unnest
@@ -30,6 +30,7 @@ from shared.db.models import (
     Status,
     VectorLogEntry,
 )
+from shared.db.prepared import PreparedStatement
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError, UserLimitError
 from shared.prompts import feed, queries, scheduling
 from shared.prompts.answer import Answer
@@ -82,8 +83,9 @@ _COLUMNS = ", ".join(_TYPES)
 _MAX_AHEAD, _MAX_GROUP = 100, 4
 
 # Ids are assigned in the order of the group. Prompts beyond their user's backlog are not stored.
-_SUBMIT = text(f"""
-    {LOCK_USERS};
+_SUBMIT = PreparedStatement(
+    "submit",
+    f"""
     WITH new AS MATERIALIZED (
         SELECT *, row_number() OVER (PARTITION BY user_id ORDER BY position) AS number
         FROM {unnest(_TYPES)} WITH ORDINALITY AS new({_COLUMNS}, position)
@@ -131,7 +133,16 @@ _SUBMIT = text(f"""
             )
         END AS place
     FROM admitted JOIN stored USING (id) LEFT JOIN granted USING (id)
-""")  # noqa: S608  # nosec B608
+    """,  # noqa: S608  # nosec B608
+    {
+        **{name: f"{type_}[]" for name, type_ in _TYPES.items()},
+        "grace": "interval",
+        "attempt_limit": "bigint",
+        "backlog": "bigint",
+        "running_limit": "bigint",
+    },
+    first=f"{LOCK_USERS};",
+)
 
 
 def submit(
@@ -154,7 +165,7 @@ def submit(
         **array_parameters(_TYPES, new_prompts),
     }
     stored: list[PromptRow | None] = [None] * len(new_prompts)
-    for row in executor.execute(_SUBMIT, parameters):
+    for row in _SUBMIT(executor, parameters):
         new = new_prompts[row.number - 1]
         stored[row.number - 1] = PromptRow(
             id=row.id,

@@ -418,7 +418,7 @@ def test_the_claim_reads_only_what_it_takes_however_many_are_queued(
             {"user_id": user_id},
         )
         session.execute(text("ANALYZE prompts"))
-        statement = str(claims._CLAIM).rpartition(";")[2]
+        statement = claims._CLAIM.sql
         plan = session.execute(
             text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"),
             {"route": DEFAULT_ROUTE, "size": 10, "low_share": 1, "lease": MINUTE},

@@ -124,7 +124,7 @@ class TestWait:
             )
         )
         request.start()
-        while not (waiting := alice.get("/prompts/").json):
+        while not alice.get("/prompts/").json:
             time.sleep(0.01)
         worker.process(1)
         request.join()

@@ -58,7 +58,7 @@ def test_a_prompt_is_one_trace_from_its_request_to_its_push(
         exported.clear()
         headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": "req-1"}
         body = {"prompt_text": "tides", "websocket": True}
-        prompt_id = alice.post("/prompts/", json=body, headers=headers).json["id"]
+        alice.post("/prompts/", json=body, headers=headers)
         worker.process(1)
         wait_until(lambda: named(exported, "push"), what="the push")
     (request,) = named(exported, "POST /prompts/")
@@ -92,7 +92,7 @@ def test_all_attempts_share_one_trace_and_a_failed_attempt_is_an_error_span(
     exported: InMemorySpanExporter, alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     failing = replace(worker, generator=Commanded(), retry_backoff=timedelta())
-    prompt_id = alice.submit("fail")
+    alice.submit("fail")
     for _ in range(2):
         failing.process(1)
         with sessions.begin() as session:

@@ -43,8 +43,10 @@ def claim(session: Session, prompt_id: int, lease: timedelta = MINUTE) -> Claim:
 
 def put_first(session: Session, prompt_id: int) -> None:
     """Let the prompt, if it has a turn, be the next that is claimed."""
-    turn = "(SELECT coalesce(min(turn), 0) - 1 FROM prompts)"
-    session.execute(text(f"UPDATE prompts SET turn = {turn} WHERE id = :id AND turn IS NOT NULL"), {"id": prompt_id})
+    first = text("""
+        UPDATE prompts SET turn = (SELECT coalesce(min(turn), 0) - 1 FROM prompts) WHERE id = :id AND turn IS NOT NULL
+    """)
+    session.execute(first, {"id": prompt_id})
 
 
 def claim_any(session: Session, size: int = 1, lease: timedelta = MINUTE, *, low_share: int = 0) -> list[Claim]:

@@ -1,0 +1,71 @@
+"""Statements that the server plans once for each connection, because planning them takes longer than running them.
+
+psycopg2 does not prepare statements by itself, so these are PostgreSQL's PREPARE and EXECUTE
+(https://www.postgresql.org/docs/current/sql-prepare.html). A prepared statement belongs to a connection. Behind a
+pooler that gives each transaction another connection it may be missing; then this process goes on without preparing.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, CursorResult, Result, text
+from sqlalchemy.exc import DBAPIError
+
+from shared.db.engine import Executor
+
+log = structlog.get_logger(__name__)
+
+_PARAMETER = re.compile(r"(?<!:):([a-z]\w*)")
+#: The SQLSTATEs of a prepared statement that is missing, or is there already.
+_POOLED = ("26000", "42P05")
+
+
+class PreparedStatement:
+    """A statement with named parameters (`:name`).
+
+    It is prepared where it is a transaction of its own, on a connection in autocommit mode; elsewhere it is sent as it
+    is.
+
+    Args:
+        name: Unique in the process.
+        types: The PostgreSQL type of each parameter.
+        first: Statements that are sent with it, before it.
+    """
+
+    def __init__(self, name: str, sql: str, types: Mapping[str, str], *, first: str = "") -> None:
+        self.sql = sql
+        self._name = name
+        names = list(types)
+        body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
+        arguments = ", ".join(f"CAST(:{each} AS {type_})" for each, type_ in types.items())
+        self._prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {body}"
+        # The plan is kept while the tables grow: a scan of a table that was empty then must not be a part of it.
+        self._execute = text(f"SET LOCAL enable_seqscan = off; {first} EXECUTE {name} ({arguments})")
+        self._plain = text(f"{first} {sql}")
+        self._is_pooled = False
+
+    def __call__(self, executor: Executor, parameters: Mapping[str, Any]) -> Result[Any]:
+        """Execute it."""
+        if self._is_pooled or not isinstance(executor, Connection) or not _is_autocommit(executor):
+            return executor.execute(self._plain, parameters)
+        try:
+            return self._run(executor, parameters)
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) not in _POOLED:
+                raise
+            log.warning("statement not prepared: connections are pooled by transaction", statement=self._name)
+            self._is_pooled = True
+            return executor.execute(self._plain, parameters)
+
+    def _run(self, connection: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        prepared: set[str] = connection.info.setdefault("prepared", set())
+        if self._name not in prepared:
+            connection.exec_driver_sql(self._prepare.replace("%", "%%"))
+            prepared.add(self._name)
+        return connection.execute(self._execute, parameters)
+
+
+def _is_autocommit(connection: Connection) -> bool:
+    return bool(connection.connection.dbapi_connection.autocommit)  # type: ignore[union-attr]
