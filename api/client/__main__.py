@@ -12,7 +12,7 @@ from .credentials import read_credentials
 from .errors import ClientError
 from .options import Exit, Options, common_options, exit_code, version_option
 from .output import Output, event_line, full_text, local_time, one_line, printable, status_line
-from .resources import Event, Prompt, Status
+from .resources import Event, Priority, Prompt, Status
 
 EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
 4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
@@ -87,6 +87,7 @@ def register(options: Options, username: str | None, credentials: TextIO | None,
 @click.option(
     "--cache/--no-cache", default=None, help="Whether to accept the answer of an earlier, nearly identical prompt."
 )
+@click.option("--priority", type=click.Choice(get_args(Priority)), default="default", help="low: behind all others.")
 @click.option("--key", help="Idempotency key: the same key and text within 24 hours create one prompt.")
 @common_options
 @click.pass_obj
@@ -97,6 +98,7 @@ def submit(
     follow: bool,
     history: int | None,
     cache: bool | None,
+    priority: Priority,
     key: str | None,
 ) -> Exit:
     """Submit a prompt: TEXT, or stdin if TEXT is "-"."""
@@ -105,7 +107,7 @@ def submit(
         return _answer(
             options.output,
             client,
-            lambda: client.submit(text, history=history, cache=cache, key=key),
+            lambda: client.submit(text, history=history, cache=cache, priority=priority, key=key),
             wait,
             follow,
             status_line,

@@ -10,7 +10,7 @@ import httpx
 from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_content, not_promptwire
-from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
+from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, User
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
 from .text_stream import follow
@@ -91,6 +91,7 @@ class Client:
         cache: bool | None = None,
         key: str | None = None,
         websocket: bool = True,
+        priority: Priority = "default",
     ) -> Prompt:
         """Submit a prompt. Retries never create a second prompt.
 
@@ -102,11 +103,14 @@ class Client:
                 server's default.
             key: the idempotency key: the same key and prompt within 24 hours create one prompt. Random by default.
             websocket: whether `listen` receives an event when the prompt has finished.
+            priority: "low" stands behind all other prompts, but gets at least a tenth of the work.
         """
         body: dict[str, Any] = {"prompt_text": text, "websocket": websocket}
         headers = {"Idempotency-Key": key or uuid4().hex}
         if history is not None:
             body["history"] = history
+        if priority != "default":
+            body["priority"] = priority
         if cache:
             body["cache"] = True
         elif cache is not None:

@@ -121,6 +121,9 @@ def full_text(prompt: Prompt) -> str:
     fields = {
         "prompt": str(prompt["id"]),
         "status": prompt["status"],
+        "position": str(prompt.get("position") or ""),
+        "waiting for": _waiting(prompt),
+        "priority": "low" if prompt.get("priority") == "low" else "",
         "attempts": str(prompt["attempt"]),
         "submitted": local_time(prompt["created_at"]),
         "finished": local_time(prompt["completed_at"]) if prompt["completed_at"] else "",
@@ -134,7 +137,22 @@ def full_text(prompt: Prompt) -> str:
 
 def status_line(prompt: Prompt) -> str:
     """Describe the status of a submitted prompt."""
-    return f"Prompt {prompt['id']} is {prompt['status']}."
+    position = prompt.get("position")
+    place = f", number {position} in line" if position else ""
+    return f"Prompt {prompt['id']} is {prompt['status']}{place}.{_and_why(prompt)}"
+
+
+def _and_why(prompt: Prompt) -> str:
+    waiting = _waiting(prompt)
+    return f" It waits for the model: {waiting}" if waiting else ""
+
+
+def _waiting(prompt: Prompt) -> str:
+    """Why the prompt waits, other than for its turn, and when that is tried again; empty if it does not."""
+    waiting = prompt.get("waiting_for")
+    if not waiting:
+        return ""
+    return f"{one_line(waiting['detail'])} Next attempt at {local_time(waiting['next_attempt_at'])}."
 
 
 def local_time(rfc3339: str) -> str:

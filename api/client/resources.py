@@ -4,6 +4,8 @@ from typing import Literal, NotRequired, TypedDict
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 
+Priority = Literal["default", "low"]
+
 UNFINISHED: tuple[Status, ...] = ("queued", "processing")
 
 
@@ -13,6 +15,14 @@ class Usage(TypedDict):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+
+
+class Waiting(TypedDict):
+    """What a queued prompt waits for, other than its turn."""
+
+    reason: str
+    detail: str
+    next_attempt_at: str
 
 
 class Prompt(TypedDict):
@@ -27,6 +37,9 @@ class Prompt(TypedDict):
     attempt: int
     error: str | None
     history: int
+    priority: NotRequired[Priority]
+    position: NotRequired[int | None]
+    waiting_for: NotRequired[Waiting | None]
     model: str | None
     usage: Usage | None
     cached_from: int | None

@@ -44,6 +44,11 @@ export class Api {
     return { prompts, next };
   }
 
+  /** Fetches the newest queued prompts. */
+  queued() {
+    return this.page(`/prompts/?status=queued&limit=${MAX_PAGE_SIZE}`);
+  }
+
   /** Fetches one page of the list. */
   async page(path) {
     const { body, headers } = await this.session.send("GET", path);

@@ -83,7 +83,10 @@ function fill(item, prompt) {
   const card = find(".card");
   card.dataset.status = status;
   card.setAttribute("aria-busy", String(running));
-  set(find(".status"), STATUS[status]);
+  set(find(".status"), STATUS[status] + (status === "queued" && prompt.position ? `, number ${prompt.position}` : ""));
+  const waiting = status === "queued" && prompt.waiting_for;
+  set(find(".waiting"), waiting ? `Waiting for the model: ${waiting.detail}` : "");
+  find(".waiting").hidden = !waiting;
   fillSimilarity(find(".similarity"), prompt.similarity_score);
 
   const time = find("time");

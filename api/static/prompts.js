@@ -30,6 +30,11 @@ export class Prompts {
     return this.#known.size;
   }
 
+  /** The ids of the queued prompts. */
+  get queued() {
+    return [...this.#known.values()].filter(({ status }) => status === "queued").map(({ id }) => id);
+  }
+
   /** The present time of this logical clock. Pass it to `put` with the response of a request that starts now. */
   get time() {
     return this.#clock;

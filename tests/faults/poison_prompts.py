@@ -7,7 +7,8 @@ from tempfile import TemporaryDirectory
 import redis
 from kombu import Connection
 
-from shared.messaging.queue import PROCESS_PROMPTS, QUEUE, make_celery
+from shared.db.models import DEFAULT_ROUTE
+from shared.messaging.queue import ANSWER_PROMPTS, PROCESS_PROMPTS, QUEUE, make_celery, queue_of
 from shared.settings import Settings
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
@@ -28,6 +29,8 @@ _UNREADABLE_MESSAGES: tuple[tuple[object, dict[str, object]], ...] = (
     ([], {"task": PROCESS_PROMPTS, "id": "1"}),
     (7, {"task": PROCESS_PROMPTS, "id": "1"}),
     (None, {"task": PROCESS_PROMPTS, "id": "1"}),
+    ([[DEFAULT_ROUTE, 1], {}, {}], {"task": ANSWER_PROMPTS}),
+    (7, {"task": ANSWER_PROMPTS, "id": "1"}),
     ([[[1]], {}, {}], {"task": [], "id": "1"}),
     ([[[1]], {}, {}], {"task": "unknown"}),
 )
@@ -43,7 +46,16 @@ _WRONG_ARGUMENTS: tuple[list[object], ...] = (
     [{"1": 1}],
     [],
     [[1], [2]],
+    ["no such route", 1],
+    [[DEFAULT_ROUTE], 1],
+    [DEFAULT_ROUTE, 0],
+    [DEFAULT_ROUTE, -1],
+    [DEFAULT_ROUTE, 1.5],
+    [DEFAULT_ROUTE, True],
+    [DEFAULT_ROUTE, "1"],
+    [DEFAULT_ROUTE],
 )
+_QUEUES = (QUEUE, queue_of(DEFAULT_ROUTE))
 
 
 def poison(cluster: Cluster, scale: Scale) -> Outcome:
@@ -63,7 +75,7 @@ def poison(cluster: Cluster, scale: Scale) -> Outcome:
 
 
 def forged_messages(cluster: Cluster, scale: Scale) -> Outcome:
-    """Send messages with any id in any order, of wrong types, of other tasks, pickled, and malformed ones."""
+    """Send surplus wake-ups, ids in any order, wrong types, other tasks, pickled and malformed messages."""
     rng = random.Random()
     with under_load(cluster, "forged messages", users=4) as run:
         run.expect(lambda: len(run.users[0].accepted) > 10, 20, "ids to forge")
@@ -95,6 +107,7 @@ class _Forger:
 
     def forge(self, ids: list[int]) -> None:
         ways = (
+            self._send_wake_ups,
             self._send_known_ids,
             self._send_random_ids,
             self._send_wrong_arguments,
@@ -105,6 +118,9 @@ class _Forger:
         )
         self._chance.choice(ways)(ids)
 
+    def _send_wake_ups(self, ids: list[int]) -> None:
+        self._celery.send_task(ANSWER_PROMPTS, args=[DEFAULT_ROUTE, self._chance.choice((1, 7, 100, 2**70))])
+
     def _send_known_ids(self, ids: list[int]) -> None:
         self._celery.send_task(PROCESS_PROMPTS, args=[self._chance.choices(ids, k=self._chance.randint(1, 20))])
 
@@ -112,19 +128,21 @@ class _Forger:
         self._celery.send_task(PROCESS_PROMPTS, args=[[self._chance.randint(1, 2**63 - 1) for _ in range(5)]])
 
     def _send_wrong_arguments(self, ids: list[int]) -> None:
-        self._celery.send_task(PROCESS_PROMPTS, args=self._chance.choice(_WRONG_ARGUMENTS))
+        task = self._chance.choice((PROCESS_PROMPTS, ANSWER_PROMPTS))
+        self._celery.send_task(task, args=self._chance.choice(_WRONG_ARGUMENTS))
 
     def _send_unknown_task(self, ids: list[int]) -> None:
         self._celery.send_task("os.system", args=["exit 1"])
 
     def _send_pickled(self, ids: list[int]) -> None:
-        with self._connection.SimpleQueue(QUEUE) as queue:
+        with self._connection.SimpleQueue(self._chance.choice(_QUEUES)) as queue:
             queue.put({"task": PROCESS_PROMPTS, "args": [ids[:1]]}, serializer="pickle")
 
     def _push_malformed(self, ids: list[int]) -> None:
-        self._redis.lpush(QUEUE, self._chance.choice(_MALFORMED_ENTRIES))
+        self._redis.lpush(self._chance.choice(_QUEUES), self._chance.choice(_MALFORMED_ENTRIES))
 
     def _send_unreadable(self, ids: list[int]) -> None:
         """Send a message that makes Celery's own parsing raise."""
         body, headers = self._chance.choice(_UNREADABLE_MESSAGES)
-        self._connection.Producer().publish(body, routing_key=QUEUE, headers=headers, serializer="json")
+        name = self._chance.choice(_QUEUES)
+        self._connection.Producer().publish(body, routing_key=name, headers=headers, serializer="json")

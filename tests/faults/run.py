@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared.messaging.queue import PROCESS_PROMPTS, make_celery
+from shared.messaging.queue import ANSWER_PROMPTS, make_celery
 from tests.faults.cluster import Cluster
 from tests.faults.event_recorder import EventRecorder, differ
 from tests.faults.load import Call, LoadUser, PushedEvent, questions
@@ -234,7 +234,7 @@ def _tasks_done(celery) -> dict[str, int]:
     """Return how many tasks each worker host has received since it started."""
     with celery.connection_for_write() as connection:  # a pooled connection may date from before a fault
         stats = celery.control.inspect(timeout=1, connection=connection).stats() or {}
-    return {host: each["total"].get(PROCESS_PROMPTS, 0) for host, each in stats.items()}
+    return {host: each["total"].get(ANSWER_PROMPTS, 0) for host, each in stats.items()}
 
 
 def p99_by_kind(calls: list[Call]) -> dict[str, float]:
