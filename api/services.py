@@ -73,7 +73,9 @@ def make_services(settings: Settings) -> Services:
         queue=queue,
         announcer=announcer,
         partial_text=PartialText(redis, settings.partial_text_lifetime),
-        relay=Relay(redis, autocommit_engine, token_cache, check_seconds=settings.feed_check_seconds),
+        # With connections of its own: several greenlets use that of the subscription, and after it has failed none of
+        # them must find it in the hands of a request.
+        relay=Relay(make_redis(settings), autocommit_engine, token_cache, check_seconds=settings.feed_check_seconds),
         authenticator=Authenticator(settings, autocommit_engine, token_cache, announcer),
         token_cache=token_cache,
         failed_logins=FailedLogins(settings.redis_url.get_secret_value()),

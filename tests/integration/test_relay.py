@@ -10,6 +10,7 @@ from redis.client import PubSub
 from api.auth.token_cache import TokenCache
 from api.realtime.relay import Relay
 from api.realtime.subscription import Subscription
+from api.services import Services
 from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.messaging import announcements
@@ -177,3 +178,9 @@ def test_polling_continues_if_a_channel_cannot_be_unsubscribed(
     with relay.subscribe(user_id) as subscription:
         seq = finish_prompt(sessions, user_id).seq
         assert subscription.get(10).seq == seq
+
+
+def test_requests_never_get_the_connection_of_the_subscription(services: Services) -> None:
+    """Several greenlets use it, so after a failure a request could read what another one waits for."""
+    requests = {id(client.connection_pool) for client in (services.announcer._redis, services.queue._redis)}
+    assert id(services.relay._redis.connection_pool) not in requests
