@@ -44,7 +44,6 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
 
     def await_request(self, request_timeout: float, idle_timeout: float) -> None:
         """Expect the first byte of a request within `idle_timeout` seconds, and all of it `request_timeout` later."""
-        self._turn.give_way()
         self._request_timeout = request_timeout
         self._idle_deadline = time.monotonic() + idle_timeout
         self._request_deadline = None
@@ -59,6 +58,10 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         self.settimeout(self._request_timeout)
         if self._request_deadline is None:  # the head came together with the request before
             self._request_deadline = time.monotonic() + self._request_timeout
+
+    def give_way(self) -> None:
+        """Let others run, if this connection's turn is over. For requests that need no `recv`: pipelined ones."""
+        self._turn.give_way()
 
     def become_websocket(self) -> None:
         """Leave timeouts to the WebSocket from now on."""

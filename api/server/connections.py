@@ -81,6 +81,7 @@ class Connections:
         if self._trusted_proxies:
             self._release(client)
         self._waiting.pop(client, None)
+        client.give_way()
         self._wait(client, self._keepalive)
 
     def linger(self, client: ClientSocket) -> None:

