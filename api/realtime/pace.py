@@ -1,7 +1,5 @@
 """How much a client may send over a WebSocket."""
 
-import time
-
 #: A client may send this many frames a second, and this many at once. A frame also counts as one more for each KiB.
 FRAMES_PER_SECOND = 100
 MAX_BURST_FRAMES = 500
@@ -23,9 +21,8 @@ class Pace:
         self._paid_off = 0.0
         self._excess_since: float | None = None
 
-    def charge(self, size: int) -> float:
-        """Count a frame of `size` bytes. Returns how many seconds to wait before the next is read."""
-        now = time.monotonic()
+    def charge(self, size: int, now: float) -> float:
+        """Count a frame of `size` bytes, read at `now` in seconds. Returns how many seconds to wait before the next."""
         earliest = now - MAX_BURST_FRAMES / FRAMES_PER_SECOND
         self._paid_off = max(self._paid_off, earliest) + (1 + size / _FRAME_BYTES) / FRAMES_PER_SECOND
         if self._paid_off <= now:
@@ -35,7 +32,6 @@ class Pace:
             self._excess_since = now
         return self._paid_off - now
 
-    @property
-    def is_hopeless(self) -> bool:
+    def is_exhausted(self, now: float) -> bool:
         """Whether the client has sent too much for MAX_EXCESS_SECONDS."""
-        return self._excess_since is not None and time.monotonic() > self._excess_since + MAX_EXCESS_SECONDS
+        return self._excess_since is not None and now >= self._excess_since + MAX_EXCESS_SECONDS

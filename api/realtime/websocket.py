@@ -37,7 +37,8 @@ log = structlog.get_logger(__name__)
 PING_SECONDS = 25.0
 MAX_MESSAGE_BYTES = 64 * 1024
 #: Fragments may be empty, so their size alone does not bound the memory that they take.
-MAX_FRAGMENTS = 1_000
+MAX_FRAGMENTS = 400
+MESSAGE_TOO_BIG = f"Messages have at most 64 KiB and {MAX_FRAGMENTS} fragments."
 TOO_MANY_MESSAGES = f"Send at most {FRAMES_PER_SECOND} messages a second."
 _RECEIVE_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0
@@ -74,7 +75,7 @@ class WebSocket:
         "connected",
     )
 
-    def __init__(self, sock: network.socket) -> None:
+    def __init__(self, sock: network.socket, pace: Pace | None = None) -> None:
         self._sock = sock
         # A file of the socket keeps it open when the server closes it at the end of the request.
         self._socket_file = sock.makefile("rb", buffering=0)
@@ -84,7 +85,7 @@ class WebSocket:
         self._fragments: list[Any] = []
         self._size = 0
         self._pong_received = True
-        self._pace = Pace()
+        self._pace = pace or Pace()
         self._turn = Turn()
         self.connected = True
         sock.settimeout(PING_SECONDS)
@@ -219,8 +220,9 @@ class WebSocket:
     def _wait(self, event: Event, listener: Listener) -> bool:
         """Let other connections run, and slow a client down that sends too much. Returns whether to continue."""
         self._turn.give_way()
-        if seconds := self._pace.charge(_size(event)):
-            if self._pace.is_hopeless:
+        now = time.monotonic()
+        if seconds := self._pace.charge(_size(event), now):
+            if self._pace.is_exhausted(now):
                 self._close(CloseConnection(CloseReason.POLICY_VIOLATION, TOO_MANY_MESSAGES))
                 return False
             time.sleep(seconds)
@@ -251,11 +253,8 @@ class WebSocket:
     def _collect(self, event: Message[Any], listener: Listener) -> bool:
         """Collect the fragments of a message, and pass it to the listener when it is complete."""
         self._size += _size(event)
-        if self._size > MAX_MESSAGE_BYTES:
-            self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, "Messages are at most 64 KiB."))
-            return False
-        if len(self._fragments) >= MAX_FRAGMENTS:
-            self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, "Messages have at most 1,000 fragments."))
+        if self._size > MAX_MESSAGE_BYTES or len(self._fragments) >= MAX_FRAGMENTS:
+            self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, MESSAGE_TOO_BIG))
             return False
         self._fragments.append(event.data)
         if event.message_finished:

@@ -12,7 +12,7 @@ import gevent.socket
 from api.server.turns import Turn
 
 #: For how long input is discarded before a close, as nginx's `lingering_close` does, and the pause after each read.
-LINGER_SECONDS = 5.0
+LINGER_SECONDS = 2.0
 _LINGER_PAUSE_SECONDS = 0.01
 _LINGER_BYTES = 256 * 1024
 #: SO_LINGER with a timeout of 0: closing discards what was not sent, which otherwise stays in the kernel for minutes.
