@@ -86,6 +86,7 @@ class Relay:
         self._lock = threading.Lock()
         #: Held while an announcement is passed to a room, which gives way to others: the next must not overtake it.
         self._dispatching = threading.Lock()
+        self._turn = Turn()
         self._pubsub: PubSub | None = None
         self._was_connected = False
         self._unchecked: set[int] = set()
@@ -206,11 +207,10 @@ class Relay:
                 if room is None or not room.admits(announcement):
                     return
                 subscribers = list(room.subscribers)
-            turn = Turn()
             with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
                 for subscriber in subscribers:
                     subscriber.put(announcement)
-                    turn.give_way()
+                    self._turn.give_way()
 
     def _check(self) -> None:
         last_full = 0.0

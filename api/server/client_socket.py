@@ -106,7 +106,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     def stop_reading(self) -> None:
         """Make the greenlet that waits for input see its end. A response that is being sent is not affected."""
         with contextlib.suppress(OSError):
-            self.shutdown(network.SHUT_RD)
+            self._sock.shutdown(network.SHUT_RD)  # gevent's own `shutdown` raises an error in that greenlet
 
     def linger(self) -> None:
         """End the output, and discard input until the client closes, for up to LINGER_SECONDS.

@@ -5,12 +5,14 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import gevent
 import pytest
 import structlog
 from gunicorn.http.body import Body, LengthReader
 
 from api.server.client_socket import ClientSocket
 from api.server.connections import Connections
+from tests.support.servers import MAX_WAIT_SECONDS
 
 
 class Pairs:
@@ -105,6 +107,16 @@ def test_when_too_many_are_open_those_that_have_waited_longest_are_closed_first(
     for client in clients[9:]:
         connections.open(client, "127.0.0.1")
     assert [is_closing(client) for client in clients] == [False, False, True, True] + 7 * [False]
+
+
+def test_a_request_that_is_being_sent_when_its_connection_is_evicted_ends_without_an_error(connect: Pairs) -> None:
+    connections = make(capacity=1)
+    client = connect()
+    connections.open(client, "127.0.0.1")
+    reading = gevent.spawn(client.recv, 100)
+    gevent.sleep(0)
+    connections.open(connect(), "127.0.0.1")
+    assert reading.get(timeout=MAX_WAIT_SECONDS) == b""
 
 
 def test_refusals_are_logged_once_a_second(connect: Pairs) -> None:
