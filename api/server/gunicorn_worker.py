@@ -86,6 +86,7 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
                 self._serve(listener, client, addr)
             else:
                 refuse(client)
+                self._connections.linger(client)
                 client.close()
         finally:
             self._connections.close(client)
