@@ -61,6 +61,9 @@ socket_closing = SocketClosing()
 class DrainingServer(StreamServer):  # type: ignore[misc]
     """gevent's server, which accepts every established connection before it closes."""
 
+    #: gevent would accept a hundred connections in a row, and start as many requests before it looks at any socket.
+    max_accept = 1
+
     def do_read(self) -> tuple[ClientSocket, Any] | None:
         accepted = super().do_read()
         if accepted is None:

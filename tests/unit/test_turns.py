@@ -67,3 +67,28 @@ gevent.joinall([*both, other])
 assert [seq for seq, _ in received] == [1] * 50 + [2] * 50
 assert received[49][1] == 10, received
 """)
+
+
+def test_many_new_connections_let_others_use_the_network_between_them() -> None:
+    run("""
+from api.server.listening_socket import DrainingServer
+
+served = 0
+
+def handle(connection, address):
+    global served
+    work_for_a_turn()
+    served += 1
+
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen(200)
+clients = [socket.create_connection(listening.getsockname()) for _ in range(200)]
+ours, theirs = socket.socketpair()
+echo = gevent.spawn(lambda: [theirs.sendall(theirs.recv(1)) for _ in range(20)])
+DrainingServer(listening, handle).start()
+for _ in range(20):
+    ours.sendall(b"x")
+    assert ours.recv(1) == b"x"
+assert 0 < served < 150, served
+""")
