@@ -1,7 +1,5 @@
 """A request's body: errors in it are the client's, and what the application does not read is not read for ever."""
 
-from typing import Any
-
 from gunicorn.http import errors
 from gunicorn.http.body import Body, LengthReader
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestTimeout
@@ -17,9 +15,6 @@ class RequestBody(Body):  # type: ignore[misc]
 
     gunicorn's own exceptions would become responses with status 500.
     """
-
-    def __init__(self, reader: Any) -> None:
-        super().__init__(reader)
 
     @property
     def is_complete(self) -> bool:
