@@ -49,9 +49,10 @@ class Request:
 
 def is_closing(client: ClientSocket) -> bool:
     """Whether reading reports the end of the input at once."""
+    client.become_websocket()  # so that `recv` has no time limits of its own
     client.settimeout(0)
     try:
-        return client._receive(1) == b""
+        return client.recv(1) == b""
     except BlockingIOError:
         return False
 
