@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     ws_room_auth: Literal["token", "open"] = "token"
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
+    request_timeout_seconds: float = Field(30, gt=0)
+    connection_limit_per_address: int = Field(500, ge=0)
     prompt_rate_limit: str = "1/second;10/minute"
     backlog_limit: int = Field(5_000, ge=1)
     user_backlog_limit: int = Field(1_000, ge=1)

@@ -33,6 +33,7 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import generate_accept_token, split_comma_header
 
 from api.realtime.websocket import WebSocket
+from api.server.client_socket import ClientSocket
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,10 @@ class Sock(flask_sock.Sock):  # type: ignore[misc]
 
     def _serve(self, handler: Callable[..., None], variables: dict[str, str]) -> None:
         answer = _handshake(request.headers, self._subprotocols)
-        socket = WebSocket(request.environ.get("gunicorn.socket") or request.environ["werkzeug.socket"])
+        connection = request.environ.get("gunicorn.socket") or request.environ["werkzeug.socket"]
+        if isinstance(connection, ClientSocket):
+            connection.become_websocket()
+        socket = WebSocket(connection)
         with closing_on_error(socket):
             socket.accept(answer)
             handler(socket, **variables)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
+from api.server.turns import Turn
 from shared.accounts import logins
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -34,8 +35,6 @@ log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
-#: For how long the listener may keep the event loop.
-_MAX_BURST_SECONDS = 0.005
 #: For how long confirmations are collected, to be checked together.
 _COLLECT_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
@@ -86,6 +85,9 @@ class Relay:
         self._queue_length = queue_length
         self._rooms: dict[int, _Room] = {}
         self._lock = threading.Lock()
+        #: Held while an announcement is passed to a room, which gives way to others: the next must not overtake it.
+        self._dispatching = threading.Lock()
+        self._turn = Turn()
         self._pubsub: PubSub | None = None
         self._was_connected = False
         self._unchecked: set[int] = set()
@@ -158,12 +160,10 @@ class Relay:
             self._stopping.wait(_RECONNECT_SECONDS)
 
     def _receive_all(self, pubsub: PubSub) -> None:
-        burst_ends = 0.0
+        turn = Turn()
         while not self._stopping.is_set():
             self._receive(pubsub.get_message(timeout=1.0))
-            if time.monotonic() >= burst_ends:  # a greenlet that always finds more to read never yields
-                time.sleep(0)
-                burst_ends = time.monotonic() + _MAX_BURST_SECONDS
+            turn.give_way()
 
     def _join(self, user_ids: Collection[int]) -> None:
         """Subscribe to these users' channels. If Redis is unavailable, that happens when it reconnects."""
@@ -202,14 +202,16 @@ class Relay:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _dispatch(self, user_id: int, announcement: Announcement) -> None:
-        with self._lock:
-            room = self._rooms.get(user_id)
-            if room is None or not room.admits(announcement):
-                return
-            subscribers = list(room.subscribers)
-        with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
-            for subscriber in subscribers:
-                subscriber.put(announcement)
+        with self._dispatching:
+            with self._lock:
+                room = self._rooms.get(user_id)
+                if room is None or not room.admits(announcement):
+                    return
+                subscribers = list(room.subscribers)
+            with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
+                for subscriber in subscribers:
+                    subscriber.put(announcement)
+                    self._turn.give_way()
 
     def _check(self) -> None:
         last_full = -math.inf  # not 0: the clock may begin at the start of the machine

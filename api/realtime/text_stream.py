@@ -25,8 +25,6 @@ from shared.prompts.queries import PromptRow
 from shared.telemetry import metrics
 
 HEARTBEAT_SECONDS = 15.0
-#: A client that reads nothing for this long is disconnected.
-PATIENCE_SECONDS = 60.0
 
 
 class Position(NamedTuple):

@@ -5,13 +5,13 @@
 - One lock around sending, and complete sends: the frames of two threads cannot mix.
 - No input buffer: the thread that reads a message answers it, so a flood waits in the client's own kernel.
 - No compression: no decompression bombs, no 300 KB of zlib state per socket, and one frame for all sockets of a room.
+- Limits on how much a client sends (`Pace`), and a pause for others after each turn on the event loop (`Turn`).
 - A send that does not get through, or a ping that is not answered, ends the socket.
 - After a close frame the input is drained for a moment: closing with unread input would reset the connection, and the
   client would never see the close code.
 """
 
 import _thread
-import collections
 import contextlib
 import os
 import socket as network
@@ -28,11 +28,18 @@ from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
+from api.realtime.pace import FRAMES_PER_SECOND, Pace
+from api.server.turns import Turn
+
 log = structlog.get_logger(__name__)
 
 #: The interval of pings, and how long a send may take.
 PING_SECONDS = 25.0
 MAX_MESSAGE_BYTES = 64 * 1024
+#: Fragments may be empty, so their size alone does not bound the memory that they take.
+MAX_FRAGMENTS = 400
+MESSAGE_TOO_BIG = f"Messages have at most 64 KiB and {MAX_FRAGMENTS} fragments."
+TOO_MANY_MESSAGES = f"Send at most {FRAMES_PER_SECOND} messages a second."
 _RECEIVE_BYTES = 16 * 1024
 _DRAIN_SECONDS = 2.0
 _DRAIN_INTERVAL_SECONDS = 0.05
@@ -57,16 +64,18 @@ class WebSocket:
     __slots__ = (
         "_fragments",
         "_listener",
+        "_pace",
         "_pong_received",
         "_sending",
         "_size",
         "_sock",
         "_socket_file",
+        "_turn",
         "_ws",
         "connected",
     )
 
-    def __init__(self, sock: network.socket) -> None:
+    def __init__(self, sock: network.socket, pace: Pace | None = None) -> None:
         self._sock = sock
         # A file of the socket keeps it open when the server closes it at the end of the request.
         self._socket_file = sock.makefile("rb", buffering=0)
@@ -76,6 +85,8 @@ class WebSocket:
         self._fragments: list[Any] = []
         self._size = 0
         self._pong_received = True
+        self._pace = pace or Pace()
+        self._turn = Turn()
         self.connected = True
         sock.settimeout(PING_SECONDS)
 
@@ -204,7 +215,21 @@ class WebSocket:
             return False
         self._pong_received = True
         self._ws.receive_data(data)
-        return all(self._handle(event, listener) for event in self._ws.events())
+        return all(self._handle(event, listener) and self._wait(event, listener) for event in self._ws.events())
+
+    def _wait(self, event: Event, listener: Listener) -> bool:
+        """Let other connections run, and slow a client down that sends too much. Returns whether to continue."""
+        self._turn.give_way()
+        now = time.monotonic()
+        if seconds := self._pace.charge(_size(event), now):
+            if self._pace.is_exhausted(now):
+                self._close(CloseConnection(CloseReason.POLICY_VIOLATION, TOO_MANY_MESSAGES))
+                return False
+            time.sleep(seconds)
+            if time.time() >= listener.until:
+                listener.on_expired()
+                return False
+        return self.connected
 
     def _ping(self) -> bool:
         if self._pong_received:
@@ -227,9 +252,9 @@ class WebSocket:
 
     def _collect(self, event: Message[Any], listener: Listener) -> bool:
         """Collect the fragments of a message, and pass it to the listener when it is complete."""
-        self._size += len(event.data.encode() if isinstance(event.data, str) else event.data)
-        if self._size > MAX_MESSAGE_BYTES:
-            self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, "Messages are at most 64 KiB."))
+        self._size += _size(event)
+        if self._size > MAX_MESSAGE_BYTES or len(self._fragments) >= MAX_FRAGMENTS:
+            self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, MESSAGE_TOO_BIG))
             return False
         self._fragments.append(event.data)
         if event.message_finished:
@@ -259,7 +284,15 @@ class WebSocket:
                 time.sleep(_DRAIN_INTERVAL_SECONDS)
             with contextlib.suppress(RemoteProtocolError, LocalProtocolError):
                 self._ws.receive_data(data)
-                collections.deque(self._ws.events(), maxlen=0)
+                for _ in self._ws.events():
+                    self._turn.give_way()
+
+
+def _size(event: Event) -> int:
+    """The bytes of a part of a message; 0 for another event."""
+    if not isinstance(event, Message):
+        return 0
+    return len(event.data.encode() if isinstance(event.data, str) else event.data)
 
 
 @lru_cache(maxsize=1)

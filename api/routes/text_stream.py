@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import structlog
-from flask import Response, request
+from flask import Response
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +16,7 @@ from api.http.openapi.examples import STREAM
 from api.http.openapi.responses import Responses, empty_response, error_responses
 from api.http.schemas import FollowHeaders, PromptPath
 from api.realtime.fair_semaphore import FairSemaphore
-from api.realtime.text_stream import PATIENCE_SECONDS, Event, Position, TextStream
+from api.realtime.text_stream import Event, Position, TextStream
 from shared.db.models import UNFINISHED
 from shared.errors import PromptNotFoundError
 from shared.messaging import announcements
@@ -80,8 +80,6 @@ class TextStreamRoutes:
             prompt = queries.get(connection, principal.id, path.prompt_id)
         if position.is_end and position.attempt == prompt.attempt and prompt.status not in UNFINISHED:
             return Response(status=HTTPStatus.NO_CONTENT)
-        if "gunicorn.socket" in request.environ:
-            request.environ["gunicorn.socket"].settimeout(PATIENCE_SECONDS)
         stream = self._make_stream(principal, prompt.id, Position() if position.is_end else position)
         response = Response(_encode_all(stream.events()), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream

@@ -1,1 +1,1 @@
-"""What runs beneath Flask: gunicorn's worker, psycopg2 under gevent, native threads."""
+"""What runs beneath Flask: gunicorn's worker, connections and their limits, psycopg2 under gevent, native threads."""

@@ -14,15 +14,20 @@ def install() -> None:
     wsgi.Response = SinglePacketResponse
 
 
-def write_problem(client: socket.socket, status: int, reason: str, message: str) -> None:
-    """Write a problem+json response to a request that gunicorn refuses before the application sees it.
+def write_problem(
+    client: socket.socket, status: int, reason: str, message: str, *, retry_after: int | None = None
+) -> None:
+    """Write a problem+json response to a request that is refused before the application sees it.
 
-    Such a request is not HTTP, or its line or headers are too long. The parameters are `gunicorn.util.write_error`'s.
+    Such a request is not HTTP, its line or headers are too long, or it is late. The parameters are those of
+    `gunicorn.util.write_error`, and the seconds of a header Retry-After.
     """
     title = HTTPStatus(status).phrase
     problem = {"type": "about:blank", "title": title, "status": status, "detail": message or title}
     body = json.dumps(problem).encode()
     head = f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+    if retry_after is not None:
+        head += f"Retry-After: {retry_after}\r\n"
     util.write_nonblock(client, head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
@@ -30,6 +35,10 @@ class SinglePacketResponse(wsgi.Response):  # type: ignore[misc]
     """gunicorn's response, which sends the head with the beginning of the body: one system call and one packet."""
 
     _head = b""
+
+    def should_close(self) -> bool:
+        # The next request begins after this one's body. A long body is not read to find it.
+        return super().should_close() or not self.req.body.may_be_discarded
 
     def send_headers(self) -> None:
         if not self.headers_sent:

@@ -4,27 +4,37 @@ import contextlib
 import gc
 import resource
 import signal
-from collections.abc import Iterator
+from http import HTTPStatus
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 from gunicorn.workers import ggevent
 
+from api.server import gunicorn_responses
+from api.server.client_socket import ClientSocket, RequestTimeoutError
 from api.server.listening_socket import DrainingServer
+
+if TYPE_CHECKING:
+    from api.server.connections import Connections
 
 #: File descriptors of a process that are not connections.
 SPARE_DESCRIPTORS = 500
-#: A kept-alive connection that has waited for this long, in seconds, is not about to send a request.
+#: An idle connection that has waited for this long, in seconds, is not about to send a request.
 IDLE_SECONDS = 0.5
+TOO_MANY_CONNECTIONS = "Your address has too many connections open; close some, or try again later."
+REQUEST_TIMEOUT = "The request did not arrive in time."
 
 
 class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
-    """A gevent worker that closes its WebSockets with 1012 and its idle connections when it stops."""
+    """A gevent worker that bounds what a connection may take.
+
+    When it stops, it closes its WebSockets with 1012, and its idle connections.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._idle = IdleConnections(self.cfg.keepalive)
+        self._connections: Connections  # from `run` on
         self._is_running = False
 
     def init_process(self) -> None:
@@ -34,16 +44,31 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
         from api.server import gevent_psycopg2
 
         gevent_psycopg2.install()
-        raise_descriptor_limit(self.cfg.worker_connections + SPARE_DESCRIPTORS)
+        descriptors = raise_descriptor_limit(self.cfg.worker_connections + SPARE_DESCRIPTORS)
+        # Beyond this the process could open nothing else, not even a connection to PostgreSQL.
+        self.worker_connections = max(1, min(self.cfg.worker_connections, descriptors - SPARE_DESCRIPTORS))
         ggevent.StreamServer = DrainingServer  # the base class has no setting for it
         super().init_process()
 
     def run(self) -> None:
+        # Only a worker has patched what these load.
+        from api.realtime import handshake
+        from api.server.connections import Connections
+        from api.wsgi import services
+
         # The garbage collector stops everything, for 0.2 s with 10,000 sockets. It need not look again through what is
         # loaded by now, nor through all the rest before some million objects more are there.
         gc.collect()
         gc.freeze()
         gc.set_threshold(2_000, 20, 25)
+        self._serve = handshake.detach_sockets(super().handle)
+        self._connections = Connections(
+            capacity=self.worker_connections,
+            per_address=services.settings.connection_limit_per_address,
+            trusted_proxies=services.settings.trusted_proxies,
+            request_timeout=services.settings.request_timeout_seconds,
+            keepalive=self.cfg.keepalive,
+        )
         self._is_running = True
         if not self.alive:  # SIGTERM came during the start
             self._close_connections()
@@ -54,8 +79,44 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
             self._close_connections()
         super().handle_exit(sig, frame)
 
+    def handle(self, listener: Any, client: ClientSocket, addr: Any) -> None:
+        """Serve a connection until it ends, with the WebSocket that it may become."""
+        try:
+            if self._connections.open(client, addr[0]):
+                self._serve(listener, client, addr)
+            else:
+                refuse(client)
+                self._connections.linger(client)
+                client.close()
+        finally:
+            self._connections.close(client)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: ClientSocket, addr: Any) -> None:
+        """Handle a request whose head has arrived. Raises StopIteration if the connection cannot be kept after it."""
+        if not self._connections.begin_request(sock, req):
+            refuse(sock)
+            self._connections.linger(sock)
+            raise StopIteration
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except StopIteration:
+            if not (sock.is_websocket or req.body.is_complete):
+                self._connections.linger(sock)
+            raise
+        if not req.body.discard():
+            raise StopIteration
+        self._connections.await_next_request(sock)
+
+    def handle_error(self, req: Any, client: ClientSocket, addr: Any, exc: BaseException) -> None:
+        if isinstance(exc, RequestTimeoutError):
+            with contextlib.suppress(OSError):
+                gunicorn_responses.write_problem(client, HTTPStatus.REQUEST_TIMEOUT, "", REQUEST_TIMEOUT)
+        else:
+            super().handle_error(req, client, addr, exc)
+        self._connections.linger(client)
+
     def timeout_ctx(self) -> contextlib.AbstractContextManager[None]:
-        return self._idle.timeout()
+        return contextlib.nullcontext()  # `ClientSocket` has the timeouts
 
     def _close_connections(self) -> None:
         """Begin to close sockets and idle connections: they would hold up the stop, and then break."""
@@ -63,48 +124,29 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
 
         # A signal handler must not block, so greenlets do it.
         gevent.spawn(services.relay.shut_down)
-        gevent.spawn(self._idle.close)
+        gevent.spawn(self._close_idle)
 
-
-class IdleConnections:
-    """Kept-alive connections that wait for their next request.
-
-    Args:
-        keepalive: How long each may wait, in seconds.
-    """
-
-    def __init__(self, keepalive: float) -> None:
-        self._keepalive = keepalive
-        self._waiting: dict[Any, Any] = {}
-
-    @contextlib.contextmanager
-    def timeout(self) -> Iterator[None]:
-        """Wait for a request within this context, for `keepalive` seconds at most, as gunicorn's `timeout_ctx` does."""
-        greenlet = gevent.getcurrent()
-        with gevent.Timeout(self._keepalive, False) as timeout:
-            self._waiting[greenlet] = timeout
-            try:
-                yield
-            finally:
-                del self._waiting[greenlet]
-
-    def close(self) -> None:
+    def _close_idle(self) -> None:
         """Close, for ever, the connections that have waited for IDLE_SECONDS, so that none is cut within a request."""
         while True:
-            before = dict(self._waiting)
             gevent.sleep(IDLE_SECONDS)
-            for greenlet, timeout in before.items():
-                if self._waiting.get(greenlet) is timeout:
-                    greenlet.kill(timeout, block=False)
+            self._connections.close_idle(IDLE_SECONDS)
 
 
-def raise_descriptor_limit(wanted: int) -> None:
+def refuse(client: ClientSocket) -> None:
+    """Tell a client that its address has too many connections."""
+    with contextlib.suppress(OSError):
+        gunicorn_responses.write_problem(client, HTTPStatus.TOO_MANY_REQUESTS, "", TOO_MANY_CONNECTIONS, retry_after=1)
+
+
+def raise_descriptor_limit(wanted: int) -> int:
     """Raise the soft limit on open files to `wanted`, or as far as the hard limit (`ulimit -Hn`) allows.
 
-    Each connection takes one.
+    Each connection takes one. Returns the number of files that may then be open, at most `wanted`.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted

@@ -11,11 +11,12 @@ import mmap
 import socket
 import struct
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.server import StreamServer
+
+from api.server.client_socket import ClientSocket
 
 #: How long TCP handshakes in progress may take.
 HANDSHAKE_SECONDS = 0.2
@@ -58,15 +59,17 @@ socket_closing = SocketClosing()
 
 
 class DrainingServer(StreamServer):  # type: ignore[misc]
-    """gevent's server, which accepts every established connection before it closes.
+    """gevent's server, which accepts every established connection before it closes."""
 
-    Its WebSockets go on after the request that opened them (see `api/realtime/handshake.py`).
-    """
+    #: gevent would accept a hundred connections in a row, and start as many requests before it looks at any socket.
+    max_accept = 1
 
-    def set_handle(self, handle: Callable[..., None]) -> None:
-        from api.realtime import handshake  # only a worker has patched what this loads
-
-        super().set_handle(handshake.detach_sockets(handle))
+    def do_read(self) -> tuple[ClientSocket, Any] | None:
+        accepted = super().do_read()
+        if accepted is None:
+            return None
+        connection, address = accepted
+        return ClientSocket(connection.family, connection.type, connection.proto, connection.detach()), address
 
     def close(self) -> None:
         if not self.closed:

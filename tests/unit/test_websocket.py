@@ -2,13 +2,15 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from simple_websocket import ConnectionClosed
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import CloseConnection, TextMessage
+from wsproto.events import CloseConnection, Pong, TextMessage
 
+from api.realtime.pace import FRAMES_PER_SECOND, MAX_EXCESS_SECONDS, Pace
 from api.realtime.websocket import WebSocket, text_frame
 from tests.support.servers import wait_until
 
@@ -78,6 +80,30 @@ def test_nothing_is_sent_after_a_close(pair) -> None:
     connection.receive_data(theirs.recv(1000))
     (closed,) = connection.events()
     assert (type(closed), closed.code, closed.reason) == (CloseConnection, 1012, "bye")
+
+
+def test_a_client_that_keeps_sending_too_much_is_closed_with_1008() -> None:
+    class Listener:
+        until = float("inf")
+
+        def on_closed(self) -> None: ...
+
+    pace, now = Pace(), time.monotonic() - MAX_EXCESS_SECONDS
+    while pace.charge(0, now) < 1:
+        pass
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        made = WebSocket(ours, pace)
+        made.listen(Listener())
+        client = Connection(ConnectionType.CLIENT)
+        for _ in range(int(FRAMES_PER_SECOND * (MAX_EXCESS_SECONDS + 2))):
+            pace.charge(0, now)
+        theirs.sendall(client.send(Pong()))
+        theirs.shutdown(socket.SHUT_WR)
+        made.run()
+        client.receive_data(theirs.recv(1000))
+        (closed,) = client.events()
+        assert (type(closed), closed.code) == (CloseConnection, 1008)
 
 
 def test_a_close_ends_the_reading_thread_of_a_silent_client(pair) -> None:

@@ -1,0 +1,134 @@
+"""A client's TCP connection: it gives way to others, and its client has limited time to send and to read."""
+
+import contextlib
+import errno
+import socket as network
+import struct
+import time
+from typing import Any
+
+import gevent.socket
+
+from api.server.turns import Turn
+
+#: For how long input is discarded before a close, as nginx's `lingering_close` does, and the pause after each read.
+LINGER_SECONDS = 2.0
+_LINGER_PAUSE_SECONDS = 0.01
+_LINGER_BYTES = 256 * 1024
+#: SO_LINGER with a timeout of 0: closing discards what was not sent, which otherwise stays in the kernel for minutes.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class RequestTimeoutError(Exception):
+    """A request did not arrive in time. It is not an OSError, which gunicorn would log with a traceback."""
+
+
+class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
+    """The server's end of a connection.
+
+    While it waits for a request, the client must begin within the idle timeout, and `recv` reports the end of the
+    input otherwise. From a request's first byte on, all of it must arrive within `request_timeout` seconds. Each
+    `sendall` must get through within `request_timeout`, too; then the connection is reset. Once the connection is a
+    WebSocket, all timeouts are the WebSocket's own.
+    """
+
+    __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_turn", "is_websocket")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._turn = Turn()
+        self._request_timeout = 0.0
+        self._idle_deadline = 0.0
+        self._request_deadline: float | None = None
+        self.is_websocket = False
+
+    def await_request(self, request_timeout: float, idle_timeout: float) -> None:
+        """Expect the first byte of a request within `idle_timeout` seconds, and all of it `request_timeout` later."""
+        self._request_timeout = request_timeout
+        self._idle_deadline = time.monotonic() + idle_timeout
+        self._request_deadline = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of the next request has arrived."""
+        return self._request_deadline is None
+
+    def begin_request(self) -> None:
+        """The head of a request has arrived; expect its body."""
+        self.settimeout(self._request_timeout)
+        if self._request_deadline is None:  # the head came together with the request before
+            self._request_deadline = time.monotonic() + self._request_timeout
+
+    def give_way(self) -> None:
+        """Let others run, if this connection's turn is over. For requests that need no `recv`: pipelined ones."""
+        self._turn.give_way()
+
+    def become_websocket(self) -> None:
+        """Leave timeouts to the WebSocket from now on."""
+        self.is_websocket = True
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """Receive a part of a request, or of a WebSocket's frames.
+
+        Raises:
+            RequestTimeoutError: the request's time is up.
+        """
+        self._turn.give_way()
+        if self.is_websocket:
+            # Called in this way, it takes no C stack: an idle socket would keep 1 KB of it otherwise.
+            data: bytes = super().recv(size, flags)
+            return data
+        deadline = self._idle_deadline if self._request_deadline is None else self._request_deadline
+        try:
+            data = self._receive_until(deadline, size, flags)
+        except TimeoutError:
+            if self._request_deadline is None:
+                return b""
+            raise RequestTimeoutError(f"the request did not arrive within {self._request_timeout:g} s") from None
+        if self._request_deadline is None:
+            self._request_deadline = time.monotonic() + self._request_timeout
+        return data
+
+    def sendall(self, *args: Any) -> None:
+        """Send all of it.
+
+        Raises:
+            ConnectionResetError: the client did not read it in time.
+        """
+        self._turn.give_way()
+        try:
+            super().sendall(*args)
+        except TimeoutError:
+            if self.is_websocket:
+                raise
+            self.setsockopt(network.SOL_SOCKET, network.SO_LINGER, _RESET_ON_CLOSE)
+            # gunicorn ignores this error number; others are logged with a traceback.
+            raise ConnectionResetError(errno.ECONNRESET, "the client did not read the response in time") from None
+
+    def stop_reading(self) -> None:
+        """Make the greenlet that waits for input see its end. A response that is being sent is not affected."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(network.SHUT_RD)  # gevent's own `shutdown` raises an error in that greenlet
+
+    def linger(self) -> None:
+        """End the output, and discard input until the client closes, for up to LINGER_SECONDS.
+
+        Closing with unread input resets the connection, and a client that is still sending would not see the response.
+        """
+        deadline = time.monotonic() + LINGER_SECONDS
+        with contextlib.suppress(OSError):
+            self.shutdown(network.SHUT_WR)
+            while self._receive_until(deadline, _LINGER_BYTES):
+                gevent.sleep(_LINGER_PAUSE_SECONDS)
+
+    def _receive_until(self, deadline: float, size: int, flags: int = 0) -> bytes:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        send_timeout = self.gettimeout()
+        self.settimeout(remaining)
+        try:
+            data: bytes = super().recv(size, flags)
+            return data
+        finally:
+            self.settimeout(send_timeout)

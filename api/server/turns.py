@@ -1,0 +1,43 @@
+"""Turns on the event loop.
+
+gevent switches only when something waits. A greenlet that always finds bytes to read never waits, so it would keep the
+event loop for as long as its client sends.
+"""
+
+import time
+
+import gevent
+from gevent import monkey
+
+#: For how long one connection may keep the event loop while others wait.
+MAX_TURN_SECONDS = 0.002
+
+
+class Turn:
+    """How long the current greenlet has run."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends = time.monotonic() + MAX_TURN_SECONDS
+
+    def give_way(self) -> None:
+        """Let all others run that are ready, if MAX_TURN_SECONDS have passed since the last time.
+
+        In a native thread this does nothing.
+        """
+        if time.monotonic() >= self._ends:
+            if monkey.is_module_patched("time"):
+                _wait_for_next_iteration()
+            self._ends = time.monotonic() + MAX_TURN_SECONDS
+
+
+def _wait_for_next_iteration() -> None:
+    """Continue in the event loop's next iteration. It takes 2.4 µs.
+
+    `gevent.sleep(0)` takes half as long, but gevent looks at sockets only after a hundred such switches: a greenlet
+    that works for 2 ms between them makes each answer from the network wait for 200 ms.
+    """
+    hub = gevent.get_hub()
+    with hub.loop.timer(0) as timer:
+        hub.wait(timer)

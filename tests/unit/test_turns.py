@@ -1,0 +1,94 @@
+"""Turns on the event loop, in a process of its own: gevent changes the standard library for good."""
+
+import subprocess
+import sys
+
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
+
+_PRELUDE = """
+from gevent import monkey
+monkey.patch_all()
+import socket, time, gevent
+from api.server.turns import MAX_TURN_SECONDS, Turn
+
+def work_for_a_turn():
+    until = time.monotonic() + MAX_TURN_SECONDS
+    while time.monotonic() < until:
+        pass
+"""
+
+
+def run(code: str) -> None:
+    subprocess.run([sys.executable, "-c", _PRELUDE + code], check=True, timeout=MAX_WAIT_SECONDS, cwd=ROOT)
+
+
+def test_a_greenlet_that_never_waits_lets_others_use_the_network_after_each_turn() -> None:
+    run("""
+turns = 0
+
+def never_wait():
+    global turns
+    turn = Turn()
+    while True:
+        work_for_a_turn()
+        turns += 1
+        turn.give_way()
+
+ours, theirs = socket.socketpair()
+echo = gevent.spawn(lambda: [theirs.sendall(theirs.recv(1)) for _ in range(20)])
+busy = gevent.spawn(never_wait)
+for _ in range(20):
+    ours.sendall(b"x")
+    assert ours.recv(1) == b"x"
+busy.kill()
+assert turns < 20 * 10, turns
+""")
+
+
+def test_an_announcement_to_a_large_room_gives_way_to_others_and_is_not_overtaken() -> None:
+    run("""
+from unittest.mock import Mock
+from api.realtime.relay import Relay
+from shared.messaging.announcements import Announcement
+
+received, waited = [], []
+
+class Subscriber:
+    def put(self, announcement):
+        work_for_a_turn()
+        received.append((announcement.seq, len(waited)))
+
+relay = Relay(Mock(), Mock(), Mock(), check_seconds=60)
+for _ in range(50):
+    relay.enter(1, Subscriber())
+other = gevent.spawn(lambda: [(gevent.sleep(0.001), waited.append(1)) for _ in range(10)])
+both = [gevent.spawn(relay._dispatch, 1, Announcement(seq)) for seq in (1, 2)]
+gevent.joinall([*both, other])
+assert [seq for seq, _ in received] == [1] * 50 + [2] * 50
+assert received[49][1] == 10, received
+""")
+
+
+def test_many_new_connections_let_others_use_the_network_between_them() -> None:
+    run("""
+from api.server.listening_socket import DrainingServer
+
+served = 0
+
+def handle(connection, address):
+    global served
+    work_for_a_turn()
+    served += 1
+
+listening = socket.socket()
+listening.bind(("127.0.0.1", 0))
+listening.listen(200)
+clients = [socket.create_connection(listening.getsockname()) for _ in range(200)]
+ours, theirs = socket.socketpair()
+echo = gevent.spawn(lambda: [theirs.sendall(theirs.recv(1)) for _ in range(20)])
+DrainingServer(listening, handle).start()
+for _ in range(20):
+    ours.sendall(b"x")
+    assert ours.recv(1) == b"x"
+assert 0 < served < 150, served
+""")
