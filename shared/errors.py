@@ -56,6 +56,24 @@ class OverloadedError(PromptwireError):
     """The service is overloaded; try again in a moment."""
 
 
+class UserLimitError(PromptwireError):
+    """This user has reached a limit.
+
+    The message says which. `limit` is the name of its setting, and `retry_after` is after how many seconds it is worth
+    trying again.
+    """
+
+    def __init__(self, message: str | None = None, *, limit: str = "", retry_after: float = 1) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.retry_after = retry_after
+
+    @classmethod
+    def kind(cls) -> str:
+        """Ends in `/user-limit`, which clients look for."""
+        return "urn:promptwire:problem/user-limit"
+
+
 class ProviderError(PromptwireError):
     """The provider failed.
 

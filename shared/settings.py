@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     prompt_rate_limit: str = "1/second;10/minute"
     backlog_limit: int = Field(5_000, ge=1)
+    user_socket_limit: int = Field(100, ge=1)
+    user_wait_limit: int = Field(100, ge=1)
+    user_search_limit: int = Field(4, ge=1)
+    max_page_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    max_answer_bytes: int = Field(1024 * 1024, ge=1024)
 
     worker_processes: int = Field(2, ge=1)
     heartbeat_file: str = ""
