@@ -55,6 +55,7 @@ class Pipeline:
         lease: How long a claim holds without being renewed.
         retry_backoff, provider_patience: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
+        max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
     """
 
     sessions: Sessions
@@ -72,6 +73,7 @@ class Pipeline:
     retry_backoff: timedelta
     provider_patience: timedelta
     time_limit: timedelta
+    max_answer_bytes: int
 
     def process(self, prompt_ids: Sequence[int]) -> None:
         """Answer those of the prompts that can be claimed: as many as the generator takes; the rest is enqueued again.
@@ -128,7 +130,12 @@ class Pipeline:
     def _generate(self, prompts: Sequence[EmbeddedPrompt]) -> list[AnsweredPrompt]:
         """Those of the prompts that were answered."""
         generation = Generation(
-            self.generator, self.semantic_cache, self.partial_text, self.leases, self.provider_backoff
+            self.generator,
+            self.semantic_cache,
+            self.partial_text,
+            self.leases,
+            self.provider_backoff,
+            self.max_answer_bytes,
         )
         answered: list[AnsweredPrompt] = []
         for index, prompt in enumerate(prompts):

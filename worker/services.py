@@ -66,6 +66,7 @@ def make_services(settings: Settings) -> Services:
         retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
         provider_patience=settings.provider_patience,
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
+        max_answer_bytes=settings.max_answer_bytes,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
