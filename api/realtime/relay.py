@@ -35,6 +35,8 @@ _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
 #: For how long the listener may keep the event loop.
 _MAX_BURST_SECONDS = 0.005
+#: After how many subscribers of a room the others have a turn on the event loop: about as long.
+_SUBSCRIBERS_PER_TURN = 100
 #: For how long confirmations are collected, to be checked together.
 _COLLECT_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
@@ -207,8 +209,10 @@ class Relay:
                 return
             subscribers = list(room.subscribers)
         with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
-            for subscriber in subscribers:
+            for number, subscriber in enumerate(subscribers, 1):
                 subscriber.put(announcement)
+                if number % _SUBSCRIBERS_PER_TURN == 0:
+                    time.sleep(0)
 
     def _check(self) -> None:
         last_full = 0.0
