@@ -215,7 +215,7 @@ class Relay:
                     time.sleep(0)
 
     def _check(self) -> None:
-        last_full = 0.0
+        last_full = float("-inf")  # the first check is due, however long ago the machine started
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
