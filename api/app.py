@@ -14,7 +14,7 @@ from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
-from api.realtime.text_stream import TextStream
+from api.realtime.text_stream import StreamReads, TextStream
 from api.routes import docs, page
 from api.routes.auth import AuthRoutes
 from api.routes.ops import OpsRoutes
@@ -82,18 +82,25 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         authenticator=s.authenticator,
         submissions=s.submissions,
         announcer=s.announcer,
-        long_poll=LongPoll(s.relay, s.autocommit_engine),
+        long_poll=LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
     )
-    make_stream = partial(TextStream, s.relay, s.autocommit_engine, s.db_slots, s.partial_text)
-    text_stream = TextStreamRoutes(s.authenticator, s.autocommit_engine, s.db_slots, make_stream)
-    search = SearchRoutes(s.authenticator, s.store, s.autocommit_engine)
+    make_stream = partial(TextStream, s.relay, StreamReads(s.autocommit_engine, s.db_slots, s.partial_text))
+    text_stream = TextStreamRoutes(s.authenticator, s.autocommit_engine, s.db_slots, make_stream, s.user_limits.waits)
+    search = SearchRoutes(
+        s.authenticator,
+        s.store,
+        s.autocommit_engine,
+        slots=s.user_limits.searches,
+        offload=s.search_threads.offload,
+        max_page_bytes=s.settings.max_page_bytes,
+    )
     ops = OpsRoutes(s.settings, s.sessions, s.queue, s.service_metrics)
     return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
 
 
 def _rooms(services: Services) -> Blueprint:
     s = services
-    make_session = partial(SocketSession, s.relay, s.autocommit_engine, s.db_slots)
+    make_session = partial(SocketSession, s.relay, s.autocommit_engine, s.db_slots, s.user_limits.sockets)
     return RoomRoutes(s.settings, s.sessions, s.authenticator, s.db_slots, make_session).blueprint()
 
 

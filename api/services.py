@@ -11,10 +11,11 @@ from api.auth.token_cache import TokenCache
 from api.auth.tokens import Authenticator
 from api.http.rate_limits import FailedLogins, make_registration_limiter
 from api.intake.submissions import Submissions
+from api.intake.user_slots import UserLimits
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.server import gevent_psycopg2
-from api.server.threadpool import offload
+from api.server.threadpool import SEARCH_THREADS, NativeThreads
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.partial_text import PartialText
@@ -47,7 +48,9 @@ class Services:
     failed_logins: FailedLogins
     registration_limiter: Limiter
     submissions: Submissions
+    user_limits: UserLimits
     store: VectorStore
+    search_threads: NativeThreads
     #: Limits how many sockets and streams query the database at the same time. The others queue, so that ten thousand
     #: that reconnect at once neither run into the pool's timeout nor take its connections from requests.
     db_slots: FairSemaphore
@@ -66,6 +69,7 @@ def make_services(settings: Settings) -> Services:
     autocommit_engine = connect(autocommit=True)
     redis = make_redis(settings)
     queue, announcer, token_cache = Queue(make_celery(settings), redis), Announcer(redis), TokenCache()
+    search_threads = NativeThreads(SEARCH_THREADS)
     return Services(
         settings=settings,
         sessions=sessions,
@@ -81,7 +85,11 @@ def make_services(settings: Settings) -> Services:
         failed_logins=FailedLogins(settings.redis_url.get_secret_value()),
         registration_limiter=make_registration_limiter(settings),
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
-        store=make_store(settings, sessions, autocommit_engine, make_embedders(settings), queue, offload=offload),
+        user_limits=UserLimits(settings),
+        store=make_store(
+            settings, sessions, autocommit_engine, make_embedders(settings), queue, offload=search_threads.offload
+        ),
+        search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
         service_metrics=ServiceMetrics(autocommit_engine, queue),
     )

@@ -59,11 +59,13 @@ class OverloadedError(PromptwireError):
 class UserLimitError(PromptwireError):
     """This user has reached a limit.
 
-    The message says which. `retry_after` is the number of seconds after which it is worth trying again.
+    The message says which. `limit` is the name of its setting, and `retry_after` is after how many seconds it is worth
+    trying again.
     """
 
-    def __init__(self, message: str, *, retry_after: float = 1) -> None:
+    def __init__(self, message: str | None = None, *, limit: str = "", retry_after: float = 1) -> None:
         super().__init__(message)
+        self.limit = limit
         self.retry_after = retry_after
 
     @classmethod

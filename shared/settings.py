@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     backlog_limit: int = Field(5_000, ge=1)
     user_backlog_limit: int = Field(1_000, ge=1)
     user_running_limit: int | None = Field(None, ge=1)
+    user_socket_limit: int = Field(100, ge=1)
+    user_wait_limit: int = Field(100, ge=1)
+    user_search_limit: int = Field(4, ge=1)
+    max_page_bytes: int = Field(2 * 1024 * 1024, ge=1024)
+    max_answer_bytes: int = Field(1024 * 1024, ge=1024)
 
     worker_processes: int = Field(2, ge=1)
     heartbeat_file: str = ""

@@ -1,5 +1,6 @@
 """Fixtures: real servers, an empty database for each test, and the application and a worker's pipeline on them."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,6 +8,7 @@ import redis
 import structlog
 from flask import Flask
 from sqlalchemy import Engine
+from werkzeug.serving import make_server
 
 from api.app import create_app
 from api.services import Services, make_services
@@ -128,6 +130,18 @@ def app(app_and_services: tuple[Flask, Services]) -> Flask:
 
 
 @pytest.fixture
+def app_url(app: Flask) -> Iterator[str]:
+    """The application in this process, with a thread for each connection."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
 def services(app_and_services: tuple[Flask, Services]) -> Services:
     return app_and_services[1]
 
@@ -140,6 +154,23 @@ def alice(app: Flask) -> ApiUser:
 @pytest.fixture
 def bob(app: Flask) -> ApiUser:
     return ApiUser(app, "bob")
+
+
+@pytest.fixture(scope="module")
+def shared_app(servers: Servers) -> Iterator[Flask]:
+    """An application for all tests of a module, whose database is not emptied between them."""
+    with servers.database() as name:
+        settings = servers.settings(name)
+        services = make_services(settings)
+        services.relay.start()
+        yield create_app(settings, services)
+        services.relay.shut_down()
+        services.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="module")
+def shared_alice(shared_app: Flask) -> ApiUser:
+    return ApiUser(shared_app, "alice")
 
 
 @pytest.fixture

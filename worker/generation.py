@@ -9,6 +9,7 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.db.models import CacheUse
+from shared.errors import ProviderError
 from shared.messaging.partial_text import PartialText
 from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
@@ -28,15 +29,27 @@ class ClaimLostError(Exception):
     """The prompt was cancelled, deleted or claimed by another worker while this one worked on it."""
 
 
+class AnswerTooLongError(ProviderError):
+    """The answer is longer than MAX_ANSWER_BYTES. Another attempt would be as long."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"The answer has more than {max_bytes} bytes (MAX_ANSWER_BYTES).", retryable=False)
+
+
 @dataclass(frozen=True)
 class Generation:
-    """Answers claimed prompts, one at a time."""
+    """Answers claimed prompts, one at a time.
+
+    Args:
+        max_bytes: The longest answer, in bytes of UTF-8.
+    """
 
     generator: Generator
     semantic_cache: SemanticCache
     partial_text: PartialText
     leases: Leases
     provider_status: ProviderStatus
+    max_bytes: int
 
     def answer(self, prompt: EmbeddedPrompt) -> Answer:
         """The prompt's answer.
@@ -68,8 +81,22 @@ class Generation:
             log.warning("cache lookup failed", error=type(error).__name__)
             return None
 
+    def _checked(self, part: str, bytes_left: int) -> str:
+        """The chunk as it can be stored.
+
+        Raises:
+            AnswerTooLongError: it has more bytes than are left.
+        """
+        # A character has at least one byte: what is much too long is not even copied.
+        if len(part) <= bytes_left:
+            text = storable(part)
+            if len(text.encode()) <= bytes_left:
+                return text
+        raise AnswerTooLongError(self.max_bytes)
+
     def _generate(self, claim: Claim, history: Sequence[Exchange]) -> Answer:
         texts: list[str] = []
+        bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
         parts = self.generator.generate(GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
         try:
@@ -83,9 +110,11 @@ class Generation:
                     if not texts:
                         metrics.first_chunks.observe(time.perf_counter() - started)
                         self.provider_status.available(claim)
-                    texts.append(storable(part))
+                    text = self._checked(part, bytes_left)
+                    bytes_left -= len(text.encode())
+                    texts.append(text)
                     if deltas is not None:
-                        deltas.add(texts[-1])
+                        deltas.add(text)
         finally:
             if hasattr(parts, "close"):  # closes the connection to the provider at once
                 parts.close()

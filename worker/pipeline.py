@@ -69,6 +69,7 @@ class Pipeline:
         grace, retry_backoff: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
         running_limit: USER_RUNNING_LIMIT.
+        max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
     """
 
     sessions: Sessions
@@ -87,6 +88,7 @@ class Pipeline:
     grace: timedelta
     retry_backoff: timedelta
     time_limit: timedelta
+    max_answer_bytes: int
     running_limit: int | None = None
 
     def process(self, count: int) -> Answered:
@@ -176,7 +178,12 @@ class Pipeline:
     def _generate(self, prompts: Sequence[EmbeddedPrompt]) -> list[AnsweredPrompt]:
         """Those of the prompts that were answered."""
         generation = Generation(
-            self.generator, self.semantic_cache, self.partial_text, self.leases, self.provider_status
+            self.generator,
+            self.semantic_cache,
+            self.partial_text,
+            self.leases,
+            self.provider_status,
+            self.max_answer_bytes,
         )
         answered: list[AnsweredPrompt] = []
         for index, prompt in enumerate(prompts):

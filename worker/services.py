@@ -69,6 +69,7 @@ def make_services(settings: Settings) -> Services:
         retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
         running_limit=settings.user_running_limit,
+        max_answer_bytes=settings.max_answer_bytes,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)

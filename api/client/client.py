@@ -155,8 +155,15 @@ class Client:
     def similar(self, text: str, *, limit: int | None = None, max_score: float | None = None) -> list[SimilarPrompt]:
         """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default."""
         query = {"prompt": text, "limit": limit, "max_score": max_score}
-        params = {name: value for name, value in query.items() if value is not None}
-        return cast(list[SimilarPrompt], _json_list(self._session.request("GET", "/prompts/similar/", params=params)))
+        params: dict[str, Any] = {name: value for name, value in query.items() if value is not None}
+        found: list[SimilarPrompt] = []
+        while True:
+            response = self._session.request("GET", "/prompts/similar/", params=params)
+            found += cast(list[SimilarPrompt], _json_list(response))
+            next_page = response.links.get("next")
+            if next_page is None:
+                return found
+            params = dict(httpx.URL(next_page["url"]).params)
 
     def cancel(self, prompt_id: int) -> Prompt:
         """Cancel a prompt for good. Raises ProblemError (409) if it has already finished."""

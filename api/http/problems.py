@@ -20,6 +20,9 @@ from shared.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 2
+#: How many errors the response to an invalid request lists, and how many characters of a field's name it repeats.
+MAX_ERRORS = 20
+MAX_FIELD_LENGTH = 200
 
 _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
@@ -57,14 +60,16 @@ def problem(
 
 
 def invalid(error: ValidationError) -> Response:
-    """The response to a request that its model does not accept."""
-    found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors()]
+    """The response to a request that its model does not accept, with the first MAX_ERRORS errors."""
+    listed = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
+    found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in listed]
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=found)
 
 
 def init_app(app: Flask, limiter: Limiter) -> None:
     app.register_error_handler(errors.PromptwireError, from_error)
     app.register_error_handler(errors.OverloadedError, _overloaded)
+    app.register_error_handler(errors.UserLimitError, _user_limited)
     app.register_error_handler(RateLimitedError, _rate_limited)
     app.register_error_handler(RateLimitExceeded, lambda error: _rate_limited(rate_limited_error(limiter, error)))
     app.register_error_handler(HTTPException, _http)
@@ -86,6 +91,11 @@ def from_error(error: errors.PromptwireError) -> Response:
 
 def _overloaded(error: errors.OverloadedError) -> Response:
     metrics.overload_refusals.inc()
+    return from_error(error)
+
+
+def _user_limited(error: errors.UserLimitError) -> Response:
+    metrics.rate_limited.labels(route_template(), error.limit).inc()
     return from_error(error)
 
 
@@ -125,4 +135,5 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)
+    name = ".".join(str(part) for part in location)
+    return name if len(name) <= MAX_FIELD_LENGTH else f"{name[: MAX_FIELD_LENGTH - 1]}…"

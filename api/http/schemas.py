@@ -173,6 +173,12 @@ class SimilarQuery(Query):
         description="The largest `similarity_score` to return.",
         json_schema_extra=example(1.2),
     )
+    cursor: str | None = Field(
+        None,
+        max_length=64,
+        description="The start of the page, as it is in the `Link` to the rest of the results.",
+        json_schema_extra=example("cmFuazoz"),
+    )
 
 
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]

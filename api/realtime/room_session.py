@@ -17,10 +17,11 @@ from simple_websocket import ConnectionClosed
 from sqlalchemy import Engine
 
 from api.auth.token_cache import Principal, is_alive
+from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.handshake import closing_on_error
 from api.realtime.relay import Relay
-from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS
+from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, MAX_QUEUED_CHARACTERS
 from api.realtime.websocket import WebSocket
 from shared import timestamps
 from shared.messaging import announcements
@@ -47,27 +48,42 @@ class SocketSession:
         "_engine",
         "_lock",
         "_principal",
+        "_queued",
         "_relay",
+        "_slots",
         "_socket",
         "until",
     )
 
     def __init__(
-        self, relay: Relay, engine: Engine, db_slots: FairSemaphore, socket: WebSocket, principal: Principal
+        self,
+        relay: Relay,
+        engine: Engine,
+        db_slots: FairSemaphore,
+        slots: UserSlots,
+        socket: WebSocket,
+        principal: Principal,
     ) -> None:
         self.until = principal.expires_at
         self._relay = relay
         self._engine = engine
         self._db_slots = db_slots
+        self._slots = slots
         self._socket = socket
         self._principal = principal
         self._cursor = 0
         self._lock = threading.Lock()
         self._backlog: deque[Announcement] | None = deque()  #: None while no thread sends it
+        self._queued = 0  #: the characters in the backlog
         self._closing: tuple[int, str] | None = None
 
     def enter(self, since: int | None) -> tuple[int, bool]:
-        """Enter the room. Returns its newest number, and whether the feed still has all events after `since`."""
+        """Enter the room. Returns its newest number, and whether the feed still has all events after `since`.
+
+        Raises:
+            UserLimitError: the user has too many sockets.
+        """
+        self._slots.take(self._principal.id)
         self._relay.enter(self._principal.id, self)
         metrics.sockets.inc()
         try:
@@ -103,8 +119,9 @@ class SocketSession:
                 with contextlib.suppress(ConnectionClosed):
                     if not self._pass_on(announcement, self._socket.post):
                         self._start_thread(announcement)
-            elif len(self._backlog) < MAX_QUEUED_ANNOUNCEMENTS:
+            elif len(self._backlog) < MAX_QUEUED_ANNOUNCEMENTS and self._queued < MAX_QUEUED_CHARACTERS:
                 self._backlog.append(announcement)
+                self._queued += _length(announcement)
             else:
                 self._closing = (TRY_AGAIN_LATER, "You fell behind; connect again with since.")
 
@@ -134,10 +151,11 @@ class SocketSession:
 
     def on_closed(self) -> None:
         self._relay.leave(self._principal.id, self)
+        self._slots.release(self._principal.id)
         metrics.sockets.dec()
 
     def _start_thread(self, *backlog: Announcement) -> None:
-        self._backlog = deque(backlog)
+        self._backlog, self._queued = deque(backlog), sum(map(_length, backlog))
         _thread.start_new_thread(self._run_thread, ())
 
     def _run_thread(self) -> None:
@@ -160,7 +178,9 @@ class SocketSession:
             if self._closing:
                 return None
             if self._backlog:
-                return self._backlog.popleft()
+                announcement = self._backlog.popleft()
+                self._queued -= _length(announcement)
+                return announcement
             self._backlog = None
             return None
 
@@ -205,6 +225,10 @@ def refuse(socket: WebSocket, code: int, message: str) -> None:
     """Send an error, and close the socket with this code."""
     socket.send(announcements.to_json({"error": message}))
     socket.close(code, message[:120])
+
+
+def _length(announcement: Announcement) -> int:
+    return len(announcement.message or "")
 
 
 def _answer_to(message: Any) -> dict[str, Any]:

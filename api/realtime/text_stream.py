@@ -16,6 +16,7 @@ from api.auth.token_cache import Principal, is_alive
 from api.http.schemas import prompt_resource
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
+from api.realtime.single_flight import SingleFlight
 from api.realtime.subscription import Subscription
 from shared.db.models import UNFINISHED, Status
 from shared.errors import PromptNotFoundError
@@ -54,14 +55,47 @@ class Event(NamedTuple):
     position: Position | None = None
 
 
+class StreamReads:
+    """What the streams of a process read. Those of the same prompt, at the same position, share each read.
+
+    Args:
+        db_slots: Limits the queries at the same time.
+    """
+
+    def __init__(self, engine: Engine, db_slots: FairSemaphore, partial_text: PartialText) -> None:
+        self._engine = engine
+        self._db_slots = db_slots
+        self._partial_text = partial_text
+        self._prompts = SingleFlight(self._fetch_prompt)
+        self._texts = SingleFlight(self._fetch_text)
+
+    def prompt(self, user_id: int, prompt_id: int) -> tuple[PromptRow, int]:
+        """As `queries.get_with_seq`."""
+        return self._prompts((user_id, prompt_id))
+
+    def text(self, prompt_id: int, attempt: int, offset: int) -> str:
+        """As `PartialText.read`."""
+        return self._texts((prompt_id, attempt, offset))
+
+    def is_alive(self, caller: Principal) -> bool:
+        """Whether the caller's token and login are still valid."""
+        with self._db_slots:
+            return is_alive(self._engine, caller)
+
+    def _fetch_prompt(self, ids: tuple[int, int]) -> tuple[PromptRow, int]:
+        with self._db_slots, self._engine.connect() as connection:
+            return queries.get_with_seq(connection, *ids)
+
+    def _fetch_text(self, position: tuple[int, int, int]) -> str:
+        return self._partial_text.read(*position)
+
+
 @dataclass
 class TextStream:
     """The stream of a user's prompt. It ends when the prompt or the login has ended, or when this process stops."""
 
     relay: Relay
-    engine: Engine
-    db_slots: FairSemaphore
-    partial_text: PartialText
+    reads: StreamReads
     caller: Principal
     prompt_id: int
     position: Position
@@ -73,7 +107,7 @@ class TextStream:
             yield Event()  # sends the headers at once
             while True:
                 try:
-                    prompt, seen = self._read()
+                    prompt, seen = self.reads.prompt(self.caller.id, self.prompt_id)
                 except PromptNotFoundError:
                     yield Event("prompt.deleted", {"type": "prompt.deleted", "id": self.prompt_id})
                     return
@@ -82,7 +116,7 @@ class TextStream:
                     yield self._last_event(prompt)
                     return
                 yield from self._live(subscription, seen)
-                if subscription.closed or not self._is_alive():
+                if subscription.closed or not self.reads.is_alive(self.caller):
                     return
 
     def _live(self, subscription: Subscription, seen: int) -> Iterator[Event]:
@@ -116,7 +150,7 @@ class TextStream:
         if attempt < self.position.attempt:
             return
         self._start_attempt(attempt)
-        yield from self._delta(self.partial_text.read(self.prompt_id, attempt, self.position.offset))
+        yield from self._delta(self.reads.text(self.prompt_id, attempt, self.position.offset))
 
     def _start_attempt(self, attempt: int) -> None:
         """Restart the text if this is another attempt."""
@@ -135,11 +169,3 @@ class TextStream:
         kind = f"prompt.{prompt.status}"
         position = Position(prompt.attempt, is_end=True)
         return Event(kind, {"type": kind, **prompt_resource(prompt, self.caller.username)}, position)
-
-    def _read(self) -> tuple[PromptRow, int]:
-        with self.db_slots, self.engine.connect() as connection:
-            return queries.get_with_seq(connection, self.caller.id, self.prompt_id)
-
-    def _is_alive(self) -> bool:
-        with self.db_slots:
-            return is_alive(self.engine, self.caller)

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 from flask_limiter import Limiter
 from flask_openapi3 import Tag
 from werkzeug.exceptions import Forbidden
@@ -32,6 +32,9 @@ from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
+
+#: Whoever sends these bodies is not logged in. The longest valid one has a password of 1,024 escaped characters.
+MAX_BODY_BYTES = 16 * 1024
 
 _SPENT = "The refresh token was used before or revoked; log in again."
 _TOKENS = json_response(schemas.TokenPair, "The tokens.", "tokens")
@@ -73,6 +76,7 @@ class AuthRoutes:
             abp_tags=[Tag(name="Auth", description="Users, and the tokens of their logins.")],
             abp_responses=error_responses(400, 413, 415, 500, 503),
         )
+        bp.before_request(_limit_body)
         register = self._registration_limiter.limit(REGISTRATIONS_PER_ADDRESS)(self.register)
         bp.post("/auth/register/", operation_id="register", responses=REGISTER)(register)
         bp.post("/login/", operation_id="login", responses=LOGIN)(self.login)
@@ -133,6 +137,10 @@ class AuthRoutes:
         if not offload(users.verify_password, password_hash, password) or user is None:
             raise InvalidCredentialsError
         return user
+
+
+def _limit_body() -> None:
+    request.max_content_length = min(MAX_BODY_BYTES, request.max_content_length or MAX_BODY_BYTES)
 
 
 def _token_pair(pair: TokenPair) -> dict[str, Any]:

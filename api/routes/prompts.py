@@ -1,21 +1,24 @@
 """Prompts: submit, get, wait, list, cancel, retry, delete."""
 
-import base64
-import binascii
 from functools import partial
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import urlencode
 
 from flask import Response, jsonify, request
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
-from werkzeug.exceptions import BadRequest
 
 from api.auth.token_cache import Principal
 from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.responses import Responses, empty_response, error_responses, json_response, rate_limited
+from api.http.openapi.responses import (
+    USER_WAITS,
+    Responses,
+    empty_response,
+    error_responses,
+    json_response,
+    rate_limited,
+)
+from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
 from api.http.requests import request_id
 from api.http.schemas import (
     MAX_ID,
@@ -63,7 +66,7 @@ SUBMIT: Responses = {
         *("queued", "completed"),
     ),
     **error_responses(
-        *(413, 415, 503, rate_limited("1/second;10/minute"), OverloadedError()),
+        *(413, 415, 503, rate_limited("1/second;10/minute"), USER_WAITS, OverloadedError()),
         *(PromptNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
     ),
 }
@@ -74,7 +77,7 @@ SHOW: Responses = {
         headers=_SHOWN,
     ),
     304: empty_response("It has not changed since the client's `ETag`.", headers=_SHOWN),
-    **error_responses(PromptNotFoundError()),
+    **error_responses(PromptNotFoundError(), USER_WAITS),
 }
 INDEX: Responses = {200: json_response([PromptResource], "A page.", "page", "none", headers=("Link",))}
 CANCEL: Responses = {
@@ -136,12 +139,13 @@ class PromptRoutes:
         nothing; another body is refused (422), and so is a request that comes while the first one is still being stored
         (409). If the prompt was deleted since, the response is 404. A replay does not count against the limits.
         """
-        principal = current_principal()
-        stored = self._submissions.store(self._new_prompt(body, principal), _key_use(body, header, principal))
-        prompt, seconds = stored.prompt, preferred_wait(header.prefer)
-        if seconds is not None:
-            prompt = self._place(self._long_poll.wait_for_end(principal.id, prompt.id, seconds))
-        elif stored.is_replay:
+        principal, seconds = current_principal(), preferred_wait(header.prefer)
+        with self._long_poll.slot(principal.id, seconds):
+            stored = self._submissions.store(self._new_prompt(body, principal), _key_use(body, header, principal))
+            prompt = stored.prompt
+            if seconds is not None:
+                prompt = self._long_poll.wait_for_end(principal.id, prompt.id, seconds)
+        if seconds is not None or stored.is_replay:
             prompt = self._place(prompt)
         ended_in_time = seconds is not None and prompt.status not in UNFINISHED
         response = _prompt_response(prompt, HTTPStatus.CREATED if ended_in_time else HTTPStatus.ACCEPTED, seconds)
@@ -174,17 +178,21 @@ class PromptRoutes:
     def index(self, query: PageQuery) -> Response:
         """List the caller's prompts, newest first.
 
-        The next page is in the `Link` header. Prompts that are submitted meanwhile cause no skip and no repeat.
+        The next page is in the `Link` header. Prompts that are submitted meanwhile cause no skip and no repeat. A page
+        ends early when its prompts are large.
         """
-        principal = current_principal()
-        before = None if query.cursor is None else _decode_cursor(query.cursor)
+        principal, max_bytes = current_principal(), self._settings.max_page_bytes
+        before = None if query.cursor is None else decode_cursor("before", query.cursor, highest=MAX_ID)
         with self._engine.connect() as connection:
-            # One extra row shows whether there is a next page.
-            rows = queries.page(connection, principal.id, limit=query.limit + 1, status=query.status, before=before)
-            page = queries.with_places(connection, rows[: query.limit])
-        response = jsonify([prompt_resource(prompt, principal.username) for prompt in page])
-        if len(rows) > query.limit:
-            response.headers["Link"] = f'</prompts/?{_next_page(query, page[-1].id)}>; rel="next"'
+            prompts, has_more = queries.page(
+                connection, principal.id, limit=query.limit, max_bytes=max_bytes, status=query.status, before=before
+            )
+            prompts = queries.with_places(connection, prompts)
+        response, count = json_page((prompt_resource(prompt, principal.username) for prompt in prompts), max_bytes)
+        if has_more or count < len(prompts):
+            cursor = encode_cursor("before", prompts[count - 1].id)
+            status = None if query.status is None else query.status.value
+            add_next_link(response, "/prompts/", limit=query.limit, cursor=cursor, status=status)
         return response
 
     def cancel(self, path: PromptPath) -> Response:
@@ -239,7 +247,8 @@ class PromptRoutes:
     def _read(self, prompt_id: int, wait_seconds: int | None) -> PromptRow:
         user_id = current_principal().id
         if wait_seconds is not None:
-            return self._long_poll.wait_for_end(user_id, prompt_id, wait_seconds)
+            with self._long_poll.slot(user_id, wait_seconds):
+                return self._long_poll.wait_for_end(user_id, prompt_id, wait_seconds)
         with self._engine.connect() as connection:
             return queries.get(connection, user_id, prompt_id)
 
@@ -284,25 +293,3 @@ def _cache_status(use: str, cached_from: int | None) -> str:
     if use == CacheUse.BYPASSED:  # an answer with history is not stored for other prompts either
         return "promptwire; fwd=bypass"
     return f"promptwire; fwd={'miss' if use == CacheUse.ALLOWED else use}; stored"
-
-
-def _next_page(query: PageQuery, last_id: int) -> str:
-    parameters: dict[str, Any] = {"limit": query.limit, "cursor": _encode_cursor(last_id)}
-    if query.status is not None:
-        parameters["status"] = query.status.value
-    return urlencode(parameters)
-
-
-def _encode_cursor(prompt_id: int) -> str:
-    return base64.urlsafe_b64encode(f"before:{prompt_id}".encode()).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        prompt_id = int(text.removeprefix("before:"))
-    except (binascii.Error, ValueError):
-        prompt_id = 0
-    if not 0 < prompt_id <= MAX_ID or _encode_cursor(prompt_id) != cursor:
-        raise BadRequest("The cursor is not one from a `next` link.")
-    return prompt_id

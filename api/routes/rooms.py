@@ -7,16 +7,18 @@ from werkzeug.exceptions import Forbidden
 
 from api.auth.token_cache import Principal
 from api.auth.tokens import Authenticator, bearer_token
+from api.http.requests import route_template
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.handshake import Sock
 from api.realtime.room_session import UNAUTHENTICATED, SocketSession, refuse
 from api.realtime.websocket import WebSocket
 from shared.accounts import users
 from shared.db.engine import Sessions
-from shared.errors import InvalidTokenError
+from shared.errors import InvalidTokenError, UserLimitError
 from shared.settings import Settings
+from shared.telemetry import metrics
 
-NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, NOT_YOURS = 4000, 4001, 4400, 4403
+NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, NOT_YOURS, TOO_MANY = 4000, 4001, 4400, 4403, 4429
 
 _NO_USERNAME_MESSAGE = "Missing 'username' parameter. Use ws://host/ws/prompts/<username>/"
 
@@ -67,6 +69,10 @@ class RoomRoutes:
                 newest, is_kept = session.enter(_since())
         except RefusedError as error:
             refuse(socket, error.code, str(error))
+            return
+        except UserLimitError as error:
+            metrics.rate_limited.labels(route_template(), error.limit).inc()
+            refuse(socket, TOO_MANY, str(error))
             return
         session.greet(newest, is_kept)
 

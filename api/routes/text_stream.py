@@ -1,6 +1,7 @@
 """A prompt's text as server-sent events (HTML Standard, section 9.2)."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -13,8 +14,9 @@ from api.auth.token_cache import Principal
 from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import STREAM
-from api.http.openapi.responses import Responses, empty_response, error_responses
+from api.http.openapi.responses import USER_WAITS, Responses, empty_response, error_responses
 from api.http.schemas import FollowHeaders, PromptPath
+from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import Event, Position, TextStream
 from shared.db.models import UNFINISHED
@@ -32,6 +34,7 @@ FOLLOW: Responses = {
     # OpenAPI 3.1 cannot describe the events of a stream.
     200: empty_response(_EVENTS) | {"content": {"text/event-stream": {"example": STREAM}}},
     204: empty_response("The client has received the last event; an `EventSource` stops reconnecting."),
+    **error_responses(USER_WAITS),
 }
 
 
@@ -40,6 +43,7 @@ class TextStreamRoutes:
 
     Args:
         make_stream: Makes the stream of a principal's prompt from a position in its text.
+        slots: Limits the streams and waiting requests of a user.
     """
 
     def __init__(
@@ -48,11 +52,13 @@ class TextStreamRoutes:
         engine: Engine,
         db_slots: FairSemaphore,
         make_stream: Callable[[Principal, int, Position], TextStream],
+        slots: UserSlots,
     ) -> None:
         self._authenticator = authenticator
         self._engine = engine
         self._db_slots = db_slots
         self._make_stream = make_stream
+        self._slots = slots
 
     def blueprint(self) -> Blueprint:
         bp = Blueprint(
@@ -82,6 +88,8 @@ class TextStreamRoutes:
             return Response(status=HTTPStatus.NO_CONTENT)
         stream = self._make_stream(principal, prompt.id, Position() if position.is_end else position)
         response = Response(_encode_all(stream.events()), mimetype="text/event-stream")
+        self._slots.take(principal.id)
+        response.call_on_close(partial(self._slots.release, principal.id))
         response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
         return response
 

@@ -49,15 +49,21 @@ export class Api {
     return this.page(`/prompts/?status=queued&limit=${MAX_PAGE_SIZE}`);
   }
 
-  /** Fetches one page of the list. */
-  async page(path) {
-    const { body, headers } = await this.session.send("GET", path);
+  /** Fetches one page of a list. */
+  async page(path, options) {
+    const { body, headers } = await this.session.send("GET", path, options);
     const next = /<([^>]+)>; rel="next"/.exec(headers.get("Link") ?? "");
     return { prompts: body, next: next && next[1] };
   }
 
   async similar(text, signal) {
     const query = new URLSearchParams({ prompt: text, limit: SEARCH_LIMIT, max_score: MAX_DISTANCE });
-    return (await this.session.send("GET", `/prompts/similar/?${query}`, { signal })).body;
+    let { prompts, next } = await this.page(`/prompts/similar/?${query}`, { signal });
+    while (next) {
+      const more = await this.page(next, { signal });
+      prompts = prompts.concat(more.prompts);
+      next = more.next;
+    }
+    return prompts;
   }
 }

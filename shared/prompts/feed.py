@@ -18,6 +18,10 @@ from shared.db.engine import Executor
 from shared.db.models import Change, FeedEntry, User
 from shared.prompts.answer import Answer
 
+#: The largest page of a feed. A socket that reads slowly holds one while it catches up; each further one is a query.
+MAX_ENTRIES = 200
+MAX_BYTES = 256 * 1024
+
 # Built once, and from tables: ten thousand sockets that join at once execute them, and entities would cost more.
 _users, _feed = User.__table__.c, FeedEntry.__table__.c
 _one = _users.id == bindparam("user_id")
@@ -63,13 +67,28 @@ class FeedPage:
     more: bool
 
 
+_COLUMNS = f"""
+    user_id, username, seq, change, prompt_id, attempt, websocket, request_id, prompt_text, error, created_at, at,
+    {", ".join(Answer._fields)}
+"""
+_ANSWER = slice(12, 12 + len(Answer._fields))
+# PostgreSQL knows the length of a stored text without reading it, and adds the lengths up before it reads any.
 _READ = text(f"""
-    SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id, prompt_text,
-        feed.error, prompts.created_at, at, {", ".join(Answer._fields)}
-    FROM feed JOIN users ON users.id = feed.user_id LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
-    WHERE feed.user_id = :user_id AND feed.seq > :after
-    ORDER BY feed.seq
-    LIMIT :limit
+    SELECT {_COLUMNS}, total FROM (
+        SELECT *, sum(size) OVER (ORDER BY seq) AS running, count(*) OVER () AS total FROM (
+            SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id,
+                prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
+                coalesce(octet_length(prompt_text), 0) + coalesce(octet_length(response_text), 0)
+                    + coalesce(octet_length(feed.error), 0) AS size
+            FROM feed JOIN users ON users.id = feed.user_id
+            LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
+            WHERE feed.user_id = :user_id AND feed.seq > :after
+            ORDER BY feed.seq
+            LIMIT :limit
+        ) AS entries
+    ) AS sums
+    WHERE running <= :max_bytes OR running = size
+    ORDER BY seq
 """)  # noqa: S608  # nosec B608
 
 
@@ -96,18 +115,24 @@ def newer(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
     return {row.id: row.seq for row in rows}
 
 
-def read(executor: Executor, user_id: int, after: int, *, limit: int = 200) -> FeedPage:
-    """The finished prompts after a number, in order: those with `websocket` set that have not been deleted."""
-    rows = executor.execute(_READ, {"user_id": user_id, "after": after, "limit": limit}).all()
+def read(
+    executor: Executor, user_id: int, after: int, *, limit: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
+) -> FeedPage:
+    """The finished prompts after a number, in order: those with `websocket` set that have not been deleted.
+
+    The page has at most `limit` entries, and ends where their texts would have more than `max_bytes` of UTF-8 together,
+    but has at least one.
+    """
+    rows = executor.execute(_READ, {"user_id": user_id, "after": after, "limit": limit, "max_bytes": max_bytes}).all()
     return FeedPage(
         finished=[_finished(row) for row in rows if row.attempt is not None and row.change != Change.DELETED],
         reached=rows[-1].seq if rows else after,
-        more=len(rows) == limit,
+        more=bool(rows) and (rows[0].total == limit or rows[0].total > len(rows)),
     )
 
 
 def _finished(row: Row[Any]) -> FinishedPrompt:
-    columns, answer = row[: -len(Answer._fields)], Answer(*row[-len(Answer._fields) :])
+    columns, answer = row[: _ANSWER.start], Answer(*row[_ANSWER])
     # A prompt that was retried since may have an answer that belongs to a later number.
     values = [*columns, answer if row.change == Change.COMPLETED else Answer()]
     return FinishedPrompt(*values)

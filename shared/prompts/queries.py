@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import ColumnElement, bindparam, func, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, bindparam, func, select
 
 from shared.db.engine import Executor
 from shared.db.models import UNFINISHED, Prompt, Status, User
@@ -58,11 +59,60 @@ _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from
 _COMPLETED = select(*COLUMNS).where(
     _prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _prompts.status == Status.COMPLETED
 )
-_PAGE = select(*COLUMNS).where(_OF_USER).order_by(_prompts.id.desc()).limit(bindparam("limit"))
 _UNFINISHED = select(func.count()).select_from(
     select(_prompts.id).where(_OF_USER, _prompts.status.in_(UNFINISHED)).limit(bindparam("limit")).subquery()
 )
 _OF_STATUS, _BEFORE = _prompts.status == bindparam("status"), _prompts.id < bindparam("before")
+#: The bytes of a prompt's texts. PostgreSQL knows the length of a stored text without reading it (`textoctetlen`).
+_SIZE = (
+    func.octet_length(_prompts.prompt_text)
+    + func.coalesce(func.octet_length(_prompts.response_text), 0)
+    + func.coalesce(func.octet_length(_prompts.error), 0)
+)
+
+
+class Page(NamedTuple):
+    """Prompts, and whether more follow them."""
+
+    prompts: list[PromptRow]
+    has_more: bool
+
+
+def _within_bytes(rows: Select[Any], order: str, *, descending: bool = False) -> Select[Any]:
+    """The first of these rows, which have COLUMNS, `size` and a column to order by, whose sizes are together at most
+    :max_bytes, but at least one, and `total`, the number of all rows.
+
+    PostgreSQL adds up the sizes before it reads the texts, so that those of the other rows are never read.
+    """
+    inner = rows.subquery("found")
+    key = inner.c[order].desc() if descending else inner.c[order]
+    sums = select(
+        inner, func.sum(inner.c.size).over(order_by=key).label("running"), func.count().over().label("total")
+    ).subquery("sums")
+    key = sums.c[order].desc() if descending else sums.c[order]
+    columns = [sums.c[column.name] for column in COLUMNS]
+    is_within = (sums.c.running <= bindparam("max_bytes", type_=BigInteger)) | (sums.c.running == sums.c.size)
+    return select(*columns, sums.c.total).where(is_within).order_by(key)
+
+
+@cache
+def _page(*conditions: str) -> Select[Any]:
+    by_name = {"status": _OF_STATUS, "before": _BEFORE}
+    rows = select(*COLUMNS, _SIZE.label("size")).where(_OF_USER, *(by_name[name] for name in conditions))
+    return _within_bytes(rows.order_by(_prompts.id.desc()).limit(bindparam("limit")), "id", descending=True)
+
+
+_ranks = (
+    func.unnest(bindparam("prompt_ids", type_=ARRAY(BigInteger)))
+    .table_valued("id", with_ordinality="rank", name="ranks")
+    .render_derived()
+)
+_RANKED = _within_bytes(
+    select(*COLUMNS, _SIZE.label("size"), _ranks.c.rank)
+    .join_from(_ranks, Prompt.__table__, _prompts.id == _ranks.c.id)
+    .where(_OF_USER, _prompts.status == Status.COMPLETED),
+    "rank",
+)
 
 
 def get(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
@@ -90,16 +140,35 @@ def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[Prom
 
 
 def page(
-    executor: Executor, user_id: int, *, limit: int, status: Status | None = None, before: int | None = None
-) -> list[PromptRow]:
-    """The user's prompts, newest first: at most `limit`, of one status, with ids below `before`."""
-    query = _PAGE
-    if status is not None:
-        query = query.where(_OF_STATUS)
-    if before is not None:
-        query = query.where(_BEFORE)
-    rows = executor.execute(query, {"user_id": user_id, "limit": limit, "status": status, "before": before})
-    return [PromptRow.from_row(row) for row in rows]
+    executor: Executor,
+    user_id: int,
+    *,
+    limit: int,
+    max_bytes: int,
+    status: Status | None = None,
+    before: int | None = None,
+) -> Page:
+    """The user's prompts, newest first, of one status, with ids below `before`.
+
+    These are at most `limit`, whose texts have at most `max_bytes` of UTF-8 together, but at least one.
+    """
+    conditions = {"status": status, "before": before}
+    given = {name: value for name, value in conditions.items() if value is not None}
+    # One extra row shows whether there is a next page.
+    parameters = {"user_id": user_id, "limit": limit + 1, "max_bytes": max_bytes, **given}
+    rows = executor.execute(_page(*given), parameters).all()
+    prompts = [PromptRow.from_row(row) for row in rows[:limit]]
+    return Page(prompts, bool(rows) and rows[0].total > len(prompts))
+
+
+def ranked(executor: Executor, user_id: int, prompt_ids: Sequence[int], *, max_bytes: int) -> Page:
+    """Those of these prompts that are the user's and completed, in this order.
+
+    It ends where the texts would have more than `max_bytes` of UTF-8 together, but has at least one.
+    """
+    parameters = {"user_id": user_id, "prompt_ids": list(prompt_ids), "max_bytes": max_bytes}
+    rows = executor.execute(_RANKED, parameters).all()
+    return Page([PromptRow.from_row(row) for row in rows], bool(rows) and rows[0].total > len(rows))
 
 
 def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:

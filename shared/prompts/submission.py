@@ -73,7 +73,8 @@ class UserLimits(NamedTuple):
 
 def backlog_error(limit: int | None) -> UserLimitError:
     """The error of a user who has `limit` unfinished prompts."""
-    return UserLimitError(f"You have {limit} unfinished prompts, the most that a user may have. Wait until some end.")
+    message = f"You have {limit} unfinished prompts, the most that a user may have. Wait until some end."
+    return UserLimitError(message, limit="USER_BACKLOG_LIMIT")
 
 
 _TYPES = column_types(Prompt.__table__, NewPrompt._fields)

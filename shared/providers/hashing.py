@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.providers import Vectors
+from shared.providers.combining_marks import limit_marks
 from shared.settings import Settings
 
 DIMENSION = 384
@@ -53,7 +54,7 @@ class HashingEmbedder:
 
 
 def _embed(text: str) -> npt.NDArray[np.float64]:
-    normal = unicodedata.normalize("NFKC", text).casefold()
+    normal = unicodedata.normalize("NFKC", limit_marks(text)).casefold()
     words = _WORD.findall(normal) or [normal.strip()]
     parts = [_features(word[:_MAX_WORD_LENGTH]) for word in words]
     buckets = np.concatenate([part[0] for part in parts])

@@ -122,7 +122,7 @@ def requests(route: str, method: str, status_class: int) -> BufferedHistogram:
     return BufferedHistogram(_requests.labels(route, method, f"{status_class}xx"))
 
 
-rate_limited = _counter("rate_limited", "Requests over a limit (429).", "route", "limit")
+rate_limited = _counter("rate_limited", "Requests over a rate limit or a limit of one user (429).", "route", "limit")
 overload_refusals = BufferedCounter(_counter("overload_refusals", "Submissions refused for overload (503)."))
 submitted = _counter("prompts_submitted", "Prompts stored.")
 sockets = _gauge("sockets", "Open WebSockets.")

@@ -205,6 +205,23 @@ class TestFeed:
                 cursor, more = replay.reached, replay.more
             assert seen == [1, 2, 3, 4, 5]
 
+    def test_the_feed_is_read_in_pages_of_a_number_of_bytes(self, sessions: Sessions, user_id: int) -> None:
+        """Prompts without an event, and one that is larger than a page, do not end the reading early."""
+        with sessions.begin() as session:
+            for text, websocket in [
+                ("a" * 900, True), ("b", True), ("large" * 1_000, True), ("c", False), ("d", True), ("e" * 900, False),
+                ("f" * 600, True), ("g" * 600, True),
+            ]:  # fmt: skip
+                submission.cancel(session, user_id, submit(session, user_id, prompt_text=text, websocket=websocket))
+            cursor, seen, more = 0, [], True
+            while more:
+                replay = feed.read(session, user_id, cursor, max_bytes=1_000)
+                assert replay.reached > cursor
+                seen.append([ending.seq for ending in replay.finished])
+                cursor, more = replay.reached, replay.more
+            assert seen == [[1, 2], [3], [5, 7], [8]]
+            assert cursor == 8
+
     def test_the_feed_omits_deleted_prompts_and_prompts_without_websocket(
         self, sessions: Sessions, user_id: int
     ) -> None:

@@ -4,9 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator
 
-import pytest
 from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,25 +32,6 @@ PATHS = [
     "/readyz/",
     "/metrics/",
 ]
-
-
-@pytest.fixture(scope="module")
-def shared_app(servers) -> Iterator[Flask]:
-    from api.app import create_app
-    from api.services import make_services
-
-    with servers.database() as name:
-        made_settings = servers.settings(name)
-        services = make_services(made_settings)
-        services.relay.start()
-        yield create_app(made_settings, services)
-        services.relay.shut_down()
-        services.sessions.kw["bind"].dispose()
-
-
-@pytest.fixture(scope="module")
-def shared_alice(shared_app: Flask) -> ApiUser:
-    return ApiUser(shared_app, "alice")
 
 
 def cancel_all(user: ApiUser) -> None:

@@ -5,7 +5,7 @@ import time
 from itertools import islice
 
 from api.auth.token_cache import Principal
-from api.realtime.text_stream import Position, TextStream
+from api.realtime.text_stream import Position, StreamReads, TextStream
 from api.services import Services
 from shared.messaging.announcements import Announcement
 from tests.support import lifecycle
@@ -18,9 +18,7 @@ def text_stream(
     caller = Principal(user.id, user.username, None, time.time() + seconds)
     return TextStream(
         services.relay,
-        services.autocommit_engine,
-        services.db_slots,
-        services.partial_text,
+        StreamReads(services.autocommit_engine, services.db_slots, services.partial_text),
         caller,
         prompt_id,
         Position(),

@@ -342,3 +342,62 @@ def test_a_prompt_is_answered_while_redis_is_unavailable(alice: ApiUser, setting
     prompt_id = alice.submit(websocket=True)
     worker.process(1)
     assert alice.show(prompt_id)["status"] == "completed"
+
+
+class TestLongAnswers:
+    """An answer has at most MAX_ANSWER_BYTES; what a generator sends beyond that is not read."""
+
+    class Endless:
+        """Sends the same chunk for ever, and records how often it was asked for one, and that it was closed."""
+
+        name, max_batch_size = "endless", 1
+
+        def __init__(self, chunk: str) -> None:
+            self.chunk, self.chunks, self.closed = chunk, 0, False
+
+        def generate(self, request: GenerationRequest) -> Iterator[str]:
+            try:
+                while True:
+                    self.chunks += 1
+                    yield self.chunk
+            finally:
+                self.closed = True
+
+    @pytest.mark.parametrize(("chunk", "read"), [("a" * 100, 11), ("ü" * 100, 6), ("\0" * 100, 4), ("a" * 1_001, 1)])
+    def test_a_longer_answer_fails_at_once_and_for_good(
+        self, alice: ApiUser, worker: Pipeline, chunk: str, read: int
+    ) -> None:
+        generator = self.Endless(chunk)
+        prompt_id = alice.submit()
+        dataclasses.replace(worker, generator=generator, max_answer_bytes=1_000).process([prompt_id])
+        shown = alice.show(prompt_id)
+        assert (shown["status"], shown["attempt"], shown["response_text"]) == ("failed", 1, None)
+        assert "1000 bytes (MAX_ANSWER_BYTES)" in shown["error"]
+        assert (generator.chunks, generator.closed) == (read, True)
+
+    def test_an_answer_of_exactly_that_length_is_completed(self, alice: ApiUser, worker: Pipeline) -> None:
+        prompt_id = alice.submit()
+        with_generator(dataclasses.replace(worker, max_answer_bytes=1_000), "ü" * 499 + "a").process([prompt_id])
+        shown = alice.show(prompt_id)
+        assert shown["status"] == "completed"
+        assert len(shown["response_text"].encode()) == 1_000
+
+    def test_no_more_than_that_is_published_while_it_is_generated(
+        self, alice: ApiUser, worker: Pipeline, settings: Settings
+    ) -> None:
+        prompt_id = alice.submit()
+        words = " ".join(["word"] * 400)
+        worker = dataclasses.replace(worker, max_answer_bytes=1_000)
+        with_generator(worker, words, between_chunks=lambda: time.sleep(0.001)).process([prompt_id])
+        assert alice.show(prompt_id)["status"] == "failed"
+        with make_redis(settings) as redis:
+            sizes = [redis.strlen(name) for name in redis.scan_iter("promptwire:text:*")]
+        assert sizes and max(sizes) <= 1_000  # noqa: PT018
+
+    def test_a_prompt_beside_it_is_answered(self, alice: ApiUser, bob: ApiUser, worker: Pipeline) -> None:
+        long, short = alice.submit(), bob.submit()
+        worker = with_generator(worker, "a" * 2_000, "an answer")
+        worker.generator.max_batch_size = 2
+        dataclasses.replace(worker, max_answer_bytes=1_000).process([long, short])
+        assert alice.show(long)["status"] == "failed"
+        assert bob.show(short)["status"] == "completed"

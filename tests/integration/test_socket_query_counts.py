@@ -1,30 +1,14 @@
 """SQL statements of joining a room and of a push: exact counts, not times."""
 
-import threading
 import time
-from collections.abc import Iterator
 
 import pytest
-from flask import Flask
 from sqlalchemy import event
-from werkzeug.serving import make_server
 
 from api.services import Services
 from tests.support.processes import RemoteUser
 from tests.support.servers import wait_until
 from worker.pipeline import Pipeline
-
-
-@pytest.fixture
-def url(app: Flask) -> Iterator[str]:
-    """The application in this process, with a thread for each connection."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture
@@ -50,8 +34,8 @@ def settle(statements: list[str]) -> None:
 
 
 @pytest.mark.parametrize("since", [None, 0])
-def test_a_room_is_joined_again_with_one_sql_statement(url: str, statements: list[str], since: int | None) -> None:
-    alice = RemoteUser(url)
+def test_a_room_is_joined_again_with_one_sql_statement(app_url: str, statements: list[str], since: int | None) -> None:
+    alice = RemoteUser(app_url)
     with alice.join() as first:
         first.receive()
         settle(statements)
@@ -61,9 +45,9 @@ def test_a_room_is_joined_again_with_one_sql_statement(url: str, statements: lis
 
 
 def test_a_push_needs_no_sql_statement_for_any_number_of_sockets(
-    url: str, statements: list[str], worker: Pipeline
+    app_url: str, statements: list[str], worker: Pipeline
 ) -> None:
-    alice = RemoteUser(url)
+    alice = RemoteUser(app_url)
     with alice.join() as one, alice.join() as two:
         one.receive(), two.receive()
         ids = [alice.submit(f"{i}") for i in range(3)]

@@ -259,6 +259,15 @@ class TestRequestsAndResponses:
             "/prompts/?limit=1&cursor=x",
         ]
 
+    def test_search_results_are_those_of_all_pages(self, client: Client, stub: StubApi) -> None:
+        next_link = {"Link": '</prompts/similar/?prompt=a+b&limit=3&cursor=x>; rel="next"'}
+        stub.answers = [Answer(200, [QUEUED] * 2, next_link), Answer(200, [QUEUED])]
+        assert len(client.similar("a b", limit=3)) == 3
+        assert [request.path for request in stub.requests] == [
+            "/prompts/similar/?prompt=a+b&limit=3",
+            "/prompts/similar/?prompt=a+b&limit=3&cursor=x",
+        ]
+
     def test_a_problem_has_all_members_of_the_response(self, client: Client, stub: StubApi) -> None:
         errors = [{"field": "prompt_text", "message": "must not be blank"}]
         body = {"type": "urn:x", "title": "Bad Request", "detail": "The request is not valid.", "errors": errors}

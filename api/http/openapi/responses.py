@@ -3,6 +3,7 @@
 The examples of errors are rendered by `problems.py`, so that the document shows what clients get.
 """
 
+import re
 from collections import defaultdict
 from http import HTTPStatus
 from typing import Any
@@ -15,11 +16,22 @@ from api.http import problems
 from api.http.openapi.examples import ANSWERS
 from api.http.openapi.models import Answer
 from api.http.rate_limits import RateLimitedError
-from shared.errors import InvalidTokenError, PromptwireError
+from shared.errors import InvalidTokenError, PromptwireError, UserLimitError
 
 Responses = dict[int | str, Any]
 
 REGISTRATION_CLOSED = "Registration is closed here; ask the operator of this service for an account."
+
+#: Examples of a user's limits.
+USER_WAITS = UserLimitError(
+    "A user may have 100 streams and waiting requests at a time: end one, or poll without `Prefer: wait`. "
+    "(USER_WAIT_LIMIT)",
+    limit="USER_WAIT_LIMIT",
+)
+USER_SEARCHES = UserLimitError(
+    "A user may have 4 searches at a time: repeat this one when another has ended. (USER_SEARCH_LIMIT)",
+    limit="USER_SEARCH_LIMIT",
+)
 
 _ALWAYS = "X-Request-ID"
 #: gunicorn answers these itself, without the application's headers.
@@ -60,12 +72,10 @@ HEADERS: dict[str, dict[str, Any]] = {
     "RateLimit-Policy": _header(
         "The limits: at most `q` requests in `w` seconds.",
         '"1 per 1 second";q=1;w=1, "10 per 1 minute";q=10;w=60',
-        required=True,
     ),
     "RateLimit": _header(
         "The exceeded limit: `r` requests are left, and its window ends in `t` seconds.",
         '"10 per 1 minute";r=0;t=37',
-        required=True,
     ),
     "WWW-Authenticate": _header("How to authenticate.", "Bearer", required=True),
 }
@@ -158,7 +168,7 @@ def _error_response(status: int, responses: dict[str, Response]) -> dict[str, An
 
 def _name(response: Response) -> str:
     """Name a problem after its type or, if that is `about:blank`, after its status."""
-    _, _, name = response.get_json()["type"].rpartition(":")
+    name = re.split("[:/]", response.get_json()["type"])[-1]
     return response.status.partition(" ")[2].lower().replace(" ", "-") if name == "blank" else name
 
 

@@ -18,6 +18,8 @@ from tests.benchmarks.end_to_end.contenders import USERS
 _WAITING_PROMPTS = 50
 _A_MINUTE = timedelta(minutes=1)
 
+MAX_PAGE_BYTES = 2 * 1024 * 1024
+
 Statements = list[tuple[str, Any]]  #: statements with their parameters
 
 
@@ -31,7 +33,7 @@ def explained(settings: Settings) -> dict[str, str]:
             waiting = _submit(connection, user_id)
         calls: dict[str, Callable[[Session], object]] = {
             "poll": lambda session: queries.get(session, user_id, prompt_id),
-            "list": lambda session: queries.page(session, user_id, limit=20),
+            "list": lambda session: queries.page(session, user_id, limit=20, max_bytes=MAX_PAGE_BYTES),
             "claim": lambda session: claims.claim(session, DEFAULT_ROUTE, _WAITING_PROMPTS, _A_MINUTE),
             "reaper": lambda session: overdue.queue_lapsed(session, grace=_A_MINUTE, limit=1_000),
         }

@@ -1,0 +1,53 @@
+"""Pages of a list: their size in bytes, and the cursor and the link of the next one."""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response
+from pydantic_core import to_json
+from werkzeug.exceptions import BadRequest
+
+
+def json_page(resources: Iterable[dict[str, Any]], max_bytes: int) -> tuple[Response, int]:
+    """A JSON array of the first resources, at least one and at most `max_bytes`, and how many these are.
+
+    Queries bound the bytes of the texts. JSON may need six times as many, because it escapes control characters.
+    """
+    rendered: list[bytes] = []
+    size = 1
+    for resource in resources:
+        each = to_json(resource)
+        size += len(each) + 2
+        if rendered and size > max_bytes:
+            break
+        rendered.append(each)
+    return Response(b"[" + b",".join(rendered) + b"]\n", mimetype="application/json"), len(rendered)
+
+
+def add_next_link(response: Response, path: str, **parameters: object) -> None:
+    """Add the link to the next page. Parameters that are None are left out."""
+    query = urlencode({name: value for name, value in parameters.items() if value is not None})
+    response.headers["Link"] = f'<{path}?{query}>; rel="next"'
+
+
+def encode_cursor(kind: str, number: int) -> str:
+    return base64.urlsafe_b64encode(f"{kind}:{number}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(kind: str, cursor: str, *, highest: int) -> int:
+    """The number in a cursor.
+
+    Raises:
+        BadRequest: it is not a cursor of this kind with a number from 1 to `highest`.
+    """
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        number = int(text.removeprefix(f"{kind}:"))
+    except (binascii.Error, ValueError):
+        number = 0
+    if not 0 < number <= highest or encode_cursor(kind, number) != cursor:
+        raise BadRequest("The cursor is not one from a `next` link.")
+    return number

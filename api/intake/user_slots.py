@@ -1,0 +1,81 @@
+"""What one user may hold at a time: sockets, waiting requests, searches.
+
+Each API process counts its own, in memory: a search has no other round trip to Redis, and counts in memory end with the
+process that they are about. So with N API processes a user has up to N times the limit, spread by the load balancer.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from shared.errors import UserLimitError
+from shared.settings import Settings
+
+
+class UserSlots:
+    """Counts the slots that each user holds, at most `limit`.
+
+    Args:
+        setting: The name of the limit.
+        message: The error when a user holds all of them; `{limit}` is replaced.
+    """
+
+    def __init__(self, limit: int, setting: str, message: str) -> None:
+        self._limit = limit
+        self._error = partial(UserLimitError, f"{message.format(limit=limit)} ({setting})", limit=setting)
+        self._held: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def take(self, user_id: int) -> None:
+        """Take a slot, until `release`.
+
+        Raises:
+            UserLimitError: the user holds all slots.
+        """
+        with self._lock:
+            held = self._held.get(user_id, 0)
+            if held >= self._limit:
+                raise self._error()
+            self._held[user_id] = held + 1
+
+    def release(self, user_id: int) -> None:
+        """Release a slot that was taken."""
+        with self._lock:
+            held = self._held.pop(user_id) - 1
+            if held:
+                self._held[user_id] = held
+
+    @contextmanager
+    def hold(self, user_id: int) -> Iterator[None]:
+        """Hold a slot within the block.
+
+        Raises:
+            UserLimitError: the user holds all slots.
+        """
+        self.take(user_id)
+        try:
+            yield
+        finally:
+            self.release(user_id)
+
+
+class UserLimits:
+    """The limits of one user in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.sockets = UserSlots(
+            settings.user_socket_limit,
+            "USER_SOCKET_LIMIT",
+            "A user may have {limit} sockets at a time: close one, and connect again.",
+        )
+        self.waits = UserSlots(
+            settings.user_wait_limit,
+            "USER_WAIT_LIMIT",
+            "A user may have {limit} streams and waiting requests at a time: end one, or poll without `Prefer: wait`.",
+        )
+        self.searches = UserSlots(
+            settings.user_search_limit,
+            "USER_SEARCH_LIMIT",
+            "A user may have {limit} searches at a time: repeat this one when another has ended.",
+        )

@@ -1,0 +1,62 @@
+"""What waits for a socket that reads slowly is bounded, in number and in length."""
+
+import pytest
+
+from api.auth.token_cache import Principal
+from api.realtime.room_session import SocketSession
+from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, MAX_QUEUED_CHARACTERS
+from shared.messaging.announcements import Announcement
+
+
+class Recorder:
+    """A socket that records what is sent and how it is closed."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.close_code: int | None = None
+
+    def send(self, text: str) -> bool:
+        self.sent.append(text)
+        return True
+
+    def close(self, code: int, _: str) -> None:
+        self.close_code = code
+
+    def listen(self, _: object) -> None: ...
+
+
+def close_code(lengths: list[int]) -> int | None:
+    """The code with which a socket is closed that gets messages of these lengths before it can read."""
+    socket = Recorder()
+    principal = Principal(1, "alice", None, float("inf"))
+    session = SocketSession(None, None, None, None, socket, principal)  # type: ignore[arg-type]
+    for seq, length in enumerate(lengths, 1):
+        session.put(Announcement(seq, prompt_id=seq, attempt=1, message="x" * length))
+    session.greet(0, is_kept=True)
+    if socket.close_code is None:
+        assert len(socket.sent) == 1 + len(lengths)
+    return socket.close_code
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [10] * MAX_QUEUED_ANNOUNCEMENTS,
+        [MAX_QUEUED_CHARACTERS // 4] * 4,
+        [2 * MAX_QUEUED_CHARACTERS],
+    ],
+)
+def test_what_is_within_the_bounds_waits(lengths: list[int]) -> None:
+    assert close_code(lengths) is None
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [10] * (MAX_QUEUED_ANNOUNCEMENTS + 1),
+        [MAX_QUEUED_CHARACTERS // 4] * 5,
+        [2 * MAX_QUEUED_CHARACTERS, 10],
+    ],
+)
+def test_a_socket_that_falls_further_behind_is_closed_with_1013(lengths: list[int]) -> None:
+    assert close_code(lengths) == 1013
