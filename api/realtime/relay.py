@@ -2,14 +2,17 @@
 
 Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
-also asks Postgres which users' newest numbers are higher than those it knows: about a user whose subscription has just
+also asks Postgres which users' newest numbers are other than those it knows: about a user whose subscription has just
 been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
 that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
+
+A number lower than the known one means that an older state of the database was restored, or that the known one was
+wrong. The room then starts again from there, and a socket whose cursor is higher is sent a reset.
 """
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -64,6 +67,11 @@ class _Room:
             if len(self.finished) > _MAX_FINISHED:
                 del self.finished[next(iter(self.finished))]
         return True
+
+    def start_again(self, seq: int) -> None:
+        """Forget what is higher than this number, because the database no longer has it."""
+        self.seq = seq
+        self.finished.clear()
 
 
 class Relay:
@@ -187,7 +195,7 @@ class Relay:
         elif message["type"] == "message":
             try:
                 self._dispatch(user_id, Announcement.decode(message["data"]))
-            except (ValueError, KeyError, TypeError):
+            except ValueError:
                 log.warning("announcement refused: malformed", user_id=user_id)
 
     def _receive_login(self, message: dict[str, str]) -> None:
@@ -195,8 +203,11 @@ class Relay:
             if self._was_connected:
                 metrics.relay_reconnects.inc()
             self._was_connected = True
-        elif message["type"] == "message" and message["data"].isdecimal():
-            user_id = int(message["data"])
+        elif message["type"] == "message":
+            user_id = announcements.parse_user_id(message["data"])
+            if user_id is None:
+                log.warning("message about logins refused: malformed")
+                return
             self._token_cache.forget({user_id})
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
@@ -206,9 +217,7 @@ class Relay:
             if room is None or not room.admits(announcement):
                 return
             subscribers = list(room.subscribers)
-        with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
-            for subscriber in subscribers:
-                subscriber.put(announcement)
+        _send_to(subscribers, announcement)
 
     def _check(self) -> None:
         last_full = 0.0
@@ -243,15 +252,29 @@ class Relay:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
-        """Announce the newest number of each of these users whose room knows a lower one."""
+        """Announce the newest number of each of these users whose room knows another one."""
         checked = list(user_ids)
         for start in range(0, len(checked), MAX_CHECKED_USERS):
             some = checked[start : start + MAX_CHECKED_USERS]
             known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
             with self._autocommit_engine.connect() as connection:
-                newest = feed.newer(connection, known)
+                newest = feed.changed(connection, known)
             for user_id, seq in newest.items():
-                self._dispatch(user_id, Announcement(seq))
+                if seq > known[user_id]:
+                    self._dispatch(user_id, Announcement(seq))
+                else:
+                    self._start_again(user_id, seq)
+
+    def _start_again(self, user_id: int, seq: int) -> None:
+        """Set a room back to this number, and tell its subscribers."""
+        with self._lock:
+            room = self._rooms.get(user_id)
+            if room is None:
+                return
+            room.start_again(seq)
+            subscribers = list(room.subscribers)
+        log.warning("feed was set back, sockets are reset", user_id=user_id, seq=seq)
+        _send_to(subscribers, Announcement(seq, restored=True))
 
     def _leave_empty_rooms(self) -> None:
         """Unsubscribe from rooms without subscribers. Not sooner, because clients that leave often come back."""
@@ -266,3 +289,12 @@ class Relay:
             pubsub.unsubscribe(*map(announcements.channel, empty))
         except Exception:  # as above
             log.debug("channels not unsubscribed", users=len(empty))
+
+
+def _send_to(subscribers: Sequence[Subscriber], announcement: Announcement) -> None:
+    with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
+        for subscriber in subscribers:
+            try:
+                subscriber.put(announcement)
+            except Exception:
+                log.exception("announcement not passed on to a subscriber")
