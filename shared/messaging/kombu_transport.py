@@ -79,6 +79,21 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
         return super().basic_consume(queue, no_ack, refusing, consumer_tag, **options)
 
+    def _size(self, queue: str) -> int:
+        """How many messages wait. It is the first question when a queue is declared, on each connection."""
+        self._set_wrong_types_aside(queue)
+        size: int = super()._size(queue)
+        return size
+
+    def _set_wrong_types_aside(self, queue: str) -> None:
+        """Rename keys of ours that hold something else: with them no worker could take a message, or restore one."""
+        kinds = {queue: b"list", self.unacked_key: b"hash", self.unacked_index_key: b"zset"}
+        with self.conn_or_acquire() as client:
+            for key, kind in kinds.items():
+                if client.type(key) not in (kind, b"none"):
+                    client.rename(key, f"{key}:refused")
+                    log.error("key of another type renamed", key=key, to=f"{key}:refused")
+
 
 def _log_refusal(error: Exception) -> None:
     log.error("message refused: not sent by Celery", error=type(error).__name__)

@@ -96,3 +96,19 @@ def test_an_unreadable_unacknowledged_message_does_not_keep_others_from_being_re
         assert redis.llen(QUEUE.name) == 1
         assert not redis.hexists(qos.unacked_key, "forged")
         assert redis.zcard(qos.unacked_index_key) == 0
+
+
+def test_keys_of_another_type_are_set_aside_when_a_worker_connects(settings: Settings) -> None:
+    """Otherwise no worker takes a message until somebody deletes them."""
+    celery = make_celery(settings)
+    with (
+        Redis.from_url(settings.redis_url.get_secret_value()) as redis,
+        celery.connection_for_read(transport=Transport) as connection,
+    ):
+        for key in (QUEUE.name, "unacked", "unacked_index"):
+            redis.set(key, "forged")
+        inbox = Inbox(connection)
+        inbox.send("after it")
+        inbox.receive().ack()
+        assert redis.get(f"{QUEUE.name}:refused") == b"forged"
+    celery.close()
