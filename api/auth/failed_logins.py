@@ -58,6 +58,7 @@ class FailedLogins:
         self,
         redis_url: str,
         *,
+        per_block: str = FAILED_LOGINS_PER_BLOCK,
         per_user: str = FAILED_LOGINS_PER_USER,
         throttled_seconds: int = THROTTLED_SECONDS,
         max_wait_seconds: float = MAX_THROTTLED_WAIT_SECONDS,
@@ -65,7 +66,7 @@ class FailedLogins:
         self._in_redis = FixedWindowRateLimiter(storage_from_string(redis_url, **REDIS_OPTIONS))
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
         self._fallback = RedisFallback()
-        self._limits = tuple(map(parse, (FAILED_LOGINS_PER_BLOCK, FAILED_LOGINS_PER_USER_AND_BLOCK, per_user)))
+        self._limits = tuple(map(parse, (per_block, FAILED_LOGINS_PER_USER_AND_BLOCK, per_user)))
         self._turn = RateLimitItemPerSecond(1, throttled_seconds)
         self._max_wait_seconds = max_wait_seconds
         self._locks = [threading.Lock() for _ in range(_LOCKS)]

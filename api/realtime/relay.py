@@ -10,6 +10,7 @@ A number lower than the known one means that an older state of the database was 
 wrong. The room then starts again from there, and a socket whose cursor is higher is sent a reset.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -220,7 +221,7 @@ class Relay:
         _send_to(subscribers, announcement)
 
     def _check(self) -> None:
-        last_full = 0.0
+        last_full = -math.inf  # the first check is at once, also on a machine that has just started
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
@@ -232,7 +233,6 @@ class Relay:
                 last_full = time.monotonic()
                 self._try(self._leave_empty_rooms)
                 unchecked = set(self._rooms)
-            if is_full:
                 self._try(self._check_logins)
             self._try(self._announce_newest, unchecked)
 

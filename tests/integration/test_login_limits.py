@@ -71,16 +71,21 @@ class TestFailures:
     def test_concurrent_failed_logins_do_not_exceed_the_limit(self, site: Site) -> None:
         assert sorted(at_once(15, lambda: site.log_in(HOME, WRONG).status_code)) == [401] * 10 + [429] * 5
 
-    @pytest.mark.parametrize("block", ["[2001:db8::{i}]:{port}", "192.0.2.{i}:{port}"])
+    @pytest.mark.parametrize(
+        ("block", "options", "limit"),
+        [("[2001:db8::{i}]:{port}", {}, 100), ("192.0.2.{i}:{port}", {"per_block": "12/minute"}, 12)],
+    )
     def test_a_block_is_limited_to_a_hundred_failed_logins_a_minute_whatever_its_addresses_and_ports(
-        self, site: Site, block: str
+        self, make_site, block: str, options: dict, limit: int
     ) -> None:
+        site = make_site(**options)
+
         def attempt(i: int) -> int:
             address = block.format(i=i, port=50_000 + i)
             return site.log_in(address, {"username": f"user{i}", "password": "a"}).status_code
 
-        assert {attempt(i) for i in range(100)} == {401}
-        assert attempt(100) == 429
+        assert {attempt(i) for i in range(limit)} == {401}
+        assert attempt(limit) == 429
         assert site.log_in(CAFE, WRONG).status_code == 401
 
     def test_a_counter_of_another_type_in_redis_disturbs_nobody(self, site: Site, settings: Settings) -> None:
