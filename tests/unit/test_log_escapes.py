@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shared.telemetry import logs
 from tests.support.servers import make_settings
 
-FORGED = "x\u2028\x85\n\r2026-11-29T12:00:00Z [critical] forged\x1b[2J\x1b]0;title\x07\x7f\x9b31m\u202eevil\u2066\0\f\v"
+FORGED = "x\u2028\x85\r\n2026-11-29T12:00:00Z [critical] forged\x1b[2J\x1b]0;title\x07\x7f\x9b31m\u202eevil\u2066\0\f\v"
 URLS = {"database_url": "postgresql://host/name", "redis_url": "redis://host"}
 DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
