@@ -10,11 +10,11 @@ INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra images \
+.PHONY: help up users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol images \
 	format lock clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 up: $(INSTALLED)  ## Start PostgreSQL, Valkey, the API, a worker and Flower on this machine; Ctrl-C stops them
 	@exec $(BIN)/python -m infra.local up
@@ -63,6 +63,9 @@ check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies and sec
 check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the Dockerfiles, the compose file, Terraform and the workflows
 	$(BIN)/python -m infra.checks $(ARGS)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 tests/infra
+
+check-protocol: $(INSTALLED)  ## Check the model of the queue and the feed exhaustively, in a minute (needs spin and gcc)
+	@$(BIN)/python -m infra.protocol $(ARGS)
 
 images: $(INSTALLED) $(INFRA)/.installed  ## Build both images without a registry and try them (needs root, buildah, debootstrap)
 	$(BIN)/python -m infra.images $(ARGS)

@@ -7,9 +7,10 @@ from flask_limiter import Limiter
 from prometheus_client import Gauge
 from sqlalchemy import Engine
 
+from api.auth.failed_logins import FailedLogins
 from api.auth.token_cache import TokenCache
 from api.auth.tokens import Authenticator
-from api.http.rate_limits import FailedLogins, make_registration_limiter
+from api.http.rate_limits import make_registration_limiter
 from api.intake.submissions import Submissions
 from api.intake.user_slots import UserLimits
 from api.realtime.fair_semaphore import FairSemaphore

@@ -4,7 +4,7 @@ import ipaddress
 import re
 
 #: An unparsable address is cut to this many characters: it may come from a header.
-_MAX_CHARACTERS = 64
+MAX_UNPARSED_CHARACTERS = 64
 _BRACKETED = re.compile(r"\[([^\]]*)\](?::\d+)?")
 _WITH_PORT = re.compile(r"([^:]+):\d+")
 
@@ -22,7 +22,7 @@ def address_block(address: str, *, ipv4_prefix: int = 32, ipv6_prefix: int = 64)
     try:
         parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return address[:_MAX_CHARACTERS]
+        return address[:MAX_UNPARSED_CHARACTERS]
     if isinstance(parsed, ipaddress.IPv6Address):
         parsed = parsed.ipv4_mapped or parsed
     prefix = ipv4_prefix if parsed.version == 4 else ipv6_prefix

@@ -1,35 +1,30 @@
-"""Rate limits of logins and registrations, shared by all API processes in Redis.
+"""What rate limits share, and the limit of registrations.
 
-While Redis is unavailable, each process counts in memory. Windows are fixed and begin with the first request in them.
-`api/intake/submission_limits.py` has the limits of prompts.
+All API processes count together, in Redis. While Redis is unavailable, each process counts in memory. Windows are fixed
+and begin with the first request in them. `api/intake/submission_limits.py` has the limits of prompts,
+`api/auth/failed_logins.py` those of logins.
 """
 
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flask import request
 from flask_limiter import Limiter, RateLimitExceeded
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage, storage_from_string
-from limits.strategies import FixedWindowRateLimiter
-from redis import RedisError
+from limits import RateLimitItem
+from redis import RedisError, ResponseError
 
+from api.http.addresses import address_block
 from shared.errors import PromptwireError
 from shared.settings import Settings
 
-FAILED_LOGINS_PER_USERNAME = "10/minute"
-FAILED_LOGINS_PER_ADDRESS = "100/minute"
 REGISTRATIONS_PER_ADDRESS = "10/hour"
 REGISTER_ENDPOINT = "auth.register"
 
 #: After an error Redis is not asked again for this long.
 REDIS_PAUSE_SECONDS = 1.0
-_REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25}
-_USERNAME_LOCKS = 256
+REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25}
 
 Counted = TypeVar("Counted")
 
@@ -57,51 +52,11 @@ class RedisFallback:
         if time.monotonic() >= self._paused_until:
             try:
                 return in_redis()
+            except ResponseError:
+                pass  # Redis works; what it stores under this key is not a counter
             except RedisError:
                 self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
         return in_memory()
-
-
-class FailedLogins:
-    """Limits failed logins, per username and per address."""
-
-    def __init__(self, redis_url: str) -> None:
-        self._in_redis = FixedWindowRateLimiter(storage_from_string(redis_url, **_REDIS_OPTIONS))
-        self._in_memory = FixedWindowRateLimiter(MemoryStorage())
-        self._fallback = RedisFallback()
-        self._limits = parse(FAILED_LOGINS_PER_USERNAME), parse(FAILED_LOGINS_PER_ADDRESS)
-        self._locks = [threading.Lock() for _ in range(_USERNAME_LOCKS)]
-
-    @contextmanager
-    def attempt(self, username: str, address: str) -> Iterator[None]:
-        """Count a login as failed, and take the count back if the block succeeds.
-
-        Counting first, and one attempt per username at a time (in a process), keeps concurrent failures from slipping
-        through and concurrent successes from blocking each other.
-
-        Raises:
-            RateLimitedError: a limit is exceeded.
-        """
-        by_username, by_address = self._limits
-        counters = [(by_username, "login-username", username), (by_address, "login-address", address)]
-        with self._locks[hash(username) % _USERNAME_LOCKS]:
-            limiter = self._fallback.count(
-                lambda: _hit_all(self._in_redis, counters), lambda: _hit_all(self._in_memory, counters)
-            )
-            yield
-            with suppress(RedisError):
-                for limit, *key in counters:
-                    limiter.hit(limit, *key, cost=-1)
-
-
-def _hit_all(limiter: FixedWindowRateLimiter, counters: list[tuple[RateLimitItem, str, str]]) -> FixedWindowRateLimiter:
-    """Count with this limiter, and return it."""
-    policies = []
-    for limit, *key in counters:
-        policies.append(limit)
-        if not limiter.hit(limit, *key):
-            raise RateLimitedError(policies, limit, limiter.get_window_stats(limit, *key).reset_time - time.time())
-    return limiter
 
 
 def make_registration_limiter(settings: Settings) -> Limiter:
@@ -111,10 +66,10 @@ def make_registration_limiter(settings: Settings) -> Limiter:
     view has a limit: `GET /livez/` takes 70 to 80 µs more CPU, of 230, and some 25 µs more again without the filter.
     """
     limiter = Limiter(
-        key_func=client_address,
+        key_func=client_block,
         enabled=settings.app_env == "prod" and settings.registration_open,
         storage_uri=settings.redis_url.get_secret_value(),
-        storage_options=_REDIS_OPTIONS,
+        storage_options=REDIS_OPTIONS,
         key_prefix="promptwire",
         in_memory_fallback_enabled=True,
         # It switches to memory for the first request that finds Redis unavailable. Concurrent ones are let through.
@@ -131,5 +86,10 @@ def rate_limited_error(limiter: Limiter, error: RateLimitExceeded) -> RateLimite
     return RateLimitedError([each.limit for each in checked], error.limit.limit, seconds)
 
 
-def client_address() -> str:
-    return request.remote_addr or "unknown"
+def client_block() -> str:
+    """The block of the client's address that limits count by: an IPv4 /24 or an IPv6 /64.
+
+    Whoever has one address usually has the others of its block, too. The address is the peer's, or behind
+    TRUSTED_PROXIES what the last of these has seen.
+    """
+    return address_block(request.remote_addr or "unknown", ipv4_prefix=24, ipv6_prefix=64)

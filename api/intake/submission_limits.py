@@ -17,16 +17,26 @@ from api.http.rate_limits import RateLimitedError, RedisFallback
 
 # Keys: one for each submission and limit. Arguments: each limit's amount and window in seconds.
 # Returns, for each submission, which limit it exceeds (0: none) and how long that still lasts, in milliseconds.
+# A key that does not hold a counter, or one that does not expire, is replaced: it would fail the whole group, or refuse
+# its user for ever.
 _COUNT = """
+local function increment(key, window)
+    local count = redis.pcall('INCR', key)
+    if type(count) ~= 'number' or count < 1 then
+        redis.call('SET', key, 1)
+        count = 1
+    end
+    if count == 1 then redis.call('EXPIRE', key, window) end
+    return count
+end
 local limits, verdicts = #ARGV / 2, {}
 for first = 1, #KEYS, limits do
     local breached, left = 0, 0
     for i = 1, limits do
         local key = KEYS[first + i - 1]
-        local count = redis.call('INCR', key)
-        if count == 1 then redis.call('EXPIRE', key, ARGV[2 * i]) end
-        if count > tonumber(ARGV[2 * i - 1]) then
+        if increment(key, ARGV[2 * i]) > tonumber(ARGV[2 * i - 1]) then
             breached, left = i, redis.call('PTTL', key)
+            if left < 0 then redis.call('EXPIRE', key, ARGV[2 * i]) end
             break
         end
     end

@@ -63,7 +63,7 @@ class LongPoll:
                 announcement = subscription.get(deadline - time.monotonic())
                 if announcement is None:  # time is up
                     return self._read((user_id, prompt_id))[0]
-                if announcement.seq is None or announcement.seq <= seen:
+                if announcement.seq is None or (announcement.seq <= seen and not announcement.restored):
                     continue
                 # One without a prompt replaces a lost one, which may have been about this prompt.
                 if announcement.prompt_id in (None, prompt_id) or announcement.seq != seen + 1:

@@ -2,15 +2,18 @@
 
 Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
-also asks Postgres which users' newest numbers are higher than those it knows: about a user whose subscription has just
+also asks Postgres which users' newest numbers are other than those it knows: about a user whose subscription has just
 been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
 that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
+
+A number lower than the known one means that an older state of the database was restored, or that the known one was
+wrong. The room then starts again from there, and a socket whose cursor is higher is sent a reset.
 """
 
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -64,6 +67,11 @@ class _Room:
             if len(self.finished) > _MAX_FINISHED:
                 del self.finished[next(iter(self.finished))]
         return True
+
+    def start_again(self, seq: int) -> None:
+        """Forget what is higher than this number, because the database no longer has it."""
+        self.seq = seq
+        self.finished.clear()
 
 
 class Relay:
@@ -188,7 +196,7 @@ class Relay:
         elif message["type"] == "message":
             try:
                 self._dispatch(user_id, Announcement.decode(message["data"]))
-            except (ValueError, KeyError, TypeError):
+            except ValueError:
                 log.warning("announcement refused: malformed", user_id=user_id)
 
     def _receive_login(self, message: dict[str, str]) -> None:
@@ -196,8 +204,11 @@ class Relay:
             if self._was_connected:
                 metrics.relay_reconnects.inc()
             self._was_connected = True
-        elif message["type"] == "message" and message["data"].isdecimal():
-            user_id = int(message["data"])
+        elif message["type"] == "message":
+            user_id = announcements.parse_user_id(message["data"])
+            if user_id is None:
+                log.warning("message about logins refused: malformed")
+                return
             self._token_cache.forget({user_id})
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
@@ -208,13 +219,19 @@ class Relay:
                 if room is None or not room.admits(announcement):
                     return
                 subscribers = list(room.subscribers)
-            with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
-                for subscriber in subscribers:
+            self._send_to(subscribers, announcement)
+
+    def _send_to(self, subscribers: Sequence[Subscriber], announcement: Announcement) -> None:
+        with tracing.spans("push", announcement.traceparent, subscribers=len(subscribers)):
+            for subscriber in subscribers:
+                try:
                     subscriber.put(announcement)
-                    self._turn.give_way()
+                except Exception:
+                    log.exception("announcement not passed on to a subscriber")
+                self._turn.give_way()
 
     def _check(self) -> None:
-        last_full = -math.inf  # not 0: the clock may begin at the start of the machine
+        last_full = -math.inf  # the first check is at once, also on a machine that has just started
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
@@ -226,7 +243,6 @@ class Relay:
                 last_full = time.monotonic()
                 self._try(self._leave_empty_rooms)
                 unchecked = set(self._rooms)
-            if is_full:
                 self._try(self._check_logins)
             self._try(self._announce_newest, unchecked)
 
@@ -246,15 +262,29 @@ class Relay:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
-        """Announce the newest number of each of these users whose room knows a lower one."""
+        """Announce the newest number of each of these users whose room knows another one."""
         checked = list(user_ids)
         for start in range(0, len(checked), MAX_CHECKED_USERS):
             some = checked[start : start + MAX_CHECKED_USERS]
             known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
             with self._autocommit_engine.connect() as connection:
-                newest = feed.newer(connection, known)
+                newest = feed.changed(connection, known)
             for user_id, seq in newest.items():
-                self._dispatch(user_id, Announcement(seq))
+                if seq > known[user_id]:
+                    self._dispatch(user_id, Announcement(seq))
+                else:
+                    self._start_again(user_id, seq)
+
+    def _start_again(self, user_id: int, seq: int) -> None:
+        """Set a room back to this number, and tell its subscribers."""
+        with self._lock:
+            room = self._rooms.get(user_id)
+            if room is None:
+                return
+            room.start_again(seq)
+            subscribers = list(room.subscribers)
+        log.warning("feed was set back, sockets are reset", user_id=user_id, seq=seq)
+        self._send_to(subscribers, Announcement(seq, restored=True))
 
     def _leave_empty_rooms(self) -> None:
         """Unsubscribe from rooms without subscribers. Not sooner, because clients that leave often come back."""

@@ -167,7 +167,7 @@ class SocketSession:
             if self._pass_on(announcement, self._socket.send):
                 continue
             if announcement.seq is not None:
-                self._catch_up()
+                self._follow(announcement.seq)
             elif not self._is_alive():
                 refuse(self._socket, UNAUTHENTICATED, "The token has been revoked.")
         if self._closing:
@@ -194,13 +194,21 @@ class SocketSession:
                 metrics.deltas_sent.inc()
             return True
         if seq <= self._cursor:
-            return True
+            return not announcement.restored
         if seq > self._cursor + 1 or announcement.prompt_id is None or not (message is None or send(message)):
             return False
         self._cursor = seq
         if message is not None:
             metrics.finished_sent.inc()
         return True
+
+    def _follow(self, seq: int) -> None:
+        """Go to this number: forwards by reading the feed, backwards if an older state of the database was restored."""
+        if seq >= self._cursor:
+            self._catch_up()
+            return
+        self._cursor = seq
+        self._send({"type": "reset", "seq": seq})
 
     def _catch_up(self) -> None:
         """Send the feed's events after the cursor."""

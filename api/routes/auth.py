@@ -8,6 +8,7 @@ from flask_limiter import Limiter
 from flask_openapi3 import Tag
 from werkzeug.exceptions import Forbidden
 
+from api.auth.failed_logins import FAILED_LOGINS_PER_USER_AND_BLOCK, FailedLogins
 from api.auth.tokens import Authenticator, TokenPair
 from api.http import schemas
 from api.http.openapi.blueprint import Blueprint
@@ -19,16 +20,11 @@ from api.http.openapi.responses import (
     json_response,
     rate_limited,
 )
-from api.http.rate_limits import (
-    FAILED_LOGINS_PER_USERNAME,
-    REGISTRATIONS_PER_ADDRESS,
-    FailedLogins,
-    client_address,
-)
+from api.http.rate_limits import REGISTRATIONS_PER_ADDRESS, client_block
 from api.http.schemas import Credentials, NewUser, RefreshToken, Registration
 from api.server.threadpool import offload
 from shared import timestamps
-from shared.accounts import users
+from shared.accounts import login_blocks, users
 from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
@@ -45,7 +41,7 @@ REGISTER: Responses = {
 }
 LOGIN: Responses = {
     200: _TOKENS,
-    **error_responses(InvalidCredentialsError(), rate_limited(FAILED_LOGINS_PER_USERNAME)),
+    **error_responses(InvalidCredentialsError(), rate_limited(FAILED_LOGINS_PER_USER_AND_BLOCK)),
 }
 REFRESH: Responses = {200: _TOKENS, **error_responses(InvalidTokenError(_SPENT))}
 LOGOUT: Responses = {204: empty_response("The login has ended."), **error_responses(InvalidTokenError())}
@@ -87,7 +83,8 @@ class AuthRoutes:
     def register(self, body: Registration) -> tuple[Response, int]:
         """Add a user, if registration is open.
 
-        In production it is closed by default; if it is open there, an address may register ten users an hour.
+        In production it is closed by default; if it is open there, an address may register ten users an hour, together
+        with its neighbours (IPv4 /24, IPv6 /64).
         """
         if not self._registration_open:
             raise Forbidden(REGISTRATION_CLOSED)
@@ -101,13 +98,17 @@ class AuthRoutes:
         """Start a login: an access token for calls, a refresh token for the next pair.
 
         A wrong password and an unknown user get the same response, in the same time. After ten failures a minute for a
-        username, or a hundred from an address, the response is 429.
+        username from an address, or a hundred from an address, the response is 429; neighbouring addresses (IPv4 /24,
+        IPv6 /64) count as one. So it is after a thousand failures an hour for a username from all addresses. The right
+        password is always accepted from where its user has logged in before, with a delay after so many failures.
         """
-        with self._failed_logins.attempt(body.username, client_address()):
+        block = client_block()
+        with self._failed_logins.attempt(body.username, block, lambda: self._is_known(body.username, block)):
             user = self._check_password(body.username, body.password)
             with self._sessions.begin() as session:
                 if not users.lock_password(session, user):
                     raise InvalidCredentialsError
+                login_blocks.remember(session, user.id, block)
                 return _token_pair(self._authenticator.log_in(session, user.id))
 
     def refresh(self, body: RefreshToken) -> dict[str, Any]:
@@ -128,6 +129,10 @@ class AuthRoutes:
             user_id = self._authenticator.log_out(session, body.refresh)
         self._authenticator.announce_logout(user_id)
         return "", HTTPStatus.NO_CONTENT
+
+    def _is_known(self, username: str, block: str) -> bool:
+        with self._sessions() as session:
+            return login_blocks.is_known(session, username, block)
 
     def _check_password(self, username: str, password: str) -> User:
         """Verify one hash, whether or not the user exists, so that both take as long."""

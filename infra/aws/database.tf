@@ -22,8 +22,8 @@ resource "aws_db_parameter_group" "this" {
     value = "ddl"
   }
 
-  # Statements contain user data, so neither slow nor failed statements are logged. Performance Insights shows them
-  # without their values.
+  # Statements contain user data, so neither slow nor failed statements are logged, nor the details of errors, which show
+  # rows. Performance Insights shows statements without their values.
   parameter {
     name  = "log_min_duration_statement"
     value = "-1"
@@ -32,6 +32,21 @@ resource "aws_db_parameter_group" "this" {
   parameter {
     name  = "log_min_error_statement"
     value = "panic"
+  }
+
+  parameter {
+    name  = "log_parameter_max_length"
+    value = "0"
+  }
+
+  parameter {
+    name  = "log_parameter_max_length_on_error"
+    value = "0"
+  }
+
+  parameter {
+    name  = "log_error_verbosity"
+    value = "terse"
   }
 
   lifecycle {

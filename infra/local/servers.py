@@ -17,6 +17,18 @@ from infra.local.privileges import Unprivileged, unprivileged
 
 USER = "promptwire"
 DATABASE = "promptwire"
+
+#: What a statement contains, and what a row that breaks a constraint contains, is users' text: neither is logged. With
+#: log_error_verbosity=terse an error has no DETAIL, HINT, QUERY and CONTEXT. (docker-compose.yml and infra/aws have the
+#: same.)
+NO_TEXTS_IN_LOG = (
+    "log_statement=none",
+    "log_min_error_statement=panic",
+    "log_min_duration_statement=-1",
+    "log_parameter_max_length=0",
+    "log_parameter_max_length_on_error=0",
+    "log_error_verbosity=terse",
+)
 SYSTEM_POSTGRES = "/usr/lib/postgresql"  # Debian installs each version below it
 
 
@@ -91,6 +103,7 @@ class Postgres:
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
             "unix_socket_directories=",
+            *NO_TEXTS_IN_LOG,
             *self._options,
         )
         flags = [flag for setting in settings for flag in ("-c", setting)]

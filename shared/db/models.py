@@ -96,6 +96,17 @@ class TokenFamily(Base):
     __table_args__ = (Index("token_families_ended", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),)
 
 
+class LoginBlock(Base):
+    """A block of addresses from which a user has logged in (see `api/auth/failed_logins.py`)."""
+
+    __tablename__ = "login_blocks"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    #: As `192.0.2.0/24`.
+    address_block: Mapped[str] = mapped_column(primary_key=True)
+    last_login_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class Prompt(Base):
     """A prompt and its answer. The row is the outbox: once it is committed, the prompt will end exactly once."""
 

@@ -6,10 +6,11 @@ the feed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic_core
 import structlog
+from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis, RedisError
 
 from shared import timestamps
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 #: The channel of ended logins, to which every API process subscribes.
 LOGINS_CHANNEL = "promptwire:logins"
 _CHANNEL_PREFIX = "promptwire:user:"
+# PostgreSQL's bigint.
+_MAX_NUMBER = 2**63 - 1
 
 
 def channel(user_id: int) -> str:
@@ -33,6 +36,27 @@ def channel(user_id: int) -> str:
 def user_of_channel(channel_name: str) -> int:
     """The id of the user whose channel this is."""
     return int(channel_name.removeprefix(_CHANNEL_PREFIX))
+
+
+def parse_user_id(text: str) -> int | None:
+    """A user's id from a message of LOGINS_CHANNEL; None if it is not one."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_NUMBER))
+    return int(text) if is_number and 0 < int(text) <= _MAX_NUMBER else None
+
+
+_Number = Annotated[int, Field(ge=1, le=_MAX_NUMBER)]
+
+
+class _Fields(BaseModel):
+    """What `Announcement.encode` writes."""
+
+    model_config = ConfigDict(strict=True)
+
+    seq: _Number | None
+    prompt_id: _Number | None
+    attempt: Annotated[int, Field(ge=0, le=_MAX_NUMBER)]
+    message: str | None
+    traceparent: Annotated[str, Field(max_length=64)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,8 @@ class Announcement:
     attempt: int = 0
     message: str | None = None
     traceparent: str | None = None  #: of the trace that the push is a part of
+    #: `seq` is lower than a number that was announced: an older state of the database was restored. Never encoded.
+    restored: bool = False
 
     def encode(self) -> str:
         fields = {"seq": self.seq, "prompt_id": self.prompt_id, "attempt": self.attempt, "message": self.message}
@@ -61,15 +87,26 @@ class Announcement:
     def decode(cls, data: str | bytes) -> "Announcement":
         """Decode what `encode` returned.
 
+        Everything is checked, because one wrong number would disturb all users of the process that takes it.
+
         Raises:
-            ValueError, KeyError, TypeError: the data is malformed.
+            ValueError: the data is not an announcement.
         """
-        fields = pydantic_core.from_json(data)
-        needed = fields["seq"], fields["prompt_id"], fields["attempt"], fields["message"]
-        return cls(*needed, fields.get("traceparent"))
+        fields = _Fields.model_validate_json(data)
+        if fields.message is not None:
+            _check_event(fields.message, fields.seq, fields.prompt_id)
+        return cls(fields.seq, fields.prompt_id, fields.attempt, fields.message, fields.traceparent)
 
 
 LOGIN_ENDED = Announcement(None)
+
+
+def _check_event(message: str, seq: int | None, prompt_id: int | None) -> None:
+    """Raise ValueError unless the message is an event of this prompt, with this number."""
+    event = pydantic_core.from_json(message, allow_inf_nan=False)
+    is_event = isinstance(event, dict) and isinstance(event.get("type"), str)
+    if not is_event or event.get("seq") != seq or event.get("id") != prompt_id:
+        raise ValueError("The message is not an event of this prompt with this number.")
 
 
 def from_finished(finished: FinishedPrompt, traceparent: str | None = None) -> Announcement:

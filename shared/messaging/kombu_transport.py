@@ -9,6 +9,9 @@ from redis import Redis
 
 log = structlog.get_logger(__name__)
 
+#: What kombu raises when it reads something that is not a message. Errors of Redis itself are of other types.
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
 
 class QoS(redis.QoS):  # type: ignore[misc]
     """Releases the prefetch slot of a message even if its acknowledgement fails.
@@ -30,6 +33,16 @@ class QoS(redis.QoS):  # type: ignore[misc]
         finally:
             virtual.QoS.ack(self, delivery_tag)
 
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Drop an unacknowledged message that cannot be read; kombu would restore none of those after it."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except _MALFORMED as error:
+            _log_refusal(error)
+            with self.channel.conn_or_acquire(client) as connection:
+                connection.zrem(self.unacked_index_key, tag)
+                connection.hdel(self.unacked_key, tag)
+
 
 class Channel(redis.Channel):  # type: ignore[misc]
     """Refuses messages that Celery did not send, instead of ending the worker or keeping a slot for them."""
@@ -48,9 +61,8 @@ class Channel(redis.Channel):  # type: ignore[misc]
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            # It is not a message, and is already removed from the list. Errors of Redis itself are of other types.
-            _log_refusal(error)
+        except _MALFORMED as error:
+            _log_refusal(error)  # it is already removed from the list
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **options: Any
@@ -66,6 +78,21 @@ class Channel(redis.Channel):  # type: ignore[misc]
                     message.reject()
 
         return super().basic_consume(queue, no_ack, refusing, consumer_tag, **options)
+
+    def _size(self, queue: str) -> int:
+        """How many messages wait. It is the first question when a queue is declared, on each connection."""
+        self._set_wrong_types_aside(queue)
+        size: int = super()._size(queue)
+        return size
+
+    def _set_wrong_types_aside(self, queue: str) -> None:
+        """Rename keys of ours that hold something else: with them no worker could take a message, or restore one."""
+        kinds = {queue: b"list", self.unacked_key: b"hash", self.unacked_index_key: b"zset"}
+        with self.conn_or_acquire() as client:
+            for key, kind in kinds.items():
+                if client.type(key) not in (kind, b"none"):
+                    client.rename(key, f"{key}:refused")
+                    log.error("key of another type renamed", key=key, to=f"{key}:refused")
 
 
 def _log_refusal(error: Exception) -> None:

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 #: How long the text of an attempt is kept after its end: until the answer is in Postgres, and some more.
 RETENTION_AFTER_END = timedelta(seconds=10)
 
+# How much is read at a time. The rest follows with the next announcement.
+_MAX_READ_BYTES = 1 << 20
 # SETRANGE fills the gap with these if an earlier write was lost.
 _GAP = b"\0"
 
@@ -50,10 +52,11 @@ class PartialText:
         return True
 
     def read(self, prompt_id: int, attempt: int, offset: int) -> str:
-        """The text from a position on; empty if there is none."""
+        """The text from a position on, at most 1 MiB of it; empty if there is none."""
+        end = offset + _MAX_READ_BYTES - 1
         try:
             found: bytes = self._redis.execute_command(
-                "GETRANGE", _name(prompt_id, attempt), offset, -1, **{NEVER_DECODE: True}
+                "GETRANGE", _name(prompt_id, attempt), offset, end, **{NEVER_DECODE: True}
             )
         except RedisError as error:
             log.warning("partial text not read", error=type(error).__name__)

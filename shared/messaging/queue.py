@@ -88,6 +88,8 @@ def make_celery(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # An error that Redis answers with (a key of another type, a replica that was a primary) would end the worker.
+        broker_channel_error_retry=True,
         broker_transport_options={
             "socket_timeout": SEND_TIMEOUT_SECONDS,
             "socket_connect_timeout": SEND_TIMEOUT_SECONDS,

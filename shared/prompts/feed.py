@@ -34,8 +34,8 @@ _known = (
     .table_valued("user_id", "seq")
     .render_derived("known")
 )
-_NEWER = select(_users.id, _users.seq).join_from(
-    _known, User.__table__, (_users.id == _known.c.user_id) & (_users.seq > _known.c.seq)
+_CHANGED = select(_users.id, _users.seq).join_from(
+    _known, User.__table__, (_users.id == _known.c.user_id) & (_users.seq != _known.c.seq)
 )
 
 
@@ -109,9 +109,12 @@ def position(executor: Executor, user_id: int, since: int | None) -> tuple[int, 
     return seq, since == seq if oldest is None else bool(oldest - 1 <= since <= seq)
 
 
-def newer(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
-    """The newest numbers of those users whose newest number is higher than the known one, which is given by user."""
-    rows = executor.execute(_NEWER, {"user_ids": list(known.keys()), "seqs": list(known.values())})
+def changed(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
+    """The newest numbers of those users whose newest number is not the known one, which is given by user.
+
+    It is lower only if an older state of the database was restored.
+    """
+    rows = executor.execute(_CHANGED, {"user_ids": list(known.keys()), "seqs": list(known.values())})
     return {row.id: row.seq for row in rows}
 
 

@@ -1,17 +1,16 @@
 """Structured logs: JSON in production, lines in a terminal. Contextvars add context such as the request id.
 
-Prompt texts, tokens and passwords are never logged.
+Prompt texts, tokens and passwords are never logged. What comes from outside cannot forge lines: `log_escapes.py`.
 """
 
 import logging
 import sys
-from typing import Any
 
 import structlog
-from pydantic_core import to_json
 from structlog.types import Processor
 
 from shared.settings import Settings
+from shared.telemetry import log_escapes
 
 
 def configure_logging(settings: Settings) -> None:
@@ -54,13 +53,17 @@ def _context_processors() -> list[Processor]:
 
 def _renderers(settings: Settings) -> list[Processor]:
     if settings.log_format == "json" or (settings.log_format == "auto" and settings.app_env == "prod"):
-        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
+        return [
+            structlog.processors.ExceptionRenderer(log_escapes.format_traceback),
+            structlog.processors.JSONRenderer(log_escapes.render_json),
+        ]
     return [
+        log_escapes.escape_values,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
             pad_event_to=0,
-            exception_formatter=structlog.dev.plain_traceback,  # others show variables, which may be secrets
-        )
+            exception_formatter=log_escapes.write_traceback,  # structlog's show variables, which may be secrets
+        ),
     ]
 
 
@@ -75,7 +78,3 @@ class _StderrLogger(structlog.WriteLogger):
     def __init__(self, name: str = "") -> None:
         super().__init__(sys.stderr)
         self.name = name
-
-
-def _to_json(event: dict[str, Any], **_: Any) -> str:
-    return to_json(event, fallback=repr).decode()

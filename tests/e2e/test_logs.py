@@ -94,6 +94,17 @@ def test_of_a_malformed_request_only_its_origin_is_logged(started, logs: dict[st
         wait_until(lambda: logs["api"].file.read_text().count("Invalid request from ip=127.0.0.1") > before)
 
 
+def test_a_request_cannot_forge_log_lines_or_control_a_terminal(started, logs: dict[str, Log]) -> None:
+    url, _ = started
+    forged = "/x%e2%80%a8%c2%85%0a2026-01-01 [critical] zebra%1b[2J%7f%e2%80%ae"
+    answer = RemoteUser(url).http.get(forged, headers={"X-Request-ID": "req-9"})
+    assert answer.status_code == 404
+    wait_until(lambda: logs["api"].of("req-9"), what="the API logging it")
+    (request,) = logs["api"].of("req-9")
+    assert request["path"].startswith("/x\u2028\x85\n2026-01-01 [critical]")
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202e]", logs["api"].file.read_text())
+
+
 def test_a_failed_attempt_is_logged_once_with_its_error_and_prompt(started, logs: dict[str, Log]) -> None:
     url, _ = started
     alice = RemoteUser(url)

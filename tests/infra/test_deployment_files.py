@@ -12,6 +12,7 @@ from infra.checks.__main__ import Check, list_checks
 from infra.checks.compose import ComposeError, find_compose, read_compose
 from infra.checks.rules import find_problems
 from infra.checks.tools import TOOLS, ToolMissingError
+from infra.local.servers import NO_TEXTS_IN_LOG
 from tests.support.servers import ROOT
 
 needs_compose = pytest.mark.skipif(
@@ -170,3 +171,11 @@ def test_missing_tools_fail_the_run_unless_the_caller_allows_them(arguments: lis
     assert "NOT CHECKED  Names, ports, networks, secrets" in result.stdout
     assert "NOT CHECKED  Terraform: format" in result.stdout
     assert result.returncode == (0 if arguments else 1), result.stdout
+
+
+@pytest.mark.parametrize("setting", NO_TEXTS_IN_LOG)
+def test_no_postgres_logs_users_texts(setting: str) -> None:
+    assert f"- -c{setting}\n" in (ROOT / COMPOSE).read_text()
+    name, value = setting.split("=")
+    (found,) = re.findall(rf'name  = "{name}"\n\s+value = "(.*)"', (ROOT / "infra/aws/database.tf").read_text())
+    assert found == ("ddl" if name == "log_statement" else value)  # DDL has no texts

@@ -72,9 +72,43 @@ def test_an_unreadable_message_releases_the_prefetch_slot(settings: Settings) ->
     celery.close()
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b"null", b"\xff", b'{"body": 1}', b'{"properties": {}}'])
+@pytest.mark.parametrize(
+    "garbage", [b"", b"{", b"[]", b"null", b"\xff", b'{"body": 1}', b'{"properties": {}}', b"[" * 100_000]
+)
 def test_malformed_queue_entries_are_skipped(settings: Settings, inbox: Inbox, garbage: bytes) -> None:
     with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
         redis.lpush(QUEUE.name, garbage)
     inbox.send("after it")
     assert inbox.receive().payload == "after it"
+
+
+def test_an_unreadable_unacknowledged_message_does_not_keep_others_from_being_restored(
+    settings: Settings, inbox: Inbox
+) -> None:
+    inbox.send("unacknowledged")
+    inbox.receive()
+    qos = inbox.connection.default_channel.qos
+    with Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True) as redis:
+        redis.zadd(qos.unacked_index_key, dict.fromkeys(redis.zrange(qos.unacked_index_key, 0, -1), 1))
+        redis.hset(qos.unacked_key, "forged", "nonsense")
+        redis.zadd(qos.unacked_index_key, {"forged": 2})  # the newest is restored first
+        qos.restore_visible(interval=1)
+        assert redis.llen(QUEUE.name) == 1
+        assert not redis.hexists(qos.unacked_key, "forged")
+        assert redis.zcard(qos.unacked_index_key) == 0
+
+
+def test_keys_of_another_type_are_set_aside_when_a_worker_connects(settings: Settings) -> None:
+    """Otherwise no worker takes a message until somebody deletes them."""
+    celery = make_celery(settings)
+    with (
+        Redis.from_url(settings.redis_url.get_secret_value()) as redis,
+        celery.connection_for_read(transport=Transport) as connection,
+    ):
+        for key in (QUEUE.name, "unacked", "unacked_index"):
+            redis.set(key, "forged")
+        inbox = Inbox(connection)
+        inbox.send("after it")
+        inbox.receive().ack()
+        assert redis.get(f"{QUEUE.name}:refused") == b"forged"
+    celery.close()

@@ -1,7 +1,9 @@
 """Rate limits of submissions: 1 per second and 10 per minute per user by default."""
 
 import pytest
+from redis import Redis
 
+from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem
 
 
@@ -53,6 +55,27 @@ def test_a_replayed_submission_does_not_count(limited: ApiUser) -> None:
     assert [submit(limited, headers=key).status_code for _ in range(10)] == [202] * 10
     assert [submit(limited).status_code for _ in range(3)] == [202, 202, 429]
     assert submit(limited, headers=key).status_code == 202
+
+
+@pytest.mark.parametrize("forged", ["many", "1.5", "-1000", "9223372036854775807", ["a", "list"]])
+def test_a_key_that_is_not_a_counter_is_replaced(limited: ApiUser, settings: Settings, forged: object) -> None:
+    submit(limited)
+    with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        for key in redis.keys("promptwire:limit:*"):
+            redis.delete(key)
+            redis.rpush(key, *forged) if isinstance(forged, list) else redis.set(key, forged)
+        assert [submit(limited).status_code for _ in range(4)] == [202] * 3 + [429]
+        assert all(0 < redis.ttl(key) <= 3600 for key in redis.keys("promptwire:limit:*"))
+
+
+def test_a_user_whose_counter_does_not_expire_is_not_refused_for_ever(limited: ApiUser, settings: Settings) -> None:
+    for _ in range(4):
+        submit(limited)
+    with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        for key in redis.keys("promptwire:limit:*"):
+            redis.persist(key)
+        assert submit(limited).status_code == 429
+        assert 0 < redis.ttl(f"promptwire:limit:0:3:60:{limited.id}") <= 60
 
 
 def test_invalid_requests_do_not_count(limited: ApiUser) -> None:

@@ -4,6 +4,8 @@ import threading
 import time
 from itertools import islice
 
+from redis import Redis
+
 from api.auth.token_cache import Principal
 from api.realtime.text_stream import Position, StreamReads, TextStream
 from api.services import Services
@@ -95,3 +97,19 @@ def test_an_empty_last_event_id_starts_at_the_beginning(alice: ApiUser) -> None:
     response = alice.get(f"/prompts/{prompt_id}/stream/", headers={"Last-Event-ID": ""})
     assert response.status_code == 200
     assert "event: prompt.cancelled" in response.text
+
+
+def test_a_key_of_another_type_is_text_that_cannot_be_read(services: Services, alice: ApiUser, settings) -> None:
+    with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        redis.rpush("promptwire:text:1:1", "forged")
+        redis.set("promptwire:text:1:2", b"\xff\xfeTides")
+    assert services.partial_text.read(1, 1, 0) == ""
+    assert services.partial_text.read(1, 2, 0) == "Tides"
+
+
+def test_a_long_text_is_read_in_parts(services: Services, settings) -> None:
+    with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        redis.set("promptwire:text:1:1", "é" * 600_000)
+    first = services.partial_text.read(1, 1, 0)
+    assert first + services.partial_text.read(1, 1, len(first.encode())) == "é" * 600_000
+    assert len(first.encode()) <= 1 << 20

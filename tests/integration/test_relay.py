@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 from redis.client import PubSub
+from sqlalchemy import delete, update
 
 from api.auth.token_cache import TokenCache
 from api.realtime.relay import Relay
@@ -13,13 +14,14 @@ from api.realtime.subscription import Subscription
 from api.services import Services
 from shared.accounts import users
 from shared.db.engine import Sessions
+from shared.db.models import FeedEntry, User
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement, Announcer
 from shared.messaging.redis import make_redis
 from shared.prompts import submission
 from shared.settings import Settings
 from tests.support import lifecycle
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 
 NEVER_SECONDS = 3600
 
@@ -121,11 +123,78 @@ def next_announced(subscription: Subscription) -> Announcement | None:
 def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
     with make_relay().subscribe(user_id) as subscription:
         wait_until(lambda: listeners(redis, user_id) == 1)
-        for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}'):
+        for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}', b"\xff", '{"seq": 1e30, "prompt_id": null}'):
             redis.publish(announcements.channel(user_id), nonsense)
         announced = finish_prompt(sessions, user_id)
         Announcer(redis).announce((user_id, announced))
         assert next_announced(subscription) == announced
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        '{"seq": 1e30, "prompt_id": null, "attempt": 0, "message": null}',
+        '{"seq": 9223372036854775807, "prompt_id": null, "attempt": 0, "message": null}',
+        '{"seq": 9223372036854775808, "prompt_id": null, "attempt": 0, "message": null}',
+        '{"seq": 1, "prompt_id": 1, "attempt": 0, "message": 5}',
+        b"\xff",
+    ],
+)
+def test_whatever_is_published_to_one_user_the_events_of_all_users_are_still_found(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int, forged: str | bytes
+) -> None:
+    with sessions.begin() as session:
+        other_id = users.create(session, "bob", "hash").id
+    relay = make_relay(check_seconds=0.1)
+    with relay.subscribe(user_id) as disturbed, relay.subscribe(other_id) as other:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        redis.publish(announcements.channel(user_id), forged)
+        redis.publish(announcements.LOGINS_CHANNEL, "9" * 5_000)
+        redis.publish(announcements.LOGINS_CHANNEL, b"\xff")
+        for each in (user_id, other_id):
+            finish_prompt(sessions, each)  # without an announcement: only the check can find it
+        assert other.get(MAX_WAIT_SECONDS) == Announcement(1)
+        wait_until(lambda: disturbed.get(MAX_WAIT_SECONDS).seq == 1)
+
+
+def test_an_error_of_one_subscriber_does_not_keep_announcements_from_the_others(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
+    class Failing(Subscription):
+        def put(self, announcement: Announcement) -> None:
+            raise RuntimeError
+
+    relay = make_relay()
+    failing = [Failing(1) for _ in range(5)]
+    for subscriber in failing:
+        relay.enter(user_id, subscriber)
+    with relay.subscribe(user_id) as subscription:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        for _ in range(2):
+            announced = finish_prompt(sessions, user_id)
+            Announcer(redis).announce((user_id, announced))
+            assert next_announced(subscription) == announced
+
+
+def test_a_feed_that_was_set_back_is_announced_and_followed_from_there(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
+    """As after a restore of an older backup."""
+    relay = make_relay(check_seconds=0.1)
+    for _ in range(5):
+        finish_prompt(sessions, user_id)
+    with relay.subscribe(user_id) as subscription:
+        assert subscription.get(MAX_WAIT_SECONDS) == Announcement(5)
+        set_back(sessions, user_id, 2)
+        assert subscription.get(MAX_WAIT_SECONDS) == Announcement(2, restored=True)
+        finish_prompt(sessions, user_id)
+        assert subscription.get(MAX_WAIT_SECONDS) == Announcement(3)
+
+
+def set_back(sessions: Sessions, user_id: int, seq: int) -> None:
+    with sessions.begin() as session:
+        session.execute(delete(FeedEntry).where(FeedEntry.user_id == user_id, FeedEntry.seq > seq))
+        session.execute(update(User).where(User.id == user_id).values(seq=seq))
 
 
 def test_deltas_of_a_finished_attempt_are_dropped_and_those_of_the_next_are_forwarded(
@@ -134,7 +203,7 @@ def test_deltas_of_a_finished_attempt_are_dropped_and_those_of_the_next_are_forw
     with make_relay().subscribe(user_id) as subscription:
         wait_until(lambda: listeners(redis, user_id) == 1)
         ended = finish_prompt(sessions, user_id)
-        late, following = (Announcement(None, ended.prompt_id, attempt, "{}") for attempt in (0, 1))
+        late, following = (Announcement(None, ended.prompt_id, attempt) for attempt in (0, 1))
         for announcement in (ended, late, following):
             Announcer(redis).announce((user_id, announcement))
         assert [next_announced(subscription), subscription.get(5)] == [ended, following]

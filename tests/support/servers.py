@@ -61,8 +61,11 @@ def wait_until(condition, seconds: float = MAX_WAIT_SECONDS, what: str = "it") -
 class ServerProcess:
     """A server's process, which can be stopped, killed, restarted and stalled."""
 
-    def __init__(self, server: Postgres | Valkey, stop_signal: signal.Signals, **popen: Any) -> None:
+    def __init__(
+        self, server: Postgres | Valkey, stop_signal: signal.Signals, *, log: Path = Path(os.devnull), **popen: Any
+    ) -> None:
         self._server = server
+        self._log = log
         self._stop_signal = stop_signal
         self._popen = popen
         self._process: subprocess.Popen | None = None
@@ -70,8 +73,8 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start the server, and return when it answers."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(self._server.command, **quiet, **self._popen)
+        with self._log.open("ab") as output:
+            self._process = subprocess.Popen(self._server.command, stdout=output, stderr=output, **self._popen)
         watchdog.watch(self._process.pid)
         wait_until(self._server.is_ready, what=f"{self._server} starting")
 
@@ -185,7 +188,10 @@ class Servers:
         self.postgres = Postgres(self._path / "postgres", folder.port("postgres"), "pg-secret", options=options)
         self.valkey = Valkey(self._path / "valkey", folder.port("valkey"), "vk-secret")
         self.redis_url = self.valkey.url
-        self.postgres_process = ServerProcess(self.postgres, signal.SIGINT, **self.postgres.popen)
+        self.postgres_log = self._path / "postgres.log"
+        self.postgres_process = ServerProcess(
+            self.postgres, signal.SIGINT, log=self.postgres_log, **self.postgres.popen
+        )
         self.valkey_process = ServerProcess(self.valkey, signal.SIGTERM)
         self._templates: set[str] = set()
         self._reused: dict[str, _ReusedDatabase] = {}

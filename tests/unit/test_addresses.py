@@ -2,33 +2,40 @@
 
 import pytest
 
-from api.http.addresses import address_block, is_loopback
+from api.http.addresses import MAX_UNPARSED_CHARACTERS, address_block, is_loopback
 
 
 @pytest.mark.parametrize(
     ("address", "block"),
     [
-        ("192.0.2.1", "192.0.2.1/32"),
-        ("192.0.2.1:8000", "192.0.2.1/32"),
-        (" 192.0.2.1 ", "192.0.2.1/32"),
-        ("::ffff:192.0.2.1", "192.0.2.1/32"),
-        ("[::ffff:192.0.2.1]:8000", "192.0.2.1/32"),
+        ("192.0.2.77", "192.0.2.0/24"),
+        ("192.0.2.77:50123", "192.0.2.0/24"),
+        (" 192.0.2.77 ", "192.0.2.0/24"),
+        ("[192.0.2.77]:50123", "192.0.2.0/24"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("[2001:db8:1:2::6]", "2001:db8:1:2::/64"),
-        ("[2001:db8:1:2::6]:443", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::9", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::9]:443", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
-        ("unknown", "unknown"),
-        ("", ""),
-        ("x" * 1000, "x" * 64),
+        ("::ffff:192.0.2.77", "192.0.2.0/24"),
+        ("[::ffff:192.0.2.77]:443", "192.0.2.0/24"),
     ],
 )
-def test_an_address_belongs_to_a_block(address: str, block: str) -> None:
-    assert address_block(address) == block
+def test_addresses_of_a_network_have_one_block_whatever_their_port_and_form(address: str, block: str) -> None:
+    assert address_block(address, ipv4_prefix=24) == block
 
 
-def test_blocks_may_be_larger() -> None:
-    assert address_block("192.0.2.200", ipv4_prefix=24) == "192.0.2.0/24"
-    assert address_block("2001:db8:1:2::6", ipv6_prefix=48) == "2001:db8:1::/48"
+def test_an_ipv4_address_is_a_block_of_its_own_by_default() -> None:
+    assert address_block("192.0.2.77:1") == "192.0.2.77/32"
+
+
+@pytest.mark.parametrize("text", ["", "unknown", "_hidden", "192.0.2.300", "1.2.3.4:x", "[::1", "unix:"])
+def test_what_is_not_an_address_is_its_own_block(text: str) -> None:
+    assert address_block(text) == text
+
+
+def test_a_long_text_is_cut() -> None:
+    assert address_block("x" * 10_000) == "x" * MAX_UNPARSED_CHARACTERS
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from shared.accounts import logins
+from shared.accounts import login_blocks, logins
 from shared.db.engine import Sessions
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
@@ -11,7 +11,7 @@ INTERVAL_SECONDS = 600
 
 
 class Cleaner:
-    """Deletes feed entries beyond FEED_RETENTION_DAYS, expired idempotency keys and expired logins."""
+    """Deletes old feed entries, expired idempotency keys, expired logins, and address blocks of old logins."""
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._feed_retention = timedelta(days=settings.feed_retention_days)
@@ -22,3 +22,4 @@ class Cleaner:
             feed.purge(session, self._feed_retention)
             idempotency.purge(session)
             logins.purge_expired(session)
+            login_blocks.purge(session)

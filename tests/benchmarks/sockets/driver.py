@@ -184,7 +184,7 @@ class Driver:
             started = time.process_time()
             known = {user_id: self.seqs.get(user_id, 0) for user_id in ids[start : start + MAX_CHECKED_USERS]}
             with self.sessions() as session:
-                feed.newer(session, known)
+                feed.changed(session, known)
             parts.append(time.process_time() - started)
         return {"rooms": len(ids), "check_ms": round(sum(parts) * 1e3, 1), "longest_ms": round(max(parts) * 1e3, 1)}
 

@@ -1,0 +1,149 @@
+"""Limits of failed logins: they stop guessing, and never lock a user out where the user has logged in before.
+
+Failed logins are counted by three keys. *Block* is the client's IPv4 /24 or IPv6 /64, because whoever has one address
+usually has the others of its block, too.
+
+1. The block alone, for those who try many users.
+2. The user and the block. A stranger's failures count for the stranger's block, so they do not affect the owner.
+3. The user alone, for those who guess one user's password from many blocks. One block cannot reach this limit, because
+   an attempt that an earlier limit refuses is not counted by a later one, and 2 allows only 600 an hour.
+
+Where a user has logged in before (`shared/accounts/login_blocks.py`), no limit refuses the right password; the owner
+may have mistyped it, or sit in the same office as the attacker. So it must be verified even over a limit, and a
+response, 200 or 429, says whether a guess was right. Refusing would therefore protect nothing there. What protects is
+the pace: over a limit, a user's passwords are verified one every THROTTLED_SECONDS from each such block, by all API
+processes together: 30 a minute, three times what limit 2 allows. Attempts wait for their turn; those that would
+wait too long are refused without being verified, so the owner may have to try again while an attacker in the same block
+fills the queue. A wrong password gets the same 429 as from an unknown block. That the block is known can be seen only
+from within the block, and after ten failures, by the time that the response takes.
+
+From an unknown block an attempt over a limit is refused without verifying its password, so it costs little, and a
+guess that was right is not revealed.
+"""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from limits import RateLimitItem, RateLimitItemPerSecond, parse
+from limits.storage import MemoryStorage, storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+from redis import RedisError
+
+from api.http.rate_limits import REDIS_OPTIONS, RateLimitedError, RedisFallback
+from shared.errors import InvalidCredentialsError
+
+FAILED_LOGINS_PER_BLOCK = "100/minute"
+FAILED_LOGINS_PER_USER_AND_BLOCK = "10/minute"
+FAILED_LOGINS_PER_USER = "1000/hour"
+
+#: Over a limit, one password of a user is verified in this time, from each block that the user has used.
+THROTTLED_SECONDS = 2
+#: How long an attempt waits for that, at most.
+MAX_THROTTLED_WAIT_SECONDS = 10.0
+#: How many attempts wait for that in a process, for each user and block.
+MAX_THROTTLED_ATTEMPTS = 10
+_LOCKS = 256
+
+_Counter = tuple[RateLimitItem, str, str]
+
+
+class FailedLogins:
+    """Counts failed logins, in Redis for all API processes, in memory by each while Redis is unavailable."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        per_block: str = FAILED_LOGINS_PER_BLOCK,
+        per_user: str = FAILED_LOGINS_PER_USER,
+        throttled_seconds: int = THROTTLED_SECONDS,
+        max_wait_seconds: float = MAX_THROTTLED_WAIT_SECONDS,
+    ) -> None:
+        self._in_redis = FixedWindowRateLimiter(storage_from_string(redis_url, **REDIS_OPTIONS))
+        self._in_memory = FixedWindowRateLimiter(MemoryStorage())
+        self._fallback = RedisFallback()
+        self._limits = tuple(map(parse, (per_block, FAILED_LOGINS_PER_USER_AND_BLOCK, per_user)))
+        self._turn = RateLimitItemPerSecond(1, throttled_seconds)
+        self._max_wait_seconds = max_wait_seconds
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._waiting: Counter[tuple[str, str]] = Counter()
+
+    @contextmanager
+    def attempt(self, username: str, block: str, is_known: Callable[[], bool]) -> Iterator[None]:
+        """Count a login as failed, and take the count back if the with block succeeds.
+
+        Counting first, and one attempt per user and address block at a time (in a process), keeps concurrent failures
+        from slipping through and concurrent successes from blocking each other. `is_known` is called only over a limit;
+        it returns whether the user has logged in from this address block.
+
+        Raises:
+            RateLimitedError: a limit is exceeded, and the address block is unknown or the password wrong.
+        """
+        with self._locks[hash((username, block)) % _LOCKS]:
+            limiter, refusal = self._count(username, block)
+            if refusal is None:
+                yield
+                self._take_back(limiter, username, block)
+                return
+        if not is_known() or not self._wait_for_turn(username, block):
+            raise refusal
+        try:
+            yield
+        except InvalidCredentialsError:
+            raise refusal from None
+
+    def _counters(self, username: str, block: str) -> list[_Counter]:
+        per_block, per_user_and_block, per_user = self._limits
+        return [
+            (per_block, "login-block", block),
+            (per_user_and_block, f"login-user-block:{block}", username),
+            (per_user, "login-user", username),
+        ]
+
+    def _count(self, username: str, block: str) -> tuple[FixedWindowRateLimiter, RateLimitedError | None]:
+        """Count up to the first limit that is exceeded. Returns what counted, and the error if there is one."""
+        counters = self._counters(username, block)
+        return self._fallback.count(
+            lambda: (self._in_redis, _hit_all(self._in_redis, counters)),
+            lambda: (self._in_memory, _hit_all(self._in_memory, counters)),
+        )
+
+    def _take_back(self, limiter: FixedWindowRateLimiter, username: str, block: str) -> None:
+        with suppress(RedisError):
+            for limit, *key in self._counters(username, block):
+                limiter.hit(limit, *key, cost=-1)
+
+    def _wait_for_turn(self, username: str, block: str) -> bool:
+        """Wait until another password of this user may be verified from this block. Returns False if that is far."""
+        key = (username, block)
+        if self._waiting[key] >= MAX_THROTTLED_ATTEMPTS:
+            return False
+        self._waiting[key] += 1
+        try:
+            deadline = time.monotonic() + self._max_wait_seconds
+            while not self._take_turn(username, block):
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(random.uniform(0.05, 0.15))  # noqa: S311  # nosec B311
+            return True
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def _take_turn(self, username: str, block: str) -> bool:
+        key = (self._turn, f"login-turn:{block}", username)
+        return self._fallback.count(lambda: self._in_redis.hit(*key), lambda: self._in_memory.hit(*key))
+
+
+def _hit_all(limiter: FixedWindowRateLimiter, counters: list[_Counter]) -> RateLimitedError | None:
+    policies = []
+    for limit, *key in counters:
+        policies.append(limit)
+        if not limiter.hit(limit, *key):
+            return RateLimitedError(policies, limit, limiter.get_window_stats(limit, *key).reset_time - time.time())
+    return None
