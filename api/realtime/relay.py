@@ -7,6 +7,7 @@ been confirmed, at once; about all, every `check_seconds`, and every second whil
 that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -211,7 +212,7 @@ class Relay:
                 subscriber.put(announcement)
 
     def _check(self) -> None:
-        last_full = 0.0
+        last_full = -math.inf  # the first check is at once, also if the machine started less than a period ago
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
