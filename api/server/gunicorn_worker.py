@@ -35,6 +35,8 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
 
         gevent_psycopg2.install()
         raise_descriptor_limit(self.cfg.worker_connections + SPARE_DESCRIPTORS)
+        # What the imports make stays; looking for garbage among it takes a sixth of the start. `run` enables it again.
+        gc.disable()
         ggevent.StreamServer = DrainingServer  # the base class has no setting for it
         super().init_process()
 
@@ -44,6 +46,7 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
         gc.collect()
         gc.freeze()
         gc.set_threshold(2_000, 20, 25)
+        gc.enable()
         self._is_running = True
         if not self.alive:  # SIGTERM came during the start
             self._close_connections()
