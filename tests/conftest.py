@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 import structlog
+from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import Engine
 
 from api.app import create_app
 from api.services import Services, make_services
+from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.servers import Servers
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
+
+_PRODUCTION_HASHER = users._hasher
 
 
 def pytest_configure() -> None:
@@ -53,6 +57,18 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's settings out."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> None:
+    """Hash passwords in microseconds in this process. Most tests have a user, and a hash takes 20 ms."""
+    users._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture
+def production_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords as in production."""
+    monkeypatch.setattr(users, "_hasher", _PRODUCTION_HASHER)
 
 
 @pytest.fixture(scope="session")
