@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BENCH := .venv-bench
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
@@ -25,6 +25,9 @@ users: $(INSTALLED)  ## Manage the users of the local stack: make users ARGS="cr
 reindex: $(INSTALLED)  ## Compare the search indexes with the prompts and fix differences: make reindex ARGS=--check
 	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
 
+# One thread for each matrix product: several test processes keep the cores busy, and more threads would only spin.
+test: export OPENBLAS_NUM_THREADS = 1
+test: export OMP_NUM_THREADS = 1
 test: $(INSTALLED)  ## Run the tests on their own PostgreSQL and Valkey: make test ARGS="-m unit"
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 

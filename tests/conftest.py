@@ -1,17 +1,20 @@
 """Fixtures: real servers, an empty database for each test, and the application and a worker's pipeline on them."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 import structlog
+from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import Engine
 from werkzeug.serving import make_server
 
 from api.app import create_app
 from api.services import Services, make_services
+from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser
@@ -19,9 +22,14 @@ from tests.support.servers import Servers
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
 
+_PRODUCTION_HASHER = users._hasher
+
 
 def pytest_configure() -> None:
-    """Print tracebacks plainly: structlog's default renders them with all local variables, for seconds each."""
+    # No test uses TLS. Loading all authorities' certificates takes 20 ms in each HTTP client and each command.
+    os.environ.pop("SSL_CERT_FILE", None)
+    os.environ["SSL_CERT_DIR"] = os.devnull
+    # Print tracebacks plainly: structlog's default renders them with all local variables, for seconds each.
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
@@ -34,7 +42,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # The longest files start first, so that all processes have work until the end. Then by level, the slowest first.
-_LONGEST = ("test_stack", "test_doctor", "test_client", "test_production", "test_sockets", "test_user_journey")
+_LONGEST = (
+    "test_client", "test_doctor", "test_stack", "test_sockets", "test_connection", "test_accessibility",
+    "test_providers", "test_interrupted_run", "test_openapi_fuzz", "test_user_journey", "test_production",
+)  # fmt: skip
 _LEVELS = ("faults", "e2e", "browser", "infra", "integration", "unit")
 
 
@@ -51,6 +62,18 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's settings out."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> None:
+    """Hash passwords in microseconds in this process. Most tests have a user, and a hash takes 20 ms."""
+    users._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture
+def production_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords as in production."""
+    monkeypatch.setattr(users, "_hasher", _PRODUCTION_HASHER)
 
 
 @pytest.fixture(scope="session")

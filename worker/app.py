@@ -3,6 +3,7 @@
 # First, because it decides where the metrics of everything that is imported after it are kept.
 from worker.bootstrap import settings  # isort: split
 
+import gc
 import signal
 import sys
 from collections.abc import Mapping
@@ -79,3 +80,4 @@ app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metric
 if settings.heartbeat_file:
     app.steps["consumer"].add(heartbeat.as_bootstep(Path(settings.heartbeat_file)))
 register(app, lambda: _services[0])
+gc.enable()

@@ -47,6 +47,8 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
         descriptors = raise_descriptor_limit(self.cfg.worker_connections + SPARE_DESCRIPTORS)
         # Beyond this the process could open nothing else, not even a connection to PostgreSQL.
         self.worker_connections = max(1, min(self.cfg.worker_connections, descriptors - SPARE_DESCRIPTORS))
+        # What the imports make stays; looking for garbage among it takes a sixth of the start. `run` enables it again.
+        gc.disable()
         ggevent.StreamServer = DrainingServer  # the base class has no setting for it
         super().init_process()
 
@@ -69,6 +71,7 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
             request_timeout=services.settings.request_timeout_seconds,
             keepalive=self.cfg.keepalive,
         )
+        gc.enable()
         self._is_running = True
         if not self.alive:  # SIGTERM came during the start
             self._close_connections()

@@ -108,13 +108,24 @@ def test_events_sent_to_sockets_and_replays_are_counted(url: str, hosts: str) ->
         name = f'promptwire_socket_events_sent_total{{kind="{kind}"}}'
         return metrics.read(url)[name] - before[name]
 
+    submitted = 0
+
+    def one_is_pushed() -> bool:
+        """On a busy machine the relay's check of the feed may be faster than the push; then it counts as a replay."""
+        nonlocal submitted
+        alice.submit()
+        submitted += 1
+        assert room.receive_ending()["seq"] == submitted
+        return grown("ending") > 0
+
     with alice.join() as room:
         room.receive()
-        alice.submit()
-        assert room.receive_ending()["seq"] == 1
-    with alice.join(since=0) as room:
-        assert [room.receive()["seq"] for _ in range(2)] == [1, 1]  # of the greeting, and of the event
-    wait_until(lambda: (grown("ending"), grown("replay")) == (1, 1), what="counting one of each")
+        wait_until(one_is_pushed, what="counting a push")
+    with alice.join(since=0) as again:
+        assert again.receive()["type"] == "connected"
+        assert [again.receive()["seq"] for _ in range(submitted)] == list(range(1, submitted + 1))
+    wait_until(lambda: grown("ending") + grown("replay") == 2 * submitted, what="counting each event once")
+    assert grown("replay") >= submitted
 
 
 def test_a_reconnect_of_the_relay_is_counted(url: str, servers: Servers) -> None:

@@ -130,10 +130,40 @@ def test_the_session_of_the_tutorial_works_as_pasted(stack: Stack) -> None:
     run_session(ROOT / "docs" / "tutorial.md", stack)
 
 
-def test_the_session_of_the_readme_works_as_pasted_and_shows_text_arriving(home: Path) -> None:
-    with running(home.parent / "readme", SIMULATED_DELAY="2") as slow:
-        printed = run_session(ROOT / "README.md", slow)
-    assert printed.count('"type":"prompt.delta"') > 2
+def test_the_session_of_the_readme_works_as_pasted_and_its_prompt_survives_stops_and_kills(home: Path) -> None:
+    """One story on one folder, because each start takes seconds."""
+    folder = home.parent / "restarted"
+    with running(folder, SIMULATED_DELAY="2") as first:
+        printed = run_session(ROOT / "README.md", first)
+        assert printed.count('"type":"prompt.delta"') > 2  # the text arrived in pieces
+        token = first.log_in()
+        assert first.stop(signal.SIGINT) < 10
+        assert first.process.returncode == 0
+
+    for everything in (False, True):
+        with running(folder) as killed:
+            assert_has_the_prompt_of_the_session(killed, token)
+            victims = killed.children() if everything else []
+            killed.process.kill()
+            for victim in victims:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    victim.kill()
+            killed.process.wait()
+        if everything:
+            killed._reading.join()
+
+    with running(folder) as last:
+        assert_has_the_prompt_of_the_session(last, token)
+        left = last.children()
+    _, alive = psutil.wait_procs(left, timeout=MAX_WAIT_SECONDS)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def assert_has_the_prompt_of_the_session(stack: Stack, token: str) -> None:
+    """Check that a login of before the restart is still valid, and that the prompt is found."""
+    headers = {"Authorization": f"Bearer {token}"}
+    found = httpx.get(f"{stack.url}/prompts/similar/", params={"prompt": "salt in the sea"}, headers=headers).json()
+    assert [prompt["prompt_text"] for prompt in found] == ["Why is the sea salty?"]
 
 
 class Listener(threading.Thread):
@@ -225,87 +255,3 @@ def test_a_process_that_dies_is_restarted_and_the_log_says_so(stack: Stack, word
     wait_until(works, what=f"serving without {name}")
     alice = RemoteUser(stack.url)
     assert alice.wait(alice.submit())["status"] == "completed"
-
-
-def test_data_survives_a_restart_and_stopping_takes_less_than_ten_seconds(home: Path) -> None:
-    folder = home.parent / "restarted"
-    with running(folder) as first:
-        token = first.log_in()
-        headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=30"}
-        body = {"prompt_text": "What causes ocean tides?"}
-        assert (
-            httpx.post(f"{first.url}/prompts/", json=body, headers=headers, timeout=MAX_WAIT_SECONDS).status_code == 201
-        )
-        assert first.stop(signal.SIGINT) < 10
-        assert first.process.returncode == 0
-    with running(folder) as second:
-        headers = {"Authorization": f"Bearer {token}"}
-        found = httpx.get(f"{second.url}/prompts/similar/", params={"prompt": "ocean tides"}, headers=headers).json()
-        assert [prompt["prompt_text"] for prompt in found] == ["What causes ocean tides?"]
-        left = second.children()
-    _, alive = psutil.wait_procs(left, timeout=MAX_WAIT_SECONDS)
-    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
-
-
-@pytest.mark.parametrize("everything", [True, False])
-def test_after_kill_9_the_next_start_succeeds(home: Path, everything: bool) -> None:
-    folder = home.parent / f"killed-{everything}"
-    with running(folder) as first:
-        token = first.log_in()
-        victims = first.children() if everything else []
-        first.process.kill()
-        for victim in victims:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
-        first.process.wait()
-    with running(folder) as second:
-        response = httpx.get(f"{second.url}/prompts/", headers={"Authorization": f"Bearer {token}"})
-        assert response.json() == []
-    first._reading.join()
-
-
-class TestCannotStart:
-    def run(self, **environment: str) -> str:
-        """Run it. It must exit with code 1. Returns its error message."""
-        result = subprocess.run(
-            [sys.executable, "-m", "infra.local", "up"],
-            env=os.environ | environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=MAX_WAIT_SECONDS,
-            check=False,
-        )
-        assert result.returncode == 1
-        return result.stderr.strip()
-
-    def test_because_a_port_is_taken(self, stack: Stack, tmp_path: Path) -> None:
-        said = self.run(PORT=str(stack.port), DATA_DIR=str(tmp_path))
-        assert said == f"PORT {stack.port} on 127.0.0.1 is taken: set PORT to another one."
-
-    def test_because_the_folder_is_in_use(self, stack: Stack) -> None:
-        assert "Another stack runs on" in self.run(PORT=str(free_port()), DATA_DIR=str(stack.folder))
-
-    def test_because_the_folder_cannot_be_written(self, tmp_path: Path) -> None:
-        (tmp_path / "file").touch()
-        said = self.run(PORT=str(free_port()), DATA_DIR=str(tmp_path / "file" / "data"))
-        assert "cannot be written" in said
-        assert "set DATA_DIR" in said
-
-    def test_because_a_setting_is_wrong(self, tmp_path: Path) -> None:
-        ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
-        assert "LEASE_SECONDS" in self.run(**ports, DATA_DIR=str(tmp_path), LEASE_SECONDS="-1")
-
-    def test_because_the_database_is_unavailable(self, tmp_path: Path) -> None:
-        ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
-        nowhere = {"DATABASE_URL": "postgresql://u:p@127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
-        assert "The database cannot be used" in self.run(**ports, **nowhere, DATA_DIR=str(tmp_path))
-
-    @pytest.mark.parametrize("variable", ["PG_BIN", "VALKEY_SERVER"])
-    def test_because_a_program_is_missing(self, tmp_path: Path, variable: str) -> None:
-        ports = {"PORT": str(free_port()), "FLOWER_PORT": str(free_port())}
-        said = self.run(**ports, DATA_DIR=str(tmp_path), **{variable: "/nowhere"})
-        assert said.splitlines()[-1].startswith(f"{variable}=/nowhere: there is no program /nowhere")
-
-    def test_because_a_port_is_not_a_number(self, tmp_path: Path) -> None:
-        assert "must be numbers" in self.run(PORT="many", DATA_DIR=str(tmp_path))

@@ -48,6 +48,7 @@ class TestRegister:
     def test_an_invalid_password_is_400(self, app: Flask, password: object) -> None:
         assert_problem(post(app, "/auth/register/", CREDENTIALS | {"password": password}), 400)
 
+    @pytest.mark.usefixtures("production_hashes")
     def test_the_password_is_stored_as_an_argon2id_hash(self, app: Flask, sessions: Sessions) -> None:
         post(app, "/auth/register/", CREDENTIALS)
         with sessions() as session:
@@ -68,6 +69,7 @@ class TestLogin:
         problem = assert_problem(post(app, "/login/", CREDENTIALS | change), 401)
         assert problem["detail"] == "The username or the password is wrong."
 
+    @pytest.mark.usefixtures("production_hashes")
     def test_the_login_of_an_unknown_user_also_verifies_a_hash(self) -> None:
         real = users.hash_password(PASSWORD)
         assert users.NO_USER_HASH.split("$")[:4] == real.split("$")[:4]

@@ -291,7 +291,7 @@ def test_any_interleaving_of_steps_matches_the_model(sessions: Sessions) -> None
     machine = type("Bound", (Lifecycle,), {"sessions": sessions})
     run_state_machine_as_test(
         machine,
-        settings=settings(QUIET, max_examples=40, stateful_step_count=40),
+        settings=settings(QUIET, max_examples=25, stateful_step_count=40),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from api.services import Services as ApiServices
@@ -18,6 +19,7 @@ from tests.support.providers import Script
 from tests.support.servers import ROOT, Servers, environment_of
 from tests.support.vectors import EACH_STORE, add_completed
 from worker.reindex import reindexer
+from worker.reindex.__main__ import main
 from worker.services import Services, make_services
 
 TEXTS = ["What causes ocean tides?", "Write a haiku about rust", "Suggest a name for my cat", "Convert 5 miles to km"]
@@ -139,7 +141,12 @@ def test_a_user_is_reindexed_by_one_process_at_a_time_and_repeating_it_is_harmle
 
 class TestCommand:
     @staticmethod
-    def _run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess:
+    def _run(settings: Settings, *arguments: str) -> Result:
+        """Run the command in this process."""
+        return CliRunner().invoke(main, arguments, env=environment_of(settings))
+
+    @staticmethod
+    def _run_process(settings: Settings, *arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "worker.reindex", *arguments]
         environment = {"PATH": "/usr/bin:/bin"} | environment_of(settings)
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -169,14 +176,14 @@ class TestCommand:
             ):
                 session.execute(text(statement), dict(zip(("first", "second", "third"), ids, strict=False)))
         checked = self._run(sealing, "--check")
-        assert checked.returncode == 1
+        assert checked.exit_code == 1
         report = "alice: 1 prompts without a vector, 1 vectors without a prompt, 1 damaged vectors, 1 bad segments"
         assert report in checked.stdout
         assert "2 users compared, 1 with differences" in checked.stdout
         with processes.worker(sealing):
-            repaired = self._run(sealing)
+            repaired = self._run_process(sealing)
         assert repaired.returncode == 0, repaired.stdout + repaired.stderr
-        assert self._run(sealing, "--check").returncode == 0
+        assert self._run(sealing, "--check").exit_code == 0
         _, searching = make_app()
         for i in (0, 1, 2, 299):
             assert nearest(searching, alice.id, f"number {i}") == [ids[i]]
@@ -187,7 +194,7 @@ class TestCommand:
         ids = [add_completed(sessions, user.id, TEXTS)[0] for user in (alice, bob)]
         with processes.worker(switched):
             done = self._run(switched)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.exit_code == 0, done.output
         assert "alice: searches compare vectors by hashing-1, 4 prompts without a vector" in done.stdout
         assert embedders(sessions) == [("backwards-1", 8)]
         _, searching = make_app(embedder=BACKWARDS)

@@ -50,12 +50,12 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {k.upper(): ",".join(v) if isinstance(v, tuple) else str(v) for k, v in plain.items()}
 
 
-def wait_until(condition, seconds: float = MAX_WAIT_SECONDS, what: str = "it") -> None:
-    """Wait until the condition holds; fail if that takes longer."""
+def wait_until(condition, seconds: float = MAX_WAIT_SECONDS, what: str = "it", *, pause: float = 0.02) -> None:
+    """Wait until the condition holds; fail if that takes longer. It is looked at every `pause` seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 class ServerProcess:
@@ -131,7 +131,7 @@ SELECT md5(string_agg(item, ',' ORDER BY item)) FROM (
 ) AS items"""
 # As DROP DATABASE … WITH (FORCE) does: what the last test left behind must not write into the next one's database.
 _DISCONNECT_OTHERS = """
-SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
 _DELETES = """
 SELECT format('DELETE FROM %I;', tablename) FROM pg_tables
@@ -157,7 +157,8 @@ class _ReusedDatabase:
         return False
 
     def _reset(self) -> bool:
-        self._execute(_DISCONNECT_OTHERS)
+        # pg_terminate_backend could wait itself, but it looks every 100 ms.
+        wait_until(lambda: not self._execute(_DISCONNECT_OTHERS), what="the others' disconnection", pause=0.002)
         if self._read_schema() != self._schema:
             self._connection.close()
             return False
