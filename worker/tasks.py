@@ -27,7 +27,7 @@ class AttemptFailedError(Exception):
 def register(celery: Celery, services: Callable[[], Services]) -> None:
     """Add the tasks to the application. `services` returns those of the running process."""
 
-    @celery.task(name=ANSWER_PROMPTS, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
+    @celery.task(name=ANSWER_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
     def answer_prompts(route: Any, count: Any) -> dict[str, list[int]] | None:
         """Answer the next prompts of a route. Returns their ids, which Flower shows."""
         pipeline = services().pipeline
@@ -36,7 +36,7 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
             return None
         return _result(pipeline.process(min(count, MAX_WOKEN)))
 
-    @celery.task(name=PROCESS_PROMPTS, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
+    @celery.task(name=PROCESS_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> dict[str, list[int]] | None:
         """Answer as many prompts as these. The release before the fair queue sends this message."""
         if not prompt_ids or not _are_ids(prompt_ids):
@@ -55,7 +55,7 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
         services().reindexer.reindex(user_id)
 
     for name, work in ((SEAL, seal), (REINDEX, reindex)):
-        celery.task(name=name, **_MAINTENANCE)(_of_user(work))
+        celery.task(name=name, shared=False, **_MAINTENANCE)(_of_user(work))
 
 
 def _result(answered: Answered) -> dict[str, list[int]]:

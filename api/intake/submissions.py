@@ -5,11 +5,12 @@ A group costs one round trip to Redis for the limits, one INSERT and one commit,
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis import Redis
 from sqlalchemy import Engine
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from api.http.rate_limits import RateLimitedError
 from api.intake.backlog import Backlog
@@ -18,7 +19,7 @@ from api.intake.submission_limits import SubmissionLimits
 from shared.db.engine import Executor, Sessions, is_unavailable
 from shared.errors import InvalidTokenError, OverloadedError, PromptNotFoundError
 from shared.messaging.queue import Queue
-from shared.prompts import idempotency, queries, submission
+from shared.prompts import idempotency, queries, scheduling, submission
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.queries import PromptRow
 from shared.prompts.submission import NewPrompt, UserLimits
@@ -114,6 +115,18 @@ class Submissions:
         self._backlog.added(1)
         self._queue.wake(prompt.route, 1)
         return prompt
+
+    def let_next_run(self, user_id: int) -> None:
+        """With USER_RUNNING_LIMIT: one of the user's prompts has ended, so the oldest waiting one gets a turn."""
+        if self._user_limits.running is None:
+            return
+        with suppress(SQLAlchemyError), self._sessions.begin() as session:  # else the reaper does it
+            granted = scheduling.grant_turns(
+                session, [user_id], grace=self._grace, running_limit=self._user_limits.running
+            )
+            session.commit()
+            for route, count in granted.items():
+                self._queue.wake(route, count)
 
     def _store_group(self, group: Sequence[_Submission]) -> Sequence[Outcome]:
         """The outcome of each submission of a group, once it is committed."""

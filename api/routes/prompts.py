@@ -202,6 +202,7 @@ class PromptRoutes:
             finished = submission.cancel(session, principal.id, path.prompt_id)
             prompt = queries.get(session, principal.id, path.prompt_id)
         metrics.finished.labels(finished.change).inc()
+        self._submissions.let_next_run(principal.id)
         self._announcer.announce((principal.id, announcements.from_finished(finished)))
         return _prompt_response(prompt, HTTPStatus.OK)
 
@@ -220,6 +221,7 @@ class PromptRoutes:
         principal = current_principal()
         with self._sessions.begin() as session:
             deletion = submission.delete(session, principal.id, path.prompt_id)
+        self._submissions.let_next_run(principal.id)
         self._announcer.announce((principal.id, announcements.from_deletion(deletion)))
         return "", HTTPStatus.NO_CONTENT
 

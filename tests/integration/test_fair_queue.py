@@ -388,6 +388,14 @@ class TestUserLimits:
         assert limited.queue.woken == [1]
         assert [alice.show(prompt_id)["position"] for prompt_id in ids] == [None, 1, None]
 
+    def test_a_cancelled_or_deleted_prompt_makes_room_for_the_next(self, make_app) -> None:
+        alice = ApiUser(make_app(user_running_limit=1)[0], "alice")
+        ids = [alice.submit(f"{i}") for i in range(3)]
+        alice.post(f"/prompts/{ids[0]}/cancel/")
+        assert [alice.show(prompt_id)["position"] for prompt_id in ids] == [None, 1, None]
+        alice.delete(f"/prompts/{ids[1]}/")
+        assert alice.show(ids[2])["position"] == 1
+
 
 def grant(session, user_id: int) -> dict[str, int]:
     return dict(scheduling.grant_turns(session, [user_id], grace=MINUTE, running_limit=2))
