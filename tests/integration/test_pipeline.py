@@ -369,7 +369,7 @@ class TestLongAnswers:
     ) -> None:
         generator = self.Endless(chunk)
         prompt_id = alice.submit()
-        dataclasses.replace(worker, generator=generator, max_answer_bytes=1_000).process([prompt_id])
+        dataclasses.replace(worker, generator=generator, max_answer_bytes=1_000).process(1)
         shown = alice.show(prompt_id)
         assert (shown["status"], shown["attempt"], shown["response_text"]) == ("failed", 1, None)
         assert "1000 bytes (MAX_ANSWER_BYTES)" in shown["error"]
@@ -377,7 +377,7 @@ class TestLongAnswers:
 
     def test_an_answer_of_exactly_that_length_is_completed(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
-        with_generator(dataclasses.replace(worker, max_answer_bytes=1_000), "ü" * 499 + "a").process([prompt_id])
+        with_generator(dataclasses.replace(worker, max_answer_bytes=1_000), "ü" * 499 + "a").process(1)
         shown = alice.show(prompt_id)
         assert shown["status"] == "completed"
         assert len(shown["response_text"].encode()) == 1_000
@@ -388,7 +388,7 @@ class TestLongAnswers:
         prompt_id = alice.submit()
         words = " ".join(["word"] * 400)
         worker = dataclasses.replace(worker, max_answer_bytes=1_000)
-        with_generator(worker, words, between_chunks=lambda: time.sleep(0.001)).process([prompt_id])
+        with_generator(worker, words, between_chunks=lambda: time.sleep(0.001)).process(1)
         assert alice.show(prompt_id)["status"] == "failed"
         with make_redis(settings) as redis:
             sizes = [redis.strlen(name) for name in redis.scan_iter("promptwire:text:*")]
@@ -398,6 +398,6 @@ class TestLongAnswers:
         long, short = alice.submit(), bob.submit()
         worker = with_generator(worker, "a" * 2_000, "an answer")
         worker.generator.max_batch_size = 2
-        dataclasses.replace(worker, max_answer_bytes=1_000).process([long, short])
+        dataclasses.replace(worker, max_answer_bytes=1_000).process(2)
         assert alice.show(long)["status"] == "failed"
         assert bob.show(short)["status"] == "completed"

@@ -88,7 +88,7 @@ def test_a_waiting_request_sees_a_prompt_that_finished_under_a_lower_number(
         finish(alice.id)
     prompt_id = alice.submit()
     answered: list[str] = []
-    poll = LongPoll(services.relay, services.autocommit_engine)
+    poll = LongPoll(services.relay, services.autocommit_engine, services.user_limits.waits)
 
     def wait() -> None:
         with app.app_context():
