@@ -40,6 +40,7 @@ class Failures:
         route: The model route whose prompts these are.
         grace: See SUBMIT_GRACE_SECONDS.
         retry_backoff: The pause after a first failed attempt; it doubles with each, up to MAX_RETRY_BACKOFF.
+        provider_patience: See PROVIDER_PATIENCE_SECONDS.
     """
 
     sessions: Sessions
@@ -49,6 +50,7 @@ class Failures:
     route: str
     grace: timedelta
     retry_backoff: timedelta
+    provider_patience: timedelta
 
     def release(self, held: Sequence[Claim]) -> None:
         """Release claims because the worker must stop."""
@@ -62,8 +64,11 @@ class Failures:
         for claim in held:
             self.provider_status.inconclusive(claim)
 
-    def handle(self, held: Sequence[Claim], error: Exception) -> None:
-        """Release, reschedule or fail the prompts of these claims, whose attempt ended with this error."""
+    def handle(self, held: Sequence[Claim], error: Exception, *, of_generator: bool = False) -> None:
+        """Release, reschedule or fail the prompts of these claims, whose attempt ended with this error.
+
+        `of_generator` says whether the generator raised it, so that it may tell that the provider is available.
+        """
         if isinstance(error, ProviderUnavailableError):
             self._wait_for_provider(held, error)
             return
@@ -72,7 +77,7 @@ class Failures:
             with log_context(claim):
                 log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
                 self._end_attempt(claim, error)
-            if isinstance(error, ProviderError):
+            if of_generator and isinstance(error, ProviderError) and not error.retryable:
                 self.provider_status.available(claim)
             else:
                 self.provider_status.inconclusive(claim)
@@ -83,9 +88,12 @@ class Failures:
         try:
             with self.sessions.begin() as session:
                 self.provider_status.pause(session, held, error)
-                claims.release(session, held, grace=self.grace)
+                claims.release(session, [claim for claim in held if not _steps_aside(claim)], grace=self.grace)
         except SQLAlchemyError:
             log.exception("provider pause not stored, the reaper will queue the prompts again")
+            return
+        for claim in filter(_steps_aside, held):
+            self._end_attempt(claim, error)
 
     def _end_attempt(self, claim: Claim, error: Exception) -> None:
         try:
@@ -100,12 +108,22 @@ class Failures:
             self.announcer.announce((finished.user_id, announcement))
 
     def _fail_or_reschedule(self, session: Session, claim: Claim, error: Exception) -> FinishedPrompt | None:
-        if claim.final or (isinstance(error, ProviderError) and not error.retryable):
+        counts = not isinstance(error, ProviderUnavailableError) or claim.waited() >= self.provider_patience
+        if counts and (claim.final or (isinstance(error, ProviderError) and not error.retryable)):
             return claims.fail(session, claim, public_message(error))
-        claims.reschedule(session, claim, self._retry_delay(claim.attempt))
+        claims.reschedule(session, claim, self._retry_delay(claim.attempt), counts=counts)
         return None
 
     def _retry_delay(self, attempt: int) -> timedelta:
         # Jitter, so that a burst does not return as one (AWS Architecture Blog, "Exponential Backoff And Jitter").
         ceiling = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
         return timedelta(seconds=ceiling.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
+
+
+def _steps_aside(claim: Claim) -> bool:
+    """Whether a prompt that was refused loses its turn for a while.
+
+    It was refused before, and its provider has been available since: perhaps that refuses only this prompt. With its
+    turn it would pause the route for all others, again and again.
+    """
+    return claim.attempt > 1 and claim.probe is None

@@ -118,5 +118,7 @@ class Generation:
         finally:
             if hasattr(parts, "close"):  # closes the connection to the provider at once
                 parts.close()
+        if not texts:
+            self.provider_status.available(claim)
         metrics.generations.observe(time.perf_counter() - started)
         return Answer("".join(texts), self.generator.name, *usage)

@@ -66,7 +66,7 @@ class Pipeline:
     Args:
         route: The model route whose prompts it answers.
         lease: How long a claim holds without being renewed.
-        grace, retry_backoff: See `Failures`.
+        grace, retry_backoff, provider_patience: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
         running_limit: USER_RUNNING_LIMIT.
         max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
@@ -87,6 +87,7 @@ class Pipeline:
     lease: timedelta
     grace: timedelta
     retry_backoff: timedelta
+    provider_patience: timedelta
     time_limit: timedelta
     max_answer_bytes: int
     running_limit: int | None = None
@@ -123,6 +124,7 @@ class Pipeline:
             self.route,
             self.grace,
             self.retry_backoff,
+            self.provider_patience,
         )
 
     def _claim(self, count: int) -> list[Claim]:
@@ -132,7 +134,14 @@ class Pipeline:
         """
         size = min(count, self.generator.max_batch_size)
         with tracing.spans("claim", prompts=size) as traces, self.autocommit_engine.connect() as connection:
-            claimed = claims.claim(connection, self.route, size, self.lease, low_share=_low_share(size))
+            claimed = claims.claim(
+                connection,
+                self.route,
+                size,
+                self.lease,
+                low_share=_low_share(size),
+                low_first=_low_share(1) > 0,
+            )
             traces += _traces(claimed.claims)
         rest = claimed.passed_over
         if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
@@ -202,7 +211,7 @@ class Pipeline:
                 self._failures.handle([prompt.claim, *remaining], error)
                 break
             except Exception as error:
-                self._failures.handle([prompt.claim], error)
+                self._failures.handle([prompt.claim], error, of_generator=True)
         return answered
 
     def _complete(self, answered: Sequence[AnsweredPrompt]) -> list[int]:

@@ -34,11 +34,11 @@ class ProviderStatus:
 
     def available(self, claim: Claim) -> None:
         """The provider has answered. If the claim is a probe, that ends the pause."""
-        if not claim.is_probe:
+        if claim.probe is None:
             return
         try:
             with self.sessions.begin() as session:
-                if not provider_pause.end(session, self.route):
+                if not provider_pause.end(session, self.route, claim.probe):
                     return
                 waiting = scheduling.count_claimable(session, self.route, limit=MAX_WOKEN)
         except SQLAlchemyError as error:
@@ -49,11 +49,11 @@ class ProviderStatus:
 
     def inconclusive(self, claim: Claim) -> None:
         """The attempt has ended without asking the provider. If it was a probe, another prompt is the next one."""
-        if not claim.is_probe:
+        if claim.probe is None:
             return
         try:
             with self.sessions.begin() as session:
-                provider_pause.probe_again(session, self.route)
+                provider_pause.probe_again(session, self.route, claim.probe)
         except SQLAlchemyError as error:
             log.warning("probe not passed on, another follows", error=type(error).__name__)
             return
@@ -71,5 +71,5 @@ class ProviderStatus:
             detail,
             retry_after=None if asked is None else min(asked, self.max_pause),
             jitter=random.uniform(1, 1.5),  # noqa: S311  # nosec B311
-            is_probe=any(claim.is_probe for claim in held),
+            probe=next((claim.probe for claim in held if claim.probe is not None), None),
         )

@@ -67,6 +67,7 @@ def make_services(settings: Settings) -> Services:
         lease=settings.lease,
         grace=settings.submit_grace,
         retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
+        provider_patience=settings.provider_patience,
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,

@@ -86,7 +86,13 @@ class FailedLogins:
         with self._locks[hash((username, block)) % _LOCKS]:
             limiter, refusal = self._count(username, block)
             if refusal is None:
-                yield
+                try:
+                    yield
+                except InvalidCredentialsError:
+                    raise
+                except Exception:  # the password was not checked
+                    self._take_back(limiter, username, block)
+                    raise
                 self._take_back(limiter, username, block)
                 return
         if not is_known() or not self._wait_for_turn(username, block):

@@ -164,14 +164,14 @@ class Submissions:
         if not keyed:
             return
         reservations = idempotency.reserve(executor, [key for _, key in keyed])
-        for (each, key), reservation in zip(keyed, reservations, strict=True):
+        used = [reservation for reservation in reservations if isinstance(reservation, int)]
+        prompts = queries.get_all(executor, used) if used else {}
+        for (each, _), reservation in zip(keyed, reservations, strict=True):
             if isinstance(reservation, Exception):
                 each.outcome = reservation
             elif reservation is not None:
-                try:
-                    each.outcome = Stored(queries.get(executor, key.user_id, reservation), is_replay=True)
-                except PromptNotFoundError as error:
-                    each.outcome = error
+                prompt = prompts.get(reservation)
+                each.outcome = PromptNotFoundError() if prompt is None else Stored(prompt, is_replay=True)
 
     def _refuse_excess(self, executor: Executor, pending: Sequence[_Submission]) -> None:
         """Refuse the submissions that exceed the backlog or their user's rate limit."""

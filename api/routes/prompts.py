@@ -202,7 +202,8 @@ class PromptRoutes:
             finished = submission.cancel(session, principal.id, path.prompt_id)
             prompt = queries.get(session, principal.id, path.prompt_id)
         metrics.finished.labels(finished.change).inc()
-        self._submissions.let_next_run(principal.id)
+        if finished.attempt == 0:  # a worker that is still answering it does this when it stops
+            self._submissions.let_next_run(principal.id)
         self._announcer.announce((principal.id, announcements.from_finished(finished)))
         return _prompt_response(prompt, HTTPStatus.OK)
 
@@ -221,7 +222,8 @@ class PromptRoutes:
         principal = current_principal()
         with self._sessions.begin() as session:
             deletion = submission.delete(session, principal.id, path.prompt_id)
-        self._submissions.let_next_run(principal.id)
+        if deletion.attempt == 0:
+            self._submissions.let_next_run(principal.id)
         self._announcer.announce((principal.id, announcements.from_deletion(deletion)))
         return "", HTTPStatus.NO_CONTENT
 

@@ -21,6 +21,8 @@ Executor = Connection | Session
 CONNECT_TIMEOUT_SECONDS = 2
 POOL_TIMEOUT_SECONDS = 2.4
 STATEMENT_TIMEOUT_MS = 10_000
+#: A process that stands still within a transaction must not hold its locks for ever.
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 #: An execution option: integers and bytea of a binary cursor are returned as raw bytes.
 BINARY_RESULTS = "binary_results"
 _BYTES_TYPES = {17: psycopg2.extensions.BYTES, 20: psycopg2.extensions.BYTES}  # by OID: bytea, int8
@@ -52,7 +54,8 @@ def make_engine(
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,
-            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}",
+            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}"
+            f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}",
             "keepalives_idle": 30,
             "tcp_user_timeout": 30_000,
         },
@@ -81,6 +84,7 @@ def long_snapshot(sessions: Sessions) -> Iterator[Connection]:
     with sessions.begin() as session:
         connection = session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
         yield connection
 
 

@@ -5,6 +5,7 @@ psycopg2 does not prepare statements by itself, so these are PostgreSQL's PREPAR
 pooler that gives each transaction another connection it may be missing; then this process goes on without preparing.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,8 @@ class PreparedStatement:
 
     def __init__(self, name: str, sql: str, types: Mapping[str, str], *, first: str = "") -> None:
         self.sql = sql
+        # Other releases may have prepared other statements on a connection that a pooler keeps.
+        name += "_" + hashlib.sha256(sql.encode()).hexdigest()[:8]
         self._name = name
         names = list(types)
         body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)

@@ -10,7 +10,7 @@ up late changes nothing. All times are the database's.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -43,7 +43,13 @@ class Claim:
     queued_at: datetime  #: when the user last queued it
     traceparent: str | None  #: of the trace that its spans belong to
     in_group: bool = False  #: claimed together with others
-    is_probe: bool = False  #: its provider was unavailable, and its end decides whether it is available again
+    #: Its provider was unavailable, and its end decides whether it is available again. The end of the pause until then,
+    #: which identifies this probe; None for all other claims.
+    probe: datetime | None = None
+
+    def waited(self) -> timedelta:
+        """How long ago the user last queued it, about: by this host's clock."""
+        return datetime.now(UTC) - self.queued_at
 
     @property
     def idempotency_key(self) -> str:
@@ -61,7 +67,7 @@ class Claimed:
     @property
     def is_probe(self) -> bool:
         """Whether it is a probe: all others wait for its end."""
-        return any(claim.is_probe for claim in self.claims)
+        return any(claim.probe is not None for claim in self.claims)
 
 
 def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
@@ -79,7 +85,8 @@ def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
 # again with the same attempt. Then either of the two may finish it; once, as always.
 #
 # The tables are materialized: a subquery with SKIP LOCKED may be executed again, and lock more than its limit. A pause
-# that is over is locked, so that one claim gets its probe; it is prolonged, in case its worker dies.
+# that is over is locked, so that one claim gets its probe: the prompt that was attempted least, because one that its
+# provider always refuses must not be each probe. The pause is prolonged, in case the worker dies.
 #
 # A prompt that was attempted before is claimed alone, so that one that kills its worker costs others no attempt. For
 # the same reason an attempt at prompts that are claimed together counts only once `reschedule` says so.
@@ -90,10 +97,16 @@ _CLAIM = PreparedStatement(
         SELECT FROM lanes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
     ), wanted AS MATERIALIZED (
         SELECT CASE
-            WHEN EXISTS (SELECT FROM probe) THEN 1
+            WHEN EXISTS (SELECT FROM probe) THEN 0
             WHEN EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
             ELSE :size
         END AS size
+    ), probing AS MATERIALIZED (
+        SELECT id, turn, attempt, priority FROM prompts
+        WHERE route = :route AND {CLAIMABLE}
+        ORDER BY attempt, priority, turn, id
+        LIMIT CASE WHEN EXISTS (SELECT FROM probe) THEN 1 ELSE 0 END
+        FOR NO KEY UPDATE SKIP LOCKED
     ), low_share AS MATERIALIZED (
         {_next_prompts("low", "least((SELECT size FROM wanted), :low_share)")}
     ), default_share AS MATERIALIZED (
@@ -109,9 +122,10 @@ _CLAIM = PreparedStatement(
     ), found AS MATERIALIZED (
         SELECT *, row_number() OVER (ORDER BY share, turn, id) AS place
         FROM (
-            SELECT 1 AS share, 'low' AS priority, * FROM low_share
+            SELECT CASE WHEN :low_first THEN 1 ELSE 3 END AS share, 'low' AS priority, * FROM low_share
             UNION ALL SELECT 2, 'default', * FROM default_share
             UNION ALL SELECT 3, 'low', * FROM low_rest
+            UNION ALL SELECT 0, priority, id, turn, attempt FROM probing
         ) AS shares
     ), chosen AS MATERIALIZED (
         SELECT * FROM found WHERE place = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE place = 1) = 0
@@ -126,7 +140,7 @@ _CLAIM = PreparedStatement(
         ON CONFLICT (route) DO UPDATE SET
             round_default = greatest(lane.round_default, excluded.round_default),
             round_low = greatest(lane.round_low, excluded.round_low),
-            paused_until = CASE WHEN lane.paused_until IS NULL THEN NULL ELSE now() + :lease END
+            paused_until = CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease ELSE lane.paused_until END
         WHERE lane.round_default < excluded.round_default OR lane.round_low < excluded.round_low
             OR EXISTS (SELECT FROM probe)
     )
@@ -138,20 +152,22 @@ _CLAIM = PreparedStatement(
     RETURNING passed_over, place, prompts.id, prompts.attempt,
         prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
         websocket, request_id, embedder, cache, history, queued_at, traceparent, in_group,
-        EXISTS (SELECT FROM probe) AS is_probe
+        CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease END AS probe
     """,  # noqa: S608  # nosec B608
-    {"route": "text", "size": "bigint", "lease": "interval", "low_share": "bigint"},
+    {"route": "text", "size": "bigint", "lease": "interval", "low_share": "bigint", "low_first": "boolean"},
     first="SET LOCAL synchronous_commit = off;",
 )
 
 
-def claim(executor: Executor, route: str, size: int, lease: timedelta, *, low_share: int = 0) -> Claimed:
+def claim(
+    executor: Executor, route: str, size: int, lease: timedelta, *, low_share: int = 0, low_first: bool = False
+) -> Claimed:
     """Claim the next prompts of a route, at most `size`, in the order of their turns.
 
     `low_share` of them have low priority, if there are as many. If there are fewer of one priority, the others fill the
-    places.
+    places. `low_first` decides which priority has its first prompt taken even if that must be alone.
     """
-    parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share}
+    parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share, "low_first": low_first}
     rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.place)
     return Claimed([Claim(*row[2:]) for row in rows], rows[0].passed_over if rows else 0)
 
@@ -178,13 +194,13 @@ def fail(executor: Executor, claim: Claim, error: str) -> FinishedPrompt | None:
     return finished[0] if finished else None
 
 
-def reschedule(session: Session, claim: Claim, delay: timedelta) -> bool:
+def reschedule(session: Session, claim: Claim, delay: timedelta, *, counts: bool = True) -> bool:
     """Queue the prompt again after a failed attempt, for after `delay`. Returns whether the claim held.
 
-    It has no turn meanwhile; the reaper gives it one.
+    It has no turn meanwhile; the reaper gives it one. `counts` says whether the attempt counts.
     """
     later = func.now() + delay
-    limit = Prompt.attempt_limit - 1 if claim.in_group else Prompt.attempt_limit
+    limit = Prompt.attempt_limit + int(not counts) - int(claim.in_group)
     changed = session.execute(
         update(Prompt)
         .where(_holds([(claim.id, claim.attempt)]))

@@ -31,40 +31,42 @@ _PAUSE = text("""
     INSERT INTO lanes AS lane (route, failures, unavailable_since, pause_detail, paused_until)
     VALUES (:route, 1, now(), :detail, now() + coalesce(CAST(:retry_after AS interval), :min_pause) * :jitter)
     ON CONFLICT (route) DO UPDATE SET
-        failures = lane.failures + CASE WHEN lane.paused_until IS NULL OR :is_probe THEN 1 ELSE 0 END,
+        failures = lane.failures
+            + CASE WHEN lane.paused_until IS NULL OR lane.paused_until = CAST(:probe AS timestamptz) THEN 1 ELSE 0 END,
         unavailable_since = coalesce(lane.unavailable_since, now()),
         pause_detail = :detail,
         paused_until = greatest(
             now() + :jitter * coalesce(
                 CAST(:retry_after AS interval), least(:min_pause * 2 ^ least(lane.failures, 10), :max_pause)
             ),
-            CASE WHEN :is_probe THEN NULL ELSE lane.paused_until END
+            nullif(lane.paused_until, CAST(:probe AS timestamptz))
         )
 """)
 
 _AVAILABLE = text("""
     UPDATE lanes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
-    WHERE route = :route AND paused_until IS NOT NULL
+    WHERE route = :route AND paused_until = :probe
 """)
 
-_PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until IS NOT NULL")
+_PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until = :probe")
 
+# `due_at` is set while a prompt is unfinished: the index has only those.
 _IMPATIENT = text("""
     SELECT prompts.id, attempt, pause_detail
     FROM prompts JOIN lanes USING (route)
-    WHERE status = 'queued' AND greatest(queued_at, unavailable_since) < now() - :patience
-        AND unavailable_since IS NOT NULL
+    WHERE status = 'queued' AND due_at IS NOT NULL AND paused_until > now()
+        AND greatest(queued_at, unavailable_since) < now() - :patience
     ORDER BY prompts.id
     LIMIT :limit
 """)
 
 
 def pause(
-    executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, is_probe: bool
+    executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, probe: datetime | None
 ) -> None:
     """Leave the provider of a route alone: for `retry_after` if it asks for that, else for longer each time.
 
-    `is_probe` says whether the prompt that found it unavailable was claimed as a probe; `jitter` stretches the pause.
+    `probe` is that of the claim that found it unavailable, if it was a probe; `jitter` stretches the pause.
     """
     executor.execute(
         _PAUSE,
@@ -75,19 +77,22 @@ def pause(
             "min_pause": MIN_PAUSE,
             "max_pause": MAX_PAUSE,
             "jitter": jitter,
-            "is_probe": is_probe,
+            "probe": probe,
         },
     )
 
 
-def end(executor: Executor, route: str) -> bool:
-    """End the pause: the provider has answered. Returns whether there was one; if so, wake up workers."""
-    return executor.execute(_AVAILABLE, {"route": route}).rowcount > 0  # type: ignore[attr-defined, no-any-return]
+def end(executor: Executor, route: str, probe: datetime) -> bool:
+    """End the pause: the provider has answered this probe. Returns whether it did; if so, wake up workers.
+
+    A pause that began after the probe stays.
+    """
+    return executor.execute(_AVAILABLE, {"route": route, "probe": probe}).rowcount > 0  # type: ignore[attr-defined, no-any-return]
 
 
-def probe_again(executor: Executor, route: str) -> None:
-    """Let another prompt be the probe at once: the last one ended without asking the provider."""
-    executor.execute(_PROBE_AGAIN, {"route": route})
+def probe_again(executor: Executor, route: str, probe: datetime) -> None:
+    """Let another prompt be the probe at once: this one ended without an answer of the provider."""
+    executor.execute(_PROBE_AGAIN, {"route": route, "probe": probe})
 
 
 class ImpatientPrompt(NamedTuple):

@@ -53,6 +53,7 @@ _OWN_COLUMNS = PromptRow._fields.index("answer")
 COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in (*PromptRow._fields[:_OWN_COLUMNS], *Answer._fields)]
 _OF_USER = _prompts.user_id == bindparam("user_id")
 _ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
+_ALL = select(*COLUMNS).where(_prompts.id == func.any(bindparam("prompt_ids", type_=ARRAY(BigInteger))))
 _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
     Prompt.__table__, User.__table__, User.__table__.c.id == _prompts.user_id
 )
@@ -125,6 +126,11 @@ def get(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
     if row is None:
         raise PromptNotFoundError
     return PromptRow.from_row(row)
+
+
+def get_all(executor: Executor, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
+    """Those of these prompts that exist, of any user, by id."""
+    return {row.id: PromptRow.from_row(row) for row in executor.execute(_ALL, {"prompt_ids": list(prompt_ids)})}
 
 
 def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[PromptRow, int]:

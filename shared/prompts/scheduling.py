@@ -80,19 +80,16 @@ _GRANT = text(f"""
     WITH owner AS MATERIALIZED (
         SELECT user_id, {COUNT_ACTIVE} AS active
         FROM (SELECT DISTINCT user_id FROM unnest(CAST(:user_id AS bigint[])) AS given(user_id)) AS owner
-    ), waiting AS MATERIALIZED (
-        SELECT id, user_id, route, priority FROM prompts
-        WHERE user_id = ANY(CAST(:user_id AS bigint[])) AND {WITHOUT_TURN}
-            AND (not_before IS NULL OR not_before <= now())
-        ORDER BY id
-        FOR NO KEY UPDATE SKIP LOCKED
     ), runnable AS MATERIALIZED (
-        SELECT id, user_id, route, priority
-        FROM (
-            SELECT waiting.*, active + row_number() OVER (PARTITION BY user_id ORDER BY id) AS running
-            FROM waiting JOIN owner USING (user_id)
-        ) AS numbered
-        WHERE CAST(:running_limit AS bigint) IS NULL OR running <= CAST(:running_limit AS bigint)
+        SELECT next.*
+        FROM owner CROSS JOIN LATERAL (
+            SELECT id, user_id, route, priority FROM prompts
+            WHERE user_id = owner.user_id AND {WITHOUT_TURN} AND (not_before IS NULL OR not_before <= now())
+            ORDER BY priority, id
+            LIMIT CASE WHEN CAST(:running_limit AS bigint) IS NOT NULL
+                THEN greatest(CAST(:running_limit AS bigint) - owner.active, 0) END
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS next
     ), granted AS (
         {WITH_TURNS}
     )

@@ -40,7 +40,7 @@ def remote(servers: Servers, settings: Settings, endpoint: OpenAIServer) -> Sett
 
 @pytest.fixture(scope="module")
 def searching(remote: Settings) -> Iterator[str]:
-    with processes.api(remote) as running:
+    with processes.api(Servers.changed(remote, user_search_limit=100)) as running:
         yield running
 
 

@@ -192,6 +192,14 @@ class TestPriority:
         queue.submit(*"aaaa")
         assert Counter(queue.claim(6, low_share=3)) == {"a": 4, "l": 2}
 
+    def test_attempted_low_prompts_do_not_go_before_default_ones(self, queue: Queue, sessions: Sessions) -> None:
+        queue.submit(*"ll", priority=Priority.LOW)
+        with sessions.begin() as session:
+            claims.release(session, lifecycle.claim_any(session, 2, low_share=2), grace=MINUTE)
+        queue.submit(*"aaa")
+        assert queue.claim(20, low_share=2) == ["a", "a", "a"]
+        assert queue.claim(20, low_share=2) == ["l"]
+
     def test_workers_give_low_priority_a_tenth_on_average(
         self, queue: Queue, worker: Pipeline, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -379,6 +387,18 @@ class TestUserLimits:
         assert queue.claim(10) == ["a"]
         assert queue.claim() == []
 
+    def test_a_users_low_prompts_wait_for_the_default_ones(self, queue: Queue, sessions: Sessions) -> None:
+        limits = UserLimits(running=1)
+        queue.submit(*"lll", priority=Priority.LOW, limits=limits)
+        queue.submit("a", limits=limits)
+        user_id = queue.user("l")
+        queue.submit("l", limits=limits)
+        with sessions.begin() as session:
+            submission.cancel(session, user_id, session.scalar(text("SELECT min(id) FROM prompts")))
+            scheduling.grant_turns(session, [user_id], grace=MINUTE, running_limit=1)
+            granted = session.scalars(text("SELECT priority FROM prompts WHERE request_id = 'l' AND turn IS NOT NULL"))
+            assert granted.all() == ["default"]
+
     def test_a_worker_gives_the_next_turn_when_a_prompt_ends(self, make_app, worker: Pipeline) -> None:
         alice = ApiUser(make_app(user_running_limit=1)[0], "alice")
         ids = [alice.submit(f"{i}") for i in range(3)]
@@ -429,7 +449,7 @@ def test_the_claim_reads_only_what_it_takes_however_many_are_queued(
         statement = claims._CLAIM.sql
         plan = session.execute(
             text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"),
-            {"route": DEFAULT_ROUTE, "size": 10, "low_share": 1, "lease": MINUTE},
+            {"route": DEFAULT_ROUTE, "size": 10, "low_share": 1, "low_first": False, "lease": MINUTE},
         ).scalar_one()
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Index Name") == "prompts_claimable"]
     assert len(scans) == 3

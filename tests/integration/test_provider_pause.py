@@ -1,6 +1,7 @@
 """A provider that is unavailable for a while: its prompts wait, and one at a time finds out whether it is back."""
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -14,12 +15,14 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.prompts import claims, provider_pause
-from shared.providers import Embedders
+from shared.providers import Embedders, GenerationRequest, Usage
 from shared.providers.hashing import HashingEmbedder
 from shared.settings import Settings
+from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
 from tests.support.providers import Script
+from tests.support.servers import wait_until
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -162,8 +165,8 @@ def test_a_probe_that_says_nothing_is_followed_by_another(alice: ApiUser, worker
 
 
 def test_a_probe_whose_worker_died_is_followed_by_another(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    alice.submit("first")
-    second = alice.submit("second")
+    first = alice.submit("first")
+    alice.submit("second")
     answered_by(worker, UNAVAILABLE).process(1)
     end_pause(sessions)
     with sessions.begin() as session:
@@ -171,7 +174,105 @@ def test_a_probe_whose_worker_died_is_followed_by_another(alice: ApiUser, worker
     assert 50 <= pause_seconds(sessions) <= 60
     end_pause(sessions)
     answered_by(worker, "the answer").process(1)
-    assert alice.show(second)["status"] == "completed"
+    assert alice.show(first)["status"] == "completed"
+
+
+def test_a_prompt_that_its_provider_always_refuses_does_not_hold_up_others(
+    alice: ApiUser, bob: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    class Picky(Script):
+        def generate(self, request: GenerationRequest) -> Iterator[str]:
+            if request.prompt_text == "poison":
+                raise UNAVAILABLE
+            yield "the answer"
+
+    refused = alice.submit("poison")
+    ids = [bob.submit(f"prompt {i}") for i in range(5)]
+    working = dataclasses.replace(answered_by(worker, ""), generator=Picky())
+    for _ in range(10):
+        working.process(1)
+        end_pause(sessions)
+    assert {bob.show(prompt_id)["status"] for prompt_id in ids} == {"completed"}
+    assert alice.show(refused)["status"] == "queued"
+
+
+def test_a_prompt_that_is_refused_beyond_its_patience_fails(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET queued_at = now() - interval '2 h', attempt = 1"))
+    refusing = answered_by(worker, UNAVAILABLE)
+    for _ in range(5):
+        refusing.process(1)
+        with sessions.begin() as session:
+            session.execute(text("DELETE FROM lanes"))
+            lifecycle.end_backoffs(session)
+    assert alice.show(prompt_id)["status"] == "failed"
+
+
+def test_an_empty_answer_ends_the_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    class Empty(Script):
+        def generate(self, request: object) -> Iterator[Usage]:
+            yield Usage("model", 1, 0)
+
+    alice.submit()
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    dataclasses.replace(answered_by(worker, ""), generator=Empty()).process(1)
+    assert pause_seconds(sessions) is None
+
+
+def test_a_probe_ends_only_its_own_pause(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+    alice.submit()
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+
+    class Late(Script):
+        def generate(self, request: object) -> Iterator[str]:
+            with sessions.begin() as session:
+                hour = timedelta(hours=1)
+                provider_pause.pause(session, worker.route, "busy", retry_after=hour, jitter=1, probe=None)
+            yield "the answer"
+
+    dataclasses.replace(answered_by(worker, ""), generator=Late()).process(1)
+    assert pause_seconds(sessions) > 3_000
+
+
+def test_an_embedder_that_rejects_the_probe_does_not_end_the_pause(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    class Rejecting(HashingEmbedder):
+        def embed(self, texts: object) -> object:
+            raise ProviderError("no vector for that", retryable=False)
+
+    alice.submit("first")
+    alice.submit("second")
+    answered_by(worker, UNAVAILABLE).process(1)
+    end_pause(sessions)
+    answered_by(worker, "the answer", embedders=Embedders(Rejecting())).process(1)
+    with sessions() as session:
+        assert session.scalar(text("SELECT unavailable_since IS NOT NULL FROM lanes"))
+
+
+def test_a_claim_does_not_change_the_pause_of_another_worker(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    alice.submit()
+    claimed = threading.Thread(target=lambda: claim_in_own_transaction(worker, sessions))
+    with sessions.begin() as session:
+        long = timedelta(seconds=600)
+        provider_pause.pause(session, worker.route, "busy", retry_after=long, jitter=1, probe=None)
+        claimed.start()  # it waits for the lane's row
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: worker.autocommit_engine.connect().scalar(text(waiting)), what="the claim waiting")
+    claimed.join()
+    assert pause_seconds(sessions) > 500
+
+
+def claim_in_own_transaction(worker: Pipeline, sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        worker_claims(worker, session)
 
 
 def test_the_reaper_wakes_up_a_worker_after_the_pause(
@@ -268,5 +369,5 @@ def test_prompts_that_are_refused_at_the_same_time_count_once(
 ) -> None:
     for _ in range(20):
         with sessions.begin() as session:
-            provider_pause.pause(session, worker.route, "busy", retry_after=None, jitter=1, is_probe=False)
+            provider_pause.pause(session, worker.route, "busy", retry_after=None, jitter=1, probe=None)
     assert pause_seconds(sessions) <= 2

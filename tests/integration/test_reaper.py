@@ -3,10 +3,12 @@
 import base64
 import dataclasses
 import json
+from datetime import timedelta
 
 import pytest
 from redis import Redis
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE
@@ -14,6 +16,7 @@ from shared.errors import ProviderError
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery, queue_of
 from shared.messaging.redis import make_redis
+from shared.prompts import overdue, scheduling
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
@@ -91,6 +94,35 @@ def test_the_prompt_of_a_dead_worker_is_queued_again(
     assert woken(redis) == [1]
     worker.process(1)
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("completed", 2)
+
+
+def test_a_user_whose_lock_is_held_does_not_keep_the_reaper_from_others(
+    alice: ApiUser, bob: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions
+) -> None:
+    stuck, free = alice.submit(), bob.submit()
+    with sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET turn = NULL"))
+    with sessions.begin() as holding:
+        scheduling.lock_user(holding, alice.id)
+        reaper.round()
+    assert (alice.show(stuck)["position"], bob.show(free)["position"]) == (None, 1)
+    reaper.round()
+    assert alice.show(stuck)["position"] is not None
+
+
+def test_the_reaper_does_its_other_steps_although_one_fails(
+    alice: ApiUser, reaper: Reaper, redis: Redis, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        lifecycle.claim(session, prompt_id, lease=timedelta(seconds=-1))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OperationalError("", {}, Exception())
+
+    monkeypatch.setattr(overdue, "exhausted", fail)
+    reaper.round()
+    assert alice.show(prompt_id)["status"] == "queued"
 
 
 def test_prompts_of_the_release_before_the_fair_queue_get_turns(

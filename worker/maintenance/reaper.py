@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE
@@ -20,6 +22,8 @@ from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+#: How long the reaper waits for a user's lock.
+_LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '500ms'")
 #: How many prompts one step of a round changes.
 MAX_PROMPTS_PER_ROUND = 1_000
 
@@ -36,11 +40,19 @@ class Reaper:
         self._announcer = announcer
 
     def round(self) -> None:
-        self._fail_exhausted()
-        self._fail_impatient()
-        self._queue_lapsed()
-        self._grant_turns()
-        self._replace_lost_messages()
+        """Do each step, although another one fails."""
+        steps = (
+            self._replace_lost_messages,
+            self._queue_lapsed,
+            self._fail_exhausted,
+            self._grant_turns,
+            self._fail_impatient,
+        )
+        for step in steps:
+            try:
+                step()
+            except SQLAlchemyError as error:
+                log.warning("reaper step failed", step=step.__name__.strip("_"), error=type(error).__name__)
 
     def _queue_lapsed(self) -> None:
         with self._sessions.begin() as session:
@@ -52,11 +64,16 @@ class Reaper:
         with self._sessions() as session:
             user_ids = scheduling.users_without_turn(session)
         for user_id in user_ids:
-            with self._sessions.begin() as session:
-                granted = scheduling.grant_turns(
-                    session, [user_id], grace=self._grace, running_limit=self._running_limit
-                )
-            self._wake(granted, "paused")
+            try:
+                self._grant_turns_to(user_id)
+            except SQLAlchemyError as error:  # somebody holds the user's lock for long; all others go on
+                log.warning("no turns granted to a user", user_id=user_id, error=type(error).__name__)
+
+    def _grant_turns_to(self, user_id: int) -> None:
+        with self._sessions.begin() as session:
+            session.execute(_LOCK_TIMEOUT)
+            granted = scheduling.grant_turns(session, [user_id], grace=self._grace, running_limit=self._running_limit)
+        self._wake(granted, "paused")
 
     def _replace_lost_messages(self) -> None:
         """Wake up workers if prompts can be claimed, and no message says so.
