@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from api.auth.token_cache import Principal, is_alive
-from api.http.schemas import prompt_resource
+from api.http.response_schemas import prompt_resource
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.realtime.single_flight import SingleFlight

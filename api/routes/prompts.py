@@ -19,17 +19,9 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
+from api.http.request_schemas import MAX_ID, PageQuery, PromptPath, ShowHeaders, Submission, SubmissionHeaders
 from api.http.requests import request_id
-from api.http.schemas import (
-    MAX_ID,
-    PageQuery,
-    PromptPath,
-    PromptResource,
-    ShowHeaders,
-    Submission,
-    SubmissionHeaders,
-    prompt_resource,
-)
+from api.http.response_schemas import PromptResource, prompt_resource
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions

@@ -11,7 +11,8 @@ from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import USER_SEARCHES, Responses, error_responses, json_response
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
-from api.http.schemas import SimilarPrompt, SimilarQuery, similar_prompt
+from api.http.request_schemas import SimilarQuery
+from api.http.response_schemas import SimilarPrompt, similar_prompt
 from api.intake.user_slots import UserSlots
 from shared.errors import ProviderUnavailableError
 from shared.prompts import queries

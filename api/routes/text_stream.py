@@ -15,7 +15,7 @@ from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import STREAM
 from api.http.openapi.responses import USER_WAITS, Responses, empty_response, error_responses
-from api.http.schemas import FollowHeaders, PromptPath
+from api.http.request_schemas import FollowHeaders, PromptPath
 from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import Event, Position, TextStream
