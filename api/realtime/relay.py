@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
-from api.server.turns import Turn
+from api.server.time_slice import TimeSlice
 from shared.accounts import logins
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -93,9 +93,10 @@ class Relay:
         self._queue_length = queue_length
         self._rooms: dict[int, _Room] = {}
         self._lock = threading.Lock()
-        #: Held while an announcement is passed to a room, which gives way to others: the next must not overtake it.
+        #: Held while an announcement is passed to a room: other greenlets run meanwhile, and the next announcement must
+        #: not overtake it.
         self._dispatching = threading.Lock()
-        self._turn = Turn()
+        self._time_slice = TimeSlice()
         self._pubsub: PubSub | None = None
         self._was_connected = False
         self._unchecked: set[int] = set()
@@ -168,10 +169,10 @@ class Relay:
             self._stopping.wait(_RECONNECT_SECONDS)
 
     def _receive_all(self, pubsub: PubSub) -> None:
-        turn = Turn()
+        time_slice = TimeSlice()
         while not self._stopping.is_set():
             self._receive(pubsub.get_message(timeout=1.0))
-            turn.give_way()
+            time_slice.yield_if_over()
 
     def _join(self, user_ids: Collection[int]) -> None:
         """Subscribe to these users' channels. If Redis is unavailable, that happens when it reconnects."""
@@ -228,7 +229,7 @@ class Relay:
                     subscriber.put(announcement)
                 except Exception:
                     log.exception("announcement not passed on to a subscriber")
-                self._turn.give_way()
+                self._time_slice.yield_if_over()
 
     def _check(self) -> None:
         last_full = -math.inf  # the first check is at once, also on a machine that has just started

@@ -1,4 +1,4 @@
-"""A client's TCP connection: it gives way to others, and its client has limited time to send and to read."""
+"""A client's TCP connection, with time slices on the event loop and deadlines for requests and responses."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent.socket
 
-from api.server.turns import Turn
+from api.server.time_slice import TimeSlice
 
 #: For how long input is discarded before a close, as nginx's `lingering_close` does, and the pause after each read.
 LINGER_SECONDS = 2.0
@@ -32,11 +32,11 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     WebSocket, all timeouts are the WebSocket's own.
     """
 
-    __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_turn", "is_websocket")
+    __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_time_slice", "is_websocket")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._turn = Turn()
+        self._time_slice = TimeSlice()
         self._request_timeout = 0.0
         self._idle_deadline = 0.0
         self._request_deadline: float | None = None
@@ -59,9 +59,9 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         if self._request_deadline is None:  # the head came together with the request before
             self._request_deadline = time.monotonic() + self._request_timeout
 
-    def give_way(self) -> None:
-        """Let others run, if this connection's turn is over. For requests that need no `recv`: pipelined ones."""
-        self._turn.give_way()
+    def yield_if_over(self) -> None:
+        """Let others run if this connection's time slice is over. For pipelined requests, which need no `recv`."""
+        self._time_slice.yield_if_over()
 
     def become_websocket(self) -> None:
         """Leave timeouts to the WebSocket from now on."""
@@ -73,7 +73,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         Raises:
             RequestTimeoutError: the request's time is up.
         """
-        self._turn.give_way()
+        self._time_slice.yield_if_over()
         if self.is_websocket:
             # Called in this way, it takes no C stack: an idle socket would keep 1 KB of it otherwise.
             data: bytes = super().recv(size, flags)
@@ -95,7 +95,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         Raises:
             ConnectionResetError: the client did not read it in time.
         """
-        self._turn.give_way()
+        self._time_slice.yield_if_over()
         try:
             super().sendall(*args)
         except TimeoutError:

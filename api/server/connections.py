@@ -81,7 +81,7 @@ class Connections:
         if self._trusted_proxies:
             self._release(client)
         self._waiting.pop(client, None)
-        client.give_way()
+        client.yield_if_over()
         self._wait(client, self._keepalive)
 
     def linger(self, client: ClientSocket) -> None:
