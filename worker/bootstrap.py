@@ -10,7 +10,7 @@ from shared.telemetry import metrics_folder
 # A worker that has stopped exits at once. Otherwise the interpreter's last collections of what is imported take one
 # second of CPU, and ten seconds on a busy machine, in which the host's grace period may end.
 atexit.register(gc.freeze)
-# What the imports make stays; looking for garbage among it takes a tenth of the start. `worker.app` enables it again.
+# Collecting garbage during the imports would take a tenth of the start, and free nothing. `worker.app` enables it.
 gc.disable()
 
 try:

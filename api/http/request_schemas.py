@@ -99,7 +99,7 @@ class Submission(Body):
     )
     priority: Annotated[Priority, Field(strict=False)] | None = Field(
         None,
-        description="`low` prompts stand behind all others, but get at least a tenth of the work. Null: `default`.",
+        description="`low` prompts come after all others, but get at least a tenth of the work. Null: `default`.",
     )
 
 

@@ -38,7 +38,7 @@ class TokenUsage(Answer):
 
 
 class Waiting(Answer):
-    """Why a queued prompt waits, although it may be its turn."""
+    """Why a queued prompt cannot be claimed, whatever its position."""
 
     reason: Literal["provider"]
     detail: str = Field(description="The provider's latest error.")
@@ -57,13 +57,13 @@ class PromptResource(Answer):
     attempt: int = Field(description="How many times a worker has started to answer it.")
     error: str | None = Field(description="Why it `failed`, or why the previous attempt did.")
     history: int = Field(description="How many earlier exchanges the model gets as context.")
-    priority: Priority = Field(description="`low` prompts stand behind all others, but get a tenth of the work.")
+    priority: Priority = Field(description="`low` prompts come after all others, but get at least a tenth of the work.")
     position: int | None = Field(
-        description="The place in line of a `queued` prompt; 1 is next. It may rise when users submit who have nothing "
-        "queued. Null after a worker has taken the prompt, during the pause after a failed attempt, beyond the first "
-        "10,000, and in the response to a submission if more than 100 are ahead."
+        description="The position of a `queued` prompt in the queue; 1 is next. It may rise when users submit who have "
+        "nothing queued. Null once a worker has claimed the prompt, during the backoff after a failed attempt, over "
+        "`USER_RUNNING_LIMIT`, beyond the first 10,000, and in the response to a submission with more than 100 ahead."
     )
-    waiting_for: Waiting | None = Field(description="What a `queued` prompt waits for, other than its turn.")
+    waiting_for: Waiting | None = Field(description="Why a `queued` prompt waits, if not only for its turn.")
     model: str | None = Field(description="The model that answered, if known.")
     usage: TokenUsage | None = Field(description="The tokens that the answer used, if known.")
     cached_from: Id | None = Field(description="The `id` of the prompt whose answer was used.")

@@ -28,7 +28,7 @@ def preferred_wait(header: str | None) -> int | None:
 
 
 class LongPoll:
-    """Waits for prompts to end. All that wait for the same prompt share its reads."""
+    """Waits for prompts to end. Requests that wait for the same prompt share its reads."""
 
     def __init__(self, relay: Relay, engine: Engine, slots: UserSlots) -> None:
         self._relay = relay

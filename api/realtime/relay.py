@@ -2,12 +2,12 @@
 
 Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
-also asks Postgres which users' newest numbers are other than those it knows: about a user whose subscription has just
+also asks Postgres which users' newest numbers differ from those it knows: about a user whose subscription has just
 been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
 that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
 
-A number lower than the known one means that an older state of the database was restored, or that the known one was
-wrong. The room then starts again from there, and a socket whose cursor is higher is sent a reset.
+If the number in Postgres is lower than the known one, an older state of the database was restored, or the known number
+was wrong. The room is then reset to it, and sockets whose cursors are higher are sent a `reset`.
 """
 
 import math
@@ -68,8 +68,8 @@ class _Room:
                 del self.finished[next(iter(self.finished))]
         return True
 
-    def start_again(self, seq: int) -> None:
-        """Forget what is higher than this number, because the database no longer has it."""
+    def reset(self, seq: int) -> None:
+        """Go back to this number, because the database has no higher one any more."""
         self.seq = seq
         self.finished.clear()
 
@@ -228,11 +228,11 @@ class Relay:
                 try:
                     subscriber.put(announcement)
                 except Exception:
-                    log.exception("announcement not passed on to a subscriber")
+                    log.exception("subscriber failed, announcement not delivered")
                 self._time_slice.yield_if_over()
 
     def _check(self) -> None:
-        last_full = -math.inf  # the first check is at once, also on a machine that has just started
+        last_full = -math.inf  # the first check is immediate, also soon after the machine's boot
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
@@ -263,7 +263,7 @@ class Relay:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
-        """Announce the newest number of each of these users whose room knows another one."""
+        """Announce the newest number of each of these users, if it is not the one that the room knows."""
         checked = list(user_ids)
         for start in range(0, len(checked), MAX_CHECKED_USERS):
             some = checked[start : start + MAX_CHECKED_USERS]
@@ -274,17 +274,17 @@ class Relay:
                 if seq > known[user_id]:
                     self._dispatch(user_id, Announcement(seq))
                 else:
-                    self._start_again(user_id, seq)
+                    self._reset_room(user_id, seq)
 
-    def _start_again(self, user_id: int, seq: int) -> None:
-        """Set a room back to this number, and tell its subscribers."""
+    def _reset_room(self, user_id: int, seq: int) -> None:
+        """Set a room back to this number, and notify its subscribers."""
         with self._lock:
             room = self._rooms.get(user_id)
             if room is None:
                 return
-            room.start_again(seq)
+            room.reset(seq)
             subscribers = list(room.subscribers)
-        log.warning("feed was set back, sockets are reset", user_id=user_id, seq=seq)
+        log.warning("feed restored to an older state, sockets reset", user_id=user_id, seq=seq)
         self._send_to(subscribers, Announcement(seq, restored=True))
 
     def _leave_empty_rooms(self) -> None:

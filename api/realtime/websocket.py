@@ -218,7 +218,7 @@ class WebSocket:
         return all(self._handle(event, listener) and self._wait(event, listener) for event in self._ws.events())
 
     def _wait(self, event: Event, listener: Listener) -> bool:
-        """Let other connections run, and slow a client down that sends too much. Returns whether to continue."""
+        """Let other connections run, and wait if the client sends too much. Returns whether to continue."""
         self._time_slice.yield_if_over()
         now = time.monotonic()
         if seconds := self._frame_rate.charge(message_size(event), now):

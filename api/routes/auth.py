@@ -30,7 +30,7 @@ from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
 
-#: Whoever sends these bodies is not logged in. The longest valid one has a password of 1,024 escaped characters.
+#: The senders of these bodies are not logged in. The longest valid body has a password of 1,024 escaped characters.
 MAX_BODY_BYTES = 16 * 1024
 
 _SPENT = "The refresh token was used before or revoked; log in again."
@@ -98,10 +98,10 @@ class AuthRoutes:
     def login(self, body: Credentials) -> dict[str, Any]:
         """Start a login: an access token for calls, a refresh token for the next pair.
 
-        A wrong password and an unknown user get the same response, in the same time. After ten failures a minute for a
-        username from an address, or a hundred from an address, the response is 429; neighbouring addresses (IPv4 /24,
-        IPv6 /64) count as one. So it is after a thousand failures an hour for a username from all addresses. The right
-        password is always accepted from where its user has logged in before, with a delay after so many failures.
+        A wrong password and an unknown user get the same response, in the same time. The response is 429 after ten
+        failures a minute for a username from an address, after a hundred a minute from an address, and after a thousand
+        an hour for a username. Neighbouring addresses (IPv4 /24, IPv6 /64) count as one. From addresses where the user
+        has logged in before, the right password is accepted in spite of these limits, with some delay.
         """
         block = client_block()
         with self._failed_logins.attempt(body.username, block, lambda: self._is_known(body.username, block)):

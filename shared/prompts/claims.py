@@ -53,14 +53,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim found: the claims, and how many prompts it had to leave, for which workers must be woken up."""
+    """The claims, and the number of prompts that were passed over: wake up workers for those."""
 
     claims: list[Claim]
     passed_over: int = 0
 
     @property
     def is_probe(self) -> bool:
-        """Whether it is a probe: all others wait for its end."""
+        """Whether it is the probe of a provider's pause: all other prompts of the route wait for its end."""
         return any(claim.is_probe for claim in self.claims)
 
 
@@ -78,11 +78,11 @@ def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
 # It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is claimed
 # again with the same attempt. Then either of the two may finish it; once, as always.
 #
-# The tables are materialized: a subquery with SKIP LOCKED may be executed again, and lock more than its limit. A pause
-# that is over is locked, so that one claim gets its probe; it is prolonged, in case its worker dies.
+# The subqueries are materialized: one with SKIP LOCKED could be executed again, and lock more than its limit. A pause
+# that is over is locked, so that only one claim becomes its probe; it is prolonged, in case the probe's worker dies.
 #
-# A prompt that was attempted before is claimed alone, so that one that kills its worker costs others no attempt. For
-# the same reason an attempt at prompts that are claimed together counts only once `reschedule` says so.
+# A prompt that was attempted before is claimed alone: if it kills its worker, no other prompt loses an attempt. For the
+# same reason a claim of several prompts raises their `attempt_limit`, and only `reschedule` lowers it again.
 _CLAIM = PreparedStatement(
     "claim",
     f"""
@@ -107,14 +107,15 @@ _CLAIM = PreparedStatement(
         )
     }
     ), found AS MATERIALIZED (
-        SELECT *, row_number() OVER (ORDER BY share, turn, id) AS place
+        SELECT *, row_number() OVER (ORDER BY share, turn, id) AS claim_rank
         FROM (
             SELECT 1 AS share, 'low' AS priority, * FROM low_share
             UNION ALL SELECT 2, 'default', * FROM default_share
             UNION ALL SELECT 3, 'low', * FROM low_rest
         ) AS shares
     ), chosen AS MATERIALIZED (
-        SELECT * FROM found WHERE place = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE place = 1) = 0
+        SELECT * FROM found
+        WHERE claim_rank = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE claim_rank = 1) = 0
     ), counted AS MATERIALIZED (
         SELECT count(*) > 1 AS in_group, (SELECT count(*) FROM found) - count(*) AS passed_over,
             coalesce(max(turn / 2) FILTER (WHERE priority = 'default'), 0) AS round_default,
@@ -135,7 +136,7 @@ _CLAIM = PreparedStatement(
         attempt_limit = attempt_limit + CASE WHEN in_group THEN 1 ELSE 0 END
     FROM chosen, counted, users
     WHERE prompts.id = chosen.id AND users.id = prompts.user_id
-    RETURNING passed_over, place, prompts.id, prompts.attempt,
+    RETURNING passed_over, claim_rank, prompts.id, prompts.attempt,
         prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
         websocket, request_id, embedder, cache, history, queued_at, traceparent, in_group,
         EXISTS (SELECT FROM probe) AS is_probe
@@ -148,11 +149,11 @@ _CLAIM = PreparedStatement(
 def claim(executor: Executor, route: str, size: int, lease: timedelta, *, low_share: int = 0) -> Claimed:
     """Claim the next prompts of a route, at most `size`, in the order of their turns.
 
-    `low_share` of them have low priority, if there are as many. If there are fewer of one priority, the others fill the
-    places.
+    `low_share` of them have low priority. If there are fewer prompts of one priority, those of the other are claimed
+    instead.
     """
     parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share}
-    rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.place)
+    rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.claim_rank)
     return Claimed([Claim(*row[2:]) for row in rows], rows[0].passed_over if rows else 0)
 
 
@@ -179,9 +180,9 @@ def fail(executor: Executor, claim: Claim, error: str) -> FinishedPrompt | None:
 
 
 def reschedule(session: Session, claim: Claim, delay: timedelta) -> bool:
-    """Queue the prompt again after a failed attempt, for after `delay`. Returns whether the claim held.
+    """Queue the prompt again after a failed attempt. Returns whether the claim held.
 
-    It has no turn meanwhile; the reaper gives it one.
+    It has no turn, so it cannot be claimed, until the reaper gives it one after `delay`.
     """
     later = func.now() + delay
     limit = Prompt.attempt_limit - 1 if claim.in_group else Prompt.attempt_limit

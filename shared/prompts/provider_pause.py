@@ -1,9 +1,10 @@
-"""The pause of an unavailable provider: a row that all workers see, instead of one backoff in each process.
+"""The pause of an unavailable provider: a circuit breaker in the row of its route, for all workers.
 
 unavailable → paused → probe → available, or paused again for longer
 
-Prompts keep their turns meanwhile. Claims and the reaper read the pause; once it is over, a claim takes one prompt as a
-probe (see `shared/prompts/claims.py`), whose end decides. All times are the database's.
+Nothing of the route is claimed during the pause, and prompts keep their turns. Once it is over, one prompt is claimed
+as a probe (see `shared/prompts/claims.py`). If the provider answers it, the pause ends; else the pause becomes longer.
+All times are the database's.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ _AVAILABLE = text("""
 
 _PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until IS NOT NULL")
 
-_IMPATIENT = text("""
+_WAITING_TOO_LONG = text("""
     SELECT prompts.id, attempt, pause_detail
     FROM prompts JOIN lanes USING (route)
     WHERE status = 'queued' AND greatest(queued_at, unavailable_since) < now() - :patience
@@ -62,9 +63,13 @@ _IMPATIENT = text("""
 def pause(
     executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, is_probe: bool
 ) -> None:
-    """Leave the provider of a route alone: for `retry_after` if it asks for that, else for longer each time.
+    """Pause a route because its provider is unavailable.
 
-    `is_probe` says whether the prompt that found it unavailable was claimed as a probe; `jitter` stretches the pause.
+    Args:
+        detail: The provider's error, as users see it.
+        retry_after: How long the provider asks to be left alone. None: MIN_PAUSE, doubled for each pause in succession.
+        jitter: A factor by which the pause is longer.
+        is_probe: Whether the prompt that found the provider unavailable was claimed as a probe.
     """
     executor.execute(
         _PAUSE,
@@ -81,16 +86,16 @@ def pause(
 
 
 def end(executor: Executor, route: str) -> bool:
-    """End the pause: the provider has answered. Returns whether there was one; if so, wake up workers."""
+    """End the pause of a route, because its provider has answered. Returns whether there was one: wake up workers."""
     return executor.execute(_AVAILABLE, {"route": route}).rowcount > 0  # type: ignore[attr-defined, no-any-return]
 
 
 def probe_again(executor: Executor, route: str) -> None:
-    """Let another prompt be the probe at once: the last one ended without asking the provider."""
+    """Let the next claim be the probe, because the last probe ended without asking the provider."""
     executor.execute(_PROBE_AGAIN, {"route": route})
 
 
-class ImpatientPrompt(NamedTuple):
+class WaitingPrompt(NamedTuple):
     """A queued prompt that has waited for its provider for too long."""
 
     id: int
@@ -98,7 +103,7 @@ class ImpatientPrompt(NamedTuple):
     detail: str
 
 
-def impatient(executor: Executor, patience: timedelta, *, limit: int) -> Sequence[ImpatientPrompt]:
+def find_waiting_too_long(executor: Executor, patience: timedelta, *, limit: int) -> Sequence[WaitingPrompt]:
     """The queued prompts that have waited longer than `patience` for a provider that was unavailable all the time."""
-    rows = executor.execute(_IMPATIENT, {"patience": patience, "limit": limit})
-    return [ImpatientPrompt(*row) for row in rows]
+    rows = executor.execute(_WAITING_TOO_LONG, {"patience": patience, "limit": limit})
+    return [WaitingPrompt(*row) for row in rows]
