@@ -364,7 +364,7 @@ class TestLongAnswers:
                 self.closed = True
 
     @pytest.mark.parametrize(("chunk", "read"), [("a" * 100, 11), ("ü" * 100, 6), ("\0" * 100, 4), ("a" * 1_001, 1)])
-    def test_a_longer_answer_fails_at_once_and_for_good(
+    def test_a_prompt_fails_without_a_retry_when_its_answer_is_too_long(
         self, alice: ApiUser, worker: Pipeline, chunk: str, read: int
     ) -> None:
         generator = self.Endless(chunk)
@@ -375,14 +375,14 @@ class TestLongAnswers:
         assert "1000 bytes (MAX_ANSWER_BYTES)" in shown["error"]
         assert (generator.chunks, generator.closed) == (read, True)
 
-    def test_an_answer_of_exactly_that_length_is_completed(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_an_answer_of_exactly_the_maximum_length_is_completed(self, alice: ApiUser, worker: Pipeline) -> None:
         prompt_id = alice.submit()
         with_generator(dataclasses.replace(worker, max_answer_bytes=1_000), "ü" * 499 + "a").process(1)
         shown = alice.show(prompt_id)
         assert shown["status"] == "completed"
         assert len(shown["response_text"].encode()) == 1_000
 
-    def test_no_more_than_that_is_published_while_it_is_generated(
+    def test_no_more_than_the_maximum_length_is_published(
         self, alice: ApiUser, worker: Pipeline, settings: Settings
     ) -> None:
         prompt_id = alice.submit()
@@ -394,7 +394,9 @@ class TestLongAnswers:
             sizes = [redis.strlen(name) for name in redis.scan_iter("promptwire:text:*")]
         assert sizes and max(sizes) <= 1_000  # noqa: PT018
 
-    def test_a_prompt_beside_it_is_answered(self, alice: ApiUser, bob: ApiUser, worker: Pipeline) -> None:
+    def test_a_prompt_beside_one_whose_answer_is_too_long_is_answered(
+        self, alice: ApiUser, bob: ApiUser, worker: Pipeline
+    ) -> None:
         long, short = alice.submit(), bob.submit()
         worker = with_generator(worker, "a" * 2_000, "an answer")
         worker.generator.max_batch_size = 2

@@ -1,4 +1,4 @@
-"""A provider that is unavailable for a while: its prompts wait, and one at a time finds out whether it is back."""
+"""The pause of an unavailable provider: its prompts wait, and one at a time probes whether it is available again."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -109,7 +109,7 @@ def worker_claims(worker: Pipeline, session: Session) -> int:
     return len(claims.claim(session, worker.route, 5, timedelta(minutes=1)).claims)
 
 
-def test_workers_are_woken_up_for_all_that_wait_once_the_probe_is_answered(
+def test_workers_are_woken_up_for_all_waiting_prompts_when_the_probe_is_answered(
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     ids = [alice.submit(f"prompt {i}") for i in range(5)]
@@ -143,7 +143,9 @@ def test_a_provider_that_rejects_a_prompt_is_available(alice: ApiUser, worker: P
     assert pause_seconds(sessions) is None
 
 
-def test_a_probe_that_says_nothing_is_followed_by_another(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_a_probe_that_does_not_ask_the_provider_is_followed_by_another(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     first, second = alice.submit("first"), alice.submit("second")
     answered_by(worker, UNAVAILABLE).process(1)
     end_pause(sessions)
@@ -206,7 +208,7 @@ def test_a_prompt_fails_after_its_provider_was_unavailable_for_too_long(
     assert alice.show(patient)["status"] == "queued"
 
 
-def test_a_long_queue_costs_no_prompt_its_patience(
+def test_time_in_the_queue_does_not_count_as_patience(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, reaper: Reaper
 ) -> None:
     """Patience is time that the provider was unavailable, not time in the queue."""
