@@ -168,13 +168,13 @@ class Prompt(Base):
     )
 
 
-class Lane(Base):
+class Route(Base):
     """The state of a model route: the rounds of its two lanes, one for each priority, and the pause of its provider.
 
     The first claim or pause inserts the row. Without one, the rounds are 0 and nothing is paused.
     """
 
-    __tablename__ = "lanes"
+    __tablename__ = "routes"
 
     route: Mapped[str] = mapped_column(primary_key=True)
     #: The highest round that was claimed of each priority. It never decreases.

@@ -87,11 +87,11 @@ _CLAIM = PreparedStatement(
     "claim",
     f"""
     WITH probe AS MATERIALIZED (
-        SELECT FROM lanes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
+        SELECT FROM routes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
     ), wanted AS MATERIALIZED (
         SELECT CASE
             WHEN EXISTS (SELECT FROM probe) THEN 1
-            WHEN EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
+            WHEN EXISTS (SELECT FROM routes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
             ELSE :size
         END AS size
     ), low_share AS MATERIALIZED (
@@ -122,13 +122,13 @@ _CLAIM = PreparedStatement(
             coalesce(max(turn / 2) FILTER (WHERE priority = 'low'), 0) AS round_low
         FROM chosen
     ), reached AS (
-        INSERT INTO lanes AS lane (route, round_default, round_low)
+        INSERT INTO routes (route, round_default, round_low)
         SELECT :route, round_default, round_low FROM counted WHERE EXISTS (SELECT FROM chosen)
         ON CONFLICT (route) DO UPDATE SET
-            round_default = greatest(lane.round_default, excluded.round_default),
-            round_low = greatest(lane.round_low, excluded.round_low),
-            paused_until = CASE WHEN lane.paused_until IS NULL THEN NULL ELSE now() + :lease END
-        WHERE lane.round_default < excluded.round_default OR lane.round_low < excluded.round_low
+            round_default = greatest(routes.round_default, excluded.round_default),
+            round_low = greatest(routes.round_low, excluded.round_low),
+            paused_until = CASE WHEN routes.paused_until IS NULL THEN NULL ELSE now() + :lease END
+        WHERE routes.round_default < excluded.round_default OR routes.round_low < excluded.round_low
             OR EXISTS (SELECT FROM probe)
     )
     UPDATE prompts

@@ -29,30 +29,30 @@ class ProviderPause(NamedTuple):
 # Several prompts may find the provider unavailable at the same moment: only the first of them, or the probe, counts.
 # The jitter keeps services that share a provider apart (AWS Architecture Blog, "Exponential Backoff And Jitter").
 _PAUSE = text("""
-    INSERT INTO lanes AS lane (route, failures, unavailable_since, pause_detail, paused_until)
+    INSERT INTO routes (route, failures, unavailable_since, pause_detail, paused_until)
     VALUES (:route, 1, now(), :detail, now() + coalesce(CAST(:retry_after AS interval), :min_pause) * :jitter)
     ON CONFLICT (route) DO UPDATE SET
-        failures = lane.failures + CASE WHEN lane.paused_until IS NULL OR :is_probe THEN 1 ELSE 0 END,
-        unavailable_since = coalesce(lane.unavailable_since, now()),
+        failures = routes.failures + CASE WHEN routes.paused_until IS NULL OR :is_probe THEN 1 ELSE 0 END,
+        unavailable_since = coalesce(routes.unavailable_since, now()),
         pause_detail = :detail,
         paused_until = greatest(
             now() + :jitter * coalesce(
-                CAST(:retry_after AS interval), least(:min_pause * 2 ^ least(lane.failures, 10), :max_pause)
+                CAST(:retry_after AS interval), least(:min_pause * 2 ^ least(routes.failures, 10), :max_pause)
             ),
-            CASE WHEN :is_probe THEN NULL ELSE lane.paused_until END
+            CASE WHEN :is_probe THEN NULL ELSE routes.paused_until END
         )
 """)
 
 _AVAILABLE = text("""
-    UPDATE lanes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
+    UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
     WHERE route = :route AND paused_until IS NOT NULL
 """)
 
-_PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until IS NOT NULL")
+_PROBE_AGAIN = text("UPDATE routes SET paused_until = now() WHERE route = :route AND paused_until IS NOT NULL")
 
 _WAITING_TOO_LONG = text("""
     SELECT prompts.id, attempt, pause_detail
-    FROM prompts JOIN lanes USING (route)
+    FROM prompts JOIN routes USING (route)
     WHERE status = 'queued' AND greatest(queued_at, unavailable_since) < now() - :patience
         AND unavailable_since IS NOT NULL
     ORDER BY prompts.id

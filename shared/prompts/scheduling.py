@@ -71,7 +71,7 @@ WITH_TURNS = f"""
             SELECT max(turn) AS highest FROM prompts
             WHERE user_id = lane.user_id AND route = lane.route AND priority = lane.priority AND {CLAIMABLE}
         ) AS queued
-        LEFT JOIN lanes USING (route)
+        LEFT JOIN routes USING (route)
     ) AS base USING (user_id, route, priority)
 """  # noqa: S608  # nosec B608
 
@@ -113,7 +113,7 @@ _COUNT = text(f"""
     SELECT count(*) FROM (SELECT FROM prompts WHERE route = :route AND {CLAIMABLE} LIMIT :limit) AS claimable
 """)  # noqa: S608  # nosec B608
 
-_IS_PAUSED = text("SELECT EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until > now())")
+_IS_PAUSED = text("SELECT EXISTS (SELECT FROM routes WHERE route = :route AND paused_until > now())")
 
 # One scan in the order of the claims, up to the last of the prompts that are asked for.
 _QUEUE_STATES = text(f"""
@@ -131,7 +131,7 @@ _QUEUE_STATES = text(f"""
         ORDER BY priority, turn, id
         LIMIT :limit
     ) AS line USING (id)
-    LEFT JOIN lanes ON lanes.route = :route AND unavailable_since IS NOT NULL
+    LEFT JOIN routes ON routes.route = :route AND unavailable_since IS NOT NULL
 """)  # noqa: S608  # nosec B608
 
 

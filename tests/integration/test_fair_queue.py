@@ -131,7 +131,7 @@ def test_two_claims_at_the_same_time_take_different_prompts(queue: UserQueue, se
     queue.submit(*"abcd")
     with sessions.begin() as one, sessions.begin() as other:
         first = lifecycle.claim_any(one, 2)
-        # The lane's row is locked by the first claim until it commits, so the second must not need it.
+        # The route's row is locked by the first claim until it commits, so the second must not need it.
         other.execute(text("SET LOCAL lock_timeout = '5s'"))
         one.commit()
         second = lifecycle.claim_any(other, 2)

@@ -35,13 +35,13 @@ def answered_by(worker: Pipeline, *steps: str | Exception, max_pause: float = 3_
 
 def end_pause(sessions: Sessions) -> None:
     with sessions.begin() as session:
-        session.execute(text("UPDATE lanes SET paused_until = now() - interval '1 ms' WHERE paused_until IS NOT NULL"))
+        session.execute(text("UPDATE routes SET paused_until = now() - interval '1 ms' WHERE paused_until IS NOT NULL"))
 
 
 def pause_seconds(sessions: Sessions) -> float | None:
     """The seconds until the provider is tried again; None while it is available."""
     with sessions() as session:
-        left = session.scalar(text("SELECT extract(epoch FROM paused_until - now()) FROM lanes"))
+        left = session.scalar(text("SELECT extract(epoch FROM paused_until - now()) FROM routes"))
         return None if left is None else float(left)
 
 
@@ -196,7 +196,7 @@ def test_a_prompt_fails_after_its_provider_was_unavailable_for_too_long(
     impatient, patient = alice.submit("impatient"), alice.submit("patient")
     answered_by(worker, UNAVAILABLE).process(1)
     with sessions.begin() as session:
-        session.execute(text("UPDATE lanes SET unavailable_since = now() - interval '2 h'"))
+        session.execute(text("UPDATE routes SET unavailable_since = now() - interval '2 h'"))
         session.execute(
             text("UPDATE prompts SET queued_at = now() - interval '61 min' WHERE id = :id"), {"id": impatient}
         )
