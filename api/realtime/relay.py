@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +25,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
+from api.realtime.room import Room
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
 from api.server.time_slice import TimeSlice
 from shared.accounts import logins
@@ -42,36 +42,8 @@ _RECONNECT_SECONDS = 0.5
 _COLLECT_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
 MAX_CHECKED_USERS = 1_000
-#: How many finished prompts a room remembers.
-_MAX_FINISHED = 256
 #: How far back a check looks for ended logins.
 _ENDED_LOGINS_WINDOW = timedelta(minutes=1)
-
-
-@dataclass(slots=True)
-class _Room:
-    """The subscribers of one user in this process, the newest number they were sent, and recently finished prompts."""
-
-    subscribers: set[Subscriber] = field(default_factory=set)
-    seq: int = 0
-    finished: dict[int, int] = field(default_factory=dict)
-
-    def admits(self, announcement: Announcement) -> bool:
-        """Record an announcement. Returns False for a delta of an attempt that has finished, which must not be sent."""
-        prompt_id, attempt = announcement.prompt_id, announcement.attempt
-        if announcement.seq is None:
-            return prompt_id is None or self.finished.get(prompt_id, -1) < attempt
-        self.seq = max(self.seq, announcement.seq)
-        if prompt_id is not None:
-            self.finished[prompt_id] = attempt
-            if len(self.finished) > _MAX_FINISHED:
-                del self.finished[next(iter(self.finished))]
-        return True
-
-    def reset(self, seq: int) -> None:
-        """Go back to this number, because the database has no higher one any more."""
-        self.seq = seq
-        self.finished.clear()
 
 
 class Relay:
@@ -91,7 +63,7 @@ class Relay:
         self._token_cache = token_cache
         self._check_seconds = check_seconds
         self._queue_length = queue_length
-        self._rooms: dict[int, _Room] = {}
+        self._rooms: dict[int, Room] = {}
         self._lock = threading.Lock()
         #: Held while an announcement is passed to a room: other greenlets run meanwhile, and the next announcement must
         #: not overtake it.
@@ -125,7 +97,7 @@ class Relay:
         """Add a subscriber to the user's room, until `leave`."""
         with self._lock:
             is_new = user_id not in self._rooms
-            room = self._rooms.setdefault(user_id, _Room())
+            room = self._rooms.setdefault(user_id, Room())
             room.subscribers.add(subscriber)
             going_down = self._stopping.is_set()
         if going_down:
