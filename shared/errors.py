@@ -61,7 +61,7 @@ class UserLimitError(PromptwireError):
 
     retry_after = 1  #: after how many seconds a client may try again
 
-    def __init__(self, message: str, *, limit: str) -> None:
+    def __init__(self, message: str | None = None, *, limit: str = "") -> None:
         super().__init__(message)
         self.limit = limit
 
