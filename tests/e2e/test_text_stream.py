@@ -57,7 +57,7 @@ def generator() -> Stepwise:
 def running(alice: RemoteUser, worker: Pipeline, generator: Stepwise) -> Iterator[int]:
     """A prompt that is being answered."""
     prompt_id = alice.submit(websocket=False)
-    work = threading.Thread(target=dataclasses.replace(worker, generator=generator).process, args=[[prompt_id]])
+    work = threading.Thread(target=dataclasses.replace(worker, generator=generator).process, args=[1])
     work.start()
     yield prompt_id
     generator.let(len(WORDS))
