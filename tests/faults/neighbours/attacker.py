@@ -255,8 +255,8 @@ def _with_users(target: Target, users: Sequence[Person]) -> Target:
 
 def _perform(act: Act, attacker: Attacker) -> tuple[str, object]:
     try:
-        act(attacker)
-        attacker.close()
+        with contextlib.closing(attacker):
+            act(attacker)
     except Exception:
         return "error", traceback.format_exc()
     notes = [f"{number:,} {what}" for what, number in sorted(attacker.counts.items())]
