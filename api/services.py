@@ -78,8 +78,8 @@ def make_services(settings: Settings) -> Services:
         queue=queue,
         announcer=announcer,
         partial_text=PartialText(redis, settings.partial_text_lifetime),
-        # With connections of its own: several greenlets use that of the subscription, and after it has failed none of
-        # them must find it in the hands of a request.
+        # With a connection pool of its own: several greenlets use the subscription's connection, and after a failure
+        # the pool must not hand it to a request while one of them still uses it.
         relay=Relay(make_redis(settings), autocommit_engine, token_cache, check_seconds=settings.feed_check_seconds),
         authenticator=Authenticator(settings, autocommit_engine, token_cache, announcer),
         token_cache=token_cache,

@@ -57,16 +57,13 @@ class OverloadedError(PromptwireError):
 
 
 class UserLimitError(PromptwireError):
-    """This user has reached a limit.
+    """This user has reached a limit. The message says which one; `limit` is the name of its setting."""
 
-    The message says which. `limit` is the name of its setting, and `retry_after` is after how many seconds it is worth
-    trying again.
-    """
+    retry_after = 1  #: after how many seconds a client may try again
 
-    def __init__(self, message: str | None = None, *, limit: str = "", retry_after: float = 1) -> None:
+    def __init__(self, message: str | None = None, *, limit: str = "") -> None:
         super().__init__(message)
         self.limit = limit
-        self.retry_after = retry_after
 
     @classmethod
     def kind(cls) -> str:

@@ -19,6 +19,7 @@ from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.servers import Servers
+from tests.support.user_queue import UserQueue
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
 
@@ -194,6 +195,11 @@ def shared_app(servers: Servers) -> Iterator[Flask]:
 @pytest.fixture(scope="module")
 def shared_alice(shared_app: Flask) -> ApiUser:
     return ApiUser(shared_app, "alice")
+
+
+@pytest.fixture
+def queue(sessions: Sessions) -> UserQueue:
+    return UserQueue(sessions)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from shared.telemetry import metrics_folder
 # A worker that has stopped exits at once. Otherwise the interpreter's last collections of what is imported take one
 # second of CPU, and ten seconds on a busy machine, in which the host's grace period may end.
 atexit.register(gc.freeze)
-# A process that ends waits until the main process has read the results of its tasks, which that no longer does while it
-# stops. The default is 30 s; here a lost result or acknowledgement does no harm.
+# A process that exits waits until the main process has read the results of its tasks. A main process that is stopping
+# reads no more. The default is 30 s; a lost result or acknowledgement does no harm here.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10  # times 0.1 s
-# What the imports make stays; looking for garbage among it takes a tenth of the start. `worker.app` enables it again.
+# Collecting garbage during the imports would take a tenth of the start, and free nothing. `worker.app` enables it.
 gc.disable()
 
 try:

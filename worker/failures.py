@@ -1,7 +1,7 @@
-"""What becomes of prompts whose attempt ends without an answer: they are released, rescheduled or failed.
+"""Attempts that end without an answer: their prompts are released, rescheduled or failed.
 
 release      the worker must stop, or the provider is unavailable: the attempt does not count, the turn is kept
-reschedule   the attempt failed: again after a backoff, with a new turn
+reschedule   the attempt failed: the next one follows after a backoff, with a new turn
 fail         it was the last attempt, or another could not succeed
 """
 
@@ -62,7 +62,7 @@ class Failures:
         else:
             self.queue.wake(self.route, released)
         for claim in held:
-            self.provider_status.inconclusive(claim)
+            self.provider_status.record_inconclusive(claim)
 
     def handle(self, held: Sequence[Claim], error: Exception, *, of_generator: bool = False) -> None:
         """Release, reschedule or fail the prompts of these claims, whose attempt ended with this error.
@@ -78,9 +78,9 @@ class Failures:
                 log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
                 self._end_attempt(claim, error)
             if of_generator and isinstance(error, ProviderError) and not error.retryable:
-                self.provider_status.available(claim)
+                self.provider_status.record_available(claim)
             else:
-                self.provider_status.inconclusive(claim)
+                self.provider_status.record_inconclusive(claim)
 
     def _wait_for_provider(self, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
         """Pause the route. Its prompts keep their turns; the reaper fails those that have waited for too long."""

@@ -63,7 +63,7 @@ class Generation:
             cached = self._look_up(prompt)
             metrics.cache_uses.labels("miss" if cached is None else "hit").inc()
             if cached is not None:
-                self.provider_status.inconclusive(claim)
+                self.provider_status.record_inconclusive(claim)
                 return cached
         elif claim.cache is not None:
             metrics.cache_uses.labels(claim.cache).inc()
@@ -109,7 +109,7 @@ class Generation:
                         continue
                     if not texts:
                         metrics.first_chunks.observe(time.perf_counter() - started)
-                        self.provider_status.available(claim)
+                        self.provider_status.record_available(claim)
                     text = self._checked(part, bytes_left)
                     bytes_left -= len(text.encode())
                     texts.append(text)
@@ -119,6 +119,6 @@ class Generation:
             if hasattr(parts, "close"):  # closes the connection to the provider at once
                 parts.close()
         if not texts:
-            self.provider_status.available(claim)
+            self.provider_status.record_available(claim)
         metrics.generations.observe(time.perf_counter() - started)
         return Answer("".join(texts), self.generator.name, *usage)

@@ -1,11 +1,11 @@
-"""From a wake-up to an announcement: how a worker answers the prompts of a task.
+"""The pipeline: how a worker answers the prompts of a task.
 
 claim → embed (`embedding.py`) → generate (`generation.py`) → complete → announce
 
 Each step takes what the one before it returns; prompts that fail on the way leave it (`failures.py`) and do so alone.
-The prompts of a task go together: one statement claims them, one completes them, one round trip announces them. No
-transaction is open meanwhile, and the leases are renewed. Embedding comes first, so that no answer is paid for and
-thrown away because its prompt cannot be embedded.
+The prompts of a task are handled together: one statement claims them, one completes them, and one round trip announces
+them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, so that no answer is paid for
+and thrown away because its prompt cannot be embedded.
 """
 
 import random
@@ -52,7 +52,7 @@ AnsweredPrompt = tuple[EmbeddedPrompt, Answer]
 LOW_SHARE = 0.1
 
 
-class Answered(NamedTuple):
+class TaskResult(NamedTuple):
     """The ids of the prompts that a task completed, and of those whose attempt ended otherwise."""
 
     completed: list[int]
@@ -92,8 +92,8 @@ class Pipeline:
     max_answer_bytes: int
     running_limit: int | None = None
 
-    def process(self, count: int) -> Answered:
-        """Answer the next `count` prompts: as many as the generator takes. Workers are woken up for the rest.
+    def process(self, count: int) -> TaskResult:
+        """Answer up to `count` prompts, as many as the generator takes at once, and wake up workers for the rest.
 
         Raises:
             SystemExit, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
@@ -111,8 +111,8 @@ class Pipeline:
                 self._failures.handle(held, SoftTimeLimitExceeded())
             raise
         finally:
-            self._let_others_run(held)
-        return Answered(completed, [claim.id for claim in held if claim.id not in set(completed)])
+            self._grant_next_turns(held)
+        return TaskResult(completed, [claim.id for claim in held if claim.id not in set(completed)])
 
     @property
     def _failures(self) -> Failures:
@@ -130,7 +130,7 @@ class Pipeline:
     def _claim(self, count: int) -> list[Claim]:
         """Claim the next prompts, and wake up workers for those that this task does not take.
 
-        If there were fewer than this task would have taken, there is nothing left for the others.
+        If it found fewer than it would have taken, the queue is empty, and it wakes up no worker.
         """
         size = min(count, self.generator.max_batch_size)
         with tracing.spans("claim", prompts=size) as traces, self.autocommit_engine.connect() as connection:
@@ -146,30 +146,30 @@ class Pipeline:
         rest = claimed.passed_over
         if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
             rest += count - size
-        # In two halves, so that the work reaches all workers in few steps, however many prompts it is for.
+        # In two messages, each for half of the rest, so that a large number reaches all workers in few steps.
         for part in (rest // 2, rest - rest // 2) if rest > self.generator.max_batch_size else (rest,):
             self.queue.wake(self.route, part)
         return claimed.claims
 
-    def _let_others_run(self, held: Sequence[Claim]) -> None:
-        """With USER_RUNNING_LIMIT: give turns to the users' next prompts, in place of those that have ended."""
+    def _grant_next_turns(self, held: Sequence[Claim]) -> None:
+        """With USER_RUNNING_LIMIT: give turns to the users' next prompts, instead of those that have ended."""
         if self.running_limit is not None:
             self.grant_turns(sorted({claim.user_id for claim in held}))
 
     def grant_turns(self, user_ids: Sequence[int]) -> None:
-        """Give turns to prompts of these users that have none, and wake up workers for them."""
+        """Give turns to the waiting prompts of these users, and wake up workers for them."""
         if not user_ids:
             return
         try:
             with self.sessions.begin() as session:
                 granted = scheduling.grant_turns(session, user_ids, grace=self.grace, running_limit=self.running_limit)
         except SQLAlchemyError as error:
-            log.warning("no turns granted, the reaper will do it", error=type(error).__name__)
+            log.warning("turns not granted, the reaper will grant them", error=type(error).__name__)
             return
         self.queue.wake(self.route, granted.get(self.route, 0))
 
-    def accept(self, prompt_ids: Sequence[int]) -> None:
-        """Give turns to those of the prompts that have none: the release before the fair queue has stored them."""
+    def grant_missing_turns(self, prompt_ids: Sequence[int]) -> None:
+        """Give turns to prompts that the release before the fair queue has stored without."""
         with self.autocommit_engine.connect() as connection:
             user_ids = scheduling.users_without_turn(connection, prompt_ids)
         self.grant_turns(user_ids)
@@ -202,7 +202,7 @@ class Pipeline:
                     answered.append((prompt, generation.answer(prompt)))
             except ClaimLostError:
                 attempt_metrics.count_lost_claim(prompt.claim.id)
-                self.provider_status.inconclusive(prompt.claim)
+                self.provider_status.record_inconclusive(prompt.claim)
             except SoftTimeLimitExceeded as error:  # this prompt has used up the time of all
                 self._failures.handle([prompt.claim], error)
                 self._failures.release(remaining)

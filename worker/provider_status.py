@@ -1,4 +1,4 @@
-"""What a worker finds out about its provider, for all workers: see `shared/prompts/provider_pause.py`."""
+"""Recording whether the provider is available, for all workers: see `shared/prompts/provider_pause.py`."""
 
 import random
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions
 from shared.errors import ProviderUnavailableError
-from shared.messaging.queue import MAX_WOKEN, Queue
+from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
 from shared.prompts import provider_pause, scheduling
 from shared.prompts.claims import Claim
 from shared.telemetry import metrics
@@ -32,35 +32,35 @@ class ProviderStatus:
     route: str
     max_pause: timedelta
 
-    def available(self, claim: Claim) -> None:
-        """The provider has answered. If the claim is a probe, that ends the pause."""
+    def record_available(self, claim: Claim) -> None:
+        """Record that the provider has answered. If the claim is a probe, that ends the pause."""
         if claim.probe is None:
             return
         try:
             with self.sessions.begin() as session:
                 if not provider_pause.end(session, self.route, claim.probe):
                     return
-                waiting = scheduling.count_claimable(session, self.route, limit=MAX_WOKEN)
+                waiting = scheduling.count_claimable(session, self.route, limit=MAX_PROMPTS_PER_MESSAGE)
         except SQLAlchemyError as error:
             log.warning("provider pause not ended, another probe follows", error=type(error).__name__)
             return
         log.info("provider available again", route=self.route, waiting=waiting)
         self.queue.wake(self.route, waiting)
 
-    def inconclusive(self, claim: Claim) -> None:
-        """The attempt has ended without asking the provider. If it was a probe, another prompt is the next one."""
+    def record_inconclusive(self, claim: Claim) -> None:
+        """Record that the attempt ended without asking the provider. If it was a probe, the next claim is another."""
         if claim.probe is None:
             return
         try:
             with self.sessions.begin() as session:
                 provider_pause.probe_again(session, self.route, claim.probe)
         except SQLAlchemyError as error:
-            log.warning("probe not passed on, another follows", error=type(error).__name__)
+            log.warning("probe not replaced, another follows after the lease", error=type(error).__name__)
             return
         self.queue.wake(self.route, 1)
 
     def pause(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
-        """The provider is unavailable for these prompts: leave it alone for a while."""
+        """Pause the route, because the provider was unavailable for these prompts."""
         metrics.provider_pauses.inc()
         detail = public_message(error)
         log.warning("provider unavailable, prompts wait", route=self.route, prompts=len(held), detail=detail)

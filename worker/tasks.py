@@ -7,8 +7,8 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from shared.messaging.queue import ANSWER_PROMPTS, MAX_WOKEN, PROCESS_PROMPTS, REINDEX, SEAL
-from worker.pipeline import Answered
+from shared.messaging.queue import ANSWER_PROMPTS, MAX_PROMPTS_PER_MESSAGE, PROCESS_PROMPTS, REINDEX, SEAL
+from worker.pipeline import TaskResult
 from worker.services import Services
 
 log = structlog.get_logger(__name__)
@@ -21,7 +21,10 @@ _MAX_ID = 2**63 - 1
 
 
 class AttemptFailedError(Exception):
-    """The only prompt of a task was not completed. It is taken care of; this has Flower show the task as failed."""
+    """The only prompt of a task was not completed.
+
+    The prompt is already rescheduled or failed. The exception only makes Flower show the task as failed.
+    """
 
 
 def register(celery: Celery, services: Callable[[], Services]) -> None:
@@ -29,22 +32,22 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
 
     @celery.task(name=ANSWER_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
     def answer_prompts(route: Any, count: Any) -> dict[str, list[int]] | None:
-        """Answer the next prompts of a route. Returns their ids, which Flower shows."""
+        """Answer the next `count` prompts of a route. Returns their ids, which Flower shows."""
         pipeline = services().pipeline
         if route != pipeline.route or type(count) is not int or count < 1:
             log.error("message refused: not a route of this worker and a number of prompts")
             return None
-        return _result(pipeline.process(min(count, MAX_WOKEN)))
+        return _result(pipeline.process(min(count, MAX_PROMPTS_PER_MESSAGE)))
 
     @celery.task(name=PROCESS_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> dict[str, list[int]] | None:
-        """Answer as many prompts as these. The release before the fair queue sends this message."""
+        """Answer as many prompts as there are ids. Only the release before the fair queue sends this message."""
         if not prompt_ids or not _are_ids(prompt_ids):
             log.error("message refused: not a list of prompt ids")
             return None
         pipeline = services().pipeline
-        pipeline.accept(prompt_ids)
-        return _result(pipeline.process(min(len(prompt_ids), MAX_WOKEN)))
+        pipeline.grant_missing_turns(prompt_ids)
+        return _result(pipeline.process(min(len(prompt_ids), MAX_PROMPTS_PER_MESSAGE)))
 
     def seal(user_id: int) -> None:
         """Seal the vectors that a user's log has gathered."""
@@ -58,15 +61,15 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
         celery.task(name=name, shared=False, **_MAINTENANCE)(_of_user(work))
 
 
-def _result(answered: Answered) -> dict[str, list[int]]:
-    """The result of a task.
+def _result(result: TaskResult) -> dict[str, list[int]]:
+    """Convert the result of a task for Flower.
 
     Raises:
         AttemptFailedError: its only prompt was not completed.
     """
-    if not answered.completed and len(answered.not_completed) == 1:
-        raise AttemptFailedError(f"The attempt at prompt {answered.not_completed[0]} was not completed.")
-    return answered._asdict()
+    if not result.completed and len(result.not_completed) == 1:
+        raise AttemptFailedError(f"The attempt at prompt {result.not_completed[0]} was not completed.")
+    return result._asdict()
 
 
 def _of_user(work: Callable[[int], None]) -> Callable[[Any], None]:

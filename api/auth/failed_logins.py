@@ -1,24 +1,24 @@
-"""Limits of failed logins: they stop guessing, and never lock a user out where the user has logged in before.
+"""Limits of failed logins, which stop guessing without locking users out.
 
-Failed logins are counted by three keys. *Block* is the client's IPv4 /24 or IPv6 /64, because whoever has one address
-usually has the others of its block, too.
+Failed logins are counted by three keys. A *block* is the client's IPv4 /24 or IPv6 /64, because a client that has one
+address usually has the others of its block, too.
 
-1. The block alone, for those who try many users.
-2. The user and the block. A stranger's failures count for the stranger's block, so they do not affect the owner.
-3. The user alone, for those who guess one user's password from many blocks. One block cannot reach this limit, because
-   an attempt that an earlier limit refuses is not counted by a later one, and 2 allows only 600 an hour.
+1. The block, against a client that tries many users.
+2. The user and the block. An attacker's failures count for the attacker's block, so they do not affect the owner.
+3. The user, against attackers who guess one user's password from many blocks. One block cannot reach this limit,
+   because an attempt that an earlier limit refuses is not counted by a later one, and limit 2 allows only 600 an hour.
 
-Where a user has logged in before (`shared/accounts/login_blocks.py`), no limit refuses the right password; the owner
-may have mistyped it, or sit in the same office as the attacker. So it must be verified even over a limit, and a
-response, 200 or 429, says whether a guess was right. Refusing would therefore protect nothing there. What protects is
-the pace: over a limit, a user's passwords are verified one every THROTTLED_SECONDS from each such block, by all API
-processes together: 30 a minute, three times what limit 2 allows. Attempts wait for their turn; those that would
-wait too long are refused without being verified, so the owner may have to try again while an attacker in the same block
-fills the queue. A wrong password gets the same 429 as from an unknown block. That the block is known can be seen only
-from within the block, and after ten failures, by the time that the response takes.
+Over a limit, an attempt from a block that the user has never logged in from is refused without verifying its password.
+So it costs little, and does not reveal whether the guess was right.
 
-From an unknown block an attempt over a limit is refused without verifying its password, so it costs little, and a
-guess that was right is not revealed.
+From a block that the user has logged in from (`shared/accounts/login_blocks.py`) the right password is still accepted:
+the owner may have mistyped it, or share an office with the attacker. So the password is verified, and the response, 200
+or 429, says whether it was right. The protection is a throttle: over a limit, all API processes together verify one
+password of a user every THROTTLED_SECONDS from each known block. That is 30 a minute, three times what limit 2 allows.
+Attempts wait for the throttle. One that would wait too long is refused without verifying its password, so the owner may
+have to try again while an attacker in the same block keeps the throttle busy. A wrong password gets the same 429 as
+from an unknown block. Only a client in the block can notice that it is known: after ten failures, by the time that a
+response takes.
 """
 
 import random
@@ -40,11 +40,11 @@ FAILED_LOGINS_PER_BLOCK = "100/minute"
 FAILED_LOGINS_PER_USER_AND_BLOCK = "10/minute"
 FAILED_LOGINS_PER_USER = "1000/hour"
 
-#: Over a limit, one password of a user is verified in this time, from each block that the user has used.
+#: Over a limit, one password of a user is verified in this time, from each block that the user has logged in from.
 THROTTLED_SECONDS = 2
-#: How long an attempt waits for that, at most.
+#: How long an attempt waits for the throttle, at most.
 MAX_THROTTLED_WAIT_SECONDS = 10.0
-#: How many attempts wait for that in a process, for each user and block.
+#: How many attempts wait for the throttle in a process, for each user and block.
 MAX_THROTTLED_ATTEMPTS = 10
 _LOCKS = 256
 
@@ -67,7 +67,7 @@ class FailedLogins:
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
         self._fallback = RedisFallback()
         self._limits = tuple(map(parse, (per_block, FAILED_LOGINS_PER_USER_AND_BLOCK, per_user)))
-        self._turn = RateLimitItemPerSecond(1, throttled_seconds)
+        self._throttle = RateLimitItemPerSecond(1, throttled_seconds)
         self._max_wait_seconds = max_wait_seconds
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._waiting: Counter[tuple[str, str]] = Counter()
@@ -95,7 +95,7 @@ class FailedLogins:
                     raise
                 self._take_back(limiter, username, block)
                 return
-        if not is_known() or not self._wait_for_turn(username, block):
+        if not is_known() or not self._wait_until_permitted(username, block):
             raise refusal
         try:
             yield
@@ -111,7 +111,7 @@ class FailedLogins:
         ]
 
     def _count(self, username: str, block: str) -> tuple[FixedWindowRateLimiter, RateLimitedError | None]:
-        """Count up to the first limit that is exceeded. Returns what counted, and the error if there is one."""
+        """Count up to the first limit that is exceeded. Returns the limiter that counted, and the error if any."""
         counters = self._counters(username, block)
         return self._fallback.count(
             lambda: (self._in_redis, _hit_all(self._in_redis, counters)),
@@ -123,15 +123,15 @@ class FailedLogins:
             for limit, *key in self._counters(username, block):
                 limiter.hit(limit, *key, cost=-1)
 
-    def _wait_for_turn(self, username: str, block: str) -> bool:
-        """Wait until another password of this user may be verified from this block. Returns False if that is far."""
+    def _wait_until_permitted(self, username: str, block: str) -> bool:
+        """Wait for the throttle of this user and block. Returns False if that would take too long."""
         key = (username, block)
         if self._waiting[key] >= MAX_THROTTLED_ATTEMPTS:
             return False
         self._waiting[key] += 1
         try:
             deadline = time.monotonic() + self._max_wait_seconds
-            while not self._take_turn(username, block):
+            while not self._is_permitted(username, block):
                 if time.monotonic() >= deadline:
                     return False
                 time.sleep(random.uniform(0.05, 0.15))  # noqa: S311  # nosec B311
@@ -141,8 +141,8 @@ class FailedLogins:
             if not self._waiting[key]:
                 del self._waiting[key]
 
-    def _take_turn(self, username: str, block: str) -> bool:
-        key = (self._turn, f"login-turn:{block}", username)
+    def _is_permitted(self, username: str, block: str) -> bool:
+        key = (self._throttle, f"login-throttle:{block}", username)
         return self._fallback.count(lambda: self._in_redis.hit(*key), lambda: self._in_memory.hit(*key))
 
 

@@ -1,18 +1,16 @@
 """The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from typing import TextIO, get_args
 
 import click
 
-from .client import Client
 from .credentials import read_credentials
+from .display import show_answer, show_list
 from .errors import ClientError
 from .options import Exit, Options, common_options, exit_code, version_option
-from .output import Output, event_line, full_text, local_time, one_line, printable, status_line
-from .resources import Event, Priority, Prompt, Status
+from .output import event_line, full_text, one_line, printable, status_line
+from .resources import Priority, Status
 
 EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
 4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
@@ -104,7 +102,7 @@ def submit(
     """Submit a prompt: TEXT, or stdin if TEXT is "-"."""
     text = sys.stdin.buffer.read().decode().rstrip("\n") if text == "-" else text
     with options.client() as client:
-        return _answer(
+        return show_answer(
             options.output,
             client,
             lambda: client.submit(text, history=history, cache=cache, priority=priority, key=key),
@@ -123,7 +121,7 @@ def submit(
 def show(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
     """Show a prompt and its answer."""
     with options.client() as client:
-        return _answer(options.output, client, lambda: client.show(prompt_id), wait, follow, full_text)
+        return show_answer(options.output, client, lambda: client.show(prompt_id), wait, follow, full_text)
 
 
 @main.command()
@@ -135,7 +133,7 @@ def show(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
 def retry(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
     """Queue a failed or cancelled prompt again."""
     with options.client() as client:
-        return _answer(options.output, client, lambda: client.retry(prompt_id), wait, follow, status_line)
+        return show_answer(options.output, client, lambda: client.retry(prompt_id), wait, follow, status_line)
 
 
 @main.command()
@@ -168,7 +166,7 @@ def delete(options: Options, prompt_id: int) -> None:
 def list_prompts(options: Options, status: Status | None, limit: int, everything: bool) -> None:
     """Show your prompts, newest first."""
     with options.client() as client:
-        _list(options.output, client.prompts(status=status, limit=None if everything else limit))
+        show_list(options.output, client.prompts(status=status, limit=None if everything else limit))
 
 
 @main.command()
@@ -206,82 +204,12 @@ def listen(options: Options, since: int | None, limit: int | None) -> None:
                 output.note("The server no longer has all of these events. Here are your prompts instead:")
                 if output.as_json:
                     output.result(event, "")
-                _list(output, client.prompts())
+                show_list(output, client.prompts())
                 continue
             output.result(event, event_line(event))
             count += 1
             if count == limit:
                 return
-
-
-def _list(output: Output, prompts: Iterable[Prompt]) -> None:
-    output.results(
-        prompts,
-        ("ID", "STATUS", "SUBMITTED", "PROMPT"),
-        lambda prompt: (
-            str(prompt["id"]),
-            prompt["status"],
-            local_time(prompt["created_at"]),
-            one_line(prompt["prompt_text"]),
-        ),
-    )
-
-
-def _answer(
-    output: Output,
-    client: Client,
-    request: Callable[[], Prompt],
-    wait: bool,
-    follow: bool,
-    describe: Callable[[Prompt], str],
-) -> Exit:
-    """Show the prompt that `request` returns, or its answer: once it has finished, or as it is generated."""
-    if follow:
-        return _show_text(output, client.follow(request))
-    with output.progress("Sending the request …"):
-        prompt = request()
-    if not wait:
-        output.result(prompt, describe(prompt))
-        return Exit.OK
-    try:
-        with output.progress(f"Waiting for the answer to prompt {prompt['id']} …"):
-            prompt = client.wait(prompt["id"])
-    except KeyboardInterrupt:
-        output.hint(f"Prompt {prompt['id']} is still running; `show {prompt['id']} --wait` waits for it again.")
-        raise
-    if output.as_json:
-        output.result(prompt, "")
-    elif prompt["status"] == "completed":
-        output.result(prompt, prompt["response_text"] or "")
-    return _exit(output, prompt["id"], prompt["status"], prompt["error"])
-
-
-def _show_text(output: Output, events: Iterable[Event]) -> Exit:
-    attempt: int | None = None
-    with ExitStack() as waiting:
-        waiting.enter_context(output.progress("Waiting for the answer …"))
-        for event in events:
-            waiting.close()
-            if output.as_json:
-                output.result(event, "")
-            elif event["type"] == "prompt.delta":
-                if attempt is not None and attempt != event["attempt"]:
-                    output.text("\n")
-                    output.note("The answer was interrupted and restarts.")
-                attempt = event["attempt"]
-                output.text(event["text"])
-    if attempt is not None:
-        output.text("\n")
-    return _exit(output, event["id"], event["type"].removeprefix("prompt."), event.get("error"))
-
-
-def _exit(output: Output, prompt_id: int, outcome: str, error: str | None) -> Exit:
-    if outcome == "completed":
-        return Exit.OK
-    output.note(
-        f"Prompt {prompt_id} {'failed' if outcome == 'failed' else f'was {outcome}'}.{f' {error}' if error else ''}"
-    )
-    return Exit.REFUSED if outcome == "deleted" else Exit.FAILED
 
 
 def run() -> Exit:

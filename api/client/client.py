@@ -103,7 +103,7 @@ class Client:
                 server's default.
             key: the idempotency key: the same key and prompt within 24 hours create one prompt. Random by default.
             websocket: whether `listen` receives an event when the prompt has finished.
-            priority: "low" stands behind all other prompts, but gets at least a tenth of the work.
+            priority: "low" comes after all other prompts, but gets at least a tenth of the work.
         """
         body: dict[str, Any] = {"prompt_text": text, "websocket": websocket}
         headers = {"Idempotency-Key": key or uuid4().hex}

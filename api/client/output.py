@@ -122,7 +122,7 @@ def full_text(prompt: Prompt) -> str:
         "prompt": str(prompt["id"]),
         "status": prompt["status"],
         "position": str(prompt.get("position") or ""),
-        "waiting for": _waiting(prompt),
+        "waiting for": _waiting_reason(prompt),
         "priority": "low" if prompt.get("priority") == "low" else "",
         "attempts": str(prompt["attempt"]),
         "submitted": local_time(prompt["created_at"]),
@@ -137,18 +137,13 @@ def full_text(prompt: Prompt) -> str:
 
 def status_line(prompt: Prompt) -> str:
     """Describe the status of a submitted prompt."""
-    position = prompt.get("position")
-    place = f", number {position} in line" if position else ""
-    return f"Prompt {prompt['id']} is {prompt['status']}{place}.{_and_why(prompt)}"
+    position, reason = prompt.get("position"), _waiting_reason(prompt)
+    line = f"Prompt {prompt['id']} is {prompt['status']}{f', at position {position}' if position else ''}."
+    return f"{line} It waits for the model: {reason}" if reason else line
 
 
-def _and_why(prompt: Prompt) -> str:
-    waiting = _waiting(prompt)
-    return f" It waits for the model: {waiting}" if waiting else ""
-
-
-def _waiting(prompt: Prompt) -> str:
-    """Why the prompt waits, other than for its turn, and when that is tried again; empty if it does not."""
+def _waiting_reason(prompt: Prompt) -> str:
+    """Why the prompt waits for its provider, and the time of the next attempt; empty if it does not wait for it."""
     waiting = prompt.get("waiting_for")
     if not waiting:
         return ""

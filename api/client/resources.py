@@ -18,7 +18,7 @@ class Usage(TypedDict):
 
 
 class Waiting(TypedDict):
-    """What a queued prompt waits for, other than its turn."""
+    """Why a queued prompt waits, if not only for its turn."""
 
     reason: str
     detail: str

@@ -12,9 +12,9 @@ from werkzeug.exceptions import BadRequest
 
 
 def json_page(resources: Iterable[dict[str, Any]], max_bytes: int) -> tuple[Response, int]:
-    """A JSON array of the first resources, at least one and at most `max_bytes`, and how many these are.
+    """Render as many of the resources as fit into `max_bytes` of a JSON array, at least one. Returns their number, too.
 
-    Queries bound the bytes of the texts. JSON may need six times as many, because it escapes control characters.
+    Queries already bound the bytes of the texts, but JSON may need six times as many: it escapes control characters.
     """
     rendered: list[bytes] = []
     size = 1

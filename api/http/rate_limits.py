@@ -1,8 +1,8 @@
-"""What rate limits share, and the limit of registrations.
+"""The basis of all rate limits, and the limit of registrations.
 
 All API processes count together, in Redis. While Redis is unavailable, each process counts in memory. Windows are fixed
-and begin with the first request in them. `api/intake/submission_limits.py` has the limits of prompts,
-`api/auth/failed_logins.py` those of logins.
+and begin with the first request in them. The limits of submissions are in `api/intake/submission_limits.py`, those of
+logins in `api/auth/failed_logins.py`.
 """
 
 import math
@@ -87,9 +87,9 @@ def rate_limited_error(limiter: Limiter, error: RateLimitExceeded) -> RateLimite
 
 
 def client_block() -> str:
-    """The block of the client's address that limits count by: an IPv4 /24 or an IPv6 /64.
+    """The address block of the client, an IPv4 /24 or an IPv6 /64, by which limits count.
 
-    Whoever has one address usually has the others of its block, too. The address is the peer's, or behind
-    TRUSTED_PROXIES what the last of these has seen.
+    A client that has one address usually has the others of its block, too. The address is the peer's, or with
+    TRUSTED_PROXIES the one that the outermost of these proxies saw.
     """
     return address_block(request.remote_addr or "unknown", ipv4_prefix=24, ipv6_prefix=64)

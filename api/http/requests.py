@@ -23,7 +23,7 @@ MAX_CONTAINERS = 10_000
 SLOW_SECONDS = 1.0
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# It also matches a string without an end, and never goes back: else it would take a time that is quadratic in the body.
+# It also matches an unterminated string, and never backtracks: otherwise its time would be quadratic in the body.
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -104,7 +104,7 @@ def exclude_wait(seconds: float) -> None:
 
 
 def _count_containers(data: bytes) -> int:
-    """How many arrays and objects a JSON text has, if those are more than MAX_CONTAINERS; else any lower number."""
+    """Count the arrays and objects in a JSON text. A count of at most MAX_CONTAINERS may be too high."""
     count = data.count(b"[") + data.count(b"{")
     if count <= MAX_CONTAINERS:
         return count

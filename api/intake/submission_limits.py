@@ -17,8 +17,8 @@ from api.http.rate_limits import RateLimitedError, RedisFallback
 
 # Keys: one for each submission and limit. Arguments: each limit's amount and window in seconds.
 # Returns, for each submission, which limit it exceeds (0: none) and how long that still lasts, in milliseconds.
-# A key that does not hold a counter, or one that does not expire, is replaced: it would fail the whole group, or refuse
-# its user for ever.
+# A key of another type would fail the whole group, and one that does not expire would refuse its user for ever. So the
+# first is replaced, and the second gets an expiry.
 _COUNT = """
 local function increment(key, window)
     local count = redis.pcall('INCR', key)

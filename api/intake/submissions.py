@@ -1,4 +1,4 @@
-"""Storing submitted prompts, each once, and waking up workers: submissions that come at the same time go together.
+"""Storing submitted prompts, each once, and waking up workers. Submissions at the same time are stored together.
 
 A group costs one round trip to Redis for the limits, one INSERT and one commit, and one message on the queue.
 """
@@ -116,8 +116,8 @@ class Submissions:
         self._queue.wake(prompt.route, 1)
         return prompt
 
-    def let_next_run(self, user_id: int) -> None:
-        """With USER_RUNNING_LIMIT: one of the user's prompts has ended, so the oldest waiting one gets a turn."""
+    def grant_next_turn(self, user_id: int) -> None:
+        """With USER_RUNNING_LIMIT: give the user's oldest waiting prompt a turn, because another prompt has ended."""
         if self._user_limits.running is None:
             return
         with suppress(SQLAlchemyError), self._sessions.begin() as session:  # else the reaper does it

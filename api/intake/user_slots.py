@@ -1,7 +1,7 @@
-"""What one user may hold at a time: sockets, waiting requests, searches.
+"""Limits on what one user may use at the same time: sockets, waiting requests and streams, searches.
 
-Each API process counts its own, in memory: a search has no other round trip to Redis, and counts in memory end with the
-process that they are about. So with N API processes a user has up to N times the limit, spread by the load balancer.
+Each API process counts its own, in memory. Counting in Redis would add a round trip to each search, and a process that
+dies would leave its counts behind. So with N API processes a user may use up to N times the limit.
 """
 
 import threading
@@ -27,8 +27,8 @@ class UserSlots:
         self._held: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def take(self, user_id: int) -> None:
-        """Take a slot, until `release`.
+    def acquire(self, user_id: int) -> None:
+        """Acquire a slot, until `release`.
 
         Raises:
             UserLimitError: the user holds all slots.
@@ -40,7 +40,7 @@ class UserSlots:
             self._held[user_id] = held + 1
 
     def release(self, user_id: int) -> None:
-        """Release a slot that was taken."""
+        """Release an acquired slot."""
         with self._lock:
             held = self._held.pop(user_id) - 1
             if held:
@@ -53,7 +53,7 @@ class UserSlots:
         Raises:
             UserLimitError: the user holds all slots.
         """
-        self.take(user_id)
+        self.acquire(user_id)
         try:
             yield
         finally:

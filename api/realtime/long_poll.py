@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from sqlalchemy import Engine
 
 from api.http import requests
-from api.http.schemas import MAX_WAIT_SECONDS
+from api.http.request_schemas import MAX_WAIT_SECONDS
 from api.intake.user_slots import UserSlots
 from api.realtime.relay import Relay
 from api.realtime.single_flight import SingleFlight
@@ -28,7 +28,7 @@ def preferred_wait(header: str | None) -> int | None:
 
 
 class LongPoll:
-    """Waits for prompts to end. All that wait for the same prompt share its reads."""
+    """Waits for prompts to end. Requests that wait for the same prompt share its reads."""
 
     def __init__(self, relay: Relay, engine: Engine, slots: UserSlots) -> None:
         self._relay = relay

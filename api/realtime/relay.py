@@ -2,12 +2,12 @@
 
 Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
-also asks Postgres which users' newest numbers are other than those it knows: about a user whose subscription has just
+also asks Postgres which users' newest numbers differ from those it knows: about a user whose subscription has just
 been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
 that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
 
-A number lower than the known one means that an older state of the database was restored, or that the known one was
-wrong. The room then starts again from there, and a socket whose cursor is higher is sent a reset.
+If the number in Postgres is lower than the known one, an older state of the database was restored, or the known number
+was wrong. The room is then reset to it, and sockets whose cursors are higher are sent a `reset`.
 """
 
 import math
@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +25,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
+from api.realtime.room import Room
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
-from api.server.turns import Turn
+from api.server.time_slice import TimeSlice
 from shared.accounts import logins
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -42,36 +42,8 @@ _RECONNECT_SECONDS = 0.5
 _COLLECT_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
 MAX_CHECKED_USERS = 1_000
-#: How many finished prompts a room remembers.
-_MAX_FINISHED = 256
 #: How far back a check looks for ended logins.
 _ENDED_LOGINS_WINDOW = timedelta(minutes=1)
-
-
-@dataclass(slots=True)
-class _Room:
-    """The subscribers of one user in this process, the newest number they were sent, and recently finished prompts."""
-
-    subscribers: set[Subscriber] = field(default_factory=set)
-    seq: int = 0
-    finished: dict[int, int] = field(default_factory=dict)
-
-    def admits(self, announcement: Announcement) -> bool:
-        """Record an announcement. Returns False for a delta of an attempt that has finished, which must not be sent."""
-        prompt_id, attempt = announcement.prompt_id, announcement.attempt
-        if announcement.seq is None:
-            return prompt_id is None or self.finished.get(prompt_id, -1) < attempt
-        self.seq = max(self.seq, announcement.seq)
-        if prompt_id is not None:
-            self.finished[prompt_id] = attempt
-            if len(self.finished) > _MAX_FINISHED:
-                del self.finished[next(iter(self.finished))]
-        return True
-
-    def start_again(self, seq: int) -> None:
-        """Forget what is higher than this number, because the database no longer has it."""
-        self.seq = seq
-        self.finished.clear()
 
 
 class Relay:
@@ -91,11 +63,12 @@ class Relay:
         self._token_cache = token_cache
         self._check_seconds = check_seconds
         self._queue_length = queue_length
-        self._rooms: dict[int, _Room] = {}
+        self._rooms: dict[int, Room] = {}
         self._lock = threading.Lock()
-        #: Held while an announcement is passed to a room, which gives way to others: the next must not overtake it.
+        #: Held while an announcement is passed to a room: other greenlets run meanwhile, and the next announcement must
+        #: not overtake it.
         self._dispatching = threading.Lock()
-        self._turn = Turn()
+        self._time_slice = TimeSlice()
         self._pubsub: PubSub | None = None
         self._was_connected = False
         self._unchecked: set[int] = set()
@@ -124,7 +97,7 @@ class Relay:
         """Add a subscriber to the user's room, until `leave`."""
         with self._lock:
             is_new = user_id not in self._rooms
-            room = self._rooms.setdefault(user_id, _Room())
+            room = self._rooms.setdefault(user_id, Room())
             room.subscribers.add(subscriber)
             going_down = self._stopping.is_set()
         if going_down:
@@ -168,10 +141,10 @@ class Relay:
             self._stopping.wait(_RECONNECT_SECONDS)
 
     def _receive_all(self, pubsub: PubSub) -> None:
-        turn = Turn()
+        time_slice = TimeSlice()
         while not self._stopping.is_set():
             self._receive(pubsub.get_message(timeout=1.0))
-            turn.give_way()
+            time_slice.yield_if_over()
 
     def _join(self, user_ids: Collection[int]) -> None:
         """Subscribe to these users' channels. If Redis is unavailable, that happens when it reconnects."""
@@ -227,11 +200,11 @@ class Relay:
                 try:
                     subscriber.put(announcement)
                 except Exception:
-                    log.exception("announcement not passed on to a subscriber")
-                self._turn.give_way()
+                    log.exception("subscriber failed, announcement not delivered")
+                self._time_slice.yield_if_over()
 
     def _check(self) -> None:
-        last_full = -math.inf  # the first check is at once, also on a machine that has just started
+        last_full = -math.inf  # the first check is immediate, also soon after the machine's boot
         while not self._stopping.is_set():
             period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
@@ -262,7 +235,7 @@ class Relay:
             self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
-        """Announce the newest number of each of these users whose room knows another one."""
+        """Announce the newest number of each of these users, if it is not the one that the room knows."""
         checked = list(user_ids)
         for start in range(0, len(checked), MAX_CHECKED_USERS):
             some = checked[start : start + MAX_CHECKED_USERS]
@@ -273,17 +246,17 @@ class Relay:
                 if seq > known[user_id]:
                     self._dispatch(user_id, Announcement(seq))
                 else:
-                    self._start_again(user_id, seq)
+                    self._reset_room(user_id, seq)
 
-    def _start_again(self, user_id: int, seq: int) -> None:
-        """Set a room back to this number, and tell its subscribers."""
+    def _reset_room(self, user_id: int, seq: int) -> None:
+        """Set a room back to this number, and notify its subscribers."""
         with self._lock:
             room = self._rooms.get(user_id)
             if room is None:
                 return
-            room.start_again(seq)
+            room.reset(seq)
             subscribers = list(room.subscribers)
-        log.warning("feed was set back, sockets are reset", user_id=user_id, seq=seq)
+        log.warning("feed restored to an older state, sockets reset", user_id=user_id, seq=seq)
         self._send_to(subscribers, Announcement(seq, restored=True))
 
     def _leave_empty_rooms(self) -> None:

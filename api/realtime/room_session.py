@@ -83,7 +83,7 @@ class SocketSession:
         Raises:
             UserLimitError: the user has too many sockets.
         """
-        self._slots.take(self._principal.id)
+        self._slots.acquire(self._principal.id)
         self._relay.enter(self._principal.id, self)
         metrics.sockets.inc()
         try:
@@ -167,7 +167,7 @@ class SocketSession:
             if self._pass_on(announcement, self._socket.send):
                 continue
             if announcement.seq is not None:
-                self._follow(announcement.seq)
+                self._move_to(announcement.seq)
             elif not self._is_alive():
                 refuse(self._socket, UNAUTHENTICATED, "The token has been revoked.")
         if self._closing:
@@ -202,8 +202,8 @@ class SocketSession:
             metrics.finished_sent.inc()
         return True
 
-    def _follow(self, seq: int) -> None:
-        """Go to this number: forwards by reading the feed, backwards if an older state of the database was restored."""
+    def _move_to(self, seq: int) -> None:
+        """Move the cursor to this number: forwards by reading the feed, backwards after a restore of the database."""
         if seq >= self._cursor:
             self._catch_up()
             return

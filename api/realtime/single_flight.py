@@ -1,4 +1,4 @@
-"""One call for all callers that ask the same at the same time, as Go's `singleflight`."""
+"""Sharing one call among concurrent callers, as Go's `singleflight` does."""
 
 import threading
 from collections.abc import Callable, Hashable
@@ -24,8 +24,8 @@ class _Flight(Generic[Value]):
 class SingleFlight(Generic[Key, Value]):
     """Calls a function once for all callers that ask for the same key at the same time.
 
-    A result is never older than the question: callers that come while a call is running share the next one. They wake
-    up one after the other, so that thousands of greenlets do not take the event loop for themselves.
+    A caller never gets a result of a call that started before it asked: callers that come while a call is running share
+    the next one. Callers wake up one after the other, so that thousands of them do not occupy the event loop.
 
     Args:
         function: Takes a key. What it returns or raises is shared, and must not be changed.
@@ -55,7 +55,7 @@ class SingleFlight(Generic[Key, Value]):
                     del self._flights[key]
 
     def _call(self, key: Key, flight: _Flight[Value]) -> None:
-        """Call the function. A caller that is interrupted leaves the call to the next one."""
+        """Call the function. If this caller is killed meanwhile, the next one calls it."""
         with self._lock:
             flight.started += 1
             number = flight.started

@@ -7,7 +7,7 @@ from shared.messaging.announcements import Announcement
 
 #: How many announcements may wait for a subscriber before it is dropped.
 MAX_QUEUED_ANNOUNCEMENTS = 256
-#: How many characters of messages may wait for a socket, apart from the last one, before it is closed.
+#: A socket is closed if a message comes while more characters than this wait for it.
 MAX_QUEUED_CHARACTERS = 4 * 1024 * 1024
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlalchemy import Engine
 
 from api.auth.token_cache import Principal, is_alive
-from api.http.schemas import prompt_resource
+from api.http.response_schemas import prompt_resource
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.realtime.single_flight import SingleFlight
@@ -56,10 +56,10 @@ class Event(NamedTuple):
 
 
 class StreamReads:
-    """What the streams of a process read. Those of the same prompt, at the same position, share each read.
+    """The reads of all streams of a process. Streams of the same prompt, at the same position, share them.
 
     Args:
-        db_slots: Limits the queries at the same time.
+        db_slots: Limits concurrent queries.
     """
 
     def __init__(self, engine: Engine, db_slots: FairSemaphore, partial_text: PartialText) -> None:

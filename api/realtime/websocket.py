@@ -5,7 +5,7 @@
 - One lock around sending, and complete sends: the frames of two threads cannot mix.
 - No input buffer: the thread that reads a message answers it, so a flood waits in the client's own kernel.
 - No compression: no decompression bombs, no 300 KB of zlib state per socket, and one frame for all sockets of a room.
-- Limits on how much a client sends (`Pace`), and a pause for others after each turn on the event loop (`Turn`).
+- A limit on what a client sends (`FrameRateLimit`), and a pause for others after each time slice (`TimeSlice`).
 - A send that does not get through, or a ping that is not answered, ends the socket.
 - After a close frame the input is drained for a moment: closing with unread input would reset the connection, and the
   client would never see the close code.
@@ -18,7 +18,6 @@ import socket as network
 import ssl
 import threading
 import time
-from functools import lru_cache
 from typing import Any, Protocol
 
 import structlog
@@ -28,8 +27,9 @@ from wsproto.events import CloseConnection, Event, Message, Ping, Pong
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from api.realtime.pace import FRAMES_PER_SECOND, Pace
-from api.server.turns import Turn
+from api.realtime.frame_rate import FRAMES_PER_SECOND, FrameRateLimit
+from api.realtime.frames import message_size, text_frame
+from api.server.time_slice import TimeSlice
 
 log = structlog.get_logger(__name__)
 
@@ -63,19 +63,19 @@ class WebSocket:
 
     __slots__ = (
         "_fragments",
+        "_frame_rate",
         "_listener",
-        "_pace",
         "_pong_received",
         "_sending",
         "_size",
         "_sock",
         "_socket_file",
-        "_turn",
+        "_time_slice",
         "_ws",
         "connected",
     )
 
-    def __init__(self, sock: network.socket, pace: Pace | None = None) -> None:
+    def __init__(self, sock: network.socket, frame_rate: FrameRateLimit | None = None) -> None:
         self._sock = sock
         # A file of the socket keeps it open when the server closes it at the end of the request.
         self._socket_file = sock.makefile("rb", buffering=0)
@@ -85,8 +85,8 @@ class WebSocket:
         self._fragments: list[Any] = []
         self._size = 0
         self._pong_received = True
-        self._pace = pace or Pace()
-        self._turn = Turn()
+        self._frame_rate = frame_rate or FrameRateLimit()
+        self._time_slice = TimeSlice()
         self.connected = True
         sock.settimeout(PING_SECONDS)
 
@@ -218,11 +218,11 @@ class WebSocket:
         return all(self._handle(event, listener) and self._wait(event, listener) for event in self._ws.events())
 
     def _wait(self, event: Event, listener: Listener) -> bool:
-        """Let other connections run, and slow a client down that sends too much. Returns whether to continue."""
-        self._turn.give_way()
+        """Let other connections run, and wait if the client sends too much. Returns whether to continue."""
+        self._time_slice.yield_if_over()
         now = time.monotonic()
-        if seconds := self._pace.charge(_size(event), now):
-            if self._pace.is_exhausted(now):
+        if seconds := self._frame_rate.charge(message_size(event), now):
+            if self._frame_rate.is_exhausted(now):
                 self._close(CloseConnection(CloseReason.POLICY_VIOLATION, TOO_MANY_MESSAGES))
                 return False
             time.sleep(seconds)
@@ -252,7 +252,7 @@ class WebSocket:
 
     def _collect(self, event: Message[Any], listener: Listener) -> bool:
         """Collect the fragments of a message, and pass it to the listener when it is complete."""
-        self._size += _size(event)
+        self._size += message_size(event)
         if self._size > MAX_MESSAGE_BYTES or len(self._fragments) >= MAX_FRAGMENTS:
             self._close(CloseConnection(CloseReason.MESSAGE_TOO_BIG, MESSAGE_TOO_BIG))
             return False
@@ -285,25 +285,4 @@ class WebSocket:
             with contextlib.suppress(RemoteProtocolError, LocalProtocolError):
                 self._ws.receive_data(data)
                 for _ in self._ws.events():
-                    self._turn.give_way()
-
-
-def _size(event: Event) -> int:
-    """The bytes of a part of a message; 0 for another event."""
-    if not isinstance(event, Message):
-        return 0
-    return len(event.data.encode() if isinstance(event.data, str) else event.data)
-
-
-@lru_cache(maxsize=1)
-def text_frame(text: str) -> bytes:
-    """The frame of a text message (RFC 6455, section 5.2). It is cached: the sockets of a room get the same."""
-    payload = text.encode()
-    length = len(payload)
-    if length < 126:
-        head = bytes((0x81, length))
-    elif length < 1 << 16:
-        head = b"\x81\x7e" + length.to_bytes(2)
-    else:
-        head = b"\x81\x7f" + length.to_bytes(8)
-    return head + payload
+                    self._time_slice.yield_if_over()

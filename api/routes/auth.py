@@ -10,7 +10,7 @@ from werkzeug.exceptions import Forbidden
 
 from api.auth.failed_logins import FAILED_LOGINS_PER_USER_AND_BLOCK, FailedLogins
 from api.auth.tokens import Authenticator, TokenPair
-from api.http import schemas
+from api.http import response_schemas
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
     REGISTRATION_CLOSED,
@@ -21,7 +21,8 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.rate_limits import REGISTRATIONS_PER_ADDRESS, client_block
-from api.http.schemas import Credentials, NewUser, RefreshToken, Registration
+from api.http.request_schemas import Credentials, RefreshToken, Registration
+from api.http.response_schemas import NewUser
 from api.server.threadpool import offload
 from shared import timestamps
 from shared.accounts import login_blocks, users
@@ -29,11 +30,11 @@ from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
 
-#: Whoever sends these bodies is not logged in. The longest valid one has a password of 1,024 escaped characters.
+#: The senders of these bodies are not logged in. The longest valid body has a password of 1,024 escaped characters.
 MAX_BODY_BYTES = 16 * 1024
 
 _SPENT = "The refresh token was used before or revoked; log in again."
-_TOKENS = json_response(schemas.TokenPair, "The tokens.", "tokens")
+_TOKENS = json_response(response_schemas.TokenPair, "The tokens.", "tokens")
 
 REGISTER: Responses = {
     201: json_response(NewUser, "The user was added.", "user"),
@@ -97,10 +98,10 @@ class AuthRoutes:
     def login(self, body: Credentials) -> dict[str, Any]:
         """Start a login: an access token for calls, a refresh token for the next pair.
 
-        A wrong password and an unknown user get the same response, in the same time. After ten failures a minute for a
-        username from an address, or a hundred from an address, the response is 429; neighbouring addresses (IPv4 /24,
-        IPv6 /64) count as one. So it is after a thousand failures an hour for a username from all addresses. The right
-        password is always accepted from where its user has logged in before, with a delay after so many failures.
+        A wrong password and an unknown user get the same response, in the same time. The response is 429 after ten
+        failures a minute for a username from an address, after a hundred a minute from an address, and after a thousand
+        an hour for a username. Neighbouring addresses (IPv4 /24, IPv6 /64) count as one. From addresses where the user
+        has logged in before, the right password is accepted in spite of these limits, with some delay.
         """
         block = client_block()
         with self._failed_logins.attempt(body.username, block, lambda: self._is_known(body.username, block)):

@@ -10,7 +10,7 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, error_responses, json_response
-from api.http.schemas import Health
+from api.http.response_schemas import Health
 from shared.db import migrations
 from shared.db.engine import Sessions
 from shared.messaging.queue import Queue

@@ -11,7 +11,7 @@ from api.auth.token_cache import Principal
 from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
-    USER_WAITS,
+    TOO_MANY_WAITS,
     Responses,
     empty_response,
     error_responses,
@@ -19,17 +19,9 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
+from api.http.request_schemas import MAX_ID, PageQuery, PromptPath, ShowHeaders, Submission, SubmissionHeaders
 from api.http.requests import request_id
-from api.http.schemas import (
-    MAX_ID,
-    PageQuery,
-    PromptPath,
-    PromptResource,
-    ShowHeaders,
-    Submission,
-    SubmissionHeaders,
-    prompt_resource,
-)
+from api.http.response_schemas import PromptResource, prompt_resource
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions
@@ -66,7 +58,7 @@ SUBMIT: Responses = {
         *("queued", "completed"),
     ),
     **error_responses(
-        *(413, 415, 503, rate_limited("1/second;10/minute"), USER_WAITS, OverloadedError()),
+        *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OverloadedError()),
         *(PromptNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
     ),
 }
@@ -77,7 +69,7 @@ SHOW: Responses = {
         headers=_SHOWN,
     ),
     304: empty_response("It has not changed since the client's `ETag`.", headers=_SHOWN),
-    **error_responses(PromptNotFoundError(), USER_WAITS),
+    **error_responses(PromptNotFoundError(), TOO_MANY_WAITS),
 }
 INDEX: Responses = {200: json_response([PromptResource], "A page.", "page", "none", headers=("Link",))}
 CANCEL: Responses = {
@@ -146,7 +138,7 @@ class PromptRoutes:
             if seconds is not None:
                 prompt = self._long_poll.wait_for_end(principal.id, prompt.id, seconds)
         if seconds is not None or stored.is_replay:
-            prompt = self._place(prompt)
+            prompt = self._with_queue_state(prompt)
         ended_in_time = seconds is not None and prompt.status not in UNFINISHED
         response = _prompt_response(prompt, HTTPStatus.CREATED if ended_in_time else HTTPStatus.ACCEPTED, seconds)
         response.headers["Location"] = f"/prompts/{prompt.id}/"
@@ -161,7 +153,7 @@ class PromptRoutes:
         state.
         """
         seconds = preferred_wait(header.prefer)
-        prompt = self._place(self._read(path.prompt_id, seconds))
+        prompt = self._with_queue_state(self._read(path.prompt_id, seconds))
         etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
         if prompt.status == Status.QUEUED:
             pause = prompt.waiting_for
@@ -187,7 +179,7 @@ class PromptRoutes:
             prompts, has_more = queries.page(
                 connection, principal.id, limit=query.limit, max_bytes=max_bytes, status=query.status, before=before
             )
-            prompts = queries.with_places(connection, prompts)
+            prompts = queries.with_queue_state(connection, prompts)
         response, count = json_page((prompt_resource(prompt, principal.username) for prompt in prompts), max_bytes)
         if has_more or count < len(prompts):
             cursor = encode_cursor("before", prompts[count - 1].id)
@@ -203,7 +195,7 @@ class PromptRoutes:
             prompt = queries.get(session, principal.id, path.prompt_id)
         metrics.finished.labels(finished.change).inc()
         if finished.attempt == 0:  # a worker that is still answering it does this when it stops
-            self._submissions.let_next_run(principal.id)
+            self._submissions.grant_next_turn(principal.id)
         self._announcer.announce((principal.id, announcements.from_finished(finished)))
         return _prompt_response(prompt, HTTPStatus.OK)
 
@@ -212,7 +204,7 @@ class PromptRoutes:
 
         It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits.
         """
-        prompt = self._place(self._submissions.retry(current_principal().id, path.prompt_id))
+        prompt = self._with_queue_state(self._submissions.retry(current_principal().id, path.prompt_id))
         response = _prompt_response(prompt, HTTPStatus.ACCEPTED)
         response.headers["Location"] = f"/prompts/{prompt.id}/"
         return response
@@ -223,7 +215,7 @@ class PromptRoutes:
         with self._sessions.begin() as session:
             deletion = submission.delete(session, principal.id, path.prompt_id)
         if deletion.attempt == 0:
-            self._submissions.let_next_run(principal.id)
+            self._submissions.grant_next_turn(principal.id)
         self._announcer.announce((principal.id, announcements.from_deletion(deletion)))
         return "", HTTPStatus.NO_CONTENT
 
@@ -256,12 +248,12 @@ class PromptRoutes:
         with self._engine.connect() as connection:
             return queries.get(connection, user_id, prompt_id)
 
-    def _place(self, prompt: PromptRow) -> PromptRow:
-        """The prompt with its position, if it is queued."""
+    def _with_queue_state(self, prompt: PromptRow) -> PromptRow:
+        """The prompt; if it is queued, with its position, and why it waits."""
         if prompt.status != Status.QUEUED:
             return prompt
         with self._engine.connect() as connection:
-            return queries.with_places(connection, [prompt])[0]
+            return queries.with_queue_state(connection, [prompt])[0]
 
 
 def _key_use(body: Submission, header: SubmissionHeaders, principal: Principal) -> KeyUse | None:

@@ -18,7 +18,7 @@ from shared.errors import InvalidTokenError, UserLimitError
 from shared.settings import Settings
 from shared.telemetry import metrics
 
-NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, NOT_YOURS, TOO_MANY = 4000, 4001, 4400, 4403, 4429
+NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, NOT_YOURS, TOO_MANY_SOCKETS = 4000, 4001, 4400, 4403, 4429
 
 _NO_USERNAME_MESSAGE = "Missing 'username' parameter. Use ws://host/ws/prompts/<username>/"
 
@@ -72,7 +72,7 @@ class RoomRoutes:
             return
         except UserLimitError as error:
             metrics.rate_limited.labels(route_template(), error.limit).inc()
-            refuse(socket, TOO_MANY, str(error))
+            refuse(socket, TOO_MANY_SOCKETS, str(error))
             return
         session.greet(newest, is_kept)
 

@@ -9,9 +9,10 @@ from sqlalchemy import Engine
 
 from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.responses import USER_SEARCHES, Responses, error_responses, json_response
+from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, error_responses, json_response
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
-from api.http.schemas import SimilarPrompt, SimilarQuery, similar_prompt
+from api.http.request_schemas import SimilarQuery
+from api.http.response_schemas import SimilarPrompt, similar_prompt
 from api.intake.user_slots import UserSlots
 from shared.errors import ProviderUnavailableError
 from shared.prompts import queries
@@ -21,7 +22,7 @@ from shared.telemetry import metrics, tracing
 
 SIMILAR: Responses = {
     200: json_response([SimilarPrompt], "Prompts, nearest first.", "similar", "none", headers=("Link",)),
-    **error_responses(USER_SEARCHES),
+    **error_responses(TOO_MANY_SEARCHES),
 }
 
 
@@ -69,7 +70,7 @@ class SearchRoutes:
         """Find the caller's completed prompts that are most similar to a text, nearest first.
 
         All results are the caller's, however many prompts other users have. A prompt that a client has seen `completed`
-        is found by its next search. If the results are large, the rest of them is in the `Link` header's page.
+        is found by its next search. If the results are large, the `Link` header leads to the rest of them.
         """
         principal = current_principal()
         skipped = 0 if query.cursor is None else decode_cursor("rank", query.cursor, highest=query.limit)

@@ -14,8 +14,8 @@ from api.auth.token_cache import Principal
 from api.auth.tokens import Authenticator, current_principal
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import STREAM
-from api.http.openapi.responses import USER_WAITS, Responses, empty_response, error_responses
-from api.http.schemas import FollowHeaders, PromptPath
+from api.http.openapi.responses import TOO_MANY_WAITS, Responses, empty_response, error_responses
+from api.http.request_schemas import FollowHeaders, PromptPath
 from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import Event, Position, TextStream
@@ -34,7 +34,7 @@ FOLLOW: Responses = {
     # OpenAPI 3.1 cannot describe the events of a stream.
     200: empty_response(_EVENTS) | {"content": {"text/event-stream": {"example": STREAM}}},
     204: empty_response("The client has received the last event; an `EventSource` stops reconnecting."),
-    **error_responses(USER_WAITS),
+    **error_responses(TOO_MANY_WAITS),
 }
 
 
@@ -88,7 +88,7 @@ class TextStreamRoutes:
             return Response(status=HTTPStatus.NO_CONTENT)
         stream = self._make_stream(principal, prompt.id, Position() if position.is_end else position)
         response = Response(_encode_all(stream.events()), mimetype="text/event-stream")
-        self._slots.take(principal.id)
+        self._slots.acquire(principal.id)
         response.call_on_close(partial(self._slots.release, principal.id))
         response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
         return response

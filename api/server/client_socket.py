@@ -1,4 +1,4 @@
-"""A client's TCP connection: it gives way to others, and its client has limited time to send and to read."""
+"""A client's TCP connection, with time slices on the event loop and deadlines for requests and responses."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent.socket
 
-from api.server.turns import Turn
+from api.server.time_slice import TimeSlice
 
 #: For how long input is discarded before a close, as nginx's `lingering_close` does, and the pause after each read.
 LINGER_SECONDS = 2.0
@@ -26,17 +26,17 @@ class RequestTimeoutError(Exception):
 class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     """The server's end of a connection.
 
-    While it waits for a request, the client must begin within the idle timeout, and `recv` reports the end of the
-    input otherwise. From a request's first byte on, all of it must arrive within `request_timeout` seconds. Each
-    `sendall` must get through within `request_timeout`, too; then the connection is reset. Once the connection is a
-    WebSocket, all timeouts are the WebSocket's own.
+    The first byte of a request must arrive within the idle timeout; otherwise `recv` reports the end of the input. The
+    rest of it must arrive within `request_timeout` seconds of the first byte. The client must read what each `sendall`
+    sends within `request_timeout`, too; otherwise the connection is reset. Once the connection is a WebSocket, only the
+    WebSocket's own timeouts apply.
     """
 
-    __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_turn", "is_websocket")
+    __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_time_slice", "is_websocket")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._turn = Turn()
+        self._time_slice = TimeSlice()
         self._request_timeout = 0.0
         self._idle_deadline = 0.0
         self._request_deadline: float | None = None
@@ -54,14 +54,14 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         return self._request_deadline is None
 
     def begin_request(self) -> None:
-        """The head of a request has arrived; expect its body."""
+        """Expect the body of a request whose head has arrived."""
         self.settimeout(self._request_timeout)
         if self._request_deadline is None:  # the head came together with the request before
             self._request_deadline = time.monotonic() + self._request_timeout
 
-    def give_way(self) -> None:
-        """Let others run, if this connection's turn is over. For requests that need no `recv`: pipelined ones."""
-        self._turn.give_way()
+    def yield_if_over(self) -> None:
+        """Let others run if this connection's time slice is over. For pipelined requests, which need no `recv`."""
+        self._time_slice.yield_if_over()
 
     def become_websocket(self) -> None:
         """Leave timeouts to the WebSocket from now on."""
@@ -73,9 +73,9 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         Raises:
             RequestTimeoutError: the request's time is up.
         """
-        self._turn.give_way()
+        self._time_slice.yield_if_over()
         if self.is_websocket:
-            # Called in this way, it takes no C stack: an idle socket would keep 1 KB of it otherwise.
+            # Python calls Python here, which takes no C stack. Otherwise each idle socket would keep 1 KB of it.
             data: bytes = super().recv(size, flags)
             return data
         deadline = self._idle_deadline if self._request_deadline is None else self._request_deadline
@@ -90,12 +90,12 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         return data
 
     def sendall(self, *args: Any) -> None:
-        """Send all of it.
+        """Send all of the data.
 
         Raises:
             ConnectionResetError: the client did not read it in time.
         """
-        self._turn.give_way()
+        self._time_slice.yield_if_over()
         try:
             super().sendall(*args)
         except TimeoutError:
@@ -106,7 +106,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
             raise ConnectionResetError(errno.ECONNRESET, "the client did not read the response in time") from None
 
     def stop_reading(self) -> None:
-        """Make the greenlet that waits for input see its end. A response that is being sent is not affected."""
+        """End the input for the greenlet that waits for it. A response that is being sent is not affected."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(network.SHUT_RD)  # gevent's own `shutdown` raises an error in that greenlet
 

@@ -1,4 +1,4 @@
-"""The connections of a process: how many each address may have, and which are closed first when there are too many."""
+"""The connections of a process: a limit for each address, and the eviction of idle ones when there are too many."""
 
 import time
 from collections import Counter
@@ -21,9 +21,9 @@ class Connections:
 
     Args:
         capacity: How many there may be.
-        per_address: How many of them, or of requests and WebSockets behind proxies, an address may have; 0 for any
-            number. IPv6 addresses are counted by /64. The machine's own (loopback) are not limited: they are its
-            operator's, or those of a local proxy that TRUSTED_PROXIES does not count.
+        per_address: How many connections an address may have, or with trusted proxies how many requests and WebSockets;
+            0 for any number. IPv6 addresses are counted by /64. Loopback addresses are not limited: they belong to the
+            machine's operator, or to a local proxy that TRUSTED_PROXIES does not count.
         trusted_proxies: How many proxies add the address of their client to X-Forwarded-For.
         request_timeout: How many seconds a request may take to arrive, and a response to be read.
         keepalive: How many seconds a connection may be idle between requests.
@@ -33,7 +33,7 @@ class Connections:
         self, *, capacity: int, per_address: int, trusted_proxies: int, request_timeout: float, keepalive: float
     ) -> None:
         # A burst of accepted connections must fit in before the evicted ones have ended.
-        self._comfortable = capacity - min(200, capacity // 10)
+        self._eviction_threshold = capacity - min(200, capacity // 10)
         self._per_address = per_address
         self._trusted_proxies = trusted_proxies
         self._request_timeout = request_timeout
@@ -43,8 +43,8 @@ class Connections:
         self._waiting: dict[ClientSocket, float] = {}
         self._blocks: dict[ClientSocket, str] = {}
         self._counts: Counter[str] = Counter()
-        self._refused = _OccasionalWarning("connections refused: too many from one address")
-        self._evicted = _OccasionalWarning("connections closed: too many are open")
+        self._refused = _RateLimitedWarning("connections refused: too many from one address")
+        self._evicted = _RateLimitedWarning("connections closed: too many are open")
 
     def open(self, client: ClientSocket, address: str) -> bool:
         """Add a connection, which now waits for a request. Returns False if its address has too many."""
@@ -52,7 +52,7 @@ class Connections:
         if not (self._trusted_proxies or is_loopback(address) or self._count(client, address)):
             return False
         self._wait(client, self._request_timeout)
-        if self._open > self._comfortable:
+        if self._open > self._eviction_threshold:
             self._evict()
         return True
 
@@ -77,11 +77,11 @@ class Connections:
         return address is None or self._count(client, address)
 
     def await_next_request(self, client: ClientSocket) -> None:
-        """The connection is kept, and waits for its next request."""
+        """Keep the connection, and wait for its next request."""
         if self._trusted_proxies:
             self._release(client)
         self._waiting.pop(client, None)
-        client.give_way()
+        client.yield_if_over()
         self._wait(client, self._keepalive)
 
     def linger(self, client: ClientSocket) -> None:
@@ -125,8 +125,8 @@ class Connections:
                 del self._counts[block]
 
 
-class _OccasionalWarning:
-    """A warning that is logged at most once a second, with how often it happened."""
+class _RateLimitedWarning:
+    """A warning that is logged at most once a second, with the number of times that it occurred."""
 
     def __init__(self, event: str) -> None:
         self._event = event

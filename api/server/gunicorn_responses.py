@@ -19,8 +19,8 @@ def write_problem(
 ) -> None:
     """Write a problem+json response to a request that is refused before the application sees it.
 
-    Such a request is not HTTP, its line or headers are too long, or it is late. The parameters are those of
-    `gunicorn.util.write_error`, and the seconds of a header Retry-After.
+    Such a request is not HTTP, has a line or headers that are too long, or came too late. The parameters are those of
+    `gunicorn.util.write_error`, and the seconds for a Retry-After header.
     """
     title = HTTPStatus(status).phrase
     problem = {"type": "about:blank", "title": title, "status": status, "detail": message or title}
@@ -37,7 +37,7 @@ class SinglePacketResponse(wsgi.Response):  # type: ignore[misc]
     _head = b""
 
     def should_close(self) -> bool:
-        # The next request begins after this one's body. A long body is not read to find it.
+        # The next request begins after this one's body, and a long body is not read to find it.
         return super().should_close() or not self.req.body.may_be_discarded
 
     def send_headers(self) -> None:

@@ -27,7 +27,7 @@ REQUEST_TIMEOUT = "The request did not arrive in time."
 
 
 class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
-    """A gevent worker that bounds what a connection may take.
+    """A gevent worker that limits connections in number and time.
 
     When it stops, it closes its WebSockets with 1012, and its idle connections.
     """
@@ -47,7 +47,7 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
         descriptors = raise_descriptor_limit(self.cfg.worker_connections + SPARE_DESCRIPTORS)
         # Beyond this the process could open nothing else, not even a connection to PostgreSQL.
         self.worker_connections = max(1, min(self.cfg.worker_connections, descriptors - SPARE_DESCRIPTORS))
-        # What the imports make stays; looking for garbage among it takes a sixth of the start. `run` enables it again.
+        # Collecting garbage during the imports would take a sixth of the start, and free nothing. `run` enables it.
         gc.disable()
         ggevent.StreamServer = DrainingServer  # the base class has no setting for it
         super().init_process()

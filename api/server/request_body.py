@@ -1,4 +1,4 @@
-"""A request's body: errors in it are the client's, and what the application does not read is not read for ever."""
+"""The body of a request: HTTP exceptions for malformed bodies, and a limit on what is read only to be discarded."""
 
 from gunicorn.http import errors
 from gunicorn.http.body import Body, LengthReader

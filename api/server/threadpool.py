@@ -23,7 +23,7 @@ def offload(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 class NativeThreads:
-    """A pool of its own, so that its work does not keep logins waiting, whose passwords the hub's pool verifies."""
+    """A pool of native threads for one kind of work, so that logins, which use the hub's pool, do not wait for it."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -16,7 +16,7 @@ import { excerpt } from "./format.js";
 const TIMES_INTERVAL = 30_000;
 const NOTICE_TIME = 8_000;
 const DRAW_DELAY = 30;
-const PLACES_INTERVAL = 3_000;
+const POSITIONS_INTERVAL = 3_000;
 // Some proxies do not let WebSockets through: then the page polls the list. Not after the first failures: when a server
 // restarts, all pages reconnect at once.
 const FAILURES_BEFORE_POLLING = 2;
@@ -125,8 +125,8 @@ async function fetchPrompt(id) {
   }
 }
 
-/** Fetches the places of queued prompts, which no event tells. */
-async function refreshPlaces() {
+/** Fetches the positions of queued prompts; no event reports them. */
+async function refreshPositions() {
   const queued = prompts.queued;
   if (!connection || document.hidden || queued.length === 0) return;
   const user = shownUser;
@@ -139,7 +139,7 @@ async function refreshPlaces() {
     const ids = new Set(shown.map(({ id }) => id));
     if (page.next === null) queued.filter((id) => !ids.has(id)).forEach(fetchPrompt);
   } catch {
-    // the state of the connection is shown
+    // the page already shows the state of the connection
   }
 }
 
@@ -258,7 +258,7 @@ document.addEventListener("visibilitychange", () => {
   showUnseen(0);
   reload();
 });
-setInterval(refreshPlaces, PLACES_INTERVAL);
+setInterval(refreshPositions, POSITIONS_INTERVAL);
 setInterval(() => [cards, found].forEach((each) => each.updateTimes()), TIMES_INTERVAL);
 if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   for (const key of document.querySelectorAll(".modifier")) key.textContent = "⌘";

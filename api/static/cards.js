@@ -83,7 +83,7 @@ function fill(item, prompt) {
   const card = find(".card");
   card.dataset.status = status;
   card.setAttribute("aria-busy", String(running));
-  set(find(".status"), STATUS[status] + (status === "queued" && prompt.position ? `, number ${prompt.position}` : ""));
+  set(find(".status"), STATUS[status] + (status === "queued" && prompt.position ? `, position ${prompt.position}` : ""));
   const waiting = status === "queued" && prompt.waiting_for;
   set(find(".waiting"), waiting ? `Waiting for the model: ${waiting.detail}` : "");
   find(".waiting").hidden = !waiting;

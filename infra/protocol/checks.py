@@ -1,4 +1,4 @@
-"""What is checked of the model, and the rules that it must not lose."""
+"""The checks of the model, and the broken rules that they must notice."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,22 +11,22 @@ _FEED = ("WORKERS=0", "CANCELS=4", "RETRIES=3")  # events only come from users w
 class Check:
     """One exhaustive search.
 
-    `macros` choose a part of the model, and how much happens in it. `settled` looks at the end of every execution that
-    ends, `settles` for executions that never do; both also look for violated assertions.
+    `macros` choose a part of the model, and the number of faults and prompts in it. A safety check looks at the end of
+    every execution that ends, a liveness check for executions that never end. Both find violated assertions.
     """
 
     name: str
     macros: tuple[str, ...]
-    kind: Literal["settled", "settles"] = "settled"
+    kind: Literal["safety", "liveness"] = "safety"
 
 
 CHECKS = (
     Check("queue: 2 faults, a retry", (*_QUEUE, "FAULTS=2", "CANCELS=0")),
     Check("queue: 1 fault, a retry, a cancel", (*_QUEUE, "FAULTS=1")),
     Check("queue: 3 prompts", (*_QUEUE, "PROMPTS=3", "FAULTS=0", "CANCELS=0", "RETRIES=0")),
-    Check("queue: no execution is endless", (*_QUEUE, "FAULTS=1", "CANCELS=0"), "settles"),
+    Check("queue: no execution is endless", (*_QUEUE, "FAULTS=1", "CANCELS=0"), "liveness"),
     Check("feed: 3 faults, 4 events", (*_FEED, "FAULTS=3")),
-    Check("feed: no execution is endless", (*_FEED, "FAULTS=3"), "settles"),
+    Check("feed: no execution is endless", (*_FEED, "FAULTS=3"), "liveness"),
     Check("queue and feed: 1 fault", ("FAULTS=1", "CANCELS=0", "RETRIES=0")),
 )
 

@@ -44,9 +44,9 @@ def run(check: Check, *more_macros: str) -> Result:
     with TemporaryDirectory(prefix="promptwire-spin-") as folder:
         macros = [f"-D{macro}" for macro in (*check.macros, *more_macros)]
         _call(["spin", "-a", *macros, str(MODEL)], folder)
-        options = ["-DSAFETY", "-DNOCLAIM"] if check.kind == "settled" else []
+        options = ["-DSAFETY", "-DNOCLAIM"] if check.kind == "safety" else []
         _call(["gcc", "-O1", "-w", "-DCOLLAPSE", f"-DMEMLIM={_MAX_MEMORY_MIB}", *options, "-o", "pan", "pan.c"], folder)
-        search = ["-a", "-N", "settles"] if check.kind == "settles" else []
+        search = ["-a", "-N", "settles"] if check.kind == "liveness" else []
         output = _call(["./pan", f"-m{_MAX_DEPTH}", "-b", *search], folder)
     return _read(output, time.monotonic() - started)
 

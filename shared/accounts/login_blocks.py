@@ -1,6 +1,6 @@
 """The address blocks from which each user has logged in, so that attacks from elsewhere do not lock the user out.
 
-A user has at most MAX_BLOCKS_PER_USER, the ones used last, and each for RETENTION after its last login.
+The MAX_BLOCKS_PER_USER most recent blocks of a user are kept, each for RETENTION after its last login.
 """
 
 from datetime import timedelta

@@ -52,7 +52,7 @@ class Change(StrEnum):
 
 
 class Priority(StrEnum):
-    """The priority of a prompt. Those of low priority stand behind all others, but get a tenth of the work."""
+    """The priority of a prompt. Low-priority prompts come after all others, but get at least a tenth of the work."""
 
     DEFAULT = "default"
     LOW = "low"
@@ -129,7 +129,7 @@ class Prompt(Base):
     #: The model route that answers it.
     route: Mapped[str] = mapped_column(server_default=DEFAULT_ROUTE)
     priority: Mapped[str] = mapped_column(server_default=Priority.DEFAULT)
-    #: Its place in its lane while it is queued; NULL while it may not be claimed (see `shared/prompts/scheduling.py`).
+    #: Its turn in its lane while it is queued; NULL while it may not be claimed (see `shared/prompts/scheduling.py`).
     turn: Mapped[int | None]
     #: The end of the lease while it is processing. NULL if and only if it has ended. While it is queued, only workers
     #: of the release before the fair queue read it.
@@ -168,19 +168,19 @@ class Prompt(Base):
     )
 
 
-class Lane(Base):
-    """The queues of a model route, one for each priority, and the pause of its provider.
+class Route(Base):
+    """The state of a model route: the rounds of its two lanes, one for each priority, and the pause of its provider.
 
-    A row is made by the first claim or pause; without one, the rounds are 0 and nothing is paused.
+    The first claim or pause inserts the row. Without one, the rounds are 0 and nothing is paused.
     """
 
-    __tablename__ = "lanes"
+    __tablename__ = "routes"
 
     route: Mapped[str] = mapped_column(primary_key=True)
     #: The highest round that was claimed of each priority. It never decreases.
     round_default: Mapped[int] = mapped_column(server_default=text("0"))
     round_low: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Until then the provider is left alone. NULL while it is available.
+    #: The end of the provider's pause. NULL while the provider is available.
     paused_until: Mapped[datetime | None]
     #: The provider's error, as users see it.
     pause_detail: Mapped[str | None]

@@ -1,8 +1,8 @@
-"""Statements that the server plans once for each connection, because planning them takes longer than running them.
+"""Prepared statements, for those whose planning takes longer than their execution.
 
 psycopg2 does not prepare statements by itself, so these are PostgreSQL's PREPARE and EXECUTE
 (https://www.postgresql.org/docs/current/sql-prepare.html). A prepared statement belongs to a connection. Behind a
-pooler that gives each transaction another connection it may be missing; then this process goes on without preparing.
+pooler in transaction mode (PgBouncer) it may be missing; this process then stops preparing the statement.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ _POOLED = ("26000", "42P05")
 class PreparedStatement:
     """A statement with named parameters (`:name`).
 
-    It is prepared where it is a transaction of its own, on a connection in autocommit mode; elsewhere it is sent as it
-    is.
+    It is prepared on connections in autocommit mode, where it is a transaction of its own. Elsewhere it is sent as
+    text.
 
     Args:
         name: Unique in the process.
@@ -44,7 +44,7 @@ class PreparedStatement:
         body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
         arguments = ", ".join(f"CAST(:{each} AS {type_})" for each, type_ in types.items())
         self._prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {body}"
-        # The plan is kept while the tables grow: a scan of a table that was empty then must not be a part of it.
+        # The plan is kept while the tables grow. Without this it could be a sequential scan of a table that was empty.
         self._execute = text(f"SET LOCAL enable_seqscan = off; {first} EXECUTE {name} ({arguments})")
         self._plain = text(f"{first} {sql}")
         self._is_pooled = False

@@ -87,7 +87,7 @@ class Announcement:
     def decode(cls, data: str | bytes) -> "Announcement":
         """Decode what `encode` returned.
 
-        Everything is checked, because one wrong number would disturb all users of the process that takes it.
+        All fields are validated, because a wrong number would break the feed checks of all users of the process.
 
         Raises:
             ValueError: the data is not an announcement.

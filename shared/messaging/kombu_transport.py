@@ -80,13 +80,13 @@ class Channel(redis.Channel):  # type: ignore[misc]
         return super().basic_consume(queue, no_ack, refusing, consumer_tag, **options)
 
     def _size(self, queue: str) -> int:
-        """How many messages wait. It is the first question when a queue is declared, on each connection."""
-        self._set_wrong_types_aside(queue)
+        """How many messages wait. kombu calls this first when it declares a queue, on each connection."""
+        self._rename_wrong_types(queue)
         size: int = super()._size(queue)
         return size
 
-    def _set_wrong_types_aside(self, queue: str) -> None:
-        """Rename keys of ours that hold something else: with them no worker could take a message, or restore one."""
+    def _rename_wrong_types(self, queue: str) -> None:
+        """Rename keys of another type than kombu's: with them no worker could receive or restore a message."""
         kinds = {queue: b"list", self.unacked_key: b"hash", self.unacked_index_key: b"zset"}
         with self.conn_or_acquire() as client:
             for key, kind in kinds.items():

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 #: How long the text of an attempt is kept after its end: until the answer is in Postgres, and some more.
 RETENTION_AFTER_END = timedelta(seconds=10)
 
-# How much is read at a time. The rest follows with the next announcement.
+# The most that one read returns. The rest is read at the next announcement.
 _MAX_READ_BYTES = 1 << 20
 # SETRANGE fills the gap with these if an earlier write was lost.
 _GAP = b"\0"

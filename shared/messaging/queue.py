@@ -1,8 +1,8 @@
-"""The queue: Celery's settings, the names of its tasks, and waking up workers.
+"""The queue: Celery's settings, the names of its tasks, and the messages that wake up workers.
 
-A message says that there is work for a number of prompts of a model route; the claim chooses which (see
-`shared/prompts/scheduling.py`). A lost message does no harm, because the reaper sends another; nor does a surplus one,
-which finds nothing to claim.
+A message says that a number of prompts of a model route can be claimed, not which ones: the claim chooses (see
+`shared/prompts/scheduling.py`). A lost message does no harm, because the reaper sends another. A surplus message finds
+nothing to claim.
 """
 
 import ssl
@@ -28,11 +28,11 @@ SEAL = "promptwire.seal"
 REINDEX = "promptwire.reindex"
 #: The queue of maintenance, and of the messages of the release before the fair queue.
 QUEUE = "prompts"
-#: The largest number of prompts in a message.
-MAX_WOKEN = 1_000
+#: The largest number of prompts that a message asks for.
+MAX_PROMPTS_PER_MESSAGE = 1_000
 
 
-def queue_of(route: str) -> str:
+def queue_name(route: str) -> str:
     """The name of the Celery queue of a model route."""
     return f"{QUEUE}.{route}"
 
@@ -71,8 +71,8 @@ def make_celery(settings: Settings) -> Celery:
         # redis-py checks certificates by default; kombu would not.
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         task_default_queue=QUEUE,
-        task_queues=[KombuQueue(QUEUE), KombuQueue(queue_of(DEFAULT_ROUTE))],
-        task_routes={ANSWER_PROMPTS: {"queue": queue_of(DEFAULT_ROUTE)}},
+        task_queues=[KombuQueue(QUEUE), KombuQueue(queue_name(DEFAULT_ROUTE))],
+        task_routes={ANSWER_PROMPTS: {"queue": queue_name(DEFAULT_ROUTE)}},
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -119,11 +119,11 @@ class Queue:
         self._unavailable = threading.Event()
 
     def wake(self, route: str, count: int) -> bool:
-        """Wake up workers for this many prompts. If the broker does not take the message, the reaper sends another.
+        """Wake up workers for this many prompts.
 
-        Returns whether it took it.
+        Returns whether the broker took the message. If not, the reaper sends another.
         """
-        return count <= 0 or self._send(ANSWER_PROMPTS, route, min(count, MAX_WOKEN))
+        return count <= 0 or self._send(ANSWER_PROMPTS, route, min(count, MAX_PROMPTS_PER_MESSAGE))
 
     def request_sealing(self, user_id: int) -> bool:
         """Have a worker seal a user's vector log. Returns whether the broker took the message."""
@@ -163,6 +163,6 @@ class Queue:
     def length(self, route: str = DEFAULT_ROUTE) -> int | None:
         """How many messages of the route wait, or None if the broker is unavailable."""
         try:
-            return int(self._redis.llen(queue_of(route)))  # type: ignore[arg-type]
+            return int(self._redis.llen(queue_name(route)))  # type: ignore[arg-type]
         except RedisError:
             return None

@@ -20,6 +20,6 @@ def make_redis(settings: Settings) -> Redis:
         # A dropped connection is reconnected at once; a server that does not answer is not asked twice.
         retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         decode_responses=True,
-        # What is not UTF-8 is not ours. It must not raise where it is received together with other users' messages.
+        # Promptwire only sends UTF-8. Other bytes must not raise an error that also loses other users' messages.
         encoding_errors="replace",
     )

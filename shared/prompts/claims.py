@@ -59,14 +59,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What a claim found: the claims, and how many prompts it had to leave, for which workers must be woken up."""
+    """The claims, and the number of prompts that were passed over: wake up workers for those."""
 
     claims: list[Claim]
     passed_over: int = 0
 
     @property
     def is_probe(self) -> bool:
-        """Whether it is a probe: all others wait for its end."""
+        """Whether it is the probe of a provider's pause: all other prompts of the route wait for its end."""
         return any(claim.probe is not None for claim in self.claims)
 
 
@@ -84,21 +84,21 @@ def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
 # It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is claimed
 # again with the same attempt. Then either of the two may finish it; once, as always.
 #
-# The tables are materialized: a subquery with SKIP LOCKED may be executed again, and lock more than its limit. A pause
-# that is over is locked, so that one claim gets its probe: the prompt that was attempted least, because one that its
-# provider always refuses must not be each probe. The pause is prolonged, in case the worker dies.
+# The subqueries are materialized: one with SKIP LOCKED could be executed again, and lock more than its limit. A pause
+# that is over is locked, so that only one claim becomes its probe: of the prompt that was attempted least, because one
+# that its provider always refuses must not be each probe. The pause is prolonged, in case the probe's worker dies.
 #
-# A prompt that was attempted before is claimed alone, so that one that kills its worker costs others no attempt. For
-# the same reason an attempt at prompts that are claimed together counts only once `reschedule` says so.
+# A prompt that was attempted before is claimed alone: if it kills its worker, no other prompt loses an attempt. For the
+# same reason a claim of several prompts raises their `attempt_limit`, and only `reschedule` lowers it again.
 _CLAIM = PreparedStatement(
     "claim",
     f"""
     WITH probe AS MATERIALIZED (
-        SELECT FROM lanes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
+        SELECT FROM routes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
     ), wanted AS MATERIALIZED (
         SELECT CASE
             WHEN EXISTS (SELECT FROM probe) THEN 0
-            WHEN EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
+            WHEN EXISTS (SELECT FROM routes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
             ELSE :size
         END AS size
     ), probing AS MATERIALIZED (
@@ -120,7 +120,7 @@ _CLAIM = PreparedStatement(
         )
     }
     ), found AS MATERIALIZED (
-        SELECT *, row_number() OVER (ORDER BY share, turn, id) AS place
+        SELECT *, row_number() OVER (ORDER BY share, turn, id) AS claim_rank
         FROM (
             SELECT CASE WHEN :low_first THEN 1 ELSE 3 END AS share, 'low' AS priority, * FROM low_share
             UNION ALL SELECT 2, 'default', * FROM default_share
@@ -128,20 +128,21 @@ _CLAIM = PreparedStatement(
             UNION ALL SELECT 0, priority, id, turn, attempt FROM probing
         ) AS shares
     ), chosen AS MATERIALIZED (
-        SELECT * FROM found WHERE place = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE place = 1) = 0
+        SELECT * FROM found
+        WHERE claim_rank = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE claim_rank = 1) = 0
     ), counted AS MATERIALIZED (
         SELECT count(*) > 1 AS in_group, (SELECT count(*) FROM found) - count(*) AS passed_over,
             coalesce(max(turn / 2) FILTER (WHERE priority = 'default'), 0) AS round_default,
             coalesce(max(turn / 2) FILTER (WHERE priority = 'low'), 0) AS round_low
         FROM chosen
     ), reached AS (
-        INSERT INTO lanes AS lane (route, round_default, round_low)
+        INSERT INTO routes (route, round_default, round_low)
         SELECT :route, round_default, round_low FROM counted WHERE EXISTS (SELECT FROM chosen)
         ON CONFLICT (route) DO UPDATE SET
-            round_default = greatest(lane.round_default, excluded.round_default),
-            round_low = greatest(lane.round_low, excluded.round_low),
-            paused_until = CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease ELSE lane.paused_until END
-        WHERE lane.round_default < excluded.round_default OR lane.round_low < excluded.round_low
+            round_default = greatest(routes.round_default, excluded.round_default),
+            round_low = greatest(routes.round_low, excluded.round_low),
+            paused_until = CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease ELSE routes.paused_until END
+        WHERE routes.round_default < excluded.round_default OR routes.round_low < excluded.round_low
             OR EXISTS (SELECT FROM probe)
     )
     UPDATE prompts
@@ -149,7 +150,7 @@ _CLAIM = PreparedStatement(
         attempt_limit = attempt_limit + CASE WHEN in_group THEN 1 ELSE 0 END
     FROM chosen, counted, users
     WHERE prompts.id = chosen.id AND users.id = prompts.user_id
-    RETURNING passed_over, place, prompts.id, prompts.attempt,
+    RETURNING passed_over, claim_rank, prompts.id, prompts.attempt,
         prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
         websocket, request_id, embedder, cache, history, queued_at, traceparent, in_group,
         CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease END AS probe
@@ -164,11 +165,11 @@ def claim(
 ) -> Claimed:
     """Claim the next prompts of a route, at most `size`, in the order of their turns.
 
-    `low_share` of them have low priority, if there are as many. If there are fewer of one priority, the others fill the
-    places. `low_first` decides which priority has its first prompt taken even if that must be alone.
+    `low_share` of them have low priority. If there are fewer prompts of one priority, those of the other are claimed
+    instead. `low_first` says which priority has its first prompt claimed, even if that must be alone.
     """
     parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share, "low_first": low_first}
-    rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.place)
+    rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.claim_rank)
     return Claimed([Claim(*row[2:]) for row in rows], rows[0].passed_over if rows else 0)
 
 
@@ -195,9 +196,10 @@ def fail(executor: Executor, claim: Claim, error: str) -> FinishedPrompt | None:
 
 
 def reschedule(session: Session, claim: Claim, delay: timedelta, *, counts: bool = True) -> bool:
-    """Queue the prompt again after a failed attempt, for after `delay`. Returns whether the claim held.
+    """Queue the prompt again after a failed attempt. Returns whether the claim held.
 
-    It has no turn meanwhile; the reaper gives it one. `counts` says whether the attempt counts.
+    It has no turn, so it cannot be claimed, until the reaper gives it one after `delay`. `counts` says whether the
+    attempt counts.
     """
     later = func.now() + delay
     limit = Prompt.attempt_limit + int(not counts) - int(claim.in_group)

@@ -1,4 +1,4 @@
-"""What the reaper does with prompts whose worker did nothing: it queues them again, or fails them.
+"""The reaper's queries: queueing prompts again whose leases have lapsed, and failing those that cannot be answered.
 
 Each step is one function, and its caller commits, and wakes up workers afterwards. Any number of reapers may run at
 once.
@@ -57,7 +57,7 @@ def fail_exhausted(session: Session, prompt_id: int) -> FinishedPrompt | None:
     return finish(session, [Outcome(prompt_id, attempt, error=_GAVE_UP)], Change.FAILED, of=CLAIMED).finished[0]
 
 
-def fail_impatient(session: Session, patience: timedelta, *, limit: int) -> list[FinishedPrompt]:
+def fail_waiting_too_long(session: Session, patience: timedelta, *, limit: int) -> list[FinishedPrompt]:
     """Fail queued prompts that have waited longer than `patience` for a provider that was unavailable all the time.
 
     Returns what to announce.
@@ -68,7 +68,7 @@ def fail_impatient(session: Session, patience: timedelta, *, limit: int) -> list
             prompt.attempt,
             error=_WAITED_TOO_LONG.format(seconds=patience.total_seconds(), detail=prompt.detail),
         )
-        for prompt in provider_pause.impatient(session, patience, limit=limit)
+        for prompt in provider_pause.find_waiting_too_long(session, patience, limit=limit)
     ]
     if not outcomes:
         return []

@@ -1,9 +1,10 @@
-"""The pause of an unavailable provider: a row that all workers see, instead of one backoff in each process.
+"""The pause of an unavailable provider: a circuit breaker in the row of its route, for all workers.
 
 unavailable → paused → probe → available, or paused again for longer
 
-Prompts keep their turns meanwhile. Claims and the reaper read the pause; once it is over, a claim takes one prompt as a
-probe (see `shared/prompts/claims.py`), whose end decides. All times are the database's.
+Nothing of the route is claimed during the pause, and prompts keep their turns. Once it is over, one prompt is claimed
+as a probe (see `shared/prompts/claims.py`). If the provider answers it, the pause ends; else the pause becomes longer.
+All times are the database's.
 """
 
 from collections.abc import Sequence
@@ -28,32 +29,33 @@ class ProviderPause(NamedTuple):
 # Several prompts may find the provider unavailable at the same moment: only the first of them, or the probe, counts.
 # The jitter keeps services that share a provider apart (AWS Architecture Blog, "Exponential Backoff And Jitter").
 _PAUSE = text("""
-    INSERT INTO lanes AS lane (route, failures, unavailable_since, pause_detail, paused_until)
+    INSERT INTO routes (route, failures, unavailable_since, pause_detail, paused_until)
     VALUES (:route, 1, now(), :detail, now() + coalesce(CAST(:retry_after AS interval), :min_pause) * :jitter)
     ON CONFLICT (route) DO UPDATE SET
-        failures = lane.failures
-            + CASE WHEN lane.paused_until IS NULL OR lane.paused_until = CAST(:probe AS timestamptz) THEN 1 ELSE 0 END,
-        unavailable_since = coalesce(lane.unavailable_since, now()),
+        failures = routes.failures + CASE
+            WHEN routes.paused_until IS NULL OR routes.paused_until = CAST(:probe AS timestamptz) THEN 1 ELSE 0
+        END,
+        unavailable_since = coalesce(routes.unavailable_since, now()),
         pause_detail = :detail,
         paused_until = greatest(
             now() + :jitter * coalesce(
-                CAST(:retry_after AS interval), least(:min_pause * 2 ^ least(lane.failures, 10), :max_pause)
+                CAST(:retry_after AS interval), least(:min_pause * 2 ^ least(routes.failures, 10), :max_pause)
             ),
-            nullif(lane.paused_until, CAST(:probe AS timestamptz))
+            nullif(routes.paused_until, CAST(:probe AS timestamptz))
         )
 """)
 
 _AVAILABLE = text("""
-    UPDATE lanes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
+    UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
     WHERE route = :route AND paused_until = :probe
 """)
 
-_PROBE_AGAIN = text("UPDATE lanes SET paused_until = now() WHERE route = :route AND paused_until = :probe")
+_PROBE_AGAIN = text("UPDATE routes SET paused_until = now() WHERE route = :route AND paused_until = :probe")
 
 # `due_at` is set while a prompt is unfinished: the index has only those.
-_IMPATIENT = text("""
+_WAITING_TOO_LONG = text("""
     SELECT prompts.id, attempt, pause_detail
-    FROM prompts JOIN lanes USING (route)
+    FROM prompts JOIN routes USING (route)
     WHERE status = 'queued' AND due_at IS NOT NULL AND paused_until > now()
         AND greatest(queued_at, unavailable_since) < now() - :patience
     ORDER BY prompts.id
@@ -64,9 +66,13 @@ _IMPATIENT = text("""
 def pause(
     executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, probe: datetime | None
 ) -> None:
-    """Leave the provider of a route alone: for `retry_after` if it asks for that, else for longer each time.
+    """Pause a route because its provider is unavailable.
 
-    `probe` is that of the claim that found it unavailable, if it was a probe; `jitter` stretches the pause.
+    Args:
+        detail: The provider's error, as users see it.
+        retry_after: How long the provider asks to be left alone. None: MIN_PAUSE, doubled for each pause in succession.
+        jitter: A factor by which the pause is longer.
+        probe: That of the claim that found the provider unavailable, if it was a probe.
     """
     executor.execute(
         _PAUSE,
@@ -83,7 +89,7 @@ def pause(
 
 
 def end(executor: Executor, route: str, probe: datetime) -> bool:
-    """End the pause: the provider has answered this probe. Returns whether it did; if so, wake up workers.
+    """End the pause of a route, because its provider has answered this probe. Returns whether it did: wake up workers.
 
     A pause that began after the probe stays.
     """
@@ -91,11 +97,11 @@ def end(executor: Executor, route: str, probe: datetime) -> bool:
 
 
 def probe_again(executor: Executor, route: str, probe: datetime) -> None:
-    """Let another prompt be the probe at once: this one ended without an answer of the provider."""
+    """Let the next claim be the probe, because this one ended without an answer of the provider."""
     executor.execute(_PROBE_AGAIN, {"route": route, "probe": probe})
 
 
-class ImpatientPrompt(NamedTuple):
+class WaitingPrompt(NamedTuple):
     """A queued prompt that has waited for its provider for too long."""
 
     id: int
@@ -103,7 +109,7 @@ class ImpatientPrompt(NamedTuple):
     detail: str
 
 
-def impatient(executor: Executor, patience: timedelta, *, limit: int) -> Sequence[ImpatientPrompt]:
+def find_waiting_too_long(executor: Executor, patience: timedelta, *, limit: int) -> Sequence[WaitingPrompt]:
     """The queued prompts that have waited longer than `patience` for a provider that was unavailable all the time."""
-    rows = executor.execute(_IMPATIENT, {"patience": patience, "limit": limit})
-    return [ImpatientPrompt(*row) for row in rows]
+    rows = executor.execute(_WAITING_TOO_LONG, {"patience": patience, "limit": limit})
+    return [WaitingPrompt(*row) for row in rows]

@@ -20,7 +20,7 @@ from shared.prompts.provider_pause import ProviderPause
 class PromptRow(NamedTuple):
     """A prompt as its user sees it. Each field is a column, but for `answer` and those after it.
 
-    `position` and `waiting_for` are known only after `with_places`.
+    `position` and `waiting_for` are known only after `with_queue_state`.
     """
 
     id: int
@@ -80,10 +80,10 @@ class Page(NamedTuple):
 
 
 def _within_bytes(rows: Select[Any], order: str, *, descending: bool = False) -> Select[Any]:
-    """The first of these rows, which have COLUMNS, `size` and a column to order by, whose sizes are together at most
-    :max_bytes, but at least one, and `total`, the number of all rows.
+    """Select the first of these rows whose sizes add up to at most `:max_bytes`; at least one.
 
-    PostgreSQL adds up the sizes before it reads the texts, so that those of the other rows are never read.
+    The rows have COLUMNS, `size` and the column `order`. The result has COLUMNS and `total`, the number of all rows.
+    PostgreSQL adds up the sizes before it reads the texts, so it never reads those of the other rows.
     """
     inner = rows.subquery("found")
     key = inner.c[order].desc() if descending else inner.c[order]
@@ -183,15 +183,15 @@ def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> di
     return {row.id: PromptRow.from_row(row) for row in rows}
 
 
-def with_places(executor: Executor, prompts: Sequence[PromptRow]) -> list[PromptRow]:
-    """The prompts, those that are queued with their positions and what they wait for."""
-    placed: dict[int, PromptRow] = {}
+def with_queue_state(executor: Executor, prompts: Sequence[PromptRow]) -> list[PromptRow]:
+    """The prompts; those that are queued have their positions, and why they wait."""
+    found: dict[int, PromptRow] = {}
     by_route = sorted((prompt for prompt in prompts if prompt.status == Status.QUEUED), key=attrgetter("route"))
     for route, members in groupby(by_route, key=attrgetter("route")):
         queued = {prompt.id: prompt for prompt in members}
-        for prompt_id, place in scheduling.places(executor, route, list(queued)).items():
-            placed[prompt_id] = queued[prompt_id]._replace(**place._asdict())
-    return [placed.get(prompt.id, prompt) for prompt in prompts]
+        for prompt_id, state in scheduling.queue_states(executor, route, list(queued)).items():
+            found[prompt_id] = queued[prompt_id]._replace(**state._asdict())
+    return [found.get(prompt.id, prompt) for prompt in prompts]
 
 
 def count_unfinished(executor: Executor, user_id: int, limit: int) -> int:

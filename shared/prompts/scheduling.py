@@ -1,21 +1,22 @@
-"""The fair queue: users take turns, and the claim chooses.
+"""The fair queue: round robin over users, with a stored number for each prompt.
 
-A *lane* is a model route and a priority. A prompt gets a *turn* in its lane whenever it becomes claimable: at
-submission, at a retry, after a backoff. Claims take prompts by (turn, id). This is round robin with a stored round, as
-in fair queueing (Nagle 1987, "On Packet Switches with Infinite Storage"; Goyal, Vin, Cheng 1996, "Start-time Fair
-Queuing"):
+A *lane* is the queue of one model route and priority. A prompt gets a *turn*, a number in its lane, whenever it becomes
+claimable: at submission, at a retry, after a backoff. Claims take prompts in the order of (turn, id). The rounds are
+those of fair queueing (Nagle 1987, "On Packet Switches with Infinite Storage"; Goyal, Vin, Cheng 1996, "Start-time
+Fair Queuing"):
 
     round = max(the user's highest queued round, the lane's round) + k      for the k-th new prompt of that user
     turn  = 2 * round + (0 if the user had none queued and k = 1, else 1)
 
-The lane's round is the highest that was ever claimed. So a user has one new prompt in each round, whoever has many
-keeps one in each round that others reach by submitting again, and a newcomer goes before those who have one already.
+The lane's round is the highest that was ever claimed. So a user gets one new prompt in each round. A user with many
+queued prompts has one in each round that others reach by submitting again. A user who had none queued goes first in
+the round.
 
-A released prompt keeps its turn. With USER_RUNNING_LIMIT only that many of a user's prompts have a turn or run; when
-one ends, `grant_turns` gives the oldest waiting one a turn.
+A released prompt keeps its turn. With USER_RUNNING_LIMIT only that many of a user's prompts run or have a turn; when
+one of them ends, `grant_turns` gives the user's oldest waiting prompt a turn.
 
-Turns of one user are given under an advisory lock of the user, so that two API processes do not give the same one, and
-so that the user's limits are exact. Lock order: idempotency keys, advisory locks of users, prompts, users.
+The turns of a user are given under an advisory lock of the user. So two API processes never give the same turn, and the
+user's limits are exact. Lock order: idempotency keys, advisory locks of users, prompts, users.
 """
 
 from collections import Counter
@@ -29,7 +30,7 @@ from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE, WITHOUT_TURN
 from shared.prompts.provider_pause import ProviderPause
 
-#: How many prompts before a queued one are counted.
+#: The highest position that is counted.
 MAX_POSITION = 10_000
 
 # The first of the two keys of users' advisory locks.
@@ -65,12 +66,12 @@ WITH_TURNS = f"""
     JOIN (
         SELECT user_id, route, priority, highest IS NULL AS is_newcomer,
             greatest(highest / 2, CASE priority WHEN 'low' THEN round_low ELSE round_default END, 0) AS round
-        FROM (SELECT DISTINCT user_id, route, priority FROM runnable) AS place
+        FROM (SELECT DISTINCT user_id, route, priority FROM runnable) AS lane
         CROSS JOIN LATERAL (
             SELECT max(turn) AS highest FROM prompts
-            WHERE user_id = place.user_id AND route = place.route AND priority = place.priority AND {CLAIMABLE}
+            WHERE user_id = lane.user_id AND route = lane.route AND priority = lane.priority AND {CLAIMABLE}
         ) AS queued
-        LEFT JOIN lanes USING (route)
+        LEFT JOIN routes USING (route)
     ) AS base USING (user_id, route, priority)
 """  # noqa: S608  # nosec B608
 
@@ -109,10 +110,10 @@ _COUNT = text(f"""
     SELECT count(*) FROM (SELECT FROM prompts WHERE route = :route AND {CLAIMABLE} LIMIT :limit) AS claimable
 """)  # noqa: S608  # nosec B608
 
-_IS_PAUSED = text("SELECT EXISTS (SELECT FROM lanes WHERE route = :route AND paused_until > now())")
+_IS_PAUSED = text("SELECT EXISTS (SELECT FROM routes WHERE route = :route AND paused_until > now())")
 
 # One scan in the order of the claims, up to the last of the prompts that are asked for.
-_PLACES = text(f"""
+_QUEUE_STATES = text(f"""
     WITH last AS MATERIALIZED (
         SELECT priority, turn, id FROM prompts WHERE id = ANY(CAST(:prompt_ids AS bigint[])) AND {CLAIMABLE}
         ORDER BY priority DESC, turn DESC, id DESC
@@ -127,12 +128,12 @@ _PLACES = text(f"""
         ORDER BY priority, turn, id
         LIMIT :limit
     ) AS line USING (id)
-    LEFT JOIN lanes ON lanes.route = :route AND unavailable_since IS NOT NULL
+    LEFT JOIN routes ON routes.route = :route AND unavailable_since IS NOT NULL
 """)  # noqa: S608  # nosec B608
 
 
-class Place(NamedTuple):
-    """Where a queued prompt stands, and what it waits for.
+class QueueState(NamedTuple):
+    """Where a queued prompt stands, and why it waits.
 
     `position` is None without a turn, and beyond the first MAX_POSITION. 1 is next. It may rise when newcomers submit.
     """
@@ -142,7 +143,7 @@ class Place(NamedTuple):
 
 
 def lock_user(executor: Executor, user_id: int) -> None:
-    """Lock the user until the end of the transaction: nobody else gives turns to the user's prompts meanwhile."""
+    """Lock the user until the end of the transaction: no other transaction gives turns to the user's prompts."""
     executor.execute(_LOCK, {"user_id": [user_id]})
 
 
@@ -169,21 +170,21 @@ def grant_turns(
 
 
 def count_claimable(executor: Executor, route: str, *, limit: int) -> int:
-    """How many prompts of the route may be claimed, at most `limit`."""
+    """How many prompts of the route have a turn, at most `limit`."""
     return int(executor.execute(_COUNT, {"route": route, "limit": limit}).scalar_one())
 
 
 def count_ready(executor: Executor, route: str, *, limit: int) -> int:
-    """How many prompts of the route a worker may take now: 0 during the pause of its provider."""
+    """How many prompts of the route may be claimed now, at most `limit`: none during the pause of its provider."""
     if executor.execute(_IS_PAUSED, {"route": route}).scalar_one():
         return 0
     return count_claimable(executor, route, limit=limit)
 
 
-def places(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, Place]:
-    """The places of queued prompts of a route, by their ids."""
+def queue_states(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, QueueState]:
+    """Where queued prompts of a route stand, by their ids."""
     parameters = {"route": route, "prompt_ids": list(prompt_ids), "limit": MAX_POSITION}
     return {
-        prompt_id: Place(position, None if until is None else ProviderPause(detail, until))
-        for prompt_id, position, detail, until in executor.execute(_PLACES, parameters)
+        prompt_id: QueueState(position, None if until is None else ProviderPause(detail, until))
+        for prompt_id, position, detail, until in executor.execute(_QUEUE_STATES, parameters)
     }

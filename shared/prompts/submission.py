@@ -65,7 +65,7 @@ class Deletion:
 
 
 class UserLimits(NamedTuple):
-    """How many prompts a user may have: unfinished ones, and those that run or are about to. None: any number."""
+    """How many unfinished prompts a user may have, and how many of them may run or have a turn. None: any number."""
 
     backlog: int | None = None
     running: int | None = None
@@ -79,8 +79,8 @@ def backlog_error(limit: int | None) -> UserLimitError:
 
 _TYPES = column_types(Prompt.__table__, NewPrompt._fields)
 _COLUMNS = ", ".join(_TYPES)
-#: A submission shows its position if no more prompts than this are ahead, and if it came with few others: counting must
-#: cost almost nothing here. The next read shows any.
+#: A submission returns its position if at most this many prompts are ahead, and if it was stored together with few
+#: others, because counting must cost almost nothing here. The next read of the prompt has the position in any case.
 _MAX_AHEAD, _MAX_GROUP = 100, 4
 
 # Ids are assigned in the order of the group. Prompts beyond their user's backlog are not stored.
@@ -132,7 +132,7 @@ _SUBMIT = PreparedStatement(
                 WHERE route = granted.route
                     AND (priority, turn, id) <= (granted.priority, granted.turn, granted.id)
             )
-        END AS place
+        END AS queue_position
     FROM admitted JOIN stored USING (id) LEFT JOIN granted USING (id)
     """,  # noqa: S608  # nosec B608
     {
@@ -183,7 +183,7 @@ def submit(
             created_at=row.created_at,
             completed_at=None,
             answer=Answer(),
-            position=row.place,
+            position=row.queue_position,
         )
     return stored
 

@@ -1,8 +1,8 @@
-"""Bounding runs of combining marks before a text is normalised.
+"""Limiting runs of combining marks before a text is normalised.
 
-Unicode normalisation sorts the marks that follow a character, and Python's takes a time that is quadratic in their
-number: 100 s for 100,000 of them. No language has more than a few, so the Stream-Safe Text Format (UAX #15, section
-13) allows thirty. Here what exceeds that is dropped; all other texts stay as they are.
+Unicode normalisation sorts the marks that follow a character. Python's implementation takes time quadratic in their
+number: 100 s for 100,000 marks. No language uses more than a few, and the Stream-Safe Text Format (UAX #15, section 13)
+allows thirty. Marks beyond that are dropped; all other texts stay as they are.
 """
 
 import unicodedata
@@ -18,12 +18,12 @@ _END = 0x1F000
 
 
 def limit_marks(text: str) -> str:
-    """The text with at most MAX_MARKS combining marks in a row. Takes a time in proportion to its length."""
+    """Drop combining marks beyond MAX_MARKS in a row, in time proportional to the length of the text."""
     if text.isascii() or len(text) <= MAX_MARKS:
         return text
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     are_marks = _marks()[np.minimum(codes, _END)]
-    # The number of marks up to each character, less that number at the latest one that is no mark.
+    # The number of marks up to each character, less that number at the latest character that is not a mark.
     counts = np.cumsum(are_marks)
     runs: npt.NDArray[np.intp] = counts - np.maximum.accumulate(np.where(are_marks, 0, counts))
     if runs.max() <= MAX_MARKS:

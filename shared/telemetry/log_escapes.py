@@ -1,8 +1,8 @@
-"""Escaping what would forge log lines, or control the terminal that shows them.
+"""Escaping characters that would forge log lines, or control the terminal that shows them.
 
-Text from outside may hold line feeds and other line separators, terminal sequences, or marks that reverse the direction
-of what follows. All of these are written as Python would write them in a string: `\\n`, `\\x1b`, `\\u2028`. Only a
-traceback's own lines and the colours of the console stay.
+Text from outside may contain line separators, terminal sequences, and marks that reverse the direction of text. They
+are escaped as in a Python string: `\\n`, `\\x1b`, `\\u2028`. The line feeds between a traceback's lines and the colours
+of the console are kept.
 """
 
 import io
@@ -22,24 +22,24 @@ _ALL_BUT_NEWLINES = re.compile(f"(?!\n)[{_UNSAFE}]")
 
 
 def escape(text: str) -> str:
-    """The text on one line, without characters that control anything."""
+    """Escape the line separators and control characters of a text."""
     return text if text.isprintable() and text.isascii() else _ALL.sub(_escaped, text)
 
 
 def escape_values(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A processor before the console's renderer: escape keys, and values as they are shown."""
+    """Escape keys and values, as a structlog processor before the console's renderer."""
     return {escape(str(key)): _escape_value(key, value) for key, value in event.items()}
 
 
 def write_traceback(output: Any, exc_info: ExcInfo) -> None:
-    """An exception formatter for the console: a traceback whose messages are one line each."""
+    """Write a traceback, as an exception formatter for structlog's console renderer."""
     output.write("\n" + format_traceback(exc_info))
 
 
 def format_traceback(exc_info: ExcInfo) -> str:
-    """The traceback as Python prints it, with its messages escaped."""
+    """Format a traceback as Python prints it, but with escaped messages."""
     found = traceback.TracebackException(*exc_info)
-    for each in _family(found):
+    for each in _linked_exceptions(found):
         # What `format` prints of a message, of its notes, and of a SyntaxError. Tests check that this is all.
         for name in ("_str", "msg", "text", "filename"):
             if isinstance(value := getattr(each, name, None), str):
@@ -52,7 +52,7 @@ def format_traceback(exc_info: ExcInfo) -> str:
 
 
 def render_json(event: dict[str, Any], **_: Any) -> str:
-    """The event as JSON on one line, in which every character of the above is escaped, as JSON allows."""
+    """Render an event as one line of JSON, with the same characters escaped as JSON escapes."""
     try:
         text = to_json(event, fallback=repr).decode()
     except ValueError:  # a surrogate, or a value that is not UTF-8
@@ -67,8 +67,8 @@ def _escape_value(key: str, value: Any) -> Any:
     return _ALL_BUT_NEWLINES.sub(_escaped, text) if key == "stack" else escape(text)
 
 
-def _family(error: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
-    """The exception, its causes and contexts, and the members of groups."""
+def _linked_exceptions(error: traceback.TracebackException) -> Iterator[traceback.TracebackException]:
+    """The exception, its causes and contexts, and the members of exception groups."""
     waiting, seen = [error], set()
     while waiting:
         each = waiting.pop()

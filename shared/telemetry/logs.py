@@ -1,6 +1,6 @@
 """Structured logs: JSON in production, lines in a terminal. Contextvars add context such as the request id.
 
-Prompt texts, tokens and passwords are never logged. What comes from outside cannot forge lines: `log_escapes.py`.
+Prompt texts, tokens and passwords are never logged. `log_escapes.py` keeps text from outside from forging lines.
 """
 
 import logging

@@ -106,7 +106,7 @@ class TestCommands:
         shown = shell.run("show", prompt_id).stdout
         assert shown.startswith(f"prompt       {prompt_id}\nstatus       completed\n")
         assert shown.endswith("\n\nWhat is\na tide?\n\ndone\n")
-        assert shell.run("submit", "Again?").stdout == f"Prompt {int(prompt_id) + 2} is queued, number 1 in line.\n"
+        assert shell.run("submit", "Again?").stdout == f"Prompt {int(prompt_id) + 2} is queued, at position 1.\n"
 
     def test_options_may_stand_before_the_command_or_after_it(self, shell: CommandLine, alice: RemoteUser) -> None:
         elsewhere = {"PROMPTWIRE_URL": "http://127.0.0.1:9"}

@@ -1,4 +1,4 @@
-"""One client, however it behaves, neither keeps the event loop from the others nor holds a connection for ever."""
+"""A hostile client neither blocks the event loop nor holds a connection for ever."""
 
 import contextlib
 import json
@@ -94,7 +94,7 @@ def frame(opcode: int, payload: bytes = b"", *, is_final: bool = True) -> bytes:
 
 
 class TestTheEventLoop:
-    def test_a_client_that_pipelines_requests_delays_no_other(self, alice: RemoteUser, connect) -> None:
+    def test_a_client_that_pipelines_requests_delays_no_other_client(self, alice: RemoteUser, connect) -> None:
         prompt_id = alice.submit()
         with flooding(connect(), b"GET /prompts/ HTTP/1.1\r\nHost: x\r\n\r\n" * 200) as attacker:
             for _ in range(10):
@@ -104,7 +104,7 @@ class TestTheEventLoop:
     @pytest.mark.parametrize(
         "sent", [frame(1, b" "), frame(10), frame(9, b"x")], ids=["blank messages", "pongs", "pings"]
     )
-    def test_a_socket_that_floods_delays_no_other(self, alice: RemoteUser, sent: bytes) -> None:
+    def test_a_socket_that_floods_delays_no_other_client(self, alice: RemoteUser, sent: bytes) -> None:
         prompt_id = alice.submit()
         with alice.join() as room:
             room.receive()
@@ -114,7 +114,7 @@ class TestTheEventLoop:
                     assert alice.show(prompt_id)["status"] == "queued"
                 assert attacker.is_alive()
 
-    def test_empty_fragments_without_end_are_1009(self, alice: RemoteUser) -> None:
+    def test_endless_empty_fragments_close_the_socket_with_1009(self, alice: RemoteUser) -> None:
         with alice.join() as room:
             room.receive()
             raw = room.connection.socket
@@ -168,7 +168,7 @@ class TestUnreadBodies:
          b"2;\r\n\x01\r\n", b"2\r\n{}\r\n0\r\nnot a trailer\r\n\r\n"],
         ids=["no number", "negative", "prefixed", "no line end", "extension", "trailer"],
     )  # fmt: skip
-    def test_malformed_chunks_are_400(self, connect, body: bytes) -> None:
+    def test_malformed_chunks_get_400(self, connect, body: bytes) -> None:
         connection = connect()
         connection.sendall(_CHUNKED_POST + body)
         response = read_all(connection)
@@ -176,7 +176,7 @@ class TestUnreadBodies:
         assert "Content-Type: application/problem+json" in head_of(response)
         assert json.loads(response.partition(b"\r\n\r\n")[2])["status"] == 400
 
-    def test_a_chunked_body_that_is_cut_off_is_400(self, connect) -> None:
+    def test_a_chunked_body_that_is_cut_off_gets_400(self, connect) -> None:
         connection = connect()
         connection.sendall(_CHUNKED_POST + b"5\r\n{")
         connection.shutdown(socket.SHUT_WR)
@@ -205,7 +205,7 @@ class TestTimeLimits:
         [b"GET /ws/prompts/alice/ HTTP/1.1\r\nUpgrade: websocket\r\nX-Padding: ", _CHUNKED_POST + b"1000\r\n"],
         ids=["head of a handshake", "body"],
     )
-    def test_a_request_that_drips_must_arrive_in_time(self, connect, start: bytes) -> None:
+    def test_a_request_that_arrives_byte_by_byte_must_arrive_in_time(self, connect, start: bytes) -> None:
         connection = connect()
         connection.sendall(start)
         with contextlib.suppress(OSError):
@@ -243,7 +243,7 @@ class TestTimeLimits:
 
 
 class TestConnectionsOfAnAddress:
-    def test_more_than_the_limit_are_refused_until_one_ends(self, alice: RemoteUser) -> None:
+    def test_connections_over_the_limit_are_refused_until_one_ends(self, alice: RemoteUser) -> None:
         def join_from(address: str):
             headers = {"Authorization": alice.http.headers["Authorization"], "X-Forwarded-For": f"10.0.0.1, {address}"}
             return alice.join(additional_headers=headers)

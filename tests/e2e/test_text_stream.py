@@ -12,7 +12,7 @@ from shared.errors import ProviderError
 from shared.messaging.redis import make_redis
 from shared.providers import GenerationRequest
 from shared.settings import Settings
-from tests.support import processes
+from tests.support import lifecycle, processes
 from tests.support.events import EventStream, follow
 from tests.support.processes import RemoteUser
 from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
@@ -212,6 +212,8 @@ def test_a_new_attempt_restarts_the_text(alice: RemoteUser, worker: Pipeline) ->
 
         brief = dataclasses.replace(worker, retry_backoff=worker.retry_backoff * 0)
         dataclasses.replace(brief, generator=Fails()).process(1)
+        with worker.sessions.begin() as session:
+            lifecycle.end_backoffs(session)
         dataclasses.replace(brief, generator=again).process(1)
 
     again = SecondTime()

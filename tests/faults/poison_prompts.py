@@ -8,7 +8,7 @@ import redis
 from kombu import Connection
 
 from shared.db.models import DEFAULT_ROUTE
-from shared.messaging.queue import ANSWER_PROMPTS, PROCESS_PROMPTS, QUEUE, make_celery, queue_of
+from shared.messaging.queue import ANSWER_PROMPTS, PROCESS_PROMPTS, QUEUE, make_celery, queue_name
 from shared.settings import Settings
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
@@ -55,7 +55,7 @@ _WRONG_ARGUMENTS: tuple[list[object], ...] = (
     [DEFAULT_ROUTE, "1"],
     [DEFAULT_ROUTE],
 )
-_QUEUES = (QUEUE, queue_of(DEFAULT_ROUTE))
+_QUEUES = (QUEUE, queue_name(DEFAULT_ROUTE))
 
 
 def poison(cluster: Cluster, scale: Scale) -> Outcome:

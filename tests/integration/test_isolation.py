@@ -26,7 +26,7 @@ class Victim:
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
 
     def state(self) -> list[dict]:
-        """The victim's prompts, but for their places in line: newcomers may pass them."""
+        """The victim's prompts, but for their positions in the queue: newcomers may pass them."""
         return [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
 
 

@@ -98,8 +98,8 @@ def test_an_unreadable_unacknowledged_message_does_not_keep_others_from_being_re
         assert redis.zcard(qos.unacked_index_key) == 0
 
 
-def test_keys_of_another_type_are_set_aside_when_a_worker_connects(settings: Settings) -> None:
-    """Otherwise no worker takes a message until somebody deletes them."""
+def test_keys_of_another_type_are_renamed_when_a_worker_connects(settings: Settings) -> None:
+    """Otherwise no worker receives a message until an operator deletes the keys."""
     celery = make_celery(settings)
     with (
         Redis.from_url(settings.redis_url.get_secret_value()) as redis,

@@ -88,7 +88,7 @@ class TestFailures:
         assert attempt(limit) == 429
         assert site.log_in(CAFE, WRONG).status_code == 401
 
-    def test_a_counter_of_another_type_in_redis_disturbs_nobody(self, site: Site, settings: Settings) -> None:
+    def test_a_counter_of_another_type_in_redis_does_not_prevent_logins(self, site: Site, settings: Settings) -> None:
         site.log_in(STRANGER, WRONG)
         with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
             for key in redis.keys("LIMITS*"):
@@ -100,7 +100,7 @@ class TestFailures:
 
 
 class TestOwner:
-    def test_a_stranger_does_not_lock_the_owner_out(self, site: Site) -> None:
+    def test_failures_from_another_block_do_not_lock_the_owner_out(self, site: Site) -> None:
         assert site.fail(STRANGER, 11)[-1] == 429
         assert site.log_in(CAFE).status_code == 200
 
@@ -115,7 +115,7 @@ class TestOwner:
         assert site.fail(NEIGHBOUR, 12) == [401] * 10 + [429] * 2
         assert site.log_in(HOME).status_code == 200
 
-    def test_it_is_accepted_by_another_process_after_a_restart(self, site: Site, make_site) -> None:
+    def test_a_known_block_is_known_to_another_process_after_a_restart(self, site: Site, make_site) -> None:
         site.log_in(HOME)
         site.fail(HOME)
         assert make_site().log_in(HOME).status_code == 200
@@ -145,10 +145,10 @@ class TestOwner:
         assert site.log_in(CAFE).status_code == 200
 
 
-class TestPace:
+class TestThrottle:
     """Over a limit, a user's passwords are verified one after the other from each known block."""
 
-    def test_a_guess_before_its_turn_is_refused_without_being_verified(self, settings: Settings) -> None:
+    def test_a_guess_too_soon_after_another_is_refused_without_being_verified(self, settings: Settings) -> None:
         limits = FailedLogins(settings.redis_url.get_secret_value(), throttled_seconds=3600, max_wait_seconds=0)
         verified = []
 

@@ -1,4 +1,4 @@
-"""Pages end at MAX_PAGE_BYTES of JSON, and what follows is neither read nor lost."""
+"""Pages end at MAX_PAGE_BYTES of JSON, and the texts of later pages are neither read nor lost."""
 
 import random
 import re
@@ -52,14 +52,14 @@ def test_a_list_is_split_where_its_json_would_be_larger(alice: ApiUser, text: st
     assert len(found) == (4 if limit == 3 else 3)
 
 
-def test_a_prompt_that_is_larger_than_a_page_has_one_of_its_own(alice: ApiUser) -> None:
+def test_a_prompt_that_is_larger_than_a_page_has_its_own_page(alice: ApiUser) -> None:
     stored = [alice.submit(text) for text in ("small", "a" * 90_000, CONTROL * 9_000, "small")]
     found = list(pages(alice, "/prompts/"))
     assert ids(found) == stored[::-1]
     assert len(found) == 4
 
 
-def test_a_list_of_one_status_stays_so_on_every_page(alice: ApiUser, worker: Pipeline) -> None:
+def test_each_page_of_a_list_has_the_same_status_filter(alice: ApiUser, worker: Pipeline) -> None:
     stored = [alice.submit(f"{i}" + "a" * 20_000) for i in range(8)]
     worker.process(4)
     found = list(pages(alice, "/prompts/?status=queued"))
@@ -95,12 +95,12 @@ def test_the_next_search_results_skip_a_prompt_that_was_deleted_meanwhile(alice:
 
 
 @pytest.mark.parametrize("cursor", ["x", "YmVmb3JlOjE", "cmFuazow", "cmFuazo2"])
-def test_a_cursor_of_another_list_or_beyond_the_limit_is_400(alice: ApiUser, cursor: str) -> None:
+def test_a_cursor_of_another_list_or_beyond_the_limit_gets_400(alice: ApiUser, cursor: str) -> None:
     assert_problem(alice.get(f"/prompts/similar/?prompt=tides&cursor={cursor}"), 400)
 
 
 class TestReading:
-    """PostgreSQL reads the texts of a page, and of nothing else."""
+    """PostgreSQL reads only the texts of the page."""
 
     TEXT_BYTES = 100_000
 

@@ -99,7 +99,7 @@ def test_an_empty_last_event_id_starts_at_the_beginning(alice: ApiUser) -> None:
     assert "event: prompt.cancelled" in response.text
 
 
-def test_a_key_of_another_type_is_text_that_cannot_be_read(services: Services, alice: ApiUser, settings) -> None:
+def test_a_key_of_another_type_is_read_as_no_text(services: Services, alice: ApiUser, settings) -> None:
     with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
         redis.rpush("promptwire:text:1:1", "forged")
         redis.set("promptwire:text:1:2", b"\xff\xfeTides")

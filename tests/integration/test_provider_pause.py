@@ -1,4 +1,4 @@
-"""A provider that is unavailable for a while: its prompts wait, and one at a time finds out whether it is back."""
+"""The pause of an unavailable provider: its prompts wait, and one at a time probes whether it is available again."""
 
 import dataclasses
 import threading
@@ -38,13 +38,13 @@ def answered_by(worker: Pipeline, *steps: str | Exception, max_pause: float = 3_
 
 def end_pause(sessions: Sessions) -> None:
     with sessions.begin() as session:
-        session.execute(text("UPDATE lanes SET paused_until = now() - interval '1 ms' WHERE paused_until IS NOT NULL"))
+        session.execute(text("UPDATE routes SET paused_until = now() - interval '1 ms' WHERE paused_until IS NOT NULL"))
 
 
 def pause_seconds(sessions: Sessions) -> float | None:
     """The seconds until the provider is tried again; None while it is available."""
     with sessions() as session:
-        left = session.scalar(text("SELECT extract(epoch FROM paused_until - now()) FROM lanes"))
+        left = session.scalar(text("SELECT extract(epoch FROM paused_until - now()) FROM routes"))
         return None if left is None else float(left)
 
 
@@ -112,7 +112,7 @@ def worker_claims(worker: Pipeline, session: Session) -> int:
     return len(claims.claim(session, worker.route, 5, timedelta(minutes=1)).claims)
 
 
-def test_workers_are_woken_up_for_all_that_wait_once_the_probe_is_answered(
+def test_workers_are_woken_up_for_all_waiting_prompts_when_the_probe_is_answered(
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     ids = [alice.submit(f"prompt {i}") for i in range(5)]
@@ -146,7 +146,9 @@ def test_a_provider_that_rejects_a_prompt_is_available(alice: ApiUser, worker: P
     assert pause_seconds(sessions) is None
 
 
-def test_a_probe_that_says_nothing_is_followed_by_another(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
+def test_a_probe_that_does_not_ask_the_provider_is_followed_by_another(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     first, second = alice.submit("first"), alice.submit("second")
     answered_by(worker, UNAVAILABLE).process(1)
     end_pause(sessions)
@@ -206,7 +208,7 @@ def test_a_prompt_that_is_refused_beyond_its_patience_fails(
     for _ in range(5):
         refusing.process(1)
         with sessions.begin() as session:
-            session.execute(text("DELETE FROM lanes"))
+            session.execute(text("DELETE FROM routes"))
             lifecycle.end_backoffs(session)
     assert alice.show(prompt_id)["status"] == "failed"
 
@@ -252,7 +254,7 @@ def test_an_embedder_that_rejects_the_probe_does_not_end_the_pause(
     end_pause(sessions)
     answered_by(worker, "the answer", embedders=Embedders(Rejecting())).process(1)
     with sessions() as session:
-        assert session.scalar(text("SELECT unavailable_since IS NOT NULL FROM lanes"))
+        assert session.scalar(text("SELECT unavailable_since IS NOT NULL FROM routes"))
 
 
 def test_a_claim_does_not_change_the_pause_of_another_worker(
@@ -295,7 +297,7 @@ def test_a_prompt_fails_after_its_provider_was_unavailable_for_too_long(
     impatient, patient = alice.submit("impatient"), alice.submit("patient")
     answered_by(worker, UNAVAILABLE).process(1)
     with sessions.begin() as session:
-        session.execute(text("UPDATE lanes SET unavailable_since = now() - interval '2 h'"))
+        session.execute(text("UPDATE routes SET unavailable_since = now() - interval '2 h'"))
         session.execute(
             text("UPDATE prompts SET queued_at = now() - interval '61 min' WHERE id = :id"), {"id": impatient}
         )
@@ -307,7 +309,7 @@ def test_a_prompt_fails_after_its_provider_was_unavailable_for_too_long(
     assert alice.show(patient)["status"] == "queued"
 
 
-def test_a_long_queue_costs_no_prompt_its_patience(
+def test_time_in_the_queue_does_not_count_as_patience(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, reaper: Reaper
 ) -> None:
     """Patience is time that the provider was unavailable, not time in the queue."""

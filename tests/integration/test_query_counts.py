@@ -96,7 +96,7 @@ def test_a_submission_with_an_idempotency_key_is_one_transaction(api) -> None:
 
 
 @pytest.mark.parametrize("statements", [1, 2])
-def test_a_poll_is_one_statement_and_another_for_its_place_while_it_is_queued(
+def test_a_poll_is_one_statement_and_another_for_the_position_of_a_queued_prompt(
     api, worker: Pipeline, statements: int
 ) -> None:
     alice, _, measured = api
@@ -112,7 +112,7 @@ def test_a_poll_is_one_statement_and_another_for_its_place_while_it_is_queued(
 
 
 @pytest.mark.parametrize("statements", [1, 2])
-def test_a_list_is_one_statement_and_another_for_the_places_of_queued_prompts(
+def test_a_list_is_one_statement_and_another_for_the_positions_of_queued_prompts(
     api, worker: Pipeline, statements: int
 ) -> None:
     alice, _, measured = api

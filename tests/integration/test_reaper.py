@@ -14,7 +14,7 @@ from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE
 from shared.errors import ProviderError
 from shared.messaging.announcements import Announcer
-from shared.messaging.queue import Queue, make_celery, queue_of
+from shared.messaging.queue import Queue, make_celery, queue_name
 from shared.messaging.redis import make_redis
 from shared.prompts import overdue, scheduling
 from shared.settings import Settings
@@ -39,7 +39,7 @@ def reaper(settings: Settings, sessions: Sessions, redis: Redis) -> Reaper:
 
 def woken(redis: Redis) -> list[int]:
     """Take all messages off the queue, and return for how many prompts each is, oldest first."""
-    name = queue_of(DEFAULT_ROUTE)
+    name = queue_name(DEFAULT_ROUTE)
     messages = [json.loads(m) for m in redis.lrange(name, 0, -1)[::-1]]
     redis.delete(name)
     return [json.loads(base64.b64decode(message["body"]))[0][1] for message in messages]

@@ -140,7 +140,7 @@ def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions:
         b"\xff",
     ],
 )
-def test_whatever_is_published_to_one_user_the_events_of_all_users_are_still_found(
+def test_a_forged_announcement_to_one_user_does_not_hide_events_of_any_user(
     make_relay, redis: Redis, sessions: Sessions, user_id: int, forged: str | bytes
 ) -> None:
     with sessions.begin() as session:
@@ -176,7 +176,7 @@ def test_an_error_of_one_subscriber_does_not_keep_announcements_from_the_others(
             assert next_announced(subscription) == announced
 
 
-def test_a_feed_that_was_set_back_is_announced_and_followed_from_there(
+def test_a_restored_feed_is_announced_and_followed_from_its_lower_number(
     make_relay, redis: Redis, sessions: Sessions, user_id: int
 ) -> None:
     """As after a restore of an older backup."""
@@ -250,6 +250,6 @@ def test_polling_continues_if_a_channel_cannot_be_unsubscribed(
 
 
 def test_requests_never_get_the_connection_of_the_subscription(services: Services) -> None:
-    """Several greenlets use it, so after a failure a request could read what another one waits for."""
+    """Several greenlets use that connection, so a request could read a reply that another greenlet waits for."""
     requests = {id(client.connection_pool) for client in (services.announcer._redis, services.queue._redis)}
     assert id(services.relay._redis.connection_pool) not in requests

@@ -1,4 +1,4 @@
-"""What one request can make a process do: in proportion to its size, and with a bound before what is costly."""
+"""The cost of a request is in proportion to its size, and costly input is refused early."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.test import TestResponse
 
 from api.http import problems
-from api.http.openapi.models import MAX_UNKNOWN
+from api.http.openapi.models import MAX_UNKNOWN_NAMES
 from api.http.requests import MAX_CONTAINERS
 from api.routes.auth import MAX_BODY_BYTES
 from tests.support.client import ApiUser, assert_problem
@@ -85,10 +85,10 @@ def test_many_unknown_parameters_are_one_error(alice: ApiUser) -> None:
     assert "limit, status, cursor" in problem["errors"][0]["message"]
 
 
-def test_some_unknown_fields_are_reported_each(alice: ApiUser) -> None:
-    body = {"prompt_text": "Hi"} | unknown(MAX_UNKNOWN)
+def test_a_few_unknown_fields_get_an_error_each(alice: ApiUser) -> None:
+    body = {"prompt_text": "Hi"} | unknown(MAX_UNKNOWN_NAMES)
     problem = assert_problem(alice.post("/prompts/", json=body), 400)
-    assert [error["field"] for error in problem["errors"]] == list(unknown(MAX_UNKNOWN))
+    assert [error["field"] for error in problem["errors"]] == list(unknown(MAX_UNKNOWN_NAMES))
 
 
 def test_a_problem_lists_at_most_20_errors(app: Flask) -> None:
@@ -106,7 +106,7 @@ def test_the_name_of_an_unknown_field_is_shortened(alice: ApiUser) -> None:
     assert len(problem["errors"][0]["field"]) == problems.MAX_FIELD_LENGTH
 
 
-def test_a_body_of_too_many_arrays_and_objects_is_400(alice: ApiUser) -> None:
+def test_a_body_with_too_many_arrays_and_objects_gets_400(alice: ApiUser) -> None:
     problem = assert_problem(submit('{"prompt_text": [' + "{}," * MAX_CONTAINERS + "1]}")(alice), 400)
     assert str(MAX_CONTAINERS) in problem["detail"]
 
@@ -117,7 +117,7 @@ def test_brackets_in_a_text_do_not_count(alice: ApiUser, text: str) -> None:
 
 
 @pytest.mark.parametrize("path", AUTH_PATHS)
-def test_a_body_of_someone_who_is_not_logged_in_is_413_from_16_kib_on(app: Flask, path: str) -> None:
+def test_a_body_over_16_kib_without_a_login_gets_413(app: Flask, path: str) -> None:
     body = b'{"username": "a", "password": "b"}'
     client = app.test_client()
     assert_problem(client.post(path, data=body.ljust(MAX_BODY_BYTES + 1), content_type=JSON), 413)

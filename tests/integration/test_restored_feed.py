@@ -1,13 +1,12 @@
-"""An older state of the database is restored while clients are connected: their numbers are then too high."""
+"""A restore of an older state of the database while clients with higher numbers are connected."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from flask import Flask
 from sqlalchemy import delete, update
-from werkzeug.serving import make_server
 
 from api.realtime.long_poll import LongPoll
 from api.services import Services
@@ -19,18 +18,6 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.processes import RemoteUser
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
-
-
-@pytest.fixture
-def url(app: Flask) -> Iterator[str]:
-    """The application in this process, with a thread for each connection."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture
@@ -53,11 +40,11 @@ def set_back(session, user_id: int, seq: int) -> None:
 
 
 def test_an_open_socket_is_reset_and_follows_the_restored_feed(
-    url: str, alice: ApiUser, services: Services, sessions: Sessions, finish: Callable[..., int]
+    app_url: str, alice: ApiUser, services: Services, sessions: Sessions, finish: Callable[..., int]
 ) -> None:
     for _ in range(5):
         finish(alice.id)
-    with RemoteUser(url, "alice", is_new=False).join() as room:
+    with RemoteUser(app_url, "alice", is_new=False).join() as room:
         assert room.receive()["seq"] == 5
         wait_until(lambda: services.relay._rooms[alice.id].seq == 5)
         with sessions.begin() as session:
@@ -67,11 +54,11 @@ def test_an_open_socket_is_reset_and_follows_the_restored_feed(
         assert room.receive()["seq"] == 3
 
 
-def test_a_room_with_a_number_that_was_never_given_loses_no_event(
-    url: str, alice: ApiUser, services: Services, finish: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+def test_a_room_with_a_number_that_the_database_never_had_loses_no_event(
+    app_url: str, alice: ApiUser, services: Services, finish: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish(alice.id)
-    with RemoteUser(url, "alice", is_new=False).join() as room:
+    with RemoteUser(app_url, "alice", is_new=False).join() as room:
         assert room.receive()["seq"] == 1
         wait_until(lambda: services.relay._rooms[alice.id].seq == 1)
         services.announcer.announce((alice.id, announcements.Announcement(10**15)))

@@ -1,4 +1,4 @@
-"""Requests that wait for the same prompt share its reads: a thousand that wake up at once are two queries."""
+"""Requests that wait for the same prompt share its reads: a thousand that wake up at once need two queries."""
 
 import threading
 from collections.abc import Callable

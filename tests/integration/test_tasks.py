@@ -32,7 +32,7 @@ def test_a_tasks_result_names_the_prompts_that_it_answered(alice: ApiUser, worke
     assert result == {"completed": ids, "not_completed": []}
 
 
-def test_a_task_of_one_prompt_fails_with_it(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_task_fails_if_its_only_prompt_does(alice: ApiUser, worker: Pipeline) -> None:
     prompt_id = alice.submit()
     failing = dataclasses.replace(worker, generator=Script(ProviderError("no")))
     with pytest.raises(AttemptFailedError, match=f"prompt {prompt_id} "):

@@ -1,4 +1,4 @@
-"""What one user may do at a time, and that another user notices nothing of it."""
+"""The limits of one user at the same time, which do not affect other users."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -129,7 +129,7 @@ class TestWaits:
         for stream in streams:
             stream.close()
 
-    def test_a_request_for_a_streams_headers_does_not_count(self, alice: ApiUser, prompt_id: int) -> None:
+    def test_a_head_request_for_a_stream_does_not_count(self, alice: ApiUser, prompt_id: int) -> None:
         for _ in range(LIMIT + 1):
             response = alice.call("HEAD", f"/prompts/{prompt_id}/stream/")
             assert response.status_code == 200

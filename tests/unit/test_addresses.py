@@ -30,7 +30,7 @@ def test_an_ipv4_address_is_a_block_of_its_own_by_default() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "_hidden", "192.0.2.300", "1.2.3.4:x", "[::1", "unix:"])
-def test_what_is_not_an_address_is_its_own_block(text: str) -> None:
+def test_a_text_that_is_not_an_address_is_its_own_block(text: str) -> None:
     assert address_block(text) == text
 
 

@@ -1,4 +1,4 @@
-"""Announcements on the wire: what is decoded, and what is refused."""
+"""Encoding and decoding announcements."""
 
 import json
 

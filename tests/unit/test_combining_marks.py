@@ -1,4 +1,4 @@
-"""Runs of combining marks are bounded before a text is normalised, and no other text changes."""
+"""Runs of combining marks are limited before a text is normalised, and no other text changes."""
 
 import sys
 import unicodedata

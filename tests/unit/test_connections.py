@@ -129,7 +129,7 @@ def test_refusals_are_logged_once_a_second(connect: Pairs) -> None:
     assert logged[0]["address"] == "192.0.2.1/32"
 
 
-def test_a_client_that_sends_nothing_is_taken_for_gone(connect: Pairs) -> None:
+def test_a_client_that_sends_nothing_within_the_timeout_is_disconnected(connect: Pairs) -> None:
     client = connect()
     client.await_request(30, 0.01)
     assert client.recv(100) == b""

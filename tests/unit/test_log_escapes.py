@@ -1,4 +1,4 @@
-"""Log lines with text from outside: one line each, without characters that control anything, in both formats."""
+"""Log lines with text from outside are single lines without control characters, in both formats."""
 
 import json
 import logging

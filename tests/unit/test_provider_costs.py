@@ -1,4 +1,4 @@
-"""The work of each built-in provider grows in proportion to a text, whatever is in it."""
+"""The work of each built-in provider is in proportion to the length of a text, whatever it contains."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Counting in Redis, and in memory where that fails."""
+"""Counting in Redis, and in memory while Redis is unavailable."""
 
 import pytest
 from redis import ConnectionError, RedisError, ResponseError, TimeoutError
@@ -33,7 +33,7 @@ class Counts:
         (TimeoutError(), ["redis", "memory", "memory"]),
     ],
 )
-def test_only_an_unavailable_redis_is_left_alone(
+def test_redis_is_paused_only_while_it_is_unavailable(
     monkeypatch: pytest.MonkeyPatch, error: RedisError, asked: list[str]
 ) -> None:
     monkeypatch.setattr("time.monotonic", lambda: 1_000.0)

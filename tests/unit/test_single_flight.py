@@ -1,4 +1,4 @@
-"""One call for all callers that ask the same at the same time."""
+"""Concurrent callers share one call."""
 
 import threading
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def test_an_error_is_raised_for_all_callers_that_share_the_call_and_for_no_later
     assert flight("a") == 1
 
 
-def test_callers_after_a_call_get_one_of_their_own() -> None:
+def test_callers_after_a_call_start_another_one() -> None:
     calls: list[str] = []
     flight: SingleFlight[str, None] = SingleFlight(calls.append)
     flight("a"), flight("a")

@@ -1,4 +1,4 @@
-"""What waits for a socket that reads slowly is bounded, in number and in length."""
+"""The backlog of a socket that reads slowly is limited in number and in length."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def close_code(lengths: list[int]) -> int | None:
         [2 * MAX_QUEUED_CHARACTERS],
     ],
 )
-def test_what_is_within_the_bounds_waits(lengths: list[int]) -> None:
+def test_messages_within_the_limits_wait_for_the_socket(lengths: list[int]) -> None:
     assert close_code(lengths) is None
 
 

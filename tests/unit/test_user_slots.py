@@ -1,4 +1,4 @@
-"""Counting what each user holds at a time."""
+"""Counting the slots that each user holds."""
 
 import pytest
 
@@ -19,14 +19,14 @@ def test_a_user_may_hold_as_many_slots_as_the_limit_says(slots: UserSlots) -> No
         slots.hold(ALICE),
         pytest.raises(UserLimitError, match=r"A user may have 2 of them\. \(USER_LIMIT\)"),
     ):
-        slots.take(ALICE)
+        slots.acquire(ALICE)
 
 
 def test_a_refused_slot_is_not_counted(slots: UserSlots) -> None:
     with slots.hold(ALICE), slots.hold(ALICE):
         for _ in range(3):
             with pytest.raises(UserLimitError):
-                slots.take(ALICE)
+                slots.acquire(ALICE)
     with slots.hold(ALICE), slots.hold(ALICE):
         pass
 

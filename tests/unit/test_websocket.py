@@ -10,8 +10,9 @@ from simple_websocket import ConnectionClosed
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Pong, TextMessage
 
-from api.realtime.pace import FRAMES_PER_SECOND, MAX_EXCESS_SECONDS, Pace
-from api.realtime.websocket import WebSocket, text_frame
+from api.realtime.frame_rate import FRAMES_PER_SECOND, MAX_EXCESS_SECONDS, FrameRateLimit
+from api.realtime.frames import text_frame
+from api.realtime.websocket import WebSocket
 from tests.support.servers import wait_until
 
 
@@ -88,16 +89,16 @@ def test_a_client_that_keeps_sending_too_much_is_closed_with_1008() -> None:
 
         def on_closed(self) -> None: ...
 
-    pace, now = Pace(), time.monotonic() - MAX_EXCESS_SECONDS
-    while pace.charge(0, now) < 1:
+    frame_rate, now = FrameRateLimit(), time.monotonic() - MAX_EXCESS_SECONDS
+    while frame_rate.charge(0, now) < 1:
         pass
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        made = WebSocket(ours, pace)
+        made = WebSocket(ours, frame_rate)
         made.listen(Listener())
         client = Connection(ConnectionType.CLIENT)
         for _ in range(int(FRAMES_PER_SECOND * (MAX_EXCESS_SECONDS + 2))):
-            pace.charge(0, now)
+            frame_rate.charge(0, now)
         theirs.sendall(client.send(Pong()))
         theirs.shutdown(socket.SHUT_WR)
         made.run()

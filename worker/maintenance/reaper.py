@@ -1,4 +1,4 @@
-"""The reaper: does what a worker, or a message, has failed to do.
+"""The reaper: does what a dead worker or a lost message has left undone.
 
 It runs on every worker host. Any number of reapers may run at once, so there is no single point of failure.
 """
@@ -14,7 +14,7 @@ from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
-from shared.messaging.queue import MAX_WOKEN, Queue
+from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
 from shared.prompts import overdue, scheduling
 from shared.prompts.feed import FinishedPrompt
 from shared.settings import Settings
@@ -46,7 +46,7 @@ class Reaper:
             self._queue_lapsed,
             self._fail_exhausted,
             self._grant_turns,
-            self._fail_impatient,
+            self._fail_waiting_too_long,
         )
         for step in steps:
             try:
@@ -76,14 +76,14 @@ class Reaper:
         self._wake(granted, "paused")
 
     def _replace_lost_messages(self) -> None:
-        """Wake up workers if prompts can be claimed, and no message says so.
+        """Wake up workers if prompts can be claimed and the queue is empty.
 
-        Also after a provider's pause, whose end sends none.
+        This also starts the probe after a provider's pause, because no message is sent when a pause is over.
         """
         if self._queue.length() != 0:
             return
         with self._sessions() as session:
-            waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_WOKEN)
+            waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_PROMPTS_PER_MESSAGE)
         self._wake({DEFAULT_ROUTE: waiting}, "lost")
 
     def _wake(self, prompts: Mapping[str, int], kind: str) -> None:
@@ -105,9 +105,9 @@ class Reaper:
             if finished is not None:
                 self._announce_failed([finished], "no attempts left")
 
-    def _fail_impatient(self) -> None:
+    def _fail_waiting_too_long(self) -> None:
         with self._sessions.begin() as session:
-            finished = overdue.fail_impatient(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
+            finished = overdue.fail_waiting_too_long(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
         self._announce_failed(finished, "provider unavailable for too long")
 
     def _announce_failed(self, finished: list[FinishedPrompt], reason: str) -> None:

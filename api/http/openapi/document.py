@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from api.http.openapi.examples import BODIES
 from api.http.openapi.models import Answer, Body, Schema
 from api.http.openapi.responses import HEADERS, LINKS
-from api.http.schemas import Problem
+from api.http.response_schemas import Problem
 from shared.version import get_version
 
 _ABOUT = Path(__file__).with_name("about.md")

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
-#: How many unknown fields or parameters are reported each. With more, there is one error: pydantic makes one for each
-#: of 60,000, in 0.3 s.
-MAX_UNKNOWN = 16
+#: Up to this many unknown fields or parameters get an error each. More get one error together, because pydantic takes
+#: 0.3 s for 60,000 errors.
+MAX_UNKNOWN_NAMES = 16
 
 
 class Schema(GenerateJsonSchema):
@@ -30,19 +30,19 @@ class _ParameterSchema(Schema):
         return {name: value for name, value in schema_value.items() if name != "default" or value is not None}
 
 
-class _Exact(BaseModel):
-    """Has no other fields than its own."""
+class _KnownNamesOnly(BaseModel):
+    """A model that refuses input with many unknown names, in one error."""
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_many_unknown(cls, values: Any) -> Any:
-        if isinstance(values, dict) and len(values) > len(cls.model_fields) + MAX_UNKNOWN:
+        if isinstance(values, dict) and len(values) > len(cls.model_fields) + MAX_UNKNOWN_NAMES:
             names = ", ".join(field.alias or name for name, field in cls.model_fields.items())
             raise ValueError(f"There are {len(values)} names, most of them unknown. Known: {names}.")
         return values
 
 
-class Body(_Exact):
+class Body(_KnownNamesOnly):
     """A request body: an object with exactly these fields, in their JSON types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -68,7 +68,7 @@ def _json_schema(model: type[Parameters]) -> dict[str, Any]:
     return model.model_json_schema(schema_generator=_ParameterSchema)
 
 
-class Query(_Exact, Parameters):
+class Query(_KnownNamesOnly, Parameters):
     """Query parameters. Unknown ones are refused, because they are usually typos."""
 
     model_config = ConfigDict(extra="forbid")

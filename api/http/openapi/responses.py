@@ -23,12 +23,12 @@ Responses = dict[int | str, Any]
 REGISTRATION_CLOSED = "Registration is closed here; ask the operator of this service for an account."
 
 #: Examples of a user's limits.
-USER_WAITS = UserLimitError(
+TOO_MANY_WAITS = UserLimitError(
     "A user may have 100 streams and waiting requests at a time: end one, or poll without `Prefer: wait`. "
     "(USER_WAIT_LIMIT)",
     limit="USER_WAIT_LIMIT",
 )
-USER_SEARCHES = UserLimitError(
+TOO_MANY_SEARCHES = UserLimitError(
     "A user may have 4 searches at a time: repeat this one when another has ended. (USER_SEARCH_LIMIT)",
     limit="USER_SEARCH_LIMIT",
 )

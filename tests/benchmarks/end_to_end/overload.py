@@ -8,7 +8,7 @@ import psycopg2
 from redis import Redis
 
 from shared.db.models import DEFAULT_ROUTE
-from shared.messaging.queue import queue_of
+from shared.messaging.queue import queue_name
 from shared.settings import Settings
 from tests.benchmarks.end_to_end import ours
 from tests.benchmarks.end_to_end.contenders import USERS
@@ -62,7 +62,7 @@ def _seconds_until_empty(settings: Settings) -> float | None:
             while time.perf_counter() < started + _EMPTY_TIMEOUT_SECONDS:
                 cursor.execute("SELECT count(*) FROM prompts WHERE due_at IS NOT NULL")
                 (unfinished,) = cursor.fetchone()
-                if unfinished <= 1 and not redis.llen(queue_of(DEFAULT_ROUTE)):
+                if unfinished <= 1 and not redis.llen(queue_name(DEFAULT_ROUTE)):
                     return round(time.perf_counter() - started, 3)
                 time.sleep(0.05)
     return None

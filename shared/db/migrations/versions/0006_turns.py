@@ -1,4 +1,4 @@
-"""The fair queue: lanes, and each queued prompt's turn in its lane.
+"""The fair queue: the turns of queued prompts, and the rounds and pauses of model routes.
 
 Revision ID: 0006
 Revises: 0005
@@ -18,7 +18,7 @@ _WITHOUT_TURN = "status = 'queued' AND (turn IS NULL OR not_before IS NOT NULL)"
 
 def upgrade() -> None:
     op.create_table(
-        "lanes",
+        "routes",
         sa.Column("route", sa.String, primary_key=True),
         sa.Column("round_default", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("round_low", sa.BigInteger, nullable=False, server_default="0"),
@@ -49,4 +49,4 @@ def downgrade() -> None:
     op.drop_index("prompts_leased", "prompts")
     for name in ("turn", "priority", "route"):
         op.drop_column("prompts", name)  # with its indexes
-    op.drop_table("lanes")
+    op.drop_table("routes")

@@ -1,4 +1,4 @@
-"""Turns on the event loop, in a process of its own: gevent changes the standard library for good."""
+"""Time slices on the event loop, in a process of its own: gevent changes the standard library for good."""
 
 import subprocess
 import sys
@@ -9,10 +9,10 @@ _PRELUDE = """
 from gevent import monkey
 monkey.patch_all()
 import socket, time, gevent
-from api.server.turns import MAX_TURN_SECONDS, Turn
+from api.server.time_slice import TIME_SLICE_SECONDS, TimeSlice
 
-def work_for_a_turn():
-    until = time.monotonic() + MAX_TURN_SECONDS
+def work_for_a_time_slice():
+    until = time.monotonic() + TIME_SLICE_SECONDS
     while time.monotonic() < until:
         pass
 """
@@ -22,17 +22,17 @@ def run(code: str) -> None:
     subprocess.run([sys.executable, "-c", _PRELUDE + code], check=True, timeout=MAX_WAIT_SECONDS, cwd=ROOT)
 
 
-def test_a_greenlet_that_never_waits_lets_others_use_the_network_after_each_turn() -> None:
+def test_a_greenlet_that_never_waits_lets_others_use_the_network_after_each_time_slice() -> None:
     run("""
-turns = 0
+time_slices = 0
 
 def never_wait():
-    global turns
-    turn = Turn()
+    global time_slices
+    time_slice = TimeSlice()
     while True:
-        work_for_a_turn()
-        turns += 1
-        turn.give_way()
+        work_for_a_time_slice()
+        time_slices += 1
+        time_slice.yield_if_over()
 
 ours, theirs = socket.socketpair()
 echo = gevent.spawn(lambda: [theirs.sendall(theirs.recv(1)) for _ in range(20)])
@@ -41,11 +41,11 @@ for _ in range(20):
     ours.sendall(b"x")
     assert ours.recv(1) == b"x"
 busy.kill()
-assert turns < 20 * 10, turns
+assert time_slices < 20 * 10, time_slices
 """)
 
 
-def test_an_announcement_to_a_large_room_gives_way_to_others_and_is_not_overtaken() -> None:
+def test_an_announcement_to_a_large_room_lets_others_run_and_is_not_overtaken() -> None:
     run("""
 from unittest.mock import Mock
 from api.realtime.relay import Relay
@@ -55,7 +55,7 @@ received, waited = [], []
 
 class Subscriber:
     def put(self, announcement):
-        work_for_a_turn()
+        work_for_a_time_slice()
         received.append((announcement.seq, len(waited)))
 
 relay = Relay(Mock(), Mock(), Mock(), check_seconds=60)
@@ -77,7 +77,7 @@ served = 0
 
 def handle(connection, address):
     global served
-    work_for_a_turn()
+    work_for_a_time_slice()
     served += 1
 
 listening = socket.socket()

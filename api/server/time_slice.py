@@ -1,4 +1,4 @@
-"""Turns on the event loop.
+"""Time slices on the event loop.
 
 gevent switches only when something waits. A greenlet that always finds bytes to read never waits, so it would keep the
 event loop for as long as its client sends.
@@ -10,26 +10,26 @@ import gevent
 from gevent import monkey
 
 #: For how long one connection may keep the event loop while others wait.
-MAX_TURN_SECONDS = 0.002
+TIME_SLICE_SECONDS = 0.002
 
 
-class Turn:
-    """How long the current greenlet has run."""
+class TimeSlice:
+    """The time for which a greenlet may run without a pause."""
 
     __slots__ = ("_ends",)
 
     def __init__(self) -> None:
-        self._ends = time.monotonic() + MAX_TURN_SECONDS
+        self._ends = time.monotonic() + TIME_SLICE_SECONDS
 
-    def give_way(self) -> None:
-        """Let all others run that are ready, if MAX_TURN_SECONDS have passed since the last time.
+    def yield_if_over(self) -> None:
+        """Let all greenlets run that are ready, if the time slice is over, and begin the next one.
 
         In a native thread this does nothing.
         """
         if time.monotonic() >= self._ends:
             if monkey.is_module_patched("time"):
                 _wait_for_next_iteration()
-            self._ends = time.monotonic() + MAX_TURN_SECONDS
+            self._ends = time.monotonic() + TIME_SLICE_SECONDS
 
 
 def _wait_for_next_iteration() -> None:

@@ -1,0 +1,79 @@
+"""Showing prompts, and their answers once they have finished or as they are generated."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+from .client import Client
+from .options import Exit
+from .output import Output, local_time, one_line
+from .resources import Event, Prompt
+
+
+def show_list(output: Output, prompts: Iterable[Prompt]) -> None:
+    output.results(
+        prompts,
+        ("ID", "STATUS", "SUBMITTED", "PROMPT"),
+        lambda prompt: (
+            str(prompt["id"]),
+            prompt["status"],
+            local_time(prompt["created_at"]),
+            one_line(prompt["prompt_text"]),
+        ),
+    )
+
+
+def show_answer(
+    output: Output,
+    client: Client,
+    request: Callable[[], Prompt],
+    wait: bool,
+    follow: bool,
+    describe: Callable[[Prompt], str],
+) -> Exit:
+    """Show the prompt that `request` returns, or its answer: once it has finished, or as it is generated."""
+    if follow:
+        return _show_text(output, client.follow(request))
+    with output.progress("Sending the request …"):
+        prompt = request()
+    if not wait:
+        output.result(prompt, describe(prompt))
+        return Exit.OK
+    try:
+        with output.progress(f"Waiting for the answer to prompt {prompt['id']} …"):
+            prompt = client.wait(prompt["id"])
+    except KeyboardInterrupt:
+        output.hint(f"Prompt {prompt['id']} is still running; `show {prompt['id']} --wait` waits for it again.")
+        raise
+    if output.as_json:
+        output.result(prompt, "")
+    elif prompt["status"] == "completed":
+        output.result(prompt, prompt["response_text"] or "")
+    return _exit(output, prompt["id"], prompt["status"], prompt["error"])
+
+
+def _show_text(output: Output, events: Iterable[Event]) -> Exit:
+    attempt: int | None = None
+    with ExitStack() as waiting:
+        waiting.enter_context(output.progress("Waiting for the answer …"))
+        for event in events:
+            waiting.close()
+            if output.as_json:
+                output.result(event, "")
+            elif event["type"] == "prompt.delta":
+                if attempt is not None and attempt != event["attempt"]:
+                    output.text("\n")
+                    output.note("The answer was interrupted and restarts.")
+                attempt = event["attempt"]
+                output.text(event["text"])
+    if attempt is not None:
+        output.text("\n")
+    return _exit(output, event["id"], event["type"].removeprefix("prompt."), event.get("error"))
+
+
+def _exit(output: Output, prompt_id: int, outcome: str, error: str | None) -> Exit:
+    if outcome == "completed":
+        return Exit.OK
+    output.note(
+        f"Prompt {prompt_id} {'failed' if outcome == 'failed' else f'was {outcome}'}.{f' {error}' if error else ''}"
+    )
+    return Exit.REFUSED if outcome == "deleted" else Exit.FAILED
