@@ -1,69 +1,93 @@
-"""`make faults`: runs the long form, writes the figures as JSON and as a table, also into docs/reliability.md.
+"""`make faults`: runs the long form, writes the figures as JSON and as tables, also into docs/reliability.md.
 
-make faults                                 all scenarios; takes about an hour
+make faults                                 all scenarios and attacks; takes about an hour
 make faults ARGS="kills poison"             only these; the other rows keep their figures
+make faults ARGS=neighbours                 all attacks, beside a neighbour who is measured; takes ten minutes
+make faults ARGS="pongs sockets"            only these attacks
 make faults ARGS="--short"                  the form that `make faults-short` runs, for a quick check; writes nothing
 """
 
 import argparse
-import json
-import re
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
 from tests.faults import cluster as clusters
+from tests.faults import results
+from tests.faults.cluster import Cluster
+from tests.faults.neighbours import measurement, run
+from tests.faults.neighbours.attacks import ATTACKS, Attack
+from tests.faults.neighbours.measurement import Measurement
 from tests.faults.outcome import Outcome, table
-from tests.faults.scale import LONG, SHORT
+from tests.faults.scale import LONG, SHORT, Scale
 from tests.faults.scenarios import SCENARIOS
-from tests.support.servers import ROOT
 
-RESULTS = Path(__file__).with_name("results.json")
-TABLE = RESULTS.with_suffix(".txt")
-PAGE = ROOT / "docs" / "reliability.md"
-_TABLE_IN_PAGE = re.compile(r"(<!-- faults -->\n).*(<!-- /faults -->\n)", re.DOTALL)
+_ALL_ATTACKS = "neighbours"
 
 
 def main() -> int:
-    names = [scenario.__name__ for scenario in SCENARIOS]
+    scenarios = {scenario.__name__: scenario for scenario in SCENARIOS}
+    attacks = {attack.name: attack for attack in ATTACKS}
+    names = [*scenarios, _ALL_ATTACKS, *attacks]
     parser = argparse.ArgumentParser(prog="make faults", description="Injects faults, and counts their effects.")
-    parser.add_argument("scenario", nargs="*", choices=[*names, []], help=", ".join(names))
+    parser.add_argument("name", nargs="*", choices=[*names, []], metavar="name", help=", ".join(names))
     parser.add_argument("--short", action="store_true", help="a few faults per scenario, without writing results")
     arguments = parser.parse_args()
-    chosen = [scenario for scenario in SCENARIOS if not arguments.scenario or scenario.__name__ in arguments.scenario]
+    chosen = set(arguments.name or names)
+    if _ALL_ATTACKS in chosen:
+        chosen |= attacks.keys()
+    problems = _run_scenarios([scenarios[name] for name in scenarios if name in chosen], is_short=arguments.short)
+    problems += _run_attacks([attacks[name] for name in attacks if name in chosen], is_short=arguments.short)
+    return int(bool(problems))
+
+
+def _run_scenarios(chosen: Sequence[Callable[[Cluster, Scale], Outcome]], *, is_short: bool) -> list[str]:
+    """Run these, and return what did not go as promised."""
+    if not chosen:
+        return []
     outcomes: dict[str, Outcome] = {}
     with clusters.running() as cluster:
         for scenario in chosen:
-            started = time.monotonic()
-            print(f"{scenario.__name__} …", end=" ", flush=True)
-            outcome = scenario(cluster, SHORT if arguments.short else LONG)
+            started = _announce(scenario.__name__)
+            outcome = outcomes[scenario.__name__] = scenario(cluster, SHORT if is_short else LONG)
             outcome.date = datetime.now(UTC).date().isoformat()
-            outcomes[scenario.__name__] = outcome
-            problems = outcome.broken_promises() + outcome.late
-            print("; ".join(problems) or "ok", f"({time.monotonic() - started:.0f} s)", flush=True)
-            if not arguments.short:
-                write(outcomes)
+            _report(started, _problems(outcome))
+            if not is_short:
+                results.write_scenarios(outcomes)
     print(table(list(outcomes.values())))
-    return int(any(outcome.broken_promises() or outcome.late for outcome in outcomes.values()))
+    return [problem for outcome in outcomes.values() for problem in _problems(outcome)]
 
 
-def write(outcomes: dict[str, Outcome]) -> None:
-    """Replace the rows of these scenarios."""
-    rows = read() | outcomes
-    rows = {scenario.__name__: rows[scenario.__name__] for scenario in SCENARIOS if scenario.__name__ in rows}
-    results = {"scale": asdict(LONG), "scenarios": {name: asdict(row) for name, row in rows.items()}}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    TABLE.write_text(table(list(rows.values())))
-    PAGE.write_text(_TABLE_IN_PAGE.sub(lambda found: found[1] + TABLE.read_text() + found[2], PAGE.read_text()))
+def _run_attacks(chosen: Sequence[Attack], *, is_short: bool) -> list[str]:
+    """Run these, and return what did not go as promised."""
+    if not chosen:
+        return []
+    measurements: dict[str, Measurement] = {}
+    with run.running(run.SHORT if is_short else run.LONG) as neighbourhood:
+        for attack in chosen:
+            started = _announce(attack.name)
+            measured = measurements[attack.name] = neighbourhood.measure(attack)
+            _report(started, measured.breaches + measured.late)
+            if not is_short:
+                results.write_attacks(measurements)
+        wrong = neighbourhood.wrong_events()
+    print(measurement.table(list(measurements.values())))
+    problems = [problem for each in measurements.values() for problem in each.breaches + each.late]
+    return problems + [f"prompts of the neighbour with other than one event: {wrong}"] * bool(wrong)
 
 
-def read() -> dict[str, Outcome]:
-    """Read the latest rows."""
-    if not RESULTS.exists():
-        return {}
-    return {name: Outcome(**row) for name, row in json.loads(RESULTS.read_text())["scenarios"].items()}
+def _problems(outcome: Outcome) -> list[str]:
+    return outcome.broken_promises() + outcome.late
+
+
+def _announce(name: str) -> float:
+    print(f"{name} …", end=" ", flush=True)
+    return time.monotonic()
+
+
+def _report(started: float, problems: list[str]) -> None:
+    print("; ".join(problems) or "ok", f"({time.monotonic() - started:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -35,15 +36,18 @@ LOG = ROOT / ".local" / "faults.log"
 class Host:
     """A process with children, which can be stopped and restarted."""
 
-    def __init__(self, name: str, command: list[str], settings: Settings, **environment: str) -> None:
+    def __init__(
+        self, name: str, command: list[str], settings: Settings, *, log: Path = LOG, **environment: str
+    ) -> None:
         self.name = name
+        self._log = log
         self._command = command
         self._settings = settings
         self._environment = environment
         self.start()
 
     def start(self) -> None:
-        with LOG.open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = processes.start(self._command, self._settings, output=log, **self._environment)
 
     def kill(self) -> None:
@@ -59,6 +63,10 @@ class Host:
     def children(self) -> list[psutil.Process]:
         """Return the child processes. The list is empty while the host starts."""
         return psutil.Process(self._process.pid).children()
+
+    def family(self) -> list[psutil.Process]:
+        """Return the process and its children."""
+        return [psutil.Process(self._process.pid), *self.children()]
 
     def signal_child(self, number: signal.Signals, rng: random.Random) -> bool:
         """Send a signal to a random child. Return whether there was one."""

@@ -92,13 +92,23 @@ class LoadUser:
         self._listening.start()
 
     def call(
-        self, kind: str, method: str, path: str, *, url: str | None = None, **options: Any
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        *,
+        url: str | None = None,
+        http: httpx.Client | None = None,
+        **options: Any,
     ) -> httpx.Response | None:
-        """Send one request and record it. If the connection fails, return None and switch to the other host."""
+        """Send one request and record it. If the connection fails, return None and switch to the other host.
+
+        `http` is a client with other connections than the user's usual ones.
+        """
         started = time.monotonic()
         response, answer = None, 0
         try:
-            response = self._http.request(method, (url or self._url) + path, **options)
+            response = (http or self._http).request(method, (url or self._url) + path, **options)
             answer = response.status_code
         except httpx.TransportError as error:
             answer = _failure(error)

@@ -1,18 +1,33 @@
 """The published figures of the fault suite are complete, report no violation, and are the same in all files."""
 
-from tests.faults.__main__ import PAGE, TABLE, read
-from tests.faults.outcome import table
+from tests.faults import outcome
+from tests.faults.neighbours import measurement
+from tests.faults.neighbours.attacks import ATTACKS
+from tests.faults.results import PAGE, SCENARIO_TABLE, read_attacks, read_scenarios
 from tests.faults.scenarios import SCENARIOS
 
 
 def test_every_fault_scenario_has_a_row() -> None:
-    assert list(read()) == [scenario.__name__ for scenario in SCENARIOS]
+    assert list(read_scenarios()) == [scenario.__name__ for scenario in SCENARIOS]
 
 
 def test_no_fault_scenario_broke_a_promise() -> None:
-    assert {name: row.broken_promises() + row.late for name, row in read().items()} == {name: [] for name in read()}
+    rows = read_scenarios()
+    assert {name: row.broken_promises() + row.late for name, row in rows.items()} == {name: [] for name in rows}
 
 
 def test_the_fault_table_is_the_same_in_all_files() -> None:
-    assert TABLE.read_text() == table(list(read().values()))
-    assert TABLE.read_text() in PAGE.read_text()
+    assert SCENARIO_TABLE.read_text() == outcome.table(list(read_scenarios().values()))
+    assert SCENARIO_TABLE.read_text() in PAGE.read_text()
+
+
+def test_every_attack_has_a_row() -> None:
+    assert list(read_attacks()) == [attack.name for attack in ATTACKS]
+
+
+def test_no_attack_broke_a_promise() -> None:
+    assert {name: row.breaches + row.late for name, row in read_attacks().items()} == {a.name: [] for a in ATTACKS}
+
+
+def test_the_table_of_attacks_is_that_of_their_figures() -> None:
+    assert measurement.table(list(read_attacks().values())) in PAGE.read_text()
