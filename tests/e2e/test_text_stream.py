@@ -214,8 +214,6 @@ def test_a_new_attempt_restarts_the_text(alice: RemoteUser, worker: Pipeline) ->
         dataclasses.replace(brief, generator=Fails()).process(1)
         with worker.sessions.begin() as session:
             lifecycle.end_backoffs(session)
-        with worker.sessions.begin() as session:
-            lifecycle.end_backoffs(session)
         dataclasses.replace(brief, generator=again).process(1)
 
     again = SecondTime()
