@@ -44,8 +44,10 @@ class PreparedStatement:
         body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
         arguments = ", ".join(f"CAST(:{each} AS {type_})" for each, type_ in types.items())
         self._prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {body}"
-        # The plan is kept while the tables grow. Without this it could be a sequential scan of a table that was empty.
-        self._execute = text(f"SET LOCAL enable_seqscan = off; {first} EXECUTE {name} ({arguments})")
+        # One plan for all parameters, or the server would plan again. It is kept while the tables grow, so it must not
+        # contain a scan of a table that was empty then.
+        planning = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
+        self._execute = text(f"{planning} {first} EXECUTE {name} ({arguments})")
         self._plain = text(f"{first} {sql}")
         self._is_pooled = False
 
