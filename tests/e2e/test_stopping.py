@@ -48,7 +48,9 @@ def test_every_client_that_could_connect_gets_a_response(settings: Settings, sta
         while (answer := _connect_and_ask(port)) != "refused":
             seen[answer] += 1
 
-    with processes.process(processes.API, settings, PORT=str(port), API_PROCESSES="2") as running:
+    # On a busy machine a process may start for longer than gunicorn would wait for it.
+    command = [*processes.API, "--graceful-timeout", str(MAX_WAIT_SECONDS)]
+    with processes.process(command, settings, PORT=str(port), API_PROCESSES="2") as running:
         wait_until(lambda: processes.answers(f"http://127.0.0.1:{port}"), what="the API starting")
         asking = [threading.Thread(target=ask_until_refused) for _ in range(8)]
         for thread in asking:
