@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown, worker_ready
 
 from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
@@ -22,7 +22,7 @@ from shared.settings import SettingsError
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
-from worker import heartbeat, metrics_server
+from worker import heartbeat, metrics_server, stop_deadline
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
@@ -48,6 +48,11 @@ def _try_providers(**_: Any) -> None:
         make_embedders(settings)
     except SettingsError as error:
         sys.exit(f"The worker cannot start.\n{error}")
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _bound_the_stop(**_: Any) -> None:
+    stop_deadline.install(settings.soft_shutdown_seconds + stop_deadline.GRACE_SECONDS)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]

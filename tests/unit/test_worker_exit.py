@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.support.servers import ROOT, environment_of, make_settings
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, make_settings
 
 # `atexit` calls the function that is registered first at the very end.
 _PROGRAM = """
@@ -26,3 +26,23 @@ def test_a_worker_exits_without_collecting_garbage() -> None:
         check=True,
     )
     assert ran.stdout == "True\n"
+
+
+_STUCK = """
+import signal, sys, threading, time
+from worker import stop_deadline
+signal.signal(signal.SIGTERM, lambda *_: threading.Event().wait())
+stop_deadline.install(0.2)
+stop_deadline.install(0.2)
+print("ready", flush=True)
+while True:
+    time.sleep(1)
+"""
+
+
+def test_a_worker_whose_stop_hangs_is_killed_after_its_deadline() -> None:
+    with subprocess.Popen([sys.executable, "-c", _STUCK], cwd=ROOT, stdout=subprocess.PIPE, text=True) as stuck:
+        assert stuck.stdout is not None
+        assert stuck.stdout.readline() == "ready\n"
+        stuck.terminate()
+        assert stuck.wait(timeout=MAX_WAIT_SECONDS) == 1
