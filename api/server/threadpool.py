@@ -1,7 +1,7 @@
 """Keeping the event loop free: what uses much CPU runs in pools of native threads."""
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import gevent
 from gevent import monkey
@@ -16,10 +16,7 @@ SEARCH_THREADS = 2
 
 def offload(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Return `function(*args, **kwargs)`. Under gevent it runs in a native thread of the hub's pool."""
-    if not monkey.is_module_patched("threading"):
-        return function(*args, **kwargs)
-    result: R = gevent.get_hub().threadpool.apply(function, args, kwargs)
-    return result
+    return _apply(lambda: gevent.get_hub().threadpool, function, args, kwargs)
 
 
 class NativeThreads:
@@ -31,9 +28,18 @@ class NativeThreads:
 
     def offload(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Return `function(*args, **kwargs)`. Under gevent it runs in one of these threads, which start when needed."""
-        if not monkey.is_module_patched("threading"):
-            return function(*args, **kwargs)
+        return _apply(self._get_pool, function, args, kwargs)
+
+    def _get_pool(self) -> ThreadPool:
         if self._pool is None:  # not earlier: a fork would lose its threads
             self._pool = ThreadPool(self._size)
-        result: R = self._pool.apply(function, args, kwargs)
-        return result
+        return self._pool
+
+
+def _apply(
+    get_pool: Callable[[], ThreadPool], function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    if not monkey.is_module_patched("threading"):
+        return function(*args, **kwargs)
+    result: R = get_pool().apply(function, args, kwargs)
+    return result
