@@ -22,7 +22,7 @@ from shared.messaging.queue import Queue
 from shared.prompts import idempotency, queries, scheduling, submission
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.queries import PromptRow
-from shared.prompts.submission import NewPrompt, UserLimits
+from shared.prompts.submission import NewPrompt, PromptLimits
 from shared.settings import Settings
 from shared.telemetry import metrics
 
@@ -65,7 +65,7 @@ class Submissions:
         self._queue = queue
         self._limits = SubmissionLimits(redis, settings.prompt_rate_limit)
         self._backlog = Backlog(settings.backlog_limit)
-        self._user_limits = UserLimits(settings.user_backlog_limit, settings.user_running_limit)
+        self._user_limits = PromptLimits(settings.user_backlog_limit, settings.user_running_limit)
         self._store = GroupCommit(self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING)
 
     @property
@@ -120,11 +120,10 @@ class Submissions:
         """With USER_RUNNING_LIMIT: give the user's oldest waiting prompt a turn, because another prompt has ended."""
         if self._user_limits.running is None:
             return
-        with suppress(SQLAlchemyError), self._sessions.begin() as session:  # else the reaper does it
-            granted = scheduling.grant_turns(
-                session, [user_id], grace=self._grace, running_limit=self._user_limits.running
-            )
-            session.commit()
+        limit = self._user_limits.running
+        with suppress(SQLAlchemyError):  # the reaper does it then
+            with self._sessions.begin() as session:
+                granted = scheduling.grant_turns(session, [user_id], grace=self._grace, running_limit=limit)
             for route, count in granted.items():
                 self._queue.wake(route, count)
 

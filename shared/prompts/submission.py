@@ -64,11 +64,14 @@ class Deletion:
     attempt: int
 
 
-class UserLimits(NamedTuple):
+class PromptLimits(NamedTuple):
     """How many unfinished prompts a user may have, and how many of them may run or have a turn. None: any number."""
 
     backlog: int | None = None
     running: int | None = None
+
+
+NO_LIMITS = PromptLimits()
 
 
 def backlog_error(limit: int | None) -> UserLimitError:
@@ -152,7 +155,7 @@ def submit(
     *,
     grace: timedelta,
     attempt_limit: int,
-    limits: UserLimits = UserLimits(),  # noqa: B008  (it is immutable)
+    limits: PromptLimits = NO_LIMITS,
 ) -> list[PromptRow | None]:
     """Store prompts, in this order, each with a turn; None for those beyond their users' backlog.
 
@@ -210,7 +213,7 @@ def retry(
     *,
     grace: timedelta,
     attempts: int,
-    limits: UserLimits = UserLimits(),  # noqa: B008  (it is immutable)
+    limits: PromptLimits = NO_LIMITS,
 ) -> PromptRow:
     """Queue a failed or cancelled prompt again, with `attempts` more attempts, and a new turn.
 

@@ -13,12 +13,12 @@ from shared.accounts import users
 from shared.db.engine import make_engine, make_sessions
 from shared.db.models import DEFAULT_ROUTE
 from shared.prompts import claims, scheduling, submission
-from shared.prompts.submission import NewPrompt, UserLimits
+from shared.prompts.submission import NewPrompt, PromptLimits
 from tests.support.servers import Servers
 
 USERS = 150
 QUEUED = 100_000
-_LIMITS = UserLimits(backlog=1_000)
+_LIMITS = PromptLimits(backlog=1_000)
 _MINUTE = timedelta(minutes=1)
 _QUEUE_MANY = text("""
     INSERT INTO prompts (user_id, prompt_text, websocket, request_id, due_at, attempt_limit, turn)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE, Priority
 from shared.prompts import scheduling, submission
-from shared.prompts.submission import UserLimits
+from shared.prompts.submission import PromptLimits
 from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.lifecycle import MINUTE
@@ -36,7 +36,7 @@ def test_a_user_over_the_backlog_limit_is_refused_and_another_user_is_not(make_a
 
 
 def test_the_backlog_limit_is_exact_within_a_group(queue: UserQueue) -> None:
-    stored = queue.submit(*"aaab", limits=UserLimits(backlog=2))
+    stored = queue.submit(*"aaab", limits=PromptLimits(backlog=2))
     assert [each is not None for each in stored] == [True, True, False, True]
 
 
@@ -44,7 +44,7 @@ def test_the_backlog_limit_is_exact_when_groups_come_at_the_same_time(queue: Use
     queue.user("a")
     stored: deque[int | None] = deque()
     threads = [
-        threading.Thread(target=lambda: stored.extend(queue.submit(*"aaa", limits=UserLimits(backlog=5))))
+        threading.Thread(target=lambda: stored.extend(queue.submit(*"aaa", limits=PromptLimits(backlog=5))))
         for _ in range(6)
     ]
     for thread in threads:
@@ -82,7 +82,7 @@ def test_a_retry_is_refused_while_the_service_is_overloaded(make_app) -> None:
 
 
 def test_no_more_of_a_users_prompts_run_than_the_running_limit(queue: UserQueue, sessions: Sessions) -> None:
-    limits = UserLimits(running=2)
+    limits = PromptLimits(running=2)
     queue.submit(*"aaaa", limits=limits)
     queue.submit("b", limits=limits)
     assert sorted(queue.claim(10)) == ["a", "a", "b"]
@@ -97,7 +97,7 @@ def test_no_more_of_a_users_prompts_run_than_the_running_limit(queue: UserQueue,
 
 
 def test_a_users_low_prompts_wait_for_the_default_ones(queue: UserQueue, sessions: Sessions) -> None:
-    limits = UserLimits(running=1)
+    limits = PromptLimits(running=1)
     queue.submit(*"lll", priority=Priority.LOW, limits=limits)
     queue.submit("l", limits=limits)
     user_id = queue.user("l")

@@ -7,10 +7,8 @@ from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE, Priority
 from shared.prompts import claims, submission
-from shared.prompts.submission import NewPrompt, UserLimits
+from shared.prompts.submission import NO_LIMITS, NewPrompt, PromptLimits
 from tests.support.lifecycle import MINUTE
-
-NO_LIMITS = UserLimits()
 
 
 class UserQueue:
@@ -21,7 +19,7 @@ class UserQueue:
         self._ids: dict[str, int] = {}
 
     def submit(
-        self, *names: str, priority: Priority = Priority.DEFAULT, limits: UserLimits = NO_LIMITS
+        self, *names: str, priority: Priority = Priority.DEFAULT, limits: PromptLimits = NO_LIMITS
     ) -> list[int | None]:
         """Submit a prompt for each name, all in one group. Returns their ids."""
         new = [NewPrompt(self.user(name), "Hi", False, request_id=name, priority=priority) for name in names]
