@@ -112,7 +112,8 @@ class Pipeline:
             raise
         finally:
             self._grant_next_turns(held)
-        return TaskResult(completed, [claim.id for claim in held if claim.id not in set(completed)])
+        ended = set(completed)
+        return TaskResult(completed, [claim.id for claim in held if claim.id not in ended])
 
     @property
     def _failures(self) -> Failures:
@@ -166,7 +167,8 @@ class Pipeline:
         except SQLAlchemyError as error:
             log.warning("turns not granted, the reaper will grant them", error=type(error).__name__)
             return
-        self.queue.wake(self.route, granted.get(self.route, 0))
+        for route, count in granted.items():
+            self.queue.wake(route, count)
 
     def grant_missing_turns(self, prompt_ids: Sequence[int]) -> None:
         """Give turns to prompts that the release before the fair queue has stored without."""

@@ -4,7 +4,6 @@ Celery's stop has no end of its own: it joins its processes and threads. One of 
 to wait for ever. A worker that is killed loses nothing: leases lapse, and unacknowledged messages come again.
 """
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -48,6 +47,6 @@ class _Handler:
 
 def _kill() -> None:
     log.error("worker did not stop in time, killed")
-    for child in (*billiard.active_children(), *multiprocessing.active_children()):
+    for child in billiard.active_children():
         os.kill(child.pid, signal.SIGKILL)
     os._exit(1)
