@@ -74,7 +74,7 @@ class FailedLogins:
 
     @contextmanager
     def attempt(self, username: str, block: str, is_known: Callable[[], bool]) -> Iterator[None]:
-        """Count a login as failed, and take the count back if the with block succeeds.
+        """Count a login as failed, and take the count back unless the with block raises InvalidCredentialsError.
 
         Counting first, and one attempt per user and address block at a time (in a process), keeps concurrent failures
         from slipping through and concurrent successes from blocking each other. `is_known` is called only over a limit;

@@ -86,11 +86,11 @@ def test_behind_proxies_requests_count_for_the_client_that_the_trusted_proxy_saw
     clients = [connect() for _ in range(5)]
     assert all(connections.open(client, "10.0.0.1") for client in clients)
     forged = ["192.0.2.9, 192.0.2.1, 10.0.0.2", "192.0.2.8, 192.0.2.1:4000, 10.0.0.3", "192.0.2.1, 10.0.0.2"]
-    begun = [
+    accepted = [
         connections.begin_request(client, Request(x_forwarded_for=value))
         for client, value in zip(clients[:3], forged, strict=True)
     ]
-    assert begun == [True, True, False]
+    assert accepted == [True, True, False]
     assert connections.begin_request(clients[3], Request(x_forwarded_for="192.0.2.2, 10.0.0.2"))
     assert connections.begin_request(clients[4], Request(x_forwarded_for="192.0.2.1"))  # not from a client
     connections.await_next_request(clients[0])

@@ -95,7 +95,7 @@ ATTACKS = (
     Attack("logins with 60,000 unknown keys, 1 MB/s", connection_attacks.unknown_keys),
     Attack("malformed chunks, all answered with 400", connection_attacks.malformed_chunks),
     Attack("2,000 requests whose bodies never come", connection_attacks.missing_bodies, is_fast=True),
-    # The heap keeps the memory of so many connections for the next ones: a second attack like this added 33 MiB.
+    # The heap keeps the memory of these connections for the next ones: a second attack like this added 33 MiB.
     Attack("20,000 half-sent requests", connection_attacks.half_sent_requests, is_fast=True, memory_mib=160),
     Attack("forged log lines in paths", connection_attacks.forged_log_lines, check=find_forged_lines),
     Attack("wrong passwords for the neighbour's name", connection_attacks.wrong_passwords),
