@@ -7,8 +7,10 @@ its own overrides the fixture `settings`, and `url` is then an API with those.
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import delete
 
 from shared.db.engine import Sessions, make_engine, make_sessions
+from shared.db.models import UNFINISHED, Prompt
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.servers import Servers
@@ -58,6 +60,9 @@ def sessions(settings: Settings) -> Iterator[Sessions]:
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings) -> Iterator[Pipeline]:
+    """A worker in this process. Prompts that other modules have left unfinished are deleted, or it would take those."""
     pipeline = make_services(settings).pipeline
+    with pipeline.autocommit_engine.connect() as connection:
+        connection.execute(delete(Prompt).where(Prompt.status.in_(UNFINISHED)))
     yield pipeline
     pipeline.sessions.kw["bind"].dispose()
