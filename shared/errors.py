@@ -93,3 +93,7 @@ class ProviderUnavailableError(ProviderError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ProviderOverloadedError(ProviderUnavailableError):
+    """The provider refuses because of its load (429, 503, 529): fewer requests at a time may succeed."""

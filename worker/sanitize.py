@@ -6,7 +6,7 @@ from shared.errors import ProviderError
 from shared.providers import Usage
 
 MAX_ERROR_LENGTH = 2_000
-MAX_MODEL_LENGTH = 200
+MAX_NAME_LENGTH = 200
 MAX_TOKENS = 10**12
 
 
@@ -16,10 +16,18 @@ def storable(text: str) -> str:
 
 
 def storable_usage(usage: Usage) -> Usage:
-    """The usage without a model that is not a string, and without counts that are not plausible."""
-    model = storable(usage.model)[:MAX_MODEL_LENGTH] if isinstance(usage.model, str) else None
-    counts = (n if type(n) is int and 0 <= n < MAX_TOKENS else None for n in usage[1:])
-    return Usage(model, *counts)
+    """The usage without names that are not strings, and without counts that are not plausible."""
+    return Usage(
+        _name(usage.model), _count(usage.prompt_tokens), _count(usage.completion_tokens), _name(usage.finish_reason)
+    )
+
+
+def _name(value: object) -> str | None:
+    return storable(value)[:MAX_NAME_LENGTH] if isinstance(value, str) else None
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < MAX_TOKENS else None
 
 
 def public_message(error: Exception) -> str:

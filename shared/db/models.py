@@ -147,6 +147,7 @@ class Prompt(Base):
     model: Mapped[str | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
+    finish_reason: Mapped[str | None]
     #: The prompt whose answer was used. Not a foreign key: that prompt may have been deleted.
     cached_from: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -164,6 +165,7 @@ class Prompt(Base):
         Index("prompts_claimable", "route", "priority", "turn", "id", postgresql_where=text(CLAIMABLE)),
         Index("prompts_turns_of_user", "user_id", "route", "priority", "turn", postgresql_where=text(CLAIMABLE)),
         Index("prompts_without_turn", "user_id", "id", postgresql_where=text(WITHOUT_TURN)),
+        Index("prompts_running", "route", postgresql_where=text("status = 'processing'")),
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
     )
 
@@ -188,6 +190,10 @@ class Route(Base):
     unavailable_since: Mapped[datetime | None]
     #: How often in succession the provider was unavailable.
     failures: Mapped[int] = mapped_column(server_default=text("0"))
+    #: How many of its prompts may be answered at a time, at most, because its provider refused more. NULL if it has
+    #: not, or not since that was raised to OPENAI_CONCURRENCY again.
+    concurrency: Mapped[float | None]
+    concurrency_reduced_at: Mapped[datetime | None]
 
 
 class FeedEntry(Base):

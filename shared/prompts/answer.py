@@ -15,6 +15,7 @@ class Answer(NamedTuple):
     model: str | None = None  #: as the provider reports it
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    finish_reason: str | None = None  #: why the model stopped: `stop`, `length`, `content_filter` or `tool_calls`
     cached_from: int | None = None  #: the prompt whose answer was taken
 
     @property
@@ -30,4 +31,9 @@ class Answer(NamedTuple):
 
     def details(self) -> dict[str, Any]:
         """What a client sees of the answer, apart from its text: the same in the prompt resource and in events."""
-        return {"model": self.model, "usage": self.usage, "cached_from": self.cached_from}
+        return {
+            "model": self.model,
+            "usage": self.usage,
+            "finish_reason": self.finish_reason,
+            "cached_from": self.cached_from,
+        }

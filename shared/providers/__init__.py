@@ -36,15 +36,22 @@ class GenerationRequest:
 
 
 class Usage(NamedTuple):
-    """The model and the tokens of an answer, as far as the provider reports them."""
+    """The model and the tokens of an answer, and how it ended, as far as the provider reports them."""
 
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    #: Why the model stopped, in OpenAI's terms: `stop`, `length`, `content_filter` or `tool_calls`.
+    finish_reason: str | None = None
 
 
 class Generator(Protocol):
-    """Answers prompts."""
+    """Answers prompts.
+
+    A generator may also have `is_remote`: whether it waits for another host instead of computing here. If so, a worker
+    answers hundreds of prompts at a time, each in a thread, and the generator must be thread-safe. While it waits, it
+    should leave a callback with `interruption.current().calling(…)` that ends the wait.
+    """
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ class OpenAIGenerator:
     """Streams chat completions. `max_tokens` limits an answer; options that are None are left to the model."""
 
     max_batch_size = 1
+    is_remote = True
 
     def __init__(
         self,

@@ -1,0 +1,68 @@
+"""Interrupting an attempt from another thread: its prompt was cancelled, its time is up, or its worker must stop.
+
+A thread that waits for a provider's next byte does not notice any of these. Whoever notices sets the attempt's
+`Interruption`, which calls what the waiting thread has left there: usually the shutdown of its socket, so that the
+connection closes at once and the thread goes on.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Interruption:
+    """Tells one attempt to end. Any thread may set it, once; its thread checks it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], object]] = []
+        #: What to raise, as soon as it is set.
+        self.reason: Exception | None = None
+
+    def set(self, reason: Exception) -> None:
+        """Interrupt the attempt, unless it already is, and call the callbacks."""
+        with self._lock:
+            if self.reason is None:
+                self.reason = reason
+                for callback in self._callbacks:
+                    callback()
+
+    def check(self) -> None:
+        """Raise the reason if the attempt is interrupted."""
+        if self.reason is not None:
+            raise self.reason
+
+    @contextmanager
+    def calling(self, callback: Callable[[], object]) -> Iterator[None]:
+        """Have `callback` called from another thread if the attempt is interrupted while the block runs.
+
+        It must not wait, and not raise. It is never called after the block. Raises the reason if the attempt is
+        already interrupted.
+        """
+        with self._lock:
+            self.check()
+            self._callbacks.append(callback)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._callbacks.remove(callback)
+
+
+_current: ContextVar[Interruption | None] = ContextVar("interruption", default=None)
+
+
+def current() -> Interruption:
+    """The interruption of the attempt that this thread works on. Outside of attempts: one that is never set."""
+    return _current.get() or Interruption()
+
+
+@contextmanager
+def attached(interruption: Interruption) -> Iterator[None]:
+    """Make `current` return this interruption within the block, in this thread."""
+    token = _current.set(interruption)
+    try:
+        yield
+    finally:
+        _current.reset(token)
