@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     max_page_bytes: int = Field(2 * 1024 * 1024, ge=1024)
     max_answer_bytes: int = Field(1024 * 1024, ge=1024)
 
+    worker_pool: Literal["auto", "threads", "processes"] = "auto"
     worker_processes: int = Field(2, ge=1)
+    worker_threads: int = Field(200, ge=1)
     heartbeat_file: str = ""
     lease_seconds: float = Field(60, gt=0)
     reaper_seconds: float = Field(5, gt=0)

@@ -6,23 +6,27 @@ from worker.bootstrap import settings  # isort: split
 import gc
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
+from celery.concurrency.thread import TaskPool
 from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown, worker_ready
 
 from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
+from shared.providers import Generator
 from shared.providers.factory import make_embedders, make_generator
 from shared.settings import SettingsError
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server, stop_deadline
+from worker import pool as worker_pool
+from worker.draining import Draining
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
@@ -35,33 +39,53 @@ app = make_celery(settings)
 _services: list[Services] = []
 
 
+def _make_generator() -> Generator:
+    try:
+        return make_generator(settings)
+    except SettingsError as error:
+        sys.exit(f"The worker cannot start.\n{error}")
+
+
+if "worker" in sys.argv:  # and not Flower or another command, which need no generator
+    pool = worker_pool.choose(settings, _make_generator())
+    app.conf.update(worker_pool=pool.name, worker_concurrency=pool.size)
+
+
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _keep_our_logging(**_: Any) -> None:
     """Keep Celery from configuring the logging: a receiver is enough for that."""
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
-def _try_providers(**_: Any) -> None:
-    """Refuse to start with providers that cannot be made. In a forked process Celery would only log that and go on."""
+def _try_embedders(**_: Any) -> None:
+    """Refuse to start without an embedder. In a forked process Celery would only log that and go on."""
     try:
-        make_generator(settings)
         make_embedders(settings)
     except SettingsError as error:
         sys.exit(f"The worker cannot start.\n{error}")
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
-def _bound_the_stop(**_: Any) -> None:
+def _prepare(sender: Any, **_: Any) -> None:
+    """Make the services if the tasks run in threads of this process, and bound how long a stop takes."""
+    if isinstance(sender.pool, TaskPool):
+        draining = Draining(sender, lambda: _services[0].pipeline.leases.stop(), settings.soft_shutdown_seconds)
+        _make_services(on_stuck=draining.begin)
+        draining.install()
     stop_deadline.install(settings.soft_shutdown_seconds + stop_deadline.GRACE_SECONDS)
 
 
-@worker_process_init.connect  # type: ignore[untyped-decorator]
-def _make_services(**_: Any) -> None:
-    """Give each forked process services of its own."""
+def _make_services(on_stuck: Callable[[], None] | None = None) -> None:
     tracing.start(settings, "promptwire-worker")
-    services = make_services(settings)
+    services = make_services(settings, on_stuck=on_stuck)
     _services[:] = [services]
     Sampler(gauges(services)).start()
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _start_process(**_: Any) -> None:
+    """Give each forked process services of its own."""
+    _make_services()
     for number in (signal.SIGTERM, signal.SIGQUIT):
         # Ends the task with SystemExit, which releases its prompts.
         signal.signal(number, lambda *_: sys.exit())

@@ -1,11 +1,14 @@
-"""Publishing a prompt's text while it is generated."""
+"""Publishing the texts of answers while they are generated."""
 
+import heapq
+import itertools
 import threading
 import time
-from typing import Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from shared.messaging import announcements
-from shared.messaging.partial_text import PartialText
+from shared.messaging.partial_text import PartialText, Write
 from shared.prompts.claims import Claim
 
 #: The shortest time between two deltas of a prompt: at most about twenty a second.
@@ -15,68 +18,124 @@ FIRST_DELTA_SECONDS = 0.01
 
 
 class Deltas:
-    """Stores and announces the chunks of one attempt.
+    """The chunks of one attempt. `DeltaPublisher` stores and announces them."""
 
-    The first after FIRST_DELTA_SECONDS, then every INTERVAL_SECONDS those that have gathered, also if no other chunk
-    comes. If Redis is unavailable, sockets miss some of the text, as the next index shows; the stored text is complete
-    after the next write.
-    """
-
-    def __init__(self, partial_text: PartialText, claim: Claim) -> None:
-        self._partial_text = partial_text
-        self._claim = claim
-        self._lock = threading.Lock()
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.next_write = time.monotonic() + FIRST_DELTA_SECONDS
+        self.is_scheduled = False
+        self.is_being_written = False
         self._gathered: list[str] = []
         self._unwritten = ""
         self._offset = 0
         self._index = 0
-        self._next_flush = time.monotonic() + FIRST_DELTA_SECONDS
-        self._timer: threading.Timer | None = None
 
-    def add(self, chunk: str) -> None:
-        """Add a chunk of the answer."""
-        with self._lock:
-            self._gathered.append(chunk)
-            wait = self._next_flush - time.monotonic()
-            if wait <= 0:
-                self._flush()
-            elif self._timer is None:
-                self._timer = threading.Timer(wait, self._flush_late)
-                self._timer.daemon = True
-                self._timer.start()
+    @property
+    def is_announced(self) -> bool:
+        """Whether any of it was announced."""
+        return self._index > 0
 
-    def __enter__(self) -> Self:
-        return self
+    def gather(self, chunk: str) -> None:
+        """Keep a chunk for the next write."""
+        self._gathered.append(chunk)
 
-    def __exit__(self, error: object, *_: object) -> None:
-        """Announce the rest of a complete answer, unless nothing was announced: the finished event has all of it."""
-        with self._lock:
-            self._stop_timer()
-            if self._index:
-                if error is None:
-                    self._flush()
-                self._partial_text.end(self._claim.id, self._claim.attempt)
+    def discard(self) -> None:
+        """Forget what was gathered since the last write."""
+        self._gathered.clear()
 
-    def _flush_late(self) -> None:
-        with self._lock:
-            if self._timer is not None:
-                self._flush()
-
-    def _flush(self) -> None:
-        self._stop_timer()
+    def begin_write(self) -> Write | None:
+        """The next write: what was gathered, and what Redis has not taken before. None if nothing was gathered."""
         text = "".join(self._gathered)
         if not text:
-            return
+            return None
         self._gathered.clear()
         self._unwritten += text
-        delta = announcements.from_delta(self._claim, self._index, text)
-        if self._partial_text.write(self._claim.user_id, self._offset, self._unwritten, delta):
+        delta = announcements.from_delta(self.claim, self._index, text)
+        self._index += 1
+        self.is_being_written = True
+        return Write(self.claim.user_id, self._offset, self._unwritten, delta)
+
+    def end_write(self, *, is_taken: bool) -> None:
+        """Record whether Redis took the write."""
+        if is_taken:
             self._offset += len(self._unwritten.encode())
             self._unwritten = ""
-        self._index += 1
-        self._next_flush = time.monotonic() + INTERVAL_SECONDS
+        self.is_being_written = False
+        self.next_write = time.monotonic() + INTERVAL_SECONDS
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+
+class DeltaPublisher:
+    """Stores and announces the chunks of all attempts of this process, from one thread and in few round trips.
+
+    The first chunk of an attempt after FIRST_DELTA_SECONDS, then every INTERVAL_SECONDS those that have gathered, also
+    if no other chunk comes. If Redis is unavailable, sockets miss some of the text, as the next index shows; the stored
+    text is complete after the next write.
+    """
+
+    def __init__(self, partial_text: PartialText) -> None:
+        self._partial_text = partial_text
+        self._due: list[tuple[float, int, Deltas]] = []  # a heap
+        self._order = itertools.count()
+        self._changed = threading.Condition()  # guards the heap and all Deltas
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def attempt(self, claim: Claim) -> Iterator[Deltas]:
+        """Publish what is added within the block.
+
+        At its end the rest is announced, unless nothing was: then the finished event has all of the text.
+        """
+        deltas = Deltas(claim)
+        try:
+            yield deltas
+        finally:
+            with self._changed:
+                while deltas.is_being_written:
+                    self._changed.wait()
+                is_announced = deltas.is_announced
+                if not is_announced:
+                    deltas.discard()
+            if is_announced:
+                self._write([deltas])
+                self._partial_text.end(claim.id, claim.attempt)
+
+    def add(self, deltas: Deltas, chunk: str) -> None:
+        """Add a chunk of the answer."""
+        with self._changed:
+            deltas.gather(chunk)
+            if deltas.is_scheduled:
+                return
+            deltas.is_scheduled = True
+            heapq.heappush(self._due, (deltas.next_write, next(self._order), deltas))
+            if self._due[0][2] is deltas:
+                self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._publish, name="deltas", daemon=True)
+                self._thread.start()
+
+    def _publish(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due or self._due[0][0] > time.monotonic():
+                    self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
+                due = self._pop_due()
+            self._write(due)
+
+    def _pop_due(self) -> list[Deltas]:
+        now, due = time.monotonic(), []
+        while self._due and self._due[0][0] <= now:
+            deltas = heapq.heappop(self._due)[2]
+            deltas.is_scheduled = False
+            due.append(deltas)
+        return due
+
+    def _write(self, due: Sequence[Deltas]) -> None:
+        with self._changed:
+            writes = [(each, write) for each in due if (write := each.begin_write()) is not None]
+        if not writes:
+            return
+        taken = self._partial_text.write([write for _, write in writes])
+        with self._changed:
+            for (each, _), is_taken in zip(writes, taken, strict=True):
+                each.end_write(is_taken=is_taken)
+            self._changed.notify_all()

@@ -10,12 +10,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.db.models import CacheUse
 from shared.errors import ProviderError
-from shared.messaging.partial_text import PartialText
 from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
+from shared.providers.interruption import Interruption
 from shared.telemetry import metrics, tracing
-from worker.deltas import Deltas
+from worker.deltas import DeltaPublisher
 from worker.embedding import EmbeddedPrompt
 from worker.leases import Leases
 from worker.provider_status import ProviderStatus
@@ -23,10 +23,6 @@ from worker.sanitize import storable, storable_usage
 from worker.semantic_cache import SemanticCache
 
 log = structlog.get_logger(__name__)
-
-
-class ClaimLostError(Exception):
-    """The prompt was cancelled, deleted or claimed by another worker while this one worked on it."""
 
 
 class AnswerTooLongError(ProviderError):
@@ -46,7 +42,7 @@ class Generation:
 
     generator: Generator
     semantic_cache: SemanticCache
-    partial_text: PartialText
+    deltas: DeltaPublisher
     leases: Leases
     provider_status: ProviderStatus
     max_bytes: int
@@ -55,9 +51,13 @@ class Generation:
         """The prompt's answer.
 
         Raises:
-            ClaimLostError: the claim no longer holds.
+            ClaimLostError, SoftTimeLimitExceeded, WorkerStoppingError: the attempt was interrupted.
             ProviderError: the generator failed; it may raise any other exception, too.
         """
+        with self.leases.running(prompt.claim) as interruption:
+            return self._answer(prompt, interruption)
+
+    def _answer(self, prompt: EmbeddedPrompt, interruption: Interruption) -> Answer:
         claim = prompt.claim
         if claim.cache == CacheUse.ALLOWED:
             cached = self._look_up(prompt)
@@ -69,7 +69,7 @@ class Generation:
             metrics.cache_uses.labels(claim.cache).inc()
         history = self.semantic_cache.history(prompt) if claim.history else []
         with tracing.spans("generate", claim.traceparent, generator=self.generator.name, attempt=claim.attempt):
-            return self._generate(claim, history)
+            return self._generate(claim, history, interruption)
 
     def _look_up(self, prompt: EmbeddedPrompt) -> Answer | None:
         """The cached answer, if there is one. A cache that fails is a miss."""
@@ -94,16 +94,15 @@ class Generation:
                 return text
         raise AnswerTooLongError(self.max_bytes)
 
-    def _generate(self, claim: Claim, history: Sequence[Exchange]) -> Answer:
+    def _generate(self, claim: Claim, history: Sequence[Exchange], interruption: Interruption) -> Answer:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
         parts = self.generator.generate(GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
         try:
-            with Deltas(self.partial_text, claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
+            with self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
                 for part in parts:
-                    if not self.leases.is_held(claim):
-                        raise ClaimLostError
+                    interruption.check()
                     if isinstance(part, Usage):
                         usage = storable_usage(part)
                         continue
@@ -114,7 +113,7 @@ class Generation:
                     bytes_left -= len(text.encode())
                     texts.append(text)
                     if deltas is not None:
-                        deltas.add(text)
+                        self.deltas.add(deltas, text)
         finally:
             if hasattr(parts, "close"):  # closes the connection to the provider at once
                 parts.close()

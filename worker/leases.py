@@ -1,74 +1,181 @@
-"""Renewing the leases of the prompts that this process works on."""
+"""The attempts that this process works on: renewing their leases, and interrupting them.
+
+One thread does it for all of them. An attempt is interrupted when its claim is gone (its prompt was cancelled, deleted
+or claimed by another worker), when its time is up, and when the worker must stop.
+"""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions
+from shared.messaging.queue import HARD_LIMIT_AFTER_SECONDS
 from shared.prompts import claims
 from shared.prompts.claims import Claim
+from shared.providers import interruption
+from shared.providers.interruption import Interruption
+from worker.async_exception import AsyncException
 
 log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
-#: Renewals are never further apart, because a renewal is also how a worker notices that a prompt was cancelled.
-MAX_RENEWAL_SECONDS = 2.0
+#: How often the claims are checked: how long after a cancel the connection to a silent provider closes, at most.
+CHECK_SECONDS = 0.5
+
+Key = tuple[int, int]
+
+
+class ClaimLostError(Exception):
+    """The prompt was cancelled, deleted or claimed by another worker while this one worked on it."""
+
+
+class WorkerStoppingError(Exception):
+    """The worker must stop before the attempt has ended."""
+
+
+@dataclass
+class _Attempt:
+    deadline: float  #: by time.monotonic()
+    interruption: Interruption = field(default_factory=Interruption)
+    #: For code that ignores the interruption.
+    exception: AsyncException = field(default_factory=lambda: AsyncException(SoftTimeLimitExceeded))
+
+    @property
+    def is_lost(self) -> bool:
+        return isinstance(self.interruption.reason, ClaimLostError)
 
 
 class Leases:
-    """Renews leases from one thread, several times within each lease.
+    """Renews the leases of claims, and interrupts their attempts.
 
-    A renewal also shows which claims are gone: their prompts were cancelled, deleted, or claimed by another worker.
+    Args:
+        time_limit: After this time an attempt is interrupted. None in a pool of processes, where Celery does it.
+        patience: How long its code may go on then before an exception is raised within it, and again how long until it
+            is considered stuck.
+        on_stuck: Called when a thread cannot be interrupted. No other prompt can be answered in it.
     """
 
-    def __init__(self, sessions: Sessions, lease: timedelta) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        lease: timedelta,
+        *,
+        time_limit: timedelta | None = None,
+        patience: timedelta = timedelta(seconds=HARD_LIMIT_AFTER_SECONDS),
+        on_stuck: Callable[[], None] = lambda: None,
+    ) -> None:
         self._sessions = sessions
         self._lease = lease
-        self._claims: dict[tuple[int, int], Claim] = {}
+        self._time_limit = float("inf") if time_limit is None else time_limit.total_seconds()
+        self._patience = patience.total_seconds()
+        self._on_stuck = on_stuck
+        self._attempts: dict[Key, _Attempt] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopping = False
 
     @contextmanager
-    def hold(self, claims: Sequence[Claim]) -> Iterator[None]:
-        """Renew the leases of these claims while the block runs."""
-        keys = {(claim.id, claim.attempt): claim for claim in claims}
+    def hold(self, held: Sequence[Claim]) -> Iterator[None]:
+        """Renew the leases of these claims, and interrupt their attempts if necessary, while the block runs."""
+        deadline = time.monotonic() + self._time_limit
+        attempts = {_key(claim): _Attempt(deadline) for claim in held}
         with self._lock:
-            self._claims.update(keys)
+            self._attempts.update(attempts)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._renew_for_ever, name="leases", daemon=True)
+                self._thread = threading.Thread(target=self._watch, name="leases", daemon=True)
                 self._thread.start()
+        if self._stopping:
+            _interrupt(attempts.values(), WorkerStoppingError)
         try:
             yield
         finally:
             with self._lock:
-                for key in keys:
-                    self._claims.pop(key, None)
+                for key in attempts:
+                    self._attempts.pop(key, None)
 
-    def is_held(self, claim: Claim) -> bool:
-        """Whether the claim still held at the last renewal."""
-        return (claim.id, claim.attempt) in self._claims
+    @contextmanager
+    def running(self, claim: Claim) -> Iterator[Interruption]:
+        """Let what this thread does within the block for the claim, which it holds, be interrupted.
+
+        Raises:
+            ClaimLostError, SoftTimeLimitExceeded, WorkerStoppingError: the attempt was interrupted. These replace any
+                other exception, because that may be a consequence of the interruption.
+        """
+        with self._lock:
+            attempt = self._attempts[_key(claim)]
+        with interruption.attached(attempt.interruption), attempt.exception.deliverable():
+            attempt.interruption.check()
+            try:
+                yield attempt.interruption
+            except Exception as error:
+                if attempt.interruption.reason not in (None, error):
+                    raise attempt.interruption.reason from error
+                raise
+
+    def stop(self) -> None:
+        """Interrupt all attempts, and each that begins from now on, because the worker must stop."""
+        self._stopping = True
+        _interrupt(self._snapshot().values(), WorkerStoppingError)
 
     def renew(self) -> None:
-        """Renew all leases once, and forget the claims that are gone."""
-        with self._lock:
-            keys = list(self._claims)
-        if not keys:
+        """Renew all leases once, and interrupt the attempts whose claims are gone."""
+        self._keep(lambda session, keys: claims.renew(session, keys, self._lease))
+
+    def check(self) -> None:
+        """Interrupt the attempts whose claims are gone."""
+        self._keep(claims.still_held)
+
+    def _keep(self, ask: Callable[[Session, Sequence[Key]], set[Key]]) -> None:
+        attempts = {key: attempt for key, attempt in self._snapshot().items() if not attempt.is_lost}
+        if not attempts:
             return
         try:
             with self._sessions.begin() as session:
-                kept = claims.renew(session, keys, self._lease)
+                kept = ask(session, list(attempts))
         except SQLAlchemyError as error:
             log.warning("leases not renewed", error=type(error).__name__)
             return
-        with self._lock:
-            for key in set(keys) - kept:
-                self._claims.pop(key, None)
+        _interrupt((attempts[key] for key in attempts.keys() - kept), ClaimLostError)
 
-    def _renew_for_ever(self) -> None:
-        pause = threading.Event()
-        while not pause.wait(min(self._lease.total_seconds() / RENEWALS_PER_LEASE, MAX_RENEWAL_SECONDS)):
-            self.renew()
+    def _snapshot(self) -> dict[Key, _Attempt]:
+        with self._lock:
+            return dict(self._attempts)
+
+    def _enforce_deadlines(self) -> None:
+        """Interrupt the attempts whose time is up: first gently, then by an exception within their code."""
+        now = time.monotonic()
+        late = [attempt for attempt in self._snapshot().values() if attempt.deadline <= now]
+        _interrupt(late, SoftTimeLimitExceeded)
+        for attempt in late:
+            if attempt.exception.is_ignored and now >= attempt.deadline + 2 * self._patience:
+                self._on_stuck()
+            elif now >= attempt.deadline + self._patience:
+                attempt.exception.deliver()
+
+    def _watch(self) -> None:
+        pause, interval = threading.Event(), self._lease.total_seconds() / RENEWALS_PER_LEASE
+        renewed = time.monotonic()
+        while not pause.wait(min(interval, CHECK_SECONDS)):
+            if time.monotonic() - renewed >= interval:
+                renewed = time.monotonic()
+                self.renew()
+            else:
+                self.check()
+            self._enforce_deadlines()
+
+
+def _interrupt(attempts: Iterable[_Attempt], reason: type[Exception]) -> None:
+    for attempt in attempts:
+        attempt.interruption.set(reason())
+
+
+def _key(claim: Claim) -> Key:
+    return claim.id, claim.attempt

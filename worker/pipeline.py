@@ -24,7 +24,6 @@ from shared.db.engine import Sessions, is_unavailable
 from shared.errors import ProviderUnavailableError
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
-from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue
 from shared.prompts import claims, scheduling
 from shared.prompts.answer import Answer
@@ -36,10 +35,11 @@ from shared.search.store import VectorStore
 from shared.search.vector_log import LogRow
 from shared.telemetry import metrics, tracing
 from worker import attempt_metrics
+from worker.deltas import DeltaPublisher
 from worker.embedding import EmbeddedPrompt, embed_claims, may_be_one_prompts_fault
 from worker.failures import Failures
-from worker.generation import ClaimLostError, Generation
-from worker.leases import Leases
+from worker.generation import Generation
+from worker.leases import ClaimLostError, Leases, WorkerStoppingError
 from worker.log_context import log_context
 from worker.provider_status import ProviderStatus
 from worker.semantic_cache import SemanticCache
@@ -79,7 +79,7 @@ class Pipeline:
     store: VectorStore
     semantic_cache: SemanticCache
     announcer: Announcer
-    partial_text: PartialText
+    deltas: DeltaPublisher
     queue: Queue
     leases: Leases
     provider_status: ProviderStatus
@@ -191,7 +191,7 @@ class Pipeline:
         generation = Generation(
             self.generator,
             self.semantic_cache,
-            self.partial_text,
+            self.deltas,
             self.leases,
             self.provider_status,
             self.max_answer_bytes,
@@ -205,6 +205,9 @@ class Pipeline:
             except ClaimLostError:
                 attempt_metrics.count_lost_claim(prompt.claim.id)
                 self.provider_status.record_inconclusive(prompt.claim)
+            except WorkerStoppingError:
+                self._failures.release([prompt.claim, *remaining])
+                break
             except SoftTimeLimitExceeded as error:  # this prompt has used up the time of all
                 self._failures.handle([prompt.claim], error)
                 self._failures.release(remaining)

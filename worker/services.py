@@ -1,7 +1,9 @@
 """What a worker process needs, built once, after the fork: connections and FAISS do not survive one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from prometheus_client import Gauge
 
@@ -18,11 +20,15 @@ from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
+from worker.deltas import DeltaPublisher
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
 from worker.reindex.reindexer import Reindexer
 from worker.semantic_cache import SemanticCache
+
+#: Hundreds of threads share the connections of a pool. None of them has a client that waits.
+CONNECTION_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,14 @@ def gauges(services: Services) -> dict[Gauge, Probe]:
     return {**engines, metrics.replica_bytes: lambda: pipeline.store.nbytes}
 
 
-def make_services(settings: Settings) -> Services:
-    """Build the services of a worker process, with connections of its own."""
-    sessions = make_sessions(make_engine(settings, application_name="promptwire-worker"))
-    autocommit_engine = make_engine(settings, application_name="promptwire-worker", autocommit=True)
+def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = None) -> Services:
+    """Build the services of a worker process, with connections of its own.
+
+    `on_stuck` is given where the tasks run in threads, which Celery does not interrupt (see `Leases`).
+    """
+    time_limit = timedelta(seconds=settings.generation_timeout_seconds)
+    engine = partial(make_engine, settings, application_name="promptwire-worker", pool_timeout=CONNECTION_WAIT_SECONDS)
+    sessions, autocommit_engine = make_sessions(engine()), engine(autocommit=True)
     redis = make_redis(settings)
     embedders = make_embedders(settings)
     queue = Queue(make_celery(settings), redis)
@@ -59,16 +69,18 @@ def make_services(settings: Settings) -> Services:
             autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters
         ),
         announcer=Announcer(redis),
-        partial_text=PartialText(redis, settings.partial_text_lifetime),
+        deltas=DeltaPublisher(PartialText(redis, settings.partial_text_lifetime)),
         queue=queue,
-        leases=Leases(sessions, settings.lease),
+        leases=Leases(sessions, settings.lease)
+        if on_stuck is None
+        else Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck),
         provider_status=ProviderStatus(sessions, queue, DEFAULT_ROUTE, settings.provider_patience),
         route=DEFAULT_ROUTE,
         lease=settings.lease,
         grace=settings.submit_grace,
         retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
         provider_patience=settings.provider_patience,
-        time_limit=timedelta(seconds=settings.generation_timeout_seconds),
+        time_limit=time_limit,
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
     )

@@ -34,10 +34,12 @@ def make_engine(
     application_name: str,
     statement_timeout_ms: int = STATEMENT_TIMEOUT_MS,
     autocommit: bool = False,
+    pool_timeout: float = POOL_TIMEOUT_SECONDS,
 ) -> Engine:
     """Make an engine with a bounded pool, whose connections are in UTC and checked before use.
 
-    The server cancels statements that take longer than the timeout, in milliseconds. With `autocommit`, each statement
+    The server cancels statements that take longer than the timeout, in milliseconds. A thread waits for a connection of
+    the pool for at most `pool_timeout` seconds. With `autocommit`, each statement
     is its own transaction, which saves a single query two round trips.
     """
     url = settings.database_url.get_secret_value()
@@ -48,7 +50,7 @@ def make_engine(
         url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_timeout=pool_timeout,
         isolation_level="AUTOCOMMIT" if autocommit else None,
         hide_parameters=True,  # errors are logged, and parameters hold users' texts
         connect_args={

@@ -4,11 +4,13 @@ It is a convenience and expires: it may be lost at any time, and Postgres has th
 finished. Positions are counted in bytes of UTF-8. Announcements only say that there is more to read.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 from redis import Redis, RedisError
-from redis.client import NEVER_DECODE
+from redis.client import NEVER_DECODE, Pipeline
 
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -22,6 +24,16 @@ RETENTION_AFTER_END = timedelta(seconds=10)
 _MAX_READ_BYTES = 1 << 20
 # SETRANGE fills the gap with these if an earlier write was lost.
 _GAP = b"\0"
+_COMMANDS = 3  # of a write
+
+
+class Write(NamedTuple):
+    """Text to write at a position, in bytes, and what to announce."""
+
+    user_id: int
+    offset: int
+    text: str
+    announcement: Announcement
 
 
 class PartialText:
@@ -31,25 +43,34 @@ class PartialText:
         self._redis = redis
         self._lifetime = lifetime
 
-    def write(self, user_id: int, offset: int, text: str, announcement: Announcement) -> bool:
-        """Write text at a position and announce it, in one round trip. Returns whether Redis took it.
+    def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Write texts and announce them, in one round trip. Returns for each whether Redis took it.
 
         Writing the same again is harmless.
         """
-        name = _name(announcement.prompt_id, announcement.attempt)
         try:
             with self._redis.pipeline(transaction=False) as pipeline:
-                if offset:
-                    pipeline.setrange(name, offset, text)
-                    pipeline.pexpire(name, self._lifetime)
-                else:  # overwrites: after a crash of Postgres the same attempt number may come again
-                    pipeline.set(name, text, px=self._lifetime)
-                pipeline.publish(announcements.channel(user_id), announcement.encode())
-                pipeline.execute()
+                for write in writes:
+                    self._add(pipeline, write)
+                results = pipeline.execute(raise_on_error=False)
         except RedisError as error:
             log.warning("partial text not written", error=type(error).__name__)
-            return False
-        return True
+            return [False] * len(writes)
+        # Three results each; a key of another type fails only its own text.
+        written = [not isinstance(result, RedisError) for result in results[::_COMMANDS]]
+        if not all(written):
+            log.warning("partial text not written", error="ResponseError")
+        return written
+
+    def _add(self, pipeline: Pipeline, write: Write) -> None:
+        """Add the _COMMANDS commands of a write."""
+        name = _name(write.announcement.prompt_id, write.announcement.attempt)
+        if write.offset:
+            pipeline.setrange(name, write.offset, write.text)
+        else:  # overwrites: after a crash of Postgres the same attempt number may come again
+            pipeline.set(name, write.text)
+        pipeline.pexpire(name, self._lifetime)
+        pipeline.publish(announcements.channel(write.user_id), write.announcement.encode())
 
     def read(self, prompt_id: int, attempt: int, offset: int) -> str:
         """The text from a position on, at most 1 MiB of it; empty if there is none."""

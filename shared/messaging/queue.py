@@ -81,7 +81,6 @@ def make_celery(settings: Settings) -> Celery:
         task_reject_on_worker_lost=True,
         task_soft_time_limit=settings.generation_timeout_seconds,
         task_time_limit=settings.generation_timeout_seconds + HARD_LIMIT_AFTER_SECONDS,
-        worker_concurrency=settings.worker_processes,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=settings.soft_shutdown_seconds,
         worker_hijack_root_logger=False,

@@ -181,6 +181,12 @@ def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -
     return {(row.id, row.attempt) for row in rows}
 
 
+def still_held(session: Session, held: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Return those of these (id, attempt) that still hold."""
+    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
+    return {(row.id, row.attempt) for row in session.execute(select(Prompt.id, Prompt.attempt).where(ours))}
+
+
 def complete(executor: Executor, outcomes: Sequence[Outcome]) -> FinishResult:
     """Finish those of the prompts whose claims still hold.
 

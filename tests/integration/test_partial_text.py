@@ -10,6 +10,7 @@ from api.auth.token_cache import Principal
 from api.realtime.text_stream import Position, StreamReads, TextStream
 from api.services import Services
 from shared.messaging.announcements import Announcement
+from shared.messaging.partial_text import Write
 from tests.support import lifecycle
 from tests.support.client import ApiUser
 
@@ -74,7 +75,7 @@ def test_a_partial_text_that_restarts_replaces_the_earlier_text(services: Servic
     """This happens if Postgres loses a claim in a crash: the attempt is claimed again under the same number."""
     announcement = Announcement(None, prompt_id=1, attempt=1)
     for text in ("the first worker said a lot", "the second"):
-        assert services.partial_text.write(alice.id, 0, text, announcement)
+        assert services.partial_text.write([Write(alice.id, 0, text, announcement)]) == [True]
     assert services.partial_text.read(1, 1, 0) == "the second"
 
 

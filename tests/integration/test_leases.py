@@ -1,0 +1,93 @@
+"""Leases of running attempts: they are renewed, and their attempts are interrupted."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+
+from shared.db.engine import Sessions
+from shared.prompts.claims import Claim
+from tests.support import lifecycle
+from tests.support.client import ApiUser
+from tests.support.servers import MAX_WAIT_SECONDS
+from worker.leases import ClaimLostError, Leases, WorkerStoppingError
+
+LONG = timedelta(hours=1)
+AT_ONCE = timedelta(0)
+
+
+@pytest.fixture
+def claim(alice: ApiUser, sessions: Sessions) -> Claim:
+    prompt_id = alice.submit()
+    with sessions.begin() as session:
+        return lifecycle.claim(session, prompt_id)
+
+
+@contextmanager
+def waiting(leases: Leases, claim: Claim) -> Iterator[None]:
+    """Hold the claim, run the block, and wait in silence until the attempt is interrupted."""
+    silence = threading.Event()
+    with leases.hold([claim]), leases.running(claim) as interruption, interruption.calling(silence.set):
+        yield
+        assert silence.wait(MAX_WAIT_SECONDS)
+        interruption.check()
+
+
+def test_a_cancel_interrupts_an_attempt_that_waits(alice: ApiUser, claim: Claim, sessions: Sessions) -> None:
+    with pytest.raises(ClaimLostError), waiting(Leases(sessions, LONG), claim):
+        alice.post(f"/prompts/{claim.id}/cancel/")
+
+
+def test_an_attempt_is_interrupted_when_its_time_is_up(claim: Claim, sessions: Sessions) -> None:
+    with pytest.raises(SoftTimeLimitExceeded), waiting(Leases(sessions, LONG, time_limit=AT_ONCE), claim):
+        pass
+
+
+def test_a_stop_interrupts_running_attempts_and_those_that_begin_afterwards(claim: Claim, sessions: Sessions) -> None:
+    leases = Leases(sessions, LONG)
+    for _ in range(2):
+        with pytest.raises(WorkerStoppingError), waiting(leases, claim):
+            leases.stop()
+
+
+def test_the_interruption_replaces_the_error_that_it_has_led_to(claim: Claim, sessions: Sessions) -> None:
+    leases = Leases(sessions, LONG)
+    with pytest.raises(WorkerStoppingError), leases.hold([claim]), leases.running(claim):
+        leases.stop()
+        raise ConnectionResetError
+
+
+def spin(until: threading.Event) -> None:
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    while time.monotonic() < deadline and not until.is_set():
+        pass
+
+
+def test_code_that_ignores_its_interruption_gets_an_exception(claim: Claim, sessions: Sessions) -> None:
+    leases = Leases(sessions, LONG, time_limit=AT_ONCE, patience=AT_ONCE)
+    with pytest.raises(SoftTimeLimitExceeded), leases.hold([claim]), leases.running(claim):
+        spin(threading.Event())
+
+
+def test_a_thread_that_cannot_be_interrupted_is_reported(claim: Claim, sessions: Sessions) -> None:
+    stuck = threading.Event()
+    leases = Leases(sessions, LONG, time_limit=AT_ONCE, patience=AT_ONCE, on_stuck=stuck.set)
+    with leases.hold([claim]), leases.running(claim):
+        for _ in range(2):
+            with contextlib.suppress(SoftTimeLimitExceeded):
+                spin(stuck)
+    assert stuck.is_set()
+
+
+def test_a_lost_claim_is_not_renewed(alice: ApiUser, claim: Claim, sessions: Sessions) -> None:
+    leases = Leases(sessions, LONG)
+    with leases.hold([claim]):
+        alice.post(f"/prompts/{claim.id}/cancel/")
+        leases.renew()
+        with pytest.raises(ClaimLostError), leases.running(claim):
+            pass

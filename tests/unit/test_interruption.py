@@ -1,0 +1,91 @@
+"""Interruptions of attempts from another thread: gentle ones, and exceptions that are raised in the thread."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from shared.providers import interruption
+from shared.providers.interruption import Interruption
+from tests.support.servers import MAX_WAIT_SECONDS
+from worker.async_exception import AsyncException
+
+
+class StopError(Exception):
+    """The reason of an interruption."""
+
+
+def test_a_thread_that_waits_for_a_socket_goes_on_when_it_is_interrupted() -> None:
+    interrupted = Interruption()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, interrupted.calling(lambda: ours.shutdown(socket.SHUT_RDWR)):
+        threading.Timer(0.05, interrupted.set, [StopError()]).start()
+        assert ours.recv(1) == b""
+        with pytest.raises(StopError):
+            interrupted.check()
+
+
+def test_a_callback_is_not_called_after_its_block() -> None:
+    interrupted, called = Interruption(), []
+    with interrupted.calling(lambda: called.append(1)):
+        pass
+    interrupted.set(StopError())
+    assert called == []
+
+
+def test_an_interrupted_attempt_does_not_begin_to_wait() -> None:
+    interrupted = Interruption()
+    interrupted.set(StopError())
+    with pytest.raises(StopError), interrupted.calling(lambda: None):
+        raise AssertionError("it waits")
+
+
+def test_the_first_reason_stays() -> None:
+    interrupted, first = Interruption(), StopError()
+    interrupted.set(first)
+    interrupted.set(StopError())
+    assert interrupted.reason is first
+
+
+def test_each_thread_has_its_own_current_interruption() -> None:
+    ours, seen = Interruption(), []
+    with interruption.attached(ours):
+        thread = threading.Thread(target=lambda: seen.append(interruption.current()))
+        thread.start()
+        thread.join()
+        assert interruption.current() is ours
+    assert seen[0] is not ours
+    assert interruption.current() is not ours
+
+
+def test_an_exception_ends_code_that_never_looks_at_its_interruption() -> None:
+    exception, running, ended = AsyncException(StopError), threading.Event(), threading.Event()
+
+    def spin() -> None:
+        try:
+            with exception.deliverable():
+                running.set()
+                while True:
+                    pass
+        except StopError:
+            ended.set()
+
+    threading.Thread(target=spin, daemon=True).start()
+    running.wait(MAX_WAIT_SECONDS)
+    exception.deliver()
+    assert ended.wait(MAX_WAIT_SECONDS)
+
+
+def test_an_exception_is_never_raised_after_its_block() -> None:
+    """The delivery races with the end of the block, again and again."""
+    for _ in range(300):
+        exception = AsyncException(StopError)
+        thread = threading.Thread(target=exception.deliver)
+        with contextlib.suppress(StopError), exception.deliverable():
+            thread.start()
+        thread.join()
+        time.sleep(0)
+    for _ in range(1000):  # an exception that is still to come would be raised here
+        threading.Event().is_set()

@@ -1,0 +1,66 @@
+"""Stopping a worker that runs its tasks in threads.
+
+Celery cannot end a thread, and would wait for all of them. So a stop first takes no more messages, gives the attempts
+SOFT_SHUTDOWN_SECONDS to end, interrupts the rest, whose prompts are released, and stops Celery when no task is left.
+A second signal interrupts them at once. `stop_deadline` bounds the whole.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import structlog
+from celery.worker import state
+
+log = structlog.get_logger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+_POLL_SECONDS = 0.02
+
+
+class Draining:
+    """Stops a worker.
+
+    Args:
+        consumer: Celery's, of the worker.
+        interrupt: Interrupts all attempts.
+        seconds: How long they may go on.
+    """
+
+    def __init__(self, consumer: Any, interrupt: Callable[[], None], seconds: float) -> None:
+        self._consumer = consumer
+        self._interrupt = interrupt
+        self._seconds = seconds
+        self._thread = threading.Thread(target=self._drain, name="draining", daemon=True)
+        # A plain flag: a signal may arrive while the main thread holds an event's lock.
+        self._is_urgent = False
+
+    def install(self) -> None:
+        """Begin at a signal to stop, instead of Celery's own stop. Call it in the main thread."""
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def begin(self) -> None:
+        """Begin, unless it has begun."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_urgent = self._thread.ident is not None
+        self.begin()
+
+    def _drain(self) -> None:
+        log.info("worker stopping", tasks=len(state.active_requests), seconds=self._seconds)
+        for queue in list(self._consumer.app.amqp.queues.consume_from):
+            self._consumer.call_soon(self._consumer.cancel_task_queue, queue)
+        deadline = time.monotonic() + self._seconds
+        while state.active_requests and not self._is_urgent and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        self._interrupt()
+        while state.active_requests:
+            time.sleep(_POLL_SECONDS)
+        state.should_stop = os.EX_OK

@@ -1,0 +1,25 @@
+"""The pool of a worker: how many prompts it answers at a time, and in what.
+
+A prompt that waits for another host costs a thread (0.1 MB); one that is computed here needs a process (60 MB), because
+Python computes in one thread at a time. Both are Celery's own pools. `--pool` and `--concurrency` override them.
+"""
+
+from typing import NamedTuple
+
+from shared.providers import Generator
+from shared.settings import Settings
+
+
+class Pool(NamedTuple):
+    """Celery's `worker_pool` and `worker_concurrency`."""
+
+    name: str
+    size: int
+
+
+def choose(settings: Settings, generator: Generator) -> Pool:
+    """The pool that WORKER_POOL names; `auto` means threads if the generator waits for another host."""
+    is_remote = bool(getattr(generator, "is_remote", False))
+    if settings.worker_pool == "threads" or (settings.worker_pool == "auto" and is_remote):
+        return Pool("threads", settings.worker_threads)
+    return Pool("prefork", settings.worker_processes)
