@@ -6,7 +6,7 @@ or claimed by another worker), when its time is up, and when the worker must sto
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +17,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions
-from shared.messaging.queue import HARD_LIMIT_AFTER_SECONDS
 from shared.prompts import claims
 from shared.prompts.claims import Claim
 from shared.providers import interruption
@@ -29,6 +28,7 @@ log = structlog.get_logger(__name__)
 RENEWALS_PER_LEASE = 3
 #: How often the claims are checked: how long after a cancel the connection to a silent provider closes, at most.
 CHECK_SECONDS = 0.5
+PATIENCE = timedelta(seconds=2)
 
 Key = tuple[int, int]
 
@@ -43,10 +43,15 @@ class WorkerStoppingError(Exception):
 
 @dataclass
 class _Attempt:
-    deadline: float  #: by time.monotonic()
+    deadline: float  #: as all times here by time.monotonic()
     interruption: Interruption = field(default_factory=Interruption)
+    interrupted_at: float = float("inf")
     #: For code that ignores the interruption.
     exception: AsyncException = field(default_factory=lambda: AsyncException(SoftTimeLimitExceeded))
+
+    def interrupt(self, reason: type[Exception]) -> None:
+        self.interrupted_at = min(self.interrupted_at, time.monotonic())
+        self.interruption.set(reason())
 
     @property
     def is_lost(self) -> bool:
@@ -58,9 +63,9 @@ class Leases:
 
     Args:
         time_limit: After this time an attempt is interrupted. None in a pool of processes, where Celery does it.
-        patience: How long its code may go on then before an exception is raised within it, and again how long until it
-            is considered stuck.
-        on_stuck: Called when a thread cannot be interrupted. No other prompt can be answered in it.
+        patience: How long the code of an interrupted attempt may go on before an exception is raised within it, and
+            again how long until it is considered stuck.
+        on_stuck: Called when a thread is stuck. No other prompt can be answered in it.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Leases:
         lease: timedelta,
         *,
         time_limit: timedelta | None = None,
-        patience: timedelta = timedelta(seconds=HARD_LIMIT_AFTER_SECONDS),
+        patience: timedelta = PATIENCE,
         on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._sessions = sessions
@@ -93,7 +98,8 @@ class Leases:
                 self._thread = threading.Thread(target=self._watch, name="leases", daemon=True)
                 self._thread.start()
         if self._stopping:
-            _interrupt(attempts.values(), WorkerStoppingError)
+            for attempt in attempts.values():
+                attempt.interrupt(WorkerStoppingError)
         try:
             yield
         finally:
@@ -123,7 +129,8 @@ class Leases:
     def stop(self) -> None:
         """Interrupt all attempts, and each that begins from now on, because the worker must stop."""
         self._stopping = True
-        _interrupt(self._snapshot().values(), WorkerStoppingError)
+        for attempt in self._snapshot().values():
+            attempt.interrupt(WorkerStoppingError)
 
     def renew(self) -> None:
         """Renew all leases once, and interrupt the attempts whose claims are gone."""
@@ -143,21 +150,24 @@ class Leases:
         except SQLAlchemyError as error:
             log.warning("leases not renewed", error=type(error).__name__)
             return
-        _interrupt((attempts[key] for key in attempts.keys() - kept), ClaimLostError)
+        for key in attempts.keys() - kept:
+            attempts[key].interrupt(ClaimLostError)
 
     def _snapshot(self) -> dict[Key, _Attempt]:
         with self._lock:
             return dict(self._attempts)
 
-    def _enforce_deadlines(self) -> None:
-        """Interrupt the attempts whose time is up: first gently, then by an exception within their code."""
-        now = time.monotonic()
-        late = [attempt for attempt in self._snapshot().values() if attempt.deadline <= now]
-        _interrupt(late, SoftTimeLimitExceeded)
-        for attempt in late:
-            if attempt.exception.is_ignored and now >= attempt.deadline + 2 * self._patience:
+    def _enforce(self) -> None:
+        """Interrupt the attempts whose time is up, and raise an exception in those that ignore an interruption."""
+        if self._time_limit == float("inf"):
+            return
+        for attempt in self._snapshot().values():
+            now = time.monotonic()
+            if now >= attempt.deadline:
+                attempt.interrupt(SoftTimeLimitExceeded)
+            if now >= attempt.interrupted_at + 2 * self._patience and attempt.exception.is_ignored:
                 self._on_stuck()
-            elif now >= attempt.deadline + self._patience:
+            elif now >= attempt.interrupted_at + self._patience:
                 attempt.exception.deliver()
 
     def _watch(self) -> None:
@@ -169,12 +179,7 @@ class Leases:
                 self.renew()
             else:
                 self.check()
-            self._enforce_deadlines()
-
-
-def _interrupt(attempts: Iterable[_Attempt], reason: type[Exception]) -> None:
-    for attempt in attempts:
-        attempt.interruption.set(reason())
+            self._enforce()
 
 
 def _key(claim: Claim) -> Key:

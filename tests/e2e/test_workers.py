@@ -17,36 +17,54 @@ def settings(own_settings: Settings) -> Settings:
     return own_settings
 
 
-def test_a_worker_that_must_stop_hands_its_prompt_back_and_another_goes_on(
-    servers: Servers, settings: Settings, url: str, tmp_path: Path
-) -> None:
-    """The lease is longer than the test may take: the other worker gets the prompt only because it is handed back."""
-    changed = servers.changed(
+@pytest.fixture
+def changed(servers: Servers, settings: Settings) -> Settings:
+    """The lease is longer than a test may take, so another worker gets a prompt only if it is released."""
+    return servers.changed(
         settings,
         generator="tests.support.providers:commanded",
         soft_shutdown_seconds=0.5,
         reaper_seconds=0.5,
         lease_seconds=10 * MAX_WAIT_SECONDS,
     )
+
+
+def wait_until_busy(settings: Settings, name: str) -> None:
     control = make_celery(settings).control
+    wait_until(lambda: (control.inspect(timeout=1).active() or {}).get(f"{name}@test"), what="the claim")
+
+
+@pytest.mark.parametrize(("first", "second"), [("processes", "threads"), ("threads", "processes")])
+def test_a_worker_that_must_stop_hands_its_prompt_back_and_another_goes_on(
+    servers: Servers, changed: Settings, url: str, tmp_path: Path, first: str, second: str
+) -> None:
+    """Also if the workers have different pools."""
     answer = tmp_path / "answer"
     answer.touch()
-    with processes.worker(changed, name="one") as one, processes.worker(changed, name="two") as two:
-        wait_until(lambda: len(control.ping(timeout=0.5)) == 2, what="both workers answering")
-        alice = RemoteUser(url)
+    alice = RemoteUser(url)
+    one, two = (servers.changed(changed, worker_pool=pool) for pool in (first, second))
+    with processes.worker(one, name="one") as stopped:
         prompt_id = alice.submit(f"copy {answer}")  # takes until the file has a line
+        wait_until_busy(changed, "one")
+        with processes.worker(two, name="two"):
+            stopped.send_signal(signal.SIGTERM)
+            assert stopped.wait(timeout=MAX_WAIT_SECONDS) == 0
+            answer.write_text("whole\n")
+            shown = alice.wait(prompt_id)
+    assert (shown["status"], shown["attempt"]) == ("completed", 2)
 
-        def busy() -> list[str]:
-            active = control.inspect(timeout=1).active() or {}
-            return [name for name, tasks in active.items() if tasks]
 
-        wait_until(busy, what="the claim")
-        first = one if busy() == ["one@test"] else two
-        first.send_signal(signal.SIGTERM)
-        first.wait(timeout=MAX_WAIT_SECONDS)
-        answer.write_text("whole\n")
-        shown = alice.wait(prompt_id)
-        assert (shown["status"], shown["attempt"]) == ("completed", 2)
+def test_a_second_signal_stops_a_worker_with_threads_at_once(
+    servers: Servers, changed: Settings, url: str, tmp_path: Path
+) -> None:
+    changes = {"worker_pool": "threads", "soft_shutdown_seconds": 10 * MAX_WAIT_SECONDS}
+    (tmp_path / "answer").touch()
+    with processes.worker(servers.changed(changed, **changes), name="one") as worker:
+        RemoteUser(url).submit(f"copy {tmp_path / 'answer'}")
+        wait_until_busy(changed, "one")
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGQUIT)
+        assert worker.wait(timeout=MAX_WAIT_SECONDS) == 0
 
 
 def test_a_worker_gives_signs_of_life_also_after_its_broker_was_unavailable(

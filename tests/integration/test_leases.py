@@ -57,9 +57,14 @@ def test_a_stop_interrupts_running_attempts_and_those_that_begin_afterwards(clai
 
 def test_the_interruption_replaces_the_error_that_it_has_led_to(claim: Claim, sessions: Sessions) -> None:
     leases = Leases(sessions, LONG)
-    with pytest.raises(WorkerStoppingError), leases.hold([claim]), leases.running(claim):
-        leases.stop()
-        raise ConnectionResetError
+
+    def fail_because_of_a_stop() -> None:
+        with leases.hold([claim]), leases.running(claim):
+            leases.stop()
+            raise ConnectionResetError
+
+    with pytest.raises(WorkerStoppingError):
+        fail_because_of_a_stop()
 
 
 def spin(until: threading.Event) -> None:
@@ -72,6 +77,18 @@ def test_code_that_ignores_its_interruption_gets_an_exception(claim: Claim, sess
     leases = Leases(sessions, LONG, time_limit=AT_ONCE, patience=AT_ONCE)
     with pytest.raises(SoftTimeLimitExceeded), leases.hold([claim]), leases.running(claim):
         spin(threading.Event())
+
+
+def test_code_that_ignores_a_stop_is_stopped_by_an_exception(claim: Claim, sessions: Sessions) -> None:
+    leases = Leases(sessions, LONG, time_limit=LONG, patience=AT_ONCE)
+
+    def go_on() -> None:
+        with leases.hold([claim]), leases.running(claim):
+            leases.stop()
+            spin(threading.Event())
+
+    with pytest.raises(WorkerStoppingError):
+        go_on()
 
 
 def test_a_thread_that_cannot_be_interrupted_is_reported(claim: Claim, sessions: Sessions) -> None:
