@@ -23,6 +23,7 @@ from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server, stop_deadline
+from worker.generator_guard import WorkerStopping
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
@@ -63,9 +64,13 @@ def _make_services(**_: Any) -> None:
     _services[:] = [services]
     Sampler(gauges(services)).start()
     for number in (signal.SIGTERM, signal.SIGQUIT):
-        # Ends the task with SystemExit, which releases its prompts.
-        signal.signal(number, lambda *_: sys.exit())
+        # Ends the task, which releases its prompts.
+        signal.signal(number, _stop)
     structlog.get_logger(__name__).debug("worker process ready")
+
+
+def _stop(*_: object) -> None:
+    raise WorkerStopping
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

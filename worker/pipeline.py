@@ -126,6 +126,7 @@ class Pipeline:
             self.grace,
             self.retry_backoff,
             self.provider_patience,
+            self.time_limit,
         )
 
     def _claim(self, count: int) -> list[Claim]:

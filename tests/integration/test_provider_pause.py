@@ -23,6 +23,7 @@ from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
 from tests.support.providers import Script
 from tests.support.servers import wait_until
+from worker.generator_guard import WorkerStopping
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -155,10 +156,10 @@ def test_a_probe_that_does_not_ask_the_provider_is_followed_by_another(
 
     class Stopping(Script):
         def generate(self, request: object) -> Iterator[str]:
-            raise SystemExit
+            raise WorkerStopping
 
     probing = dataclasses.replace(answered_by(worker, ""), generator=Stopping())
-    with pytest.raises(SystemExit):
+    with pytest.raises(WorkerStopping):
         probing.process(1)
     assert pause_seconds(sessions) <= 0
     alice.post(f"/prompts/{first}/cancel/")
