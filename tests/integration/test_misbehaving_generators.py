@@ -69,7 +69,7 @@ def fail_last_attempt(alice: ApiUser, worker: Pipeline, sessions: Sessions, **ch
 
 @pytest.mark.parametrize(
     ("part", "described"),
-    [(None, "None"), (b"bytes", "a bytes"), (7, "an int"), (["a"], "a list"), ({}, "a dict"), (object(), "an object")],
+    [(None, "None"), (b"bytes", "a bytes"), (7, "an int"), (object(), "an object")],
 )
 def test_a_generator_that_yields_something_else_than_text_is_a_failed_attempt(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, part: object, described: str
@@ -97,8 +97,10 @@ def test_an_answer_without_text_is_a_failed_attempt_that_says_why(
     assert fail_last_attempt(alice, worker, sessions, generator=Yielding(*parts)) == error
 
 
-@pytest.mark.parametrize("max_batch_size", [1, 10])
-@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, BaseException])
+@pytest.mark.parametrize(
+    ("raised", "max_batch_size"),
+    [(SystemExit, 1), (SystemExit, 10), (KeyboardInterrupt, 1), (GeneratorExit, 1), (CancelledError, 1)],
+)
 def test_a_generator_cannot_end_the_worker(
     alice: ApiUser, bob: ApiUser, worker: Pipeline, sessions: Sessions, raised: type[BaseException], max_batch_size: int
 ) -> None:
@@ -201,7 +203,7 @@ def test_a_generator_of_empty_texts_without_end_takes_no_memory_and_ends_at_the_
             nonlocal grown_bytes
             tracemalloc.start()
             try:
-                for _ in range(200_000):
+                for _ in range(100_000):
                     yield ""
                 grown_bytes, _ = tracemalloc.get_traced_memory()
             finally:
@@ -210,4 +212,4 @@ def test_a_generator_of_empty_texts_without_end_takes_no_memory_and_ends_at_the_
 
     error = fail_last_attempt(alice, worker, sessions, generator=Endless())
     assert "GENERATION_TIMEOUT_SECONDS" in error
-    assert grown_bytes < 500_000  # a list of them would take 1.6 MB
+    assert grown_bytes < 400_000  # a list of them would take 800 kB

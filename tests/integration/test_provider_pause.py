@@ -80,23 +80,21 @@ def test_a_pause_is_logged_once_although_several_prompts_find_the_provider_unava
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
     alice.submit()
-    status = answered_by(worker, "").provider_status
+    refused = answered_by(worker, "")
     for failures in (1, 2):
         with sessions.begin() as session:
             held = claims.claim(session, worker.route, 5, timedelta(minutes=1)).claims
         with structlog.testing.capture_logs() as lines:
             for claim in (*held, dataclasses.replace(held[0], probe=None)):
-                with sessions.begin() as session:
-                    status.pause(session, [claim], UNAVAILABLE)
+                refused._failures.handle([claim], UNAVAILABLE)
         (line,) = lines
         assert line["event"] == "provider unavailable, prompts wait"
         assert (line["route"], line["error"]) == ("default", "ProviderUnavailableError")
         assert line["detail"] == "Connection refused by http://model:8000."
         assert failures <= line["seconds"] <= 1.5 * failures
         assert line["next_attempt_at"].endswith("Z")
-        with sessions.begin() as session:
+        with sessions() as session:
             assert session.scalar(text("SELECT failures FROM routes")) == failures
-            claims.release(session, held, grace=timedelta(minutes=1))
         end_pause(sessions)
 
 
