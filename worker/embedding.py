@@ -10,7 +10,6 @@ from shared.errors import ProviderError
 from shared.prompts.claims import Claim
 from shared.providers import Embedder, Embedders, Vectors, embed
 from shared.telemetry import tracing
-from worker.generator_guard import call
 
 
 class EmbeddedPrompt(NamedTuple):
@@ -36,7 +35,7 @@ def embed_claims(embedders: Embedders, claims: Sequence[Claim]) -> list[Embedded
         embedder = members[0][0]
         texts = [claim.prompt_text for _, claim in members]
         with tracing.spans("embed", *(claim.traceparent for _, claim in members), embedder=embedder.name):
-            vectors = call(embed, embedder, texts).astype("<f4")
+            vectors = embed(embedder, texts).astype("<f4")
         embedded += [
             EmbeddedPrompt(claim, embedder, vector) for (_, claim), vector in zip(members, vectors, strict=True)
         ]

@@ -4,7 +4,7 @@ Whatever they raise is an exception of one attempt. Without this a `sys.exit()` 
 to stop this worker: its prompts would be released without using up an attempt, and crash one worker after the other.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as PythonGenerator
 from typing import ParamSpec, TypeVar
 
@@ -12,7 +12,7 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.errors import ProviderError
-from shared.providers import GenerationRequest, Generator, Usage
+from shared.providers import Embedder, GenerationRequest, Generator, Usage, Vectors
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,20 @@ def read_parts(generator: Generator, request: GenerationRequest) -> PythonGenera
             yield part
     finally:
         _close(parts)
+
+
+class GuardedEmbedder:
+    """An embedder that raises what `call` does. It has everything else that the given one has."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.name, self.dimension, self.is_remote = embedder.name, embedder.dimension, embedder.is_remote
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return call(self._embedder.embed, texts)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._embedder, name)
 
 
 def _close(parts: Iterator[object]) -> None:

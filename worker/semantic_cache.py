@@ -15,7 +15,6 @@ from shared.providers import Embedder, Exchange, Vectors, embed
 from shared.search.store import SearchResult, VectorStore
 from shared.telemetry import metrics
 from worker.embedding import EmbeddedPrompt
-from worker.generator_guard import call
 
 #: How many near prompts are considered when looking for an answer to reuse.
 CANDIDATES = 20
@@ -105,7 +104,7 @@ class SemanticCache:
         def embed_query(embedder: Embedder) -> Vectors:
             if embedder.name == prompt.embedder.name:
                 return prompt.vector
-            vector: Vectors = call(embed, embedder, [prompt.claim.prompt_text])[0]
+            vector: Vectors = embed(embedder, [prompt.claim.prompt_text])[0]
             return vector
 
         started = time.perf_counter()

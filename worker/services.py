@@ -18,6 +18,7 @@ from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
+from worker.generator_guard import GuardedEmbedder
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -46,7 +47,7 @@ def make_services(settings: Settings) -> Services:
     sessions = make_sessions(make_engine(settings, application_name="promptwire-worker"))
     autocommit_engine = make_engine(settings, application_name="promptwire-worker", autocommit=True)
     redis = make_redis(settings)
-    embedders = make_embedders(settings)
+    embedders = make_embedders(settings, wrap=GuardedEmbedder)
     queue = Queue(make_celery(settings), redis)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
     pipeline = Pipeline(

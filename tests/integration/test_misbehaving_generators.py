@@ -11,12 +11,15 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 
 from shared.db.engine import Sessions
-from shared.providers import Embedders, GenerationRequest, Usage
-from shared.providers.hashing import HashingEmbedder
+from shared.providers import GenerationRequest, Usage, embed
+from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
-from worker.generator_guard import WorkerStopping
+from tests.support.providers import Exiting
+from tests.support.servers import Servers
+from worker.generator_guard import ProviderExitedError, WorkerStopping
 from worker.pipeline import Pipeline
+from worker.services import make_services
 
 
 class Yielding:
@@ -154,14 +157,14 @@ def test_exits_of_a_generator_use_up_the_attempts(alice: ApiUser, worker: Pipeli
     assert alice.show(prompt_id)["status"] == "failed"
 
 
-class ExitingEmbedder(HashingEmbedder):
-    def embed(self, texts: object) -> object:
-        raise SystemExit
-
-
-def test_an_embedder_cannot_end_the_worker(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
-    error = fail_last_attempt(alice, worker, sessions, embedders=Embedders(ExitingEmbedder()))
-    assert error == "The generation failed (SystemExit)."
+@pytest.mark.parametrize("setting", ["embedder", "previous_embedder"])
+def test_an_embedder_cannot_end_the_worker(servers: Servers, settings: Settings, setting: str) -> None:
+    changed = servers.changed(settings, **{setting: "tests.support.providers:Exiting"})
+    pipeline = make_services(changed).pipeline
+    embedder = pipeline.embedders.resolve(Exiting.name)
+    with pytest.raises(ProviderExitedError):
+        embed(embedder, ["a text"])
+    pipeline.sessions.kw["bind"].dispose()
 
 
 def _stop() -> None:

@@ -15,7 +15,6 @@ from shared.search.consistency_check import find_differences, is_by_another, lac
 from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.index_lock import index_lock
 from shared.search.store import Maintenance, VectorStore
-from worker.generator_guard import call
 
 logger = structlog.get_logger(__name__)
 
@@ -91,7 +90,7 @@ class Reindexer:
                 batch = session.execute(query).all()
             if not batch:
                 return True
-            vectors = call(embed, self._embedder, [row.prompt_text for row in batch]).astype("<f4")
+            vectors = embed(self._embedder, [row.prompt_text for row in batch]).astype("<f4")
             self._store_vectors(user_id, {row.id: v.tobytes() for row, v in zip(batch, vectors, strict=True)})
             last_id = batch[-1].id
             if time.monotonic() > deadline:
