@@ -27,6 +27,7 @@ from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server, stop_deadline
 from worker import pool as worker_pool
 from worker.draining import Draining
+from worker.leases import WorkerStopping
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
@@ -87,9 +88,13 @@ def _start_process(**_: Any) -> None:
     """Give each forked process services of its own."""
     _make_services()
     for number in (signal.SIGTERM, signal.SIGQUIT):
-        # Ends the task with SystemExit, which releases its prompts.
-        signal.signal(number, lambda *_: sys.exit())
+        # Ends the task, which releases its prompts.
+        signal.signal(number, _stop)
     structlog.get_logger(__name__).debug("worker process ready")
+
+
+def _stop(*_: object) -> None:
+    raise WorkerStopping
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

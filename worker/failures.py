@@ -41,6 +41,7 @@ class Failures:
         grace: See SUBMIT_GRACE_SECONDS.
         retry_backoff: The pause after a first failed attempt; it doubles with each, up to MAX_RETRY_BACKOFF.
         provider_patience: See PROVIDER_PATIENCE_SECONDS.
+        time_limit: GENERATION_TIMEOUT_SECONDS.
     """
 
     sessions: Sessions
@@ -51,6 +52,7 @@ class Failures:
     grace: timedelta
     retry_backoff: timedelta
     provider_patience: timedelta
+    time_limit: timedelta
 
     def release(self, held: Sequence[Claim]) -> None:
         """Release claims because the worker must stop."""
@@ -110,7 +112,7 @@ class Failures:
     def _fail_or_reschedule(self, session: Session, claim: Claim, error: Exception) -> FinishedPrompt | None:
         counts = not isinstance(error, ProviderUnavailableError) or claim.waited() >= self.provider_patience
         if counts and (claim.final or (isinstance(error, ProviderError) and not error.retryable)):
-            return claims.fail(session, claim, public_message(error))
+            return claims.fail(session, claim, public_message(error, self.time_limit))
         claims.reschedule(session, claim, self._retry_delay(claim.attempt), counts=counts)
         return None
 

@@ -37,8 +37,8 @@ class ClaimLostError(Exception):
     """The prompt was cancelled, deleted or claimed by another worker while this one worked on it."""
 
 
-class WorkerStoppingError(Exception):
-    """The worker must stop before the attempt has ended."""
+class WorkerStopping(SystemExit):
+    """The worker must stop before the attempt has ended. Only the handler of the signal and `Leases.stop` raise it."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Attempt:
     #: For code that ignores the interruption.
     exception: AsyncException = field(default_factory=lambda: AsyncException(SoftTimeLimitExceeded))
 
-    def interrupt(self, reason: type[Exception]) -> None:
+    def interrupt(self, reason: type[BaseException]) -> None:
         self.interrupted_at = min(self.interrupted_at, time.monotonic())
         self.interruption.set(reason())
 
@@ -99,7 +99,7 @@ class Leases:
                 self._thread.start()
         if self._stopping:
             for attempt in attempts.values():
-                attempt.interrupt(WorkerStoppingError)
+                attempt.interrupt(WorkerStopping)
         try:
             yield
         finally:
@@ -112,7 +112,7 @@ class Leases:
         """Let what this thread does within the block for the claim, which it holds, be interrupted.
 
         Raises:
-            ClaimLostError, SoftTimeLimitExceeded, WorkerStoppingError: the attempt was interrupted. These replace any
+            ClaimLostError, SoftTimeLimitExceeded, WorkerStopping: the attempt was interrupted. These replace any
                 other exception, because that may be a consequence of the interruption.
         """
         with self._lock:
@@ -130,7 +130,7 @@ class Leases:
         """Interrupt all attempts, and each that begins from now on, because the worker must stop."""
         self._stopping = True
         for attempt in self._snapshot().values():
-            attempt.interrupt(WorkerStoppingError)
+            attempt.interrupt(WorkerStopping)
 
     def renew(self) -> None:
         """Renew all leases once, and interrupt the attempts whose claims are gone."""

@@ -39,7 +39,7 @@ from worker.deltas import DeltaPublisher
 from worker.embedding import EmbeddedPrompt, embed_claims, may_be_one_prompts_fault
 from worker.failures import Failures
 from worker.generation import Generation
-from worker.leases import ClaimLostError, Leases, WorkerStoppingError
+from worker.leases import ClaimLostError, Leases, WorkerStopping
 from worker.log_context import log_context
 from worker.provider_status import ProviderStatus
 from worker.semantic_cache import SemanticCache
@@ -96,7 +96,7 @@ class Pipeline:
         """Answer up to `count` prompts, as many as the generator takes at once, and wake up workers for the rest.
 
         Raises:
-            SystemExit, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
+            WorkerStopping, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
         """
         started = time.monotonic()
         held = self._claim(count)
@@ -104,7 +104,7 @@ class Pipeline:
         try:
             with self.leases.hold(held):
                 completed = self._complete(self._generate(self._embed(held)))
-        except (SystemExit, SoftTimeLimitExceeded):
+        except (WorkerStopping, SoftTimeLimitExceeded):
             if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
             else:  # a generator that cannot be interrupted must not be tried for ever
@@ -126,6 +126,7 @@ class Pipeline:
             self.grace,
             self.retry_backoff,
             self.provider_patience,
+            self.time_limit,
         )
 
     def _claim(self, count: int) -> list[Claim]:
@@ -205,9 +206,6 @@ class Pipeline:
             except ClaimLostError:
                 attempt_metrics.count_lost_claim(prompt.claim.id)
                 self.provider_status.record_inconclusive(prompt.claim)
-            except WorkerStoppingError:
-                self._failures.release([prompt.claim, *remaining])
-                break
             except SoftTimeLimitExceeded as error:  # this prompt has used up the time of all
                 self._failures.handle([prompt.claim], error)
                 self._failures.release(remaining)

@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from shared import timestamps
 from shared.db.engine import Sessions
 from shared.errors import ProviderUnavailableError
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
@@ -61,11 +62,9 @@ class ProviderStatus:
 
     def pause(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
         """Pause the route, because the provider was unavailable for these prompts."""
-        metrics.provider_pauses.inc()
         detail = public_message(error)
-        log.warning("provider unavailable, prompts wait", route=self.route, prompts=len(held), detail=detail)
         asked = None if error.retry_after is None else timedelta(seconds=error.retry_after)
-        provider_pause.pause(
+        begun = provider_pause.pause(
             session,
             self.route,
             detail,
@@ -73,3 +72,13 @@ class ProviderStatus:
             jitter=random.uniform(1, 1.5),  # noqa: S311  # nosec B311
             probe=next((claim.probe for claim in held if claim.probe is not None), None),
         )
+        if begun.is_new:  # many prompts may find the provider unavailable at the same moment
+            metrics.provider_pauses.labels(error.cause).inc()
+            log.warning(
+                "provider unavailable, prompts wait",
+                route=self.route,
+                error=type(error).__name__,
+                detail=detail,
+                seconds=round(begun.seconds, 1),
+                next_attempt_at=timestamps.rfc3339(begun.next_attempt_at),
+            )

@@ -27,14 +27,16 @@ HISTORY_CANDIDATES_PER_EXCHANGE = 4
 
 
 # A reused answer leads to its original source. Otherwise answers would drift away from their questions, from one copy
-# to the next. A prompt with history is no source, because its answer depends on more than its own words.
+# to the next. A prompt with history is no source, because its answer depends on more than its own words. An answer that
+# was cut off is not reused either: the model may complete the next one.
 _SOURCES = text("""
-    SELECT DISTINCT source.id, source.response_text, source.model, vector
+    SELECT DISTINCT source.id, source.response_text, source.model, source.finish_reason, vector
     FROM prompts AS near
     JOIN prompts AS source ON source.id = coalesce(near.cached_from, near.id) AND source.user_id = near.user_id
     JOIN vector_log ON vector_log.user_id = source.user_id AND vector_log.prompt_id = source.id
     WHERE near.user_id = :user_id AND near.id = ANY(CAST(:ids AS bigint[])) AND near.status = 'completed'
         AND source.status = 'completed' AND source.generator = :generator AND source.history = 0
+        AND (source.finish_reason IS NULL OR source.finish_reason = 'stop')
         AND vector_log.embedder = :embedder
         AND (source.prompt_text = :prompt_text OR length(:prompt_text) <= :max_similar)
 """)
@@ -76,7 +78,7 @@ class SemanticCache:
             return None
         nearest = min(distance for distance, _ in sources)
         source = max((row for distance, row in sources if distance < nearest + EQUALLY_NEAR), key=lambda row: row.id)
-        return Answer(source.response_text, generator, source.model, 0, 0, cached_from=source.id)
+        return Answer(source.response_text, generator, source.model, 0, 0, source.finish_reason, source.id)
 
     def history(self, prompt: EmbeddedPrompt) -> list[Exchange]:
         """Return the nearest exchanges, oldest first: as many as the prompt asks for and the size limit allows.

@@ -21,6 +21,7 @@ from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
 from worker.deltas import DeltaPublisher
+from worker.generator_guard import GuardedEmbedder
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -56,7 +57,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     engine = partial(make_engine, settings, application_name="promptwire-worker", pool_timeout=CONNECTION_WAIT_SECONDS)
     sessions, autocommit_engine = make_sessions(engine()), engine(autocommit=True)
     redis = make_redis(settings)
-    embedders = make_embedders(settings)
+    embedders = make_embedders(settings, wrap=GuardedEmbedder)
     queue = Queue(make_celery(settings), redis)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
     pipeline = Pipeline(

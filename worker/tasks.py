@@ -1,5 +1,6 @@
 """The Celery tasks. They check their arguments and call the services (see `worker/services.py`)."""
 
+import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -8,7 +9,8 @@ import structlog
 from celery import Celery
 
 from shared.messaging.queue import ANSWER_PROMPTS, MAX_PROMPTS_PER_MESSAGE, PROCESS_PROMPTS, REINDEX, SEAL
-from worker.pipeline import TaskResult
+from worker.leases import WorkerStopping
+from worker.pipeline import Pipeline
 from worker.services import Services
 
 log = structlog.get_logger(__name__)
@@ -23,7 +25,7 @@ _MAX_ID = 2**63 - 1
 class AttemptFailedError(Exception):
     """The only prompt of a task was not completed.
 
-    The prompt is already rescheduled or failed. The exception only makes Flower show the task as failed.
+    The prompt is already released, rescheduled or failed. The exception only makes Flower show the task as failed.
     """
 
 
@@ -37,7 +39,7 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
         if route != pipeline.route or type(count) is not int or count < 1:
             log.error("message refused: not a route of this worker and a number of prompts")
             return None
-        return _result(pipeline.process(min(count, MAX_PROMPTS_PER_MESSAGE)))
+        return _answer(pipeline, count)
 
     @celery.task(name=PROCESS_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> dict[str, list[int]] | None:
@@ -47,7 +49,7 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
             return None
         pipeline = services().pipeline
         pipeline.grant_missing_turns(prompt_ids)
-        return _result(pipeline.process(min(len(prompt_ids), MAX_PROMPTS_PER_MESSAGE)))
+        return _answer(pipeline, len(prompt_ids))
 
     def seal(user_id: int) -> None:
         """Seal the vectors that a user's log has gathered."""
@@ -61,12 +63,18 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
         celery.task(name=name, shared=False, **_MAINTENANCE)(_of_user(work))
 
 
-def _result(result: TaskResult) -> dict[str, list[int]]:
-    """Convert the result of a task for Flower.
+def _answer(pipeline: Pipeline, count: int) -> dict[str, list[int]]:
+    """Answer prompts. Returns the ids for Flower.
 
     Raises:
-        AttemptFailedError: its only prompt was not completed.
+        AttemptFailedError: the only prompt was not completed.
     """
+    try:
+        result = pipeline.process(min(count, MAX_PROMPTS_PER_MESSAGE))
+    except WorkerStopping:
+        if threading.current_thread() is threading.main_thread():
+            raise  # ends this process of the pool
+        raise AttemptFailedError("The worker stopped, its prompts were released.") from None
     if not result.completed and len(result.not_completed) == 1:
         raise AttemptFailedError(f"The attempt at prompt {result.not_completed[0]} was not completed.")
     return result._asdict()

@@ -26,6 +26,14 @@ class ProviderPause(NamedTuple):
     next_attempt_at: datetime
 
 
+class PauseBegin(NamedTuple):
+    """What a call of `pause` did."""
+
+    is_new: bool  #: whether the route was not paused before, or this is the pause after a probe
+    next_attempt_at: datetime
+    seconds: float  #: until then
+
+
 # Several prompts may find the provider unavailable at the same moment: only the first of them, or the probe, counts.
 # The jitter keeps services that share a provider apart (AWS Architecture Blog, "Exponential Backoff And Jitter").
 _PAUSE = text("""
@@ -43,7 +51,10 @@ _PAUSE = text("""
             ),
             nullif(routes.paused_until, CAST(:probe AS timestamptz))
         )
+    RETURNING paused_until, extract(epoch FROM paused_until - now())
 """)
+
+_LOCK = text("SELECT paused_until FROM routes WHERE route = :route FOR NO KEY UPDATE")
 
 _AVAILABLE = text("""
     UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
@@ -65,7 +76,7 @@ _WAITING_TOO_LONG = text("""
 
 def pause(
     executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, probe: datetime | None
-) -> None:
+) -> PauseBegin:
     """Pause a route because its provider is unavailable.
 
     Args:
@@ -74,7 +85,8 @@ def pause(
         jitter: A factor by which the pause is longer.
         probe: That of the claim that found the provider unavailable, if it was a probe.
     """
-    executor.execute(
+    paused_until = executor.execute(_LOCK, {"route": route}).scalar()
+    next_attempt_at, seconds = executor.execute(
         _PAUSE,
         {
             "route": route,
@@ -85,7 +97,8 @@ def pause(
             "jitter": jitter,
             "probe": probe,
         },
-    )
+    ).one()
+    return PauseBegin(paused_until is None or paused_until == probe, next_attempt_at, float(seconds))
 
 
 def end(executor: Executor, route: str, probe: datetime) -> bool:

@@ -18,9 +18,9 @@ class Interruption:
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], object]] = []
         #: What to raise, as soon as it is set.
-        self.reason: Exception | None = None
+        self.reason: BaseException | None = None
 
-    def set(self, reason: Exception) -> None:
+    def set(self, reason: BaseException) -> None:
         """Interrupt the attempt, unless it already is, and call the callbacks."""
         with self._lock:
             if self.reason is None:

@@ -161,7 +161,9 @@ cache_uses = _counter(
     "result",
     known=("hit", "miss", "request", "bypass"),
 )
-provider_pauses = _counter("provider_pauses", "Pauses after a provider was unavailable.")
+provider_pauses = _counter(
+    "provider_pauses", "Pauses after a provider was unavailable.", "cause", known=("unavailable", "overloaded")
+)
 tokens = _counter("tokens", "Tokens used, as the providers report.", "kind", known=("prompt", "completion"))
 
 # --- The machine ---

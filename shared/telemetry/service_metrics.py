@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -22,10 +23,21 @@ MAX_COUNTED = 100_000
 
 # The index `prompts_due` has only unfinished prompts.
 _UNFINISHED = text("""
-    SELECT status, count(*), extract(epoch FROM now() - min(queued_at))
-    FROM (SELECT status, queued_at FROM prompts WHERE due_at IS NOT NULL LIMIT :most) AS unfinished
-    GROUP BY status
+    SELECT status, route, count(*), extract(epoch FROM now() - min(queued_at))
+    FROM (SELECT status, route, queued_at FROM prompts WHERE due_at IS NOT NULL LIMIT :most) AS unfinished
+    GROUP BY status, route
 """)
+
+_ROUTES = text("SELECT route, unavailable_since IS NOT NULL AS is_paused FROM routes")
+
+
+class _Counts(NamedTuple):
+    """What Postgres has."""
+
+    prompts: Mapping[str, int]  #: unfinished ones, by status
+    oldest_age: float  #: of queued prompts, in seconds
+    paused: Mapping[str, bool]  #: whether the provider of each route is unavailable
+    waiting: int  #: queued prompts of these routes
 
 
 class ServiceMetrics(Collector):
@@ -48,35 +60,47 @@ class ServiceMetrics(Collector):
             return self._cached
 
     def _collect(self) -> Iterator[Metric]:
-        waiting = self._queue.length()
-        unfinished = self._unfinished()
-        if unfinished is not None:
-            counts, oldest_age = unfinished
-            depth = counts[Status.QUEUED]
-            yield GaugeMetricFamily("promptwire_queue_depth", "Prompts waiting for a worker.", depth)
-            prompts = GaugeMetricFamily("promptwire_prompts", "Unfinished prompts.", labels=["status"])
-            for status, count in counts.items():
-                prompts.add_metric([status], count)
-            yield prompts
-            yield GaugeMetricFamily(
-                "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", oldest_age
-            )
+        length = self._queue.length()
+        counts = self._count()
+        if counts is not None:
+            yield from _families(counts)
         up = GaugeMetricFamily("promptwire_dependency_up", "Whether it answers.", labels=["dependency"])
-        up.add_metric(["postgres"], unfinished is not None)
-        up.add_metric(["redis"], waiting is not None)
+        up.add_metric(["postgres"], counts is not None)
+        up.add_metric(["redis"], length is not None)
         yield up
 
-    def _unfinished(self) -> tuple[dict[str, int], float] | None:
-        """Count unfinished prompts by status. Also returns the age of the oldest queued one, in seconds."""
+    def _count(self) -> _Counts | None:
+        """Ask Postgres. Returns None if it is unavailable."""
         try:
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
+                paused = {row.route: row.is_paused for row in connection.execute(_ROUTES)}
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
             return None
-        counts, oldest_age = {status.value: 0 for status in UNFINISHED}, 0.0
-        for status, count, age in rows:
-            counts[status] = count
+        prompts, oldest_age, waiting = {status.value: 0 for status in UNFINISHED}, 0.0, 0
+        for status, route, count, age in rows:
+            prompts[status] += count
             if status == Status.QUEUED:
-                oldest_age = float(age)
-        return counts, oldest_age
+                oldest_age = max(oldest_age, float(age))
+                waiting += count if paused.get(route) else 0
+        return _Counts(prompts, oldest_age, paused, waiting)
+
+
+def _families(counts: _Counts) -> Iterator[Metric]:
+    depth = counts.prompts[Status.QUEUED]
+    yield GaugeMetricFamily("promptwire_queue_depth", "Prompts waiting for a worker.", depth)
+    prompts = GaugeMetricFamily("promptwire_prompts", "Unfinished prompts.", labels=["status"])
+    for status, count in counts.prompts.items():
+        prompts.add_metric([status], count)
+    yield prompts
+    yield GaugeMetricFamily(
+        "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", counts.oldest_age
+    )
+    paused = GaugeMetricFamily("promptwire_provider_paused", "Whether the provider is unavailable.", labels=["route"])
+    for route, is_paused in counts.paused.items():
+        paused.add_metric([route], is_paused)
+    yield paused
+    yield GaugeMetricFamily(
+        "promptwire_prompts_waiting_for_provider", "Queued prompts whose provider is unavailable.", counts.waiting
+    )

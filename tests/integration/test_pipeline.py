@@ -25,7 +25,7 @@ from tests.support.client import ApiUser
 from tests.support.providers import Script
 from tests.support.servers import wait_until
 from worker.deltas import FIRST_DELTA_SECONDS
-from worker.leases import Leases
+from worker.leases import Leases, WorkerStopping
 from worker.pipeline import Pipeline
 
 
@@ -77,6 +77,7 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
         "response_text": shown["response_text"],
         "model": None,
         "usage": None,
+        "finish_reason": None,
         "cached_from": None,
         "status": "completed",
         "created_at": shown["created_at"],
@@ -196,7 +197,7 @@ def test_a_permanent_error_fails_the_prompt_without_a_retry(alice: ApiUser, work
     ("error", "message"),
     [
         (ValueError("key sk-123"), "The generation failed (ValueError)."),
-        (SoftTimeLimitExceeded(), "The generation took too long."),
+        (SoftTimeLimitExceeded(), "The generation took longer than 90 seconds (GENERATION_TIMEOUT_SECONDS)."),
     ],
 )
 def test_an_unexpected_error_is_shown_without_its_details(
@@ -205,7 +206,7 @@ def test_an_unexpected_error_is_shown_without_its_details(
     prompt_id = alice.submit()
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET attempt_limit = 1"))
-    with_generator(worker, error).process(1)
+    with_generator(dataclasses.replace(worker, time_limit=timedelta(seconds=90)), error).process(1)
     assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("failed", message)
 
 
@@ -216,7 +217,7 @@ def test_characters_that_postgres_cannot_store_are_replaced(alice: ApiUser, work
     assert len(announced()) > 1
 
 
-@pytest.mark.parametrize("signal", [SystemExit, SoftTimeLimitExceeded])
+@pytest.mark.parametrize("signal", [WorkerStopping, SoftTimeLimitExceeded])
 def test_a_generation_that_exceeds_its_time_limit_uses_up_an_attempt(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, signal: type[BaseException]
 ) -> None:
@@ -233,11 +234,11 @@ def test_a_generation_that_exceeds_its_time_limit_uses_up_an_attempt(
     stubborn = dataclasses.replace(worker, generator=Stubborn(), time_limit=timedelta(0), retry_backoff=timedelta(0))
     for attempt in range(1, 6):
         assert alice.show(prompt_id)["status"] == "queued"
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(WorkerStopping):
             stubborn.process(1)
         assert alice.show(prompt_id)["attempt"] == attempt
         end_backoffs(sessions)
-    assert alice.show(prompt_id)["error"] == "The generation took too long."
+    assert alice.show(prompt_id)["error"] == "The generation took longer than 0 seconds (GENERATION_TIMEOUT_SECONDS)."
 
 
 @pytest.mark.parametrize(
@@ -247,6 +248,8 @@ def test_a_generation_that_exceeds_its_time_limit_uses_up_an_attempt(
         (Usage("m" * 500, 1, None), ("m" * 200, None)),
         (Usage(7, "1", -1), (None, None)),  # type: ignore[arg-type]
         (Usage("m", 10**20, 1.5), ("m", None)),  # type: ignore[arg-type]
+        (Usage("m", finish_reason="max_tokens"), ("m", None)),
+        (Usage("m", finish_reason=["stop"]), ("m", None)),  # type: ignore[arg-type]
     ],
 )
 def test_invalid_usage_reported_by_a_provider_does_not_spoil_its_answer(
@@ -263,6 +266,7 @@ def test_invalid_usage_reported_by_a_provider_does_not_spoil_its_answer(
     dataclasses.replace(worker, generator=Reporting()).process(1)
     prompt = alice.show(prompt_id)
     assert (prompt["status"], (prompt["model"], prompt["usage"])) == ("completed", shown)
+    assert prompt["finish_reason"] is None
 
 
 @pytest.mark.parametrize("vectors", [np.full((1, 384), np.nan), np.ones((1, 3)), np.ones((0, 384))])

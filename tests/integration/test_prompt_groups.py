@@ -14,6 +14,7 @@ from shared.providers import Embedders, GenerationRequest, Vectors
 from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
+from worker.leases import WorkerStopping
 from worker.pipeline import Pipeline
 
 
@@ -129,8 +130,8 @@ def test_a_prompt_over_the_time_limit_fails_and_those_after_it_keep_their_attemp
 
 def test_a_stopping_worker_releases_its_unfinished_prompts(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "two")
-    with pytest.raises(SystemExit):
-        dataclasses.replace(worker, generator=Picky(two=SystemExit())).process(len(ids))
+    with pytest.raises(WorkerStopping):
+        dataclasses.replace(worker, generator=Picky(two=WorkerStopping())).process(len(ids))
     assert statuses(alice, ids) == ["queued", "queued"]
     for _ in ids:  # a prompt that was attempted before is claimed alone
         worker.process(1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -23,6 +24,7 @@ from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
 from tests.support.providers import Script
 from tests.support.servers import wait_until
+from worker.leases import WorkerStopping
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -72,6 +74,28 @@ def test_no_prompt_is_claimed_during_the_pause(alice: ApiUser, worker: Pipeline,
     assert worker.generator.calls == 1
     assert 95 <= pause_seconds(sessions) <= 150
     assert [alice.show(prompt_id)["attempt"] for prompt_id in ids] == [1, 0, 0, 0, 0]
+
+
+def test_a_pause_is_logged_once_although_several_prompts_find_the_provider_unavailable(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    alice.submit()
+    refused = answered_by(worker, "")
+    for failures in (1, 2):
+        with sessions.begin() as session:
+            held = claims.claim(session, worker.route, 5, timedelta(minutes=1)).claims
+        with structlog.testing.capture_logs() as lines:
+            for claim in (*held, dataclasses.replace(held[0], probe=None)):
+                refused._failures.handle([claim], UNAVAILABLE)
+        (line,) = lines
+        assert line["event"] == "provider unavailable, prompts wait"
+        assert (line["route"], line["error"]) == ("default", "ProviderUnavailableError")
+        assert line["detail"] == "Connection refused by http://model:8000."
+        assert failures <= line["seconds"] <= 1.5 * failures
+        assert line["next_attempt_at"].endswith("Z")
+        with sessions() as session:
+            assert session.scalar(text("SELECT failures FROM routes")) == failures
+        end_pause(sessions)
 
 
 def test_a_prompt_that_was_refused_keeps_its_turn(alice: ApiUser, worker: Pipeline) -> None:
@@ -155,10 +179,10 @@ def test_a_probe_that_does_not_ask_the_provider_is_followed_by_another(
 
     class Stopping(Script):
         def generate(self, request: object) -> Iterator[str]:
-            raise SystemExit
+            raise WorkerStopping
 
     probing = dataclasses.replace(answered_by(worker, ""), generator=Stopping())
-    with pytest.raises(SystemExit):
+    with pytest.raises(WorkerStopping):
         probing.process(1)
     assert pause_seconds(sessions) <= 0
     alice.post(f"/prompts/{first}/cancel/")
