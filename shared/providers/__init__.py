@@ -120,9 +120,9 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
     metrics.embeddings.observe(time.perf_counter() - started)
     if vectors.shape != (len(texts), embedder.dimension):
-        raise ProviderError(f"The embedder {embedder.name} did not return a vector for each text.")
+        raise ProviderError(f"The embedder {embedder.name} did not return a vector for each text.", retryable=False)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
-        raise ProviderError(f"The embedder {embedder.name} returned a vector that has no direction.")
+        raise ProviderError(f"The embedder {embedder.name} returned a vector that has no direction.", retryable=False)
     unit: Vectors = vectors / lengths
     return unit
