@@ -26,6 +26,12 @@ _UNFINISHED = text("""
     FROM (SELECT status, queued_at FROM prompts WHERE due_at IS NOT NULL LIMIT :most) AS unfinished
     GROUP BY status
 """)
+_MISSING_VECTORS = text("""
+    SELECT count(*) FILTER (WHERE NOT is_given_up), count(*) FILTER (WHERE is_given_up)
+    FROM (
+        SELECT vector_due_at = 'infinity' AS is_given_up FROM prompts WHERE vector_due_at IS NOT NULL LIMIT :most
+    ) AS missing
+""")
 
 
 class ServiceMetrics(Collector):
@@ -51,7 +57,7 @@ class ServiceMetrics(Collector):
         waiting = self._queue.length()
         unfinished = self._unfinished()
         if unfinished is not None:
-            counts, oldest_age = unfinished
+            counts, oldest_age, missing = unfinished
             depth = counts[Status.QUEUED]
             yield GaugeMetricFamily("promptwire_queue_depth", "Prompts waiting for a worker.", depth)
             prompts = GaugeMetricFamily("promptwire_prompts", "Unfinished prompts.", labels=["status"])
@@ -61,16 +67,26 @@ class ServiceMetrics(Collector):
             yield GaugeMetricFamily(
                 "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", oldest_age
             )
+            vectors = GaugeMetricFamily(
+                "promptwire_vectors_missing", "Completed prompts without a vector.", labels=["state"]
+            )
+            for state, count in missing.items():
+                vectors.add_metric([state], count)
+            yield vectors
         up = GaugeMetricFamily("promptwire_dependency_up", "Whether it answers.", labels=["dependency"])
         up.add_metric(["postgres"], unfinished is not None)
         up.add_metric(["redis"], waiting is not None)
         yield up
 
-    def _unfinished(self) -> tuple[dict[str, int], float] | None:
-        """Count unfinished prompts by status. Also returns the age of the oldest queued one, in seconds."""
+    def _unfinished(self) -> tuple[dict[str, int], float, dict[str, int]] | None:
+        """Count unfinished prompts by status.
+
+        Also returns the age of the oldest queued one, in seconds, and the number of missing vectors by state.
+        """
         try:
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
+                due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
             return None
@@ -79,4 +95,4 @@ class ServiceMetrics(Collector):
             counts[status] = count
             if status == Status.QUEUED:
                 oldest_age = float(age)
-        return counts, oldest_age
+        return counts, oldest_age, {"due": due, "given_up": given_up}
