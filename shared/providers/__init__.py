@@ -93,8 +93,11 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector of unit length for each text: float32, shape (len(texts), dimension).
 
+        Prompts are answered whatever it raises, and their vectors follow.
+
         Raises:
-            ProviderError: it failed.
+            ProviderError: it failed. If it is `retryable`, no text is the cause, and callers pause. After any other
+                exception the texts are tried in smaller groups, to find those that it refuses.
         """
 
 
