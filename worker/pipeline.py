@@ -4,8 +4,8 @@ claim → embed (`embedding.py`) → generate (`generation.py`) → complete →
 
 Each step takes what the one before it returns; prompts that fail on the way leave it (`failures.py`) and do so alone.
 The prompts of a task are handled together: one statement claims them, one completes them, and one round trip announces
-them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, so that no answer is paid for
-and thrown away because its prompt cannot be embedded.
+them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, because the semantic cache
+needs the vector; without one the prompt is answered, too, and its vector follows (`missing_vectors.py`).
 """
 
 import random
@@ -36,7 +36,8 @@ from shared.search.vector_log import LogRow
 from shared.telemetry import metrics, tracing
 from worker import attempt_metrics
 from worker.deltas import DeltaPublisher
-from worker.embedding import EmbeddedPrompt, embed_claims, may_be_one_prompts_fault
+from worker.embedder_pause import EmbedderPause
+from worker.embedding import EmbeddedPrompt, embed_claims
 from worker.failures import Failures
 from worker.generation import Generation
 from worker.leases import ClaimLostError, Leases, WorkerStopping
@@ -76,6 +77,7 @@ class Pipeline:
     autocommit_engine: Engine  #: for single statements
     generator: Generator
     embedders: Embedders
+    embedder_pause: EmbedderPause
     store: VectorStore
     semantic_cache: SemanticCache
     announcer: Announcer
@@ -178,14 +180,15 @@ class Pipeline:
         self.grant_turns(user_ids)
 
     def _embed(self, held: Sequence[Claim]) -> list[EmbeddedPrompt]:
-        """Those of the prompts that could be embedded: together if possible, else each by itself."""
+        """The prompts with their vectors, as far as the embedder returns them."""
+        if len(held) != 1:
+            return embed_claims(self.embedders, self.embedder_pause, held)
+        (claim,) = held
         try:
-            return embed_claims(self.embedders, held)
-        except Exception as error:
-            if len(held) == 1 or not may_be_one_prompts_fault(error):
-                self._failures.handle(held, error)
-                return []
-        return [embedded for claim in held for embedded in self._embed([claim])]
+            with self.leases.running(claim):
+                return embed_claims(self.embedders, self.embedder_pause, held)
+        except ClaimLostError:  # as generating will notice, too
+            return [EmbeddedPrompt(claim, self.embedders.resolve(claim.embedder), None)]
 
     def _generate(self, prompts: Sequence[EmbeddedPrompt]) -> list[AnsweredPrompt]:
         """Those of the prompts that were answered."""
@@ -250,7 +253,7 @@ class Pipeline:
             self._apply_vectors(finished, outcomes)
             attempt_metrics.count_finished(finished)
             moved = [replace(claim, embedder=others[claim.id]) for claim in held.values() if claim.id in others]
-            answered = [(each, outcomes[each.claim.id].answer) for each in embed_claims(self.embedders, moved)]
+            answered = [(each, outcomes[each.claim.id].answer) for each in self._embed(moved)]
         return completed
 
     def _announce(self, finished: Sequence[FinishedPrompt], held: Mapping[int, Claim]) -> None:
@@ -271,8 +274,9 @@ class Pipeline:
         """Add the vectors to this process's own index, if it has one of the user."""
         rows: dict[int, list[LogRow]] = {}
         for each in finished:
-            row = LogRow(each.seq, each.prompt_id, outcomes[each.prompt_id].vector)
-            rows.setdefault(each.user_id, []).append(row)
+            vector = outcomes[each.prompt_id].vector
+            if vector is not None:
+                rows.setdefault(each.user_id, []).append(LogRow(each.seq, each.prompt_id, vector))
         for user_id, of_user in rows.items():
             self.store.apply(user_id, of_user)
 
@@ -286,8 +290,8 @@ def _outcome(prompt: EmbeddedPrompt, answer: Answer) -> Outcome:
     return Outcome(
         prompt.claim.id,
         prompt.claim.attempt,
-        embedder=prompt.embedder.name,
-        vector=prompt.vector.tobytes(),
+        embedder=None if prompt.vector is None else prompt.embedder.name,
+        vector=None if prompt.vector is None else prompt.vector.tobytes(),
         expected_embedder=prompt.claim.embedder,
         answer=answer,
     )

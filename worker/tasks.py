@@ -8,7 +8,14 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from shared.messaging.queue import ANSWER_PROMPTS, MAX_PROMPTS_PER_MESSAGE, PROCESS_PROMPTS, REINDEX, SEAL
+from shared.messaging.queue import (
+    ANSWER_PROMPTS,
+    EMBED_MISSING,
+    MAX_PROMPTS_PER_MESSAGE,
+    PROCESS_PROMPTS,
+    REINDEX,
+    SEAL,
+)
 from worker.leases import WorkerStopping
 from worker.pipeline import Pipeline
 from worker.services import Services
@@ -61,6 +68,11 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
 
     for name, work in ((SEAL, seal), (REINDEX, reindex)):
         celery.task(name=name, shared=False, **_MAINTENANCE)(_of_user(work))
+
+    @celery.task(name=EMBED_MISSING, shared=False, **_MAINTENANCE)  # type: ignore[untyped-decorator]
+    def embed_missing() -> int:
+        """Embed prompts that were completed without a vector. Returns how many vectors were added."""
+        return services().missing_vectors.embed_due()
 
 
 def _answer(pipeline: Pipeline, count: int) -> dict[str, list[int]]:

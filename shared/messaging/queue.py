@@ -26,6 +26,7 @@ ANSWER_PROMPTS = "promptwire.answer_prompts"
 PROCESS_PROMPTS = "promptwire.process_prompts"
 SEAL = "promptwire.seal"
 REINDEX = "promptwire.reindex"
+EMBED_MISSING = "promptwire.embed_missing"
 #: The queue of maintenance, and of the messages of the release before the fair queue.
 QUEUE = "prompts"
 #: The largest number of prompts that a message asks for.
@@ -132,6 +133,13 @@ class Queue:
         """Have a worker rebuild a user's vectors. Returns whether the broker took the message."""
         return self._send(REINDEX, user_id)
 
+    def request_missing_vectors(self) -> bool:
+        """Have a worker embed prompts that were completed without a vector. Returns whether the message was sent.
+
+        It is not sent while other maintenance waits: workers are busy then, and the next round of a reaper is soon.
+        """
+        return self._length(QUEUE) == 0 and self._send(EMBED_MISSING)
+
     def _send(self, task: str, *arguments: object) -> bool:
         if self._unavailable.is_set():
             return False
@@ -161,7 +169,10 @@ class Queue:
 
     def length(self, route: str = DEFAULT_ROUTE) -> int | None:
         """How many messages of the route wait, or None if the broker is unavailable."""
+        return self._length(queue_name(route))
+
+    def _length(self, name: str) -> int | None:
         try:
-            return int(self._redis.llen(queue_name(route)))  # type: ignore[arg-type]
+            return int(self._redis.llen(name))  # type: ignore[arg-type]
         except RedisError:
             return None

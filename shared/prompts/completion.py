@@ -1,5 +1,7 @@
 """Finishing prompts: the answer, the user's next feed number and its entry, and the vector, all or nothing.
 
+An answer whose prompt could not be embedded is stored without a vector. `shared/search/missing_vectors.py` adds it.
+
 One statement does it, for one prompt or many, so a lone prompt takes one round trip and no explicit transaction.
 """
 
@@ -15,7 +17,10 @@ from shared.prompts.feed import FinishedPrompt
 
 
 class Outcome(NamedTuple):
-    """How an attempt at a prompt ends: with an answer and its vector, with an error, or with neither (cancelled)."""
+    """How an attempt at a prompt ends: with an answer, with an error, or with neither (cancelled).
+
+    A completed prompt without a vector gets one later.
+    """
 
     id: int  #: the prompt's
     attempt: int
@@ -67,18 +72,24 @@ _FINISH = PreparedStatement(
     ), judged AS (
         SELECT locked.*, owner.username, owner.seq AS newest, owner.embedder AS current_embedder,
             locked.vector IS NULL OR owner.embedder IS NOT DISTINCT FROM locked.embedder
-            OR owner.embedder IS NOT DISTINCT FROM locked.expected_embedder AS agrees
+            OR owner.embedder IS NOT DISTINCT FROM locked.expected_embedder AS agrees,
+            locked.vector IS NULL AND :change = 'completed' AS lacks_vector
         FROM locked JOIN owner ON owner.id = locked.user_id
     ), agreed AS (
         SELECT *, newest + row_number() OVER (PARTITION BY user_id ORDER BY id) AS seq FROM judged WHERE agrees
     ), raised AS (
-        UPDATE users SET seq = reached.seq, embedder = coalesce(reached.embedder, users.embedder)
-        FROM (SELECT user_id, max(seq) AS seq, max(embedder) AS embedder FROM agreed GROUP BY user_id) AS reached
+        UPDATE users SET seq = reached.seq, embedder = coalesce(reached.embedder, users.embedder),
+            vectors_missing = users.vectors_missing OR reached.vectors_missing
+        FROM (
+            SELECT user_id, max(seq) AS seq, max(embedder) AS embedder, bool_or(lacks_vector) AS vectors_missing
+            FROM agreed GROUP BY user_id
+        ) AS reached
         WHERE users.id = reached.user_id
     ), finished AS (
         UPDATE prompts
         SET status = :change, seq = agreed.seq, error = agreed.error, {_SET_ANSWER},
-            due_at = NULL, not_before = NULL, turn = NULL, completed_at = clock_timestamp()
+            due_at = NULL, not_before = NULL, turn = NULL, completed_at = clock_timestamp(),
+            vector_due_at = CASE WHEN agreed.lacks_vector THEN clock_timestamp() END
         FROM agreed
         WHERE prompts.id = agreed.id
         RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, prompt_text, agreed.error,

@@ -27,6 +27,12 @@ _UNFINISHED = text("""
     FROM (SELECT status, route, queued_at FROM prompts WHERE due_at IS NOT NULL LIMIT :most) AS unfinished
     GROUP BY status, route
 """)
+_MISSING_VECTORS = text("""
+    SELECT count(*) FILTER (WHERE NOT is_given_up), count(*) FILTER (WHERE is_given_up)
+    FROM (
+        SELECT vector_due_at = 'infinity' AS is_given_up FROM prompts WHERE vector_due_at IS NOT NULL LIMIT :most
+    ) AS missing
+""")
 
 _ROUTES = text("SELECT route, unavailable_since IS NOT NULL AS is_paused FROM routes")
 
@@ -38,6 +44,7 @@ class _Counts(NamedTuple):
     oldest_age: float  #: of queued prompts, in seconds
     paused: Mapping[str, bool]  #: whether the provider of each route is unavailable
     waiting: int  #: queued prompts of these routes
+    missing_vectors: Mapping[str, int]  #: completed prompts without a vector, by state
 
 
 class ServiceMetrics(Collector):
@@ -75,6 +82,7 @@ class ServiceMetrics(Collector):
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
                 paused = {row.route: row.is_paused for row in connection.execute(_ROUTES)}
+                due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
             return None
@@ -84,7 +92,7 @@ class ServiceMetrics(Collector):
             if status == Status.QUEUED:
                 oldest_age = max(oldest_age, float(age))
                 waiting += count if paused.get(route) else 0
-        return _Counts(prompts, oldest_age, paused, waiting)
+        return _Counts(prompts, oldest_age, paused, waiting, {"due": due, "given_up": given_up})
 
 
 def _families(counts: _Counts) -> Iterator[Metric]:
@@ -104,3 +112,7 @@ def _families(counts: _Counts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "promptwire_prompts_waiting_for_provider", "Queued prompts whose provider is unavailable.", counts.waiting
     )
+    vectors = GaugeMetricFamily("promptwire_vectors_missing", "Completed prompts without a vector.", labels=["state"])
+    for state, count in counts.missing_vectors.items():
+        vectors.add_metric([state], count)
+    yield vectors

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-import numpy as np
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from redis import Redis
@@ -18,7 +17,7 @@ from shared.errors import ProviderError
 from shared.messaging import announcements
 from shared.messaging.redis import make_redis
 from shared.prompts import overdue
-from shared.providers import Embedders, GenerationRequest, Usage
+from shared.providers import GenerationRequest, Usage
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
@@ -267,21 +266,6 @@ def test_invalid_usage_reported_by_a_provider_does_not_spoil_its_answer(
     prompt = alice.show(prompt_id)
     assert (prompt["status"], (prompt["model"], prompt["usage"])) == ("completed", shown)
     assert prompt["finish_reason"] is None
-
-
-@pytest.mark.parametrize("vectors", [np.full((1, 384), np.nan), np.ones((1, 3)), np.ones((0, 384))])
-def test_an_embedder_without_a_valid_vector_is_a_failed_attempt(
-    alice: ApiUser, worker: Pipeline, vectors: np.ndarray
-) -> None:
-    class Broken:
-        name, dimension, is_remote = "broken", 384, False
-
-        def embed(self, texts: object) -> np.ndarray:
-            return vectors.astype(np.float32)
-
-    prompt_id = alice.submit()
-    dataclasses.replace(worker, embedders=Embedders(Broken())).process(1)
-    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("queued", 1)
 
 
 def test_a_prompt_cancelled_during_its_generation_is_never_completed(alice: ApiUser, worker: Pipeline) -> None:

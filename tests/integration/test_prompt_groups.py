@@ -73,11 +73,15 @@ def test_a_prompt_that_cannot_be_answered_fails_alone(alice: ApiUser, worker: Pi
     assert statuses(alice, ids) == ["completed", "failed", "completed", "queued", "completed"]
 
 
-def test_a_prompt_that_cannot_be_embedded_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_that_cannot_be_embedded_is_answered_and_costs_no_other_its_vector(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     ids = submit(alice, "one", "bad", "two")
     dataclasses.replace(worker, embedders=Embedders(PickyEmbedder())).process(len(ids))
-    assert statuses(alice, ids) == ["completed", "failed", "completed"]
-    assert alice.show(ids[1])["error"] == "no vector for that"
+    assert statuses(alice, ids) == ["completed"] * 3
+    with sessions() as session:
+        embedded = session.scalars(text("SELECT prompt_id FROM vector_log ORDER BY prompt_id")).all()
+    assert embedded == [ids[0], ids[2]]
 
 
 def test_an_embedder_that_fails_for_a_whole_group_is_called_once(alice: ApiUser, worker: Pipeline) -> None:
@@ -91,7 +95,7 @@ def test_an_embedder_that_fails_for_a_whole_group_is_called_once(alice: ApiUser,
 
     dataclasses.replace(worker, embedders=Embedders(Silent())).process(len(ids))
     assert calls == [3]
-    assert statuses(alice, ids) == ["queued"] * 3
+    assert statuses(alice, ids) == ["completed"] * 3
 
 
 def test_a_prompt_that_cannot_be_stored_fails_alone(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:

@@ -16,8 +16,7 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.prompts import claims, provider_pause
-from shared.providers import Embedders, GenerationRequest, Usage
-from shared.providers.hashing import HashingEmbedder
+from shared.providers import GenerationRequest, Usage
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
@@ -265,22 +264,6 @@ def test_a_probe_ends_only_its_own_pause(alice: ApiUser, worker: Pipeline, sessi
     assert pause_seconds(sessions) > 3_000
 
 
-def test_an_embedder_that_rejects_the_probe_does_not_end_the_pause(
-    alice: ApiUser, worker: Pipeline, sessions: Sessions
-) -> None:
-    class Rejecting(HashingEmbedder):
-        def embed(self, texts: object) -> object:
-            raise ProviderError("no vector for that", retryable=False)
-
-    alice.submit("first")
-    alice.submit("second")
-    answered_by(worker, UNAVAILABLE).process(1)
-    end_pause(sessions)
-    answered_by(worker, "the answer", embedders=Embedders(Rejecting())).process(1)
-    with sessions() as session:
-        assert session.scalar(text("SELECT unavailable_since IS NOT NULL FROM routes"))
-
-
 def test_a_claim_does_not_change_the_pause_of_another_worker(
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
@@ -353,18 +336,6 @@ def test_the_refusal_of_a_group_counts_once(alice: ApiUser, worker: Pipeline, se
     assert group.generator.calls == 1
     assert pause_seconds(sessions) <= 1.5
     assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"queued"}
-
-
-def test_an_unavailable_embedder_prevents_the_call_to_the_generator(alice: ApiUser, worker: Pipeline) -> None:
-    class UnavailableEmbedder(HashingEmbedder):
-        def embed(self, texts: object) -> object:
-            raise UNAVAILABLE
-
-    prompt_id = alice.submit()
-    without = answered_by(worker, "the answer", embedders=Embedders(UnavailableEmbedder()))
-    without.process(1)
-    assert without.generator.calls == 0
-    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
 
 
 def test_the_pause_doubles_up_to_a_limit_and_starts_over_after_an_answer(

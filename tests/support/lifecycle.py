@@ -67,13 +67,13 @@ class RecordingQueue:
 
 
 def complete(
-    session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
+    session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes | None = b"\0\0\0\0"
 ) -> FinishedPrompt | None:
-    """Complete a prompt. Returns None if the claim no longer holds."""
+    """Complete a prompt, without a vector if that is None. Returns None if the claim no longer holds."""
     outcome = Outcome(
         claim.id,
         claim.attempt,
-        embedder=embedder,
+        embedder=None if vector is None else embedder,
         vector=vector,
         expected_embedder=claim.embedder,
         answer=Answer(response_text, "test"),

@@ -17,6 +17,7 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
 from shared.prompts import overdue, scheduling
 from shared.prompts.feed import FinishedPrompt
+from shared.search import missing_vectors
 from shared.settings import Settings
 from shared.telemetry import metrics
 
@@ -29,7 +30,10 @@ MAX_PROMPTS_PER_ROUND = 1_000
 
 
 class Reaper:
-    """Queues prompts of lapsed leases, ends backoffs, fails what cannot be answered, and replaces lost wake-ups."""
+    """Queues prompts of lapsed leases, ends backoffs, fails what cannot be answered, and replaces lost wake-ups.
+
+    It also requests the vectors that are missing.
+    """
 
     def __init__(self, settings: Settings, sessions: Sessions, queue: Queue, announcer: Announcer) -> None:
         self._grace = settings.submit_grace
@@ -47,6 +51,7 @@ class Reaper:
             self._fail_exhausted,
             self._grant_turns,
             self._fail_waiting_too_long,
+            self._request_missing_vectors,
         )
         for step in steps:
             try:
@@ -109,6 +114,13 @@ class Reaper:
         with self._sessions.begin() as session:
             finished = overdue.fail_waiting_too_long(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
         self._announce_failed(finished, "provider unavailable for too long")
+
+    def _request_missing_vectors(self) -> None:
+        """Have a worker embed prompts that were completed while the embedder failed."""
+        with self._sessions() as session:
+            is_due = missing_vectors.is_due(session)
+        if is_due:
+            self._queue.request_missing_vectors()
 
     def _announce_failed(self, finished: list[FinishedPrompt], reason: str) -> None:
         for each in finished:
