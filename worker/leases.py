@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause
 from shared.prompts import claims
 from shared.prompts.claims import Claim
 
@@ -62,7 +62,7 @@ class Leases:
             with self._sessions.begin() as session:
                 kept = claims.renew(session, keys, self._lease)
         except SQLAlchemyError as error:
-            log.warning("leases not renewed", error=type(error).__name__)
+            log.warning("leases not renewed", error=cause(error))
             return
         with self._lock:
             for key in set(keys) - kept:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.db.engine import cause
 from shared.db.models import UNFINISHED, Status
 from shared.messaging.queue import Queue
 
@@ -72,7 +73,7 @@ class ServiceMetrics(Collector):
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
         except SQLAlchemyError as error:
-            log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
+            log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
         counts, oldest_age = {status.value: 0 for status in UNFINISHED}, 0.0
         for status, count, age in rows:
