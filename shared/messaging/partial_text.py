@@ -12,6 +12,7 @@ from redis.client import NEVER_DECODE
 
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
+from shared.messaging.redis import cause
 
 log = structlog.get_logger(__name__)
 
@@ -47,7 +48,7 @@ class PartialText:
                 pipeline.publish(announcements.channel(user_id), announcement.encode())
                 pipeline.execute()
         except RedisError as error:
-            log.warning("partial text not written", error=type(error).__name__)
+            log.warning("partial text not written", error=cause(error))
             return False
         return True
 
@@ -59,7 +60,7 @@ class PartialText:
                 "GETRANGE", _name(prompt_id, attempt), offset, end, **{NEVER_DECODE: True}
             )
         except RedisError as error:
-            log.warning("partial text not read", error=type(error).__name__)
+            log.warning("partial text not read", error=cause(error))
             return ""
         return found.partition(_GAP)[0].decode(errors="ignore")
 
@@ -68,7 +69,7 @@ class PartialText:
         try:
             self._redis.pexpire(_name(prompt_id, attempt), RETENTION_AFTER_END)
         except RedisError as error:
-            log.warning("partial text not expired early", error=type(error).__name__)
+            log.warning("partial text not expired early", error=cause(error))
 
 
 def _name(prompt_id: int | None, attempt: int) -> str:

@@ -80,7 +80,7 @@ class Reaper:
 
         This also starts the probe after a provider's pause, because no message is sent when a pause is over.
         """
-        if self._queue.length() != 0:
+        if not self._queue.is_available or self._queue.length() != 0:
             return
         with self._sessions() as session:
             waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_PROMPTS_PER_MESSAGE)
