@@ -12,6 +12,10 @@ from sqlalchemy.exc import ArgumentError
 SCHEMES = ("postgres", "postgresql", "postgresql+psycopg2")
 _DRIVER = "postgresql+psycopg2"
 _DEFAULT_PORT = "5432"
+_NOT_A_URL = (
+    "this is not a PostgreSQL URL; write it like postgresql://user:password@host:5432/name, several hosts with commas "
+    "between them, and in a password %2F for / and %40 for @"
+)
 # SQLAlchemy reads at most one port before the path.
 _URL = re.compile(r"(?P<scheme>[\w+]+)://(?P<login>[^/?]*@)?(?P<hosts>[^/?@]*)(?P<rest>.*)", re.DOTALL)
 _HOST = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>\d*))?")
@@ -38,17 +42,17 @@ def parse(text: str) -> DatabaseUrl:
     """
     found = _URL.fullmatch(text)
     if found is None or found["scheme"] not in SCHEMES:
-        raise ValueError("this is not a PostgreSQL URL; write it like postgresql://user:password@host:5432/name")
+        raise ValueError(_NOT_A_URL)
     hosts = tuple(map(_parse_host, found["hosts"].split(","))) if "," in found["hosts"] else ()
     shown = "" if hosts else found["hosts"]
     try:
         return DatabaseUrl(make_url(f"{_DRIVER}://{found['login'] or ''}{shown}{found['rest']}"), hosts)
     except (ArgumentError, ValueError) as error:
-        raise ValueError("this is not a valid PostgreSQL URL; escape special characters, / as %2F, @ as %40") from error
+        raise ValueError(_NOT_A_URL) from error
 
 
 def _parse_host(text: str) -> tuple[str, str]:
     found = _HOST.fullmatch(text)
     if found is None or not found["host"]:
-        raise ValueError("DATABASE_URL has a host that cannot be read; write several as host1:5432,host2:5432")
+        raise ValueError(_NOT_A_URL)
     return found["host"].strip("[]"), found["port"] or _DEFAULT_PORT

@@ -11,6 +11,10 @@ READ_ONLY_PAUSE_SECONDS = 1.0
 _READ_ONLY = "session is read-only"
 
 
+class ReadOnlyServerError(psycopg2.OperationalError):
+    """All servers are read-only."""
+
+
 class Connector:
     """Opens the connections of an engine: a listener of SQLAlchemy's event `do_connect`.
 
@@ -29,16 +33,17 @@ class Connector:
     def __call__(self, dialect: object, record: object, arguments: list[Any], parameters: dict[str, Any]) -> Any:
         # Each connection would cost the server a process, just to be closed.
         if time.monotonic() < self._read_only_until:
-            raise psycopg2.OperationalError(f"the server was read-only within the last {READ_ONLY_PAUSE_SECONDS:g} s")
+            raise ReadOnlyServerError(f"the server was read-only within the last {READ_ONLY_PAUSE_SECONDS:g} s")
         hosts = self._hosts
         try:
             return psycopg2.connect(*arguments, **parameters | _as_parameters(hosts))
         except psycopg2.OperationalError as error:
             if hosts is self._hosts:  # unless a concurrent connection has changed it
                 self._hosts = (*hosts[1:], *hosts[:1])
-            if _READ_ONLY in str(error):
-                self._read_only_until = time.monotonic() + READ_ONLY_PAUSE_SECONDS
-            raise
+            if _READ_ONLY not in str(error):
+                raise
+            self._read_only_until = time.monotonic() + READ_ONLY_PAUSE_SECONDS
+            raise ReadOnlyServerError(str(error)) from None
 
 
 def _as_parameters(hosts: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -9,12 +9,12 @@ import psycopg2.extensions
 from psycopg2 import errorcodes
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared import database_url
-from shared.db.connector import Connector
+from shared.db.connector import Connector, ReadOnlyServerError
 from shared.settings import Settings
 
 Sessions = sessionmaker[Session]
@@ -129,6 +129,14 @@ def is_unavailable(error: BaseException) -> bool:
     if error.connection_invalidated or state in _TRANSIENT_STATES:
         return True
     return isinstance(error, OperationalError) and not state.startswith(_LIMIT_CLASS)
+
+
+def refusal(error: SQLAlchemyError) -> str | None:
+    """Why the server, which works otherwise, refuses to write. None if the error says something else."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, ReadOnlyServerError) or _sqlstate(original) == READ_ONLY:
+        return "PostgreSQL is read-only"
+    return "PostgreSQL is out of disk space" if _sqlstate(original) == errorcodes.DISK_FULL else None
 
 
 def cause(error: BaseException) -> str:

@@ -261,8 +261,23 @@ class Servers:
         values = settings.model_dump(exclude_unset=True) | changes
         return Settings(_env_file=None, **values)
 
-    def _execute(self, statement: str) -> None:
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Make Postgres read-only, also for the sessions that exist. They are not closed."""
+        self._set_read_only("on")
+        try:
+            yield
+        finally:
+            self._set_read_only("off")
+
+    def _set_read_only(self, value: str) -> None:
+        self._execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        self._execute("SELECT pg_reload_conf()")
+        wait_until(lambda: self._execute("SHOW default_transaction_read_only") == [(value,)], what="the reload")
+
+    def _execute(self, statement: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(psycopg2.connect(self.postgres.url("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
