@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from shared import database_url
 from shared.db.connector import Connector, ReadOnlyServerError
+from shared.db.pooler import TransactionLimits
 from shared.settings import Settings
 
 Sessions = sessionmaker[Session]
@@ -50,6 +51,10 @@ def make_engine(
     The server cancels statements that take longer than the timeout, in milliseconds. With `autocommit`, each statement
     is its own transaction, which saves a single query two round trips.
     """
+    limits = {
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    }
     parsed = database_url.parse(settings.database_url.get_secret_value())
     engine = create_engine(
         parsed.url,
@@ -61,8 +66,7 @@ def make_engine(
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,
-            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}"
-            f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}",
+            "options": " ".join(f"-c {name}={value}" for name, value in {"timezone": "UTC", **limits}.items()),
             "keepalives_idle": 30,
             "tcp_user_timeout": 30_000,
             # A server that is read-only, because another has become the primary, is refused when connecting.
@@ -72,6 +76,7 @@ def make_engine(
     event.listen(engine, "do_connect", Connector(parsed.hosts))
     event.listen(engine, "handle_error", _drop_unusable)
     event.listen(engine, "checkout", _refuse_closed)
+    TransactionLimits(limits).listen(engine)
     event.listen(engine, "before_cursor_execute", _return_bytes)
     return engine
 

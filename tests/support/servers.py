@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psutil
 import psycopg2
+import redis
 
 from infra.local.data_folder import DataFolder
 from infra.local.servers import Postgres, Valkey
@@ -269,6 +270,30 @@ class Servers:
             yield
         finally:
             self._set_read_only("off")
+
+    @contextlib.contextmanager
+    def redis_refusing(self, why: str) -> Iterator[None]:
+        """Have Valkey refuse writes as a "replica", for lack of "memory", or because it cannot write to its "disk"."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            if why == "replica":
+                client.replicaof("127.0.0.1", "9")  # of a server that does not exist
+            elif why == "memory":
+                client.config_set("maxmemory", 1)
+            else:
+                self._fail_to_save(client)
+            try:
+                yield
+            finally:
+                client.replicaof("NO", "ONE")
+                client.config_set("maxmemory", 0)
+                client.config_set("save", "")
+
+    def _fail_to_save(self, client: redis.Redis) -> None:
+        """Let a snapshot fail: its file is a folder."""
+        (self.valkey.folder / "dump.rdb").mkdir(exist_ok=True)
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="the snapshot")
 
     def _set_read_only(self, value: str) -> None:
         self._execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
