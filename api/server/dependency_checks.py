@@ -41,12 +41,11 @@ class DependencyChecks:
             with self._autocommit_engine.connect() as connection:
                 if not migrations.is_current(connection):
                     return "not migrated"
+                if time.monotonic() < self._write_at:
+                    return OK
+                problem = write_problem(connection)
         except SQLAlchemyError as error:
-            self._write_at = 0.0
-            return refusal(error) or "unavailable"
-        if time.monotonic() < self._write_at:
-            return OK
-        problem = write_problem(self._autocommit_engine)
+            problem = refusal(error) or "unavailable"
         self._write_at = 0.0 if problem else time.monotonic() + self._write_seconds
         return problem or OK
 

@@ -1,6 +1,6 @@
 """Whether PostgreSQL accepts writes: it is tried."""
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import refusal
@@ -15,11 +15,10 @@ _WRITE = text("""
 """)
 
 
-def write_problem(autocommit_engine: Engine) -> str | None:
+def write_problem(connection: Connection) -> str | None:
     """Write a row. Returns why that fails, or None if it does not."""
     try:
-        with autocommit_engine.connect() as connection:
-            connection.execute(_WRITE)
+        connection.execute(_WRITE)
     except SQLAlchemyError as error:
         return refusal(error) or "unavailable"
     return None

@@ -10,6 +10,7 @@ from flask import Flask
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from infra.doctor import Severity, stores
 from shared.db import migrations
 from shared.db.engine import Sessions, long_snapshot, make_engine, make_sessions
 from shared.search.index_lock import index_lock
@@ -120,6 +121,11 @@ def test_after_a_failover_to_a_writable_server_requests_go_on(servers: Servers, 
     with servers.read_only():
         assert_problem(alice.post("/prompts/", json={"prompt_text": "Hi"}), 503)
     wait_until(lambda: alice.post("/prompts/", json={"prompt_text": "Hi"}).status_code == 202, what="recovering")
+
+
+def test_the_doctor_says_that_there_is_a_pooler(settings: Settings) -> None:
+    found = [each for each in stores.postgres(settings) if "a pooler in transaction mode" in each.problem]
+    assert [each.severity for each in found] == [Severity.BEWARE]
 
 
 @pytest.mark.parametrize("vector_store", ["pgvector"])

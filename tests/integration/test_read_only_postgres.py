@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, InternalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
+from infra.doctor import stores
 from shared.db.connector import READ_ONLY_PAUSE_SECONDS
 from shared.db.engine import cause, is_unavailable, make_engine, make_sessions
 from shared.errors import ProviderError
@@ -204,6 +205,15 @@ def test_the_maintenance_of_a_read_only_server_fails_in_a_line_and_goes_on_later
     wait_until(is_queued, what="the next attempt")
     engine.dispose()
     redis.close()
+
+
+@pytest.mark.parametrize("accepted", ["read-write", "any"])
+def test_the_doctor_names_a_read_only_server(servers: Servers, settings: Settings, accepted: str) -> None:
+    url = f"{settings.database_url.get_secret_value()}?target_session_attrs={accepted}"
+    with servers.read_only():
+        problems = [found.problem for found in stores.postgres(servers.changed(settings, database_url=url))]
+    assert any("PostgreSQL is read-only" in problem for problem in problems)
+    assert not any("read-only" in found.problem for found in stores.postgres(settings))
 
 
 class TestSeveralHosts:

@@ -8,6 +8,7 @@ from redis.exceptions import ReadOnlyError
 from structlog.testing import capture_logs
 
 from api.services import Services
+from infra.doctor import stores
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.settings import Settings
@@ -73,6 +74,12 @@ def test_readyz_is_degraded_and_names_the_cause_while_redis_refuses_writes(
         assert (response.status_code, response.json["status"]) == (200, "degraded")
         assert response.json["checks"] == {"postgres": "ok", "redis": SENTENCES[why]}
     wait_until(lambda: alice.get("/readyz").json["status"] == "ok", what="recovering")
+
+
+def test_the_doctor_names_the_cause(servers: Servers, settings: Settings, why: str) -> None:
+    with servers.redis_refusing(why):
+        assert any(SENTENCES[why] in found.problem for found in stores.redis(settings))
+    assert not any(SENTENCES[why] in found.problem for found in stores.redis(settings))
 
 
 def test_after_a_refusal_nothing_is_sent_until_redis_accepts_a_write(
