@@ -1,4 +1,4 @@
-"""Everything works through PgBouncer in transaction mode, whether it refuses a session's settings or ignores them."""
+"""Everything works through PgBouncer in transaction mode. By default it refuses the settings of a session."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -23,9 +23,9 @@ from tests.support.servers import Servers, wait_until
 from worker.services import make_services
 
 
-@pytest.fixture(scope="module", params=["", "options"], ids=["refused", "ignored"])
-def pooler(request: pytest.FixtureRequest, servers: Servers) -> Iterator[PgBouncer]:
-    with pgbouncer.running(servers, ignored_parameters=request.param) as running:
+@pytest.fixture(scope="module")
+def pooler(servers: Servers) -> Iterator[PgBouncer]:
+    with pgbouncer.running(servers) as running:
         yield running
 
 
@@ -72,6 +72,15 @@ def test_the_server_cancels_slow_statements(make_limited, autocommit: bool) -> N
             connection.execute(text("SELECT pg_sleep(60)"))
 
 
+def test_limits_hold_where_the_pooler_ignores_the_settings_of_a_session(servers: Servers, database: str) -> None:
+    with pgbouncer.running(servers, ignored_parameters="options", name="ignoring") as ignoring:
+        settings = servers.settings(database, database_url=ignoring.url(database))
+        engine = make_engine(settings, application_name="test", statement_timeout_ms=1_234)
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT current_setting('statement_timeout')")) == "1234ms"
+        engine.dispose()
+
+
 def test_a_long_snapshot_has_no_time_limit(make_limited) -> None:
     engine = make_limited(autocommit=False)
     with long_snapshot(make_sessions(engine)) as connection:
@@ -103,8 +112,10 @@ def test_a_users_index_lock_belongs_to_one_process_until_it_is_released(sessions
         for _ in range(2 * SESSIONS):  # in whichever session of the server
             with index_lock(sessions, 1) as again, index_lock(sessions, 2) as other:
                 assert (again, other) == (False, True)
-    with index_lock(sessions, 1) as acquired:
-        assert acquired
+    with sessions() as other_transaction:
+        other_transaction.execute(text("SELECT 1"))  # in the session that had the lock: it was used last
+        with index_lock(sessions, 1) as acquired:
+            assert acquired
 
 
 def test_an_empty_database_is_migrated(pooler: PgBouncer, servers: Servers) -> None:

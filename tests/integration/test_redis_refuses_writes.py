@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from api.services import Services
 from infra.doctor import stores
 from shared.messaging.queue import Queue, make_celery
-from shared.messaging.redis import make_redis
+from shared.messaging.redis import make_redis, write_problem
 from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser
 from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
@@ -83,15 +83,21 @@ def test_the_doctor_names_the_cause(servers: Servers, settings: Settings, why: s
 
 
 def test_after_a_refusal_nothing_is_sent_until_redis_accepts_a_write(
-    servers: Servers, settings: Settings, redis: Redis, why: str
+    servers: Servers, settings: Settings, redis: Redis, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     celery = make_celery(settings)
     queue = Queue(celery, redis)
     assert queue.wake("default", 1)
+    probes: list[str | None] = []
+    monkeypatch.setattr("shared.messaging.queue.PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(
+        "shared.messaging.queue.write_problem", lambda client: probes.append(write_problem(client)) or probes[-1]
+    )
     with servers.redis_refusing(why), capture_logs() as logs:
-        for _ in range(5):
-            assert not queue.wake("default", 1)
+        assert not queue.wake("default", 1)
+        wait_until(lambda: len(probes) >= 3, what="probing")
         assert not queue.is_available
+        assert not queue.wake("default", 1)
     sent = [line["error"] for line in logs if line["event"] == "broker unavailable, message not sent"]
     assert sent == [SENTENCES[why]]
     wait_until(lambda: queue.wake("default", 1), what="recovering")

@@ -39,18 +39,18 @@ class PgBouncer:
 
 
 @contextlib.contextmanager
-def running(servers: Servers, *, ignored_parameters: str) -> Iterator[PgBouncer]:
+def running(servers: Servers, *, ignored_parameters: str = "", name: str = "pgbouncer") -> Iterator[PgBouncer]:
     """Start PgBouncer with these `ignore_startup_parameters`. Skips the test if it is not installed."""
     program = shutil.which("pgbouncer", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
     if program is None:
         pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
-    folder = servers.postgres.folder.parent / "pgbouncer"
+    folder = servers.postgres.folder.parent / name
     folder.mkdir()
     identity = unprivileged(Path(program), folder)
     made = PgBouncer(servers, processes.free_port())
-    for name, text in _files(servers, made.port, folder, ignored_parameters).items():
-        (folder / name).write_text(text)
-        identity.own(folder / name)
+    for file, text in _files(servers, made.port, folder, ignored_parameters).items():
+        (folder / file).write_text(text)
+        identity.own(folder / file)
     command = [*identity.prefix, program, "-q", str(folder / "pgbouncer.ini")]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, **identity.popen)
