@@ -95,7 +95,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
-    ops = OpsRoutes(s.settings, s.sessions, s.queue, s.service_metrics)
+    ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
     return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
 
 

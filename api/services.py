@@ -16,6 +16,7 @@ from api.intake.user_slots import UserLimits
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.server import gevent_psycopg2
+from api.server.dependency_checks import DependencyChecks
 from api.server.threadpool import SEARCH_THREADS, NativeThreads
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging.announcements import Announcer
@@ -58,6 +59,7 @@ class Services:
     #: that reconnect at once neither run into the pool's timeout nor take its connections from requests.
     db_slots: FairSemaphore
     service_metrics: ServiceMetrics
+    dependency_checks: DependencyChecks
 
 
 def make_services(settings: Settings) -> Services:
@@ -96,6 +98,7 @@ def make_services(settings: Settings) -> Services:
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
         service_metrics=ServiceMetrics(autocommit_engine, queue),
+        dependency_checks=DependencyChecks(autocommit_engine, queue),
     )
 
 

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared import database_url
+
 MIN_SECRET_LENGTH = 32
 _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
 
@@ -136,8 +138,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        if _scheme(value) not in ("postgres", "postgresql", "postgresql+psycopg2"):
-            raise ValueError("this is not a PostgreSQL URL; write it like postgresql://user:password@host:5432/name")
+        database_url.parse(value.get_secret_value())
         return value
 
     @field_validator("redis_url")

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause, is_unavailable
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
@@ -55,12 +55,12 @@ class Failures:
     time_limit: timedelta
 
     def release(self, held: Sequence[Claim]) -> None:
-        """Release claims because the worker must stop."""
+        """Release claims: the worker must stop, or the database was unavailable. The attempts do not count."""
         try:
             with self.sessions.begin() as session:
                 released = claims.release(session, held, grace=self.grace)
-        except SQLAlchemyError:
-            log.exception("claims not released, the reaper will queue the prompts again")
+        except SQLAlchemyError as failure:
+            _log_database_error("claims not released, the reaper will queue the prompts again", failure)
         else:
             self.queue.wake(self.route, released)
         for claim in held:
@@ -73,6 +73,10 @@ class Failures:
         """
         if isinstance(error, ProviderUnavailableError):
             self._wait_for_provider(held, error)
+            return
+        if is_unavailable(error):
+            log.warning("postgres unavailable, attempts interrupted", prompts=len(held), error=cause(error))
+            self.release(held)
             return
         for claim in held:
             attempt_metrics.count_failed(error)
@@ -91,8 +95,8 @@ class Failures:
             with self.sessions.begin() as session:
                 self.provider_status.pause(session, held, error)
                 claims.release(session, [claim for claim in held if not _steps_aside(claim)], grace=self.grace)
-        except SQLAlchemyError:
-            log.exception("provider pause not stored, the reaper will queue the prompts again")
+        except SQLAlchemyError as failure:
+            _log_database_error("provider pause not stored, the reaper will queue the prompts again", failure)
             return
         for claim in filter(_steps_aside, held):
             self._end_attempt(claim, error)
@@ -101,8 +105,8 @@ class Failures:
         try:
             with self.sessions.begin() as session:
                 finished = self._fail_or_reschedule(session, claim, error)
-        except SQLAlchemyError:
-            log.exception("attempt interrupted by the database, the reaper will queue the prompt again")
+        except SQLAlchemyError as failure:
+            _log_database_error("attempt interrupted by the database, the reaper will queue the prompt again", failure)
             return
         if finished is not None:
             attempt_metrics.count_finished([finished])
@@ -120,6 +124,11 @@ class Failures:
         # Jitter, so that a burst does not return as one (AWS Architecture Blog, "Exponential Backoff And Jitter").
         ceiling = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
         return timedelta(seconds=ceiling.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
+
+
+def _log_database_error(event: str, error: SQLAlchemyError) -> None:
+    """Log an error in a line, with its traceback only if it is a fault of ours."""
+    log.warning(event, error=cause(error), exc_info=not is_unavailable(error))
 
 
 def _steps_aside(claim: Claim) -> bool:

@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause
 from shared.prompts import claims
 from shared.prompts.claims import Claim
 from shared.providers import interruption
@@ -85,7 +85,8 @@ class Leases:
         self._attempts: dict[Key, _Attempt] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        #: Whether the worker must stop.
+        self.is_stopping = False
 
     @contextmanager
     def hold(self, held: Sequence[Claim]) -> Iterator[None]:
@@ -97,7 +98,7 @@ class Leases:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="leases", daemon=True)
                 self._thread.start()
-        if self._stopping:
+        if self.is_stopping:
             for attempt in attempts.values():
                 attempt.interrupt(WorkerStopping)
         try:
@@ -128,7 +129,7 @@ class Leases:
 
     def stop(self) -> None:
         """Interrupt all attempts, and each that begins from now on, because the worker must stop."""
-        self._stopping = True
+        self.is_stopping = True
         for attempt in self._snapshot().values():
             attempt.interrupt(WorkerStopping)
 
@@ -148,7 +149,7 @@ class Leases:
             with self._sessions.begin() as session:
                 kept = ask(session, list(attempts))
         except SQLAlchemyError as error:
-            log.warning("leases not renewed", error=type(error).__name__)
+            log.warning("leases not renewed", error=cause(error))
             return
         for key in attempts.keys() - kept:
             attempts[key].interrupt(ClaimLostError)

@@ -20,7 +20,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Sessions, is_unavailable
+from shared.db.engine import Sessions, cause, is_unavailable
 from shared.errors import ProviderUnavailableError
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
@@ -51,6 +51,8 @@ AnsweredPrompt = tuple[EmbeddedPrompt, Answer]
 
 #: The share of the work that prompts of low priority get at least.
 LOW_SHARE = 0.1
+#: The shortest and the longest pause before an answer is stored again.
+STORE_RETRY_SECONDS = (0.5, 1.0)
 
 
 class TaskResult(NamedTuple):
@@ -168,7 +170,7 @@ class Pipeline:
             with self.sessions.begin() as session:
                 granted = scheduling.grant_turns(session, user_ids, grace=self.grace, running_limit=self.running_limit)
         except SQLAlchemyError as error:
-            log.warning("turns not granted, the reaper will grant them", error=type(error).__name__)
+            log.warning("turns not granted, the reaper will grant them", error=cause(error))
             return
         for route, count in granted.items():
             self.queue.wake(route, count)
@@ -225,15 +227,38 @@ class Pipeline:
         if not answered:
             return []
         try:
-            return self._store(answered)
+            return self._store_when_available(answered)
         except Exception as error:
             if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_unavailable(error)):
-                log.exception("attempts interrupted by the database, the reaper will queue the prompts again")
+                log.warning(
+                    "attempts interrupted by the database, the reaper will queue the prompts again",
+                    prompts=len(answered),
+                    error=cause(error),
+                    exc_info=not is_unavailable(error),
+                )
                 return []
             if len(answered) == 1:
                 self._failures.handle([answered[0][0].claim], error)
                 return []
         return [completed for each in answered for completed in self._complete([each])]
+
+    def _store_when_available(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
+        """Complete and announce the prompts. While Postgres is unavailable, try again for as long as a lease.
+
+        An answer that was paid for is not thrown away, and no attempt is lost, because a server is being replaced. If
+        a reaper is faster, the claim no longer holds, and nothing is stored.
+        """
+        deadline, is_logged = time.monotonic() + self.lease.total_seconds(), False
+        while True:
+            try:
+                return self._store(answered)
+            except SQLAlchemyError as error:
+                if not is_unavailable(error) or time.monotonic() >= deadline or self.leases.is_stopping:
+                    raise
+                if not is_logged:
+                    log.warning("postgres unavailable, answers kept", prompts=len(answered), error=cause(error))
+                is_logged = True
+            time.sleep(random.uniform(*STORE_RETRY_SECONDS))  # noqa: S311  # nosec B311
 
     def _store(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
         """Complete and announce the prompts; those whose users have another embedder by now, in another round."""

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared import timestamps
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause
 from shared.errors import ProviderUnavailableError
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
 from shared.prompts import provider_pause, scheduling
@@ -43,7 +43,7 @@ class ProviderStatus:
                     return
                 waiting = scheduling.count_claimable(session, self.route, limit=MAX_PROMPTS_PER_MESSAGE)
         except SQLAlchemyError as error:
-            log.warning("provider pause not ended, another probe follows", error=type(error).__name__)
+            log.warning("provider pause not ended, another probe follows", error=cause(error))
             return
         log.info("provider available again", route=self.route, waiting=waiting)
         self.queue.wake(self.route, waiting)
@@ -56,7 +56,7 @@ class ProviderStatus:
             with self.sessions.begin() as session:
                 provider_pause.probe_again(session, self.route, claim.probe)
         except SQLAlchemyError as error:
-            log.warning("probe not replaced, another follows after the lease", error=type(error).__name__)
+            log.warning("probe not replaced, another follows after the lease", error=cause(error))
             return
         self.queue.wake(self.route, 1)
 

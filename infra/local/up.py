@@ -14,7 +14,7 @@ from types import FrameType
 
 from celery import Celery
 from kombu.exceptions import KombuError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from infra.local.data_folder import DataFolder, is_free
 from infra.local.errors import CannotStartError
@@ -153,7 +153,7 @@ class Stack:
         try:
             migrations.upgrade(engine, vector_store=settings.vector_store)
             self._add_developer(make_sessions(engine))
-        except OperationalError as error:
+        except DBAPIError as error:
             raise CannotStartError(f"The database cannot be used: {str(error.orig).strip()}") from error
         except SettingsError as error:
             raise CannotStartError(str(error)) from error

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Identity,
     Index,
     LargeBinary,
+    SmallInteger,
     func,
     text,
 )
@@ -207,6 +208,15 @@ class Route(Base):
     #: not, or not since that was raised to OPENAI_CONCURRENCY again.
     concurrency: Mapped[float | None]
     concurrency_reduced_at: Mapped[datetime | None]
+
+
+class WriteCheck(Base):
+    """The row that `GET /readyz` writes, to see whether the server accepts writes (`shared/db/write_check.py`)."""
+
+    __tablename__ = "write_checks"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class FeedEntry(Base):

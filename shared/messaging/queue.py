@@ -17,6 +17,7 @@ from redis import Redis, RedisError, TimeoutError
 
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.kombu_transport import Transport
+from shared.messaging.redis import cause, write_problem
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -149,9 +150,7 @@ class Queue:
                     return False
                 self._celery.send_task(task, args=arguments, producer=producer, retry_policy=_RETRY_ONCE)
         except (KombuError, RedisError, OSError) as error:
-            log.warning(
-                "broker unavailable, message not sent", task=task, arguments=arguments, error=type(error).__name__
-            )
+            log.warning("broker unavailable, message not sent", task=task, arguments=arguments, error=cause(error))
             self._wait_for_broker()
             return False
         return True
@@ -162,10 +161,19 @@ class Queue:
             threading.Thread(target=self._probe, name="broker-probe", daemon=True).start()
 
     def _probe(self) -> None:
-        while self.length() is None:
+        while self.write_problem() is not None:  # a replica answers, but accepts no message
             time.sleep(PROBE_SECONDS)
         log.info("broker available again")
         self._unavailable.clear()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the last message was sent, as far as this process knows."""
+        return not self._unavailable.is_set()
+
+    def write_problem(self) -> str | None:
+        """Why the broker accepts no message at the moment, or None: it is tried."""
+        return write_problem(self._redis)
 
     def length(self, route: str = DEFAULT_ROUTE) -> int | None:
         """How many messages of the route wait, or None if the broker is unavailable."""

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.db.engine import cause
 from shared.db.models import UNFINISHED, Status
 from shared.messaging.queue import Queue
 
@@ -84,7 +85,7 @@ class ServiceMetrics(Collector):
                 paused = {row.route: row.is_paused for row in connection.execute(_ROUTES)}
                 due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
         except SQLAlchemyError as error:
-            log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
+            log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
         prompts, oldest_age, waiting = {status.value: 0 for status in UNFINISHED}, 0.0, 0
         for status, route, count, age in rows:

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
@@ -57,7 +57,7 @@ class Reaper:
             try:
                 step()
             except SQLAlchemyError as error:
-                log.warning("reaper step failed", step=step.__name__.strip("_"), error=type(error).__name__)
+                log.warning("reaper step failed", step=step.__name__.strip("_"), error=cause(error))
 
     def _queue_lapsed(self) -> None:
         with self._sessions.begin() as session:
@@ -72,7 +72,7 @@ class Reaper:
             try:
                 self._grant_turns_to(user_id)
             except SQLAlchemyError as error:  # somebody holds the user's lock for long; all others go on
-                log.warning("no turns granted to a user", user_id=user_id, error=type(error).__name__)
+                log.warning("no turns granted to a user", user_id=user_id, error=cause(error))
 
     def _grant_turns_to(self, user_id: int) -> None:
         with self._sessions.begin() as session:
@@ -85,7 +85,7 @@ class Reaper:
 
         This also starts the probe after a provider's pause, because no message is sent when a pause is over.
         """
-        if self._queue.length() != 0:
+        if not self._queue.is_available or self._queue.length() != 0:
             return
         with self._sessions() as session:
             waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_PROMPTS_PER_MESSAGE)
