@@ -62,7 +62,9 @@ def make_services(settings: Settings) -> Services:
         partial_text=PartialText(redis, settings.partial_text_lifetime),
         queue=queue,
         leases=Leases(sessions, settings.lease),
-        provider_status=ProviderStatus(sessions, queue, DEFAULT_ROUTE, settings.provider_patience),
+        provider_status=ProviderStatus(
+            sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.route_concurrency
+        ),
         route=DEFAULT_ROUTE,
         lease=settings.lease,
         grace=settings.submit_grace,
@@ -71,6 +73,7 @@ def make_services(settings: Settings) -> Services:
         time_limit=timedelta(seconds=settings.generation_timeout_seconds),
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
+        ceiling=settings.route_concurrency,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
