@@ -92,7 +92,7 @@ def make_services(settings: Settings) -> Services:
         ),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
-        service_metrics=ServiceMetrics(autocommit_engine, queue),
+        service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.route_concurrency),
     )
 
 

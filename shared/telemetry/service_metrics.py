@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.models import UNFINISHED, Status
+from shared.db.models import DEFAULT_ROUTE, UNFINISHED, Status
 from shared.messaging.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -28,13 +28,32 @@ _UNFINISHED = text("""
 """)
 
 
+_ROUTES = text("""
+    SELECT known.route, least(CAST(:ceiling AS bigint), floor(concurrency)) AS concurrency,
+        (SELECT count(*) FROM prompts WHERE prompts.route = known.route AND status = 'processing') AS running
+    FROM (SELECT CAST(:route AS text) AS route UNION SELECT route FROM routes) AS known LEFT JOIN routes USING (route)
+""")
+
+
 class ServiceMetrics(Collector):
     """Collects at most every `cache_seconds`. Metrics of an unavailable server are left out, in bounded time, and
-    `dependency_up` is 0."""
+    `dependency_up` is 0.
 
-    def __init__(self, autocommit_engine: Engine, queue: Queue, *, cache_seconds: float = CACHE_SECONDS) -> None:
+    Args:
+        ceiling: OPENAI_CONCURRENCY.
+    """
+
+    def __init__(
+        self,
+        autocommit_engine: Engine,
+        queue: Queue,
+        *,
+        ceiling: int | None = None,
+        cache_seconds: float = CACHE_SECONDS,
+    ) -> None:
         self._autocommit_engine = autocommit_engine
         self._queue = queue
+        self._ceiling = ceiling
         self._cache_seconds = cache_seconds
         self._lock = threading.Lock()
         self._cached: list[Metric] = []
@@ -61,10 +80,29 @@ class ServiceMetrics(Collector):
             yield GaugeMetricFamily(
                 "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", oldest_age
             )
+            yield from self._routes()
         up = GaugeMetricFamily("promptwire_dependency_up", "Whether it answers.", labels=["dependency"])
         up.add_metric(["postgres"], unfinished is not None)
         up.add_metric(["redis"], waiting is not None)
         yield up
+
+    def _routes(self) -> Iterator[Metric]:
+        try:
+            with self._autocommit_engine.connect() as connection:
+                rows = connection.execute(_ROUTES, {"route": DEFAULT_ROUTE, "ceiling": self._ceiling}).all()
+        except SQLAlchemyError as error:
+            log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
+            return
+        running = GaugeMetricFamily("promptwire_route_running", "Prompts that workers answer now.", labels=["route"])
+        limits = GaugeMetricFamily(
+            "promptwire_route_concurrency", "Prompts of a route at a time, at most.", labels=["route"]
+        )
+        for row in rows:
+            running.add_metric([row.route], row.running)
+            if row.concurrency is not None:
+                limits.add_metric([row.route], row.concurrency)
+        yield running
+        yield limits
 
     def _unfinished(self) -> tuple[dict[str, int], float] | None:
         """Count unfinished prompts by status. Also returns the age of the oldest queued one, in seconds."""
