@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     openai_temperature: float | None = Field(None, ge=0)
     openai_max_tokens: int | None = Field(None, ge=1)
     openai_timeout_seconds: float = Field(60, gt=0)
+    openai_concurrency: int | None = Field(None, ge=1)
     openai_embedding_model: str = "text-embedding-3-small"
     openai_embedding_dimensions: int = Field(1_536, ge=1)
     openai_embedding_base_url: str = ""
@@ -122,6 +123,11 @@ class Settings(BaseSettings):
     @property
     def provider_patience(self) -> timedelta:
         return timedelta(seconds=self.provider_patience_seconds)
+
+    @property
+    def route_concurrency(self) -> int | None:
+        """How many prompts the generator is sent at a time, at most, by all workers together. None: no fixed number."""
+        return self.openai_concurrency if self.generator == "openai" else None
 
     @property
     def partial_text_lifetime(self) -> timedelta:

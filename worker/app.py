@@ -31,7 +31,7 @@ from worker.leases import WorkerStopping
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
-from worker.maintenance.reaper import Reaper
+from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
 
@@ -107,7 +107,11 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
     reaper = Reaper(settings, sessions, Queue(app, redis), Announcer(redis))
     cleaner = Cleaner(settings, sessions)
-    return {"reaper": (reaper.round, settings.reaper_seconds), "cleaner": (cleaner.round, INTERVAL_SECONDS)}
+    return {
+        "reaper": (reaper.round, settings.reaper_seconds),
+        "probes": (reaper.start_probe, PROBE_SECONDS),
+        "cleaner": (cleaner.round, INTERVAL_SECONDS),
+    }
 
 
 app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))

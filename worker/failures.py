@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions, cause, is_unavailable
-from shared.errors import ProviderError, ProviderUnavailableError
+from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue
@@ -30,6 +30,9 @@ from worker.sanitize import public_message
 log = structlog.get_logger(__name__)
 
 MAX_RETRY_BACKOFF = timedelta(minutes=5)
+#: How often a prompt is refused until it loses its turn for a while: by an overloaded provider, which refuses whichever
+#: prompt exceeds its capacity, and by one that was available for others since.
+MAX_OVERLOADS, MAX_REFUSALS = 3, 1
 
 
 @dataclass(frozen=True)
@@ -89,17 +92,21 @@ class Failures:
                 self.provider_status.record_inconclusive(claim)
 
     def _wait_for_provider(self, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
-        """Pause the route. Its prompts keep their turns; the reaper fails those that have waited for too long."""
+        """Pause the route, or reduce its limit. Its prompts keep their turns.
+
+        The reaper fails those that have waited for too long.
+        """
         attempt_metrics.count_failed(error)
         try:
-            with self.sessions.begin() as session:
-                self.provider_status.pause(session, held, error)
-                claims.release(session, [claim for claim in held if not _steps_aside(claim)], grace=self.grace)
+            with self.provider_status.slots_lock, self.sessions.begin() as session:
+                self.provider_status.record_unavailable(session, held, error)
+                claims.release(session, [claim for claim in held if not _steps_aside(claim, error)], grace=self.grace)
         except SQLAlchemyError as failure:
             _log_database_error("provider pause not stored, the reaper will queue the prompts again", failure)
             return
-        for claim in filter(_steps_aside, held):
-            self._end_attempt(claim, error)
+        for claim in held:
+            if _steps_aside(claim, error):
+                self._end_attempt(claim, error)
 
     def _end_attempt(self, claim: Claim, error: Exception) -> None:
         try:
@@ -131,10 +138,11 @@ def _log_database_error(event: str, error: SQLAlchemyError) -> None:
     log.warning(event, error=cause(error), exc_info=not is_unavailable(error))
 
 
-def _steps_aside(claim: Claim) -> bool:
+def _steps_aside(claim: Claim, error: ProviderUnavailableError) -> bool:
     """Whether a prompt that was refused loses its turn for a while.
 
     It was refused before, and its provider has been available since: perhaps that refuses only this prompt. With its
-    turn it would pause the route for all others, again and again.
+    turn it would pause the route for all others, or reduce its limit, again and again.
     """
-    return claim.attempt > 1 and claim.probe is None
+    refusals = MAX_OVERLOADS if isinstance(error, ProviderOverloadedError) else MAX_REFUSALS
+    return claim.attempt > refusals and claim.probe is None

@@ -35,6 +35,7 @@ from shared.search.store import VectorStore
 from shared.search.vector_log import LogRow
 from shared.telemetry import metrics, tracing
 from worker import attempt_metrics
+from worker.concurrency_limit import ConcurrencyLimit
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
 from worker.embedding import EmbeddedPrompt, embed_claims
@@ -72,6 +73,7 @@ class Pipeline:
         grace, retry_backoff, provider_patience: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
         running_limit: USER_RUNNING_LIMIT.
+        ceiling: OPENAI_CONCURRENCY.
         max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
     """
 
@@ -95,6 +97,7 @@ class Pipeline:
     time_limit: timedelta
     max_answer_bytes: int
     running_limit: int | None = None
+    ceiling: int | None = None
 
     def process(self, count: int) -> TaskResult:
         """Answer up to `count` prompts, as many as the generator takes at once, and wake up workers for the rest.
@@ -104,6 +107,7 @@ class Pipeline:
         """
         started = time.monotonic()
         held = self._claim(count)
+        completed: list[int] = []
         metrics.attempts.inc(len(held))
         try:
             with self.leases.hold(held):
@@ -116,6 +120,8 @@ class Pipeline:
             raise
         finally:
             self._grant_next_turns(held)
+            if len(completed) < len(held):
+                self._limit.fill_slots()
         ended = set(completed)
         return TaskResult(completed, [claim.id for claim in held if claim.id not in ended])
 
@@ -133,13 +139,21 @@ class Pipeline:
             self.time_limit,
         )
 
+    @property
+    def _limit(self) -> ConcurrencyLimit:
+        return ConcurrencyLimit(self.autocommit_engine, self.queue, self.route, self.ceiling)
+
     def _claim(self, count: int) -> list[Claim]:
         """Claim the next prompts, and wake up workers for those that this task does not take.
 
         If it found fewer than it would have taken, the queue is empty, and it wakes up no worker.
         """
         size = min(count, self.generator.max_batch_size)
-        with tracing.spans("claim", prompts=size) as traces, self.autocommit_engine.connect() as connection:
+        with (
+            tracing.spans("claim", prompts=size) as traces,
+            self.provider_status.slots_lock,
+            self.autocommit_engine.connect() as connection,
+        ):
             claimed = claims.claim(
                 connection,
                 self.route,
@@ -147,11 +161,13 @@ class Pipeline:
                 self.lease,
                 low_share=_low_share(size),
                 low_first=_low_share(1) > 0,
+                ceiling=self.ceiling,
             )
             traces += _traces(claimed.claims)
         rest = claimed.passed_over
         if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
             rest += count - size
+        rest = self._limit.rest(claimed, rest)
         # In two messages, each for half of the rest, so that a large number reaches all workers in few steps.
         for part in (rest // 2, rest - rest // 2) if rest > self.generator.max_batch_size else (rest,):
             self.queue.wake(self.route, part)
@@ -270,7 +286,12 @@ class Pipeline:
                 tracing.spans("complete", *_traces(held.values()), prompts=len(held)),
                 self.autocommit_engine.connect() as connection,
             ):
-                finished, others = claims.complete(connection, list(outcomes.values()))
+                finished, others, is_reduced = claims.complete(connection, list(outcomes.values()))
+            if is_reduced:
+                asked = (each.prompt_id for each in finished if each.answer.cached_from is None)
+                self._limit.record_answers([held[prompt_id] for prompt_id in asked])
+            if is_reduced or any(claim.is_limited for claim in held.values()):
+                self._limit.fill_slots()
             self._announce(finished, held)
             completed += [each.prompt_id for each in finished]
             for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():

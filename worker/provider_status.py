@@ -1,8 +1,9 @@
 """Recording whether the provider is available, for all workers: see `shared/prompts/provider_pause.py`."""
 
 import random
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -11,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from shared import timestamps
 from shared.db.engine import Sessions, cause
-from shared.errors import ProviderUnavailableError
+from shared.errors import ProviderOverloadedError, ProviderUnavailableError
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
-from shared.prompts import provider_pause, scheduling
+from shared.prompts import concurrency, provider_pause
 from shared.prompts.claims import Claim
 from shared.telemetry import metrics
 from worker.sanitize import public_message
@@ -25,13 +26,19 @@ log = structlog.get_logger(__name__)
 class ProviderStatus:
     """Pauses a route while its provider is unavailable, and ends the pause.
 
-    `max_pause` bounds what a provider asks for with Retry-After.
+    Args:
+        max_pause: Bounds what a provider asks for with Retry-After.
+        ceiling: OPENAI_CONCURRENCY.
+        slots_lock: Held by whoever claims prompts or reduces the limit. Each waits for the lock of the route in
+            PostgreSQL; the threads of a process wait here instead, where none has a connection meanwhile.
     """
 
     sessions: Sessions
     queue: Queue
     route: str
     max_pause: timedelta
+    ceiling: int | None = None
+    slots_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def record_available(self, claim: Claim) -> None:
         """Record that the provider has answered. If the claim is a probe, that ends the pause."""
@@ -41,7 +48,9 @@ class ProviderStatus:
             with self.sessions.begin() as session:
                 if not provider_pause.end(session, self.route, claim.probe):
                     return
-                waiting = scheduling.count_claimable(session, self.route, limit=MAX_PROMPTS_PER_MESSAGE)
+                waiting = concurrency.count_ready(
+                    session, self.route, ceiling=self.ceiling, limit=MAX_PROMPTS_PER_MESSAGE
+                )
         except SQLAlchemyError as error:
             log.warning("provider pause not ended, another probe follows", error=cause(error))
             return
@@ -60,8 +69,31 @@ class ProviderStatus:
             return
         self.queue.wake(self.route, 1)
 
-    def pause(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
-        """Pause the route, because the provider was unavailable for these prompts."""
+    def record_unavailable(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
+        """Pause the route, because the provider was unavailable for these prompts.
+
+        If it refuses because of its load while it answers others, fewer prompts at a time may succeed. So the limit of
+        the route is reduced, and it is paused only if the provider asks for that.
+        """
+        if isinstance(error, ProviderOverloadedError) and held:
+            is_refusing_all = self._reduce(session, held)
+            is_probe = any(claim.probe is not None for claim in held)
+            if not is_refusing_all and not is_probe and error.retry_after is None:
+                return
+        self._pause(session, held, error)
+
+    def _reduce(self, session: Session, held: Sequence[Claim]) -> bool:
+        """Reduce the limit of the route. Returns whether the provider refuses even a lone prompt.
+
+        Of a burst that it refuses, the last prompt runs alone, too. So only one that was claimed later tells.
+        """
+        reduction = concurrency.reduce(session, self.route, refused=len(held), claimed_at=held[0].claimed_at)
+        if reduction.is_new:
+            metrics.concurrency_reductions.inc()
+            log.warning("provider overloaded, fewer prompts at a time", route=self.route, limit=int(reduction.limit))
+        return reduction.is_new and reduction.running == 0
+
+    def _pause(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
         detail = public_message(error)
         asked = None if error.retry_after is None else timedelta(seconds=error.retry_after)
         begun = provider_pause.pause(

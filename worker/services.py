@@ -81,7 +81,9 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         leases=Leases(sessions, settings.lease)
         if on_stuck is None
         else Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck),
-        provider_status=ProviderStatus(sessions, queue, DEFAULT_ROUTE, settings.provider_patience),
+        provider_status=ProviderStatus(
+            sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.route_concurrency
+        ),
         route=DEFAULT_ROUTE,
         lease=settings.lease,
         grace=settings.submit_grace,
@@ -90,6 +92,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         time_limit=time_limit,
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
+        ceiling=settings.route_concurrency,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)

@@ -35,11 +35,13 @@ class FinishResult(NamedTuple):
     """What a call of `finish` did.
 
     `finished` is what to announce after the commit, in the order of the prompts' ids. `other_embedders` has, by the
-    ids of prompts that are not finished, the embedder whose vectors their users' searches compare by now.
+    ids of prompts that are not finished, the embedder whose vectors their users' searches compare by now. `is_reduced`
+    says whether a provider has reduced the concurrency of its route.
     """
 
     finished: list[FinishedPrompt]
     other_embedders: dict[int, str | None]
+    is_reduced: bool = False
 
 
 _TYPES = {
@@ -102,10 +104,10 @@ _FINISH = PreparedStatement(
         SELECT user_id, seq, embedder, id, vector FROM agreed WHERE vector IS NOT NULL
     )
     SELECT id, user_id, NULL AS current_embedder, username, seq, websocket, request_id, prompt_text, created_at,
-        completed_at
+        completed_at, EXISTS (SELECT FROM routes WHERE concurrency IS NOT NULL) AS is_reduced
     FROM finished
     UNION ALL
-    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
+    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
     ORDER BY id
     """,  # noqa: S608  # nosec B608
     {**{name: f"{type_}[]" for name, type_ in _TYPES.items()}, "change": "text", "statuses": "text[]"},
@@ -121,12 +123,12 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
     rows = [(*outcome[:-1], *outcome.answer) for outcome in outcomes]
     parameters = array_parameters(_TYPES, rows)
     by_id = {outcome.id: outcome for outcome in outcomes}
-    result = FinishResult([], {})
+    result, is_reduced = FinishResult([], {}), False
     for row in _FINISH(executor, {"change": change, "statuses": list(of), **parameters}):
         if row.seq is None:
             result.other_embedders[row.id] = row.current_embedder
             continue
-        outcome = by_id[row.id]
+        outcome, is_reduced = by_id[row.id], row.is_reduced
         result.finished.append(
             FinishedPrompt(
                 user_id=row.user_id,
@@ -144,4 +146,4 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
                 answer=outcome.answer,
             )
         )
-    return result
+    return result._replace(is_reduced=is_reduced)

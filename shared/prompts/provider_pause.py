@@ -56,10 +56,14 @@ _PAUSE = text("""
 
 _LOCK = text("SELECT paused_until FROM routes WHERE route = :route FOR NO KEY UPDATE")
 
+# The limit of the route grows with the time since its last reduction; a pause is no part of that time.
 _AVAILABLE = text("""
-    UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
+    UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL,
+        concurrency_reduced_at = CASE WHEN concurrency IS NOT NULL THEN clock_timestamp() END
     WHERE route = :route AND paused_until = :probe
 """)
+
+_IS_OVER = text("SELECT EXISTS (SELECT FROM routes WHERE route = :route AND paused_until <= now())")
 
 _PROBE_AGAIN = text("UPDATE routes SET paused_until = now() WHERE route = :route AND paused_until = :probe")
 
@@ -112,6 +116,11 @@ def end(executor: Executor, route: str, probe: datetime) -> bool:
 def probe_again(executor: Executor, route: str, probe: datetime) -> None:
     """Let the next claim be the probe, because this one ended without an answer of the provider."""
     executor.execute(_PROBE_AGAIN, {"route": route, "probe": probe})
+
+
+def is_over(executor: Executor, route: str) -> bool:
+    """Whether the pause of a route is over, so that its next claim is a probe."""
+    return bool(executor.execute(_IS_OVER, {"route": route}).scalar_one())
 
 
 class WaitingPrompt(NamedTuple):

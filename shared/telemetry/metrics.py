@@ -164,6 +164,9 @@ cache_uses = _counter(
 provider_pauses = _counter(
     "provider_pauses", "Pauses after a provider was unavailable.", "cause", known=("unavailable", "overloaded")
 )
+concurrency_reductions = _counter(
+    "concurrency_reductions", "Reductions of a route's concurrency because its provider was overloaded."
+)
 tokens = _counter("tokens", "Tokens used, as the providers report.", "kind", known=("prompt", "completion"))
 
 # --- The machine ---

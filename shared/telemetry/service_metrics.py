@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import cause
-from shared.db.models import UNFINISHED, Status
+from shared.db.models import DEFAULT_ROUTE, UNFINISHED, Status
 from shared.messaging.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -35,7 +35,19 @@ _MISSING_VECTORS = text("""
     ) AS missing
 """)
 
-_ROUTES = text("SELECT route, unavailable_since IS NOT NULL AS is_paused FROM routes")
+_ROUTES = text("""
+    SELECT known.route, unavailable_since IS NOT NULL AS is_paused,
+        least(CAST(:ceiling AS bigint), floor(concurrency)) AS concurrency,
+        (SELECT count(*) FROM prompts WHERE prompts.route = known.route AND status = 'processing') AS running
+    FROM (SELECT CAST(:route AS text) AS route UNION SELECT route FROM routes) AS known LEFT JOIN routes USING (route)
+""")
+
+
+class _Route(NamedTuple):
+    route: str
+    is_paused: bool  #: whether its provider is unavailable
+    concurrency: int | None  #: how many of its prompts run at a time, at most
+    running: int
 
 
 class _Counts(NamedTuple):
@@ -43,18 +55,30 @@ class _Counts(NamedTuple):
 
     prompts: Mapping[str, int]  #: unfinished ones, by status
     oldest_age: float  #: of queued prompts, in seconds
-    paused: Mapping[str, bool]  #: whether the provider of each route is unavailable
-    waiting: int  #: queued prompts of these routes
+    routes: Sequence[_Route]
+    waiting: int  #: queued prompts whose provider is unavailable
     missing_vectors: Mapping[str, int]  #: completed prompts without a vector, by state
 
 
 class ServiceMetrics(Collector):
     """Collects at most every `cache_seconds`. Metrics of an unavailable server are left out, in bounded time, and
-    `dependency_up` is 0."""
+    `dependency_up` is 0.
 
-    def __init__(self, autocommit_engine: Engine, queue: Queue, *, cache_seconds: float = CACHE_SECONDS) -> None:
+    Args:
+        ceiling: OPENAI_CONCURRENCY.
+    """
+
+    def __init__(
+        self,
+        autocommit_engine: Engine,
+        queue: Queue,
+        *,
+        ceiling: int | None = None,
+        cache_seconds: float = CACHE_SECONDS,
+    ) -> None:
         self._autocommit_engine = autocommit_engine
         self._queue = queue
+        self._ceiling = ceiling
         self._cache_seconds = cache_seconds
         self._lock = threading.Lock()
         self._cached: list[Metric] = []
@@ -82,18 +106,20 @@ class ServiceMetrics(Collector):
         try:
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
-                paused = {row.route: row.is_paused for row in connection.execute(_ROUTES)}
+                parameters = {"route": DEFAULT_ROUTE, "ceiling": self._ceiling}
+                routes = [_Route(*row) for row in connection.execute(_ROUTES, parameters)]
                 due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
         prompts, oldest_age, waiting = {status.value: 0 for status in UNFINISHED}, 0.0, 0
+        paused = {each.route for each in routes if each.is_paused}
         for status, route, count, age in rows:
             prompts[status] += count
             if status == Status.QUEUED:
                 oldest_age = max(oldest_age, float(age))
-                waiting += count if paused.get(route) else 0
-        return _Counts(prompts, oldest_age, paused, waiting, {"due": due, "given_up": given_up})
+                waiting += count if route in paused else 0
+        return _Counts(prompts, oldest_age, routes, waiting, {"due": due, "given_up": given_up})
 
 
 def _families(counts: _Counts) -> Iterator[Metric]:
@@ -106,10 +132,7 @@ def _families(counts: _Counts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", counts.oldest_age
     )
-    paused = GaugeMetricFamily("promptwire_provider_paused", "Whether the provider is unavailable.", labels=["route"])
-    for route, is_paused in counts.paused.items():
-        paused.add_metric([route], is_paused)
-    yield paused
+    yield from _route_families(counts.routes)
     yield GaugeMetricFamily(
         "promptwire_prompts_waiting_for_provider", "Queued prompts whose provider is unavailable.", counts.waiting
     )
@@ -117,3 +140,17 @@ def _families(counts: _Counts) -> Iterator[Metric]:
     for state, count in counts.missing_vectors.items():
         vectors.add_metric([state], count)
     yield vectors
+
+
+def _route_families(routes: Sequence[_Route]) -> Iterator[Metric]:
+    paused = GaugeMetricFamily("promptwire_provider_paused", "Whether the provider is unavailable.", labels=["route"])
+    running = GaugeMetricFamily("promptwire_route_running", "Prompts that workers answer now.", labels=["route"])
+    limits = GaugeMetricFamily(
+        "promptwire_route_concurrency", "Prompts of a route at a time, at most.", labels=["route"]
+    )
+    for each in routes:
+        paused.add_metric([each.route], each.is_paused)
+        running.add_metric([each.route], each.running)
+        if each.concurrency is not None:
+            limits.add_metric([each.route], each.concurrency)
+    yield from (paused, running, limits)

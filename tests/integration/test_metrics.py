@@ -19,6 +19,7 @@ from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from shared.telemetry import exposition, metrics, service_metrics
 from shared.telemetry.service_metrics import ServiceMetrics
+from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.metrics import samples
 from tests.support.providers import Commanded, Counting, Script
@@ -186,6 +187,23 @@ class TestValues:
                 session.execute(text("UPDATE routes SET paused_until = now()"))
         worker.process(1)
         assert seen() == (0, 0)
+
+    @pytest.mark.parametrize(("reduced_to", "shown"), [(None, 8), (5.9, 5), (20, 8)])
+    def test_the_service_metrics_show_how_many_prompts_a_route_answers_and_its_limit(
+        self, alice: ApiUser, services, sessions: Sessions, reduced_to: float | None, shown: int
+    ) -> None:
+        def seen(ceiling: int | None) -> dict[str, float]:
+            service = ServiceMetrics(services.autocommit_engine, services.queue, ceiling=ceiling)
+            return samples(exposition.render("", service).body.decode())
+
+        alice.submit()
+        assert seen(None)['promptwire_route_running{route="default"}'] == 0
+        assert 'promptwire_route_concurrency{route="default"}' not in seen(None)
+        with sessions.begin() as session:
+            lifecycle.claim_any(session)
+            session.execute(text("UPDATE routes SET concurrency = :reduced_to"), {"reduced_to": reduced_to})
+        assert seen(8)['promptwire_route_running{route="default"}'] == 1
+        assert seen(8)['promptwire_route_concurrency{route="default"}'] == shown
 
 
 class TestBuffers:

@@ -65,6 +65,10 @@ class RecordingQueue:
             self.woken.append(count)
         return True
 
+    def length(self, route: str) -> int:
+        """How many messages wait: none, because what it records is handled at once."""
+        return 0
+
 
 def complete(
     session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes | None = b"\0\0\0\0"

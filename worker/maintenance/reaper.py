@@ -15,7 +15,7 @@ from shared.db.models import DEFAULT_ROUTE
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
-from shared.prompts import overdue, scheduling
+from shared.prompts import concurrency, overdue, provider_pause, scheduling
 from shared.prompts.feed import FinishedPrompt
 from shared.search import missing_vectors
 from shared.settings import Settings
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 #: How long the reaper waits for a user's lock.
 _LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '500ms'")
+#: How often the reaper looks whether a provider's pause is over, at least.
+PROBE_SECONDS = 1.0
 #: How many prompts one step of a round changes.
 MAX_PROMPTS_PER_ROUND = 1_000
 
@@ -39,6 +41,7 @@ class Reaper:
         self._grace = settings.submit_grace
         self._patience = settings.provider_patience
         self._running_limit = settings.user_running_limit
+        self._ceiling = settings.route_concurrency
         self._sessions = sessions
         self._queue = queue
         self._announcer = announcer
@@ -83,13 +86,22 @@ class Reaper:
     def _replace_lost_messages(self) -> None:
         """Wake up workers if prompts can be claimed and the queue is empty.
 
-        This also starts the probe after a provider's pause, because no message is sent when a pause is over.
+        This also starts the probe after a provider's pause, if `start_probe` has not.
         """
         if not self._queue.is_available or self._queue.length() != 0:
             return
         with self._sessions() as session:
-            waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_PROMPTS_PER_MESSAGE)
-        self._wake({DEFAULT_ROUTE: waiting}, "lost")
+            ready = concurrency.count_ready(
+                session, DEFAULT_ROUTE, ceiling=self._ceiling, limit=MAX_PROMPTS_PER_MESSAGE
+            )
+        self._wake({DEFAULT_ROUTE: ready}, "lost")
+
+    def start_probe(self) -> None:
+        """Wake up a worker for the probe after a provider's pause, because no message is sent when a pause is over."""
+        with self._sessions() as session:
+            is_over = provider_pause.is_over(session, DEFAULT_ROUTE)
+        if is_over:
+            self._replace_lost_messages()
 
     def _wake(self, prompts: Mapping[str, int], kind: str) -> None:
         count = sum(prompts.values())
