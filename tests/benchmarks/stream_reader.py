@@ -43,7 +43,8 @@ def main() -> None:
     for streams, chunks, pause in ROUNDS:
         ours.send((chunks, pause))
         taken = [_measure(generator, streams, chunks) for _ in range(REPETITIONS)]
-        print(f"{streams:4} streams: {statistics.median(taken):6.1f} µs of CPU a chunk ({min(taken):.1f}-{max(taken):.1f})")
+        median, least, most = statistics.median(taken), min(taken), max(taken)
+        print(f"{streams:4} streams: {median:6.1f} µs of CPU a chunk ({least:.1f}-{most:.1f})")
     server.terminate()
 
 
@@ -75,7 +76,9 @@ def _serve(control: Connection) -> None:
     selector.register(listener, selectors.EVENT_READ)
     due: dict[socket.socket, tuple[float, int]] = {}
     while True:
-        for key, _ in selector.select(max(0, min((at for at, _ in due.values()), default=time.monotonic() + 1) - time.monotonic())):
+        for key, _ in selector.select(
+            max(0, min((at for at, _ in due.values()), default=time.monotonic() + 1) - time.monotonic())
+        ):
             if key.fileobj is listener:
                 connection, _ = listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
