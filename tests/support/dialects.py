@@ -9,6 +9,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import brotli
+
 from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.providers import Usage
 
@@ -117,6 +119,8 @@ EVENTS = (
     Case("quoted [DONE]", HELLO + b'data: "[DONE]"\n\n', Answer("Hello", None)),
     Case("not UTF-8", chunk("caf#").replace(b"#", b"\xe9") + STOP + DONE, Answer("caf\ufffd")),
     Case("gzip", gzip.compress(WHOLE), OK, headers="Content-Encoding: gzip\r\n"),
+    Case("brotli", brotli.compress(WHOLE), OK, headers="Content-Encoding: br\r\n"),
+    Case("said to be compressed", WHOLE, Failure("cannot be decompressed"), headers="Content-Encoding: gzip\r\n"),
     Case("deflate", zlib.compress(WHOLE), OK, headers="Content-Encoding: deflate\r\n"),
     Case("called JSON", WHOLE, OK, JSON),
     Case("called text", WHOLE, OK, "text/plain; charset=latin-1"),
