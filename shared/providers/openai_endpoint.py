@@ -21,6 +21,7 @@ _MAX_ERROR_BYTES = 64 * 1024
 _LAST_BYTES_SECONDS, _LAST_CHUNKS = 0.05, 3  # for the end of a response whose content has come
 
 _OPENAI = "api.openai.com"
+_SECRET_NAMES = re.compile("key|token|secret|sig|password", re.IGNORECASE)  # of parameters in a URL
 
 
 class Endpoint:
@@ -62,7 +63,8 @@ class Endpoint:
             raise SettingsError(f"{settings_prefix}_API_KEY is not set. Set it to your key for {given.host}.")
         basic = _basic(given) if given.userinfo else ""
         authorization = basic or (f"Bearer {key}" if key else "")
-        secrets = (key, given.password, basic.removeprefix("Basic "))
+        in_query = [value for name, value in given.params.multi_items() if _SECRET_NAMES.search(name)]
+        secrets = (key, given.password, basic.removeprefix("Basic "), *in_query)
         self.failures = Failures(
             self.address,
             settings_prefix,

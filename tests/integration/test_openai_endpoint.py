@@ -413,6 +413,34 @@ def test_keys_in_urls_are_not_quoted(server: RawServer, words: str) -> None:
     assert "4Zb9aQ7kWm2x" not in str(failure(generator(server.url)))
 
 
+def test_a_key_in_the_base_url_is_not_quoted(server: RawServer) -> None:
+    server.script(refusal(message="The key 4Zb9aQ7kWm2x is not valid."))
+    error = failure(generator(f"{server.url}?subscription-key=4Zb9aQ7kWm2x&api-version=2026-01-01"))
+    assert str(error) == "The provider refused the request (400): The key … is not valid."
+
+
+def test_many_threads_share_an_endpoint_with_a_connection_each(server: RawServer) -> None:
+    made, count = generator(server.url), 30
+    for _ in range(2 * count):
+        server.script(response(WHOLE, length=True), then="keep")
+    for _ in range(2):
+        answers: list[str] = []
+        barrier = threading.Barrier(count)
+
+        def run(answers: list[str] = answers, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait(MAX_WAIT_SECONDS)
+            answers.append(ask(made))
+
+        threads = [threading.Thread(target=run) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(MAX_WAIT_SECONDS)
+        assert answers == ["Hello"] * count
+    assert len(server.requests) == 2 * count
+    assert len(server.connections) <= 2 * count - 1  # some were used again
+
+
 def test_the_end_mark_alone_is_no_answer(server: RawServer) -> None:
     server.script(response(DONE))
     assert failure(generator(server.url)).retryable
