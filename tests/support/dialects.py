@@ -105,6 +105,7 @@ EVENTS = (
     Case("unknown fields", b"foo: bar\nfoo\n" + WHOLE, OK),
     Case("pings", b'event: ping\ndata: {"type": "ping"}\n\n' + HEL + b"data: \n\ndata\n\n" + LO + STOP + DONE, OK),
     Case("JSON in two data lines", WHOLE.replace(b'"choices": [', b'"choices":\ndata: ['), OK),
+    Case("JSON in two data lines, CR LF", WHOLE.replace(b'"choices": [', b'"choices":\ndata: [').replace(b"\n", b"\r\n"), OK),
     Case("no blank lines", WHOLE.replace(b"\n\n", b"\n"), OK),
     Case("many blank lines", b"\n\n\n" + WHOLE.replace(b"\n\n", b"\n\n\n\n"), OK),
     Case("no blank line at the end", WHOLE.removesuffix(b"\n\n"), OK),
