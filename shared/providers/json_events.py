@@ -42,14 +42,15 @@ class EventReader:
 
     def __init__(self) -> None:
         self._events: list[Event] = []  # since the last call
-        self._tail: list[bytes] = []  # of an unfinished line
-        self._tail_size = self._stored_size = 0
+        self._tail = bytearray()  # of an unfinished line
+        self._stored_size = 0
         self._skips_lf = False
         self._is_first_line = True
         self._has_events = self._has_other_lines = False
         self._name = ""
         self._data: list[bytes] = []
         self._document: list[bytes] | None = None
+        self._document_try = 0  # the size from which on the document may be whole
         self.failure: MalformedStreamError | None = None
 
     def feed(self, data: bytes) -> list[Event]:
@@ -75,14 +76,13 @@ class EventReader:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = data.split(b"\n")
         if lines and self._tail:
-            lines[0] = b"".join((*self._tail, lines[0]))
-            self._tail, self._tail_size = [], 0
+            lines[0] = bytes(self._tail) + lines[0]
+            self._tail = bytearray()
         try:
             for line in lines:
                 self._read_line(line)
             if rest:
-                self._tail.append(rest)
-                self._tail_size += len(rest)
+                self._tail += rest
                 self._check_size()
         except MalformedStreamError as error:
             self.failure = error
@@ -92,7 +92,7 @@ class EventReader:
         """Return the events that the end of the body completes. Sets `failure` as `feed` does."""
         try:
             if self._tail:
-                self._read_line(b"".join(self._tail))
+                self._read_line(bytes(self._tail))
             self._end_event()
             if self._document is not None:
                 self._found(_parse_or_refuse(b"\n".join(self._document)), is_document=True)
@@ -145,11 +145,12 @@ class EventReader:
     def _continue_document(self, lines: list[bytes], line: bytes) -> None:
         lines.append(line)
         self._store(line)
-        if line.startswith((b"}", b"]")):  # its end, as it is usually indented
+        if line.startswith((b"}", b"]")) and self._stored_size >= self._document_try:  # its end, as it is indented
             payload = _parse(b"\n".join(lines))
             if payload is not _NOT_JSON:
                 self._document, self._stored_size = None, 0
                 self._found(payload, is_document=True)
+            self._document_try = 2 * self._stored_size
 
     def _read_field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
@@ -191,7 +192,7 @@ class EventReader:
         self._check_size()
 
     def _check_size(self) -> None:
-        if self._tail_size + self._stored_size > MAX_EVENT_BYTES:
+        if len(self._tail) + self._stored_size > MAX_EVENT_BYTES:
             raise MalformedStreamError(f"sent an event of more than {MAX_EVENT_BYTES:,} bytes")
 
 
