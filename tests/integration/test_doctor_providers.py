@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from infra.doctor import Finding, Observation, Severity, providers
-from shared.providers.openai_endpoint import Endpoint
 from shared.settings import Settings
 from tests.support.openai_replies import Reply
 from tests.support.openai_server import MODEL, OpenAIServer
@@ -27,18 +26,6 @@ def running() -> Iterator[OpenAIServer]:
 def server(running: OpenAIServer) -> OpenAIServer:
     running.reset()
     return running
-
-
-@pytest.fixture(autouse=True)
-def _list_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`Endpoint.models`, as long as the endpoint has none."""
-
-    def models(self: Endpoint) -> list[str]:
-        with self.errors():
-            return [model.id for model in self.client.models.list().data]
-
-    if not hasattr(Endpoint, "models"):
-        monkeypatch.setattr(Endpoint, "models", models, raising=False)
 
 
 def configured(url: str, **changes: object) -> Settings:
