@@ -128,7 +128,7 @@ def test_an_endpoint_that_cannot_be_reached_is_wrong(check: Check) -> None:
 
 @pytest.mark.parametrize(
     ("reply", "says"),
-    [(Reply(status=401, code="invalid_api_key"), "401"), (Reply([]), "ended without any text")],
+    [(Reply(status=401, code="invalid_api_key"), "401"), (Reply([]), "answer was empty")],
 )
 def test_a_generator_without_an_answer_is_wrong(server: OpenAIServer, reply: Reply, says: str) -> None:
     server.script(reply)

@@ -15,6 +15,8 @@ from worker.pipeline import Pipeline
 class MemoryQueue:
     """Stands in for the queue. `sent` is the number of messages so far."""
 
+    is_available = True
+
     def __init__(self) -> None:
         self.messages: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self.sent = 0
