@@ -1,6 +1,6 @@
 """The pipeline: how a worker answers the prompts of a task.
 
-claim → embed (`embedding.py`) → generate (`generation.py`) → complete → announce
+claim → embed (`embedding.py`) → generate (`generation.py`) → complete and announce (`completion.py`)
 
 Each step takes what the one before it returns; prompts that fail on the way leave it (`failures.py`) and do so alone.
 The prompts of a task are handled together: one statement claims them, one completes them, and one round trip announces
@@ -10,8 +10,8 @@ needs the vector; without one the prompt is answered, too, and its vector follow
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -20,21 +20,17 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Sessions, cause, is_unavailable
+from shared.db.engine import Sessions, cause
 from shared.errors import ProviderUnavailableError
-from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue
 from shared.prompts import claims, scheduling
-from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
-from shared.prompts.completion import Outcome
-from shared.prompts.feed import FinishedPrompt
 from shared.providers import Embedders, Generator
 from shared.search.store import VectorStore
-from shared.search.vector_log import LogRow
 from shared.telemetry import metrics, tracing
 from worker import attempt_metrics
+from worker.completion import AnsweredPrompt, Completion
 from worker.concurrency_limit import ConcurrencyLimit
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
@@ -48,12 +44,8 @@ from worker.semantic_cache import SemanticCache
 
 log = structlog.get_logger(__name__)
 
-AnsweredPrompt = tuple[EmbeddedPrompt, Answer]
-
 #: The share of the work that prompts of low priority get at least.
 LOW_SHARE = 0.1
-#: The shortest and the longest pause before an answer is stored again.
-STORE_RETRY_SECONDS = (0.5, 1.0)
 
 
 class TaskResult(NamedTuple):
@@ -111,7 +103,7 @@ class Pipeline:
         metrics.attempts.inc(len(held))
         try:
             with self.leases.hold(held):
-                completed = self._complete(self._generate(self._embed(held)))
+                completed = self._completion.complete(self._generate(self._embed(held)))
         except (WorkerStopping, SoftTimeLimitExceeded):
             if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
@@ -142,6 +134,19 @@ class Pipeline:
     @property
     def _limit(self) -> ConcurrencyLimit:
         return ConcurrencyLimit(self.autocommit_engine, self.queue, self.route, self.ceiling)
+
+    @property
+    def _completion(self) -> Completion:
+        return Completion(
+            self.autocommit_engine,
+            self.announcer,
+            self.store,
+            self.leases,
+            self.lease,
+            self._limit,
+            self._failures,
+            self._embed,
+        )
 
     def _claim(self, count: int) -> list[Claim]:
         """Claim the next prompts, and wake up workers for those that this task does not take.
@@ -238,109 +243,10 @@ class Pipeline:
                 self._failures.handle([prompt.claim], error, of_generator=True)
         return answered
 
-    def _complete(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
-        """Complete and announce the prompts: together if possible, else each by itself. Returns the ids of those."""
-        if not answered:
-            return []
-        try:
-            return self._store_when_available(answered)
-        except Exception as error:
-            if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_unavailable(error)):
-                log.warning(
-                    "attempts interrupted by the database, the reaper will queue the prompts again",
-                    prompts=len(answered),
-                    error=cause(error),
-                    exc_info=not is_unavailable(error),
-                )
-                return []
-            if len(answered) == 1:
-                self._failures.handle([answered[0][0].claim], error)
-                return []
-        return [completed for each in answered for completed in self._complete([each])]
-
-    def _store_when_available(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
-        """Complete and announce the prompts. While Postgres is unavailable, try again for as long as a lease.
-
-        An answer that was paid for is not thrown away, and no attempt is lost, because a server is being replaced. If
-        a reaper is faster, the claim no longer holds, and nothing is stored.
-        """
-        deadline, is_logged = time.monotonic() + self.lease.total_seconds(), False
-        while True:
-            try:
-                return self._store(answered)
-            except SQLAlchemyError as error:
-                if not is_unavailable(error) or time.monotonic() >= deadline or self.leases.is_stopping:
-                    raise
-                if not is_logged:
-                    log.warning("postgres unavailable, answers kept", prompts=len(answered), error=cause(error))
-                is_logged = True
-            time.sleep(random.uniform(*STORE_RETRY_SECONDS))  # noqa: S311  # nosec B311
-
-    def _store(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
-        """Complete and announce the prompts; those whose users have another embedder by now, in another round."""
-        completed: list[int] = []
-        while answered:
-            held = {prompt.claim.id: prompt.claim for prompt, _ in answered}
-            outcomes = {prompt.claim.id: _outcome(prompt, answer) for prompt, answer in answered}
-            with (
-                tracing.spans("complete", *_traces(held.values()), prompts=len(held)),
-                self.autocommit_engine.connect() as connection,
-            ):
-                finished, others, is_reduced = claims.complete(connection, list(outcomes.values()))
-            if is_reduced:
-                asked = (each.prompt_id for each in finished if each.answer.cached_from is None)
-                self._limit.record_answers([held[prompt_id] for prompt_id in asked])
-            if is_reduced or any(claim.is_limited for claim in held.values()):
-                self._limit.fill_slots()
-            self._announce(finished, held)
-            completed += [each.prompt_id for each in finished]
-            for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():
-                attempt_metrics.count_lost_claim(prompt_id)
-            self._apply_vectors(finished, outcomes)
-            attempt_metrics.count_finished(finished)
-            moved = [replace(claim, embedder=others[claim.id]) for claim in held.values() if claim.id in others]
-            answered = [(each, outcomes[each.claim.id].answer) for each in self._embed(moved)]
-        return completed
-
-    def _announce(self, finished: Sequence[FinishedPrompt], held: Mapping[int, Claim]) -> None:
-        pairs = [(each, held[each.prompt_id].traceparent) for each in finished]
-        with tracing.spans("announce", *(traceparent for _, traceparent in pairs)):
-            self.announcer.announce(*((each.user_id, announcements.from_finished(each, t)) for each, t in pairs))
-        for each in finished:
-            log.info(
-                "completed",
-                seq=each.seq,
-                prompt_id=each.prompt_id,
-                request_id=each.request_id,
-                attempt=each.attempt,
-                seconds=round((each.at - each.created_at).total_seconds(), 3),
-            )
-
-    def _apply_vectors(self, finished: Sequence[FinishedPrompt], outcomes: Mapping[int, Outcome]) -> None:
-        """Add the vectors to this process's own index, if it has one of the user."""
-        rows: dict[int, list[LogRow]] = {}
-        for each in finished:
-            vector = outcomes[each.prompt_id].vector
-            if vector is not None:
-                rows.setdefault(each.user_id, []).append(LogRow(each.seq, each.prompt_id, vector))
-        for user_id, of_user in rows.items():
-            self.store.apply(user_id, of_user)
-
 
 def _low_share(size: int) -> int:
     """LOW_SHARE of `size`, rounded up or down by chance, so that it holds on average for any size."""
     return int(size * LOW_SHARE + random.random())  # noqa: S311  # nosec B311
-
-
-def _outcome(prompt: EmbeddedPrompt, answer: Answer) -> Outcome:
-    return Outcome(
-        prompt.claim.id,
-        prompt.claim.attempt,
-        embedder=None if prompt.vector is None else prompt.embedder.name,
-        vector=None if prompt.vector is None else prompt.vector.tobytes(),
-        expected_embedder=prompt.claim.embedder,
-        answer=answer,
-    )
 
 
 def _traces(held: Iterable[Claim]) -> list[str | None]:
