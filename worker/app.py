@@ -25,7 +25,7 @@ from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server, stop_deadline
-from worker import pool as worker_pool
+from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
 from worker.maintenance import bootstep
@@ -48,7 +48,7 @@ def _make_generator() -> Generator:
 
 
 if "worker" in sys.argv:  # and not Flower or another command, which need no generator
-    pool = worker_pool.choose(settings, _make_generator())
+    pool = choose_pool(settings, _make_generator())
     app.conf.update(worker_pool=pool.name, worker_concurrency=pool.size)
 
 

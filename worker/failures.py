@@ -30,8 +30,8 @@ from worker.sanitize import public_message
 log = structlog.get_logger(__name__)
 
 MAX_RETRY_BACKOFF = timedelta(minutes=5)
-#: How often a prompt is refused until it loses its turn for a while: by an overloaded provider, which refuses whichever
-#: prompt exceeds its capacity, and by one that was available for others since.
+#: After how many refusals a prompt loses its turn for a while: by an overloaded provider, which refuses any prompt
+#: beyond its capacity, and by one that has been available to other prompts since.
 MAX_OVERLOADS, MAX_REFUSALS = 3, 1
 
 
@@ -63,7 +63,7 @@ class Failures:
             with self.sessions.begin() as session:
                 released = claims.release(session, held, grace=self.grace)
         except SQLAlchemyError as failure:
-            _log_database_error("claims not released, the reaper will queue the prompts again", failure)
+            log_database_error("claims not released, the reaper will queue the prompts again", failure)
         else:
             self.queue.wake(self.route, released)
         for claim in held:
@@ -102,7 +102,7 @@ class Failures:
                 self.provider_status.record_unavailable(session, held, error)
                 claims.release(session, [claim for claim in held if not _steps_aside(claim, error)], grace=self.grace)
         except SQLAlchemyError as failure:
-            _log_database_error("provider pause not stored, the reaper will queue the prompts again", failure)
+            log_database_error("provider pause not stored, the reaper will queue the prompts again", failure)
             return
         for claim in held:
             if _steps_aside(claim, error):
@@ -113,7 +113,7 @@ class Failures:
             with self.sessions.begin() as session:
                 finished = self._fail_or_reschedule(session, claim, error)
         except SQLAlchemyError as failure:
-            _log_database_error("attempt interrupted by the database, the reaper will queue the prompt again", failure)
+            log_database_error("attempt interrupted by the database, the reaper will queue the prompt again", failure)
             return
         if finished is not None:
             attempt_metrics.count_finished([finished])
@@ -129,20 +129,20 @@ class Failures:
 
     def _retry_delay(self, attempt: int) -> timedelta:
         # Jitter, so that a burst does not return as one (AWS Architecture Blog, "Exponential Backoff And Jitter").
-        ceiling = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
-        return timedelta(seconds=ceiling.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
+        longest = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
+        return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
 
 
-def _log_database_error(event: str, error: SQLAlchemyError) -> None:
-    """Log an error in a line, with its traceback only if it is a fault of ours."""
-    log.warning(event, error=cause(error), exc_info=not is_unavailable(error))
+def log_database_error(event: str, error: SQLAlchemyError, **fields: object) -> None:
+    """Log that a statement failed: in one line if the database is unavailable, else with the traceback."""
+    log.warning(event, **fields, error=cause(error), exc_info=not is_unavailable(error))
 
 
 def _steps_aside(claim: Claim, error: ProviderUnavailableError) -> bool:
-    """Whether a prompt that was refused loses its turn for a while.
+    """Whether a refused prompt loses its turn for a while.
 
-    It was refused before, and its provider has been available since: perhaps that refuses only this prompt. With its
-    turn it would pause the route for all others, or reduce its limit, again and again.
+    It was refused before, and its provider has been available since, so the provider may refuse only this prompt. If it
+    kept its turn, it would pause the route for all others, or reduce its limit, again and again.
     """
     refusals = MAX_OVERLOADS if isinstance(error, ProviderOverloadedError) else MAX_REFUSALS
     return claim.attempt > refusals and claim.probe is None

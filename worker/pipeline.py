@@ -1,11 +1,11 @@
 """The pipeline: how a worker answers the prompts of a task.
 
-claim → embed (`embedding.py`) → generate (`generation.py`) → complete and announce (`completion.py`)
+claim → embed (`embedding.py`) → generate (`generation.py`) → complete and announce (`answer_writer.py`)
 
-Each step takes what the one before it returns; prompts that fail on the way leave it (`failures.py`) and do so alone.
+Each step takes what the one before it returns. A prompt that fails leaves the pipeline alone (`failures.py`).
 The prompts of a task are handled together: one statement claims them, one completes them, and one round trip announces
 them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, because the semantic cache
-needs the vector; without one the prompt is answered, too, and its vector follows (`missing_vectors.py`).
+needs the vector. If the embedder fails, the prompt is answered without one, which is added later (`missing_vectors.py`).
 """
 
 import random
@@ -30,8 +30,7 @@ from shared.providers import Embedders, Generator
 from shared.search.store import VectorStore
 from shared.telemetry import metrics, tracing
 from worker import attempt_metrics
-from worker.completion import AnsweredPrompt, Completion
-from worker.concurrency_limit import ConcurrencyLimit
+from worker.answer_writer import AnsweredPrompt, AnswerWriter
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
 from worker.embedding import EmbeddedPrompt, embed_claims
@@ -40,6 +39,7 @@ from worker.generation import Generation
 from worker.leases import ClaimLostError, Leases, WorkerStopping
 from worker.log_context import log_context
 from worker.provider_status import ProviderStatus
+from worker.route_slots import RouteSlots
 from worker.semantic_cache import SemanticCache
 
 log = structlog.get_logger(__name__)
@@ -103,7 +103,7 @@ class Pipeline:
         metrics.attempts.inc(len(held))
         try:
             with self.leases.hold(held):
-                completed = self._completion.complete(self._generate(self._embed(held)))
+                completed = self._answer_writer.complete(self._generate(self._embed(held)))
         except (WorkerStopping, SoftTimeLimitExceeded):
             if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
@@ -113,7 +113,7 @@ class Pipeline:
         finally:
             self._grant_next_turns(held)
             if len(completed) < len(held):
-                self._limit.fill_slots()
+                self._slots.fill()
         ended = set(completed)
         return TaskResult(completed, [claim.id for claim in held if claim.id not in ended])
 
@@ -132,18 +132,18 @@ class Pipeline:
         )
 
     @property
-    def _limit(self) -> ConcurrencyLimit:
-        return ConcurrencyLimit(self.autocommit_engine, self.queue, self.route, self.ceiling)
+    def _slots(self) -> RouteSlots:
+        return RouteSlots(self.autocommit_engine, self.queue, self.route, self.ceiling)
 
     @property
-    def _completion(self) -> Completion:
-        return Completion(
+    def _answer_writer(self) -> AnswerWriter:
+        return AnswerWriter(
             self.autocommit_engine,
             self.announcer,
             self.store,
             self.leases,
             self.lease,
-            self._limit,
+            self._slots,
             self._failures,
             self._embed,
         )
@@ -169,14 +169,19 @@ class Pipeline:
                 ceiling=self.ceiling,
             )
             traces += _traces(claimed.claims)
-        rest = claimed.passed_over
+        remaining = claimed.passed_over
         if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
-            rest += count - size
-        rest = self._limit.rest(claimed, rest)
-        # In two messages, each for half of the rest, so that a large number reaches all workers in few steps.
-        for part in (rest // 2, rest - rest // 2) if rest > self.generator.max_batch_size else (rest,):
-            self.queue.wake(self.route, part)
+            remaining += count - size
+        self._wake_workers(self._slots.count_to_wake(claimed, remaining))
         return claimed.claims
+
+    def _wake_workers(self, count: int) -> None:
+        """Wake up workers for this many prompts: by two messages for half of them each, if one task cannot take all.
+
+        So a large number reaches all workers in few steps.
+        """
+        for part in (count // 2, count - count // 2) if count > self.generator.max_batch_size else (count,):
+            self.queue.wake(self.route, part)
 
     def _grant_next_turns(self, held: Sequence[Claim]) -> None:
         """With USER_RUNNING_LIMIT: give turns to the users' next prompts, instead of those that have ended."""
@@ -210,7 +215,7 @@ class Pipeline:
         try:
             with self.leases.running(claim):
                 return embed_claims(self.embedders, self.embedder_pause, held)
-        except ClaimLostError:  # as generating will notice, too
+        except ClaimLostError:  # `_generate` notices it, too, and counts it
             return [EmbeddedPrompt(claim, self.embedders.resolve(claim.embedder), None)]
 
     def _generate(self, prompts: Sequence[EmbeddedPrompt]) -> list[AnsweredPrompt]:

@@ -1,4 +1,4 @@
-"""The pool of a worker: how many prompts it answers at a time, and in what.
+"""Celery's pool of a worker: whether it answers prompts in threads or in processes, and how many at a time.
 
 A prompt that waits for another host costs a thread (0.1 MB); one that is computed here needs a process (60 MB), because
 Python computes in one thread at a time. Both are Celery's own pools. `--pool` and `--concurrency` override them.
@@ -10,16 +10,16 @@ from shared.providers import Generator
 from shared.settings import Settings
 
 
-class Pool(NamedTuple):
-    """Celery's `worker_pool` and `worker_concurrency`."""
+class CeleryPool(NamedTuple):
+    """Celery's settings `worker_pool` and `worker_concurrency`."""
 
     name: str
     size: int
 
 
-def choose(settings: Settings, generator: Generator) -> Pool:
-    """The pool that WORKER_POOL names; `auto` means threads if the generator waits for another host."""
+def choose_pool(settings: Settings, generator: Generator) -> CeleryPool:
+    """Return the pool that WORKER_POOL names; `auto` means threads if the generator waits for another host."""
     is_remote = bool(getattr(generator, "is_remote", False))
     if settings.worker_pool == "threads" or (settings.worker_pool == "auto" and is_remote):
-        return Pool("threads", settings.worker_threads)
-    return Pool("prefork", settings.worker_processes)
+        return CeleryPool("threads", settings.worker_threads)
+    return CeleryPool("prefork", settings.worker_processes)

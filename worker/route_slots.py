@@ -1,8 +1,8 @@
-"""The limit of a route's prompts at a time, as a worker follows it: see `shared/prompts/concurrency.py`.
+"""Keeping the slots of a route in use: see `shared/prompts/concurrency.py`.
 
-A message that finds all slots in use is dropped, whatever number it has. So there is another rule for messages of a
-limited route: whoever takes or frees a slot, and sees other prompts that have free slots, wakes up workers for them;
-unless a message waits already, whose claim will see the same.
+A message that finds all slots in use is dropped, whatever its number. So on a limited route each worker that takes or
+frees a slot also counts the prompts that have free slots, and wakes up workers for them. It sends nothing if a message
+waits already, because the claim of that one counts them again.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.db.engine import cause
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
 from shared.prompts import concurrency
 from shared.prompts.claims import Claim, Claimed
@@ -20,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class ConcurrencyLimit:
-    """Uses the slots of a route.
+class RouteSlots:
+    """Wakes up workers for the free slots of a route, and raises its limit after answers.
 
     Args:
         autocommit_engine: For single statements.
@@ -33,13 +34,13 @@ class ConcurrencyLimit:
     route: str
     ceiling: int | None
 
-    def rest(self, claimed: Claimed, asked: int) -> int:
-        """For how many prompts to wake up workers after a claim whose message asks for `asked` more."""
+    def count_to_wake(self, claimed: Claimed, remaining: int) -> int:
+        """For how many prompts to wake up workers after a claim, whose message asks for `remaining` more."""
         if not claimed.is_limited:
-            return asked
-        return claimed.ready if self._is_queue_empty(claimed.ready) else min(asked, claimed.ready)
+            return remaining
+        return claimed.ready if self._is_message_needed(claimed.ready) else min(remaining, claimed.ready)
 
-    def fill_slots(self) -> None:
+    def fill(self) -> None:
         """Wake up workers for the prompts that have free slots now, if the route is limited."""
         try:
             with self.autocommit_engine.connect() as connection:
@@ -47,17 +48,17 @@ class ConcurrencyLimit:
                     connection, self.route, ceiling=self.ceiling, limit=MAX_PROMPTS_PER_MESSAGE, if_limited=True
                 )
         except SQLAlchemyError as error:
-            log.warning("slots not filled, the reaper will wake up workers", error=type(error).__name__)
+            log.warning("slots not filled, the reaper will wake up workers", error=cause(error))
             return
-        if self._is_queue_empty(ready):
+        if self._is_message_needed(ready):
             self.queue.wake(self.route, ready)
 
-    def _is_queue_empty(self, ready: int) -> bool:
-        """Whether no message waits. Redis is only asked if prompts are ready."""
+    def _is_message_needed(self, ready: int) -> bool:
+        """Whether prompts are ready and no message waits for a worker. Without ready prompts, Redis is not asked."""
         return ready > 0 and self.queue.length(self.route) == 0
 
     def record_answers(self, answered: Sequence[Claim]) -> None:
-        """Increase the limit that a provider has reduced, because it has answered these prompts."""
+        """Raise the reduced limit of the route, because its provider has answered these prompts."""
         if not answered:
             return
         try:
@@ -70,4 +71,4 @@ class ConcurrencyLimit:
                     ceiling=self.ceiling,
                 )
         except SQLAlchemyError as error:
-            log.warning("concurrency not increased", error=type(error).__name__)
+            log.warning("limit of the route not raised", error=cause(error))

@@ -1,4 +1,4 @@
-"""Completing answered prompts: the answers are stored with their vectors, and announced."""
+"""Storing answers: their prompts are completed, together with their vectors, and announced."""
 
 import random
 import time
@@ -22,10 +22,10 @@ from shared.search.store import VectorStore
 from shared.search.vector_log import LogRow
 from shared.telemetry import tracing
 from worker import attempt_metrics
-from worker.concurrency_limit import ConcurrencyLimit
 from worker.embedding import EmbeddedPrompt
-from worker.failures import Failures
+from worker.failures import Failures, log_database_error
 from worker.leases import Leases
+from worker.route_slots import RouteSlots
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +36,8 @@ STORE_RETRY_SECONDS = (0.5, 1.0)
 
 
 @dataclass(frozen=True)
-class Completion:
-    """Completes answered prompts.
+class AnswerWriter:
+    """Stores the answers of prompts, which completes them.
 
     Args:
         autocommit_engine: For single statements.
@@ -51,23 +51,22 @@ class Completion:
     store: VectorStore
     leases: Leases
     lease: timedelta
-    limit: ConcurrencyLimit
+    slots: RouteSlots
     failures: Failures
     embed: Callable[[Sequence[Claim]], list[EmbeddedPrompt]]
 
     def complete(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
-        """Complete and announce the prompts: together if possible, else each by itself. Returns the ids of those."""
+        """Complete and announce the prompts: together, or, if that fails, each by itself. Returns their ids."""
         if not answered:
             return []
         try:
             return self._store_when_available(answered)
         except Exception as error:
             if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_unavailable(error)):
-                log.warning(
+                log_database_error(
                     "attempts interrupted by the database, the reaper will queue the prompts again",
+                    error,
                     prompts=len(answered),
-                    error=cause(error),
-                    exc_info=not is_unavailable(error),
                 )
                 return []
             if len(answered) == 1:
@@ -105,10 +104,10 @@ class Completion:
             ):
                 finished, others, is_reduced = claims.complete(connection, list(outcomes.values()))
             if is_reduced:
-                asked = (each.prompt_id for each in finished if each.answer.cached_from is None)
-                self.limit.record_answers([held[prompt_id] for prompt_id in asked])
+                generated = (each.prompt_id for each in finished if each.answer.cached_from is None)
+                self.slots.record_answers([held[prompt_id] for prompt_id in generated])
             if is_reduced or any(claim.is_limited for claim in held.values()):
-                self.limit.fill_slots()
+                self.slots.fill()
             self._announce(finished, held)
             completed += [each.prompt_id for each in finished]
             for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():
