@@ -90,7 +90,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         s.authenticator,
         s.store,
         s.autocommit_engine,
-        late_embedding=s.late_embedding,
+        backfill=s.backfill,
         slots=s.user_limits.searches,
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,

@@ -25,8 +25,8 @@ from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders
 from shared.search.factory import make_store
-from shared.search.late_embedding import LateEmbedding
 from shared.search.store import VectorStore
+from shared.search.vector_backfill import VectorBackfill
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
@@ -53,7 +53,7 @@ class Services:
     submissions: Submissions
     user_limits: UserLimits
     store: VectorStore
-    late_embedding: LateEmbedding
+    backfill: VectorBackfill
     search_threads: NativeThreads
     #: Limits how many sockets and streams query the database at the same time. The others queue, so that ten thousand
     #: that reconnect at once neither run into the pool's timeout nor take its connections from requests.
@@ -94,7 +94,7 @@ def make_services(settings: Settings) -> Services:
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
         user_limits=UserLimits(settings),
         store=store,
-        late_embedding=LateEmbedding(sessions, embedders, store, offload=search_threads.offload),
+        backfill=VectorBackfill(sessions, embedders, store, offload=search_threads.offload),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
         service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.route_concurrency),

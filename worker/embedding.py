@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from celery.exceptions import SoftTimeLimitExceeded
-
 from shared.prompts.claims import Claim
-from shared.providers import Embedder, Embedders, Vectors, interruption
-from shared.providers.embed_each import concerns_all_texts, embed_each
-from shared.search.late_embedding import log_refusal
+from shared.providers import Embedder, Embedders, Vectors
+from shared.providers.embed_each import EmbedderOutageError, concerns_all_texts, embed_each
+from shared.search.vector_backfill import log_refusal
 from shared.telemetry import tracing
 from worker.embedder_pause import EmbedderPause
 
@@ -47,12 +45,9 @@ def _embed(embedder: Embedder, pause: EmbedderPause, claims: Sequence[Claim]) ->
     if started_at is None:
         return [None] * len(claims)
     try:
-        results = embed_each(embedder, [claim.prompt_text for claim in claims], is_outage=concerns_all_texts)
-    except SoftTimeLimitExceeded:
-        raise
-    except Exception as error:
-        interruption.current().check()
-        pause.record_failure(embedder, started_at, error)
+        results = embed_each(embedder, [claim.prompt_text for claim in claims], concerns_all_texts)
+    except EmbedderOutageError as error:
+        pause.record_failure(embedder, started_at, error.cause)
         return [None] * len(claims)
     pause.record_success(embedder)
     vectors: list[Vectors | None] = []

@@ -5,7 +5,7 @@ claim → embed (`embedding.py`) → generate (`generation.py`) → complete and
 Each step takes what the one before it returns. A prompt that fails leaves the pipeline alone (`failures.py`).
 The prompts of a task are handled together: one statement claims them, one completes them, and one round trip announces
 them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, because the semantic cache
-needs the vector. If the embedder fails, the prompt is answered without one, which is added later (`missing_vectors.py`).
+needs the vector. If the embedder fails, the prompt is answered without one, which is added later (`backfill_task.py`).
 """
 
 import random

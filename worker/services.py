@@ -16,16 +16,16 @@ from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
 from shared.search.factory import make_maintenance, make_store
 from shared.search.faiss.segment_storage import SegmentStorage
-from shared.search.late_embedding import LateEmbedding
 from shared.search.store import Maintenance
+from shared.search.vector_backfill import VectorBackfill
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
+from worker.backfill_task import BackfillTask
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
 from worker.generator_guard import GuardedEmbedder
 from worker.leases import Leases
-from worker.missing_vectors import MissingVectors
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
 from worker.reindex.reindexer import Reindexer
@@ -42,7 +42,7 @@ class Services:
     pipeline: Pipeline
     maintenance: Maintenance
     reindexer: Reindexer
-    missing_vectors: MissingVectors
+    backfill_task: BackfillTask
 
 
 def gauges(services: Services) -> dict[Gauge, Probe]:
@@ -64,7 +64,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     embedders = make_embedders(settings, wrap=GuardedEmbedder)
     queue = Queue(make_celery(settings), redis)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
-    embedder_pause = EmbedderPause(on_recovery=queue.request_missing_vectors)
+    embedder_pause = EmbedderPause(on_recovery=queue.request_backfill)
     pipeline = Pipeline(
         sessions=sessions,
         autocommit_engine=autocommit_engine,
@@ -96,6 +96,6 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
-    late_embedding = LateEmbedding(sessions, embedders, store)
-    missing_vectors = MissingVectors(sessions, embedders, late_embedding, embedder_pause, queue.request_missing_vectors)
-    return Services(pipeline, maintenance, reindexer, missing_vectors)
+    backfill = VectorBackfill(sessions, embedders, store)
+    backfill_task = BackfillTask(sessions, embedders, backfill, embedder_pause, queue.request_backfill)
+    return Services(pipeline, maintenance, reindexer, backfill_task)

@@ -85,7 +85,7 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
     @celery.task(name=EMBED_MISSING, shared=False, throws=_EXPECTED, **_MAINTENANCE)  # type: ignore[untyped-decorator]
     def embed_missing() -> int:
         """Embed prompts that were completed without a vector. Returns how many vectors were added."""
-        return services().missing_vectors.embed_due()
+        return services().backfill_task.embed_due()
 
 
 def _answer(pipeline: Pipeline, count: int) -> dict[str, list[int]]:

@@ -18,8 +18,8 @@ from api.intake.user_slots import UserSlots
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
-from shared.search.late_embedding import LateEmbedding
 from shared.search.store import EmbedQuery, Match, Offload, SearchResult, VectorStore, run_inline
+from shared.search.vector_backfill import VectorBackfill
 from shared.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class SearchRoutes:
     """The view of similar prompts.
 
     Args:
-        late_embedding: Adds missing vectors before the search answers.
+        backfill: Adds missing vectors before the search answers.
         slots: Limits the searches of a user at the same time.
         offload: Runs an embedder that computes here.
     """
@@ -49,7 +49,7 @@ class SearchRoutes:
         store: VectorStore,
         engine: Engine,
         *,
-        late_embedding: LateEmbedding,
+        backfill: VectorBackfill,
         slots: UserSlots,
         offload: Offload,
         max_page_bytes: int,
@@ -57,7 +57,7 @@ class SearchRoutes:
         self._authenticator = authenticator
         self._store = store
         self._engine = engine
-        self._late_embedding = late_embedding
+        self._backfill = backfill
         self._slots = slots
         self._offload = offload
         self._max_page_bytes = max_page_bytes
@@ -118,7 +118,7 @@ class SearchRoutes:
         with tracing.spans("search", tracing.current_traceparent()):
             result = self._store.search(user_id, embed_query, query.limit)
             if result.vectors_missing:
-                missing = self._late_embedding.embed_for_search(user_id)
+                missing = self._backfill.embed_for_search(user_id)
                 result = self._store.search(user_id, _unless_known(embed_query, result), query.limit)
         metrics.searches.observe(time.perf_counter() - started)
         max_score = query.max_score

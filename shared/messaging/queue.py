@@ -134,7 +134,7 @@ class Queue:
         """Have a worker rebuild a user's vectors. Returns whether the broker took the message."""
         return self._send(REINDEX, user_id)
 
-    def request_missing_vectors(self) -> bool:
+    def request_backfill(self) -> bool:
         """Have a worker embed prompts that were completed without a vector. Returns whether the message was sent.
 
         It is not sent while other maintenance waits: workers are busy then, and the next round of a reaper is soon.

@@ -40,7 +40,7 @@ class MissingVector(NamedTuple):
     embedder: str | None  #: the name of the one whose vectors the user's searches compare; None without vectors
 
 
-class LateVector(NamedTuple):
+class BackfilledVector(NamedTuple):
     """A vector for such a prompt: little-endian float32, by an embedder of this name."""
 
     prompt_id: int
@@ -174,7 +174,7 @@ def retry_refused(session: Session, user_id: int) -> None:
     session.execute(_RETRY_REFUSED, {"user_id": user_id})
 
 
-def store(session: Session, vectors: Sequence[LateVector]) -> Stored:
+def store(session: Session, vectors: Sequence[BackfilledVector]) -> Stored:
     """Store the vectors of those of the prompts that still have none, each with its user's next number.
 
     A prompt that was deleted, or that has got its vector meanwhile, is left out.

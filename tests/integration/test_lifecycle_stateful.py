@@ -21,7 +21,7 @@ from shared.prompts.claims import Claim
 from shared.providers import Vectors
 from shared.search import missing_vectors, vector_log
 from shared.search.faiss.replica import Replica
-from shared.search.missing_vectors import LateVector
+from shared.search.missing_vectors import BackfilledVector
 from shared.search.vector_log import Changes, State
 from tests.support import lifecycle
 from tests.support.generated import QUIET
@@ -155,7 +155,7 @@ class Lifecycle(RuleBasedStateMachine):
     def embed_late(self, data: st.DataObject) -> None:
         prompt_id = self.any_prompt(data)
         each = self.expected[prompt_id]
-        late = LateVector(prompt_id, "test", VECTOR, expected_embedder="test")
+        late = BackfilledVector(prompt_id, "test", VECTOR, expected_embedder="test")
         with self.sessions.begin() as session:
             stored = missing_vectors.store(session, [late])
         assert [row.prompt_id for row in stored.rows.get(self.user_id, ())] == [prompt_id] * each.lacks_vector

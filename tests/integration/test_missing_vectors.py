@@ -19,7 +19,7 @@ from shared.messaging.queue import Queue
 from shared.prompts import feed
 from shared.providers import Embedders
 from shared.providers.hashing import HashingEmbedder
-from shared.search import late_embedding, missing_vectors
+from shared.search import missing_vectors, vector_backfill
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.client import ApiUser, assert_problem
@@ -238,7 +238,7 @@ class TestSearching:
     def test_a_search_embeds_a_limited_number_and_says_how_many_it_did_not_compare(
         self, alice: ApiUser, worker: Worker, moody: Moody, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(late_embedding, "SEARCH_TEXTS", 2)
+        monkeypatch.setattr(vector_backfill, "SEARCH_TEXTS", 2)
         ids = answer_without_vector(alice, worker, moody, *(f"number {i}" for i in range(5)))
         assert find(alice, "number 4") == ([ids[4]], "3")
         assert find(alice, "number 0") == ([], "1")
@@ -247,7 +247,7 @@ class TestSearching:
     def test_a_search_embeds_a_limited_number_of_bytes(
         self, alice: ApiUser, worker: Worker, moody: Moody, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(late_embedding, "SEARCH_BYTES", 20)
+        monkeypatch.setattr(vector_backfill, "SEARCH_BYTES", 20)
         answer_without_vector(alice, worker, moody, "short", "another", "é" * 50, "last one")
         assert [find(alice, "last one")[1] for _ in range(4)] == ["3", "2", None, None]
 
@@ -347,7 +347,7 @@ class TestFollowing:
     def test_several_workers_and_searches_at_once_store_each_vector_once(
         self, alice: ApiUser, bob: ApiUser, make_worker, moody: Moody, sessions: Sessions, monkeypatch
     ) -> None:
-        monkeypatch.setattr("worker.missing_vectors.BATCH", 5)
+        monkeypatch.setattr("worker.backfill_task.BATCH", 5)
         workers = [make_worker() for _ in range(3)]
         ids = [
             prompt_id
@@ -380,7 +380,7 @@ class TestFollowing:
         class Recording(Queue):
             requests = 0
 
-            def request_missing_vectors(self) -> bool:
+            def request_backfill(self) -> bool:
                 self.requests += 1
                 return True
 
@@ -396,7 +396,7 @@ class TestFollowing:
         assert queue.requests == 1
 
     def test_requests_do_not_gather_while_workers_are_busy(self, services: Services) -> None:
-        assert [services.queue.request_missing_vectors() for _ in range(3)] == [True, False, False]
+        assert [services.queue.request_backfill() for _ in range(3)] == [True, False, False]
 
     def test_an_outage_gives_up_no_text_however_long_it_lasts(
         self, alice: ApiUser, worker: Worker, moody: Moody, sessions: Sessions

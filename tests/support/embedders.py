@@ -13,10 +13,10 @@ from shared.errors import ProviderUnavailableError
 from shared.providers import Embedders, Vectors
 from shared.providers.hashing import HashingEmbedder
 from shared.search.factory import make_store
-from shared.search.late_embedding import LateEmbedding
+from shared.search.vector_backfill import VectorBackfill
 from shared.settings import Settings
+from worker.backfill_task import BackfillTask
 from worker.embedder_pause import EmbedderPause
-from worker.missing_vectors import MissingVectors
 from worker.services import Services as WorkerServices
 
 AWAY = ProviderUnavailableError("The embedder could not be reached.")
@@ -64,8 +64,8 @@ class Worker:
         self.pipeline = dataclasses.replace(pipeline, embedders=embedders, embedder_pause=pause, **changes)
         self.store = pipeline.store
         self.sessions = pipeline.sessions
-        late = LateEmbedding(self.sessions, embedders, pipeline.store)
-        self._missing = MissingVectors(self.sessions, embedders, late, pause, self._request)
+        late = VectorBackfill(self.sessions, embedders, pipeline.store)
+        self._missing = BackfillTask(self.sessions, embedders, late, pause, self._request)
 
     def _request(self) -> None:
         self.requests += 1
@@ -92,5 +92,5 @@ def app_with(settings: Settings, services: ApiServices, engine: Engine, embedder
     """The application of another API process, with these embedders."""
     sessions = services.sessions
     store = make_store(settings, sessions, engine, embedders, services.queue)
-    late = LateEmbedding(sessions, embedders, store)
-    return create_app(settings, dataclasses.replace(services, store=store, late_embedding=late))
+    late = VectorBackfill(sessions, embedders, store)
+    return create_app(settings, dataclasses.replace(services, store=store, backfill=late))

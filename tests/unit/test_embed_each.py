@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import Vectors
-from shared.providers.embed_each import concerns_all_texts, embed_each
+from shared.providers.embed_each import EmbedderOutageError, concerns_all_texts, embed_each
 from shared.providers.hashing import HashingEmbedder
 from shared.providers.interruption import Interruption, attached
 from worker.embedder_pause import MAX_PAUSE_SECONDS, EmbedderPause
@@ -60,11 +60,12 @@ def test_one_refused_text_among_many_costs_few_calls() -> None:
     assert len(embedder.calls) == 17
 
 
-@pytest.mark.parametrize("error", [ProviderError("later"), ProviderUnavailableError("away")])
+@pytest.mark.parametrize("error", [ProviderError("later"), ProviderUnavailableError("down")])
 def test_an_error_that_concerns_all_texts_ends_it_at_once(error: ProviderError) -> None:
     embedder = Picky(X=error)
-    with pytest.raises(type(error)):
+    with pytest.raises(EmbedderOutageError) as raised:
         embed_each(embedder, list("aXbc"), is_outage=concerns_all_texts)
+    assert raised.value.cause is error
     assert embedder.calls == [4]
 
 

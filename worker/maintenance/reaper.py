@@ -54,7 +54,7 @@ class Reaper:
             self._fail_exhausted,
             self._grant_turns,
             self._fail_waiting_too_long,
-            self._request_missing_vectors,
+            self._request_backfill,
         )
         for step in steps:
             try:
@@ -127,12 +127,12 @@ class Reaper:
             finished = overdue.fail_waiting_too_long(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
         self._announce_failed(finished, "provider unavailable for too long")
 
-    def _request_missing_vectors(self) -> None:
+    def _request_backfill(self) -> None:
         """Have a worker embed prompts that were completed while the embedder failed."""
         with self._sessions() as session:
             is_due = missing_vectors.is_due(session)
         if is_due:
-            self._queue.request_missing_vectors()
+            self._queue.request_backfill()
 
     def _announce_failed(self, finished: list[FinishedPrompt], reason: str) -> None:
         for each in finished:

@@ -10,12 +10,13 @@ from sqlalchemy.orm import Session, aliased
 from shared.db.engine import Sessions, long_snapshot
 from shared.db.models import Prompt, Status, User, VectorLogEntry
 from shared.providers import Embedders
+from shared.providers.embed_each import EmbedderOutageError, embed_each
 from shared.search import missing_vectors, vector_log
 from shared.search.consistency_check import find_differences, is_by_another, lacks_vector
 from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.index_lock import index_lock
-from shared.search.late_embedding import EmbedderOutageError, embed_texts, log_refusal
 from shared.search.store import Maintenance, VectorStore
+from shared.search.vector_backfill import log_refusal
 
 logger = structlog.get_logger(__name__)
 
@@ -105,9 +106,12 @@ class Reindexer:
                 return None
 
     def _embed(self, texts: dict[int, str]) -> dict[int, bytes]:
-        """Return the vectors by prompt, without those of refused texts. Raises the embedder's error if it is down."""
+        """Return the vectors by prompt, without those of refused texts.
+
+        Raises the embedder's error if it does not work.
+        """
         try:
-            results = embed_texts(self._embedder, list(texts.values()))
+            results = embed_each(self._embedder, list(texts.values()))
         except EmbedderOutageError as error:
             raise error.cause from None
         vectors = {}

@@ -1,4 +1,4 @@
-"""The task that embeds prompts which were completed without a vector. The reaper requests it while any is due."""
+"""The task that backfills vectors of completed prompts. The reaper requests it while any is due."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,9 +9,10 @@ import structlog
 
 from shared.db.engine import Sessions
 from shared.providers import Embedder, Embedders
+from shared.providers.embed_each import EmbedderOutageError
 from shared.search import missing_vectors
-from shared.search.late_embedding import EmbedderOutageError, LateEmbedding
 from shared.search.missing_vectors import MissingVector
+from shared.search.vector_backfill import VectorBackfill
 from worker.embedder_pause import EmbedderPause
 
 log = structlog.get_logger(__name__)
@@ -26,11 +27,11 @@ LEASE = timedelta(minutes=10)
 OUTAGE_DELAY = timedelta(seconds=5)
 
 
-class MissingVectors:
+class BackfillTask:
     """Adds the vectors that are due.
 
     Args:
-        pause: This process's; while it lasts, the task does nothing.
+        pause: While this process does not call an embedder, the task leaves its prompts alone.
         request: Has a worker do the next slice.
     """
 
@@ -38,13 +39,13 @@ class MissingVectors:
         self,
         sessions: Sessions,
         embedders: Embedders,
-        late_embedding: LateEmbedding,
+        backfill: VectorBackfill,
         pause: EmbedderPause,
         request: Callable[[], object],
     ) -> None:
         self._sessions = sessions
         self._embedders = embedders
-        self._late_embedding = late_embedding
+        self._backfill = backfill
         self._pause = pause
         self._request = request
 
@@ -88,7 +89,7 @@ class MissingVectors:
         if started_at is None:
             return None
         try:
-            added = self._late_embedding.embed(embedder, missing)
+            added = self._backfill.embed(embedder, missing)
         except EmbedderOutageError as error:
             self._pause.record_failure(embedder, started_at, error.cause)
             return None

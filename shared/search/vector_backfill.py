@@ -1,6 +1,6 @@
-"""Embedding prompts that were completed without a vector: in a worker's task, and in the search that misses them."""
+"""Backfilling the vectors of prompts that were completed without one: in a worker's task, and before a search."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -9,9 +9,9 @@ import structlog
 from shared.db.engine import Sessions
 from shared.errors import ProviderError
 from shared.providers import Embedder, Embedders, Vectors
-from shared.providers.embed_each import concerns_all_texts, embed_each, works
+from shared.providers.embed_each import EmbedderOutageError, IsOutage, concerns_all_texts, embed_each
 from shared.search import missing_vectors
-from shared.search.missing_vectors import LateVector, MissingVector
+from shared.search.missing_vectors import BackfilledVector, MissingVector
 from shared.search.store import Offload, VectorStore, run_inline
 
 log = structlog.get_logger(__name__)
@@ -20,18 +20,8 @@ log = structlog.get_logger(__name__)
 SEARCH_TEXTS = 32
 SEARCH_BYTES = 64 * 1024
 
-#: Tells the errors of an embedder that are no text's fault.
-IsOutage = Callable[[Exception], bool]
 
-
-class EmbedderOutageError(Exception):
-    """The embedder does not work. `cause` is its error."""
-
-    def __init__(self, cause: Exception) -> None:
-        self.cause = cause
-
-
-class LateEmbedding:
+class VectorBackfill:
     """Adds missing vectors.
 
     Args:
@@ -70,21 +60,21 @@ class LateEmbedding:
 
         Args:
             embedder: The one whose vectors their users' searches compare.
-            is_outage: By default the embedder is asked for a word after a failure, to find out whether it works.
+            is_outage: As for `embed_each`.
 
         Raises:
             EmbedderOutageError: the embedder does not work. Nothing was stored.
         """
         run = run_inline if embedder.is_remote else self._offload
         texts = [each.prompt_text for each in missing]
-        results: list[Vectors | Exception] = run(embed_texts, embedder, texts, is_outage)
+        results: list[Vectors | Exception] = run(embed_each, embedder, texts, is_outage)
         vectors, refused = [], {}
         for each, result in zip(missing, results, strict=True):
             if isinstance(result, Exception):
                 refused[each.prompt_id] = result
             else:
                 stored_form = result.astype("<f4").tobytes()
-                vectors.append(LateVector(each.prompt_id, embedder.name, stored_form, each.embedder))
+                vectors.append(BackfilledVector(each.prompt_id, embedder.name, stored_form, each.embedder))
         with self._sessions.begin() as session:
             stored = missing_vectors.store(session, vectors)
             missing_vectors.postpone(session, stored.moved, timedelta(0))
@@ -96,36 +86,6 @@ class LateEmbedding:
             if prompt_id in given_up:
                 log.error("vector given up, searches do not find the prompt", prompt_id=prompt_id)
         return sum(map(len, stored.rows.values()))
-
-
-def embed_texts(
-    embedder: Embedder, texts: Sequence[str], is_outage: IsOutage | None = None
-) -> list[Vectors | Exception]:
-    """Embed texts. Returns for each its vector, shape (dimension,), or the error with which it is refused.
-
-    Args:
-        is_outage: By default the embedder is asked for a word after a failure, to find out whether it works.
-
-    Raises:
-        EmbedderOutageError: the embedder does not work.
-    """
-    failures: list[Exception] = []
-
-    def judge(error: Exception) -> bool:
-        """Decide whether the embedder does not work. Once it was found to work, other errors are the texts' fault."""
-        if is_outage is not None:
-            found = is_outage(error)
-        else:
-            found = (not failures or concerns_all_texts(error)) and not works(embedder)
-        failures.append(error)
-        return found
-
-    try:
-        return embed_each(embedder, texts, is_outage=judge)
-    except Exception as error:
-        if failures and error is failures[-1]:
-            raise EmbedderOutageError(error) from error
-        raise
 
 
 def log_refusal(prompt_id: int, error: Exception) -> None:
