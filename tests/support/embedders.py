@@ -19,10 +19,10 @@ from worker.backfill_task import BackfillTask
 from worker.embedder_pause import EmbedderPause
 from worker.services import Services as WorkerServices
 
-AWAY = ProviderUnavailableError("The embedder could not be reached.")
+UNAVAILABLE = ProviderUnavailableError("The embedder could not be reached.")
 
 
-class Moody(HashingEmbedder):
+class FlakyEmbedder(HashingEmbedder):
     """The hashing embedder, which fails on demand.
 
     `raised` is what it raises for all texts, or for those in `refused`. `returned` is what it returns instead of
@@ -54,7 +54,7 @@ class Moody(HashingEmbedder):
 
 
 class Worker:
-    """A worker process with these embedders. Its pauses are over when `pauses_end` is called."""
+    """A worker process with these embedders. `end_pauses` ends the pauses of its embedders."""
 
     def __init__(self, services: WorkerServices, embedders: Embedders, **changes: object) -> None:
         self.requests = 0
@@ -64,8 +64,8 @@ class Worker:
         self.pipeline = dataclasses.replace(pipeline, embedders=embedders, embedder_pause=pause, **changes)
         self.store = pipeline.store
         self.sessions = pipeline.sessions
-        late = VectorBackfill(self.sessions, embedders, pipeline.store)
-        self._missing = BackfillTask(self.sessions, embedders, late, pause, self._request)
+        backfill = VectorBackfill(self.sessions, embedders, pipeline.store)
+        self._backfill_task = BackfillTask(self.sessions, embedders, backfill, pause, self._request)
 
     def _request(self) -> None:
         self.requests += 1
@@ -74,16 +74,16 @@ class Worker:
         self.pipeline.process(count)
 
     def embed_due(self) -> int:
-        return self._missing.embed_due()
+        return self._backfill_task.embed_due()
 
-    def pauses_end(self) -> None:
-        """Let the pause of the embedder be over, and what was postponed be due."""
+    def end_pauses(self) -> None:
+        """End the pauses of its embedders, and make all missing vectors due."""
         self._now += 3_600
         make_due(self.sessions)
 
 
 def make_due(sessions: Sessions) -> None:
-    """Let all missing vectors be due, but for those that were given up."""
+    """Make all missing vectors due, except those that were given up."""
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET vector_due_at = now() WHERE vector_due_at < 'infinity'"))
 
@@ -92,5 +92,5 @@ def app_with(settings: Settings, services: ApiServices, engine: Engine, embedder
     """The application of another API process, with these embedders."""
     sessions = services.sessions
     store = make_store(settings, sessions, engine, embedders, services.queue)
-    late = VectorBackfill(sessions, embedders, store)
-    return create_app(settings, dataclasses.replace(services, store=store, backfill=late))
+    backfill = VectorBackfill(sessions, embedders, store)
+    return create_app(settings, dataclasses.replace(services, store=store, backfill=backfill))

@@ -1,0 +1,70 @@
+"""Fixtures of several files: providers that fail on demand, and what scripted servers need."""
+
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine
+
+from api.services import Services
+from shared.providers import Embedders, openai_endpoint, openai_parameters
+from shared.settings import Settings
+from tests.support.embedders import FlakyEmbedder, Worker, app_with
+from tests.support.raw_server import RawServer
+from worker.services import make_services
+
+
+@pytest.fixture
+def embedder() -> FlakyEmbedder:
+    return FlakyEmbedder()
+
+
+@pytest.fixture
+def flaky_app(settings: Settings, services: Services, autocommit_engine: Engine, embedder: FlakyEmbedder) -> Flask:
+    """An application with that embedder. A test file uses it by overriding `app`, as it does with `worker`."""
+    return app_with(settings, services, autocommit_engine, Embedders(embedder))
+
+
+@pytest.fixture
+def make_flaky_worker(settings: Settings, embedder: FlakyEmbedder) -> Iterator[Callable[..., Worker]]:
+    """Create workers with other embedders, or with changes of their pipeline."""
+    made: list[Worker] = []
+
+    def make(*embedders: object, **changes: object) -> Worker:
+        used = Embedders(*(embedders or (embedder,)))
+        made.append(Worker(make_services(settings), used, **changes))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture
+def raw_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
+    """A server, of which nothing is known, although an earlier one may have had the same port."""
+    monkeypatch.setattr(openai_parameters, "_dialects", {})
+    monkeypatch.setattr(openai_endpoint, "_prefixes", {})
+    with RawServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and 127.0.0.1, and its key, that nobody else has signed."""
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    command += f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {path} -out {path}.crt"
+    subprocess.run(command.split(), check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
