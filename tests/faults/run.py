@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from shared.messaging.queue import ANSWER_PROMPTS, make_celery
 from tests.faults.cluster import Cluster
@@ -96,6 +97,10 @@ class Run:
                 self.exits.append(worker.name)
                 worker.start()
 
+    def expect_recovered(self, seconds: float) -> None:
+        """Wait until every prompt that was claimed at the faults so far has ended or is claimed again."""
+        self.expect(lambda: not self._interrupted, seconds, "the recovery from every fault")
+
     def expect_consuming(self) -> None:
         """Record how long it takes after a fault until a prompt submitted from now on is completed."""
         started, since = time.monotonic(), self.recorder.now()
@@ -104,7 +109,7 @@ class Run:
 
     def settle(self) -> None:
         """Stop the load, wait until every prompt has ended and every event has arrived, and count."""
-        self._expect_every_worker_to_consume()
+        self.expect_every_worker_to_consume()
         self.outcome.require(self.may_exit or not self.exits, f"worker hosts exited: {self.exits}")
         for user in self.users:
             user.finish_submitting()
@@ -112,14 +117,14 @@ class Run:
         ids = [user.id for user in self.users]
         self.expect(lambda: not self.recorder.unfinished(ids), 120, "the end of every prompt")
         self.outcome.require(not (left := self.recorder.unfinished(ids)), f"unfinished: {left[:5]}")
-        self.expect(lambda: not self._interrupted, 10, "the recovery from every fault")
+        self.expect_recovered(10)
         feeds = {user.id: self.recorder.feed(user.id) for user in self.users}
         self.wait(lambda: all(user.seq >= len(feeds[user.id]) for user in self.users), 30)
         # A repeated event may arrive late, with the relays' next poll of the feed.
         self.pause(2 * self.cluster.settings.feed_check_seconds)
         self._count(feeds)
 
-    def _expect_every_worker_to_consume(self) -> None:
+    def expect_every_worker_to_consume(self) -> None:
         """Expect every worker host to take prompts. Otherwise another host would hide one that takes none."""
         celery = make_celery(self.cluster.settings)
         started = _tasks_done(celery)
@@ -179,6 +184,9 @@ class Run:
         return found
 
 
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
 @contextlib.contextmanager
 def under_load(
     cluster: Cluster,
@@ -189,7 +197,8 @@ def under_load(
     pause: float = 0.05,
     prompts: int | None = None,
     share_of_slow: float = 0.1,
-) -> Iterator[Run]:
+    make_run: Callable[..., AnyRun] = Run,
+) -> Iterator[AnyRun]:
     """Run users who submit until the block ends (or `prompts` in total), then settle and count.
 
     Each user waits `pause` seconds between submissions, and has at most `window` unanswered prompts.
@@ -199,7 +208,7 @@ def under_load(
     submitters = [LoadUser(cluster.urls, calls, window=window, pause=pause) for _ in range(users)]
     browser = LoadUser(cluster.urls, calls, window=window, pause=0)
     calls.clear()  # the requests that created the users do not count
-    run = Run(cluster, EventRecorder(cluster.settings), name, [*submitters, browser], calls)
+    run = make_run(cluster, EventRecorder(cluster.settings), name, [*submitters, browser], calls)
     try:
         browser.in_background(lambda: _browse(browser))
         for i, user in enumerate(submitters):
