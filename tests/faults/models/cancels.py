@@ -44,7 +44,7 @@ def _younger_half(run: ModelRun) -> list[Sent]:
     answering = run.fleet.model.stats()["answering"]
     texts = sorted(answering, key=answering.__getitem__)[len(answering) // 2 :]
     ids = run.recorder.find(texts)
-    return [Sent(user, ids[text], text) for user in run.submitters for text in texts if ids[text] in set(user.accepted)]
+    return [Sent(user, ids[text], text) for user in run.users for text in texts if ids[text] in set(user.accepted)]
 
 
 def _cancel(run: ModelRun, chosen: Sequence[Sent]) -> tuple[int, int]:

@@ -13,11 +13,10 @@ from tests.support import processes
 from tests.support.servers import ROOT, Servers
 from tests.support.streaming_server import Running, streaming_server
 
-#: The lease is longer than any answer, so that a host's death is the only reason for it to end.
 SETTINGS: dict[str, object] = clusters.SETTINGS | {
     "generator": "openai",
     "openai_model": "m",
-    "lease_seconds": 5,
+    "soft_shutdown_seconds": 0.5,  # shorter than an answer
     "generation_timeout_seconds": 120,
 }
 LOG = ROOT / ".local" / "models.log"
@@ -50,7 +49,8 @@ def running(scale: Scale) -> Iterator[Fleet]:
     with streaming_server(chunks=scale.chunks, seconds=scale.seconds) as model:
 
         def make(servers: Servers, database: str) -> Fleet:
-            return Fleet(servers, servers.settings(database, openai_base_url=model.url, **SETTINGS), model)
+            changes = SETTINGS | {"openai_base_url": model.url, "lease_seconds": scale.seconds + 1}
+            return Fleet(servers, servers.settings(database, **changes), model)
 
         with clusters.on_servers("models", make) as fleet:
             yield fleet

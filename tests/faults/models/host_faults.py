@@ -48,22 +48,24 @@ def _kill(run: ModelRun, host: Host, **environment: str) -> None:
 def host_restarts(run: ModelRun, scale: Scale) -> None:
     """Stop one worker host after the other with SIGTERM, while it answers prompts for longer than its stop allows.
 
-    Some of the prompts are silent. One stop has no limit, but is a series of signals.
+    Some of the prompts are silent. The last stop may take ten minutes, but gets signal after signal.
     Recovery: from the SIGTERM until the last prompt that the host released is claimed again.
     """
     silent = _submit_silent(run)
     stops: list[float] = []
     released = 0
-    for _ in range(scale.rolls):
-        for worker in run.fleet.workers:
-            run.expect_busy(scale)
-            sent = run.recorder.now()
-            stops.append(worker.stop())
-            released += _start_again(run, worker, sent)
-    run.outcome.require(released > 0, "no worker released a prompt")
-    urgent, silent_later = _stop_urgently(run, scale, run.fleet.workers[0])
-    for each in [*silent, *silent_later]:
+    for number in range(scale.rolls):
+        worker = run.fleet.workers[number % 2]
+        is_last = number + 1 == scale.rolls
+        run.expect_busy(scale)
+        sent = run.recorder.now()
+        stops.append(worker.stop())
+        released += _start_again(run, worker, sent, **({"SOFT_SHUTDOWN_SECONDS": "600"} if is_last else {}))
+    silent += _submit_silent(run)
+    urgent = _stop_urgently(run, scale, worker)
+    for each in silent:
         each.user.cancel(each.id)
+    run.outcome.require(released > 0, "no worker released a prompt")
     run.outcome.bound(max(stops), run.fleet.settings.soft_shutdown_seconds + _STOP_SECONDS, "a stop")
     run.outcome.bound(urgent, _STOP_SECONDS, "a stop with a second SIGTERM")
     run.notes.append(
@@ -72,19 +74,15 @@ def host_restarts(run: ModelRun, scale: Scale) -> None:
 
 
 def _submit_silent(run: ModelRun) -> list[Sent]:
-    return [*run.submit("silent", _SILENT), *run.submit("mute", _SILENT)]
+    """Submit silent prompts, and wait until they are being answered."""
+    silent = [*run.submit("silent", _SILENT), *run.submit("mute", _SILENT)]
+    texts = {each.text for each in silent}
+    run.expect(lambda: run.fleet.model.stats()["silent"].keys() >= texts, WAIT_SECONDS, "the silent prompts")
+    return silent
 
 
-def _stop_urgently(run: ModelRun, scale: Scale, host: Host) -> tuple[float, list[Sent]]:
-    """Stop a host whose attempts may go on for ten minutes by signal after signal, and start it as it was.
-
-    Return how many seconds the stop took, and silent prompts that it had to interrupt.
-    """
-    host.stop()
-    host.start(SOFT_SHUTDOWN_SECONDS="600")
-    run.expect_ready()
-    silent = _submit_silent(run)
-    run.expect(lambda: run.fleet.model.stats()["silent"].keys() >= {each.text for each in silent}, WAIT_SECONDS, "them")
+def _stop_urgently(run: ModelRun, scale: Scale, host: Host) -> float:
+    """Stop a host by signal after signal, and start it again. Return how many seconds the stop took."""
     run.expect_busy(scale)
     sent, started = run.recorder.now(), time.monotonic()
     while host.is_running and time.monotonic() - started < WAIT_SECONDS:
@@ -93,7 +91,7 @@ def _stop_urgently(run: ModelRun, scale: Scale, host: Host) -> tuple[float, list
     taken = time.monotonic() - started
     run.outcome.require(not host.is_running, "a worker host ignored a second SIGTERM")
     run.outcome.require(_start_again(run, host, sent) > 0, "a second SIGTERM released no prompt")
-    return taken, silent
+    return taken
 
 
 def _start_again(run: ModelRun, host: Host, sent: object, **environment: str) -> int:
@@ -108,30 +106,25 @@ def _start_again(run: ModelRun, host: Host, sent: object, **environment: str) ->
 
 
 def mixed_hosts(run: ModelRun, scale: Scale) -> None:
-    """Run one worker host with threads and one with processes; kill each, and stop each with SIGTERM.
+    """Run one worker host with threads and one with processes. Kill each, and stop that with processes.
 
     Recovery: as of the kills and of the restarts.
     """
     run.may_lapse = True
     threads, processes = run.fleet.workers
+    sent = run.recorder.now()
     processes.stop()
-    processes.start(**_PROCESSES)
-    run.expect_ready()
+    _start_again(run, processes, sent, **_PROCESSES)
     run.expect_every_worker_to_consume()
-    for host, environment in ((processes, _PROCESSES), (threads, {})):
+    for host, environment in ((processes, _PROCESSES), (threads, {}))[: scale.mixed_kills]:
         run.expect_busy(scale)
         _kill(run, host, **environment)
         run.expect_recovered(WAIT_SECONDS)
         run.expect_ready()
-    released: list[int] = []
-    for host, environment in ((processes, _PROCESSES), (threads, {})):
-        run.expect_busy(scale)
-        run.expect_every_worker_to_consume()
-        sent = run.recorder.now()
-        host.stop()
-        released.append(_start_again(run, host, sent, **environment))
-    run.outcome.require(all(released), f"a worker host released no prompt: {released}")
+    run.expect_busy(scale)
+    run.expect_every_worker_to_consume()
+    sent = run.recorder.now()
     processes.stop()
-    processes.start()
-    run.expect_ready()
-    run.notes.append(f"released by the host with processes: {released[0]}, with threads: {released[1]}")
+    released = _start_again(run, processes, sent)
+    run.outcome.require(released > 0, "the host with processes released no prompt")
+    run.notes.append(f"released by the host with processes: {released}")

@@ -45,9 +45,9 @@ def provider_restarts(run: ModelRun, scale: Scale) -> None:
 
 def _says_why(run: ModelRun) -> bool:
     """Whether a waiting prompt says that it waits for its provider, and until when."""
-    unfinished = run.recorder.unfinished([user.id for user in run.submitters])
+    unfinished = run.recorder.unfinished([user.id for user in run.users])
     queued = {row[0] for row in unfinished if row[1] == "queued"}
-    shown = (_show(user, prompt_id) for user in run.submitters for prompt_id in queued & set(user.accepted))
+    shown = (_show(user, prompt_id) for user in run.users for prompt_id in queued & set(user.accepted))
     reasons = (prompt.get("waiting_for") for prompt in shown)
     return any(each and each["reason"] == "provider" and each["detail"] and each["next_attempt_at"] for each in reasons)
 

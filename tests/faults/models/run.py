@@ -60,10 +60,6 @@ class ModelRun(Run):
     def fleet(self) -> Fleet:
         return self.cluster
 
-    @property
-    def submitters(self) -> list[LoadUser]:
-        return self.users[:-1]
-
     def expect_busy(self, scale: Scale) -> int:
         """Wait until many prompts are answered at a time. Return how many."""
         wanted = _BUSY_SHARE * scale.at_a_time
@@ -76,9 +72,9 @@ class ModelRun(Run):
 
     def submit(self, command: str, count: int) -> list[Sent]:
         """Submit prompts that begin with this word, by all users in turn."""
-        users = [self.submitters[i % len(self.submitters)] for i in range(count)]
+        users = [self.users[i % len(self.users)] for i in range(count)]
         texts = [f"{command} {uuid4().hex}" for _ in users]
-        with ThreadPoolExecutor(len(self.submitters)) as pool:
+        with ThreadPoolExecutor(len(self.users)) as pool:
             ids = pool.map(lambda user, text: user.submit(text), users, texts)
             return [Sent(*each) for each in zip(users, ids, texts, strict=True)]
 
@@ -101,7 +97,9 @@ class ModelRun(Run):
 @contextlib.contextmanager
 def running(fleet: Fleet, scale: Scale, name: str) -> Iterator[ModelRun]:
     """Put the fleet under load while the block runs, then settle and count."""
-    load = under_load(fleet, name, users=scale.users, window=scale.window, pause=0, share_of_slow=0, make_run=ModelRun)
+    load = under_load(
+        fleet, name, users=scale.users, window=scale.window, pause=0, share_of_slow=0, browses=False, make_run=ModelRun
+    )
     with load as run:
         yield run
         run.outcome.notes = "; ".join(run.notes)

@@ -12,6 +12,8 @@ class Scale:
     chunks: int
     seconds: float
     kills: int
+    mixed_kills: int
+    #: Stops of a worker host with one SIGTERM. One with several follows.
     rolls: int
     cancels: int
     outage_seconds: float
@@ -24,11 +26,12 @@ class Scale:
 
 
 SHORT = Scale(
-    users=5,
-    window=6,
-    chunks=20,
-    seconds=2,
-    kills=2,
+    users=4,
+    window=5,
+    chunks=15,
+    seconds=1.5,
+    kills=1,
+    mixed_kills=0,
     rolls=1,
     cancels=1,
     outage_seconds=3,
@@ -41,7 +44,8 @@ LONG = Scale(
     chunks=40,
     seconds=4,
     kills=6,
-    rolls=2,
+    mixed_kills=2,
+    rolls=4,
     cancels=3,
     outage_seconds=60,
     silent=50,
