@@ -20,11 +20,11 @@ class Fault(NamedTuple):
 
 
 FAULTS = (
+    Fault("provider killed, started again later", provider_faults.provider_restarts),
+    Fault("answers broken in the middle", provider_faults.broken_answers),
+    Fault("half of the running prompts cancelled", cancels.cancels),
+    Fault("silent prompts cancelled", cancels.silent_cancels),
     Fault("kill -9 of worker hosts", host_faults.host_kills),
     Fault("rolling restarts of worker hosts", host_faults.host_restarts),
     Fault("a host with threads, one with processes", host_faults.mixed_hosts),
-    Fault("half of the running prompts cancelled", cancels.cancels),
-    Fault("silent prompts cancelled", cancels.silent_cancels),
-    Fault("answers broken in the middle", provider_faults.broken_answers),
-    Fault("provider killed, started again later", provider_faults.provider_restarts),
 )
