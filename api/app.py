@@ -36,8 +36,8 @@ _REQUEST_HEADERS = [
     "X-Request-ID",
 ]
 _RESPONSE_HEADERS = [
-    "Cache-Status", "ETag", "Idempotency-Replayed", "Link", "Location", "Preference-Applied", "RateLimit",
-    "RateLimit-Policy", "Retry-After", "X-Request-ID",
+    "Cache-Status", "ETag", "Idempotency-Replayed", "Link", "Location", "Missing-Vectors", "Preference-Applied",
+    "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID",
 ]  # fmt: skip
 
 
@@ -90,11 +90,12 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         s.authenticator,
         s.store,
         s.autocommit_engine,
+        late_embedding=s.late_embedding,
         slots=s.user_limits.searches,
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
-    ops = OpsRoutes(s.settings, s.sessions, s.queue, s.service_metrics)
+    ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
     return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
 
 

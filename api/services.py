@@ -16,6 +16,7 @@ from api.intake.user_slots import UserLimits
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.server import gevent_psycopg2
+from api.server.dependency_checks import DependencyChecks
 from api.server.threadpool import SEARCH_THREADS, NativeThreads
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging.announcements import Announcer
@@ -24,6 +25,7 @@ from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders
 from shared.search.factory import make_store
+from shared.search.late_embedding import LateEmbedding
 from shared.search.store import VectorStore
 from shared.settings import Settings
 from shared.telemetry import metrics
@@ -51,11 +53,13 @@ class Services:
     submissions: Submissions
     user_limits: UserLimits
     store: VectorStore
+    late_embedding: LateEmbedding
     search_threads: NativeThreads
     #: Limits how many sockets and streams query the database at the same time. The others queue, so that ten thousand
     #: that reconnect at once neither run into the pool's timeout nor take its connections from requests.
     db_slots: FairSemaphore
     service_metrics: ServiceMetrics
+    dependency_checks: DependencyChecks
 
 
 def make_services(settings: Settings) -> Services:
@@ -71,6 +75,8 @@ def make_services(settings: Settings) -> Services:
     redis = make_redis(settings)
     queue, announcer, token_cache = Queue(make_celery(settings), redis), Announcer(redis), TokenCache()
     search_threads = NativeThreads(SEARCH_THREADS)
+    embedders = make_embedders(settings)
+    store = make_store(settings, sessions, autocommit_engine, embedders, queue, offload=search_threads.offload)
     return Services(
         settings=settings,
         sessions=sessions,
@@ -87,12 +93,12 @@ def make_services(settings: Settings) -> Services:
         registration_limiter=make_registration_limiter(settings),
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
         user_limits=UserLimits(settings),
-        store=make_store(
-            settings, sessions, autocommit_engine, make_embedders(settings), queue, offload=search_threads.offload
-        ),
+        store=store,
+        late_embedding=LateEmbedding(sessions, embedders, store, offload=search_threads.offload),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
-        service_metrics=ServiceMetrics(autocommit_engine, queue),
+        service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.route_concurrency),
+        dependency_checks=DependencyChecks(autocommit_engine, queue),
     )
 
 

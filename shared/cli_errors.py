@@ -3,8 +3,9 @@
 import sys
 
 import click
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
+from shared.db.engine import is_unavailable
 from shared.errors import PromptwireError
 
 
@@ -19,5 +20,7 @@ def run(command: click.Command) -> None:
         sys.exit("Aborted.")
     except PromptwireError as error:
         sys.exit(f"Error: {error}")
-    except OperationalError as error:
-        sys.exit(f"Error: the database is unavailable (is it running?): {str(error.orig).strip()}")
+    except SQLAlchemyError as error:
+        if not is_unavailable(error):
+            raise
+        sys.exit(f"Error: the database is unavailable (is it running?): {str(getattr(error, 'orig', error)).strip()}")

@@ -90,6 +90,8 @@ class ProviderUnavailableError(ProviderError):
     `retry_after` is how many seconds the provider asks callers to wait, if it does.
     """
 
+    cause = "unavailable"  #: the label of the metric `promptwire_provider_pauses_total`
+
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
@@ -97,3 +99,10 @@ class ProviderUnavailableError(ProviderError):
 
 class ProviderOverloadedError(ProviderUnavailableError):
     """The provider refuses because of its load (429, 503, 529): fewer requests at a time may succeed."""
+
+    cause = "overloaded"
+
+    @classmethod
+    def kind(cls) -> str:
+        """The kind of its parent: for clients of the API both are the same."""
+        return ProviderUnavailableError.kind()

@@ -12,6 +12,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from shared import database_url
+
 MIN_SECRET_LENGTH = 32
 _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
 
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     openai_temperature: float | None = Field(None, ge=0)
     openai_max_tokens: int | None = Field(None, ge=1)
     openai_timeout_seconds: float = Field(60, gt=0)
+    openai_concurrency: int | None = Field(None, ge=1)
     openai_embedding_model: str = "text-embedding-3-small"
     openai_embedding_dimensions: int = Field(1_536, ge=1)
     openai_embedding_base_url: str = ""
@@ -122,6 +125,11 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.provider_patience_seconds)
 
     @property
+    def route_concurrency(self) -> int | None:
+        """How many prompts the generator is sent at a time, at most, by all workers together. None: no fixed number."""
+        return self.openai_concurrency if self.generator == "openai" else None
+
+    @property
     def partial_text_lifetime(self) -> timedelta:
         """The time limit of an attempt: its text does not grow after that."""
         return timedelta(seconds=self.generation_timeout_seconds)
@@ -136,8 +144,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        if _scheme(value) not in ("postgres", "postgresql", "postgresql+psycopg2"):
-            raise ValueError("this is not a PostgreSQL URL; write it like postgresql://user:password@host:5432/name")
+        database_url.parse(value.get_secret_value())
         return value
 
     @field_validator("redis_url")

@@ -27,10 +27,11 @@ from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server, stop_deadline
 from worker import pool as worker_pool
 from worker.draining import Draining
+from worker.leases import WorkerStopping
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
-from worker.maintenance.reaper import Reaper
+from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
 
@@ -87,9 +88,13 @@ def _start_process(**_: Any) -> None:
     """Give each forked process services of its own."""
     _make_services()
     for number in (signal.SIGTERM, signal.SIGQUIT):
-        # Ends the task with SystemExit, which releases its prompts.
-        signal.signal(number, lambda *_: sys.exit())
+        # Ends the task, which releases its prompts.
+        signal.signal(number, _stop)
     structlog.get_logger(__name__).debug("worker process ready")
+
+
+def _stop(*_: object) -> None:
+    raise WorkerStopping
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
@@ -102,7 +107,11 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
     reaper = Reaper(settings, sessions, Queue(app, redis), Announcer(redis))
     cleaner = Cleaner(settings, sessions)
-    return {"reaper": (reaper.round, settings.reaper_seconds), "cleaner": (cleaner.round, INTERVAL_SECONDS)}
+    return {
+        "reaper": (reaper.round, settings.reaper_seconds),
+        "probes": (reaper.start_probe, PROBE_SECONDS),
+        "cleaner": (cleaner.round, INTERVAL_SECONDS),
+    }
 
 
 app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))

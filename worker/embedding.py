@@ -1,4 +1,4 @@
-"""Embedding claimed prompts."""
+"""Embedding claimed prompts. One whose embedder fails is answered, too, and gets its vector later."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -6,44 +6,60 @@ from typing import NamedTuple
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from shared.errors import ProviderError
 from shared.prompts.claims import Claim
-from shared.providers import Embedder, Embedders, Vectors, embed
+from shared.providers import Embedder, Embedders, Vectors, interruption
+from shared.providers.embed_each import concerns_all_texts, embed_each
+from shared.search.late_embedding import log_refusal
 from shared.telemetry import tracing
+from worker.embedder_pause import EmbedderPause
 
 
 class EmbeddedPrompt(NamedTuple):
-    """A claimed prompt and its vector, shape (dimension,), by this embedder."""
+    """A claimed prompt and its vector, shape (dimension,), by this embedder; None if the embedder failed."""
 
     claim: Claim
     embedder: Embedder
-    vector: Vectors
+    vector: Vectors | None
 
 
-def embed_claims(embedders: Embedders, claims: Sequence[Claim]) -> list[EmbeddedPrompt]:
+def embed_claims(embedders: Embedders, pause: EmbedderPause, claims: Sequence[Claim]) -> list[EmbeddedPrompt]:
     """The prompts with their vectors, in the order of their embedders' names.
 
-    Each gets a vector of the embedder whose vectors its user's searches compare, with one call for each embedder.
+    Each gets a vector of the embedder whose vectors its user's searches compare, with one call for each embedder if
+    none of the texts makes it fail.
 
     Raises:
-        ProviderError: an embedder failed.
+        SoftTimeLimitExceeded: the task was interrupted; so may any reason of an `Interruption`.
     """
     resolved = [(embedders.resolve(claim.embedder), claim) for claim in claims]
     embedded = []
     for _, group in groupby(sorted(resolved, key=lambda each: each[0].name), key=lambda each: each[0].name):
         members = list(group)
-        embedder = members[0][0]
-        texts = [claim.prompt_text for _, claim in members]
-        with tracing.spans("embed", *(claim.traceparent for _, claim in members), embedder=embedder.name):
-            vectors = embed(embedder, texts).astype("<f4")
-        embedded += [
-            EmbeddedPrompt(claim, embedder, vector) for (_, claim), vector in zip(members, vectors, strict=True)
-        ]
+        embedder, held = members[0][0], [claim for _, claim in members]
+        with tracing.spans("embed", *(claim.traceparent for claim in held), embedder=embedder.name):
+            vectors = _embed(embedder, pause, held)
+        embedded += [EmbeddedPrompt(claim, embedder, vector) for claim, vector in zip(held, vectors, strict=True)]
     return embedded
 
 
-def may_be_one_prompts_fault(error: Exception) -> bool:
-    """Whether one of several prompts may have made their embedder fail, so that each is worth a call of its own."""
-    if isinstance(error, ProviderError):
-        return not error.retryable
-    return not isinstance(error, SoftTimeLimitExceeded)
+def _embed(embedder: Embedder, pause: EmbedderPause, claims: Sequence[Claim]) -> list[Vectors | None]:
+    started_at = pause.try_call(embedder)
+    if started_at is None:
+        return [None] * len(claims)
+    try:
+        results = embed_each(embedder, [claim.prompt_text for claim in claims], is_outage=concerns_all_texts)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception as error:
+        interruption.current().check()
+        pause.record_failure(embedder, started_at, error)
+        return [None] * len(claims)
+    pause.record_success(embedder)
+    vectors: list[Vectors | None] = []
+    for claim, result in zip(claims, results, strict=True):
+        if isinstance(result, Exception):
+            log_refusal(claim.id, result)
+            vectors.append(None)
+        else:
+            vectors.append(result.astype("<f4"))
+    return vectors

@@ -14,8 +14,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.db.engine import Sessions
-from shared.errors import ProviderError, ProviderUnavailableError
+from shared.db.engine import Sessions, cause, is_unavailable
+from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue
@@ -30,6 +30,9 @@ from worker.sanitize import public_message
 log = structlog.get_logger(__name__)
 
 MAX_RETRY_BACKOFF = timedelta(minutes=5)
+#: How often a prompt is refused until it loses its turn for a while: by an overloaded provider, which refuses whichever
+#: prompt exceeds its capacity, and by one that was available for others since.
+MAX_OVERLOADS, MAX_REFUSALS = 3, 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Failures:
         grace: See SUBMIT_GRACE_SECONDS.
         retry_backoff: The pause after a first failed attempt; it doubles with each, up to MAX_RETRY_BACKOFF.
         provider_patience: See PROVIDER_PATIENCE_SECONDS.
+        time_limit: GENERATION_TIMEOUT_SECONDS.
     """
 
     sessions: Sessions
@@ -51,14 +55,15 @@ class Failures:
     grace: timedelta
     retry_backoff: timedelta
     provider_patience: timedelta
+    time_limit: timedelta
 
     def release(self, held: Sequence[Claim]) -> None:
-        """Release claims because the worker must stop."""
+        """Release claims: the worker must stop, or the database was unavailable. The attempts do not count."""
         try:
             with self.sessions.begin() as session:
                 released = claims.release(session, held, grace=self.grace)
-        except SQLAlchemyError:
-            log.exception("claims not released, the reaper will queue the prompts again")
+        except SQLAlchemyError as failure:
+            _log_database_error("claims not released, the reaper will queue the prompts again", failure)
         else:
             self.queue.wake(self.route, released)
         for claim in held:
@@ -72,6 +77,10 @@ class Failures:
         if isinstance(error, ProviderUnavailableError):
             self._wait_for_provider(held, error)
             return
+        if is_unavailable(error):
+            log.warning("postgres unavailable, attempts interrupted", prompts=len(held), error=cause(error))
+            self.release(held)
+            return
         for claim in held:
             attempt_metrics.count_failed(error)
             with log_context(claim):
@@ -83,24 +92,28 @@ class Failures:
                 self.provider_status.record_inconclusive(claim)
 
     def _wait_for_provider(self, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
-        """Pause the route. Its prompts keep their turns; the reaper fails those that have waited for too long."""
+        """Pause the route, or reduce its limit. Its prompts keep their turns.
+
+        The reaper fails those that have waited for too long.
+        """
         attempt_metrics.count_failed(error)
         try:
-            with self.sessions.begin() as session:
-                self.provider_status.pause(session, held, error)
-                claims.release(session, [claim for claim in held if not _steps_aside(claim)], grace=self.grace)
-        except SQLAlchemyError:
-            log.exception("provider pause not stored, the reaper will queue the prompts again")
+            with self.provider_status.slots_lock, self.sessions.begin() as session:
+                self.provider_status.record_unavailable(session, held, error)
+                claims.release(session, [claim for claim in held if not _steps_aside(claim, error)], grace=self.grace)
+        except SQLAlchemyError as failure:
+            _log_database_error("provider pause not stored, the reaper will queue the prompts again", failure)
             return
-        for claim in filter(_steps_aside, held):
-            self._end_attempt(claim, error)
+        for claim in held:
+            if _steps_aside(claim, error):
+                self._end_attempt(claim, error)
 
     def _end_attempt(self, claim: Claim, error: Exception) -> None:
         try:
             with self.sessions.begin() as session:
                 finished = self._fail_or_reschedule(session, claim, error)
-        except SQLAlchemyError:
-            log.exception("attempt interrupted by the database, the reaper will queue the prompt again")
+        except SQLAlchemyError as failure:
+            _log_database_error("attempt interrupted by the database, the reaper will queue the prompt again", failure)
             return
         if finished is not None:
             attempt_metrics.count_finished([finished])
@@ -110,7 +123,7 @@ class Failures:
     def _fail_or_reschedule(self, session: Session, claim: Claim, error: Exception) -> FinishedPrompt | None:
         counts = not isinstance(error, ProviderUnavailableError) or claim.waited() >= self.provider_patience
         if counts and (claim.final or (isinstance(error, ProviderError) and not error.retryable)):
-            return claims.fail(session, claim, public_message(error))
+            return claims.fail(session, claim, public_message(error, self.time_limit))
         claims.reschedule(session, claim, self._retry_delay(claim.attempt), counts=counts)
         return None
 
@@ -120,10 +133,16 @@ class Failures:
         return timedelta(seconds=ceiling.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
 
 
-def _steps_aside(claim: Claim) -> bool:
+def _log_database_error(event: str, error: SQLAlchemyError) -> None:
+    """Log an error in a line, with its traceback only if it is a fault of ours."""
+    log.warning(event, error=cause(error), exc_info=not is_unavailable(error))
+
+
+def _steps_aside(claim: Claim, error: ProviderUnavailableError) -> bool:
     """Whether a prompt that was refused loses its turn for a while.
 
     It was refused before, and its provider has been available since: perhaps that refuses only this prompt. With its
-    turn it would pause the route for all others, again and again.
+    turn it would pause the route for all others, or reduce its limit, again and again.
     """
-    return claim.attempt > 1 and claim.probe is None
+    refusals = MAX_OVERLOADS if isinstance(error, ProviderOverloadedError) else MAX_REFUSALS
+    return claim.attempt > refusals and claim.probe is None

@@ -10,13 +10,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.db.models import CacheUse
 from shared.errors import ProviderError
-from shared.prompts.answer import Answer
+from shared.prompts.answer import Answer, FinishReason
 from shared.prompts.claims import Claim
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.interruption import Interruption
 from shared.telemetry import metrics, tracing
 from worker.deltas import DeltaPublisher
 from worker.embedding import EmbeddedPrompt
+from worker.generator_guard import read_parts
 from worker.leases import Leases
 from worker.provider_status import ProviderStatus
 from worker.sanitize import storable, storable_usage
@@ -51,7 +52,7 @@ class Generation:
         """The prompt's answer.
 
         Raises:
-            ClaimLostError, SoftTimeLimitExceeded, WorkerStoppingError: the attempt was interrupted.
+            ClaimLostError, SoftTimeLimitExceeded, WorkerStopping: the attempt was interrupted.
             ProviderError: the generator failed; it may raise any other exception, too.
         """
         with self.leases.running(prompt.claim) as interruption:
@@ -98,13 +99,15 @@ class Generation:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
-        parts = self.generator.generate(GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
+        parts = read_parts(self.generator, GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
         try:
             with self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
                 for part in parts:
                     interruption.check()
                     if isinstance(part, Usage):
                         usage = storable_usage(part)
+                        continue
+                    if not part:
                         continue
                     if not texts:
                         metrics.first_chunks.observe(time.perf_counter() - started)
@@ -115,9 +118,20 @@ class Generation:
                     if deltas is not None:
                         self.deltas.add(deltas, text)
         finally:
-            if hasattr(parts, "close"):  # closes the connection to the provider at once
-                parts.close()
+            parts.close()
         if not texts:
             self.provider_status.record_available(claim)
+            raise _no_text(usage.finish_reason)
         metrics.generations.observe(time.perf_counter() - started)
         return Answer("".join(texts), self.generator.name, *usage)
+
+
+def _no_text(finish_reason: str | None) -> ProviderError:
+    """The error of an answer without any text."""
+    if finish_reason == FinishReason.CONTENT_FILTER:
+        return ProviderError("The provider's content filter blocked the answer.", retryable=False)
+    if finish_reason == FinishReason.TOOL_CALLS:
+        return ProviderError("The model returned no text, only calls of tools.")
+    if finish_reason == FinishReason.LENGTH:
+        return ProviderError("The model returned no text before its length limit.")
+    return ProviderError("The model returned no text.")

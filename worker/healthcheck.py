@@ -1,8 +1,8 @@
 """A container's health check, `python -m worker.healthcheck`: exits with 0 if the worker in the same container works.
 
 It reads the age of the file that the worker's main loop touches, which takes 20 ms; `celery inspect ping` would load a
-second worker every half minute to ask the first. The loop stands still while the broker is unavailable. A restarted
-worker would stand still, too, so the check passes then.
+second worker every half minute to ask the first. The loop stands still while the broker is unavailable or
+accepts no writes. A restarted worker would stand still, too, so the check passes then.
 """
 
 import os
@@ -29,16 +29,10 @@ def _is_fresh(file: Path) -> bool:
 
 
 def _broker_is_unavailable() -> bool:
-    from redis import RedisError  # rarely needed, and slow to load
-
-    from shared.messaging.redis import make_redis
+    from shared.messaging.redis import make_redis, write_problem  # rarely needed, and slow to load
     from shared.settings import load_settings
 
-    try:
-        make_redis(load_settings()).ping()
-    except RedisError:
-        return True
-    return False
+    return write_problem(make_redis(load_settings())) is not None
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause
 from shared.prompts import claims
 from shared.prompts.claims import Claim
 from shared.providers import interruption
@@ -37,8 +37,8 @@ class ClaimLostError(Exception):
     """The prompt was cancelled, deleted or claimed by another worker while this one worked on it."""
 
 
-class WorkerStoppingError(Exception):
-    """The worker must stop before the attempt has ended."""
+class WorkerStopping(SystemExit):
+    """The worker must stop before the attempt has ended. Only the handler of the signal and `Leases.stop` raise it."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Attempt:
     #: For code that ignores the interruption.
     exception: AsyncException = field(default_factory=lambda: AsyncException(SoftTimeLimitExceeded))
 
-    def interrupt(self, reason: type[Exception]) -> None:
+    def interrupt(self, reason: type[BaseException]) -> None:
         self.interrupted_at = min(self.interrupted_at, time.monotonic())
         self.interruption.set(reason())
 
@@ -85,7 +85,8 @@ class Leases:
         self._attempts: dict[Key, _Attempt] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopping = False
+        #: Whether the worker must stop.
+        self.is_stopping = False
 
     @contextmanager
     def hold(self, held: Sequence[Claim]) -> Iterator[None]:
@@ -97,9 +98,9 @@ class Leases:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="leases", daemon=True)
                 self._thread.start()
-        if self._stopping:
+        if self.is_stopping:
             for attempt in attempts.values():
-                attempt.interrupt(WorkerStoppingError)
+                attempt.interrupt(WorkerStopping)
         try:
             yield
         finally:
@@ -112,7 +113,7 @@ class Leases:
         """Let what this thread does within the block for the claim, which it holds, be interrupted.
 
         Raises:
-            ClaimLostError, SoftTimeLimitExceeded, WorkerStoppingError: the attempt was interrupted. These replace any
+            ClaimLostError, SoftTimeLimitExceeded, WorkerStopping: the attempt was interrupted. These replace any
                 other exception, because that may be a consequence of the interruption.
         """
         with self._lock:
@@ -128,9 +129,9 @@ class Leases:
 
     def stop(self) -> None:
         """Interrupt all attempts, and each that begins from now on, because the worker must stop."""
-        self._stopping = True
+        self.is_stopping = True
         for attempt in self._snapshot().values():
-            attempt.interrupt(WorkerStoppingError)
+            attempt.interrupt(WorkerStopping)
 
     def renew(self) -> None:
         """Renew all leases once, and interrupt the attempts whose claims are gone."""
@@ -148,7 +149,7 @@ class Leases:
             with self._sessions.begin() as session:
                 kept = ask(session, list(attempts))
         except SQLAlchemyError as error:
-            log.warning("leases not renewed", error=type(error).__name__)
+            log.warning("leases not renewed", error=cause(error))
             return
         for key in attempts.keys() - kept:
             attempts[key].interrupt(ClaimLostError)

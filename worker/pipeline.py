@@ -1,17 +1,17 @@
 """The pipeline: how a worker answers the prompts of a task.
 
-claim → embed (`embedding.py`) → generate (`generation.py`) → complete → announce
+claim → embed (`embedding.py`) → generate (`generation.py`) → complete and announce (`completion.py`)
 
 Each step takes what the one before it returns; prompts that fail on the way leave it (`failures.py`) and do so alone.
 The prompts of a task are handled together: one statement claims them, one completes them, and one round trip announces
-them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, so that no answer is paid for
-and thrown away because its prompt cannot be embedded.
+them. No transaction is open meanwhile, and the leases are renewed. Embedding comes first, because the semantic cache
+needs the vector; without one the prompt is answered, too, and its vector follows (`missing_vectors.py`).
 """
 
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -20,33 +20,29 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Sessions, is_unavailable
+from shared.db.engine import Sessions, cause
 from shared.errors import ProviderUnavailableError
-from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue
 from shared.prompts import claims, scheduling
-from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
-from shared.prompts.completion import Outcome
-from shared.prompts.feed import FinishedPrompt
 from shared.providers import Embedders, Generator
 from shared.search.store import VectorStore
-from shared.search.vector_log import LogRow
 from shared.telemetry import metrics, tracing
 from worker import attempt_metrics
+from worker.completion import AnsweredPrompt, Completion
+from worker.concurrency_limit import ConcurrencyLimit
 from worker.deltas import DeltaPublisher
-from worker.embedding import EmbeddedPrompt, embed_claims, may_be_one_prompts_fault
+from worker.embedder_pause import EmbedderPause
+from worker.embedding import EmbeddedPrompt, embed_claims
 from worker.failures import Failures
 from worker.generation import Generation
-from worker.leases import ClaimLostError, Leases, WorkerStoppingError
+from worker.leases import ClaimLostError, Leases, WorkerStopping
 from worker.log_context import log_context
 from worker.provider_status import ProviderStatus
 from worker.semantic_cache import SemanticCache
 
 log = structlog.get_logger(__name__)
-
-AnsweredPrompt = tuple[EmbeddedPrompt, Answer]
 
 #: The share of the work that prompts of low priority get at least.
 LOW_SHARE = 0.1
@@ -69,6 +65,7 @@ class Pipeline:
         grace, retry_backoff, provider_patience: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
         running_limit: USER_RUNNING_LIMIT.
+        ceiling: OPENAI_CONCURRENCY.
         max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
     """
 
@@ -76,6 +73,7 @@ class Pipeline:
     autocommit_engine: Engine  #: for single statements
     generator: Generator
     embedders: Embedders
+    embedder_pause: EmbedderPause
     store: VectorStore
     semantic_cache: SemanticCache
     announcer: Announcer
@@ -91,20 +89,22 @@ class Pipeline:
     time_limit: timedelta
     max_answer_bytes: int
     running_limit: int | None = None
+    ceiling: int | None = None
 
     def process(self, count: int) -> TaskResult:
         """Answer up to `count` prompts, as many as the generator takes at once, and wake up workers for the rest.
 
         Raises:
-            SystemExit, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
+            WorkerStopping, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
         """
         started = time.monotonic()
         held = self._claim(count)
+        completed: list[int] = []
         metrics.attempts.inc(len(held))
         try:
             with self.leases.hold(held):
-                completed = self._complete(self._generate(self._embed(held)))
-        except (SystemExit, SoftTimeLimitExceeded):
+                completed = self._completion.complete(self._generate(self._embed(held)))
+        except (WorkerStopping, SoftTimeLimitExceeded):
             if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
             else:  # a generator that cannot be interrupted must not be tried for ever
@@ -112,6 +112,8 @@ class Pipeline:
             raise
         finally:
             self._grant_next_turns(held)
+            if len(completed) < len(held):
+                self._limit.fill_slots()
         ended = set(completed)
         return TaskResult(completed, [claim.id for claim in held if claim.id not in ended])
 
@@ -126,6 +128,24 @@ class Pipeline:
             self.grace,
             self.retry_backoff,
             self.provider_patience,
+            self.time_limit,
+        )
+
+    @property
+    def _limit(self) -> ConcurrencyLimit:
+        return ConcurrencyLimit(self.autocommit_engine, self.queue, self.route, self.ceiling)
+
+    @property
+    def _completion(self) -> Completion:
+        return Completion(
+            self.autocommit_engine,
+            self.announcer,
+            self.store,
+            self.leases,
+            self.lease,
+            self._limit,
+            self._failures,
+            self._embed,
         )
 
     def _claim(self, count: int) -> list[Claim]:
@@ -134,7 +154,11 @@ class Pipeline:
         If it found fewer than it would have taken, the queue is empty, and it wakes up no worker.
         """
         size = min(count, self.generator.max_batch_size)
-        with tracing.spans("claim", prompts=size) as traces, self.autocommit_engine.connect() as connection:
+        with (
+            tracing.spans("claim", prompts=size) as traces,
+            self.provider_status.slots_lock,
+            self.autocommit_engine.connect() as connection,
+        ):
             claimed = claims.claim(
                 connection,
                 self.route,
@@ -142,11 +166,13 @@ class Pipeline:
                 self.lease,
                 low_share=_low_share(size),
                 low_first=_low_share(1) > 0,
+                ceiling=self.ceiling,
             )
             traces += _traces(claimed.claims)
         rest = claimed.passed_over
         if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
             rest += count - size
+        rest = self._limit.rest(claimed, rest)
         # In two messages, each for half of the rest, so that a large number reaches all workers in few steps.
         for part in (rest // 2, rest - rest // 2) if rest > self.generator.max_batch_size else (rest,):
             self.queue.wake(self.route, part)
@@ -165,7 +191,7 @@ class Pipeline:
             with self.sessions.begin() as session:
                 granted = scheduling.grant_turns(session, user_ids, grace=self.grace, running_limit=self.running_limit)
         except SQLAlchemyError as error:
-            log.warning("turns not granted, the reaper will grant them", error=type(error).__name__)
+            log.warning("turns not granted, the reaper will grant them", error=cause(error))
             return
         for route, count in granted.items():
             self.queue.wake(route, count)
@@ -177,14 +203,15 @@ class Pipeline:
         self.grant_turns(user_ids)
 
     def _embed(self, held: Sequence[Claim]) -> list[EmbeddedPrompt]:
-        """Those of the prompts that could be embedded: together if possible, else each by itself."""
+        """The prompts with their vectors, as far as the embedder returns them."""
+        if len(held) != 1:
+            return embed_claims(self.embedders, self.embedder_pause, held)
+        (claim,) = held
         try:
-            return embed_claims(self.embedders, held)
-        except Exception as error:
-            if len(held) == 1 or not may_be_one_prompts_fault(error):
-                self._failures.handle(held, error)
-                return []
-        return [embedded for claim in held for embedded in self._embed([claim])]
+            with self.leases.running(claim):
+                return embed_claims(self.embedders, self.embedder_pause, held)
+        except ClaimLostError:  # as generating will notice, too
+            return [EmbeddedPrompt(claim, self.embedders.resolve(claim.embedder), None)]
 
     def _generate(self, prompts: Sequence[EmbeddedPrompt]) -> list[AnsweredPrompt]:
         """Those of the prompts that were answered."""
@@ -205,9 +232,6 @@ class Pipeline:
             except ClaimLostError:
                 attempt_metrics.count_lost_claim(prompt.claim.id)
                 self.provider_status.record_inconclusive(prompt.claim)
-            except WorkerStoppingError:
-                self._failures.release([prompt.claim, *remaining])
-                break
             except SoftTimeLimitExceeded as error:  # this prompt has used up the time of all
                 self._failures.handle([prompt.claim], error)
                 self._failures.release(remaining)
@@ -219,80 +243,10 @@ class Pipeline:
                 self._failures.handle([prompt.claim], error, of_generator=True)
         return answered
 
-    def _complete(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
-        """Complete and announce the prompts: together if possible, else each by itself. Returns the ids of those."""
-        if not answered:
-            return []
-        try:
-            return self._store(answered)
-        except Exception as error:
-            if isinstance(error, SQLAlchemyError) and (len(answered) == 1 or is_unavailable(error)):
-                log.exception("attempts interrupted by the database, the reaper will queue the prompts again")
-                return []
-            if len(answered) == 1:
-                self._failures.handle([answered[0][0].claim], error)
-                return []
-        return [completed for each in answered for completed in self._complete([each])]
-
-    def _store(self, answered: Sequence[AnsweredPrompt]) -> list[int]:
-        """Complete and announce the prompts; those whose users have another embedder by now, in another round."""
-        completed: list[int] = []
-        while answered:
-            held = {prompt.claim.id: prompt.claim for prompt, _ in answered}
-            outcomes = {prompt.claim.id: _outcome(prompt, answer) for prompt, answer in answered}
-            with (
-                tracing.spans("complete", *_traces(held.values()), prompts=len(held)),
-                self.autocommit_engine.connect() as connection,
-            ):
-                finished, others = claims.complete(connection, list(outcomes.values()))
-            self._announce(finished, held)
-            completed += [each.prompt_id for each in finished]
-            for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():
-                attempt_metrics.count_lost_claim(prompt_id)
-            self._apply_vectors(finished, outcomes)
-            attempt_metrics.count_finished(finished)
-            moved = [replace(claim, embedder=others[claim.id]) for claim in held.values() if claim.id in others]
-            answered = [(each, outcomes[each.claim.id].answer) for each in embed_claims(self.embedders, moved)]
-        return completed
-
-    def _announce(self, finished: Sequence[FinishedPrompt], held: Mapping[int, Claim]) -> None:
-        pairs = [(each, held[each.prompt_id].traceparent) for each in finished]
-        with tracing.spans("announce", *(traceparent for _, traceparent in pairs)):
-            self.announcer.announce(*((each.user_id, announcements.from_finished(each, t)) for each, t in pairs))
-        for each in finished:
-            log.info(
-                "completed",
-                seq=each.seq,
-                prompt_id=each.prompt_id,
-                request_id=each.request_id,
-                attempt=each.attempt,
-                seconds=round((each.at - each.created_at).total_seconds(), 3),
-            )
-
-    def _apply_vectors(self, finished: Sequence[FinishedPrompt], outcomes: Mapping[int, Outcome]) -> None:
-        """Add the vectors to this process's own index, if it has one of the user."""
-        rows: dict[int, list[LogRow]] = {}
-        for each in finished:
-            row = LogRow(each.seq, each.prompt_id, outcomes[each.prompt_id].vector)
-            rows.setdefault(each.user_id, []).append(row)
-        for user_id, of_user in rows.items():
-            self.store.apply(user_id, of_user)
-
 
 def _low_share(size: int) -> int:
     """LOW_SHARE of `size`, rounded up or down by chance, so that it holds on average for any size."""
     return int(size * LOW_SHARE + random.random())  # noqa: S311  # nosec B311
-
-
-def _outcome(prompt: EmbeddedPrompt, answer: Answer) -> Outcome:
-    return Outcome(
-        prompt.claim.id,
-        prompt.claim.attempt,
-        embedder=prompt.embedder.name,
-        vector=prompt.vector.tobytes(),
-        expected_embedder=prompt.claim.embedder,
-        answer=answer,
-    )
 
 
 def _traces(held: Iterable[Claim]) -> list[str | None]:

@@ -7,11 +7,12 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine, text
 
 from shared.prompts import queries
 from shared.prompts.answer import Answer
-from shared.providers import Embedder, Exchange, Vectors, embed
+from shared.providers import Embedder, Exchange, Vectors, embed, interruption
 from shared.search.store import SearchResult, VectorStore
 from shared.telemetry import metrics
 from worker.embedding import EmbeddedPrompt
@@ -27,22 +28,28 @@ HISTORY_CANDIDATES_PER_EXCHANGE = 4
 
 
 # A reused answer leads to its original source. Otherwise answers would drift away from their questions, from one copy
-# to the next. A prompt with history is no source, because its answer depends on more than its own words.
+# to the next. A prompt with history is no source, because its answer depends on more than its own words. An answer that
+# was cut off is not reused either: the model may complete the next one.
 _SOURCES = text("""
-    SELECT DISTINCT source.id, source.response_text, source.model, vector
+    SELECT DISTINCT source.id, source.response_text, source.model, source.finish_reason, vector
     FROM prompts AS near
     JOIN prompts AS source ON source.id = coalesce(near.cached_from, near.id) AND source.user_id = near.user_id
     JOIN vector_log ON vector_log.user_id = source.user_id AND vector_log.prompt_id = source.id
     WHERE near.user_id = :user_id AND near.id = ANY(CAST(:ids AS bigint[])) AND near.status = 'completed'
         AND source.status = 'completed' AND source.generator = :generator AND source.history = 0
+        AND (source.finish_reason IS NULL OR source.finish_reason = 'stop')
         AND vector_log.embedder = :embedder
         AND (source.prompt_text = :prompt_text OR length(:prompt_text) <= :max_similar)
 """)
 
 
+class _NotEmbeddedError(Exception):
+    """The embedder failed for the prompt, so there is nothing to compare."""
+
+
 @dataclass(frozen=True)
 class SemanticCache:
-    """Looks up earlier prompts.
+    """Looks up earlier prompts. For a prompt that could not be embedded it finds none.
 
     Args:
         distance: The largest distance at which an answer is reused: squared L2 of unit vectors.
@@ -56,7 +63,10 @@ class SemanticCache:
 
     def cached(self, prompt: EmbeddedPrompt, generator: str) -> Answer | None:
         """Return the answer that the generator of this name gave to nearly the same prompt, if there is one."""
-        found = self._search(prompt, CANDIDATES)
+        try:
+            found = self._search(prompt, CANDIDATES)
+        except _NotEmbeddedError:
+            return None
         near = [match.prompt_id for match in found.matches if match.distance <= self.distance]
         if not near:
             return None
@@ -76,7 +86,7 @@ class SemanticCache:
             return None
         nearest = min(distance for distance, _ in sources)
         source = max((row for distance, row in sources if distance < nearest + EQUALLY_NEAR), key=lambda row: row.id)
-        return Answer(source.response_text, generator, source.model, 0, 0, cached_from=source.id)
+        return Answer(source.response_text, generator, source.model, 0, 0, source.finish_reason, source.id)
 
     def history(self, prompt: EmbeddedPrompt) -> list[Exchange]:
         """Return the nearest exchanges, oldest first: as many as the prompt asks for and the size limit allows.
@@ -84,7 +94,10 @@ class SemanticCache:
         Of several with the same prompt it takes only the newest.
         """
         wanted, characters_left = prompt.claim.history, self.characters
-        matches = self._search(prompt, HISTORY_CANDIDATES_PER_EXCHANGE * wanted).matches
+        try:
+            matches = self._search(prompt, HISTORY_CANDIDATES_PER_EXCHANGE * wanted).matches
+        except _NotEmbeddedError:
+            return []
         with self.autocommit_engine.connect() as connection:
             rows = queries.completed(connection, prompt.claim.user_id, [match.prompt_id for match in matches])
         chosen: dict[str, tuple[int, Exchange]] = {}
@@ -99,10 +112,20 @@ class SemanticCache:
         return [exchange for _, exchange in sorted(chosen.values())]
 
     def _search(self, prompt: EmbeddedPrompt, k: int) -> SearchResult:
+        if prompt.vector is None:
+            raise _NotEmbeddedError
+        known: Vectors = prompt.vector
+
         def embed_query(embedder: Embedder) -> Vectors:
             if embedder.name == prompt.embedder.name:
-                return prompt.vector
-            vector: Vectors = embed(embedder, [prompt.claim.prompt_text])[0]
+                return known
+            try:
+                vector: Vectors = embed(embedder, [prompt.claim.prompt_text])[0]
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception as error:
+                interruption.current().check()
+                raise _NotEmbeddedError from error
             return vector
 
         started = time.perf_counter()

@@ -16,12 +16,16 @@ from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
 from shared.search.factory import make_maintenance, make_store
 from shared.search.faiss.segment_storage import SegmentStorage
+from shared.search.late_embedding import LateEmbedding
 from shared.search.store import Maintenance
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
 from worker.deltas import DeltaPublisher
+from worker.embedder_pause import EmbedderPause
+from worker.generator_guard import GuardedEmbedder
 from worker.leases import Leases
+from worker.missing_vectors import MissingVectors
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
 from worker.reindex.reindexer import Reindexer
@@ -38,6 +42,7 @@ class Services:
     pipeline: Pipeline
     maintenance: Maintenance
     reindexer: Reindexer
+    missing_vectors: MissingVectors
 
 
 def gauges(services: Services) -> dict[Gauge, Probe]:
@@ -56,14 +61,16 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     engine = partial(make_engine, settings, application_name="promptwire-worker", pool_timeout=CONNECTION_WAIT_SECONDS)
     sessions, autocommit_engine = make_sessions(engine()), engine(autocommit=True)
     redis = make_redis(settings)
-    embedders = make_embedders(settings)
+    embedders = make_embedders(settings, wrap=GuardedEmbedder)
     queue = Queue(make_celery(settings), redis)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
+    embedder_pause = EmbedderPause(on_recovery=queue.request_missing_vectors)
     pipeline = Pipeline(
         sessions=sessions,
         autocommit_engine=autocommit_engine,
         generator=make_generator(settings),
         embedders=embedders,
+        embedder_pause=embedder_pause,
         store=store,
         semantic_cache=SemanticCache(
             autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters
@@ -74,7 +81,9 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         leases=Leases(sessions, settings.lease)
         if on_stuck is None
         else Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck),
-        provider_status=ProviderStatus(sessions, queue, DEFAULT_ROUTE, settings.provider_patience),
+        provider_status=ProviderStatus(
+            sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.route_concurrency
+        ),
         route=DEFAULT_ROUTE,
         lease=settings.lease,
         grace=settings.submit_grace,
@@ -83,7 +92,10 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         time_limit=time_limit,
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
+        ceiling=settings.route_concurrency,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
-    return Services(pipeline, maintenance, reindexer)
+    late_embedding = LateEmbedding(sessions, embedders, store)
+    missing_vectors = MissingVectors(sessions, embedders, late_embedding, embedder_pause, queue.request_missing_vectors)
+    return Services(pipeline, maintenance, reindexer, missing_vectors)

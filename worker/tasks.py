@@ -1,14 +1,26 @@
 """The Celery tasks. They check their arguments and call the services (see `worker/services.py`)."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 import structlog
 from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
 
-from shared.messaging.queue import ANSWER_PROMPTS, MAX_PROMPTS_PER_MESSAGE, PROCESS_PROMPTS, REINDEX, SEAL
-from worker.pipeline import TaskResult
+from shared.db.engine import cause, is_unavailable
+from shared.messaging.queue import (
+    ANSWER_PROMPTS,
+    EMBED_MISSING,
+    MAX_PROMPTS_PER_MESSAGE,
+    PROCESS_PROMPTS,
+    REINDEX,
+    SEAL,
+)
+from worker.leases import WorkerStopping
+from worker.pipeline import Pipeline
 from worker.services import Services
 
 log = structlog.get_logger(__name__)
@@ -23,31 +35,41 @@ _MAX_ID = 2**63 - 1
 class AttemptFailedError(Exception):
     """The only prompt of a task was not completed.
 
-    The prompt is already rescheduled or failed. The exception only makes Flower show the task as failed.
+    The prompt is already released, rescheduled or failed. The exception only makes Flower show the task as failed.
     """
+
+
+class DatabaseUnavailableError(Exception):
+    """Postgres was unavailable, so the task did nothing. A reaper or the next write requests its work again."""
+
+
+#: Celery logs these without a traceback.
+_EXPECTED = (AttemptFailedError, DatabaseUnavailableError)
 
 
 def register(celery: Celery, services: Callable[[], Services]) -> None:
     """Add the tasks to the application. `services` returns those of the running process."""
 
-    @celery.task(name=ANSWER_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
+    @celery.task(name=ANSWER_PROMPTS, shared=False, throws=_EXPECTED)  # type: ignore[untyped-decorator]
     def answer_prompts(route: Any, count: Any) -> dict[str, list[int]] | None:
         """Answer the next `count` prompts of a route. Returns their ids, which Flower shows."""
         pipeline = services().pipeline
         if route != pipeline.route or type(count) is not int or count < 1:
             log.error("message refused: not a route of this worker and a number of prompts")
             return None
-        return _result(pipeline.process(min(count, MAX_PROMPTS_PER_MESSAGE)))
+        with _postgres_required():
+            return _answer(pipeline, count)
 
-    @celery.task(name=PROCESS_PROMPTS, shared=False, throws=(AttemptFailedError,))  # type: ignore[untyped-decorator]
+    @celery.task(name=PROCESS_PROMPTS, shared=False, throws=_EXPECTED)  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> dict[str, list[int]] | None:
         """Answer as many prompts as there are ids. Only the release before the fair queue sends this message."""
         if not prompt_ids or not _are_ids(prompt_ids):
             log.error("message refused: not a list of prompt ids")
             return None
         pipeline = services().pipeline
-        pipeline.grant_missing_turns(prompt_ids)
-        return _result(pipeline.process(min(len(prompt_ids), MAX_PROMPTS_PER_MESSAGE)))
+        with _postgres_required():
+            pipeline.grant_missing_turns(prompt_ids)
+            return _answer(pipeline, len(prompt_ids))
 
     def seal(user_id: int) -> None:
         """Seal the vectors that a user's log has gathered."""
@@ -58,18 +80,41 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
         services().reindexer.reindex(user_id)
 
     for name, work in ((SEAL, seal), (REINDEX, reindex)):
-        celery.task(name=name, shared=False, **_MAINTENANCE)(_of_user(work))
+        celery.task(name=name, shared=False, throws=_EXPECTED, **_MAINTENANCE)(_of_user(work))
+
+    @celery.task(name=EMBED_MISSING, shared=False, throws=_EXPECTED, **_MAINTENANCE)  # type: ignore[untyped-decorator]
+    def embed_missing() -> int:
+        """Embed prompts that were completed without a vector. Returns how many vectors were added."""
+        return services().missing_vectors.embed_due()
 
 
-def _result(result: TaskResult) -> dict[str, list[int]]:
-    """Convert the result of a task for Flower.
+def _answer(pipeline: Pipeline, count: int) -> dict[str, list[int]]:
+    """Answer prompts. Returns the ids for Flower.
 
     Raises:
-        AttemptFailedError: its only prompt was not completed.
+        AttemptFailedError: the only prompt was not completed.
     """
+    try:
+        result = pipeline.process(min(count, MAX_PROMPTS_PER_MESSAGE))
+    except WorkerStopping:
+        if threading.current_thread() is threading.main_thread():
+            raise  # ends this process of the pool
+        raise AttemptFailedError("The worker stopped, its prompts were released.") from None
     if not result.completed and len(result.not_completed) == 1:
         raise AttemptFailedError(f"The attempt at prompt {result.not_completed[0]} was not completed.")
     return result._asdict()
+
+
+@contextmanager
+def _postgres_required() -> Iterator[None]:
+    """Log in one line that Postgres was unavailable. Celery would log a traceback for each message."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if not is_unavailable(error):
+            raise
+        log.warning("postgres unavailable, task not done", error=cause(error))
+        raise DatabaseUnavailableError(cause(error)) from None
 
 
 def _of_user(work: Callable[[int], None]) -> Callable[[Any], None]:
@@ -78,7 +123,8 @@ def _of_user(work: Callable[[int], None]) -> Callable[[Any], None]:
         if not _are_ids([user_id]):
             log.error("message refused: not a user's id")
             return
-        work(user_id)
+        with _postgres_required():
+            work(user_id)
 
     return checked
 

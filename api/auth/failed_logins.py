@@ -29,12 +29,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from limits import RateLimitItem, RateLimitItemPerSecond, parse
-from limits.storage import MemoryStorage, storage_from_string
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 from redis import RedisError
 
 from api.http.rate_limits import REDIS_OPTIONS, RateLimitedError, RedisFallback
 from shared.errors import InvalidCredentialsError
+from shared.messaging.redis import reconnect_if_read_only
 
 FAILED_LOGINS_PER_BLOCK = "100/minute"
 FAILED_LOGINS_PER_USER_AND_BLOCK = "10/minute"
@@ -63,7 +64,9 @@ class FailedLogins:
         throttled_seconds: int = THROTTLED_SECONDS,
         max_wait_seconds: float = MAX_THROTTLED_WAIT_SECONDS,
     ) -> None:
-        self._in_redis = FixedWindowRateLimiter(storage_from_string(redis_url, **REDIS_OPTIONS))
+        storage = RedisStorage(redis_url, **REDIS_OPTIONS)
+        reconnect_if_read_only(storage.storage)
+        self._in_redis = FixedWindowRateLimiter(storage)
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
         self._fallback = RedisFallback()
         self._limits = tuple(map(parse, (per_block, FAILED_LOGINS_PER_USER_AND_BLOCK, per_user)))

@@ -1,25 +1,37 @@
 """Showing prompts, and their answers once they have finished or as they are generated."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 
 from .client import Client
 from .options import Exit
-from .output import Output, local_time, one_line
+from .output import Output, cut_off_note, local_time, one_line, waiting_reason
 from .resources import Event, Prompt
 
 
 def show_list(output: Output, prompts: Iterable[Prompt]) -> None:
-    output.results(
-        prompts,
-        ("ID", "STATUS", "SUBMITTED", "PROMPT"),
-        lambda prompt: (
+    """Show the prompts, and on stderr why those wait that wait for the model."""
+    reasons: dict[str, None] = {}
+
+    def row(prompt: Prompt) -> Sequence[str]:
+        if reason := waiting_reason(prompt):
+            reasons[reason] = None
+        return (
             str(prompt["id"]),
-            prompt["status"],
+            _list_status(prompt),
             local_time(prompt["created_at"]),
             one_line(prompt["prompt_text"]),
-        ),
-    )
+        )
+
+    output.results(prompts, ("ID", "STATUS", "SUBMITTED", "PROMPT"), row)
+    for reason in reasons:
+        output.note(f"Queued prompts wait for the model: {reason}")
+
+
+def _list_status(prompt: Prompt) -> str:
+    """The status, and whether the answer is not complete."""
+    reason = prompt.get("finish_reason")
+    return f"{prompt['status']} ({reason})" if cut_off_note(reason) else prompt["status"]
 
 
 def show_answer(
@@ -48,7 +60,7 @@ def show_answer(
         output.result(prompt, "")
     elif prompt["status"] == "completed":
         output.result(prompt, prompt["response_text"] or "")
-    return _exit(output, prompt["id"], prompt["status"], prompt["error"])
+    return _exit(output, prompt["id"], prompt["status"], prompt["error"], prompt.get("finish_reason"))
 
 
 def _show_text(output: Output, events: Iterable[Event]) -> Exit:
@@ -67,11 +79,15 @@ def _show_text(output: Output, events: Iterable[Event]) -> Exit:
                 output.text(event["text"])
     if attempt is not None:
         output.text("\n")
-    return _exit(output, event["id"], event["type"].removeprefix("prompt."), event.get("error"))
+    outcome = event["type"].removeprefix("prompt.")
+    return _exit(output, event["id"], outcome, event.get("error"), event.get("finish_reason"))
 
 
-def _exit(output: Output, prompt_id: int, outcome: str, error: str | None) -> Exit:
+def _exit(output: Output, prompt_id: int, outcome: str, error: str | None, finish_reason: str | None) -> Exit:
+    """Explain on stderr what the answer on stdout does not say. Returns the exit code."""
     if outcome == "completed":
+        if note := cut_off_note(finish_reason):
+            output.note(f"The answer to prompt {prompt_id} is not complete: {note[0].lower()}{note[1:]}")
         return Exit.OK
     output.note(
         f"Prompt {prompt_id} {'failed' if outcome == 'failed' else f'was {outcome}'}.{f' {error}' if error else ''}"

@@ -21,6 +21,11 @@ Resource = TypeVar("Resource", bound=Mapping[str, object])
 
 #: Control characters, which a terminal may execute. Texts are not trusted.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: What is said of an answer that ended for one of these reasons.
+_CUT_OFF = {
+    "length": "Cut off at the length limit.",
+    "content_filter": "Stopped by the provider's content filter.",
+}
 _BROKEN_PIPE = 141  # the exit code that a shell reports for SIGPIPE
 
 
@@ -110,6 +115,8 @@ def event_line(event: Event) -> str:
     """Describe the event of a finished prompt on one line, as wide as the terminal."""
     outcome = event.get("response_text") or event.get("error") or ""
     prompt = one_line(event.get("prompt_text", ""))
+    note = cut_off_note(event.get("finish_reason"))
+    prompt = f"[{note}] {prompt}" if note else prompt
     line = f"{event['seq']:>5}  {event.get('status', ''):<9}  {event['id']:>5}  {prompt}"
     line = f"{line} → {one_line(outcome)}" if outcome else line
     width = _width()
@@ -121,8 +128,9 @@ def full_text(prompt: Prompt) -> str:
     fields = {
         "prompt": str(prompt["id"]),
         "status": prompt["status"],
+        "answer": cut_off_note(prompt.get("finish_reason")),
         "position": str(prompt.get("position") or ""),
-        "waiting for": _waiting_reason(prompt),
+        "waiting for": waiting_reason(prompt),
         "priority": "low" if prompt.get("priority") == "low" else "",
         "attempts": str(prompt["attempt"]),
         "submitted": local_time(prompt["created_at"]),
@@ -137,12 +145,17 @@ def full_text(prompt: Prompt) -> str:
 
 def status_line(prompt: Prompt) -> str:
     """Describe the status of a submitted prompt."""
-    position, reason = prompt.get("position"), _waiting_reason(prompt)
+    position, reason = prompt.get("position"), waiting_reason(prompt)
     line = f"Prompt {prompt['id']} is {prompt['status']}{f', at position {position}' if position else ''}."
     return f"{line} It waits for the model: {reason}" if reason else line
 
 
-def _waiting_reason(prompt: Prompt) -> str:
+def cut_off_note(finish_reason: str | None) -> str:
+    """Say that an answer is not complete; empty if it is, or if that is not known."""
+    return _CUT_OFF.get(finish_reason or "", "")
+
+
+def waiting_reason(prompt: Prompt) -> str:
     """Why the prompt waits for its provider, and the time of the next attempt; empty if it does not wait for it."""
     waiting = prompt.get("waiting_for")
     if not waiting:

@@ -6,6 +6,8 @@ Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 
 Priority = Literal["default", "low"]
 
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
+
 UNFINISHED: tuple[Status, ...] = ("queued", "processing")
 
 
@@ -42,6 +44,7 @@ class Prompt(TypedDict):
     waiting_for: NotRequired[Waiting | None]
     model: str | None
     usage: Usage | None
+    finish_reason: NotRequired[FinishReason | None]
     cached_from: int | None
     created_at: str
     completed_at: str | None
@@ -84,4 +87,5 @@ class Event(TypedDict):
     status: NotRequired[Status]
     prompt_text: NotRequired[str]
     response_text: NotRequired[str | None]
+    finish_reason: NotRequired[FinishReason | None]
     error: NotRequired[str | None]

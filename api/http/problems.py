@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException
 from api.http.rate_limits import RateLimitedError, rate_limited_error
 from api.http.requests import route_template
 from shared import errors
-from shared.db.engine import is_unavailable
+from shared.db.engine import cause, is_unavailable
 from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -125,7 +125,7 @@ def _rate_limit(error: RateLimitedError) -> Response:
 def _database(error: SQLAlchemyError) -> Response:
     if not is_unavailable(error):
         return _unexpected(error)
-    log.warning("postgres unavailable", error=type(error).__name__)
+    log.warning("postgres unavailable", error=cause(error))
     return problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached at the moment; try again.")
 
 

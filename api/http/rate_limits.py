@@ -17,6 +17,7 @@ from redis import RedisError, ResponseError
 
 from api.http.addresses import address_block
 from shared.errors import PromptwireError
+from shared.messaging.redis import refusal
 from shared.settings import Settings
 
 REGISTRATIONS_PER_ADDRESS = "10/hour"
@@ -52,10 +53,10 @@ class RedisFallback:
         if time.monotonic() >= self._paused_until:
             try:
                 return in_redis()
-            except ResponseError:
-                pass  # Redis works; what it stores under this key is not a counter
-            except RedisError:
-                self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
+            except RedisError as error:
+                # Other answers mean that Redis works, but what it stores under this key is not a counter.
+                if not isinstance(error, ResponseError) or refusal(error) is not None:
+                    self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
         return in_memory()
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from api.http.openapi.models import Answer
 from shared import timestamps
 from shared.db.models import Priority, Status
+from shared.prompts.answer import FinishReason
 from shared.prompts.provider_pause import ProviderPause
 from shared.prompts.queries import PromptRow
 
@@ -66,6 +67,11 @@ class PromptResource(Answer):
     waiting_for: Waiting | None = Field(description="Why a `queued` prompt waits, if not only for its turn.")
     model: str | None = Field(description="The model that answered, if known.")
     usage: TokenUsage | None = Field(description="The tokens that the answer used, if known.")
+    finish_reason: FinishReason | None = Field(
+        description="Why the model stopped: `stop`, the answer is complete; `length`, it is cut off at the limit of "
+        "tokens; `content_filter`, the provider's filter withheld the rest; `tool_calls`, the model wants to call "
+        "tools. Null if not known."
+    )
     cached_from: Id | None = Field(description="The `id` of the prompt whose answer was used.")
     created_at: Moment
     completed_at: Moment | None = Field(description="When it ended, with any status.")

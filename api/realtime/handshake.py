@@ -34,6 +34,7 @@ from wsproto.utilities import generate_accept_token, split_comma_header
 
 from api.realtime.websocket import WebSocket
 from api.server.client_socket import ClientSocket
+from shared.db.engine import cause
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,7 @@ def closing_on_error(socket: WebSocket) -> Iterator[None]:
     except ConnectionClosed:
         pass
     except SQLAlchemyError as error:
-        log.warning("postgres unavailable, socket closed", error=type(error).__name__)
+        log.warning("postgres unavailable, socket closed", error=cause(error))
         socket.close(CloseReason.TRY_AGAIN_LATER)
     except Exception:
         log.exception("socket handler failed")

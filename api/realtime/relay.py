@@ -29,6 +29,7 @@ from api.realtime.room import Room
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
 from api.server.time_slice import TimeSlice
 from shared.accounts import logins
+from shared.db.engine import cause
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
 from shared.prompts import feed
@@ -223,7 +224,7 @@ class Relay:
         try:
             check(*args)
         except SQLAlchemyError as error:
-            log.warning("postgres check failed", error=type(error).__name__)
+            log.warning("postgres check failed", error=cause(error))
         except Exception:
             log.exception("postgres check failed")
 

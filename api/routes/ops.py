@@ -5,15 +5,12 @@ from typing import cast
 
 from flask import Response, current_app, jsonify, request
 from flask_openapi3 import OpenAPI, Tag
-from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, error_responses, json_response
 from api.http.response_schemas import Health
-from shared.db import migrations
-from shared.db.engine import Sessions
-from shared.messaging.queue import Queue
+from api.server.dependency_checks import OK, DependencyChecks
 from shared.settings import Settings
 from shared.telemetry import exposition
 from shared.telemetry.exposition import MetricsAccessError
@@ -42,10 +39,9 @@ METRICS: Responses = {
 class OpsRoutes:
     """Views for operators."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, queue: Queue, service_metrics: ServiceMetrics) -> None:
+    def __init__(self, settings: Settings, checks: DependencyChecks, service_metrics: ServiceMetrics) -> None:
         self._settings = settings
-        self._sessions = sessions
-        self._queue = queue
+        self._checks = checks
         self._service_metrics = service_metrics
 
     def blueprint(self) -> Blueprint:
@@ -66,15 +62,16 @@ class OpsRoutes:
         return jsonify({"status": "ok", "version": get_version(), "checks": {}})
 
     def readyz(self) -> tuple[Response, int]:
-        """Check that this process can serve: it needs Postgres, migrated.
+        """Check that this process can serve: it needs Postgres, migrated and not read-only.
 
-        Without Redis it is `degraded`: prompts are accepted, and answered once Redis is available again.
+        Without Redis, or if that accepts no writes, it is `degraded`: prompts are accepted, and answered once Redis is
+        available again. The results are up to a second old.
         """
-        checks = {"postgres": self._check_postgres(), "redis": self._check_redis()}
-        if checks["postgres"] != "ok":
+        checks = {"postgres": self._checks.postgres(), "redis": self._checks.redis()}
+        if checks["postgres"] != OK:
             status, code = "unavailable", HTTPStatus.SERVICE_UNAVAILABLE
         else:
-            status, code = ("ok" if checks["redis"] == "ok" else "degraded"), HTTPStatus.OK
+            status, code = ("ok" if checks["redis"] == OK else "degraded"), HTTPStatus.OK
         return jsonify({"status": status, "version": get_version(), "checks": checks}), code
 
     def metrics(self) -> Response:
@@ -89,13 +86,3 @@ class OpsRoutes:
     def openapi(self) -> Response:
         """This API as an OpenAPI 3.1 document."""
         return jsonify(cast(OpenAPI, current_app).api_doc)
-
-    def _check_postgres(self) -> str:
-        try:
-            with self._sessions() as session:
-                return "ok" if migrations.is_current(session.connection()) else "not migrated"
-        except SQLAlchemyError:
-            return "unavailable"
-
-    def _check_redis(self) -> str:
-        return "unavailable" if self._queue.length() is None else "ok"

@@ -52,7 +52,7 @@ _submitted = partial(
 _SHOWN = ("ETag", "Retry-After", "Preference-Applied", "Cache-Status")
 
 SUBMIT: Responses = {
-    201: _submitted("It ended within the preferred wait.", "completed", "cached", "failed", "cancelled"),
+    201: _submitted("It ended within the preferred wait.", "completed", "cut off", "cached", "failed", "cancelled"),
     202: _submitted(
         "It is stored and will be answered, whatever fails meanwhile. For a replay: its current state.",
         *("queued", "completed"),
@@ -65,7 +65,7 @@ SUBMIT: Responses = {
 SHOW: Responses = {
     200: _prompt(
         "The prompt. `Retry-After` is present until it has ended.",
-        *("queued", "completed", "cached", "failed", "cancelled"),
+        *("queued", "waiting", "completed", "cut off", "cached", "failed", "cancelled"),
         headers=_SHOWN,
     ),
     304: empty_response("It has not changed since the client's `ETag`.", headers=_SHOWN),

@@ -3,6 +3,7 @@
 import time
 from functools import partial
 
+import structlog
 from flask import Response
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
@@ -14,14 +15,21 @@ from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_pag
 from api.http.request_schemas import SimilarQuery
 from api.http.response_schemas import SimilarPrompt, similar_prompt
 from api.intake.user_slots import UserSlots
-from shared.errors import ProviderUnavailableError
+from shared.errors import ProviderError, ProviderUnavailableError
 from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
-from shared.search.store import Match, Offload, VectorStore, run_inline
+from shared.search.late_embedding import LateEmbedding
+from shared.search.store import EmbedQuery, Match, Offload, SearchResult, VectorStore, run_inline
 from shared.telemetry import metrics, tracing
 
+log = structlog.get_logger(__name__)
+
+_FAILED = "The embedder failed, so nothing can be searched at the moment; try again."
+
 SIMILAR: Responses = {
-    200: json_response([SimilarPrompt], "Prompts, nearest first.", "similar", "none", headers=("Link",)),
+    200: json_response(
+        [SimilarPrompt], "Prompts, nearest first.", "similar", "none", headers=("Link", "Missing-Vectors")
+    ),
     **error_responses(TOO_MANY_SEARCHES),
 }
 
@@ -30,6 +38,7 @@ class SearchRoutes:
     """The view of similar prompts.
 
     Args:
+        late_embedding: Adds missing vectors before the search answers.
         slots: Limits the searches of a user at the same time.
         offload: Runs an embedder that computes here.
     """
@@ -40,6 +49,7 @@ class SearchRoutes:
         store: VectorStore,
         engine: Engine,
         *,
+        late_embedding: LateEmbedding,
         slots: UserSlots,
         offload: Offload,
         max_page_bytes: int,
@@ -47,6 +57,7 @@ class SearchRoutes:
         self._authenticator = authenticator
         self._store = store
         self._engine = engine
+        self._late_embedding = late_embedding
         self._slots = slots
         self._offload = offload
         self._max_page_bytes = max_page_bytes
@@ -59,7 +70,13 @@ class SearchRoutes:
             abp_tags=[Tag(name="Search", description="Finding one's own prompts again by meaning.")],
             abp_security=[{"bearer": []}],
             abp_responses=error_responses(
-                400, 401, 414, 500, 503, ProviderUnavailableError("The embedder cannot be reached.")
+                400,
+                401,
+                414,
+                500,
+                503,
+                ProviderUnavailableError("The embedder cannot be reached."),
+                ProviderError(_FAILED),
             ),
         )
         bp.before_request(self._authenticator.authenticate_request)
@@ -71,11 +88,15 @@ class SearchRoutes:
 
         All results are the caller's, however many prompts other users have. A prompt that a client has seen `completed`
         is found by its next search. If the results are large, the `Link` header leads to the rest of them.
+
+        A prompt that was completed while the embedder failed gets its vector later, at the latest from the next search.
+        `Missing-Vectors` is the number of those that even this search could not compare.
         """
         principal = current_principal()
         skipped = 0 if query.cursor is None else decode_cursor("rank", query.cursor, highest=query.limit)
         with self._slots.hold(principal.id):
-            distances = dict(self._search(principal.id, query)[skipped:])
+            matches, missing = self._search(principal.id, query)
+            distances = dict(matches[skipped:])
             with self._engine.connect() as connection:
                 prompts, has_more = queries.ranked(
                     connection, principal.id, list(distances), max_bytes=self._max_page_bytes
@@ -86,18 +107,37 @@ class SearchRoutes:
             rank = skipped + list(distances).index(prompts[count - 1].id) + 1
             parameters = query.model_dump(exclude={"cursor"}) | {"cursor": encode_cursor("rank", rank)}
             add_next_link(response, "/prompts/similar/", **parameters)
+        if missing:
+            response.headers["Missing-Vectors"] = str(missing)
         return response
 
-    def _search(self, user_id: int, query: SimilarQuery) -> list[Match]:
-        started = time.perf_counter()
+    def _search(self, user_id: int, query: SimilarQuery) -> tuple[list[Match], int]:
+        """The nearest prompts, and how many could not be compared because they have no vector."""
+        started, missing = time.perf_counter(), 0
+        embed_query = partial(self._embed, query.prompt)
         with tracing.spans("search", tracing.current_traceparent()):
-            matches = self._store.search(user_id, partial(self._embed, query.prompt), query.limit).matches
+            result = self._store.search(user_id, embed_query, query.limit)
+            if result.vectors_missing:
+                missing = self._late_embedding.embed_for_search(user_id)
+                result = self._store.search(user_id, _unless_known(embed_query, result), query.limit)
         metrics.searches.observe(time.perf_counter() - started)
         max_score = query.max_score
-        return [match for match in matches if max_score is None or match.distance <= max_score]
+        matches = [match for match in result.matches if max_score is None or match.distance <= max_score]
+        return matches, missing
 
     def _embed(self, text: str, embedder: Embedder) -> Vectors:
         # A remote embedder yields to other greenlets by itself, and its connections belong to this thread.
         run = run_inline if embedder.is_remote else self._offload
-        vector: Vectors = run(embed, embedder, [text])[0]
+        try:
+            vector: Vectors = run(embed, embedder, [text])[0]
+        except ProviderError:
+            raise
+        except Exception as error:  # custom embedders may raise anything
+            log.exception("embedder failed", embedder=embedder.name)
+            raise ProviderError(_FAILED) from error
         return vector
+
+
+def _unless_known(embed_query: EmbedQuery, found: SearchResult) -> EmbedQuery:
+    """Return the query's vector of a search before; embed only if another embedder's vectors are compared by now."""
+    return lambda embedder: found.vector if embedder is found.embedder else embed_query(embedder)

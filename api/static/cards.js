@@ -1,7 +1,7 @@
 // The cards of the prompts. Texts of users and models are inserted as text, never as HTML.
 
 import { isRunning } from "./prompts.js";
-import { similarity, timeAgo } from "./format.js";
+import { cutOffNote, similarity, timeAgo } from "./format.js";
 
 const STATUS = {
   queued: "Queued",
@@ -85,7 +85,7 @@ function fill(item, prompt) {
   card.setAttribute("aria-busy", String(running));
   set(find(".status"), STATUS[status] + (status === "queued" && prompt.position ? `, position ${prompt.position}` : ""));
   const waiting = status === "queued" && prompt.waiting_for;
-  set(find(".waiting"), waiting ? `Waiting for the model: ${waiting.detail}` : "");
+  set(find(".waiting"), waiting ? `Waiting for the model: ${waiting.detail} ${nextAttempt(waiting)}` : "");
   find(".waiting").hidden = !waiting;
   fillSimilarity(find(".similarity"), prompt.similarity_score);
 
@@ -99,6 +99,9 @@ function fill(item, prompt) {
   const answer = running ? partial : (prompt.response_text ?? "");
   setText(find(".answer"), answer, `Answer to prompt ${prompt.id}`);
   find(".answer").hidden = !answer;
+  const note = cutOffNote(prompt);
+  set(find(".cut-off"), note);
+  find(".cut-off").hidden = !note;
   set(find(".error"), prompt.error ?? "");
   find(".error").hidden = !prompt.error || status === "cancelled";
 
@@ -109,6 +112,10 @@ function fill(item, prompt) {
     button.hidden = !isAvailable;
     button.setAttribute("aria-label", `${button.textContent} prompt ${prompt.id}`);
   }
+}
+
+function nextAttempt({ next_attempt_at: at }) {
+  return `Next attempt at ${new Date(at).toLocaleTimeString()}.`;
 }
 
 function fillSimilarity(element, score) {

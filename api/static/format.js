@@ -27,6 +27,17 @@ export function excerpt(text, length = 200) {
   return text.length > length ? `${text.slice(0, length)} …` : text;
 }
 
+// What is said of an answer that is not complete, by its finish_reason.
+const CUT_OFF = {
+  length: "Cut off at the length limit.",
+  content_filter: "Stopped by the provider's content filter.",
+};
+
+/** Says that the answer of a prompt is not complete; empty if it is. */
+export function cutOffNote({ status, finish_reason: reason }) {
+  return (status === "completed" && CUT_OFF[reason]) || "";
+}
+
 export function seconds(milliseconds) {
   return `${Math.max(1, Math.ceil(milliseconds / 1000))} s`;
 }

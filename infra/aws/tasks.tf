@@ -42,6 +42,7 @@ locals {
         "celery", "--quiet", "-A", "worker.app", "worker", "-E", "--hostname=worker@%h", "--without-mingle", "--without-gossip",
       ]
       environment = merge(local.environment, {
+        WORKER_THREADS        = tostring(var.worker.threads)
         WORKER_PROCESSES      = tostring(var.worker.processes)
         REMAP_SIGTERM         = "SIGQUIT"
         SOFT_SHUTDOWN_SECONDS = tostring(local.stop.worker - 20)

@@ -187,11 +187,12 @@ variable "api" {
 }
 
 variable "worker" {
-  description = "Worker tasks: CPU units, memory in MiB, concurrent prompts, minimum and maximum number of tasks, and the percentage on Spot of all but the first."
+  description = "Worker tasks: CPU units, memory in MiB, threads (prompts at a time with a remote model), processes (with any other generator), minimum and maximum number of tasks, and the percentage on Spot of all but the first."
   type = object({
     cpu          = optional(number, 1024)
-    memory       = optional(number, 8192)
-    processes    = optional(number, 16)
+    memory       = optional(number, 2048)
+    threads      = optional(number, 200)
+    processes    = optional(number, 2)
     min          = optional(number, 2)
     max          = optional(number, 12)
     spot_percent = optional(number, 70)

@@ -1,6 +1,7 @@
 """Checks of an installation. Each problem comes with a sentence that says how to fix it.
 
-A check is a function that yields findings: none if all is well. It raises NotCheckedError if it cannot run.
+A check is a function that yields findings: none if all is well. It may also yield observations about what works. It
+raises NotCheckedError if it cannot run.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,9 +26,16 @@ class Finding:
     severity: Severity = Severity.WRONG
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something to say about what works, such as how long it took."""
+
+    text: str
+
+
 class Check(NamedTuple):
     name: str
-    run: Callable[[Settings], Iterator[Finding]]
+    run: Callable[[Settings], Iterator[Finding | Observation]]
 
 
 class NotCheckedError(Exception):

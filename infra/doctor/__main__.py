@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import click
 
-from infra.doctor import Check, Finding, NotCheckedError, Severity, network, providers, settings, stores
+from infra.doctor import Check, Finding, NotCheckedError, Observation, Severity, network, providers, settings, stores
 from shared.cli_errors import run
 from shared.settings import Settings, SettingsError, load_settings
 from shared.version import get_version
@@ -32,6 +32,8 @@ CHECKS = (
     Check("public URL", network.public_url),
     Check("flower", network.flower),
 )
+#: Checks that may cost money.
+DEEP_CHECKS = (Check("answer", providers.answer),)
 
 
 class Line(NamedTuple):
@@ -39,24 +41,25 @@ class Line(NamedTuple):
 
     state: str
     check: str
-    problem: str = ""
+    problem: str = ""  #: if it is ok, what there is to say about it
     remedy: str = ""
 
 
 @click.command()
 @click.version_option(get_version(), prog_name="promptwire-doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-def main(as_json: bool) -> None:
+@click.option("--deep", is_flag=True, help="Also ask the generator for an answer, which may cost money.")
+def main(as_json: bool, deep: bool) -> None:
     """Say what is wrong with this installation, and what to do."""
-    lines = list(examine())
+    lines = list(examine(deep=deep))
     for line in lines:
         click.echo(json.dumps(line._asdict()) if as_json else _format(line))
     if any(line.state == Severity.WRONG for line in lines):
         sys.exit(1)
 
 
-def examine() -> Iterator[Line]:
-    """Run all checks, and yield the lines of the report."""
+def examine(*, deep: bool = False) -> Iterator[Line]:
+    """Run all checks, and yield the lines of the report. `deep` runs DEEP_CHECKS, too."""
     try:
         loaded = load_settings()
     except SettingsError as error:
@@ -64,13 +67,13 @@ def examine() -> Iterator[Line]:
             yield Line(Severity.WRONG, "settings", sentence, "See .env.example and docs/settings.md.")
         return
     yield Line("ok", "settings")
-    for check in CHECKS:
+    for check in (*CHECKS, *(DEEP_CHECKS if deep else ())):
         yield from _run_check(check, loaded)
 
 
 def _run_check(check: Check, loaded: Settings) -> Iterator[Line]:
     try:
-        findings: list[Finding] = list(check.run(loaded))
+        findings: list[Finding | Observation] = list(check.run(loaded))
     except NotCheckedError as error:
         yield Line("skipped", check.name, str(error))
         return
@@ -79,7 +82,10 @@ def _run_check(check: Check, loaded: Settings) -> Iterator[Line]:
     except Exception as error:  # an unexpected error in one check must not hide the results of the others
         findings = [Finding(f"The check failed ({type(error).__name__}: {error}).", "Check the settings it reads.")]
     for found in findings:
-        yield Line(found.severity, check.name, found.problem, found.remedy)
+        if isinstance(found, Observation):
+            yield Line("ok", check.name, found.text)
+        else:
+            yield Line(found.severity, check.name, found.problem, found.remedy)
     if not findings:
         yield Line("ok", check.name)
 

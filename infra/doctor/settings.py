@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from sqlalchemy.engine import make_url
 
 from infra.doctor import Finding, Severity
+from shared import database_url
 from shared.settings import MIN_SECRET_LENGTH, Settings
 
+_LOCAL = {None, "localhost", "127.0.0.1", "::1"}
 #: Placeholder passwords that people forget to replace.
 _PLACEHOLDERS = ("password", "changeme", "change-me", "secret", "postgres", "redis", "promptwire", "admin")
 
@@ -19,10 +21,14 @@ def secrets(settings: Settings) -> Iterator[Finding]:
             "JWT_SECRET_KEY is short: an attacker who guesses it can log in as any user.",
             f"Set it to the output of: {make_one}",
         )
-    for name in ("database_url", "redis_url"):
-        url = make_url(getattr(settings, name).get_secret_value())
+    database = database_url.parse(settings.database_url.get_secret_value())
+    redis_url = make_url(settings.redis_url.get_secret_value())
+    for name, url, hosts in (
+        ("database_url", database.url, database.host_names),
+        ("redis_url", redis_url, [redis_url.host]),
+    ):
         password = str(url.password or "")
-        if not password and url.host not in (None, "localhost", "127.0.0.1", "::1"):
+        if not password and not _LOCAL.issuperset(hosts):
             yield Finding(f"{name.upper()} has no password.", "Set a password on the server, and add it to the URL.")
         elif password.lower() in _PLACEHOLDERS:
             yield Finding(f"{name.upper()} has a password that is easy to guess.", f"Set another one: {make_one}")

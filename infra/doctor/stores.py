@@ -12,8 +12,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from infra.doctor import Finding, NotCheckedError, Severity
 from shared.db import migrations
-from shared.db.engine import make_engine
-from shared.messaging.redis import make_redis
+from shared.db.engine import make_engine, refusal
+from shared.db.pooler import is_pooled
+from shared.db.write_check import write_problem as write_problem_of_postgres
+from shared.messaging.redis import make_redis, write_problem
 from shared.providers.factory import make_embedders
 from shared.settings import Settings
 
@@ -22,11 +24,21 @@ MIN_POSTGRES_VERSION = 14
 MAX_SKEW_SECONDS = 2.0
 
 
+class WriteRefusedError(NotCheckedError):
+    """Postgres refuses to write, or to be connected to because it is read-only."""
+
+
 def postgres(settings: Settings) -> Iterator[Finding]:
-    """Postgres is reachable, recent, migrated and durable, and admits enough connections."""
+    """Postgres is reachable, accepts writes, is recent, migrated and durable, and admits enough connections."""
     try:
         with _connection(settings) as connection:
             yield from _check_server(connection, settings)
+    except WriteRefusedError as error:
+        yield Finding(
+            f"{error}: every request is refused with 503.",
+            "Let DATABASE_URL lead to the primary (it may name several servers), and see whether "
+            "default_transaction_read_only is on, or the disk full.",
+        )
     except NotCheckedError as error:
         yield Finding(str(error), "Check that Postgres runs and that DATABASE_URL is right.")
 
@@ -65,15 +77,23 @@ def embedders(settings: Settings) -> Iterator[Finding]:
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
-    """Redis is reachable, never evicts, persists its data, and has free memory."""
+    """Redis is reachable, accepts writes, never evicts, persists its data, and has free memory."""
     try:
         with closing(make_redis(settings)) as client:
             info: dict[str, Any] = client.info()  # type: ignore[assignment]
+            problem = write_problem(client)
     except NoPermissionError as error:
         raise NotCheckedError("this Redis user may not run INFO") from error
     except RedisError as error:
         yield Finding(f"Redis is unavailable: {error}", "Check that Redis runs and that REDIS_URL is right.")
         return
+    if problem is not None:
+        yield Finding(
+            f"{problem}: prompts are accepted, but workers get no messages.",
+            "Let REDIS_URL lead to the primary. Without memory raise maxmemory; without disk, free some.",
+        )
+    elif info.get("role") == "slave":
+        yield Finding("Redis is a replica: what is written there may vanish.", "Let REDIS_URL lead to the primary.")
     policy = info.get("maxmemory_policy")
     if policy not in (None, "noeviction"):
         yield Finding(
@@ -112,6 +132,8 @@ def _connection(settings: Settings) -> Iterator[Connection]:
         with engine.connect() as connection:
             yield connection
     except SQLAlchemyError as error:
+        if (refused := refusal(error)) is not None:
+            raise WriteRefusedError(refused) from error
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise NotCheckedError(f"Postgres is unavailable: {reason}") from error
     finally:
@@ -123,6 +145,13 @@ def _check_server(connection: Connection, settings: Settings) -> Iterator[Findin
         yield Finding("PostgreSQL is too old.", f"Upgrade it to {MIN_POSTGRES_VERSION} or newer.")
     if not migrations.is_current(connection):
         yield Finding("The database schema does not match this version of Promptwire.", "Run: alembic upgrade head")
+    if is_pooled(connection):
+        yield Finding(
+            "DATABASE_URL leads to a pooler in transaction mode: each transaction sets its own time limits, and no "
+            "statement is prepared, which costs some time.",
+            "That works. Without a pooler there, a role or database has other time limits: see docs/deployment.md.",
+            Severity.BEWARE,
+        )
     for name, severity in (("fsync", Severity.WRONG), ("full_page_writes", Severity.BEWARE)):  # ZFS does not need them
         if _show(connection, name) != "on":
             problem = f"PostgreSQL runs with {name}=off: a crash may lose everything."
@@ -133,6 +162,8 @@ def _check_server(connection: Connection, settings: Settings) -> Iterator[Findin
             "Set synchronous_commit = on.",
         )
     yield from _check_connection_limit(connection, settings)
+    if migrations.is_current(connection) and (refused := write_problem_of_postgres(connection)) is not None:
+        yield Finding(f"A write fails: {refused}.", "See PostgreSQL's log, and whether its disk is full.")
 
 
 def _show(connection: Connection, name: str) -> str:

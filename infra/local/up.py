@@ -14,7 +14,7 @@ from types import FrameType
 
 from celery import Celery
 from kombu.exceptions import KombuError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from infra.local.data_folder import DataFolder, is_free
 from infra.local.errors import CannotStartError
@@ -29,6 +29,8 @@ from shared.settings import Settings, SettingsError, load_settings
 DEVELOPER = "alice"
 _APPS, _SERVERS = ("flower", "worker", "api"), ("valkey", "postgres")
 _READY_SECONDS = 60
+#: How long the API, the worker and Flower may take to stop beyond SOFT_SHUTDOWN_SECONDS.
+_STOP_GRACE_SECONDS = 4.0
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app")
 # Workers need not discover each other. -E sends the events that Flower shows.
 _WORKER_FLAGS = ("-E", "--loglevel=INFO", "--hostname=local@%h", "--without-mingle", "--without-gossip")
@@ -68,6 +70,7 @@ class Stack:
         # A plain flag: if a second signal interrupted `Event.set`, the event's lock would deadlock.
         self._stopping = False
         self._metrics_port = 0
+        self._soft_shutdown_seconds = 0.0
 
     def run(self) -> None:
         """Start everything, wait for SIGINT, SIGTERM or SIGHUP, and stop everything.
@@ -86,7 +89,7 @@ class Stack:
                     time.sleep(0.2)
             finally:
                 self._supervisor.say("Stopping …")
-                self._supervisor.stop(_APPS, 6)
+                self._supervisor.stop(_APPS, self._soft_shutdown_seconds + _STOP_GRACE_SECONDS)
                 self._supervisor.stop(_SERVERS, 3)
                 self._supervisor.say("Stopped.")
                 self._supervisor.flush()
@@ -98,6 +101,7 @@ class Stack:
         environment = self._environment()
         settings = _settings(environment)
         self._metrics_port = settings.worker_metrics_port
+        self._soft_shutdown_seconds = settings.soft_shutdown_seconds
         self._prepare_database(settings)
         self._start_apps(environment)
         celery = make_celery(settings)
@@ -149,7 +153,7 @@ class Stack:
         try:
             migrations.upgrade(engine, vector_store=settings.vector_store)
             self._add_developer(make_sessions(engine))
-        except OperationalError as error:
+        except DBAPIError as error:
             raise CannotStartError(f"The database cannot be used: {str(error.orig).strip()}") from error
         except SettingsError as error:
             raise CannotStartError(str(error)) from error

@@ -6,11 +6,16 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2 import errorcodes
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
+from shared import database_url
+from shared.db.connector import Connector, ReadOnlyServerError
+from shared.db.pooler import TransactionLimits
 from shared.settings import Settings
 
 Sessions = sessionmaker[Session]
@@ -25,6 +30,12 @@ STATEMENT_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000
 #: An execution option: integers and bytea of a binary cursor are returned as raw bytes.
 BINARY_RESULTS = "binary_results"
+#: The server is a standby, or was made read-only.
+READ_ONLY = errorcodes.READ_ONLY_SQL_TRANSACTION
+IN_FAILED_TRANSACTION = errorcodes.IN_FAILED_SQL_TRANSACTION
+#: Transient errors that psycopg2 takes for internal ones.
+_TRANSIENT_STATES = (READ_ONLY, IN_FAILED_TRANSACTION, errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT, "25P04")
+_LIMIT_CLASS = errorcodes.CLASS_PROGRAM_LIMIT_EXCEEDED
 _BYTES_TYPES = {17: psycopg2.extensions.BYTES, 20: psycopg2.extensions.BYTES}  # by OID: bytea, int8
 
 
@@ -42,12 +53,13 @@ def make_engine(
     the pool for at most `pool_timeout` seconds. With `autocommit`, each statement
     is its own transaction, which saves a single query two round trips.
     """
-    url = settings.database_url.get_secret_value()
-    for scheme in ("postgres://", "postgresql://"):
-        if url.startswith(scheme):
-            url = "postgresql+psycopg2://" + url.removeprefix(scheme)
+    limits = {
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    }
+    parsed = database_url.parse(settings.database_url.get_secret_value())
     engine = create_engine(
-        url,
+        parsed.url,
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=pool_timeout,
@@ -56,13 +68,17 @@ def make_engine(
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": application_name,
-            "options": f"-c timezone=UTC -c statement_timeout={statement_timeout_ms}"
-            f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}",
+            "options": " ".join(f"-c {name}={value}" for name, value in {"timezone": "UTC", **limits}.items()),
             "keepalives_idle": 30,
             "tcp_user_timeout": 30_000,
+            # A server that is read-only, because another has become the primary, is refused when connecting.
+            "target_session_attrs": parsed.url.query.get("target_session_attrs", "read-write"),
         },
     )
+    event.listen(engine, "do_connect", Connector(parsed.hosts))
+    event.listen(engine, "handle_error", _drop_unusable)
     event.listen(engine, "checkout", _refuse_closed)
+    TransactionLimits(limits).listen(engine)
     event.listen(engine, "before_cursor_execute", _return_bytes)
     return engine
 
@@ -95,11 +111,53 @@ def _return_bytes(_: Any, cursor: Any, __: str, ___: Any, context: Any, ____: bo
         cursor.string_types = _BYTES_TYPES
 
 
-def is_unavailable(error: Exception) -> bool:
-    """Whether the error means that the server is unreachable, too slow, or has dropped the connection."""
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+def _drop_unusable(context: ExceptionContext) -> None:
+    """Drop a connection to a server that has become read-only, and with it all that are as old.
+
+    They would stay read-only for ever: a failover may leave them on the server that was the primary. Also drop one that
+    is in a failed transaction although it was just begun, as a pooler may hand it out.
+    """
+    if _sqlstate(context.original_exception) in (READ_ONLY, IN_FAILED_TRANSACTION):
+        context.is_disconnect = True
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the error means that the server is unreachable, too slow, read-only, or has dropped the connection.
+
+    The same statement may then succeed later. psycopg2 raises OperationalError for the SQLSTATE classes 08
+    (connection), 40 (deadlock), 53 (disk, memory or connections used up), 55 (lock), 57 (shutdown, time-out) and 58
+    (I/O); but also for 54 (a row or a statement is too large), and not for those of class 25.
+    """
+    if isinstance(error, InterfaceError | PoolTimeoutError):
         return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    if not isinstance(error, DBAPIError):
+        return False
+    state = _sqlstate(error.orig) or ""
+    if error.connection_invalidated or state in _TRANSIENT_STATES:
+        return True
+    return isinstance(error, OperationalError) and not state.startswith(_LIMIT_CLASS)
+
+
+def refusal(error: SQLAlchemyError) -> str | None:
+    """Why the server, which works otherwise, refuses to write. None if the error says something else."""
+    original = getattr(error, "orig", None)
+    if isinstance(original, ReadOnlyServerError) or _sqlstate(original) == READ_ONLY:
+        return "PostgreSQL is read-only"
+    return "PostgreSQL is out of disk space" if _sqlstate(original) == errorcodes.DISK_FULL else None
+
+
+def cause(error: BaseException) -> str:
+    """Why the database failed, for the log: the error's name, with libpq's sentence if it could not connect."""
+    original = getattr(error, "orig", None) or error
+    name = type(original).__name__
+    if not isinstance(original, psycopg2.OperationalError) or original.pgcode is not None:
+        return name
+    lines = str(original).split("\n")
+    return f"{name}: {lines[0]}" if lines[0] else name
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return getattr(error, "pgcode", None)
 
 
 def make_sessions(engine: Engine) -> Sessions:

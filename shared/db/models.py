@@ -12,6 +12,7 @@ from sqlalchemy import (
     Identity,
     Index,
     LargeBinary,
+    SmallInteger,
     func,
     text,
 )
@@ -37,6 +38,7 @@ DEFAULT_ROUTE = "default"
 # Conditions on rows of `prompts`, as the partial indexes have them.
 CLAIMABLE = "status = 'queued' AND turn IS NOT NULL AND not_before IS NULL"
 WITHOUT_TURN = "status = 'queued' AND (turn IS NULL OR not_before IS NOT NULL)"
+WITHOUT_VECTOR = "vector_due_at IS NOT NULL"
 
 UNFINISHED = (Status.QUEUED, Status.PROCESSING)
 RETRIABLE = (Status.FAILED, Status.CANCELLED)
@@ -49,6 +51,9 @@ class Change(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     DELETED = "deleted"
+    #: A vector that was missing was added. It is no event, and its entry names no prompt (`prompt_id` is 0): readers of
+    #: the feed, also those of the release before, pass over it.
+    EMBEDDED = "embedded"
 
 
 class Priority(StrEnum):
@@ -79,6 +84,8 @@ class User(Base):
     embedder: Mapped[str | None]
     #: Incremented when segments or stored vectors have changed, so that indexes must be reloaded.
     index_version: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Whether some of the user's prompts may have a `vector_due_at`. False only if none has.
+    vectors_missing: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -154,6 +161,11 @@ class Prompt(Base):
     #: When its user last queued it.
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     completed_at: Mapped[datetime | None]
+    #: When to embed it again, because it was completed while the embedder failed. `infinity` if the embedder refuses
+    #: its text; NULL for all other prompts (see `shared/search/missing_vectors.py`).
+    vector_due_at: Mapped[datetime | None]
+    #: How often a working embedder has refused its text.
+    vector_failures: Mapped[int] = mapped_column(server_default=text("0"))
 
     __table_args__ = (
         CheckConstraint("status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')", "status_known"),
@@ -167,6 +179,8 @@ class Prompt(Base):
         Index("prompts_without_turn", "user_id", "id", postgresql_where=text(WITHOUT_TURN)),
         Index("prompts_running", "route", postgresql_where=text("status = 'processing'")),
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
+        Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
+        Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
     )
 
 
@@ -196,6 +210,15 @@ class Route(Base):
     concurrency_reduced_at: Mapped[datetime | None]
 
 
+class WriteCheck(Base):
+    """The row that `GET /readyz` writes, to see whether the server accepts writes (`shared/db/write_check.py`)."""
+
+    __tablename__ = "write_checks"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class FeedEntry(Base):
     """A change of a user's prompts, numbered without gaps per user. Kept for FEED_RETENTION_DAYS.
 
@@ -218,7 +241,8 @@ class FeedEntry(Base):
 class VectorLogEntry(Base):
     """A change of a user's search index: a vector (little-endian float32), or a tombstone, whose vector is NULL.
 
-    During a reindex with another embedder, a prompt has one vector of each, with the same number.
+    During a reindex with another embedder, a prompt has one vector of each: with the same number, unless one was added
+    later.
     """
 
     __tablename__ = "vector_log"

@@ -1,8 +1,9 @@
 """Prepared statements, for those whose planning takes longer than their execution.
 
 psycopg2 does not prepare statements by itself, so these are PostgreSQL's PREPARE and EXECUTE
-(https://www.postgresql.org/docs/current/sql-prepare.html). A prepared statement belongs to a connection. Behind a
-pooler in transaction mode (PgBouncer) it may be missing; this process then stops preparing the statement.
+(https://www.postgresql.org/docs/current/sql-prepare.html). A prepared statement belongs to a session. Behind a pooler
+in transaction mode (PgBouncer) nothing is prepared. If the pooler was not noticed and the statement is missing, this
+process stops preparing it. (PgBouncer's `max_prepared_statements` is about the protocol's statements, not these.)
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, CursorResult, Result, text
 from sqlalchemy.exc import DBAPIError
 
 from shared.db.engine import Executor
+from shared.db.pooler import is_pooled
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ class PreparedStatement:
 
     def __call__(self, executor: Executor, parameters: Mapping[str, Any]) -> Result[Any]:
         """Execute it."""
-        if self._is_pooled or not isinstance(executor, Connection) or not _is_autocommit(executor):
+        if self._is_pooled or not isinstance(executor, Connection) or not _is_preparable(executor):
             return executor.execute(self._plain, parameters)
         try:
             return self._run(executor, parameters)
@@ -72,5 +74,6 @@ class PreparedStatement:
         return connection.execute(self._execute, parameters)
 
 
-def _is_autocommit(connection: Connection) -> bool:
-    return bool(connection.connection.dbapi_connection.autocommit)  # type: ignore[union-attr]
+def _is_preparable(connection: Connection) -> bool:
+    is_autocommit = bool(connection.connection.dbapi_connection.autocommit)  # type: ignore[union-attr]
+    return is_autocommit and not is_pooled(connection)

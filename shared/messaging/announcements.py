@@ -15,6 +15,7 @@ from redis import Redis, RedisError
 
 from shared import timestamps
 from shared.db.models import Change
+from shared.messaging.redis import cause
 from shared.prompts.claims import Claim
 from shared.prompts.feed import FinishedPrompt
 from shared.prompts.submission import Deletion
@@ -172,4 +173,4 @@ class Announcer:
                     pipeline.publish(name, data)
                 pipeline.execute()
         except RedisError as error:
-            log.warning("announcements not published", messages=len(messages), error=type(error).__name__)
+            log.warning("announcements not published", messages=len(messages), error=cause(error))

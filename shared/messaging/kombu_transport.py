@@ -1,4 +1,4 @@
-"""kombu's transport for Redis, with fixes for two faults that stop a worker from taking messages, and for a cost."""
+"""kombu's transport for Redis, with fixes for faults that stop a worker from taking messages, and for a cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import structlog
 from kombu.transport import redis, virtual
 from redis import Redis
+
+from shared.messaging.redis import WriteRefusedError, write_problem
 
 log = structlog.get_logger(__name__)
 
@@ -100,4 +102,18 @@ def _log_refusal(error: Exception) -> None:
 
 
 class Transport(redis.Transport):  # type: ignore[misc]
+    """Refuses to connect to a server that accepts no writes, because nothing could be sent or acknowledged there.
+
+    kombu then tries again at longer and longer intervals, as with a server that does not answer. Otherwise a worker
+    would connect, fail, and log tracebacks six times a second while Redis is a read-only replica.
+    """
+
     Channel = Channel
+
+    def establish_connection(self) -> Any:
+        established = super().establish_connection()
+        problem = write_problem(self._avail_channels[-1].client)
+        if problem is not None:
+            self._avail_channels.pop().close()
+            raise WriteRefusedError(problem)
+        return established

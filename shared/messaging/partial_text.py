@@ -14,6 +14,7 @@ from redis.client import NEVER_DECODE, Pipeline
 
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
+from shared.messaging.redis import cause
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +55,13 @@ class PartialText:
                     self._add(pipeline, write)
                 results = pipeline.execute(raise_on_error=False)
         except RedisError as error:
-            log.warning("partial text not written", error=type(error).__name__)
+            log.warning("partial text not written", error=cause(error))
             return [False] * len(writes)
         # Three results each; a key of another type fails only its own text.
         written = [not isinstance(result, RedisError) for result in results[::_COMMANDS]]
         if not all(written):
-            log.warning("partial text not written", error="ResponseError")
+            refused = next(result for result in results if isinstance(result, RedisError))
+            log.warning("partial text not written", error=cause(refused))
         return written
 
     def _add(self, pipeline: Pipeline, write: Write) -> None:
@@ -80,7 +82,7 @@ class PartialText:
                 "GETRANGE", _name(prompt_id, attempt), offset, end, **{NEVER_DECODE: True}
             )
         except RedisError as error:
-            log.warning("partial text not read", error=type(error).__name__)
+            log.warning("partial text not read", error=cause(error))
             return ""
         return found.partition(_GAP)[0].decode(errors="ignore")
 
@@ -89,7 +91,7 @@ class PartialText:
         try:
             self._redis.pexpire(_name(prompt_id, attempt), RETENTION_AFTER_END)
         except RedisError as error:
-            log.warning("partial text not expired early", error=type(error).__name__)
+            log.warning("partial text not expired early", error=cause(error))
 
 
 def _name(prompt_id: int | None, attempt: int) -> str:

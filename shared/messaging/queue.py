@@ -17,6 +17,7 @@ from redis import Redis, RedisError, TimeoutError
 
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.kombu_transport import Transport
+from shared.messaging.redis import cause, write_problem
 from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,7 @@ ANSWER_PROMPTS = "promptwire.answer_prompts"
 PROCESS_PROMPTS = "promptwire.process_prompts"
 SEAL = "promptwire.seal"
 REINDEX = "promptwire.reindex"
+EMBED_MISSING = "promptwire.embed_missing"
 #: The queue of maintenance, and of the messages of the release before the fair queue.
 QUEUE = "prompts"
 #: The largest number of prompts that a message asks for.
@@ -132,6 +134,13 @@ class Queue:
         """Have a worker rebuild a user's vectors. Returns whether the broker took the message."""
         return self._send(REINDEX, user_id)
 
+    def request_missing_vectors(self) -> bool:
+        """Have a worker embed prompts that were completed without a vector. Returns whether the message was sent.
+
+        It is not sent while other maintenance waits: workers are busy then, and the next round of a reaper is soon.
+        """
+        return self._length(QUEUE) == 0 and self._send(EMBED_MISSING)
+
     def _send(self, task: str, *arguments: object) -> bool:
         if self._unavailable.is_set():
             return False
@@ -141,9 +150,7 @@ class Queue:
                     return False
                 self._celery.send_task(task, args=arguments, producer=producer, retry_policy=_RETRY_ONCE)
         except (KombuError, RedisError, OSError) as error:
-            log.warning(
-                "broker unavailable, message not sent", task=task, arguments=arguments, error=type(error).__name__
-            )
+            log.warning("broker unavailable, message not sent", task=task, arguments=arguments, error=cause(error))
             self._wait_for_broker()
             return False
         return True
@@ -154,14 +161,26 @@ class Queue:
             threading.Thread(target=self._probe, name="broker-probe", daemon=True).start()
 
     def _probe(self) -> None:
-        while self.length() is None:
+        while self.write_problem() is not None:  # a replica answers, but accepts no message
             time.sleep(PROBE_SECONDS)
         log.info("broker available again")
         self._unavailable.clear()
 
+    @property
+    def is_available(self) -> bool:
+        """Whether the last message was sent, as far as this process knows."""
+        return not self._unavailable.is_set()
+
+    def write_problem(self) -> str | None:
+        """Why the broker accepts no message at the moment, or None: it is tried."""
+        return write_problem(self._redis)
+
     def length(self, route: str = DEFAULT_ROUTE) -> int | None:
         """How many messages of the route wait, or None if the broker is unavailable."""
+        return self._length(queue_name(route))
+
+    def _length(self, name: str) -> int | None:
         try:
-            return int(self._redis.llen(queue_name(route)))  # type: ignore[arg-type]
+            return int(self._redis.llen(name))  # type: ignore[arg-type]
         except RedisError:
             return None

@@ -4,7 +4,17 @@ The statements that write and read them are made from the fields of `Answer`, so
 migration, a field here, and a line in the API's schema.
 """
 
+from enum import StrEnum
 from typing import Any, NamedTuple
+
+
+class FinishReason(StrEnum):
+    """Why a model stopped, in the terms of OpenAI's API."""
+
+    STOP = "stop"  # it had said everything
+    LENGTH = "length"  # the answer is cut off: it reached the limit of tokens
+    CONTENT_FILTER = "content_filter"  # the provider withheld the rest
+    TOOL_CALLS = "tool_calls"  # the model wants tools to be called
 
 
 class Answer(NamedTuple):
@@ -15,7 +25,7 @@ class Answer(NamedTuple):
     model: str | None = None  #: as the provider reports it
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    finish_reason: str | None = None  #: why the model stopped: `stop`, `length`, `content_filter` or `tool_calls`
+    finish_reason: str | None = None  #: a FinishReason
     cached_from: int | None = None  #: the prompt whose answer was taken
 
     @property

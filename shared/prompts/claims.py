@@ -18,8 +18,8 @@ from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
-from shared.db.models import CLAIMABLE, Change, Prompt, Status
-from shared.db.prepared import PreparedStatement
+from shared.db.models import Change, Prompt, Status
+from shared.prompts.claim_statements import CLAIM, CLAIM_WITHIN_LIMIT
 from shared.prompts.completion import FinishResult, Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 
@@ -42,6 +42,8 @@ class Claim:
     history: int  #: how many earlier exchanges the generator is given
     queued_at: datetime  #: when the user last queued it
     traceparent: str | None  #: of the trace that its spans belong to
+    claimed_at: datetime
+    is_limited: bool = False  #: its route has a limit of prompts at a time (see `shared/prompts/concurrency.py`)
     in_group: bool = False  #: claimed together with others
     #: Its provider was unavailable, and its end decides whether it is available again. The end of the pause until then,
     #: which identifies this probe; None for all other claims.
@@ -59,10 +61,18 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The claims, and the number of prompts that were passed over: wake up workers for those."""
+    """What a claim took.
+
+    Args:
+        passed_over: How many prompts it did not take, but locked: wake up workers for those.
+        is_limited: Whether the route has a limit of prompts at a time.
+        ready: With such a limit: how many more prompts have free slots.
+    """
 
     claims: list[Claim]
     passed_over: int = 0
+    is_limited: bool = False
+    ready: int = 0
 
     @property
     def is_probe(self) -> bool:
@@ -70,107 +80,31 @@ class Claimed:
         return any(claim.probe is not None for claim in self.claims)
 
 
-def _next_prompts(priority: str, size: str, *, without: str = "") -> str:
-    """The SQL that locks the next prompts of a priority."""
-    return f"""
-        SELECT id, turn, attempt FROM prompts
-        WHERE route = :route AND priority = '{priority}' AND {CLAIMABLE} {without}
-        ORDER BY turn, id
-        LIMIT {size}
-        FOR NO KEY UPDATE SKIP LOCKED
-    """  # noqa: S608  # nosec B608
-
-
-# It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is claimed
-# again with the same attempt. Then either of the two may finish it; once, as always.
-#
-# The subqueries are materialized: one with SKIP LOCKED could be executed again, and lock more than its limit. A pause
-# that is over is locked, so that only one claim becomes its probe: of the prompt that was attempted least, because one
-# that its provider always refuses must not be each probe. The pause is prolonged, in case the probe's worker dies.
-#
-# A prompt that was attempted before is claimed alone: if it kills its worker, no other prompt loses an attempt. For the
-# same reason a claim of several prompts raises their `attempt_limit`, and only `reschedule` lowers it again.
-_CLAIM = PreparedStatement(
-    "claim",
-    f"""
-    WITH probe AS MATERIALIZED (
-        SELECT FROM routes WHERE route = :route AND paused_until <= now() FOR NO KEY UPDATE
-    ), wanted AS MATERIALIZED (
-        SELECT CASE
-            WHEN EXISTS (SELECT FROM probe) THEN 0
-            WHEN EXISTS (SELECT FROM routes WHERE route = :route AND paused_until IS NOT NULL) THEN 0
-            ELSE :size
-        END AS size
-    ), probing AS MATERIALIZED (
-        SELECT id, turn, attempt, priority FROM prompts
-        WHERE route = :route AND {CLAIMABLE}
-        ORDER BY attempt, priority, turn, id
-        LIMIT CASE WHEN EXISTS (SELECT FROM probe) THEN 1 ELSE 0 END
-        FOR NO KEY UPDATE SKIP LOCKED
-    ), low_share AS MATERIALIZED (
-        {_next_prompts("low", "least((SELECT size FROM wanted), :low_share)")}
-    ), default_share AS MATERIALIZED (
-        {_next_prompts("default", "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share)")}
-    ), low_rest AS MATERIALIZED (
-        {
-        _next_prompts(
-            "low",
-            "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share) - (SELECT count(*) FROM default_share)",
-            without="AND id <> ALL(ARRAY(SELECT id FROM low_share))",
-        )
-    }
-    ), found AS MATERIALIZED (
-        SELECT *, row_number() OVER (ORDER BY share, turn, id) AS claim_rank
-        FROM (
-            SELECT CASE WHEN :low_first THEN 1 ELSE 3 END AS share, 'low' AS priority, * FROM low_share
-            UNION ALL SELECT 2, 'default', * FROM default_share
-            UNION ALL SELECT 3, 'low', * FROM low_rest
-            UNION ALL SELECT 0, priority, id, turn, attempt FROM probing
-        ) AS shares
-    ), chosen AS MATERIALIZED (
-        SELECT * FROM found
-        WHERE claim_rank = 1 OR attempt = 0 AND (SELECT attempt FROM found WHERE claim_rank = 1) = 0
-    ), counted AS MATERIALIZED (
-        SELECT count(*) > 1 AS in_group, (SELECT count(*) FROM found) - count(*) AS passed_over,
-            coalesce(max(turn / 2) FILTER (WHERE priority = 'default'), 0) AS round_default,
-            coalesce(max(turn / 2) FILTER (WHERE priority = 'low'), 0) AS round_low
-        FROM chosen
-    ), reached AS (
-        INSERT INTO routes (route, round_default, round_low)
-        SELECT :route, round_default, round_low FROM counted WHERE EXISTS (SELECT FROM chosen)
-        ON CONFLICT (route) DO UPDATE SET
-            round_default = greatest(routes.round_default, excluded.round_default),
-            round_low = greatest(routes.round_low, excluded.round_low),
-            paused_until = CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease ELSE routes.paused_until END
-        WHERE routes.round_default < excluded.round_default OR routes.round_low < excluded.round_low
-            OR EXISTS (SELECT FROM probe)
-    )
-    UPDATE prompts
-    SET status = 'processing', attempt = prompts.attempt + 1, due_at = now() + :lease,
-        attempt_limit = attempt_limit + CASE WHEN in_group THEN 1 ELSE 0 END
-    FROM chosen, counted, users
-    WHERE prompts.id = chosen.id AND users.id = prompts.user_id
-    RETURNING passed_over, claim_rank, prompts.id, prompts.attempt,
-        prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
-        websocket, request_id, embedder, cache, history, queued_at, traceparent, in_group,
-        CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease END AS probe
-    """,  # noqa: S608  # nosec B608
-    {"route": "text", "size": "bigint", "lease": "interval", "low_share": "bigint", "low_first": "boolean"},
-    first="SET LOCAL synchronous_commit = off;",
-)
-
-
 def claim(
-    executor: Executor, route: str, size: int, lease: timedelta, *, low_share: int = 0, low_first: bool = False
+    executor: Executor,
+    route: str,
+    size: int,
+    lease: timedelta,
+    *,
+    low_share: int = 0,
+    low_first: bool = False,
+    ceiling: int | None = None,
 ) -> Claimed:
-    """Claim the next prompts of a route, at most `size`, in the order of their turns.
+    """Claim the next prompts of a route, at most `size`, and as many as it has free slots, in the order of their turns.
 
     `low_share` of them have low priority. If there are fewer prompts of one priority, those of the other are claimed
-    instead. `low_first` says which priority has its first prompt claimed, even if that must be alone.
+    instead. `low_first` says which priority has its first prompt claimed, even if that must be alone. `ceiling` is the
+    largest number of prompts of the route that run at a time.
     """
     parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share, "low_first": low_first}
-    rows: list[Any] = sorted(_CLAIM(executor, parameters), key=lambda row: row.claim_rank)
-    return Claimed([Claim(*row[2:]) for row in rows], rows[0].passed_over if rows else 0)
+    rows: list[Any] = []
+    if ceiling is None:
+        rows = list(CLAIM(executor, parameters))
+    if not rows:  # nothing to claim, or the route is limited
+        rows = list(CLAIM_WITHIN_LIMIT(executor, {**parameters, "ceiling": ceiling}))
+    first = rows[0]
+    found = [] if first.id is None else sorted(rows, key=lambda row: row.claim_rank)
+    return Claimed([Claim(*row[4:]) for row in found], first.passed_over, first.limited, first.ready)
 
 
 def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """Finishing prompts: the answer, the user's next feed number and its entry, and the vector, all or nothing.
 
+An answer whose prompt could not be embedded is stored without a vector. `shared/search/missing_vectors.py` adds it.
+
 One statement does it, for one prompt or many, so a lone prompt takes one round trip and no explicit transaction.
 """
 
@@ -15,7 +17,10 @@ from shared.prompts.feed import FinishedPrompt
 
 
 class Outcome(NamedTuple):
-    """How an attempt at a prompt ends: with an answer and its vector, with an error, or with neither (cancelled)."""
+    """How an attempt at a prompt ends: with an answer, with an error, or with neither (cancelled).
+
+    A completed prompt without a vector gets one later.
+    """
 
     id: int  #: the prompt's
     attempt: int
@@ -30,11 +35,13 @@ class FinishResult(NamedTuple):
     """What a call of `finish` did.
 
     `finished` is what to announce after the commit, in the order of the prompts' ids. `other_embedders` has, by the
-    ids of prompts that are not finished, the embedder whose vectors their users' searches compare by now.
+    ids of prompts that are not finished, the embedder whose vectors their users' searches compare by now. `is_reduced`
+    says whether a provider has reduced the concurrency of its route.
     """
 
     finished: list[FinishedPrompt]
     other_embedders: dict[int, str | None]
+    is_reduced: bool = False
 
 
 _TYPES = {
@@ -76,18 +83,24 @@ _FINISH = PreparedStatement(
     ), judged AS (
         SELECT locked.*, owner.username, owner.seq AS newest, owner.embedder AS current_embedder,
             locked.vector IS NULL OR owner.embedder IS NOT DISTINCT FROM locked.embedder
-            OR owner.embedder IS NOT DISTINCT FROM locked.expected_embedder AS agrees
+            OR owner.embedder IS NOT DISTINCT FROM locked.expected_embedder AS agrees,
+            locked.vector IS NULL AND :change = 'completed' AS lacks_vector
         FROM locked JOIN owner ON owner.id = locked.user_id
     ), agreed AS (
         SELECT *, newest + row_number() OVER (PARTITION BY user_id ORDER BY id) AS seq FROM judged WHERE agrees
     ), raised AS (
-        UPDATE users SET seq = reached.seq, embedder = coalesce(reached.embedder, users.embedder)
-        FROM (SELECT user_id, max(seq) AS seq, max(embedder) AS embedder FROM agreed GROUP BY user_id) AS reached
+        UPDATE users SET seq = reached.seq, embedder = coalesce(reached.embedder, users.embedder),
+            vectors_missing = users.vectors_missing OR reached.vectors_missing
+        FROM (
+            SELECT user_id, max(seq) AS seq, max(embedder) AS embedder, bool_or(lacks_vector) AS vectors_missing
+            FROM agreed GROUP BY user_id
+        ) AS reached
         WHERE users.id = reached.user_id
     ), finished AS (
         UPDATE prompts
         SET status = :change, seq = agreed.seq, error = agreed.error, {_SET_ANSWER},
-            due_at = NULL, not_before = NULL, turn = NULL, completed_at = clock_timestamp()
+            due_at = NULL, not_before = NULL, turn = NULL, completed_at = clock_timestamp(),
+            vector_due_at = CASE WHEN agreed.lacks_vector THEN clock_timestamp() END
         FROM agreed
         WHERE prompts.id = agreed.id
         RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, prompt_text, agreed.error,
@@ -100,10 +113,10 @@ _FINISH = PreparedStatement(
         SELECT user_id, seq, embedder, id, vector FROM agreed WHERE vector IS NOT NULL
     )
     SELECT id, user_id, NULL AS current_embedder, username, seq, websocket, request_id, prompt_text, created_at,
-        completed_at
+        completed_at, EXISTS (SELECT FROM routes WHERE concurrency IS NOT NULL) AS is_reduced
     FROM finished
     UNION ALL
-    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
+    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
     ORDER BY id
     """,  # noqa: S608  # nosec B608
     {**{name: f"{type_}[]" for name, type_ in _TYPES.items()}, "change": "text", "statuses": "text[]"},
@@ -119,12 +132,12 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
     rows = [(*outcome[:-1], *outcome.answer) for outcome in outcomes]
     parameters = array_parameters(_TYPES, rows)
     by_id = {outcome.id: outcome for outcome in outcomes}
-    result = FinishResult([], {})
+    result, is_reduced = FinishResult([], {}), False
     for row in _FINISH(executor, {"change": change, "statuses": list(of), **parameters}):
         if row.seq is None:
             result.other_embedders[row.id] = row.current_embedder
             continue
-        outcome = by_id[row.id]
+        outcome, is_reduced = by_id[row.id], row.is_reduced
         result.finished.append(
             FinishedPrompt(
                 user_id=row.user_id,
@@ -142,4 +155,4 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
                 answer=outcome.answer,
             )
         )
-    return result
+    return result._replace(is_reduced=is_reduced)

@@ -1,5 +1,7 @@
 """A user's feed: every prompt that finishes or is deleted gets the user's next number.
 
+A vector that is added later gets one, too (`Change.EMBEDDED`). Its entry belongs to no prompt, so readers pass over it.
+
 The number is taken under the user's row lock, in the transaction that makes the change, and the lock is held until
 the commit. So numbers become visible in order and without gaps, and a reader that has seen number n asks for `seq > n`.
 

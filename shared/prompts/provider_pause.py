@@ -26,6 +26,14 @@ class ProviderPause(NamedTuple):
     next_attempt_at: datetime
 
 
+class PauseBegin(NamedTuple):
+    """What a call of `pause` did."""
+
+    is_new: bool  #: whether the route was not paused before, or this is the pause after a probe
+    next_attempt_at: datetime
+    seconds: float  #: until then
+
+
 # Several prompts may find the provider unavailable at the same moment: only the first of them, or the probe, counts.
 # The jitter keeps services that share a provider apart (AWS Architecture Blog, "Exponential Backoff And Jitter").
 _PAUSE = text("""
@@ -43,12 +51,19 @@ _PAUSE = text("""
             ),
             nullif(routes.paused_until, CAST(:probe AS timestamptz))
         )
+    RETURNING paused_until, extract(epoch FROM paused_until - now())
 """)
 
+_LOCK = text("SELECT paused_until FROM routes WHERE route = :route FOR NO KEY UPDATE")
+
+# The limit of the route grows with the time since its last reduction; a pause is no part of that time.
 _AVAILABLE = text("""
-    UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL
+    UPDATE routes SET failures = 0, unavailable_since = NULL, pause_detail = NULL, paused_until = NULL,
+        concurrency_reduced_at = CASE WHEN concurrency IS NOT NULL THEN clock_timestamp() END
     WHERE route = :route AND paused_until = :probe
 """)
+
+_IS_OVER = text("SELECT EXISTS (SELECT FROM routes WHERE route = :route AND paused_until <= now())")
 
 _PROBE_AGAIN = text("UPDATE routes SET paused_until = now() WHERE route = :route AND paused_until = :probe")
 
@@ -65,7 +80,7 @@ _WAITING_TOO_LONG = text("""
 
 def pause(
     executor: Executor, route: str, detail: str, *, retry_after: timedelta | None, jitter: float, probe: datetime | None
-) -> None:
+) -> PauseBegin:
     """Pause a route because its provider is unavailable.
 
     Args:
@@ -74,7 +89,8 @@ def pause(
         jitter: A factor by which the pause is longer.
         probe: That of the claim that found the provider unavailable, if it was a probe.
     """
-    executor.execute(
+    paused_until = executor.execute(_LOCK, {"route": route}).scalar()
+    next_attempt_at, seconds = executor.execute(
         _PAUSE,
         {
             "route": route,
@@ -85,7 +101,8 @@ def pause(
             "jitter": jitter,
             "probe": probe,
         },
-    )
+    ).one()
+    return PauseBegin(paused_until is None or paused_until == probe, next_attempt_at, float(seconds))
 
 
 def end(executor: Executor, route: str, probe: datetime) -> bool:
@@ -99,6 +116,11 @@ def end(executor: Executor, route: str, probe: datetime) -> bool:
 def probe_again(executor: Executor, route: str, probe: datetime) -> None:
     """Let the next claim be the probe, because this one ended without an answer of the provider."""
     executor.execute(_PROBE_AGAIN, {"route": route, "probe": probe})
+
+
+def is_over(executor: Executor, route: str) -> bool:
+    """Whether the pause of a route is over, so that its next claim is a probe."""
+    return bool(executor.execute(_IS_OVER, {"route": route}).scalar_one())
 
 
 class WaitingPrompt(NamedTuple):

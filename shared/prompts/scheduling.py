@@ -106,12 +106,6 @@ _USERS_WITHOUT_TURN = f"""
     SELECT DISTINCT user_id FROM prompts WHERE {WITHOUT_TURN} AND (not_before IS NULL OR not_before <= now())
 """  # noqa: S608  # nosec B608
 
-_COUNT = text(f"""
-    SELECT count(*) FROM (SELECT FROM prompts WHERE route = :route AND {CLAIMABLE} LIMIT :limit) AS claimable
-""")  # noqa: S608  # nosec B608
-
-_IS_PAUSED = text("SELECT EXISTS (SELECT FROM routes WHERE route = :route AND paused_until > now())")
-
 # One scan in the order of the claims, up to the last of the prompts that are asked for.
 _QUEUE_STATES = text(f"""
     WITH last AS MATERIALIZED (
@@ -167,18 +161,6 @@ def grant_turns(
     """
     parameters = {"user_id": list(user_ids), "grace": grace, "running_limit": running_limit}
     return Counter(executor.execute(_GRANT, parameters).scalars()) if user_ids else {}
-
-
-def count_claimable(executor: Executor, route: str, *, limit: int) -> int:
-    """How many prompts of the route have a turn, at most `limit`."""
-    return int(executor.execute(_COUNT, {"route": route, "limit": limit}).scalar_one())
-
-
-def count_ready(executor: Executor, route: str, *, limit: int) -> int:
-    """How many prompts of the route may be claimed now, at most `limit`: none during the pause of its provider."""
-    if executor.execute(_IS_PAUSED, {"route": route}).scalar_one():
-        return 0
-    return count_claimable(executor, route, limit=limit)
 
 
 def queue_states(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, QueueState]:

@@ -93,8 +93,11 @@ class Embedder(Protocol):
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return a vector of unit length for each text: float32, shape (len(texts), dimension).
 
+        Prompts are answered whatever it raises, and their vectors follow.
+
         Raises:
-            ProviderError: it failed.
+            ProviderError: it failed. If it is `retryable`, no text is the cause, and callers pause. After any other
+                exception the texts are tried in smaller groups, to find those that it refuses.
         """
 
 
@@ -120,9 +123,9 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     vectors = np.asarray(embedder.embed(texts), dtype=np.float32)
     metrics.embeddings.observe(time.perf_counter() - started)
     if vectors.shape != (len(texts), embedder.dimension):
-        raise ProviderError(f"The embedder {embedder.name} did not return a vector for each text.")
+        raise ProviderError(f"The embedder {embedder.name} did not return a vector for each text.", retryable=False)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or not lengths.all():
-        raise ProviderError(f"The embedder {embedder.name} returned a vector that has no direction.")
+        raise ProviderError(f"The embedder {embedder.name} returned a vector that has no direction.", retryable=False)
     unit: Vectors = vectors / lengths
     return unit

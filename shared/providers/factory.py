@@ -62,12 +62,15 @@ def make_embedder(settings: Settings) -> Embedder:
     return embedder
 
 
-def make_embedders(settings: Settings) -> Embedders:
-    """Create the embedders that EMBEDDER and PREVIOUS_EMBEDDER name. Raises SettingsError if that is impossible."""
-    previous = settings.previous_embedder
-    return Embedders(
-        make_embedder(settings), _make(_EMBEDDERS, "PREVIOUS_EMBEDDER", previous, settings) if previous else None
-    )
+def make_embedders(settings: Settings, wrap: Callable[[Embedder], Embedder] = lambda embedder: embedder) -> Embedders:
+    """Create the embedders that EMBEDDER and PREVIOUS_EMBEDDER name, each passed through `wrap`.
+
+    Raises:
+        SettingsError: that is impossible.
+    """
+    name = settings.previous_embedder
+    previous = wrap(_make(_EMBEDDERS, "PREVIOUS_EMBEDDER", name, settings)) if name else None
+    return Embedders(wrap(make_embedder(settings)), previous)
 
 
 def _make(kind: _Kind, setting: str, name: str, settings: Settings) -> Any:

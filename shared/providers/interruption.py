@@ -18,9 +18,9 @@ class Interruption:
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], object]] = []
         #: What to raise, as soon as it is set.
-        self.reason: Exception | None = None
+        self.reason: BaseException | None = None
 
-    def set(self, reason: Exception) -> None:
+    def set(self, reason: BaseException) -> None:
         """Interrupt the attempt, unless it already is, and call the callbacks."""
         with self._lock:
             if self.reason is None:
@@ -33,21 +33,31 @@ class Interruption:
         if self.reason is not None:
             raise self.reason
 
-    @contextmanager
-    def calling(self, callback: Callable[[], object]) -> Iterator[None]:
+    def calling(self, callback: Callable[[], object]) -> "_Calling":
         """Have `callback` called from another thread if the attempt is interrupted while the block runs.
 
         It must not wait, and not raise. It is never called after the block. Raises the reason if the attempt is
         already interrupted.
         """
-        with self._lock:
-            self.check()
-            self._callbacks.append(callback)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._callbacks.remove(callback)
+        return _Calling(self, callback)
+
+
+class _Calling:
+    """The block of `Interruption.calling`: a class, because it is entered for each piece of an answer."""
+
+    __slots__ = ("_callback", "_interruption")
+
+    def __init__(self, interruption: Interruption, callback: Callable[[], object]) -> None:
+        self._interruption, self._callback = interruption, callback
+
+    def __enter__(self) -> None:
+        with self._interruption._lock:
+            self._interruption.check()
+            self._interruption._callbacks.append(self._callback)
+
+    def __exit__(self, *error: object) -> None:
+        with self._interruption._lock:
+            self._interruption._callbacks.remove(self._callback)
 
 
 _current: ContextVar[Interruption | None] = ContextVar("interruption", default=None)

@@ -5,13 +5,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import openai
-from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
-from openai.types.chat.chat_completion_chunk import ChoiceDelta
+import httpx
 
-from shared.errors import ProviderError
 from shared.providers import GenerationRequest, Usage
+from shared.providers.json_events import EventReader
 from shared.providers.openai_endpoint import Endpoint
+from shared.providers.openai_stream import AnswerError, AnswerReader
 from shared.settings import Settings, SettingsError
 
 _NAME_DIGITS = 8
@@ -34,8 +33,7 @@ class OpenAIGenerator:
     ) -> None:
         depends_on = json.dumps([endpoint.url, system_prompt, temperature, max_tokens])
         self.name = f"openai:{model}:{hashlib.sha256(depends_on.encode()).hexdigest()[:_NAME_DIGITS]}"
-        self._endpoint = endpoint
-        self._completions = endpoint.client.chat.completions
+        self.endpoint = endpoint
         self._model = model
         self._system_prompt = system_prompt
         self._options: dict[str, Any] = {}
@@ -46,38 +44,27 @@ class OpenAIGenerator:
             self._options["max_completion_tokens" if endpoint.is_openai else "max_tokens"] = max_tokens
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
-        usage, finish_reason, is_empty = Usage(self._model), None, True
-        try:
-            with self._endpoint.errors(), self._request(request) as stream:
-                for chunk in stream:
-                    usage = _usage(chunk, usage)
-                    for choice in (chunk.choices or ())[:1]:
-                        if text := _text(choice.delta):
-                            is_empty = False
-                            yield text
-                        finish_reason = choice.finish_reason or finish_reason
-        except ProviderError:
-            if finish_reason is None:  # otherwise the answer is complete, and only its end mark or usage is missing
-                raise
-        if finish_reason is None:
-            raise ProviderError("The provider's answer was incomplete.")
-        if finish_reason == "content_filter" and is_empty:
-            raise ProviderError("The provider's content filter blocked the answer.", retryable=False)
-        yield usage
-
-    def _request(self, request: GenerationRequest) -> openai.Stream[ChatCompletionChunk]:
-        stream: openai.Stream[ChatCompletionChunk] = self._completions.create(
-            model=self._model,
-            messages=self._messages(request),
-            stream=True,
-            stream_options={"include_usage": True},
-            extra_headers={"Idempotency-Key": request.idempotency_key} if request.idempotency_key else None,
+        headers = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else None
+        body = {
+            "model": self._model,
+            "messages": self._messages(request),
+            "stream": True,
+            "stream_options": {"include_usage": True},
             **self._options,
-        )
-        return stream
+        }
+        with self.endpoint.errors(), self.endpoint.stream("chat/completions", body, headers) as response:
+            failures = self.endpoint.failures
+            reader = AnswerReader(self._model, lambda payload: failures.in_answer(payload, response.headers))
+            chunks = self.endpoint.chunks(response)
+            yield from texts_of(chunks, reader)
+            if reader.is_done:
+                self.endpoint.finish(response, chunks)
+            if rest := reader.end():
+                yield rest
+            yield reader.usage
 
-    def _messages(self, request: GenerationRequest) -> list[ChatCompletionMessageParam]:
-        messages: list[ChatCompletionMessageParam] = []
+    def _messages(self, request: GenerationRequest) -> list[dict[str, str]]:
+        messages: list[dict[str, str]] = []
         if self._system_prompt:
             messages.append({"role": "system", "content": self._system_prompt})
         for exchange in request.history:
@@ -86,16 +73,35 @@ class OpenAIGenerator:
         return [*messages, {"role": "user", "content": request.prompt_text}]
 
 
-def _text(delta: ChoiceDelta | None) -> str:
-    return "".join(part for part in (delta.content, delta.refusal) if part) if delta else ""
+def texts_of(chunks: Iterator[bytes], reader: AnswerReader) -> Iterator[str]:
+    """Yield the texts of an answer. What fails after its end does not matter: only its usage is missing.
 
-
-def _usage(chunk: ChatCompletionChunk, so_far: Usage) -> Usage:
-    """Add what the chunk reports. Some servers send the tokens with the last words, some in a chunk of their own."""
-    model = chunk.model or so_far.model
-    if chunk.usage is None:
-        return so_far._replace(model=model)
-    return Usage(model, chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+    Raises:
+        ProviderError: the server failed, or sends something else.
+        httpx.HTTPError, MalformedStreamError: the same, for `Endpoint.errors` to translate.
+    """
+    events = EventReader()
+    data: bytes | None = b""
+    while data is not None and not reader.is_done:
+        failure: Exception | None = None
+        try:
+            data = next(chunks, None)
+        except httpx.HTTPError as error:
+            failure = error
+        else:
+            try:
+                for event in events.close() if data is None else events.feed(data):
+                    if text := reader.read(event):
+                        yield text
+                    if reader.is_done:
+                        return
+            except AnswerError as error:
+                failure = error.error
+        failure = failure or events.failure
+        if failure is not None:
+            if reader.is_complete:
+                return
+            raise failure
 
 
 def make(settings: Settings) -> OpenAIGenerator:

@@ -58,7 +58,7 @@ class SimulatedGenerator:
             if self._delay:
                 time.sleep(self._delay / len(chunks))
             yield chunk
-        yield Usage(self.name)
+        yield Usage(self.name, finish_reason="stop")
 
     @staticmethod
     def answer(prompt_text: str) -> str:

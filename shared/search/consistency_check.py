@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, and_, exists, select
+from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select, text
 from sqlalchemy.orm import aliased
 
-from shared.db.models import Prompt, Status, VectorLogEntry
+from shared.db.models import Prompt, Status, User, VectorLogEntry
 from shared.providers import Embedder
 from shared.search import vector_log
 from shared.search.faiss.segment import DamagedSegmentError
@@ -18,21 +18,31 @@ class Differences:
     """What is wrong with one user's vectors: ids of prompts, and ids of segments."""
 
     embedder: str | None  #: the one whose vectors searches compare, if it is not the expected one
-    missing: list[int] = field(default_factory=list)  #: prompts that are completed but have no vector
+    missing: list[int] = field(default_factory=list)  #: prompts that are completed but have no vector, without a reason
     orphans: list[int] = field(default_factory=list)  #: prompts that have a vector but are not completed
     damaged: list[int] = field(default_factory=list)  #: prompts whose vector is not a valid one of the embedder
     old: list[int] = field(default_factory=list)  #: prompts with a vector by another embedder
     segments: list[int] = field(default_factory=list)  #: segments that are unreadable or lack a vector
+    #: Prompts that were completed while the embedder failed. Workers embed them; that is no damage.
+    due: list[int] = field(default_factory=list)
+    #: Prompts whose vectors were given up, because the embedder refuses their texts.
+    refused: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
+        """Whether anything is damaged or out of date."""
         return any((self.embedder, self.missing, self.orphans, self.damaged, self.old, self.segments))
 
 
 def lacks_vector(user_id: int, embedder: str) -> ColumnElement[bool]:
-    """A condition on prompts: completed ones of this user without a vector by this embedder."""
+    """A condition on prompts: completed ones of this user without a vector by this embedder.
+
+    Those whose vectors are due, or given up, are left out while searches compare this embedder's vectors.
+    """
     row = aliased(VectorLogEntry)
     has = exists().where(row.user_id == user_id, row.prompt_id == Prompt.id, row.embedder == embedder)
-    return and_(Prompt.user_id == user_id, Prompt.status == Status.COMPLETED, ~has)
+    is_compared = exists().where(User.id == user_id, or_(User.embedder.is_(None), User.embedder == embedder))
+    is_known = and_(Prompt.vector_due_at.is_not(None), is_compared)
+    return and_(Prompt.user_id == user_id, Prompt.status == Status.COMPLETED, ~has, ~is_known)
 
 
 def is_by_another(user_id: int, embedder: str) -> ColumnElement[bool]:
@@ -48,6 +58,8 @@ def find_differences(connection: Connection, storage: SegmentStorage, user_id: i
     completed = exists().where(Prompt.id == row.prompt_id, Prompt.status == Status.COMPLETED)
     orphans = select(row.prompt_id).where(row.user_id == user_id, row.vector.is_not(None), ~completed)
     seqs, damaged = _read_log(connection, user_id, embedder)
+    due, given_up = Prompt.vector_due_at.is_not(None), Prompt.vector_due_at == text("'infinity'")
+    of_user = select(Prompt.id).where(Prompt.user_id == user_id).order_by(Prompt.id)
     return Differences(
         embedder=None if compared in (None, embedder.name) else compared,
         missing=list(missing),
@@ -55,6 +67,8 @@ def find_differences(connection: Connection, storage: SegmentStorage, user_id: i
         damaged=damaged,
         old=list(connection.scalars(select(row.prompt_id).where(is_by_another(user_id, embedder.name)).distinct())),
         segments=_bad_segments(connection, storage, user_id, embedder, seqs),
+        due=list(connection.scalars(of_user.where(due, ~given_up))),
+        refused=list(connection.scalars(of_user.where(given_up))),
     )
 
 

@@ -8,19 +8,18 @@ from sqlalchemy import text
 from shared.db.engine import Sessions
 
 _LOCK_CLASS = 7_769  # the first key of all our advisory locks of this kind
+# The lock belongs to a transaction, because behind a pooler there is no session to which it could belong. While the
+# work is done, the transaction is idle. It holds no snapshot then, so it keeps no vacuum and no index from its work.
+_TRY = text("""
+    SET LOCAL idle_in_transaction_session_timeout = 0;
+    SELECT pg_try_advisory_xact_lock(:kind, :user)
+""")
 
 
 @contextmanager
 def index_lock(sessions: Sessions, user_id: int) -> Iterator[bool]:
     """Try to take the lock of a user; the value says whether this process has it. It never waits."""
-    lock = {"kind": _LOCK_CLASS, "user": user_id % 2**31}
+    # The lock has its own connection: work done under it must begin its transaction after the lock is taken, to see
+    # what other processes committed.
     with sessions() as session:
-        # The lock has its own connection: work done under it must begin its transaction after the lock is taken, to
-        # see what other processes committed.
-        connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-        acquired = connection.execute(text("SELECT pg_try_advisory_lock(:kind, :user)"), lock).scalar_one()
-        try:
-            yield bool(acquired)
-        finally:
-            if acquired:
-                connection.execute(text("SELECT pg_advisory_unlock(:kind, :user)"), lock)
+        yield bool(session.execute(_TRY, {"kind": _LOCK_CLASS, "user": user_id % 2**31}).scalar_one())

@@ -31,6 +31,8 @@ class SearchResult(NamedTuple):
     matches: list[Match]  #: nearest first
     embedder: Embedder  #: the one whose vectors were compared
     vector: Vectors  #: the query's vector by that embedder, shape (dimension,)
+    #: Whether some completed prompts may have had no vector yet. They were not compared.
+    vectors_missing: bool = False
 
 
 class VectorStore(Protocol):

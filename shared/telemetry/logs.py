@@ -68,7 +68,7 @@ def _renderers(settings: Settings) -> list[Processor]:
 
 
 # They log each request with its URL and headers, which may hold secrets.
-_HTTP_CLIENTS = ("openai", "httpx2", "httpcore2")
+_HTTP_CLIENTS = ("httpx", "httpcore")
 _CELERY_TASKS = ("celery.worker.strategy", "celery.app.trace")
 
 

@@ -161,7 +161,12 @@ cache_uses = _counter(
     "result",
     known=("hit", "miss", "request", "bypass"),
 )
-provider_pauses = _counter("provider_pauses", "Pauses after a provider was unavailable.")
+provider_pauses = _counter(
+    "provider_pauses", "Pauses after a provider was unavailable.", "cause", known=("unavailable", "overloaded")
+)
+concurrency_reductions = _counter(
+    "concurrency_reductions", "Reductions of a route's concurrency because its provider was overloaded."
+)
 tokens = _counter("tokens", "Tokens used, as the providers report.", "kind", known=("prompt", "completion"))
 
 # --- The machine ---

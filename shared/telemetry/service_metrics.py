@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -10,7 +11,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.models import UNFINISHED, Status
+from shared.db.engine import cause
+from shared.db.models import DEFAULT_ROUTE, UNFINISHED, Status
 from shared.messaging.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -22,19 +24,61 @@ MAX_COUNTED = 100_000
 
 # The index `prompts_due` has only unfinished prompts.
 _UNFINISHED = text("""
-    SELECT status, count(*), extract(epoch FROM now() - min(queued_at))
-    FROM (SELECT status, queued_at FROM prompts WHERE due_at IS NOT NULL LIMIT :most) AS unfinished
-    GROUP BY status
+    SELECT status, route, count(*), extract(epoch FROM now() - min(queued_at))
+    FROM (SELECT status, route, queued_at FROM prompts WHERE due_at IS NOT NULL LIMIT :most) AS unfinished
+    GROUP BY status, route
 """)
+_MISSING_VECTORS = text("""
+    SELECT count(*) FILTER (WHERE NOT is_given_up), count(*) FILTER (WHERE is_given_up)
+    FROM (
+        SELECT vector_due_at = 'infinity' AS is_given_up FROM prompts WHERE vector_due_at IS NOT NULL LIMIT :most
+    ) AS missing
+""")
+
+_ROUTES = text("""
+    SELECT known.route, unavailable_since IS NOT NULL AS is_paused,
+        least(CAST(:ceiling AS bigint), floor(concurrency)) AS concurrency,
+        (SELECT count(*) FROM prompts WHERE prompts.route = known.route AND status = 'processing') AS running
+    FROM (SELECT CAST(:route AS text) AS route UNION SELECT route FROM routes) AS known LEFT JOIN routes USING (route)
+""")
+
+
+class _Route(NamedTuple):
+    route: str
+    is_paused: bool  #: whether its provider is unavailable
+    concurrency: int | None  #: how many of its prompts run at a time, at most
+    running: int
+
+
+class _Counts(NamedTuple):
+    """What Postgres has."""
+
+    prompts: Mapping[str, int]  #: unfinished ones, by status
+    oldest_age: float  #: of queued prompts, in seconds
+    routes: Sequence[_Route]
+    waiting: int  #: queued prompts whose provider is unavailable
+    missing_vectors: Mapping[str, int]  #: completed prompts without a vector, by state
 
 
 class ServiceMetrics(Collector):
     """Collects at most every `cache_seconds`. Metrics of an unavailable server are left out, in bounded time, and
-    `dependency_up` is 0."""
+    `dependency_up` is 0.
 
-    def __init__(self, autocommit_engine: Engine, queue: Queue, *, cache_seconds: float = CACHE_SECONDS) -> None:
+    Args:
+        ceiling: OPENAI_CONCURRENCY.
+    """
+
+    def __init__(
+        self,
+        autocommit_engine: Engine,
+        queue: Queue,
+        *,
+        ceiling: int | None = None,
+        cache_seconds: float = CACHE_SECONDS,
+    ) -> None:
         self._autocommit_engine = autocommit_engine
         self._queue = queue
+        self._ceiling = ceiling
         self._cache_seconds = cache_seconds
         self._lock = threading.Lock()
         self._cached: list[Metric] = []
@@ -48,35 +92,65 @@ class ServiceMetrics(Collector):
             return self._cached
 
     def _collect(self) -> Iterator[Metric]:
-        waiting = self._queue.length()
-        unfinished = self._unfinished()
-        if unfinished is not None:
-            counts, oldest_age = unfinished
-            depth = counts[Status.QUEUED]
-            yield GaugeMetricFamily("promptwire_queue_depth", "Prompts waiting for a worker.", depth)
-            prompts = GaugeMetricFamily("promptwire_prompts", "Unfinished prompts.", labels=["status"])
-            for status, count in counts.items():
-                prompts.add_metric([status], count)
-            yield prompts
-            yield GaugeMetricFamily(
-                "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", oldest_age
-            )
+        length = self._queue.length()
+        counts = self._count()
+        if counts is not None:
+            yield from _families(counts)
         up = GaugeMetricFamily("promptwire_dependency_up", "Whether it answers.", labels=["dependency"])
-        up.add_metric(["postgres"], unfinished is not None)
-        up.add_metric(["redis"], waiting is not None)
+        up.add_metric(["postgres"], counts is not None)
+        up.add_metric(["redis"], length is not None)
         yield up
 
-    def _unfinished(self) -> tuple[dict[str, int], float] | None:
-        """Count unfinished prompts by status. Also returns the age of the oldest queued one, in seconds."""
+    def _count(self) -> _Counts | None:
+        """Ask Postgres. Returns None if it is unavailable."""
         try:
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
+                parameters = {"route": DEFAULT_ROUTE, "ceiling": self._ceiling}
+                routes = [_Route(*row) for row in connection.execute(_ROUTES, parameters)]
+                due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
         except SQLAlchemyError as error:
-            log.warning("postgres unavailable, metrics left out", error=type(error).__name__)
+            log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
-        counts, oldest_age = {status.value: 0 for status in UNFINISHED}, 0.0
-        for status, count, age in rows:
-            counts[status] = count
+        prompts, oldest_age, waiting = {status.value: 0 for status in UNFINISHED}, 0.0, 0
+        paused = {each.route for each in routes if each.is_paused}
+        for status, route, count, age in rows:
+            prompts[status] += count
             if status == Status.QUEUED:
-                oldest_age = float(age)
-        return counts, oldest_age
+                oldest_age = max(oldest_age, float(age))
+                waiting += count if route in paused else 0
+        return _Counts(prompts, oldest_age, routes, waiting, {"due": due, "given_up": given_up})
+
+
+def _families(counts: _Counts) -> Iterator[Metric]:
+    depth = counts.prompts[Status.QUEUED]
+    yield GaugeMetricFamily("promptwire_queue_depth", "Prompts waiting for a worker.", depth)
+    prompts = GaugeMetricFamily("promptwire_prompts", "Unfinished prompts.", labels=["status"])
+    for status, count in counts.prompts.items():
+        prompts.add_metric([status], count)
+    yield prompts
+    yield GaugeMetricFamily(
+        "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", counts.oldest_age
+    )
+    yield from _route_families(counts.routes)
+    yield GaugeMetricFamily(
+        "promptwire_prompts_waiting_for_provider", "Queued prompts whose provider is unavailable.", counts.waiting
+    )
+    vectors = GaugeMetricFamily("promptwire_vectors_missing", "Completed prompts without a vector.", labels=["state"])
+    for state, count in counts.missing_vectors.items():
+        vectors.add_metric([state], count)
+    yield vectors
+
+
+def _route_families(routes: Sequence[_Route]) -> Iterator[Metric]:
+    paused = GaugeMetricFamily("promptwire_provider_paused", "Whether the provider is unavailable.", labels=["route"])
+    running = GaugeMetricFamily("promptwire_route_running", "Prompts that workers answer now.", labels=["route"])
+    limits = GaugeMetricFamily(
+        "promptwire_route_concurrency", "Prompts of a route at a time, at most.", labels=["route"]
+    )
+    for each in routes:
+        paused.add_metric([each.route], each.is_paused)
+        running.add_metric([each.route], each.running)
+        if each.concurrency is not None:
+            limits.add_metric([each.route], each.concurrency)
+    yield from (paused, running, limits)

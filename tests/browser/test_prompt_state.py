@@ -1,5 +1,6 @@
 """`prompts.js` alone, in a browser: events and responses that overtake each other."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,8 @@ _RUN = """async (steps) => {
         else if (name === "replace") prompts.replace(args, began, true);
         else prompts[name](...args);
     }
-    const { status, partialText, hasGap, response_text } = prompts.get(7) ?? {};
-    return { status, partialText, hasGap, response_text, calls };
+    const { status, partialText, hasGap, response_text, finish_reason } = prompts.get(7) ?? {};
+    return { status, partialText, hasGap, response_text, finish_reason, calls };
 }"""
 
 BEGIN = ("begin",)
@@ -38,8 +39,11 @@ def delta(attempt: int, index: int, text: str) -> tuple[str, dict[str, Any]]:
     return "apply", {"type": "prompt.delta", "id": 7, "attempt": attempt, "index": index, "text": text}
 
 
-def end(status: str, at: str, response_text: str | None = None) -> tuple[str, dict[str, Any]]:
+def end(
+    status: str, at: str, response_text: str | None = None, finish_reason: str | None = None
+) -> tuple[str, dict[str, Any]]:
     fields = {"type": f"prompt.{status}", "seq": 1, "completed_at": at, "response_text": response_text}
+    fields["finish_reason"] = finish_reason
     return "apply", prompt(status, **fields)
 
 
@@ -63,8 +67,8 @@ class TestPartialText:
     def test_a_gap_is_marked_until_the_prompt_finishes(self, state_after) -> None:
         state = state_after(*QUEUED, delta(1, 0, "a "), delta(1, 2, "c "), delta(1, 3, "d "))
         assert (state["partialText"], state["hasGap"]) == ("a ", True)
-        state = state_after(*QUEUED, delta(1, 2, "c "), end("completed", "1", "a b c d"))
-        assert (state["response_text"], state["hasGap"]) == ("a b c d", False)
+        state = state_after(*QUEUED, delta(1, 2, "c "), end("completed", "1", "a b c d", "length"))
+        assert (state["response_text"], state["hasGap"], state["finish_reason"]) == ("a b c d", False, "length")
 
     def test_a_later_attempt_restarts_the_text_and_ends_the_earlier_one(self, state_after) -> None:
         state = state_after(*QUEUED, delta(1, 0, "a "), delta(1, 2, "c "), delta(2, 0, "A "), delta(1, 3, "d "))
@@ -80,6 +84,35 @@ class TestPartialText:
 
     def test_a_delta_of_an_unknown_prompt_fetches_the_prompt(self, state_after) -> None:
         assert state_after(delta(1, 0, "a "))["calls"] == [["unknown", 7]]
+
+
+_CARD = """async (prompt) => {
+    const { Cards } = await import("/static/cards.js");
+    const list = document.getElementById("prompts");
+    new Cards(list, () => {}).put(prompt);
+    const notes = [...list.querySelectorAll(".cut-off, .waiting")].filter(({ hidden }) => !hidden);
+    const text = notes.map(({ textContent }) => textContent).join();
+    list.replaceChildren();
+    return text;
+}"""
+
+
+def test_a_card_says_that_its_answer_is_not_complete_or_why_its_prompt_waits(
+    visit: Callable[..., Visitor], url: str
+) -> None:
+    page = visit(url).page
+
+    def note_of(status: str, **fields: Any) -> str:
+        return page.evaluate(_CARD, prompt(status, **fields))
+
+    assert note_of("completed", response_text="a", finish_reason="length") == "Cut off at the length limit."
+    filtered = note_of("completed", response_text="a", finish_reason="content_filter")
+    assert filtered == "Stopped by the provider's content filter."
+    assert note_of("completed", response_text="a", finish_reason="stop") == ""
+    waiting = {"reason": "provider", "detail": "Connection refused.", "next_attempt_at": "2026-01-01T12:00:00Z"}
+    assert re.fullmatch(
+        r"Waiting for the model: Connection refused\. Next attempt at .*\d.*\.", note_of("queued", waiting_for=waiting)
+    )
 
 
 class TestOvertaking:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from infra.doctor.__main__ import CHECKS, Line, examine
+from infra.doctor.__main__ import CHECKS, DEEP_CHECKS, Line, examine
 from infra.doctor.stores import _check_skew
 from shared.db.engine import Sessions
 from shared.messaging.queue import make_celery
@@ -74,7 +74,7 @@ def diagnose(
         environment = environment_of(settings) | {"PUBLIC_URL": url, "FLOWER_URL": flower, "APP_ENV": "dev"} | changes
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        return [line for line in examine() if not any(line.problem.startswith(known) for known in EXPECTED)]
+        return [line for line in examine(deep=True) if not any(line.problem.startswith(known) for known in EXPECTED)]
 
     return run
 
@@ -91,7 +91,8 @@ def wrong(lines: list[Line]) -> dict[str, str]:
 def test_the_doctor_finds_nothing_wrong_with_a_sound_installation(diagnose) -> None:
     lines = diagnose()
     assert wrong(lines) == {}
-    assert {line.check for line in lines} | {"postgres"} == {check.name for check in CHECKS} | {"settings", "postgres"}
+    names = {check.name for check in (*CHECKS, *DEEP_CHECKS)}
+    assert {line.check for line in lines} | {"postgres"} == names | {"settings", "postgres"}
     assert not [line for line in lines if line.state == "skipped"]
 
 
@@ -181,7 +182,7 @@ def test_the_exit_code_says_whether_something_is_wrong(settings: Settings) -> No
         command = [sys.executable, "-m", "infra.doctor", *arguments]
         return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    broken = run("--json", JWT_SECRET_KEY="")
+    broken = run("--json", "--deep", JWT_SECRET_KEY="")
     assert broken.returncode == 1
     (line,) = map(json.loads, broken.stdout.splitlines())
     assert (line["state"], line["check"]) == ("wrong", "settings")

@@ -92,7 +92,8 @@ def test_a_search_waits_for_the_endpoint_no_longer_than_its_timeout(servers: Ser
     with processes.api(impatient) as url:
         response = search(RemoteUser(url), "embedding slow 600")
         assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
-        assert response.json()["detail"] == "The provider sent nothing for too long."
+        says = "The provider sent nothing for too long: 0.5 s (OPENAI_EMBEDDING_TIMEOUT_SECONDS)."
+        assert response.json()["detail"] == says
 
 
 def test_a_search_is_a_503_while_the_endpoint_is_unavailable_and_works_afterwards(

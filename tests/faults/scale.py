@@ -13,6 +13,9 @@ class Scale:
     postgres_restarts: int
     postgres_stalls: int
     postgres_stall_seconds: float
+    #: How often, and for how long, a server refuses writes.
+    refusals: int
+    refusal_seconds: float
     rolls: int
     drops: int
     poisons: int
@@ -32,6 +35,8 @@ SHORT = Scale(
     postgres_restarts=1,
     postgres_stalls=1,
     postgres_stall_seconds=4,
+    refusals=1,
+    refusal_seconds=2,
     rolls=1,
     drops=20,
     poisons=1,
@@ -50,6 +55,8 @@ LONG = Scale(
     postgres_restarts=20,
     postgres_stalls=10,
     postgres_stall_seconds=20,
+    refusals=10,
+    refusal_seconds=10,
     rolls=10,
     drops=100,
     poisons=5,

@@ -21,6 +21,8 @@ SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     server_outages.broker_stalls,
     server_outages.postgres_restarts,
     server_outages.postgres_stalls,
+    server_outages.postgres_read_only,
+    server_outages.redis_refusals,
     poison_prompts.poison,
     poison_prompts.forged_messages,
     provider_outages.provider_outages,

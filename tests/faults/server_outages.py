@@ -1,8 +1,9 @@
-"""Valkey and Postgres are killed and restarted, and stalled."""
+"""Valkey and Postgres are killed and restarted, stalled, and refuse writes."""
 
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import cycle
 
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
@@ -41,6 +42,20 @@ def postgres_stalls(cluster: Cluster, scale: Scale) -> Outcome:
     """Stall Postgres: it keeps its connections and does not answer."""
     outage, seconds = cluster.servers.postgres_process.stalled, scale.postgres_stall_seconds
     return _repeat_outage(cluster, f"Postgres stalled {seconds:g} s", scale.postgres_stalls, outage, seconds)
+
+
+def postgres_read_only(cluster: Cluster, scale: Scale) -> Outcome:
+    """Make Postgres read-only, as a failover may leave it: sessions stay open, and their writes fail."""
+    seconds = scale.refusal_seconds
+    name = f"Postgres read-only {seconds:g} s"
+    return _repeat_outage(cluster, name, scale.refusals, cluster.servers.read_only, seconds)
+
+
+def redis_refusals(cluster: Cluster, scale: Scale) -> Outcome:
+    """Let Valkey answer and refuse writes: as a read-only replica, for lack of memory, with a disk that fails."""
+    seconds, reasons = scale.refusal_seconds, cycle(("replica", "memory", "disk"))
+    name = f"Valkey refuses writes {seconds:g} s"
+    return _repeat_outage(cluster, name, scale.refusals, lambda: cluster.servers.redis_refusing(next(reasons)), seconds)
 
 
 def _repeat_outage(

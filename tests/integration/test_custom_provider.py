@@ -16,8 +16,8 @@ SECTION = (ROOT / "docs" / "models.md").read_text().partition("\n## Your own mod
 
 
 def example(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)
-    return found
+    """The first block of code in this language."""
+    return re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)[0]
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ import itertools
 from collections import Counter
 from datetime import timedelta
 
+import pytest
 from flask import Flask
 from sqlalchemy import Engine, text
 
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE
 from shared.prompts import claims, overdue, submission
+from shared.prompts.claim_statements import CLAIM, CLAIM_WITHIN_LIMIT
 from tests.support import lifecycle
 from tests.support.lifecycle import MINUTE
 from tests.support.user_queue import UserQueue
@@ -138,10 +140,14 @@ def test_two_claims_at_the_same_time_take_different_prompts(queue: UserQueue, se
     assert {claim.request_id for claim in first} | {claim.request_id for claim in second} == set("abcd")
 
 
+@pytest.mark.parametrize(("ceiling", "taken"), [(None, 10), (12, 10), (4, 4)])
 def test_the_claim_reads_only_what_it_takes_however_many_are_queued(
-    queue: UserQueue, sessions: Sessions, engine: Engine, app: Flask
+    queue: UserQueue, sessions: Sessions, engine: Engine, app: Flask, ceiling: int | None, taken: int
 ) -> None:
-    """The plan of the claim's scans: the partial index, in order, without a sort."""
+    """The plan of the claim's scans: the partial index, in order, without a sort.
+
+    With a ceiling it also reads what is ready in the slots that are left, behind what it takes.
+    """
     with sessions.begin() as session:
         user_id = queue.user("a")
         session.execute(
@@ -152,14 +158,21 @@ def test_the_claim_reads_only_what_it_takes_however_many_are_queued(
             {"user_id": user_id},
         )
         session.execute(text("ANALYZE prompts"))
-        statement = claims._CLAIM.sql
+        statement = (CLAIM_WITHIN_LIMIT if ceiling else CLAIM).sql
         plan = session.execute(
             text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"),
-            {"route": DEFAULT_ROUTE, "size": 10, "low_share": 1, "low_first": False, "lease": MINUTE},
+            {
+                "route": DEFAULT_ROUTE,
+                "size": 10,
+                "low_share": 1,
+                "low_first": False,
+                "lease": MINUTE,
+                "ceiling": ceiling,
+            },
         ).scalar_one()
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Index Name") == "prompts_claimable"]
-    assert len(scans) == 3
-    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) <= 11
+    assert len(scans) == (4 if ceiling else 3)
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in scans) <= taken + 1 + (ceiling or 0)
 
 
 def nodes(plan: dict) -> list[dict]:

@@ -58,5 +58,13 @@ def test_a_worker_with_a_stale_heartbeat_is_healthy_while_the_broker_is_unavaila
     assert healthy(servers.changed(settings_with_heartbeat, redis_url="redis://127.0.0.1:9/0"))
 
 
+def test_a_worker_with_a_stale_heartbeat_is_healthy_while_the_broker_is_a_replica(
+    servers: Servers, settings_with_heartbeat: Settings, heartbeat_file: Path
+) -> None:
+    make_stale(heartbeat_file)
+    with servers.redis_refusing("replica"):
+        assert healthy(settings_with_heartbeat)
+
+
 def test_a_worker_without_a_heartbeat_file_is_unhealthy(settings: Settings) -> None:
     assert not healthy(settings)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from kombu import Connection, Consumer, Message, Queue
+from kombu.exceptions import OperationalError
 from redis import Redis, TimeoutError
 
 from shared.messaging.kombu_transport import Transport
@@ -96,6 +97,15 @@ def test_an_unreadable_unacknowledged_message_does_not_keep_others_from_being_re
         assert redis.llen(QUEUE.name) == 1
         assert not redis.hexists(qos.unacked_key, "forged")
         assert redis.zcard(qos.unacked_index_key) == 0
+
+
+def test_no_connection_is_made_to_a_server_that_refuses_writes(servers: Servers, settings: Settings) -> None:
+    """Otherwise a worker would connect, fail and log without pause."""
+    celery = make_celery(settings)
+    with servers.redis_refusing("replica"), pytest.raises(OperationalError, match="Redis is a read-only replica"):
+        celery.connection_for_read().ensure_connection(max_retries=1, interval_start=0)
+    celery.connection_for_read().ensure_connection(max_retries=1).close()
+    celery.close()
 
 
 def test_keys_of_another_type_are_renamed_when_a_worker_connects(settings: Settings) -> None:

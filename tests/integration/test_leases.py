@@ -15,7 +15,7 @@ from shared.prompts.claims import Claim
 from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.servers import MAX_WAIT_SECONDS
-from worker.leases import ClaimLostError, Leases, WorkerStoppingError
+from worker.leases import ClaimLostError, Leases, WorkerStopping
 
 LONG = timedelta(hours=1)
 AT_ONCE = timedelta(0)
@@ -51,7 +51,7 @@ def test_an_attempt_is_interrupted_when_its_time_is_up(claim: Claim, sessions: S
 def test_a_stop_interrupts_running_attempts_and_those_that_begin_afterwards(claim: Claim, sessions: Sessions) -> None:
     leases = Leases(sessions, LONG)
     for _ in range(2):
-        with pytest.raises(WorkerStoppingError), waiting(leases, claim):
+        with pytest.raises(WorkerStopping), waiting(leases, claim):
             leases.stop()
 
 
@@ -63,7 +63,7 @@ def test_the_interruption_replaces_the_error_that_it_has_led_to(claim: Claim, se
             leases.stop()
             raise ConnectionResetError
 
-    with pytest.raises(WorkerStoppingError):
+    with pytest.raises(WorkerStopping):
         fail_because_of_a_stop()
 
 
@@ -87,7 +87,7 @@ def test_code_that_ignores_a_stop_is_stopped_by_an_exception(claim: Claim, sessi
             leases.stop()
             spin(threading.Event())
 
-    with pytest.raises(WorkerStoppingError):
+    with pytest.raises(WorkerStopping):
         go_on()
 
 

@@ -19,8 +19,9 @@ from shared.errors import PromptwireError
 from shared.prompts import claims, feed, overdue, scheduling, submission
 from shared.prompts.claims import Claim
 from shared.providers import Vectors
-from shared.search import vector_log
+from shared.search import missing_vectors, vector_log
 from shared.search.faiss.replica import Replica
+from shared.search.missing_vectors import LateVector
 from shared.search.vector_log import Changes, State
 from tests.support import lifecycle
 from tests.support.generated import QUIET
@@ -49,6 +50,7 @@ class Expected:
     limit: int = ATTEMPTS
     not_before: float | None = None  #: while it waits for a turn
     response: str | None = None
+    lacks_vector: bool = False  #: completed while its embedder failed
     claims: list[Claim] = field(default_factory=list)
 
     @property
@@ -133,18 +135,33 @@ class Lifecycle(RuleBasedStateMachine):
             each.due = self.now + LEASE.total_seconds()
 
     @has_claims
-    @rule(data=st.data())
-    def complete(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), is_embedded=st.booleans())
+    def complete(self, data: st.DataObject, is_embedded: bool) -> None:
         claim = self.any_claim(data)
         each = self.expected[claim.id]
+        vector = VECTOR if is_embedded else None
         with self.sessions.begin() as session:
-            ending = lifecycle.complete(session, claim, f"by {claim.attempt}", vector=VECTOR)
+            ending = lifecycle.complete(session, claim, f"by {claim.attempt}", vector=vector)
         assert (ending is not None) == each.holds(claim)
         if ending is not None:
             each.response = f"by {claim.attempt}"
             each.end("completed")
+            each.lacks_vector = not is_embedded
             self.changes.append((claim.id, "completed"))
             assert ending.seq == len(self.changes)
+
+    @has_prompts
+    @rule(data=st.data())
+    def embed_late(self, data: st.DataObject) -> None:
+        prompt_id = self.any_prompt(data)
+        each = self.expected[prompt_id]
+        late = LateVector(prompt_id, "test", VECTOR, expected_embedder="test")
+        with self.sessions.begin() as session:
+            stored = missing_vectors.store(session, [late])
+        assert [row.prompt_id for row in stored.rows.get(self.user_id, ())] == [prompt_id] * each.lacks_vector
+        if each.lacks_vector:
+            each.lacks_vector = False
+            self.changes.append((0, "embedded"))
 
     @has_claims
     @rule(data=st.data(), retry=st.booleans())
@@ -264,8 +281,8 @@ class Lifecycle(RuleBasedStateMachine):
         assert {i: change for i, change in last.items() if i in ended} == ended
 
     @invariant()
-    def a_replica_that_applies_the_log_holds_the_completed_prompts(self) -> None:
-        completed = {i for i, each in self.expected.items() if each.status == "completed"}
+    def a_replica_that_applies_the_log_holds_the_completed_prompts_with_a_vector(self) -> None:
+        completed = {i for i, each in self.expected.items() if each.status == "completed" and not each.lacks_vector}
         replica = Replica(SmallEmbedder(), State(0, 0, "test"), (), None)
         with self.sessions() as session:
             connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
@@ -277,6 +294,16 @@ class Lifecycle(RuleBasedStateMachine):
         query = np.eye(1, 4, dtype=np.float32)[0]
         found = replica.nearest(query, 100, Changes.from_rows([], 4))
         assert {match.prompt_id for match in found} == completed
+
+    @invariant()
+    def missing_vectors_are_known(self) -> None:
+        lacking = {i for i, each in self.expected.items() if each.lacks_vector}
+        with self.sessions() as session:
+            found = missing_vectors.for_user(session, self.user_id, 100, 10**6)
+            state = vector_log.fetch_state(session.connection(), self.user_id)
+            assert {each.prompt_id for each in found} == lacking
+            assert missing_vectors.count(session, self.user_id) == len(lacking)
+            assert state.vectors_missing or not lacking
 
     def _try(self, step, prompt_id: int, **kwargs: object) -> bool:
         try:

@@ -14,13 +14,15 @@ from pydantic import SecretStr
 from sqlalchemy import event, text
 
 from shared.db.engine import Sessions
+from shared.errors import ProviderOverloadedError, ProviderUnavailableError
 from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from shared.telemetry import exposition, metrics, service_metrics
 from shared.telemetry.service_metrics import ServiceMetrics
+from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.metrics import samples
-from tests.support.providers import Commanded, Counting
+from tests.support.providers import Commanded, Counting, Script
 from tests.support.servers import ROOT
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
@@ -158,6 +160,50 @@ class TestValues:
         assert seen['promptwire_prompts{status="processing"}'] == 0
         assert seen["promptwire_queue_depth"] == 2
         assert 3_600 <= seen["promptwire_oldest_queued_seconds"] < 3_700
+
+    def test_prompts_that_wait_for_their_provider_are_counted_until_it_answers(
+        self, alice: ApiUser, worker: Pipeline, services, sessions: Sessions, grown
+    ) -> None:
+        def seen() -> tuple[float, float]:
+            figures = ServiceMetrics(services.autocommit_engine, services.queue)
+            values = samples(exposition.render("", figures).body.decode())
+            waiting = values["promptwire_prompts_waiting_for_provider"]
+            return values.get('promptwire_provider_paused{route="default"}', 0), waiting
+
+        def pauses() -> list[float]:
+            name = "promptwire_provider_pauses_total"
+            return [grown(f'{name}{{cause="{cause}"}}') for cause in ("unavailable", "overloaded")]
+
+        alice.submit()
+        alice.submit()
+        assert (seen(), pauses()) == ((0, 0), [0, 0])
+        for error, counted in (
+            (ProviderUnavailableError("no"), [1, 0]),
+            (ProviderOverloadedError("no"), [1, 1]),
+        ):
+            replace(worker, generator=Script(error)).process(1)
+            assert (seen(), pauses()) == ((1, 2), counted)
+            with sessions.begin() as session:
+                session.execute(text("UPDATE routes SET paused_until = now()"))
+        worker.process(1)
+        assert seen() == (0, 0)
+
+    @pytest.mark.parametrize(("reduced_to", "shown"), [(None, 8), (5.9, 5), (20, 8)])
+    def test_the_service_metrics_show_how_many_prompts_a_route_answers_and_its_limit(
+        self, alice: ApiUser, services, sessions: Sessions, reduced_to: float | None, shown: int
+    ) -> None:
+        def seen(ceiling: int | None) -> dict[str, float]:
+            service = ServiceMetrics(services.autocommit_engine, services.queue, ceiling=ceiling)
+            return samples(exposition.render("", service).body.decode())
+
+        alice.submit()
+        assert seen(None)['promptwire_route_running{route="default"}'] == 0
+        assert 'promptwire_route_concurrency{route="default"}' not in seen(None)
+        with sessions.begin() as session:
+            lifecycle.claim_any(session)
+            session.execute(text("UPDATE routes SET concurrency = :reduced_to"), {"reduced_to": reduced_to})
+        assert seen(8)['promptwire_route_running{route="default"}'] == 1
+        assert seen(8)['promptwire_route_concurrency{route="default"}'] == shown
 
 
 class TestBuffers:

@@ -13,7 +13,7 @@ import pytest
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.factory import make_generator
-from shared.providers.openai_endpoint import MAX_QUOTED, MAX_RETRY_AFTER_SECONDS
+from shared.providers.openai_errors import MAX_QUOTED, MAX_RETRY_AFTER_SECONDS
 from shared.settings import SettingsError
 from tests.support.openai_replies import WORDS, Gate, Reply
 from tests.support.openai_server import MODEL, OpenAIServer
@@ -85,7 +85,7 @@ def test_chunks_are_yielded_as_the_server_sends_them(server: OpenAIServer, gener
     for word in WORDS:
         gate.release()
         assert next(parts) == word
-    assert next(parts) == Usage(MODEL, 2, len(WORDS))
+    assert next(parts) == Usage(MODEL, 2, len(WORDS), "stop")
     assert next(parts, None) is None
 
 
@@ -149,12 +149,12 @@ def test_the_client_does_not_retry_by_itself(server: OpenAIServer, generator: Ge
 @pytest.mark.parametrize("where", ["own chunk", "last chunk"])
 def test_usage_is_found_in_any_chunk(server: OpenAIServer, generator: Generator, where: str) -> None:
     server.script(Reply(usage=where))
-    assert ask(generator) == (ANSWER, Usage(MODEL, 2, 4))
+    assert ask(generator) == (ANSWER, Usage(MODEL, 2, 4, "stop"))
 
 
 def test_the_model_is_known_even_if_the_server_reports_no_usage(server: OpenAIServer, generator: Generator) -> None:
     server.script(Reply(usage="none"))
-    assert ask(generator) == (ANSWER, Usage(MODEL, None, None))
+    assert ask(generator) == (ANSWER, Usage(MODEL, None, None, "stop"))
 
 
 def test_a_refusal_of_the_model_is_an_answer(server: OpenAIServer, generator: Generator) -> None:
@@ -288,7 +288,8 @@ def test_the_message_of_an_error_event_is_quoted(server: OpenAIServer, generator
 
 def test_the_timeout_also_applies_to_error_pages(make: Make, server: OpenAIServer) -> None:
     server.script(Reply(status=500, body="", headers={"Content-Length": "100"}))
-    assert "sent nothing for too long" in str(failure(make(openai_timeout_seconds=0.3)))
+    says = "The provider sent nothing for too long: 0.3 s (OPENAI_TIMEOUT_SECONDS)."
+    assert str(failure(make(openai_timeout_seconds=0.3))) == says
 
 
 def test_an_answer_is_complete_once_its_finish_reason_has_arrived(server: OpenAIServer, make: Make) -> None:
@@ -296,7 +297,7 @@ def test_an_answer_is_complete_once_its_finish_reason_has_arrived(server: OpenAI
     server.script(Reply(body=f"data: {chunk}\n\ndata: {{", headers={"Content-Length": "200"}))
     server.script(Reply(body=f"data: {chunk}\n\ndata: {{\n\n"))
     generator = make(openai_timeout_seconds=0.3)
-    assert ask(generator) == ask(generator) == ("Yes.", Usage("m"))
+    assert ask(generator) == ask(generator) == ("Yes.", Usage("m", finish_reason="stop"))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +336,8 @@ def test_a_refused_key_is_reported_as_the_operators_to_fix(
     server.script(Reply(status=status, code="invalid_api_key"))
     error = failure(generator)
     assert not error.retryable
-    assert str(error) == f"The provider refused the key ({status}). The operator must check OPENAI_API_KEY."
+    assert str(error).startswith(f"The provider refused the key ({status}): Incorrect API key provided: …")
+    assert str(error).endswith(" The operator must check OPENAI_API_KEY.")
 
 
 @pytest.mark.parametrize("status", [200, 400])
@@ -356,7 +358,7 @@ def test_keys_are_removed_from_the_providers_messages(
 def test_no_library_logs_the_key_or_the_password(
     server: OpenAIServer, caplog: pytest.LogCaptureFixture, prompt: str
 ) -> None:
-    for library in (None, "openai", "httpx2", "httpcore2"):
+    for library in (None, "httpx", "httpcore"):
         caplog.set_level(logging.DEBUG, library)
     for url in (server.url, server.url.replace("://", "://me:passw0rd@")):
         generator = make_generator(settings_for(url))
@@ -365,7 +367,7 @@ def test_no_library_logs_the_key_or_the_password(
         except ProviderError as error:
             logging.getLogger("test").exception("failed", exc_info=error)
     logged = caplog.text + repr([(record.msg, record.args) for record in caplog.records])
-    assert "httpcore2" in logged
+    assert "httpcore" in logged
     assert not any(secret in logged for secret in ("sk-test", KEY[3:], "passw0rd", "bWU6cGFzc3cwcmQ"))
 
 
@@ -436,7 +438,7 @@ def test_invalid_settings_are_refused_with_a_message_that_says_what_to_do(
 
 
 def test_the_library_is_imported_only_if_it_is_used() -> None:
-    code = "import sys, worker.app, api.app; sys.exit('openai' in sys.modules)"
+    code = "import sys, worker.app, api.app; sys.exit('httpx' in sys.modules)"
     settings = make_settings(**ADDRESSES)
     ran = subprocess.run([sys.executable, "-c", code], env=os.environ | environment_of(settings), cwd=ROOT)
     assert ran.returncode == 0

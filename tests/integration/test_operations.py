@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from shared.db import migrations
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE, Base
-from shared.prompts import scheduling
+from shared.prompts import concurrency
 from shared.settings import Settings
 from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
@@ -69,7 +69,8 @@ class TestDegraded:
         prompt_id = alice.submit("tides")
         assert alice.show(prompt_id)["status"] == "queued"
         with sessions() as session:
-            assert scheduling.count_ready(session, DEFAULT_ROUTE, limit=10) == 1  # the reaper will wake up a worker
+            # The reaper will wake up a worker.
+            assert concurrency.count_ready(session, DEFAULT_ROUTE, ceiling=None, limit=10) == 1
         assert len(alice.get("/prompts/").json) == 1
         assert alice.get("/prompts/similar/?prompt=tides").status_code == 200
 

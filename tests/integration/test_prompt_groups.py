@@ -14,6 +14,7 @@ from shared.providers import Embedders, GenerationRequest, Vectors
 from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
+from worker.leases import WorkerStopping
 from worker.pipeline import Pipeline
 
 
@@ -72,11 +73,15 @@ def test_a_prompt_that_cannot_be_answered_fails_alone(alice: ApiUser, worker: Pi
     assert statuses(alice, ids) == ["completed", "failed", "completed", "queued", "completed"]
 
 
-def test_a_prompt_that_cannot_be_embedded_fails_alone(alice: ApiUser, worker: Pipeline) -> None:
+def test_a_prompt_that_cannot_be_embedded_is_answered_and_costs_no_other_its_vector(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
     ids = submit(alice, "one", "bad", "two")
     dataclasses.replace(worker, embedders=Embedders(PickyEmbedder())).process(len(ids))
-    assert statuses(alice, ids) == ["completed", "failed", "completed"]
-    assert alice.show(ids[1])["error"] == "no vector for that"
+    assert statuses(alice, ids) == ["completed"] * 3
+    with sessions() as session:
+        embedded = session.scalars(text("SELECT prompt_id FROM vector_log ORDER BY prompt_id")).all()
+    assert embedded == [ids[0], ids[2]]
 
 
 def test_an_embedder_that_fails_for_a_whole_group_is_called_once(alice: ApiUser, worker: Pipeline) -> None:
@@ -90,7 +95,7 @@ def test_an_embedder_that_fails_for_a_whole_group_is_called_once(alice: ApiUser,
 
     dataclasses.replace(worker, embedders=Embedders(Silent())).process(len(ids))
     assert calls == [3]
-    assert statuses(alice, ids) == ["queued"] * 3
+    assert statuses(alice, ids) == ["completed"] * 3
 
 
 def test_a_prompt_that_cannot_be_stored_fails_alone(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
@@ -129,8 +134,8 @@ def test_a_prompt_over_the_time_limit_fails_and_those_after_it_keep_their_attemp
 
 def test_a_stopping_worker_releases_its_unfinished_prompts(alice: ApiUser, worker: Pipeline) -> None:
     ids = submit(alice, "one", "two")
-    with pytest.raises(SystemExit):
-        dataclasses.replace(worker, generator=Picky(two=SystemExit())).process(len(ids))
+    with pytest.raises(WorkerStopping):
+        dataclasses.replace(worker, generator=Picky(two=WorkerStopping())).process(len(ids))
     assert statuses(alice, ids) == ["queued", "queued"]
     for _ in ids:  # a prompt that was attempted before is claimed alone
         worker.process(1)

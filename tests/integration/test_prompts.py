@@ -36,6 +36,7 @@ class TestSubmit:
             "history": 0,
             "model": None,
             "usage": None,
+            "finish_reason": None,
             "cached_from": None,
             "completed_at": None,
         }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -15,14 +16,14 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.prompts import claims, provider_pause
-from shared.providers import Embedders, GenerationRequest, Usage
-from shared.providers.hashing import HashingEmbedder
+from shared.providers import GenerationRequest, Usage
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
 from tests.support.providers import Script
 from tests.support.servers import wait_until
+from worker.leases import WorkerStopping
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -72,6 +73,28 @@ def test_no_prompt_is_claimed_during_the_pause(alice: ApiUser, worker: Pipeline,
     assert worker.generator.calls == 1
     assert 95 <= pause_seconds(sessions) <= 150
     assert [alice.show(prompt_id)["attempt"] for prompt_id in ids] == [1, 0, 0, 0, 0]
+
+
+def test_a_pause_is_logged_once_although_several_prompts_find_the_provider_unavailable(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    alice.submit()
+    refused = answered_by(worker, "")
+    for failures in (1, 2):
+        with sessions.begin() as session:
+            held = claims.claim(session, worker.route, 5, timedelta(minutes=1)).claims
+        with structlog.testing.capture_logs() as lines:
+            for claim in (*held, dataclasses.replace(held[0], probe=None)):
+                refused._failures.handle([claim], UNAVAILABLE)
+        (line,) = lines
+        assert line["event"] == "provider unavailable, prompts wait"
+        assert (line["route"], line["error"]) == ("default", "ProviderUnavailableError")
+        assert line["detail"] == "Connection refused by http://model:8000."
+        assert failures <= line["seconds"] <= 1.5 * failures
+        assert line["next_attempt_at"].endswith("Z")
+        with sessions() as session:
+            assert session.scalar(text("SELECT failures FROM routes")) == failures
+        end_pause(sessions)
 
 
 def test_a_prompt_that_was_refused_keeps_its_turn(alice: ApiUser, worker: Pipeline) -> None:
@@ -155,10 +178,10 @@ def test_a_probe_that_does_not_ask_the_provider_is_followed_by_another(
 
     class Stopping(Script):
         def generate(self, request: object) -> Iterator[str]:
-            raise SystemExit
+            raise WorkerStopping
 
     probing = dataclasses.replace(answered_by(worker, ""), generator=Stopping())
-    with pytest.raises(SystemExit):
+    with pytest.raises(WorkerStopping):
         probing.process(1)
     assert pause_seconds(sessions) <= 0
     alice.post(f"/prompts/{first}/cancel/")
@@ -241,22 +264,6 @@ def test_a_probe_ends_only_its_own_pause(alice: ApiUser, worker: Pipeline, sessi
     assert pause_seconds(sessions) > 3_000
 
 
-def test_an_embedder_that_rejects_the_probe_does_not_end_the_pause(
-    alice: ApiUser, worker: Pipeline, sessions: Sessions
-) -> None:
-    class Rejecting(HashingEmbedder):
-        def embed(self, texts: object) -> object:
-            raise ProviderError("no vector for that", retryable=False)
-
-    alice.submit("first")
-    alice.submit("second")
-    answered_by(worker, UNAVAILABLE).process(1)
-    end_pause(sessions)
-    answered_by(worker, "the answer", embedders=Embedders(Rejecting())).process(1)
-    with sessions() as session:
-        assert session.scalar(text("SELECT unavailable_since IS NOT NULL FROM routes"))
-
-
 def test_a_claim_does_not_change_the_pause_of_another_worker(
     alice: ApiUser, worker: Pipeline, sessions: Sessions
 ) -> None:
@@ -329,18 +336,6 @@ def test_the_refusal_of_a_group_counts_once(alice: ApiUser, worker: Pipeline, se
     assert group.generator.calls == 1
     assert pause_seconds(sessions) <= 1.5
     assert {alice.show(prompt_id)["status"] for prompt_id in ids} == {"queued"}
-
-
-def test_an_unavailable_embedder_prevents_the_call_to_the_generator(alice: ApiUser, worker: Pipeline) -> None:
-    class UnavailableEmbedder(HashingEmbedder):
-        def embed(self, texts: object) -> object:
-            raise UNAVAILABLE
-
-    prompt_id = alice.submit()
-    without = answered_by(worker, "the answer", embedders=Embedders(UnavailableEmbedder()))
-    without.process(1)
-    assert without.generator.calls == 0
-    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["error"]) == ("queued", None)
 
 
 def test_the_pause_doubles_up_to_a_limit_and_starts_over_after_an_answer(

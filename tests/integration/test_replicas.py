@@ -341,3 +341,31 @@ def test_concurrent_searches_changes_and_sealing_stay_consistent(make_process, s
         for task in tasks:
             task.result(timeout=60)
     assert process.distances(carol, vectors[1_500], 1) == pytest.approx([0], abs=1e-6)
+
+
+def test_a_search_reports_vectors_that_were_missing_when_it_began(
+    make_process, sessions: Sessions, autocommit_engine: Engine, carol: Log
+) -> None:
+    """They may be added between its reads, and what it compares may be older."""
+    process, vectors = make_process(), random_vectors(3)
+    carol.add(vectors[:1])
+    process.nearest(carol, vectors[0])
+
+    def set_missing(value: bool) -> None:
+        change = "UPDATE users SET vectors_missing = :value, index_version = index_version + 1 WHERE id = :id"
+        with sessions.begin() as session:
+            session.execute(text(change), {"value": value, "id": carol.user_id})
+
+    set_missing(True)
+    reads: list[str] = []
+
+    def change_before_the_second_read(_: object, __: object, statement: str, *___: object) -> None:
+        reads.append(statement)
+        if len(reads) == 2:
+            set_missing(False)
+
+    event.listen(autocommit_engine, "before_cursor_execute", change_before_the_second_read)
+    found = process.store.search(carol.user_id, fixed_query(vectors[0]), 1)
+    event.remove(autocommit_engine, "before_cursor_execute", change_before_the_second_read)
+    assert len(reads) >= 2
+    assert found.vectors_missing

@@ -1,12 +1,13 @@
 """What a worker reuses of a user's earlier prompts: answers on request, and context."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 from werkzeug.test import TestResponse
 
 from shared.errors import ProviderError
-from shared.providers import Exchange
+from shared.providers import Exchange, GenerationRequest, Usage
 from tests.support.client import ApiUser
 from tests.support.providers import Counting, Script
 from worker.pipeline import Pipeline
@@ -144,6 +145,24 @@ class TestCache:
         ask(alice, answering, "I live in Lisbon")
         ask(alice, answering, TIDES, history=3)
         assert ask(alice, answering, TIDES, cache=True).json["cached_from"] is None
+
+    @pytest.mark.parametrize(
+        ("reason", "is_reused"),
+        [("stop", True), (None, True), ("length", False), ("content_filter", False), ("tool_calls", False)],
+    )
+    def test_only_an_answer_that_was_not_cut_off_is_reused_with_its_finish_reason(
+        self, alice: ApiUser, worker: Pipeline, reason: str | None, is_reused: bool
+    ) -> None:
+        class Ending(Counting):
+            def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+                yield "an answer"
+                yield Usage(finish_reason=reason)
+
+        answering = dataclasses.replace(worker, generator=Ending())
+        first = ask(alice, answering, TIDES).json
+        assert (first["status"], first["finish_reason"]) == ("completed", reason)
+        again = ask(alice, answering, TIDES, cache=True).json
+        assert (again["cached_from"] == first["id"], again["finish_reason"]) == (is_reused, reason)
 
     def test_a_prompt_with_history_bypasses_the_cache(self, alice: ApiUser, answering: Pipeline) -> None:
         ask(alice, answering, TIDES)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 from celery import Celery
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE
@@ -13,16 +14,17 @@ from shared.errors import ProviderError
 from shared.messaging.queue import ANSWER_PROMPTS, PROCESS_PROMPTS
 from tests.support.client import ApiUser
 from tests.support.providers import Script
+from tests.support.servers import Servers, wait_until
 from worker.pipeline import Pipeline
 from worker.services import Services
-from worker.tasks import AttemptFailedError, register
+from worker.tasks import AttemptFailedError, DatabaseUnavailableError, register
 
 Task = Callable[..., object]
 
 
 def task(name: str, pipeline: Pipeline) -> Task:
     celery = Celery(set_as_current=False)
-    register(celery, lambda: Services(pipeline, None, None))  # type: ignore[arg-type]
+    register(celery, lambda: Services(pipeline, None, None, None))  # type: ignore[arg-type]
     return celery.tasks[name]
 
 
@@ -37,6 +39,19 @@ def test_a_task_fails_if_its_only_prompt_does(alice: ApiUser, worker: Pipeline) 
     failing = dataclasses.replace(worker, generator=Script(ProviderError("no")))
     with pytest.raises(AttemptFailedError, match=f"prompt {prompt_id} "):
         task(ANSWER_PROMPTS, failing)(DEFAULT_ROUTE, 1)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [(ANSWER_PROMPTS, (DEFAULT_ROUTE, 1)), (PROCESS_PROMPTS, ([1],))])
+def test_a_task_that_finds_postgres_read_only_says_so_in_a_line(
+    servers: Servers, alice: ApiUser, worker: Pipeline, name: str, arguments: tuple
+) -> None:
+    prompt_id = alice.submit()
+    with servers.read_only(), capture_logs() as logs, pytest.raises(DatabaseUnavailableError):
+        task(name, worker)(*arguments)
+    assert [line["event"] for line in logs] == ["postgres unavailable, task not done"]
+    assert "traceback" not in str(logs).lower()
+    wait_until(lambda: alice.get(f"/prompts/{prompt_id}/").status_code == 200, what="recovering")
+    assert (alice.show(prompt_id)["status"], alice.show(prompt_id)["attempt"]) == ("queued", 0)
 
 
 def test_a_surplus_message_succeeds_without_a_prompt(worker: Pipeline) -> None:

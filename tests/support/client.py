@@ -1,5 +1,7 @@
 """A user of the API through Flask's test client, and a check of its errors."""
 
+import copy
+
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -15,6 +17,12 @@ class ApiUser:
         body = {"username": username, "password": PASSWORD}
         self.id = self._client.post("/auth/register/", json=body).json["id"]
         self.tokens = self._client.post("/login/", json=body).json
+
+    def at(self, app: Flask) -> "ApiUser":
+        """The same user at another API process."""
+        other = copy.copy(self)
+        other._client = app.test_client()
+        return other
 
     def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **kwargs) -> TestResponse:
         bearer = {"Authorization": f"Bearer {self.tokens['access']}"}

@@ -65,15 +65,19 @@ class RecordingQueue:
             self.woken.append(count)
         return True
 
+    def length(self, route: str) -> int:
+        """How many messages wait: none, because what it records is handled at once."""
+        return 0
+
 
 def complete(
-    session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes = b"\0\0\0\0"
+    session: Session, claim: Claim, response_text: str, *, embedder: str = "test", vector: bytes | None = b"\0\0\0\0"
 ) -> FinishedPrompt | None:
-    """Complete a prompt. Returns None if the claim no longer holds."""
+    """Complete a prompt, without a vector if that is None. Returns None if the claim no longer holds."""
     outcome = Outcome(
         claim.id,
         claim.attempt,
-        embedder=embedder,
+        embedder=None if vector is None else embedder,
         vector=vector,
         expected_embedder=claim.embedder,
         answer=Answer(response_text, "test"),

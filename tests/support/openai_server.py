@@ -53,7 +53,10 @@ class ReceivedRequest:
 
 
 class OpenAIServer:
-    """`POST {url}/chat/completions`, streamed or whole, and `POST {url}/embeddings`; `requests` has all requests."""
+    """`POST {url}/chat/completions`, streamed or whole, `POST {url}/embeddings`, and `GET {url}/models`.
+
+    `requests` has all POST requests.
+    """
 
     def __init__(self, *, dimension: int = 8) -> None:
         self.dimension = dimension  #: of vectors, unless the request asks for another
@@ -62,6 +65,8 @@ class OpenAIServer:
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._chat: deque[Reply] = deque()
         self._embeddings: deque[Reply] = deque()
+        self.models: list[str] = [MODEL]
+        self.models_reply = Reply()  #: if it has a body, or a status other than 200: to requests for the models
         self._gates: dict[str, Gate] = {}
         self._known_keys: set[str] = set()
         self._lock = threading.Lock()
@@ -100,6 +105,7 @@ class OpenAIServer:
         """Forget all requests and scripted replies."""
         for each in (self.requests, self._chat, self._embeddings, self._gates, self._known_keys):
             each.clear()
+        self.models, self.models_reply = [MODEL], Reply()
 
     def script(self, *replies: Reply) -> None:
         """Set the replies to the next requests for chat completions."""
@@ -178,6 +184,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Http
 
     def log_message(self, *_: Any) -> None: ...
+
+    def do_GET(self) -> None:
+        reply = self.server.owner.models_reply
+        if urlsplit(self.path).path != "/v1/models":
+            self._send(404, self._error(Reply(message=f"There is no {self.path}")))
+        elif reply.body is not None or reply.status != 200:
+            self._send(reply.status, self._error(reply) if reply.body is None else reply.body, reply.headers)
+        else:
+            listed = [
+                {"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self.server.owner.models
+            ]
+            self._send(200, json.dumps({"object": "list", "data": listed}))
 
     def do_POST(self) -> None:
         arrived = time.monotonic()

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psutil
 import psycopg2
+import redis
 
 from infra.local.data_folder import DataFolder
 from infra.local.servers import Postgres, Valkey
@@ -261,8 +262,47 @@ class Servers:
         values = settings.model_dump(exclude_unset=True) | changes
         return Settings(_env_file=None, **values)
 
-    def _execute(self, statement: str) -> None:
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Make Postgres read-only, also for the sessions that exist. They are not closed."""
+        self._set_read_only("on")
+        try:
+            yield
+        finally:
+            self._set_read_only("off")
+
+    @contextlib.contextmanager
+    def redis_refusing(self, why: str) -> Iterator[None]:
+        """Have Valkey refuse writes as a "replica", for lack of "memory", or because it cannot write to its "disk"."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            if why == "replica":
+                client.replicaof("127.0.0.1", "9")  # of a server that does not exist
+            elif why == "memory":
+                client.config_set("maxmemory", 1)
+            else:
+                self._fail_to_save(client)
+            try:
+                yield
+            finally:
+                client.replicaof("NO", "ONE")
+                client.config_set("maxmemory", 0)
+                client.config_set("save", "")
+
+    def _fail_to_save(self, client: redis.Redis) -> None:
+        """Let a snapshot fail: its file is a folder."""
+        (self.valkey.folder / "dump.rdb").mkdir(exist_ok=True)
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", what="the snapshot")
+
+    def _set_read_only(self, value: str) -> None:
+        self._execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+        self._execute("SELECT pg_reload_conf()")
+        wait_until(lambda: self._execute("SHOW default_transaction_read_only") == [(value,)], what="the reload")
+
+    def _execute(self, statement: str) -> list[tuple[Any, ...]]:
         with contextlib.closing(psycopg2.connect(self.postgres.url("postgres"))) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []

@@ -1,18 +1,26 @@
 """The embedder `openai`: its requests to an endpoint, and its handling of the responses."""
 
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from shared.errors import ProviderError, ProviderUnavailableError
-from shared.providers import Embedder, embed
+from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
+from shared.providers import Embedder, embed, openai_embedder, openai_parameters
 from shared.providers.factory import make_embedder
-from tests.support.openai_server import OpenAIServer, Reply
+from tests.support.openai_server import OpenAIServer, ReceivedRequest, Reply
 from tests.support.servers import make_settings
 
 TEXTS = ["tides of the ocean", "a haiku about rust", "the price of gold"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what tests before have learned of an endpoint, which may have had the same port."""
+    monkeypatch.setattr(openai_parameters, "_dialects", {})
+    monkeypatch.setattr(openai_embedder, "_lengths", {})
 
 
 @pytest.fixture
@@ -125,6 +133,133 @@ def test_an_invalid_response_is_a_provider_error(server: OpenAIServer, reply: Re
         embed(embedder(server), ["a", "b"])
 
 
+ROW, OTHER = np.eye(8)[0].tolist(), np.eye(8)[1].tolist()
+IN_BASE64 = b64encode(np.eye(8, dtype="<f4")[0].tobytes()).decode()
+
+#: The dialects of embedders: what they answer to two texts.
+DIALECTS = {
+    "as OpenAI does": {"data": [{"index": 0, "embedding": ROW}, {"index": 1, "embedding": OTHER}]},
+    "another order": {"data": [{"index": 1, "embedding": OTHER}, {"index": 0, "embedding": ROW}]},
+    "no index": {"data": [{"embedding": ROW}, {"embedding": OTHER}]},
+    "null index": {"data": [{"index": None, "embedding": ROW}, {"index": None, "embedding": OTHER}]},
+    "base64": {"data": [{"index": 0, "embedding": IN_BASE64}, {"index": 1, "embedding": OTHER}]},
+    "nested": {"data": [{"embedding": [ROW]}, {"embedding": [[OTHER]]}]},
+    "a list of rows": [{"embedding": ROW}, {"embedding": OTHER}],
+    "a list of lists": [ROW, OTHER],
+    "Ollama's own": {"embeddings": [ROW, OTHER]},
+    "integers": {"data": [[1, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0]]},
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_dialects_of_embedders_are_understood(server: OpenAIServer, dialect: str) -> None:
+    server.script_embeddings(Reply(body=json.dumps(DIALECTS[dialect])))
+    assert embedder(server).embed(["a", "b"]).tolist() == [ROW, OTHER]
+
+
+@pytest.mark.parametrize("body", [ROW, [ROW], {"embedding": ROW}, {"data": {"embedding": ROW}}])
+def test_the_vector_of_one_text_may_come_by_itself(server: OpenAIServer, body: object) -> None:
+    server.script_embeddings(Reply(body=json.dumps(body)))
+    assert embedder(server).embed(["a"]).tolist() == [ROW]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([ROW], "returned 1 vectors for 2 texts."),
+        ([ROW, OTHER, ROW], "returned 3 vectors for 2 texts."),
+        ([{"index": 0, "embedding": ROW}, {"index": 2, "embedding": OTHER}], "an index is missing."),
+        ([ROW, OTHER[:5]], "vectors of different lengths."),
+        ([ROW[:5], OTHER[:5]], "vectors of 5 numbers, but OPENAI_EMBEDDING_DIMENSIONS is 8."),
+        ([ROW, [ROW, OTHER]], "returned 2 vectors for one text."),
+        ([ROW, ["1"] * 8], "a vector does not consist of numbers."),
+        ([ROW, [None] * 8], "a vector does not consist of numbers."),
+        ([ROW, [True] * 8], "a vector does not consist of numbers."),
+        ([ROW, []], "a vector does not consist of numbers."),
+        ([ROW, {"index": 1}], "a vector does not consist of numbers."),
+        ([ROW, "not base64!"], "a vector is not in base64."),
+        ([ROW, IN_BASE64[:4]], "a vector is not in base64."),
+    ],
+)
+def test_other_vectors_are_refused_with_a_clear_sentence(server: OpenAIServer, rows: object, says: str) -> None:
+    server.script_embeddings(Reply(body=json.dumps({"data": rows})))
+    with pytest.raises(ProviderError) as raised:
+        embedder(server).embed(["a", "b"])
+    assert says in str(raised.value)
+
+
+def test_a_failure_with_status_200_is_judged_like_its_real_status(server: OpenAIServer) -> None:
+    server.script_embeddings(Reply(body='{"error": {"code": 429, "message": "Slow down"}}'))
+    with pytest.raises(ProviderOverloadedError, match="Slow down"):
+        embedder(server).embed(["a"])
+
+
+@pytest.mark.parametrize("parameter", ["encoding_format", "dimensions"])
+def test_a_refused_parameter_is_left_out_and_never_sent_again(server: OpenAIServer, parameter: str) -> None:
+    server.script_embeddings(Reply(status=400, message=f"Unknown parameter: {parameter}"))
+    for _ in range(2):
+        assert embedder(server).embed(["a"]).shape == (1, 8)
+    assert [parameter in request.body for request in server.requests] == [True, False, False]
+
+
+TOO_LONG = (
+    Reply(status=400, message="This model's maximum context length is 512 tokens. However, you requested 900 tokens."),
+    Reply(status=400, body='{"error": "the input length exceeds the context length"}'),
+    Reply(status=413, body='{"error": "`inputs` must have less than 512 tokens. Given: 3001"}'),
+    Reply(status=413, body="<html>nginx</html>"),
+    Reply(status=422, body='{"detail": [{"msg": "Input is too long"}]}'),
+    Reply(status=500, message="input (767 tokens) is too large to process. increase the physical batch size"),
+    Reply(body='{"error": {"code": "context_length_exceeded", "message": "input is too long"}}'),
+)
+
+
+class SmallServer(OpenAIServer):
+    """A server that refuses requests with a text over so many characters."""
+
+    def __init__(self, limit: int, refusal: Reply = TOO_LONG[0]) -> None:
+        super().__init__(dimension=8)
+        self._limit, self._refusal = limit, refusal
+
+    def reply_to(self, request: ReceivedRequest) -> Reply:
+        is_too_long = any(len(text) > self._limit for text in request.body["input"])
+        return self._refusal if is_too_long else super().reply_to(request)
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The texts of each request."""
+        return [request.body["input"] for request in self.requests]
+
+
+@pytest.mark.parametrize("refusal", TOO_LONG)
+def test_a_text_that_is_too_long_is_halved_between_characters_until_it_fits(refusal: Reply) -> None:
+    with SmallServer(300, refusal) as server:
+        embedder(server).embed(["€" * 1_001])
+        assert server.texts == [["€" * 1_001], ["€" * 500], ["€" * 250]]
+
+
+def test_the_length_that_a_model_takes_is_remembered() -> None:
+    with SmallServer(300) as server:
+        embedder(server).embed(["x" * 1_000])
+        embedder(server).embed(["y" * 1_000, "short"])
+        assert server.texts[3:] == [["y" * 250, "short"]]
+        embedder(server, openai_embedding_model="other").embed(["z" * 1_000])
+        assert server.texts[4] == ["z" * 1_000]
+
+
+def test_only_the_texts_of_a_batch_that_are_too_long_are_shortened() -> None:
+    texts = ["a" * 100, "b" * 240, "c" * 1_000, "d" * 200, "e" * 50]
+    with SmallServer(300) as server:
+        vectors = embedder(server).embed(texts)
+        shown = [*texts[:2], "c" * 250, *texts[3:]]
+        assert np.allclose(vectors, [server.vector(text) for text in shown], atol=1e-6)
+
+
+def test_a_text_that_is_refused_however_short_it_is_fails() -> None:
+    with SmallServer(0) as server, pytest.raises(ProviderError, match="maximum context length"):
+        embedder(server).embed(["x" * 1_000])
+    assert len(server.requests) < 12
+
+
 def test_an_unavailable_endpoint_is_distinguished_from_a_failing_one(server: OpenAIServer) -> None:
     made = embedder(server)
     server.script_embeddings(Reply(status=429, headers={"Retry-After": "7"}), Reply(status=500), Reply(slow=5))
@@ -138,7 +273,7 @@ def test_an_unavailable_endpoint_is_distinguished_from_a_failing_one(server: Ope
     with server.stopped(), pytest.raises(ProviderUnavailableError):
         made.embed(["a"])
     assert made.embed(["a"]).shape == (1, 8)
-    assert len(server.requests) == 4  # the library repeated none
+    assert len(server.requests) == 4  # none was repeated
 
 
 @pytest.mark.parametrize(
@@ -159,4 +294,4 @@ def test_another_endpoint_does_not_get_the_generators_key(server: OpenAIServer) 
         "openai_embedding_base_url": server.url,
     }
     assert embedder(server, **other).embed(["a"]).shape == (1, 8)
-    assert "general" not in server.requests[0].headers["Authorization"]
+    assert "Authorization" not in server.requests[0].headers

@@ -6,9 +6,11 @@ import pytest
 
 from shared.providers import GenerationRequest, embed
 from shared.providers.hashing import HashingEmbedder
+from shared.providers.json_events import EventReader
 from shared.providers.minilm import MiniLMEmbedder
 from shared.providers.openai_embedder import _cut
 from shared.providers.simulated import SimulatedGenerator
+from shared.providers.surrogates import Joiner
 from tests.support.costs import assert_linear, cpu_seconds
 
 LENGTH = 25_000
@@ -41,6 +43,23 @@ def test_a_simulated_answer_takes_a_time_in_proportion_to_the_prompt(kind: str) 
 @pytest.mark.parametrize("kind", TEXTS)
 def test_cutting_a_text_for_an_endpoint_takes_a_time_in_proportion_to_the_text(kind: str) -> None:
     assert_linear(lambda length: _cut(TEXTS[kind](length)), LENGTH)
+
+
+@pytest.mark.parametrize("body", [b"}\n", b"data: x\n", b"x", b": ping\n", b"data: {}\n\n", b"\r"])
+@pytest.mark.parametrize("start", [b"", b"{\n"])
+def test_reading_a_stream_takes_a_time_in_proportion_to_its_length(start: bytes, body: bytes) -> None:
+    def read(length: int) -> None:
+        reader = EventReader()
+        for piece in (start, *(body * 10 for _ in range(length // 10))):
+            reader.feed(piece)
+        reader.close()
+
+    assert_linear(read, LENGTH)
+
+
+@pytest.mark.parametrize("half", [0xD83D, 0xDE00, 0xDCF0, 0xDC9F], ids=hex)
+def test_joining_cut_characters_takes_a_time_in_proportion_to_the_text(half: int) -> None:
+    assert_linear(lambda length: Joiner().join(chr(half) * length), LENGTH)
 
 
 @pytest.fixture(scope="module")

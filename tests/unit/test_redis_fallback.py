@@ -2,6 +2,7 @@
 
 import pytest
 from redis import ConnectionError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from api.http.rate_limits import RedisFallback
 
@@ -31,6 +32,10 @@ class Counts:
         # Redis is unavailable: it is left alone for a while.
         (ConnectionError(), ["redis", "memory", "memory"]),
         (TimeoutError(), ["redis", "memory", "memory"]),
+        # It answers, but refuses to write.
+        (ReadOnlyError("You can't write against a read only replica."), ["redis", "memory", "memory"]),
+        (OutOfMemoryError("command not allowed"), ["redis", "memory", "memory"]),
+        (ResponseError("MISCONF Errors writing to the AOF file"), ["redis", "memory", "memory"]),
     ],
 )
 def test_redis_is_paused_only_while_it_is_unavailable(

@@ -10,7 +10,7 @@ from shared.providers.simulated import SimulatedGenerator
 
 def chunks_for(prompt: str, delay: float = 0) -> list[str]:
     *chunks, usage = SimulatedGenerator(delay).generate(GenerationRequest(prompt))
-    assert usage == Usage("simulated-1")
+    assert usage == Usage("simulated-1", finish_reason="stop")
     return chunks
 
 

@@ -8,6 +8,8 @@ import structlog
 from celery import bootsteps
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.db.engine import cause
+
 log = structlog.get_logger(__name__)
 
 #: The first round of a job with a long interval: a worker that is often restarted must do it, too.
@@ -27,7 +29,7 @@ def run_periodically(name: str, job: Job, seconds: float, stop: threading.Event)
         try:
             job()
         except SQLAlchemyError as error:
-            log.warning("maintenance round failed", job=name, error=type(error).__name__)
+            log.warning("maintenance round failed", job=name, error=cause(error))
         except Exception:
             log.exception("maintenance round failed", job=name)
 

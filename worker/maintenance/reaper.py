@@ -10,13 +10,14 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Sessions
+from shared.db.engine import Sessions, cause
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
-from shared.prompts import overdue, scheduling
+from shared.prompts import concurrency, overdue, provider_pause, scheduling
 from shared.prompts.feed import FinishedPrompt
+from shared.search import missing_vectors
 from shared.settings import Settings
 from shared.telemetry import metrics
 
@@ -24,17 +25,23 @@ log = structlog.get_logger(__name__)
 
 #: How long the reaper waits for a user's lock.
 _LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '500ms'")
+#: How often the reaper looks whether a provider's pause is over, at least.
+PROBE_SECONDS = 1.0
 #: How many prompts one step of a round changes.
 MAX_PROMPTS_PER_ROUND = 1_000
 
 
 class Reaper:
-    """Queues prompts of lapsed leases, ends backoffs, fails what cannot be answered, and replaces lost wake-ups."""
+    """Queues prompts of lapsed leases, ends backoffs, fails what cannot be answered, and replaces lost wake-ups.
+
+    It also requests the vectors that are missing.
+    """
 
     def __init__(self, settings: Settings, sessions: Sessions, queue: Queue, announcer: Announcer) -> None:
         self._grace = settings.submit_grace
         self._patience = settings.provider_patience
         self._running_limit = settings.user_running_limit
+        self._ceiling = settings.route_concurrency
         self._sessions = sessions
         self._queue = queue
         self._announcer = announcer
@@ -47,12 +54,13 @@ class Reaper:
             self._fail_exhausted,
             self._grant_turns,
             self._fail_waiting_too_long,
+            self._request_missing_vectors,
         )
         for step in steps:
             try:
                 step()
             except SQLAlchemyError as error:
-                log.warning("reaper step failed", step=step.__name__.strip("_"), error=type(error).__name__)
+                log.warning("reaper step failed", step=step.__name__.strip("_"), error=cause(error))
 
     def _queue_lapsed(self) -> None:
         with self._sessions.begin() as session:
@@ -67,7 +75,7 @@ class Reaper:
             try:
                 self._grant_turns_to(user_id)
             except SQLAlchemyError as error:  # somebody holds the user's lock for long; all others go on
-                log.warning("no turns granted to a user", user_id=user_id, error=type(error).__name__)
+                log.warning("no turns granted to a user", user_id=user_id, error=cause(error))
 
     def _grant_turns_to(self, user_id: int) -> None:
         with self._sessions.begin() as session:
@@ -78,13 +86,22 @@ class Reaper:
     def _replace_lost_messages(self) -> None:
         """Wake up workers if prompts can be claimed and the queue is empty.
 
-        This also starts the probe after a provider's pause, because no message is sent when a pause is over.
+        This also starts the probe after a provider's pause, if `start_probe` has not.
         """
-        if self._queue.length() != 0:
+        if not self._queue.is_available or self._queue.length() != 0:
             return
         with self._sessions() as session:
-            waiting = scheduling.count_ready(session, DEFAULT_ROUTE, limit=MAX_PROMPTS_PER_MESSAGE)
-        self._wake({DEFAULT_ROUTE: waiting}, "lost")
+            ready = concurrency.count_ready(
+                session, DEFAULT_ROUTE, ceiling=self._ceiling, limit=MAX_PROMPTS_PER_MESSAGE
+            )
+        self._wake({DEFAULT_ROUTE: ready}, "lost")
+
+    def start_probe(self) -> None:
+        """Wake up a worker for the probe after a provider's pause, because no message is sent when a pause is over."""
+        with self._sessions() as session:
+            is_over = provider_pause.is_over(session, DEFAULT_ROUTE)
+        if is_over:
+            self._replace_lost_messages()
 
     def _wake(self, prompts: Mapping[str, int], kind: str) -> None:
         count = sum(prompts.values())
@@ -109,6 +126,13 @@ class Reaper:
         with self._sessions.begin() as session:
             finished = overdue.fail_waiting_too_long(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
         self._announce_failed(finished, "provider unavailable for too long")
+
+    def _request_missing_vectors(self) -> None:
+        """Have a worker embed prompts that were completed while the embedder failed."""
+        with self._sessions() as session:
+            is_due = missing_vectors.is_due(session)
+        if is_due:
+            self._queue.request_missing_vectors()
 
     def _announce_failed(self, finished: list[FinishedPrompt], reason: str) -> None:
         for each in finished:

@@ -15,7 +15,7 @@ from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers import Embedder
 from shared.providers.factory import make_embedders
-from shared.search import vector_log
+from shared.search import missing_vectors, vector_log
 from shared.search.consistency_check import Differences, find_differences, is_by_another, lacks_vector
 from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.index_lock import index_lock
@@ -108,7 +108,8 @@ def main(check: bool, username: str | None, rebuild_all: bool) -> None:
     """Give all prompts vectors by the embedder that EMBEDDER names.
 
     Reports differences between the prompts and what is derived from them (vectors, segments), and has the workers
-    rebuild that. Searches continue meanwhile, with the old vectors while PREVIOUS_EMBEDDER names their embedder.
+    rebuild that. Prompts that wait for their vector are reported, too: workers add it when the embedder works.
+    Searches continue meanwhile, with the old vectors while PREVIOUS_EMBEDDER names their embedder.
     It can be interrupted at any time; the next run continues where this one stopped.
     """
     try:
@@ -122,6 +123,7 @@ def main(check: bool, username: str | None, rebuild_all: bool) -> None:
     found = _compare(sessions, storage, embedder, users)
     if check:
         sys.exit(1 if any(found.values()) else 0)
+    _retry_refused(sessions, found)
     wanted = [user_id for user_id, differences in found.items() if differences or rebuild_all]
     if not wanted:
         click.echo("Nothing to do.")
@@ -135,6 +137,18 @@ def main(check: bool, username: str | None, rebuild_all: bool) -> None:
             time.sleep(0 if reindexing.is_done else POLL_SECONDS)
     left = _compare(sessions, storage, embedder, {user_id: users[user_id] for user_id in wanted})
     sys.exit(1 if any(left.values()) else 0)
+
+
+def _retry_refused(sessions: Sessions, found: dict[int, Differences]) -> None:
+    """Have workers try the refused texts once more: perhaps the embedder accepts them by now."""
+    count = sum(len(differences.refused) for differences in found.values())
+    if not count:
+        return
+    for user_id, differences in found.items():
+        if differences.refused:
+            with sessions.begin() as session:
+                missing_vectors.retry_refused(session, user_id)
+    click.echo(f"{count} prompts that the embedder refused will be tried again by the workers.")
 
 
 def _users(sessions: Sessions, username: str | None) -> dict[int, str]:
@@ -158,7 +172,7 @@ def _compare(
             with long_snapshot(sessions) as connection:
                 found[user_id] = find_differences(connection, storage, user_id, embedder)
     for user_id, differences in found.items():
-        if differences:
+        if _describe(differences):
             click.echo(f"{users[user_id]}: {_describe(differences)}")
     different = sum(map(bool, found.values()))
     click.echo(f"{len(users)} users compared, {different} with differences.")
@@ -172,6 +186,8 @@ def _describe(differences: Differences) -> str:
         "damaged vectors": differences.damaged,
         "vectors by another embedder": differences.old,
         "bad segments": differences.segments,
+        "prompts that wait for their vector": differences.due,
+        "prompts that the embedder refuses": differences.refused,
     }
     parts = [f"{len(ids)} {what}" for what, ids in counts.items() if ids]
     if differences.embedder is not None:

@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session, aliased
 
 from shared.db.engine import Sessions, long_snapshot
 from shared.db.models import Prompt, Status, User, VectorLogEntry
-from shared.providers import Embedders, embed
-from shared.search import vector_log
+from shared.providers import Embedders
+from shared.search import missing_vectors, vector_log
 from shared.search.consistency_check import find_differences, is_by_another, lacks_vector
 from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.index_lock import index_lock
+from shared.search.late_embedding import EmbedderOutageError, embed_texts, log_refusal
 from shared.search.store import Maintenance, VectorStore
 
 logger = structlog.get_logger(__name__)
@@ -30,7 +31,8 @@ class Reindexer:
     """Gives users vectors by the current embedder.
 
     New vectors are written beside the old ones, in batches that stay if the work is interrupted. When none is missing,
-    one short transaction switches the user's searches to the new vectors.
+    one short transaction switches the user's searches to the new vectors. A prompt whose text the embedder refuses does
+    not stop it: it is marked as one whose vector is due (see `shared/search/missing_vectors.py`).
     """
 
     def __init__(
@@ -56,15 +58,16 @@ class Reindexer:
         with index_lock(self._sessions, user_id) as acquired:
             if not acquired:
                 return False
-            if not self._add_missing(user_id, deadline):
+            if self._add_missing(user_id, deadline) is None:
                 return False
             self._delete_invalid(user_id)
             while True:
                 with self._sessions() as session:
                     seq = vector_log.fetch_state(session.connection(), user_id).seq
-                if not self._add_missing(user_id, deadline):
+                refused = self._add_missing(user_id, deadline)
+                if refused is None:
                     return False
-                if self._switch(user_id, seq):
+                if self._switch(user_id, seq, refused):
                     break
             self._delete_old(user_id)
         self._store.forget(user_id)
@@ -80,21 +83,40 @@ class Reindexer:
             for ids, embedders in ((found.orphans, row.embedder != ""), (found.damaged, row.embedder == self._name)):
                 session.execute(delete(row).where(row.user_id == user_id, row.prompt_id.in_(ids), embedders))
 
-    def _add_missing(self, user_id: int, deadline: float) -> bool:
-        """Add missing vectors until the deadline. Returns whether none is missing any more."""
+    def _add_missing(self, user_id: int, deadline: float) -> list[int] | None:
+        """Add missing vectors until the deadline. Returns None if some are left.
+
+        Otherwise returns the prompts whose texts the embedder refuses.
+        """
         last_id = 0
+        refused: list[int] = []
         while True:
             with self._sessions() as session:
                 lacking = (lacks_vector(user_id, self._name), Prompt.id > last_id)
                 query = select(Prompt.id, Prompt.prompt_text).where(*lacking).order_by(Prompt.id).limit(EMBED_BATCH)
                 batch = session.execute(query).all()
             if not batch:
-                return True
-            vectors = embed(self._embedder, [row.prompt_text for row in batch]).astype("<f4")
-            self._store_vectors(user_id, {row.id: v.tobytes() for row, v in zip(batch, vectors, strict=True)})
+                return refused
+            vectors = self._embed({row.id: row.prompt_text for row in batch})
+            self._store_vectors(user_id, vectors)
+            refused += [row.id for row in batch if row.id not in vectors]
             last_id = batch[-1].id
             if time.monotonic() > deadline:
-                return False
+                return None
+
+    def _embed(self, texts: dict[int, str]) -> dict[int, bytes]:
+        """Return the vectors by prompt, without those of refused texts. Raises the embedder's error if it is down."""
+        try:
+            results = embed_texts(self._embedder, list(texts.values()))
+        except EmbedderOutageError as error:
+            raise error.cause from None
+        vectors = {}
+        for prompt_id, result in zip(texts, results, strict=True):
+            if isinstance(result, Exception):
+                log_refusal(prompt_id, result)
+            else:
+                vectors[prompt_id] = result.astype("<f4").tobytes()
+        return vectors
 
     def _store_vectors(self, user_id: int, vectors: dict[int, bytes]) -> None:
         with self._sessions.begin() as session:
@@ -107,15 +129,21 @@ class Reindexer:
             if rows:
                 session.execute(insert(VectorLogEntry).on_conflict_do_nothing(), rows)
 
-    def _switch(self, user_id: int, seq: int) -> bool:
-        """Switch searches to the new vectors. Returns False if prompts completed after `seq` still have none."""
+    def _switch(self, user_id: int, seq: int, refused: list[int]) -> bool:
+        """Switch searches to the new vectors. Returns False if prompts completed after `seq` still have none.
+
+        `refused` are prompts that will have none.
+        """
         with self._sessions.begin() as session:
+            missing_vectors.mark_refused(session, refused)
             session.execute(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
             if self._is_behind(session, user_id, seq):
+                session.rollback()
                 return False
-            session.execute(
+            switched = (
                 update(User).where(User.id == user_id).values(embedder=self._name, index_version=User.index_version + 1)
             )
+            session.execute(switched.values(vectors_missing=True) if refused else switched)
             dropped = self._storage.list_for_user(session.connection(), user_id, None)
             self._storage.delete(session.connection(), dropped)
         self._storage.delete_payloads(dropped)
@@ -125,7 +153,7 @@ class Reindexer:
     def _is_behind(self, session: Session, user_id: int, seq: int) -> bool:
         """Whether a vector after `seq` has no counterpart by the current embedder."""
         old, new = VectorLogEntry, aliased(VectorLogEntry)
-        counterpart = exists().where(new.user_id == user_id, new.seq == old.seq, new.embedder == self._name)
+        counterpart = exists().where(new.user_id == user_id, new.prompt_id == old.prompt_id, new.embedder == self._name)
         late = select(old.seq).where(old.user_id == user_id, old.seq > seq, old.vector.is_not(None), ~counterpart)
         return session.execute(late.limit(1)).first() is not None
 

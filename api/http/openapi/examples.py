@@ -19,6 +19,7 @@ _QUEUED = {
     "waiting_for": None,
     "model": None,
     "usage": None,
+    "finish_reason": None,
     "cached_from": None,
     "created_at": "2026-11-23T09:30:00.000Z",
     "completed_at": None,
@@ -30,6 +31,7 @@ _COMPLETED = _QUEUED | {
     "attempt": 1,
     "model": "simulated",
     "usage": {"prompt_tokens": 5, "completion_tokens": 42, "total_tokens": 47},
+    "finish_reason": "stop",
     "completed_at": "2026-11-23T09:30:00.412Z",
 }
 _CACHED = _COMPLETED | {
@@ -38,6 +40,19 @@ _CACHED = _COMPLETED | {
     "cached_from": 1,
     "created_at": "2026-11-23T09:31:00.000Z",
     "completed_at": "2026-11-23T09:31:00.020Z",
+}
+_CUT_OFF = _COMPLETED | {
+    "response_text": "Here is an explanation for “Explain what causes",
+    "usage": {"prompt_tokens": 5, "completion_tokens": 10, "total_tokens": 15},
+    "finish_reason": "length",
+}
+_WAITING = _QUEUED | {
+    "attempt": 1,
+    "waiting_for": {
+        "reason": "provider",
+        "detail": "The provider could not be reached.",
+        "next_attempt_at": "2026-11-23T09:30:04.000Z",
+    },
 }
 _FAILED = _QUEUED | {
     "id": 3,
@@ -107,6 +122,8 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
     "queued": ("Waiting for a worker", _QUEUED),
     "completed": ("Answered", _COMPLETED),
+    "cut off": ("Cut off at the limit of tokens", _CUT_OFF),
+    "waiting": ("Waiting for the provider", _WAITING),
     "cached": ("Answered from an earlier prompt", _CACHED),
     "failed": ("Failed", _FAILED),
     "cancelled": ("Cancelled", _CANCELLED),

@@ -64,6 +64,11 @@ HEADERS: dict[str, dict[str, Any]] = {
         'The next page, `rel="next"`. Without it, this is the last page.',
         '</prompts/?limit=20&cursor=YmVmb3JlOjQx>; rel="next"',
     ),
+    "Missing-Vectors": _header(
+        "How many of the caller's completed prompts were not compared, because they could not be embedded yet.",
+        "3",
+        pattern="^[1-9][0-9]*$",
+    ),
     "Cache-Status": _header(
         "Whether a completed prompt that could use the semantic cache was answered from it (RFC 9211).",
         'promptwire; hit; key="1"',

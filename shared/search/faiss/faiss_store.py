@@ -66,11 +66,12 @@ class FaissStore:
         with self._use_slot(user_id) as slot:
             replica = self._load_newer(user_id, slot, None) if slot.replica is None else slot.replica
             vector = embed_query(replica.embedder)
-            min_seq, candidate_k = 0, k
+            min_seq, candidate_k, vectors_missing = 0, k, False
             while True:
                 candidates = self._run(replica, replica.candidates, vector, candidate_k)
                 snapshot = self._loader.fetch_snapshot(user_id, replica, candidates)
                 min_seq = min_seq or snapshot.state.seq  # what is added during this search may wait for the next one
+                vectors_missing = vectors_missing or snapshot.state.vectors_missing
                 if not replica.is_current(snapshot.state):
                     before = replica.embedder
                     replica = self._load_newer(user_id, slot, replica)
@@ -84,7 +85,7 @@ class FaissStore:
             if replica.unsealed_count >= self._seal_from or replica.needs_compaction:
                 self._ask_to_seal(user_id)
             matches: list[Match] = self._run(replica, replica.nearest, vector, k, snapshot.originals)
-            return SearchResult(matches, replica.embedder, vector)
+            return SearchResult(matches, replica.embedder, vector, vectors_missing)
 
     def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
         """Apply committed changes, if the user's replica is in memory and has everything before them."""

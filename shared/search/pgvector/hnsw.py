@@ -1,13 +1,12 @@
 """HNSW indexes of large users, for VECTOR_STORE=pgvector."""
 
 import time
-from contextlib import suppress
 
 import structlog
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import Sessions
+from shared.db.pooler import unlimited
 from shared.providers import Embedders
 from shared.search import vector_log
 from shared.search.index_lock import index_lock
@@ -45,14 +44,9 @@ class HnswBuilder:
         with index_lock(self._sessions, ALL_USERS) as acquired, self._sessions() as session:
             if not acquired:  # two concurrent builds would wait for each other
                 return 0
-            connection = session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            connection.execute(text("SET statement_timeout = 0"))
-            try:
+            with unlimited(session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})) as connection:
                 dimension = self._index_dimension(connection, user_id)
                 return self._ensure_index(connection, user_id, dimension)
-            finally:
-                with suppress(SQLAlchemyError):  # if the connection is lost, the error that ended it matters more
-                    connection.execute(text("RESET statement_timeout"))
 
     def _index_dimension(self, connection: Connection, user_id: int) -> int:
         """Return the dimension of the index that the user should have, or 0 for none."""

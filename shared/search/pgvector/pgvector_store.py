@@ -49,7 +49,8 @@ MAX_CATCH_UPS = 8
 _SEARCH = """
 SET LOCAL hnsw.iterative_scan = strict_order;
 SET LOCAL hnsw.ef_search = {ef_search};
-SELECT u.seq, u.index_version, u.embedder, s.seq, s.version, s.embedder, nearest.prompt_id, nearest.distance
+SELECT u.seq, u.index_version, u.embedder, u.vectors_missing, s.seq, s.version, s.embedder,
+    nearest.prompt_id, nearest.distance
 FROM users u LEFT JOIN pgvector_state s ON s.user_id = u.id
 LEFT JOIN LATERAL (
     SELECT prompt_id, embedding::vector({dimension}) <-> %(vector)s::vector AS distance FROM pgvector_vectors
@@ -134,10 +135,11 @@ class PgvectorStore:
         """Find the at most `k` nearest of the user's vectors: exactly, or, with an HNSW index, nearly always."""
         embedder = self._embedders.current
         vector = embed_query(embedder)
-        min_seq = 0
+        min_seq, vectors_missing = 0, False
         for _ in range(MAX_CATCH_UPS):
             snapshot = self._fetch_snapshot(user_id, embedder, vector, k)
-            result = SearchResult(snapshot.nearest, embedder, vector)
+            vectors_missing = vectors_missing or snapshot.state.vectors_missing
+            result = SearchResult(snapshot.nearest, embedder, vector, vectors_missing)
             expected = self._embedders.resolve(snapshot.state.embedder)
             min_seq = min_seq or snapshot.state.seq  # what is added during this search may wait for the next one
             is_current = expected is embedder and snapshot.table.is_current(snapshot.state, embedder)
@@ -166,8 +168,8 @@ class PgvectorStore:
             rows = connection.exec_driver_sql(search_sql(embedder.dimension), parameters).all()
         if not rows:
             return _Snapshot(State(0, 0, None), _TableState(0, 0, embedder.name), [])
-        state, table = State(*rows[0][:3]), _TableState(*rows[0][3:6]) if rows[0][3] is not None else _NO_ROWS
-        return _Snapshot(state, table, [Match(row[6], row[7] ** 2) for row in rows if row[6] is not None])
+        state, table = State(*rows[0][:4]), _TableState(*rows[0][4:7]) if rows[0][4] is not None else _NO_ROWS
+        return _Snapshot(state, table, [Match(row[7], row[8] ** 2) for row in rows if row[7] is not None])
 
     def _catch_up(self, user_id: int) -> None:
         """Bring the user's rows up to date with the log. An interruption loses only the current batch."""

@@ -1,0 +1,78 @@
+"""Learns which parameters of a request an endpoint refuses, so that it is asked without them, for as long as we run.
+
+Only parameters that do not change an answer are left out: usage is not reported without `stream_options`, and vectors
+come as numbers or in base64 and are checked for their length. A limit of tokens is only renamed. A temperature that is
+refused is an error that the operator must know.
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.providers.openai_codes import message_of, parameter_of
+
+_REFUSALS = (400, 422)
+_DROPPABLE = ("stream_options", "encoding_format", "dimensions")
+_RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+#: Words of a server that does not know a parameter, and does not only dislike its value.
+_UNKNOWN = re.compile(
+    r"not supported|unsupported|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|not (permitted|allowed)"
+    r"|additional propert|deprecated|does not support|instead",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How requests differ from what we would send."""
+
+    dropped: frozenset[str] = frozenset()
+    renamed: tuple[str, ...] = ()  #: names that are replaced
+
+    def applied(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        names = {key: _RENAMED[key] if key in self.renamed else key for key in body}
+        return {names[key]: value for key, value in body.items() if key not in self.dropped}
+
+    def after_refusal(self, status: int, payload: Any, body: Mapping[str, Any]) -> "Changes | None":
+        """Return the changes to try after a refusal; None if it is about something else."""
+        if status not in _REFUSALS:
+            return None
+        named, words = parameter_of(payload), _words(payload)
+        for name in _DROPPABLE:
+            if name in body and name not in self.dropped and (named.startswith(name) or name in words):
+                return Changes(self.dropped | {name}, self.renamed)
+        for name, other in _RENAMED.items():
+            is_meant = named == name or re.search(rf"\b{name}\b", words)
+            if name in body and name not in self.renamed and is_meant and (other in words or _UNKNOWN.search(words)):
+                return Changes(self.dropped, (*self.renamed, name))
+        return None
+
+
+@dataclass
+class _Dialect:
+    """What is known of one endpoint and model."""
+
+    changes: Changes = field(default_factory=Changes)
+
+    def learn(self, changes: Changes) -> None:
+        """Keep changes with which a request has succeeded."""
+        self.changes = changes
+
+
+_dialects: dict[tuple[str, ...], _Dialect] = {}
+_lock = threading.Lock()
+
+
+def dialect_of(*key: str) -> _Dialect:
+    """Return what this process knows of an endpoint, by its URL, path and model."""
+    with _lock:
+        return _dialects.setdefault(key, _Dialect())
+
+
+def _words(payload: Any) -> str:
+    """Return what an error says, with the places that validators name (`detail[].loc`)."""
+    detail = payload.get("detail") if isinstance(payload, dict) else None
+    places = [str(each.get("loc")) for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
+    return " ".join((message_of(payload), *places))

@@ -1,0 +1,248 @@
+"""Makes an answer of the events that servers send: OpenAI's chunks, and the dialects of those who imitate them.
+
+Nothing is lost, and nothing invented. Only a known end is an end: a finish_reason that is known, `[DONE]` after text,
+or the end of a completion that came whole. Whatever else is a failed attempt that says so.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from shared.errors import ProviderError
+from shared.providers import Usage
+from shared.providers.json_events import DONE, Event
+from shared.providers.openai_codes import is_error
+from shared.providers.openai_errors import not_openai
+from shared.providers.surrogates import Joiner
+
+#: OpenAI's finish_reasons, and what others call them, in lower case.
+_FINISH_REASONS: Mapping[str, str] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end", "done", "stop_token"), "stop"),
+    **dict.fromkeys(("complete", "completed", "finish", "finished", "finish_reason_stop"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "max_new_tokens"), "length"),
+    **dict.fromkeys(("token_limit", "model_length", "model_context_window_exceeded", "truncated"), "length"),
+    **dict.fromkeys(("content_filter", "content_filtered", "safety", "recitation", "blocklist"), "content_filter"),
+    **dict.fromkeys(("prohibited_content", "spii", "sensitive", "guardrail_intervened", "refusal"), "content_filter"),
+    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
+}
+_USUAL_KEYS = frozenset(
+    {"id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "obfuscation"}
+)
+_USUAL_CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
+_NO_REASONS = frozenset({"null", "none", "load", "unload"})
+_REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+_REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_text", "redacted_thinking"})
+
+
+class AnswerError(Exception):
+    """A response is not an answer: `error` says why. It is told apart from what interrupts the reading."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class AnswerReader:
+    """Reads the events of one answer.
+
+    Args:
+        failure: Makes an error of ours of what a server says went wrong.
+    """
+
+    def __init__(self, model: str, failure: Callable[[Any], ProviderError]) -> None:
+        self.usage = Usage(model)
+        self.is_done = False  #: whether what follows does not belong to the answer
+        self._failure = failure
+        self._joiner = Joiner()
+        self._text: list[str] = []
+        self._has_deltas = False
+        self._has_events = False
+        self._has_choices = False
+        self._is_whole = False  # whether it is a completion that came whole, without a finish_reason
+        self._has_reasoning = False
+        self._has_tool_calls = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the end of the answer has been seen, so that a failure after it does not matter."""
+        return self.usage.finish_reason is not None or self.is_done
+
+    def read(self, event: Event) -> str:
+        """Return the text that an event adds.
+
+        Raises:
+            AnswerError: it says that the server failed, or is something else.
+        """
+        payload = event.payload
+        try:  # what almost all chunks are
+            (choice,) = payload["choices"]
+            text = choice["delta"]["content"]
+            if (
+                len(choice["delta"]) == 1
+                and type(text) is str
+                and choice["finish_reason"] is None
+                and choice["index"] == 0
+                and payload["model"] == self.usage.model
+                and payload.keys() <= _USUAL_KEYS
+                and choice.keys() <= _USUAL_CHOICE_KEYS
+                and self._has_deltas
+            ):
+                text = self._joiner.join(text)
+                self._text.append(text)
+                return text
+        except (KeyError, TypeError, ValueError):
+            pass
+        return self._read_any(event)
+
+    def _read_any(self, event: Event) -> str:
+        payload = event.payload
+        self._has_events = True
+        if payload is DONE:
+            self.is_done = True
+            return ""
+        if event.name == "error":
+            raise AnswerError(self._failure(payload))
+        if isinstance(payload, list) and payload and event.is_document:
+            return "".join(self.read(Event(each, is_document=True)) for each in payload)
+        if not isinstance(payload, dict):
+            raise AnswerError(not_openai())
+        return self._read_object(payload, event.is_document)
+
+    def end(self) -> str:
+        """Return the rest of the text, after the last event.
+
+        Raises:
+            ProviderError: there is no answer, or not a whole one.
+        """
+        rest = self._joiner.flush()
+        reason, has_text = self.usage.finish_reason, bool(rest or self._text)
+        if has_text and (self.is_complete or self._is_whole):
+            return rest
+        if reason == "content_filter":
+            raise ProviderError("The provider's content filter blocked the answer.", retryable=False)
+        if has_text or (self._has_choices and not self.is_complete):
+            raise ProviderError("The provider's answer was incomplete: it ended without a finish_reason.")
+        if self._has_events and not self.is_complete:
+            raise not_openai()
+        if self._has_tool_calls:
+            raise ProviderError("The model called a tool instead of answering, though it was offered none.")
+        if self._has_reasoning and reason == "length":
+            raise ProviderError("The model reached its limit of tokens while reasoning, before it answered.")
+        if self._has_reasoning:
+            raise ProviderError("The model sent its reasoning but no answer.")
+        raise ProviderError("The provider's answer was empty.")
+
+    def _read_object(self, chunk: dict[str, Any], is_document: bool) -> str:
+        self._read_usage(chunk)
+        choices = chunk.get("choices")
+        if choices is None and "done" in chunk:  # Ollama's own API
+            choices = [_from_ollama(chunk)]
+        if chunk.get("error") or (not choices and is_error(chunk)):
+            raise AnswerError(self._failure(chunk))
+        if not choices:
+            return ""
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            raise AnswerError(not_openai())
+        self._has_choices = True
+        for choice in choices:
+            if choice.get("index") in (0, None):
+                return self._read_choice(choice, is_document and not str(chunk.get("object")).endswith("chunk"))
+        return ""
+
+    def _read_choice(self, choice: dict[str, Any], is_whole: bool) -> str:
+        if choice.get("error"):
+            raise AnswerError(self._failure(choice))
+        delta = choice.get("delta")
+        text = delta if isinstance(delta, str) else self._text_of(delta or {}) or self._text_of(choice.get("text"))
+        self._is_whole = False
+        if text:
+            self._has_deltas = self._has_deltas or not is_whole
+        elif "message" in choice:
+            text = self._unseen(self._text_of(choice["message"]))
+        self._read_usage(choice)
+        self._read_finish_reason(choice)
+        if text:
+            text = self._joiner.join(text)
+            self._text.append(text)
+            self._is_whole = is_whole
+        return text
+
+    def _unseen(self, text: str) -> str:
+        """Return what a `message` adds: after deltas, some servers send the whole answer once more."""
+        return text.removeprefix("".join(self._text)) if self._has_deltas else text
+
+    def _text_of(self, message: Any) -> str:
+        """Return the text of a delta or a message; both are usually objects with a content."""
+        if not isinstance(message, dict):
+            return "".join(self._parts(message))
+        if message.get("tool_calls") or message.get("function_call"):
+            self._has_tool_calls = True
+        if any(message.get(key) for key in _REASONING_KEYS):
+            self._has_reasoning = True
+        content = message.get("content")
+        if content.__class__ is not str:
+            content = "".join(self._parts(content))
+        refusal = message.get("refusal")
+        return content + refusal if refusal and isinstance(refusal, str) else content
+
+    def _parts(self, content: Any) -> Iterator[str]:
+        """Yield the texts of a content: a text, a part with a text, or a list of them."""
+        if isinstance(content, str):
+            yield content
+        elif isinstance(content, list):
+            for part in content:
+                yield from self._parts(part)
+        elif isinstance(content, dict):
+            if content.get("type") in _REASONING_TYPES:
+                self._has_reasoning = True
+                return
+            text = next((content[key] for key in ("text", "refusal", "content") if content.get(key)), None)
+            yield from self._parts(text.get("value") if isinstance(text, dict) and "value" in text else text)
+        elif content is not None:
+            raise AnswerError(not_openai())
+
+    def _read_finish_reason(self, choice: dict[str, Any]) -> None:
+        reason = choice.get("finish_reason")
+        if not reason:  # the usual case
+            if reason is None and isinstance(choice.get("stop_reason"), str):
+                reason = choice["stop_reason"]
+            else:
+                return
+        if isinstance(reason, dict):
+            reason = reason.get("type")
+        name = str(reason).strip().lower()
+        if name and name not in _NO_REASONS:
+            known = _FINISH_REASONS.get(name)
+            if known is None:
+                raise AnswerError(self._failure(f'its finish_reason is "{reason}"'))
+            self.usage = self.usage._replace(finish_reason=known)
+
+    def _read_usage(self, chunk: dict[str, Any]) -> None:
+        """Keep what is reported last: in a chunk of its own, with the last words, or cumulatively with each."""
+        model, usage = chunk.get("model"), chunk.get("usage")
+        if model and model != self.usage.model and isinstance(model, str):
+            self.usage = self.usage._replace(model=model)
+        if usage is None and isinstance(chunk.get("x_groq"), dict):
+            usage = chunk["x_groq"].get("usage")
+        if isinstance(usage, dict):
+            prompt = _count(usage, "prompt_tokens", "input_tokens", "prompt_eval_count")
+            completion = _count(usage, "completion_tokens", "output_tokens", "eval_count")
+            self.usage = self.usage._replace(
+                prompt_tokens=self.usage.prompt_tokens if prompt is None else prompt,
+                completion_tokens=self.usage.completion_tokens if completion is None else completion,
+            )
+
+
+def _from_ollama(chunk: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of Ollama's own API as a choice; `done` says that it is the last."""
+    message = chunk.get("message") or {"content": chunk.get("response")}
+    ended = (chunk.get("done_reason") or "stop") if chunk["done"] else None
+    return {"delta": message, "finish_reason": ended, "usage": chunk}
+
+
+def _count(usage: dict[str, Any], *keys: str) -> int | None:
+    """Return the first of these numbers of tokens that is one."""
+    for key in keys:
+        value = usage.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
