@@ -37,10 +37,10 @@ doctor: $(INSTALLED)  ## Check the local stack, and say how to fix what is wrong
 screenshots: $(INSTALLED)  ## Take the README's screenshots again (needs Chromium)
 	$(BIN)/python -m tests.browser.screenshots
 
-faults: $(INSTALLED)  ## Kill, stall, restart and attack what runs under load, and count: make faults ARGS=kills (or ARGS=neighbours)
+faults: $(INSTALLED)  ## Kill, stall, restart and attack what runs under load, and count: make faults ARGS=kills (or neighbours, models)
 	$(BIN)/python -m tests.faults $(ARGS)
 
-faults-short: $(INSTALLED)  ## Run a short form of it in three minutes, as CI does beside the tests
+faults-short: $(INSTALLED)  ## Run a short form of it in four minutes, as CI does beside the tests
 	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 benchmark: $(INSTALLED)  ## Run one benchmark: make benchmark NAME=login (or NAME=sockets ARGS=--quick)

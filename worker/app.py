@@ -12,7 +12,14 @@ from typing import Any
 
 import structlog
 from celery.concurrency.thread import TaskPool
-from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown, worker_ready
+from celery.signals import (
+    setup_logging,
+    task_prerun,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+)
 
 from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
@@ -87,10 +94,15 @@ def _make_services(on_stuck: Callable[[], None] | None = None) -> None:
 def _start_process(**_: Any) -> None:
     """Give each forked process services of its own."""
     _make_services()
+    # Not here, because billiard sets handlers of its own after this.
+    task_prerun.connect(_handle_stop)
+    structlog.get_logger(__name__).debug("worker process ready")
+
+
+def _handle_stop(**_: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGQUIT):
         # Ends the task, which releases its prompts.
         signal.signal(number, _stop)
-    structlog.get_logger(__name__).debug("worker process ready")
 
 
 def _stop(*_: object) -> None:

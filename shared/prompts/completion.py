@@ -51,10 +51,16 @@ _TYPES = {
     "expected_embedder": "text",
     **column_types(Prompt.__table__, Answer._fields),
 }
+# The first of the two keys of the advisory locks under which the prompts of a user are finished.
+_LOCK_CLASS = 7_771
 _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 
 # Prompts are locked first, then their users, both in the order of their ids: ARRAY(…) reads all of `locked` before.
 # Numbers and names are those of the locked rows. The time is the moment itself, not the transaction's start.
+#
+# One transaction at a time finishes prompts of a user, by an advisory lock. Without it, two of them block each other if
+# the user submits a prompt meanwhile, whose foreign key locks the user's row, too: the one that has locked the newest
+# version waits, in its UPDATE, for the version that its snapshot has; the other holds that, and waits for it.
 _FINISH = PreparedStatement(
     "finish",
     f"""
@@ -66,9 +72,12 @@ _FINISH = PreparedStatement(
         WHERE prompts.status = ANY(CAST(:statuses AS text[]))
         ORDER BY prompts.id
         FOR NO KEY UPDATE OF prompts
+    ), alone AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock({_LOCK_CLASS}, lock)
+        FROM (SELECT DISTINCT hashint8(user_id) AS lock FROM locked ORDER BY lock) AS locks
     ), owner AS (
         SELECT id, username, seq, embedder FROM users
-        WHERE id = ANY(ARRAY(SELECT user_id FROM locked))
+        WHERE (SELECT count(*) FROM alone) > 0 AND id = ANY(ARRAY(SELECT user_id FROM locked))
         ORDER BY id
         FOR NO KEY UPDATE
     ), judged AS (

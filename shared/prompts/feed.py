@@ -5,7 +5,8 @@ A vector that is added later gets one, too (`Change.EMBEDDED`). Its entry belong
 The number is taken under the user's row lock, in the transaction that makes the change, and the lock is held until
 the commit. So numbers become visible in order and without gaps, and a reader that has seen number n asks for `seq > n`.
 
-Lock order everywhere: prompts first, then their users, both in the order of their ids.
+Lock order everywhere: prompts first, then the advisory locks of `completion.py`, then their users. Rows are locked in
+the order of their ids.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,9 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -46,9 +47,11 @@ class Host:
         self._environment = environment
         self.start()
 
-    def start(self) -> None:
+    def start(self, **changes: str) -> None:
+        """Start, with these changes of the environment this time."""
         with self._log.open("ab") as log:
-            self._process = processes.start(self._command, self._settings, output=log, **self._environment)
+            environment = self._environment | changes
+            self._process = processes.start(self._command, self._settings, output=log, **environment)
 
     def kill(self) -> None:
         processes.kill(self._process)
@@ -56,9 +59,13 @@ class Host:
     def stop(self) -> float:
         """Stop with SIGTERM, as a deployment does. Return how many seconds it took. Fail after 30 s."""
         started = time.monotonic()
-        self._process.send_signal(signal.SIGTERM)
+        self.terminate()
         self._process.wait(timeout=30)
         return time.monotonic() - started
+
+    def terminate(self) -> None:
+        """Send SIGTERM, and do not wait."""
+        self._process.send_signal(signal.SIGTERM)
 
     def children(self) -> list[psutil.Process]:
         """Return the child processes. The list is empty while the host starts."""
@@ -85,18 +92,26 @@ class Host:
 class Cluster:
     """The servers and the hosts, on their own database."""
 
+    log = LOG
+
     def __init__(self, servers: Servers, settings: Settings) -> None:
         self.servers = servers
         self.settings = settings
+        self.log.unlink(missing_ok=True)
         ports = [processes.free_port() for _ in range(2)]
         self.urls = [f"http://127.0.0.1:{port}" for port in ports]
         self.apis = [
-            Host(f"api-{i}", processes.API, settings, PORT=str(port), API_PROCESSES="1") for i, port in enumerate(ports)
+            Host(f"api-{i}", processes.API, settings, log=self.log, PORT=str(port), API_PROCESSES="1")
+            for i, port in enumerate(ports)
         ]
         self.workers = [
-            Host(name, processes.worker_command(name, WORKER_CHILDREN), settings, **processes.WORKER_ENVIRONMENT)
+            Host(name, self.worker_command(name), settings, log=self.log, **processes.WORKER_ENVIRONMENT)
             for name in ("worker-0", "worker-1")
         ]
+
+    @staticmethod
+    def worker_command(name: str) -> list[str]:
+        return processes.worker_command(name, WORKER_CHILDREN)
 
     @property
     def hosts(self) -> list[Host]:
@@ -106,22 +121,36 @@ class Cluster:
         for url in self.urls:
             wait_until(lambda url=url: processes.answers(url), 60, f"{url} starting")
         for worker in self.workers:
-            wait_until(lambda worker=worker: len(worker.children()) >= WORKER_CHILDREN, 60, f"{worker.name} starting")
+            wait_until(lambda worker=worker: self.is_ready(worker), 60, f"{worker.name} starting")
+
+    def is_ready(self, worker: Host) -> bool:
+        """Whether the worker host has started."""
+        return len(worker.children()) >= WORKER_CHILDREN
 
     def stop(self) -> None:
         for host in self.hosts:
             host.kill()
 
 
+AnyCluster = TypeVar("AnyCluster", bound=Cluster)
+
+
+def running() -> contextlib.AbstractContextManager[Cluster]:
+    """A cluster on servers of its own."""
+    return on_servers("faults", lambda servers, name: Cluster(servers, servers.settings(name, **SETTINGS)))
+
+
 @contextlib.contextmanager
-def running() -> Iterator[Cluster]:
-    """A cluster on servers of its own, which keep what they have confirmed as they do in production."""
-    LOG.unlink(missing_ok=True)
-    servers = Servers("faults", options=("max_connections=200",))
+def on_servers(name: str, make: Callable[[Servers, str], AnyCluster]) -> Iterator[AnyCluster]:
+    """A cluster on servers of its own, which keep what they have confirmed as they do in production.
+
+    `make` gets the servers and the name of a database on them.
+    """
+    servers = Servers(name, options=("max_connections=200",))
     try:
         servers.start()
-        with servers.database() as name:
-            cluster = Cluster(servers, servers.settings(name, **SETTINGS))
+        with servers.database() as database:
+            cluster = make(servers, database)
             try:
                 cluster.wait_until_ready()
                 EventRecorder(cluster.settings).install()

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg2
@@ -24,15 +25,29 @@ CREATE TRIGGER note_ending AFTER UPDATE ON prompts FOR EACH ROW
     WHEN (NEW.status IN ('completed', 'failed', 'cancelled') AND NEW IS DISTINCT FROM OLD)
     EXECUTE FUNCTION note_ending();
 
-CREATE TABLE fault_claims (prompt_id bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE fault_claims (prompt_id bigint, attempt bigint, at timestamptz DEFAULT clock_timestamp());
 CREATE INDEX ON fault_claims (prompt_id);
 CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO fault_claims (prompt_id) VALUES (NEW.id);
+    INSERT INTO fault_claims (prompt_id, attempt) VALUES (NEW.id, NEW.attempt);
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_claim AFTER UPDATE ON prompts FOR EACH ROW
     WHEN (NEW.attempt > OLD.attempt) EXECUTE FUNCTION note_claim();
+
+CREATE TABLE fault_requeues (
+    prompt_id bigint, attempt bigint, reason text, at timestamptz DEFAULT clock_timestamp()
+);
+CREATE FUNCTION note_requeue() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fault_requeues (prompt_id, attempt, reason) VALUES (NEW.id, NEW.attempt, CASE
+        WHEN NEW.attempt_limit > OLD.attempt_limit THEN 'released'
+        WHEN NEW.not_before IS NOT NULL THEN 'failed'
+        ELSE 'lapsed' END);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_requeue AFTER UPDATE ON prompts FOR EACH ROW
+    WHEN (OLD.status = 'processing' AND NEW.status = 'queued') EXECUTE FUNCTION note_requeue();
 """
 
 _HAS_COMPLETED_SINCE = """
@@ -40,6 +55,18 @@ SELECT EXISTS (
     SELECT FROM fault_endings e JOIN prompts p ON p.id = e.prompt_id
     WHERE p.created_at > %s AND e.at > %s AND e.status = 'completed'
 )
+"""
+_REQUEUES = """
+SELECT r.prompt_id, r.attempt, r.reason, extract(epoch FROM c.at - since), extract(epoch FROM r.at - since)
+FROM fault_requeues r JOIN fault_claims c USING (prompt_id, attempt), CAST(%s AS timestamptz) AS since
+WHERE r.at > since ORDER BY r.at
+"""
+_RELEASED = """
+SELECT count(*), count(*) FILTER (WHERE next.at IS NULL AND p.status = 'queued'),
+    coalesce(max(extract(epoch FROM next.at - since)), 0)
+FROM CAST(%s AS timestamptz) AS since, fault_requeues r JOIN prompts p ON p.id = r.prompt_id
+LEFT JOIN fault_claims next ON next.prompt_id = r.prompt_id AND next.attempt = r.attempt + 1
+WHERE r.reason = 'released' AND r.at > since
 """
 _CHANGED_SINCE = """
 SELECT p.id, p.attempt > was.attempt OR p.due_at IS NULL
@@ -52,6 +79,29 @@ _SEGMENT_DAMAGES = (
     "UPDATE segment_parts SET data = substring(data FOR 1000)",
     "DELETE FROM segment_parts",
 )
+
+
+class Requeue(NamedTuple):
+    """An attempt after which its prompt was queued again. Times are seconds since the moment that was asked for.
+
+    The reasons hold for prompts that were claimed alone.
+    """
+
+    prompt_id: int
+    attempt: int
+    #: `released` (the attempt does not count), `failed` (it does), or `lapsed` (the lease ended, so it does).
+    reason: str
+    claimed: float
+    ended: float
+
+
+class Released(NamedTuple):
+    """Attempts that were released: how many, and how many of their prompts wait for another claim."""
+
+    count: int
+    waiting: int
+    #: Seconds until the last of the others was claimed again.
+    slowest: float
 
 
 class EventRecorder:
@@ -67,8 +117,9 @@ class EventRecorder:
     def query(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self._run(sql, *parameters) or []
 
-    def now(self) -> object:
-        return self.query("SELECT clock_timestamp()")[0][0]
+    def now(self) -> datetime:
+        now: datetime = self.query("SELECT clock_timestamp()")[0][0]
+        return now
 
     def claimed(self) -> dict[int, int]:
         """Return the attempt of each prompt with a current claim, whether its worker is alive or dead."""
@@ -78,6 +129,21 @@ class EventRecorder:
         """Return when workers claimed these prompts, in seconds since `since`."""
         sql = "SELECT extract(epoch FROM at - %s) FROM fault_claims WHERE prompt_id = ANY(%s) AND at > %s"
         return [float(row[0]) for row in self.query(sql, since, prompt_ids, since)]
+
+    def requeues(self, since: object) -> list[Requeue]:
+        """Return the attempts that ended after `since` with their prompts in the queue again, in order of time."""
+        rows = self.query(_REQUEUES, since)
+        return [Requeue(*row[:3], float(row[3]), float(row[4])) for row in rows]
+
+    def released(self, since: object) -> Released:
+        """Return what became of the attempts that were released after `since`."""
+        (row,) = self.query(_RELEASED, since)
+        return Released(row[0], row[1], float(row[2]))
+
+    def claim_count(self, since: datetime, until: datetime) -> int:
+        """Return how many claims there were in this time."""
+        count: int = self.query("SELECT count(*) FROM fault_claims WHERE at BETWEEN %s AND %s", since, until)[0][0]
+        return count
 
     def are_finished(self, prompt_ids: list[int]) -> bool:
         return not self.query("SELECT 1 FROM prompts WHERE id = ANY(%s) AND due_at IS NOT NULL", prompt_ids)
@@ -140,6 +206,15 @@ class EventRecorder:
         change = _SEGMENT_DAMAGES[kind % len(_SEGMENT_DAMAGES)]
         self._run(f"{change} WHERE segment_id = ANY(%s)", ids)
         return set(ids)
+
+    def answers(self, user_id: int) -> list[tuple[str, str]]:
+        """Return prompt and answer of each completed prompt of the user."""
+        sql = "SELECT prompt_text, response_text FROM prompts WHERE user_id = %s AND status = 'completed'"
+        return self.query(sql, user_id)
+
+    def find(self, texts: Collection[str]) -> dict[str, int]:
+        """Return the ids of the prompts with these texts."""
+        return dict(self.query("SELECT prompt_text, id FROM prompts WHERE prompt_text = ANY(%s)", list(texts)))
 
     def retried(self, user_id: int, limit: int) -> list[str]:
         """Return texts of completed prompts, those with the most attempts first."""

@@ -1,11 +1,23 @@
 """The counts of a scenario, and the table of all scenarios."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 
 @dataclass
 class Outcome:
-    """The counts of one scenario. Those in `BROKEN_PROMISES` must be 0."""
+    """The counts of one scenario. Those in `promises` must be 0."""
+
+    promises: ClassVar[tuple[str, ...]] = (
+        "twice",
+        "lost",
+        "revived",
+        "missed",
+        "repeated",
+        "differing",
+        "failed_needlessly",
+    )
 
     scenario: str
     date: str = ""
@@ -56,21 +68,21 @@ class Outcome:
 
     def broken_promises(self) -> list[str]:
         """Return the counts that should be 0 but are not, and the breaches."""
-        counts = {name: getattr(self, name) for name in BROKEN_PROMISES}
+        counts = {name: getattr(self, name) for name in self.promises}
         return [f"{name}: {count}" for name, count in counts.items() if count] + self.breaches
 
 
-BROKEN_PROMISES = ("twice", "lost", "revived", "missed", "repeated", "differing", "failed_needlessly")
-
-_COLUMNS = ("scenario", "faults", "accepted", "completed", "cancelled", "failed", *BROKEN_PROMISES[:-1])
+_COLUMNS = ("scenario", "faults", "accepted", "completed", "cancelled", "failed")
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Format the outcomes as a Markdown table that is also readable as plain text."""
-    heads = [*_COLUMNS, "recovery", "p99", "notes"]
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Format the outcomes, all of the same class, as a Markdown table that is also readable as plain text."""
+    promises = outcomes[0].promises if outcomes else Outcome.promises
+    columns = (*_COLUMNS, *(name for name in promises if name != "failed_needlessly"))
+    heads = [*columns, "recovery", "p99", "notes"]
     rows = [
         [
-            *(str(getattr(outcome, name)) for name in _COLUMNS),
+            *(str(getattr(outcome, name)) for name in columns),
             f"{outcome.slowest_recovery:.1f} s" if outcome.recoveries else "",
             f"{max(outcome.p99_seconds.values(), default=0.0):.2f} s",
             outcome.notes,

@@ -6,6 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.faults import outcome
+from tests.faults.models.faults import FAULTS
+from tests.faults.models.run import ModelOutcome
+from tests.faults.models.scale import LONG as MODELS_LONG
 from tests.faults.neighbours import measurement
 from tests.faults.neighbours.attacks import ATTACKS
 from tests.faults.neighbours.measurement import Measurement
@@ -17,6 +20,7 @@ from tests.support.servers import ROOT
 SCENARIO_RESULTS = Path(__file__).with_name("results.json")
 SCENARIO_TABLE = SCENARIO_RESULTS.with_suffix(".txt")
 ATTACK_RESULTS = Path(__file__).parent / "neighbours" / "results.json"
+MODEL_RESULTS = Path(__file__).parent / "models" / "results.json"
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -46,6 +50,20 @@ def write_attacks(measurements: dict[str, Measurement]) -> None:
     rows = {attack.name: rows[attack.name] for attack in ATTACKS if attack.name in rows}
     ATTACK_RESULTS.write_text(json.dumps({"attacks": {n: asdict(row) for n, row in rows.items()}}, indent=1) + "\n")
     _write_into_page("neighbours", measurement.table(list(rows.values())))
+
+
+def read_models() -> dict[str, ModelOutcome]:
+    """Read the latest rows of the faults among many answers."""
+    return {name: ModelOutcome(**row) for name, row in _read(MODEL_RESULTS, "faults").items()}
+
+
+def write_models(outcomes: dict[str, ModelOutcome]) -> None:
+    """Replace the rows of these faults."""
+    rows = read_models() | outcomes
+    rows = {fault.name: rows[fault.name] for fault in FAULTS if fault.name in rows}
+    results = {"scale": asdict(MODELS_LONG), "faults": {name: asdict(row) for name, row in rows.items()}}
+    MODEL_RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    _write_into_page("models", outcome.table(list(rows.values())))
 
 
 def _read(file: Path, key: str) -> dict[str, dict]:

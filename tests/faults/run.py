@@ -7,7 +7,9 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 from shared.messaging.queue import ANSWER_PROMPTS, make_celery
 from tests.faults.cluster import Cluster
@@ -96,6 +98,10 @@ class Run:
                 self.exits.append(worker.name)
                 worker.start()
 
+    def expect_recovered(self, seconds: float) -> None:
+        """Wait until every prompt that was claimed at the faults so far has ended or is claimed again."""
+        self.expect(lambda: not self._interrupted, seconds, "the recovery from every fault")
+
     def expect_consuming(self) -> None:
         """Record how long it takes after a fault until a prompt submitted from now on is completed."""
         started, since = time.monotonic(), self.recorder.now()
@@ -104,7 +110,7 @@ class Run:
 
     def settle(self) -> None:
         """Stop the load, wait until every prompt has ended and every event has arrived, and count."""
-        self._expect_every_worker_to_consume()
+        self.expect_every_worker_to_consume()
         self.outcome.require(self.may_exit or not self.exits, f"worker hosts exited: {self.exits}")
         for user in self.users:
             user.finish_submitting()
@@ -112,21 +118,21 @@ class Run:
         ids = [user.id for user in self.users]
         self.expect(lambda: not self.recorder.unfinished(ids), 120, "the end of every prompt")
         self.outcome.require(not (left := self.recorder.unfinished(ids)), f"unfinished: {left[:5]}")
-        self.expect(lambda: not self._interrupted, 10, "the recovery from every fault")
+        self.expect_recovered(10)
         feeds = {user.id: self.recorder.feed(user.id) for user in self.users}
         self.wait(lambda: all(user.seq >= len(feeds[user.id]) for user in self.users), 30)
         # A repeated event may arrive late, with the relays' next poll of the feed.
         self.pause(2 * self.cluster.settings.feed_check_seconds)
         self._count(feeds)
 
-    def _expect_every_worker_to_consume(self) -> None:
+    def expect_every_worker_to_consume(self) -> None:
         """Expect every worker host to take prompts. Otherwise another host would hide one that takes none."""
         celery = make_celery(self.cluster.settings)
-        started = _tasks_done(celery)
         hosts = {f"{worker.name}@test" for worker in self.cluster.workers}
+        started = _tasks_done(celery, len(hosts))
 
         def has_each() -> bool:
-            done = _tasks_done(celery)
+            done = _tasks_done(celery, len(hosts))
             return all(done.get(host, -1) > started.get(host, -1) for host in hosts)
 
         self.expect(has_each, 30, "a task on every worker host")
@@ -179,6 +185,9 @@ class Run:
         return found
 
 
+AnyRun = TypeVar("AnyRun", bound=Run)
+
+
 @contextlib.contextmanager
 def under_load(
     cluster: Cluster,
@@ -189,19 +198,23 @@ def under_load(
     pause: float = 0.05,
     prompts: int | None = None,
     share_of_slow: float = 0.1,
-) -> Iterator[Run]:
+    browses: bool = True,
+    make_run: Callable[..., AnyRun] = Run,
+) -> Iterator[AnyRun]:
     """Run users who submit until the block ends (or `prompts` in total), then settle and count.
 
     Each user waits `pause` seconds between submissions, and has at most `window` unanswered prompts.
+    With `browses`, one more user uses each part of the API.
     """
     started = time.monotonic()
     calls: list[Call] = []
     submitters = [LoadUser(cluster.urls, calls, window=window, pause=pause) for _ in range(users)]
-    browser = LoadUser(cluster.urls, calls, window=window, pause=0)
+    browsers = [LoadUser(cluster.urls, calls, window=window, pause=0)] if browses else []
     calls.clear()  # the requests that created the users do not count
-    run = Run(cluster, EventRecorder(cluster.settings), name, [*submitters, browser], calls)
+    run = make_run(cluster, EventRecorder(cluster.settings), name, [*submitters, *browsers], calls)
     try:
-        browser.in_background(lambda: _browse(browser))
+        for browser in browsers:
+            browser.in_background(partial(_browse, browser))
         for i, user in enumerate(submitters):
             share = None if prompts is None else prompts // users + (i < prompts % users)
             user.start(questions(share_of_slow, share))
@@ -230,10 +243,10 @@ def _browse(user: LoadUser) -> None:
         time.sleep(_SECONDS_BETWEEN_BROWSING)
 
 
-def _tasks_done(celery) -> dict[str, int]:
-    """Return how many tasks each worker host has received since it started."""
+def _tasks_done(celery, hosts: int) -> dict[str, int]:
+    """Return how many tasks each worker host has received since it started, as soon as all have said it, or in 1 s."""
     with celery.connection_for_write() as connection:  # a pooled connection may date from before a fault
-        stats = celery.control.inspect(timeout=1, connection=connection).stats() or {}
+        stats = celery.control.inspect(timeout=1, limit=hosts, connection=connection).stats() or {}
     return {host: each["total"].get(ANSWER_PROMPTS, 0) for host, each in stats.items()}
 
 

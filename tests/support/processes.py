@@ -86,9 +86,11 @@ def worker(settings: Settings, *, processes: int = 2, name: str = "worker") -> I
         yield running
 
 
-def worker_command(name: str, processes: int) -> list[str]:
-    command = ["celery", "-A", "worker.app", "worker", f"--concurrency={processes}", "--hostname", f"{name}@test"]
-    return [*command, "--without-mingle", "--without-gossip"]
+def worker_command(name: str, processes: int | None) -> list[str]:
+    """The command of a worker host. Without a number of processes, its settings choose the pool and its size."""
+    command = ["celery", "-A", "worker.app", "worker", "--hostname", f"{name}@test"]
+    size = [] if processes is None else [f"--concurrency={processes}"]
+    return [*command, *size, "--without-mingle", "--without-gossip"]
 
 
 def answers(url: str) -> bool:
