@@ -97,7 +97,7 @@ def make_services(settings: Settings) -> Services:
         backfill=VectorBackfill(sessions, embedders, store, offload=search_threads.offload),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
-        service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.route_concurrency),
+        service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.concurrency_ceiling),
         dependency_checks=DependencyChecks(autocommit_engine, queue),
     )
 

@@ -125,8 +125,8 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.provider_patience_seconds)
 
     @property
-    def route_concurrency(self) -> int | None:
-        """How many prompts the generator is sent at a time, at most, by all workers together. None: no fixed number."""
+    def concurrency_ceiling(self) -> int | None:
+        """How many prompts all workers together send to the generator at a time. None: as many as it bears."""
         return self.openai_concurrency if self.generator == "openai" else None
 
     @property

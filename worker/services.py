@@ -82,7 +82,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         if on_stuck is None
         else Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck),
         provider_status=ProviderStatus(
-            sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.route_concurrency
+            sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.concurrency_ceiling
         ),
         route=DEFAULT_ROUTE,
         lease=settings.lease,
@@ -92,7 +92,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         time_limit=time_limit,
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
-        ceiling=settings.route_concurrency,
+        ceiling=settings.concurrency_ceiling,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)

@@ -110,15 +110,18 @@ def claim(
 def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
     """Extend the leases of these (id, attempt), and return those that still hold."""
     rows = session.execute(
-        update(Prompt).where(_holds(held)).values(due_at=func.now() + lease).returning(Prompt.id, Prompt.attempt)
+        update(Prompt)
+        .where(_is_held_and_locked(held))
+        .values(due_at=func.now() + lease)
+        .returning(Prompt.id, Prompt.attempt)
     )
     return {(row.id, row.attempt) for row in rows}
 
 
 def still_held(session: Session, held: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
     """Return those of these (id, attempt) that still hold."""
-    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
-    return {(row.id, row.attempt) for row in session.execute(select(Prompt.id, Prompt.attempt).where(ours))}
+    rows = session.execute(select(Prompt.id, Prompt.attempt).where(_is_held(held)))
+    return {(row.id, row.attempt) for row in rows}
 
 
 def complete(executor: Executor, outcomes: Sequence[Outcome]) -> FinishResult:
@@ -145,7 +148,7 @@ def reschedule(session: Session, claim: Claim, delay: timedelta, *, counts: bool
     limit = Prompt.attempt_limit + int(not counts) - int(claim.in_group)
     changed = session.execute(
         update(Prompt)
-        .where(_holds([(claim.id, claim.attempt)]))
+        .where(_is_held_and_locked([(claim.id, claim.attempt)]))
         .values(status=Status.QUEUED, turn=None, due_at=later, not_before=later, attempt_limit=limit)
     )
     return bool(changed.rowcount)  # type: ignore[attr-defined]
@@ -161,18 +164,20 @@ def release(session: Session, held: Iterable[Claim], *, grace: timedelta) -> int
         limit = Prompt.attempt_limit if in_group else Prompt.attempt_limit + 1
         changed = session.execute(
             update(Prompt)
-            .where(_holds((claim.id, claim.attempt) for claim in members))
+            .where(_is_held_and_locked((claim.id, claim.attempt) for claim in members))
             .values(status=Status.QUEUED, due_at=func.now() + grace, attempt_limit=limit)
         )
         released += changed.rowcount  # type: ignore[attr-defined]
     return released
 
 
-def _holds(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
-    """The condition on a prompt that one of these (id, attempt) still holds it.
+def _is_held(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+    """The condition on a prompt that one of these (id, attempt) still holds it."""
+    return tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
 
-    The rows are locked in order, because another connection may be about to complete them.
-    """
-    ours = tuple_(Prompt.id, Prompt.attempt).in_(list(held)) & (Prompt.status == Status.PROCESSING)
-    locked = select(Prompt.id).where(ours).order_by(Prompt.id).with_for_update(key_share=True)
-    return Prompt.id.in_(locked.scalar_subquery()) & ours
+
+def _is_held_and_locked(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:
+    """The same condition, which also locks the rows in order: another connection may be about to complete them."""
+    is_held = _is_held(held)
+    locked = select(Prompt.id).where(is_held).order_by(Prompt.id).with_for_update(key_share=True)
+    return Prompt.id.in_(locked.scalar_subquery()) & is_held

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 #: How long the reaper waits for a user's lock.
 _LOCK_TIMEOUT = text("SET LOCAL lock_timeout = '500ms'")
-#: How often the reaper looks whether a provider's pause is over, at least.
+#: How often the reaper checks whether a provider's pause is over.
 PROBE_SECONDS = 1.0
 #: How many prompts one step of a round changes.
 MAX_PROMPTS_PER_ROUND = 1_000
@@ -34,14 +34,14 @@ MAX_PROMPTS_PER_ROUND = 1_000
 class Reaper:
     """Queues prompts of lapsed leases, ends backoffs, fails what cannot be answered, and replaces lost wake-ups.
 
-    It also requests the vectors that are missing.
+    It also requests the backfill of vectors.
     """
 
     def __init__(self, settings: Settings, sessions: Sessions, queue: Queue, announcer: Announcer) -> None:
         self._grace = settings.submit_grace
         self._patience = settings.provider_patience
         self._running_limit = settings.user_running_limit
-        self._ceiling = settings.route_concurrency
+        self._ceiling = settings.concurrency_ceiling
         self._sessions = sessions
         self._queue = queue
         self._announcer = announcer

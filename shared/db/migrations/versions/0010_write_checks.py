@@ -1,7 +1,7 @@
 """The row that `GET /readyz` writes.
 
 Revision ID: 0010
-Revises: 0008
+Revises: 0009
 """
 
 import sqlalchemy as sa
