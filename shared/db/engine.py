@@ -50,8 +50,8 @@ def make_engine(
     """Make an engine with a bounded pool, whose connections are in UTC and checked before use.
 
     The server cancels statements that take longer than the timeout, in milliseconds. A thread waits for a connection of
-    the pool for at most `pool_timeout` seconds. With `autocommit`, each statement
-    is its own transaction, which saves a single query two round trips.
+    the pool for at most `pool_timeout` seconds. With `autocommit`, each statement is its own transaction, which saves a
+    single query two round trips.
     """
     limits = {
         "statement_timeout": statement_timeout_ms,
@@ -114,10 +114,10 @@ def _return_bytes(_: Any, cursor: Any, __: str, ___: Any, context: Any, ____: bo
 def _drop_unusable(context: ExceptionContext) -> None:
     """Drop a connection to a server that has become read-only, and with it all that are as old.
 
-    They would stay read-only for ever: a failover may leave them on the server that was the primary. Also drop one that
-    is in a failed transaction although it was just begun, as a pooler may hand it out.
+    They would stay read-only for ever: a failover may leave them on the server that was the primary. Also drop one in a
+    failed transaction that was just begun: a pooler may lend such a connection.
     """
-    if _sqlstate(context.original_exception) in (READ_ONLY, IN_FAILED_TRANSACTION):
+    if sqlstate(context.original_exception) in (READ_ONLY, IN_FAILED_TRANSACTION):
         context.is_disconnect = True
 
 
@@ -132,7 +132,7 @@ def is_unavailable(error: BaseException) -> bool:
         return True
     if not isinstance(error, DBAPIError):
         return False
-    state = _sqlstate(error.orig) or ""
+    state = sqlstate(error.orig) or ""
     if error.connection_invalidated or state in _TRANSIENT_STATES:
         return True
     return isinstance(error, OperationalError) and not state.startswith(_LIMIT_CLASS)
@@ -141,9 +141,9 @@ def is_unavailable(error: BaseException) -> bool:
 def refusal(error: SQLAlchemyError) -> str | None:
     """Why the server, which works otherwise, refuses to write. None if the error says something else."""
     original = getattr(error, "orig", None)
-    if isinstance(original, ReadOnlyServerError) or _sqlstate(original) == READ_ONLY:
+    if isinstance(original, ReadOnlyServerError) or sqlstate(original) == READ_ONLY:
         return "PostgreSQL is read-only"
-    return "PostgreSQL is out of disk space" if _sqlstate(original) == errorcodes.DISK_FULL else None
+    return "PostgreSQL is out of disk space" if sqlstate(original) == errorcodes.DISK_FULL else None
 
 
 def cause(error: BaseException) -> str:
@@ -156,7 +156,8 @@ def cause(error: BaseException) -> str:
     return f"{name}: {lines[0]}" if lines[0] else name
 
 
-def _sqlstate(error: BaseException | None) -> str | None:
+def sqlstate(error: BaseException | None) -> str | None:
+    """The SQLSTATE of an error of psycopg2, if the server has sent one."""
     return getattr(error, "pgcode", None)
 
 

@@ -3,7 +3,7 @@
 psycopg2 does not prepare statements by itself, so these are PostgreSQL's PREPARE and EXECUTE
 (https://www.postgresql.org/docs/current/sql-prepare.html). A prepared statement belongs to a session. Behind a pooler
 in transaction mode (PgBouncer) nothing is prepared. If the pooler was not noticed and the statement is missing, this
-process stops preparing it. (PgBouncer's `max_prepared_statements` is about the protocol's statements, not these.)
+process stops preparing it. (PgBouncer's `max_prepared_statements` concerns the protocol's statements, not these.)
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy import Connection, CursorResult, Result, text
 from sqlalchemy.exc import DBAPIError
 
-from shared.db.engine import Executor
+from shared.db.engine import Executor, sqlstate
 from shared.db.pooler import is_pooled
 
 log = structlog.get_logger(__name__)
@@ -60,7 +60,7 @@ class PreparedStatement:
         try:
             return self._run(executor, parameters)
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) not in _POOLED:
+            if sqlstate(error.orig) not in _POOLED:
                 raise
             log.warning("statement not prepared: connections are pooled by transaction", statement=self._name)
             self._is_pooled = True

@@ -1,7 +1,5 @@
 """Metrics of the whole service, which Postgres and Redis are asked for when the metrics are read."""
 
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.cached_result import CachedResult
 from shared.db.engine import cause
 from shared.db.models import DEFAULT_ROUTE, UNFINISHED, Status
 from shared.messaging.queue import Queue
@@ -61,8 +60,9 @@ class _Counts(NamedTuple):
 
 
 class ServiceMetrics(Collector):
-    """Collects at most every `cache_seconds`. Metrics of an unavailable server are left out, in bounded time, and
-    `dependency_up` is 0.
+    """Collects at most every `cache_seconds`.
+
+    Metrics of an unavailable server are left out, in bounded time, and `dependency_up` is 0.
 
     Args:
         ceiling: OPENAI_CONCURRENCY.
@@ -79,17 +79,10 @@ class ServiceMetrics(Collector):
         self._autocommit_engine = autocommit_engine
         self._queue = queue
         self._ceiling = ceiling
-        self._cache_seconds = cache_seconds
-        self._lock = threading.Lock()
-        self._cached: list[Metric] = []
-        self._valid_until = 0.0
+        self._collected = CachedResult(lambda: list(self._collect()), cache_seconds)
 
     def collect(self) -> Iterable[Metric]:
-        with self._lock:
-            if time.monotonic() >= self._valid_until:
-                self._cached = list(self._collect())
-                self._valid_until = time.monotonic() + self._cache_seconds
-            return self._cached
+        return self._collected()
 
     def _collect(self) -> Iterator[Metric]:
         length = self._queue.length()
