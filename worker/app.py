@@ -6,7 +6,8 @@ from worker.bootstrap import settings  # isort: split
 import gc
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
-from shared.providers import Generator
 from shared.providers.factory import make_embedders, make_generator
 from shared.settings import SettingsError
 from shared.telemetry import tracing
@@ -47,15 +47,18 @@ app = make_celery(settings)
 _services: list[Services] = []
 
 
-def _make_generator() -> Generator:
+@contextmanager
+def _exit_on_settings_error() -> Iterator[None]:
+    """Exit with the sentence that says what is wrong with the settings."""
     try:
-        return make_generator(settings)
+        yield
     except SettingsError as error:
         sys.exit(f"The worker cannot start.\n{error}")
 
 
 if "worker" in sys.argv:  # and not Flower or another command, which need no generator
-    pool = choose_pool(settings, _make_generator())
+    with _exit_on_settings_error():
+        pool = choose_pool(settings, make_generator(settings))
     app.conf.update(worker_pool=pool.name, worker_concurrency=pool.size)
 
 
@@ -66,11 +69,9 @@ def _keep_our_logging(**_: Any) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _try_embedders(**_: Any) -> None:
-    """Refuse to start without an embedder. In a forked process Celery would only log that and go on."""
-    try:
+    """Refuse to start without an embedder. In a forked process Celery would only log the error and go on."""
+    with _exit_on_settings_error():
         make_embedders(settings)
-    except SettingsError as error:
-        sys.exit(f"The worker cannot start.\n{error}")
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

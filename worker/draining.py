@@ -1,8 +1,8 @@
 """Stopping a worker that runs its tasks in threads.
 
-Celery cannot end a thread, and would wait for all of them. So a stop first takes no more messages, gives the attempts
-SOFT_SHUTDOWN_SECONDS to end, interrupts the rest, whose prompts are released, and stops Celery when no task is left.
-A second signal interrupts them at once. `stop_deadline` bounds the whole.
+Celery cannot end a thread, and would wait for all of them. So the worker first takes no more messages. It gives the
+attempts SOFT_SHUTDOWN_SECONDS to end, interrupts the others, whose prompts are released, and stops Celery when no task
+is left. A second signal interrupts the attempts at once. `stop_deadline` bounds all of it.
 """
 
 import os
@@ -40,12 +40,12 @@ class Draining:
         self._is_urgent = False
 
     def install(self) -> None:
-        """Begin at a signal to stop, instead of Celery's own stop. Call it in the main thread."""
+        """Replace Celery's handlers of the signals to stop. Call it in the main thread."""
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
 
     def begin(self) -> None:
-        """Begin, unless it has begun."""
+        """Begin to drain, unless that has begun."""
         if self._thread.ident is None:
             self._thread.start()
 

@@ -1,6 +1,6 @@
-"""The attempts that this process works on: renewing their leases, and interrupting them.
+"""The attempts of this process: renewing their leases, and interrupting them.
 
-One thread does it for all of them. An attempt is interrupted when its claim is gone (its prompt was cancelled, deleted
+One thread does it for all of them. An attempt is interrupted when its claim is lost (its prompt was cancelled, deleted
 or claimed by another worker), when its time is up, and when the worker must stop.
 """
 
@@ -26,9 +26,9 @@ from worker.async_exception import AsyncException
 log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
-#: How often the claims are checked: how long after a cancel the connection to a silent provider closes, at most.
+#: How often the claims are checked. So the connection to a silent provider closes at most this long after a cancel.
 CHECK_SECONDS = 0.5
-PATIENCE = timedelta(seconds=2)
+INTERRUPTION_TIMEOUT = timedelta(seconds=2)
 
 Key = tuple[int, int]
 
@@ -63,9 +63,9 @@ class Leases:
 
     Args:
         time_limit: After this time an attempt is interrupted. None in a pool of processes, where Celery does it.
-        patience: How long the code of an interrupted attempt may go on before an exception is raised within it, and
-            again how long until it is considered stuck.
-        on_stuck: Called when a thread is stuck. No other prompt can be answered in it.
+        interruption_timeout: How long the code of an interrupted attempt may go on before an exception is raised within
+            it, and how long after that the thread counts as stuck.
+        on_stuck: Called when a thread is stuck, because it can answer no other prompt.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Leases:
         lease: timedelta,
         *,
         time_limit: timedelta | None = None,
-        patience: timedelta = PATIENCE,
+        interruption_timeout: timedelta = INTERRUPTION_TIMEOUT,
         on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._sessions = sessions
         self._lease = lease
         self._time_limit = float("inf") if time_limit is None else time_limit.total_seconds()
-        self._patience = patience.total_seconds()
+        self._interruption_timeout = interruption_timeout.total_seconds()
         self._on_stuck = on_stuck
         self._attempts: dict[Key, _Attempt] = {}
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class Leases:
 
     @contextmanager
     def running(self, claim: Claim) -> Iterator[Interruption]:
-        """Let what this thread does within the block for the claim, which it holds, be interrupted.
+        """Make what this thread does for the claim within the block interruptible. The claim is one of `hold`.
 
         Raises:
             ClaimLostError, SoftTimeLimitExceeded, WorkerStopping: the attempt was interrupted. These replace any
@@ -134,24 +134,24 @@ class Leases:
             attempt.interrupt(WorkerStopping)
 
     def renew(self) -> None:
-        """Renew all leases once, and interrupt the attempts whose claims are gone."""
-        self._keep(lambda session, keys: claims.renew(session, keys, self._lease))
+        """Renew all leases once, and interrupt the attempts whose claims are lost."""
+        self._interrupt_lost(lambda session, keys: claims.renew(session, keys, self._lease))
 
     def check(self) -> None:
-        """Interrupt the attempts whose claims are gone."""
-        self._keep(claims.still_held)
+        """Interrupt the attempts whose claims are lost."""
+        self._interrupt_lost(claims.still_held)
 
-    def _keep(self, ask: Callable[[Session, Sequence[Key]], set[Key]]) -> None:
+    def _interrupt_lost(self, find_held: Callable[[Session, Sequence[Key]], set[Key]]) -> None:
         attempts = {key: attempt for key, attempt in self._snapshot().items() if not attempt.is_lost}
         if not attempts:
             return
         try:
             with self._sessions.begin() as session:
-                kept = ask(session, list(attempts))
+                held = find_held(session, list(attempts))
         except SQLAlchemyError as error:
             log.warning("leases not renewed", error=cause(error))
             return
-        for key in attempts.keys() - kept:
+        for key in attempts.keys() - held:
             attempts[key].interrupt(ClaimLostError)
 
     def _snapshot(self) -> dict[Key, _Attempt]:
@@ -166,9 +166,9 @@ class Leases:
             now = time.monotonic()
             if now >= attempt.deadline:
                 attempt.interrupt(SoftTimeLimitExceeded)
-            if now >= attempt.interrupted_at + 2 * self._patience and attempt.exception.is_ignored:
+            if now >= attempt.interrupted_at + 2 * self._interruption_timeout and attempt.exception.is_ignored:
                 self._on_stuck()
-            elif now >= attempt.interrupted_at + self._patience:
+            elif now >= attempt.interrupted_at + self._interruption_timeout:
                 attempt.exception.deliver()
 
     def _watch(self) -> None:

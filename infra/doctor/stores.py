@@ -24,8 +24,8 @@ MIN_POSTGRES_VERSION = 14
 MAX_SKEW_SECONDS = 2.0
 
 
-class WriteRefusedError(NotCheckedError):
-    """Postgres refuses to write, or to be connected to because it is read-only."""
+class _WritesRefusedError(NotCheckedError):
+    """Postgres refuses to write, or refuses the connection because it is read-only."""
 
 
 def postgres(settings: Settings) -> Iterator[Finding]:
@@ -33,7 +33,7 @@ def postgres(settings: Settings) -> Iterator[Finding]:
     try:
         with _connection(settings) as connection:
             yield from _check_server(connection, settings)
-    except WriteRefusedError as error:
+    except _WritesRefusedError as error:
         yield Finding(
             f"{error}: every request is refused with 503.",
             "Let DATABASE_URL lead to the primary (it may name several servers), and see whether "
@@ -133,7 +133,7 @@ def _connection(settings: Settings) -> Iterator[Connection]:
             yield connection
     except SQLAlchemyError as error:
         if (refused := refusal(error)) is not None:
-            raise WriteRefusedError(refused) from error
+            raise _WritesRefusedError(refused) from error
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise NotCheckedError(f"Postgres is unavailable: {reason}") from error
     finally:

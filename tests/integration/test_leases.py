@@ -74,13 +74,13 @@ def spin(until: threading.Event) -> None:
 
 
 def test_code_that_ignores_its_interruption_gets_an_exception(claim: Claim, sessions: Sessions) -> None:
-    leases = Leases(sessions, LONG, time_limit=AT_ONCE, patience=AT_ONCE)
+    leases = Leases(sessions, LONG, time_limit=AT_ONCE, interruption_timeout=AT_ONCE)
     with pytest.raises(SoftTimeLimitExceeded), leases.hold([claim]), leases.running(claim):
         spin(threading.Event())
 
 
 def test_code_that_ignores_a_stop_is_stopped_by_an_exception(claim: Claim, sessions: Sessions) -> None:
-    leases = Leases(sessions, LONG, time_limit=LONG, patience=AT_ONCE)
+    leases = Leases(sessions, LONG, time_limit=LONG, interruption_timeout=AT_ONCE)
 
     def go_on() -> None:
         with leases.hold([claim]), leases.running(claim):
@@ -93,7 +93,7 @@ def test_code_that_ignores_a_stop_is_stopped_by_an_exception(claim: Claim, sessi
 
 def test_a_thread_that_cannot_be_interrupted_is_reported(claim: Claim, sessions: Sessions) -> None:
     stuck = threading.Event()
-    leases = Leases(sessions, LONG, time_limit=AT_ONCE, patience=AT_ONCE, on_stuck=stuck.set)
+    leases = Leases(sessions, LONG, time_limit=AT_ONCE, interruption_timeout=AT_ONCE, on_stuck=stuck.set)
     with leases.hold([claim]), leases.running(claim):
         for _ in range(2):
             with contextlib.suppress(SoftTimeLimitExceeded):
