@@ -97,6 +97,9 @@ class Pipeline:
         Raises:
             WorkerStopping, SoftTimeLimitExceeded: the task was interrupted; its prompts are released or rescheduled.
         """
+        if self.leases.is_stopping:
+            self.queue.wake(self.route, count)
+            return TaskResult([], [])
         started = time.monotonic()
         held = self._claim(count)
         completed: list[int] = []

@@ -23,6 +23,7 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.providers import Script
 from tests.support.servers import wait_until
+from tests.support.worker_threads import MemoryQueue
 from worker.deltas import FIRST_DELTA_SECONDS
 from worker.leases import Leases, WorkerStopping
 from worker.pipeline import Pipeline
@@ -300,6 +301,17 @@ def test_a_running_generation_stops_when_its_lease_is_renewed_after_a_cancel(
     prompt_id = alice.submit()
     worker.process(1)
     assert len(chunks) < 100
+
+
+def test_a_worker_that_is_stopping_claims_nothing_and_wakes_up_another(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions
+) -> None:
+    queue = MemoryQueue()
+    worker = dataclasses.replace(worker, leases=Leases(sessions, worker.lease), queue=queue)
+    prompt_id = alice.submit()
+    worker.leases.stop()
+    assert worker.process(1) == ([], [])
+    assert (alice.show(prompt_id)["attempt"], queue.messages.get_nowait()) == (0, 1)
 
 
 def test_a_lease_is_renewed_during_a_generation(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
