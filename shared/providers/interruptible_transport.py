@@ -1,7 +1,7 @@
 """Makes the connections of an `httpx.Client` interruptible: `interruption.py` can end each wait for the network.
 
-A cancelled attempt shuts down its socket, so that a provider that says nothing sees its connection close at once, and
-the thread that waits for it goes on. Such a connection never returns to the pool, because its request ends by an
+An interrupted attempt shuts down its socket, so that even a silent provider sees its connection close at once, and the
+thread that waits for it goes on. Such a connection never returns to the pool, because its request ends by an
 exception.
 """
 
@@ -31,7 +31,7 @@ def make_interruptible(client: httpx.Client) -> httpx.Client:
 
 
 class ConnectFailedError(httpcore.ConnectError):
-    """No connection: `reason` says why, and `host` and `port` name whom it was for, the server or its proxy."""
+    """No connection: `reason` says why, and `host` and `port` name the server or its proxy."""
 
     def __init__(self, host: str, port: int, reason: Exception) -> None:
         super().__init__(reason)

@@ -1,8 +1,8 @@
 """Interrupting an attempt from another thread: its prompt was cancelled, its time is up, or its worker must stop.
 
-A thread that waits for a provider's next byte does not notice any of these. Whoever notices sets the attempt's
-`Interruption`, which calls what the waiting thread has left there: usually the shutdown of its socket, so that the
-connection closes at once and the thread goes on.
+A thread that waits for a provider's next byte does not notice any of these. So another thread sets the attempt's
+`Interruption`, which calls the callback that the waiting thread has registered: usually the shutdown of its socket, so
+that the connection closes at once and the thread goes on.
 """
 
 import threading

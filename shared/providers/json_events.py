@@ -20,7 +20,7 @@ _DONE_MARKS = frozenset({b"[DONE]", b'"[DONE]"', b"[done]", b"DONE"})
 
 
 class MalformedStreamError(Exception):
-    """What the server sends is not a stream of JSON. The message completes "The provider …"."""
+    """What the server sends is not a stream of JSON. The message goes on after "The provider"."""
 
 
 class Done:

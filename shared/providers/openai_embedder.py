@@ -9,7 +9,7 @@ from shared.errors import ProviderError
 from shared.providers import Vectors
 from shared.providers.openai_endpoint import Endpoint
 from shared.providers.openai_errors import InputTooLongError
-from shared.providers.openai_vectors import vectors_of
+from shared.providers.openai_vectors import read_vectors
 from shared.settings import Settings
 
 # OpenAI's limits are 8,191 tokens per text and 300,000 per call. A token has at least one byte, so counting bytes of
@@ -85,7 +85,7 @@ class OpenAIEmbedder:
 
     def _request(self, texts: Sequence[str]) -> Vectors:
         payload = self._endpoint.post("embeddings", {"model": self._model, "input": list(texts), **self._options})
-        vectors = vectors_of(payload, len(texts))
+        vectors = read_vectors(payload, len(texts))
         self._check_length(vectors.shape[1])
         # Some servers do not return unit length. A zero vector stays as it is, and the caller refuses it.
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -12,8 +12,8 @@ import httpx
 from shared.providers.client_pool import ClientPool
 from shared.providers.interruptible_transport import InterruptibleStream, StaleConnectionError
 from shared.providers.json_events import MalformedStreamError, parse_json
-from shared.providers.openai_errors import CONNECT_SECONDS, Failures, not_openai
-from shared.providers.openai_parameters import dialect_of
+from shared.providers.openai_errors import CONNECT_SECONDS, EndpointFailures, unexpected_response
+from shared.providers.openai_parameters import find_dialect
 from shared.settings import SettingsError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a response that is not streamed: 256 vectors of 12,000 numbers, written out
@@ -65,7 +65,7 @@ class Endpoint:
         authorization = basic or (f"Bearer {key}" if key else "")
         in_query = [value for name, value in given.params.multi_items() if _SECRET_NAMES.search(name)]
         secrets = (key, given.password, basic.removeprefix("Basic "), *in_query)
-        self.failures = Failures(
+        self.failures = EndpointFailures(
             self.address,
             settings_prefix,
             timeout_setting,
@@ -92,7 +92,7 @@ class Endpoint:
             ProviderError: the server refused the request.
             httpx.HTTPError: there is no response; `errors` translates it.
         """
-        dialect = dialect_of(self.url, path, str(body.get("model")))
+        dialect = find_dialect(self.url, path, str(body.get("model")))
         changes = dialect.changes
         with self._clients.client() as client:
             while True:
@@ -104,7 +104,7 @@ class Endpoint:
                     payload = _error_of(response)
                 learned = changes.after_refusal(response.status_code, payload, body)
                 if learned is None:
-                    raise self.failures.of_status(response.status_code, payload, response.headers)
+                    raise self.failures.from_status(response.status_code, payload, response.headers)
                 changes = learned
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -120,24 +120,24 @@ class Endpoint:
             closing(self._send(client, "GET", "models")) as response,
         ):
             if not response.is_success:
-                raise self.failures.of_status(response.status_code, _error_of(response), response.headers)
+                raise self.failures.from_status(response.status_code, _error_of(response), response.headers)
             listed = self._content(response)
             if isinstance(listed, dict):
                 listed = listed.get("data", listed.get("models"))
             if not isinstance(listed, list):
-                raise not_openai()
+                raise unexpected_response()
             names = (each if isinstance(each, str) else _name(each) for each in listed)
             return [name for name in names if name]
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Translate the exceptions of transport and reader into errors of ours, which contain no secrets."""
+        """Translate exceptions of the transport and the reader into `ProviderError`s, which contain no secrets."""
         try:
             yield
         except httpx.HTTPError as error:
-            raise self.failures.of_connection(error) from None
+            raise self.failures.from_connection(error) from None
         except MalformedStreamError as error:
-            raise not_openai(f"it {error}") from None
+            raise unexpected_response(f"it {error}") from None
 
     @staticmethod
     def chunks(response: httpx.Response) -> Iterator[bytes]:
@@ -173,7 +173,7 @@ class Endpoint:
             _prefixes[self.url] = "v1/"
             return response
         with closing(response):
-            raise self.failures.of_status(404, payload, response.headers)
+            raise self.failures.from_status(404, payload, response.headers)
 
     def _send_to(
         self,
@@ -193,7 +193,7 @@ class Endpoint:
         return client.send(request, stream=True)
 
     def _url_of(self, path: str) -> httpx.URL:
-        """Return the URL of a path. Making one takes 0.1 ms, so the few that there are, are kept."""
+        """Return the URL of a path. Making one takes 0.1 ms, so it is kept."""
         if path not in self._urls:
             self._urls[path] = self._url.copy_with(path=f"{self._url.path.rstrip('/')}/{path}")
         return self._urls[path]
@@ -202,13 +202,13 @@ class Endpoint:
         """Return the JSON of a response, judged if it is an error in spite of its status."""
         payload = parse_json(_read(response, MAX_BODY_BYTES))
         if payload is None:
-            raise not_openai()
+            raise unexpected_response()
         if isinstance(payload, dict) and (payload.get("error") or payload.get("object") == "error"):
-            raise self.failures.in_answer(payload, response.headers)
+            raise self.failures.from_answer(payload, response.headers)
         return payload
 
 
-#: What precedes the paths of endpoints whose URL lacks it, in this process.
+#: By URL, the prefix of the paths of endpoints whose URL lacks it, as far as this process has learned it.
 _prefixes: dict[str, str] = {}
 
 

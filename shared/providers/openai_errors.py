@@ -1,4 +1,4 @@
-"""Translates what goes wrong with an endpoint into errors of ours, which say why, and contain no secrets."""
+"""Translates the failures of an endpoint into `ProviderError`s, which say why, and contain no secrets."""
 
 import math
 import re
@@ -14,7 +14,7 @@ import httpx
 
 from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.providers.interruptible_transport import ConnectFailedError
-from shared.providers.openai_codes import QUOTA, effective_status, message_of
+from shared.providers.openai_error_payloads import QUOTA, effective_status, find_message
 
 CONNECT_SECONDS = 5
 MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
@@ -31,7 +31,7 @@ _SECRETS = re.compile(
 )
 
 
-#: What servers say of a text that is too long for them, with a status that fits or 500.
+#: What servers say about a text that is too long for them, with a suitable status or 500.
 _TOO_LONG = re.compile(
     r"too (?:long|large|big|many (?:input )?tokens)|context (?:length|size|window)|physical batch size|token limit"
     r"|(?:less|more|longer|larger) than \d+|exceed\w*\W.*(?:token|length|context|size|limit|input)"
@@ -41,37 +41,37 @@ _TOO_LONG = re.compile(
 
 
 class InputTooLongError(ProviderError):
-    """The provider refused a request because what it is asked about is too long."""
+    """The provider refused a request because its text is too long."""
 
 
-def not_openai(detail: str = "") -> ProviderError:
+def unexpected_response(detail: str = "") -> ProviderError:
     """An error for a response that cannot be understood."""
     return ProviderError(f"The provider's response does not follow OpenAI's API{detail and ': '}{detail}.")
 
 
 @dataclass(frozen=True)
-class Failures:
-    """The failures of one endpoint, as errors of ours."""
+class EndpointFailures:
+    """Makes `ProviderError`s of the failures of one endpoint."""
 
     address: str  #: scheme, host and port
     settings_prefix: str  #: of the settings that messages name: `…_API_KEY` and `…_BASE_URL`
     timeout_setting: str
     timeout_seconds: float
-    secrets: tuple[str, ...]  #: which are never shown
+    secrets: tuple[str, ...]  #: never shown
 
-    def of_status(self, status: int, payload: Any, headers: Mapping[str, str]) -> ProviderError:
-        """Judge a response that is an error by its status, and by its body where that says more."""
+    def from_status(self, status: int, payload: Any, headers: Mapping[str, str]) -> ProviderError:
+        """The error of a response, by its status, and by its body where that says more."""
         return self._judged(effective_status(status, payload), status, payload, headers)
 
-    def in_answer(self, payload: Any, headers: Mapping[str, str]) -> ProviderError:
-        """Judge an error that came with status 200, or within an answer, like the status that it should have had."""
+    def from_answer(self, payload: Any, headers: Mapping[str, str]) -> ProviderError:
+        """The error that came with status 200, or within an answer: as if it had the status that it describes."""
         status = effective_status(200, payload)
         if status != 200:
             return self._judged(status, status, payload, headers)
         return ProviderError(self.quoting("The provider interrupted its answer", payload))
 
-    def of_connection(self, error: httpx.HTTPError) -> ProviderError:
-        """Tell the causes apart for which there is no response, or only a part of it."""
+    def from_connection(self, error: httpx.HTTPError) -> ProviderError:
+        """The error of a connection that led to no response, or only to a part of one."""
         if isinstance(error, httpx.ConnectError):
             return self._unreachable(error)
         if isinstance(error, httpx.ConnectTimeout):
@@ -83,12 +83,12 @@ class Failures:
                 f"The provider sent nothing for too long: {self.timeout_seconds:g} s ({self.timeout_setting})."
             )
         if isinstance(error, httpx.DecodingError):
-            return not_openai("it cannot be decompressed")
+            return unexpected_response("it cannot be decompressed")
         return ProviderError(f"The connection to {self.address} was interrupted.")
 
     def quoting(self, message: str, payload: Any, then: str = "") -> str:
-        """Return the message as a sentence, with the provider's own words without secrets, and another sentence."""
-        words = self._without_secrets(message_of(payload))
+        """Return the message as a sentence with the provider's own words, without secrets, and another sentence."""
+        words = self._without_secrets(find_message(payload))
         sentence = f"{message}: {words}" if words else message
         if not sentence.endswith((".", "!", "?", "…")):
             sentence += "."
@@ -101,7 +101,7 @@ class Failures:
             message = f"The provider's quota is used up ({429 if told == QUOTA else told})"
             sentence = self.quoting(message, payload, "The operator must check the account.")
             return ProviderUnavailableError(sentence, retry_after=wait)
-        if status == 503 and "loading" in message_of(payload).lower():
+        if status == 503 and "loading" in find_message(payload).lower():
             return ProviderUnavailableError(
                 self.quoting(f"{name} is loading its model ({status})", payload), retry_after=wait
             )
@@ -144,7 +144,7 @@ class Failures:
         return ProviderUnavailableError(f"{target} could not be reached: {words}.")
 
     def _target(self, failed: ConnectFailedError) -> str:
-        """Name whom the connection was for: the endpoint, or a proxy."""
+        """Name the target of the connection: the endpoint, or a proxy."""
         url = httpx.URL(self.address)
         port = url.port or (443 if url.scheme == "https" else 80)
         is_endpoint = (failed.host.strip("[]"), failed.port) == (url.raw_host.decode().strip("[]"), port)
@@ -161,7 +161,7 @@ class Failures:
 
 
 def _is_too_long(status: int, payload: Any) -> bool:
-    words = message_of(payload)[: 4 * MAX_QUOTED]
+    words = find_message(payload)[: 4 * MAX_QUOTED]
     return status == 413 or (status in (400, 422, 500) and _TOO_LONG.search(words) is not None)
 
 

@@ -54,9 +54,9 @@ class OpenAIGenerator:
         }
         with self.endpoint.errors(), self.endpoint.stream("chat/completions", body, headers) as response:
             failures = self.endpoint.failures
-            reader = AnswerReader(self._model, lambda payload: failures.in_answer(payload, response.headers))
+            reader = AnswerReader(self._model, lambda payload: failures.from_answer(payload, response.headers))
             chunks = self.endpoint.chunks(response)
-            yield from texts_of(chunks, reader)
+            yield from read_texts(chunks, reader)
             if reader.is_done:
                 self.endpoint.finish(response, chunks)
             if rest := reader.end():
@@ -73,7 +73,7 @@ class OpenAIGenerator:
         return [*messages, {"role": "user", "content": request.prompt_text}]
 
 
-def texts_of(chunks: Iterator[bytes], reader: AnswerReader) -> Iterator[str]:
+def read_texts(chunks: Iterator[bytes], reader: AnswerReader) -> Iterator[str]:
     """Yield the texts of an answer. What fails after its end does not matter: only its usage is missing.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Learns which parameters of a request an endpoint refuses, so that it is asked without them, for as long as we run.
+"""Learns which parameters of a request an endpoint refuses, and sends later requests of this process without them.
 
-Only parameters that do not change an answer are left out: usage is not reported without `stream_options`, and vectors
-come as numbers or in base64 and are checked for their length. A limit of tokens is only renamed. A temperature that is
-refused is an error that the operator must know.
+Only parameters that do not change an answer are left out: without `stream_options` usage is not reported, and vectors
+come as numbers or in base64, and their length is checked. A limit of tokens is only renamed. A refused temperature is
+an error, which the operator must know of.
 """
 
 import re
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.providers.openai_codes import message_of, parameter_of
+from shared.providers.openai_error_payloads import find_message, find_parameter
 
 _REFUSALS = (400, 422)
 _DROPPABLE = ("stream_options", "encoding_format", "dimensions")
 _RENAMED = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-#: Words of a server that does not know a parameter, and does not only dislike its value.
+#: Words of a server that does not know a parameter, unlike one that only refuses its value.
 _UNKNOWN = re.compile(
     r"not supported|unsupported|unknown|unrecogni[sz]ed|unexpected|extra (inputs|fields)|not (permitted|allowed)"
     r"|additional propert|deprecated|does not support|instead",
@@ -26,7 +26,7 @@ _UNKNOWN = re.compile(
 
 @dataclass(frozen=True)
 class Changes:
-    """How requests differ from what we would send."""
+    """How requests to an endpoint differ from those to OpenAI."""
 
     dropped: frozenset[str] = frozenset()
     renamed: tuple[str, ...] = ()  #: names that are replaced
@@ -39,7 +39,7 @@ class Changes:
         """Return the changes to try after a refusal; None if it is about something else."""
         if status not in _REFUSALS:
             return None
-        named, words = parameter_of(payload), _words(payload)
+        named, words = find_parameter(payload), _words(payload)
         for name in _DROPPABLE:
             if name in body and name not in self.dropped and (named.startswith(name) or name in words):
                 return Changes(self.dropped | {name}, self.renamed)
@@ -65,7 +65,7 @@ _dialects: dict[tuple[str, ...], _Dialect] = {}
 _lock = threading.Lock()
 
 
-def dialect_of(*key: str) -> _Dialect:
+def find_dialect(*key: str) -> _Dialect:
     """Return what this process knows of an endpoint, by its URL, path and model."""
     with _lock:
         return _dialects.setdefault(key, _Dialect())
@@ -75,4 +75,4 @@ def _words(payload: Any) -> str:
     """Return what an error says, with the places that validators name (`detail[].loc`)."""
     detail = payload.get("detail") if isinstance(payload, dict) else None
     places = [str(each.get("loc")) for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
-    return " ".join((message_of(payload), *places))
+    return " ".join((find_message(payload), *places))

@@ -1,7 +1,7 @@
-"""Makes an answer of the events that servers send: OpenAI's chunks, and the dialects of those who imitate them.
+"""Reads an answer from the events that servers send: OpenAI's chunks, and the dialects of other servers.
 
-Nothing is lost, and nothing invented. Only a known end is an end: a finish_reason that is known, `[DONE]` after text,
-or the end of a completion that came whole. Whatever else is a failed attempt that says so.
+No text is lost or invented. An answer needs a known end: a known finish_reason, `[DONE]` after text, or the end of a
+completion that came whole. Anything else is an error.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,8 +10,8 @@ from typing import Any
 from shared.errors import ProviderError
 from shared.providers import Usage
 from shared.providers.json_events import DONE, Event
-from shared.providers.openai_codes import is_error
-from shared.providers.openai_errors import not_openai
+from shared.providers.openai_error_payloads import is_error
+from shared.providers.openai_errors import unexpected_response
 from shared.providers.surrogates import Joiner
 
 #: OpenAI's finish_reasons, and what others call them, in lower case.
@@ -34,7 +34,7 @@ _REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_text", "redact
 
 
 class AnswerError(Exception):
-    """A response is not an answer: `error` says why. It is told apart from what interrupts the reading."""
+    """A response is not an answer: `error` says why. It has a type of its own, unlike errors of the connection."""
 
     def __init__(self, error: ProviderError) -> None:
         super().__init__(error)
@@ -45,7 +45,7 @@ class AnswerReader:
     """Reads the events of one answer.
 
     Args:
-        failure: Makes an error of ours of what a server says went wrong.
+        failure: Turns the error that a server describes into a `ProviderError`.
     """
 
     def __init__(self, model: str, failure: Callable[[Any], ProviderError]) -> None:
@@ -104,7 +104,7 @@ class AnswerReader:
         if isinstance(payload, list) and payload and event.is_document:
             return "".join(self.read(Event(each, is_document=True)) for each in payload)
         if not isinstance(payload, dict):
-            raise AnswerError(not_openai())
+            raise AnswerError(unexpected_response())
         return self._read_object(payload, event.is_document)
 
     def end(self) -> str:
@@ -122,7 +122,7 @@ class AnswerReader:
         if has_text or (self._has_choices and not self.is_complete):
             raise ProviderError("The provider's answer was incomplete: it ended without a finish_reason.")
         if self._has_events and not self.is_complete:
-            raise not_openai()
+            raise unexpected_response()
         if self._has_tool_calls:
             raise ProviderError("The model called a tool instead of answering, though it was offered none.")
         if self._has_reasoning and reason == "length":
@@ -141,7 +141,7 @@ class AnswerReader:
         if not choices:
             return ""
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-            raise AnswerError(not_openai())
+            raise AnswerError(unexpected_response())
         self._has_choices = True
         for choice in choices:
             if choice.get("index") in (0, None):
@@ -198,7 +198,7 @@ class AnswerReader:
             text = next((content[key] for key in ("text", "refusal", "content") if content.get(key)), None)
             yield from self._parts(text.get("value") if isinstance(text, dict) and "value" in text else text)
         elif content is not None:
-            raise AnswerError(not_openai())
+            raise AnswerError(unexpected_response())
 
     def _read_finish_reason(self, choice: dict[str, Any]) -> None:
         reason = choice.get("finish_reason")

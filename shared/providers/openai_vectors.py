@@ -1,4 +1,4 @@
-"""Reads the vectors in a response of an embedder, in OpenAI's shape and in those that are seen instead of it."""
+"""Reads the vectors in a response of an embedder, in OpenAI's shape or in another one that servers use."""
 
 from base64 import b64decode
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 from shared.errors import ProviderError
 from shared.providers import Vectors
-from shared.providers.openai_errors import not_openai
+from shared.providers.openai_errors import unexpected_response
 
 
-def vectors_of(payload: Any, count: int) -> Vectors:
+def read_vectors(payload: Any, count: int) -> Vectors:
     """Return the vectors of a response in the order of the texts: float32, shape (count, any).
 
     Rows may lack `index` (then they are in order), be in base64 or lists in lists, or come without names.
@@ -40,7 +40,7 @@ def _listed(payload: Any) -> list[Any]:
     if isinstance(payload, dict):
         return [payload]
     if not isinstance(payload, list):
-        raise not_openai()
+        raise unexpected_response()
     return [payload] if payload and isinstance(payload[0], int | float) else payload
 
 
@@ -60,7 +60,7 @@ def _vector(given: Any) -> Vectors:
     if isinstance(given, list) and given and isinstance(given[0], list):
         raise ProviderError(f"The provider returned {len(given)} vectors for one text.")
     if not isinstance(given, list) or not given or not all(type(each) in (float, int) for each in given):
-        raise not_openai("a vector does not consist of numbers")
+        raise unexpected_response("a vector does not consist of numbers")
     return np.array(given, dtype=np.float64).astype(np.float32)
 
 
@@ -69,4 +69,4 @@ def _from_base64(text: str) -> Vectors:
     try:
         return np.frombuffer(b64decode(text, validate=True), dtype="<f4").astype(np.float32)
     except ValueError:
-        raise not_openai("a vector is not in base64") from None
+        raise unexpected_response("a vector is not in base64") from None

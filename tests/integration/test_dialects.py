@@ -7,7 +7,7 @@ import pytest
 from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.providers import GenerationRequest, Generator, Usage
 from shared.providers.factory import make_generator
-from shared.providers.openai_generator import texts_of
+from shared.providers.openai_generator import read_texts
 from shared.providers.openai_stream import AnswerReader
 from tests.support import dialects
 from tests.support.dialects import Answer, Case
@@ -75,7 +75,7 @@ def test_a_dialect_is_understood_wherever_it_is_cut(case: Case) -> None:
     for length in (1, 2, 3, 7, 64):
         reader = AnswerReader("m", lambda payload: ProviderError(str(payload)))
         pieces = (case.body[i : i + length] for i in range(0, len(case.body), length))
-        assert "".join(texts_of(pieces, reader)) + reader.end() == case.expected.text
+        assert "".join(read_texts(pieces, reader)) + reader.end() == case.expected.text
         assert reader.usage == case.expected.usage
 
 

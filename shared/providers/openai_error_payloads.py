@@ -1,9 +1,9 @@
-"""Reads the errors that servers describe in JSON: in OpenAI's shape, and in those that are seen instead of it."""
+"""Reads the errors that servers describe in JSON, in OpenAI's shape or in another one that servers use."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: Stands for a status: the account's quota is used up. OpenAI sends 429, which no waiting cures.
+#: In place of a status: the account's quota is used up. OpenAI sends 429 for that, although waiting does not help.
 QUOTA = -1
 
 #: The status that an error has by its name, which is compared in lower case without punctuation.
@@ -43,7 +43,7 @@ def is_error(payload: Mapping[str, Any]) -> bool:
 def effective_status(status: int, payload: Any) -> int:
     """Return the status that a failure should have had; QUOTA instead if that is the cause.
 
-    A status other than 200 and 500 says enough by itself. What cannot be told is returned as it came.
+    A status other than 200 and 500 says enough by itself. If the payload says nothing, the status is returned.
     """
     objects = list(_objects(payload))
     named = [_STATUSES.get(_plain(each.get(key)), 0) for each in objects for key in _NAMES]
@@ -58,20 +58,20 @@ def effective_status(status: int, payload: Any) -> int:
     return next((found for found in (*overload, *numbers, *named) if found), status)
 
 
-def message_of(payload: Any) -> str:
+def find_message(payload: Any) -> str:
     """Return the message of an error in one of the known shapes. HTML pages of proxies are ignored."""
     if isinstance(payload, str):
         return "" if payload.lstrip().startswith("<") else payload
     if isinstance(payload, list):
-        return "; ".join(filter(None, map(message_of, payload)))
+        return "; ".join(filter(None, map(find_message, payload)))
     if isinstance(payload, dict):
         for key in ("error", "errors", "message", "detail", "msg", "status_msg", "base_resp", "title"):
-            if words := message_of(payload.get(key)):
+            if words := find_message(payload.get(key)):
                 return words
     return ""
 
 
-def parameter_of(payload: Any) -> str:
+def find_parameter(payload: Any) -> str:
     """Return the name of the parameter that an error is about, as far as a field says so."""
     return next((each["param"] for each in _objects(payload) if isinstance(each.get("param"), str)), "")
 
