@@ -126,7 +126,7 @@ class Settings(BaseSettings):
 
     @property
     def concurrency_ceiling(self) -> int | None:
-        """How many prompts all workers together send to the generator at a time. None: as many as it bears."""
+        """How many prompts all workers together send to the generator at a time. None: as many as it can handle."""
         return self.openai_concurrency if self.generator == "openai" else None
 
     @property

@@ -27,8 +27,8 @@ class _Pause:
 class EmbedderPause:
     """Decides whether this process calls an embedder. Thread-safe.
 
-    After a failure that is no text's fault it does not, for a while; then one caller tries it. Each further failure
-    doubles the pause.
+    A failure that no text caused begins a pause. After it, one caller tries the embedder. Each further failure doubles
+    the pause.
 
     Args:
         on_recovery: Called when an embedder works again.

@@ -29,8 +29,8 @@ class ProviderStatus:
     Args:
         max_pause: Bounds what a provider asks for with Retry-After.
         ceiling: OPENAI_CONCURRENCY.
-        slots_lock: Held by whoever claims prompts or reduces the limit. Each waits for the lock of the route in
-            PostgreSQL; the threads of a process wait here instead, where none has a connection meanwhile.
+        slots_lock: Held while prompts are claimed or the limit is reduced. Both take the lock of the route in
+            PostgreSQL. The threads of a process wait for this lock first, so that none waits with a connection.
     """
 
     sessions: Sessions

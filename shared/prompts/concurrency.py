@@ -3,7 +3,7 @@
 A running prompt holds a *slot* of its route. The limit of the slots is the lower of two:
 
 - the ceiling: OPENAI_CONCURRENCY, which does not change;
-- `routes.concurrency`, which follows what the provider bears. NULL: it has not refused any.
+- `routes.concurrency`, which follows what the provider can handle. NULL: it has not refused any.
 
 The second is AIMD, additive increase and multiplicative decrease (Chiu and Jain 1989, "Analysis of the Increase and
 Decrease Algorithms for Congestion Avoidance"), as in TCP (Jacobson 1988, "Congestion Avoidance and Control"):
@@ -14,7 +14,7 @@ Decrease Algorithms for Congestion Avoidance"), as in TCP (Jacobson 1988, "Conge
   of prompts that still run, so after a burst it is what the provider has kept.
 - An answer adds 1 / limit, so all answers of a round add 1, as long as half of the slots are used (RFC 7661).
 - Once it has doubled since the last reduction, or by a round of answers from 1, an answer adds 1, so that it doubles
-  with each round (TCP's slow start): the provider can bear much more than it did.
+  with each round (TCP's slow start): the provider can handle much more than it did.
 
 It is NULL again when it reaches the ceiling, or without a refusal for FORGET_AFTER.
 
@@ -32,7 +32,7 @@ from shared.db.models import CLAIMABLE
 
 #: The factor of a reduction.
 DECREASE = 0.8
-#: After this long without a refusal, a route is no longer limited but by its ceiling.
+#: After this long without a refusal, the only limit of a route is its ceiling.
 FORGET_AFTER = timedelta(hours=1)
 
 # The first of the two keys of routes' advisory locks.

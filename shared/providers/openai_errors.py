@@ -129,7 +129,7 @@ class EndpointFailures:
         if isinstance(reason, ssl.SSLCertVerificationError):
             words = reason.verify_message.rstrip(".")
             return ProviderError(
-                f"The certificate of {target} does not fit: {words}. The operator must correct "
+                f"The certificate of {target} is invalid: {words}. The operator must correct "
                 f"{self.settings_prefix}_BASE_URL or the server's certificate, or name its authority in SSL_CERT_FILE.",
                 retryable=False,
             )

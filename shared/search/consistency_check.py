@@ -23,7 +23,7 @@ class Differences:
     damaged: list[int] = field(default_factory=list)  #: prompts whose vector is not a valid one of the embedder
     old: list[int] = field(default_factory=list)  #: prompts with a vector by another embedder
     segments: list[int] = field(default_factory=list)  #: segments that are unreadable or lack a vector
-    #: Prompts that were completed while the embedder failed. Workers embed them; that is no damage.
+    #: Prompts that were completed while the embedder failed. Workers embed them, so this is not damage.
     due: list[int] = field(default_factory=list)
     #: Prompts whose vectors were given up, because the embedder refuses their texts.
     refused: list[int] = field(default_factory=list)

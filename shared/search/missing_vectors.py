@@ -23,7 +23,7 @@ from shared.db.engine import Executor
 from shared.db.models import Change, FeedEntry, VectorLogEntry
 from shared.search.vector_log import LogRow
 
-#: After so many refusals by a working embedder a text is given up: some 85 minutes after the first.
+#: After this number of refusals by a working embedder a text is given up: some 85 minutes after the first.
 MAX_REFUSALS = 5
 #: The pause after a first refusal; it is four times as long after each further one.
 REFUSAL_BACKOFF = timedelta(minutes=1)

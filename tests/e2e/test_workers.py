@@ -35,7 +35,7 @@ def wait_until_busy(settings: Settings, name: str) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("processes", "threads"), ("threads", "processes")])
-def test_a_worker_that_must_stop_hands_its_prompt_back_and_another_goes_on(
+def test_a_worker_that_stops_releases_its_prompt_and_another_answers_it(
     servers: Servers, changed: Settings, url: str, tmp_path: Path, first: str, second: str
 ) -> None:
     """Also if the workers have different pools."""

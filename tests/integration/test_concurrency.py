@@ -1,4 +1,4 @@
-"""The limit of a route's prompts at a time: exact slots, and a limit that follows what the provider bears."""
+"""The limit of a route's prompts at a time: exact slots, and a limit that follows what the provider can handle."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -290,7 +290,7 @@ def test_answers_do_not_limit_a_route_that_is_not_reduced(queue: UserQueue, sess
         (2, None, 2, "-1 min", False, 0),
     ],
 )
-def test_prompts_are_ready_as_far_as_there_are_slots(
+def test_as_many_prompts_are_ready_as_slots_are_free(
     queue: UserQueue,
     sessions: Sessions,
     ceiling: int | None,

@@ -18,7 +18,7 @@ _FINISHES, _WORKERS, _SUBMITTERS = 400, 20, 4
 _COMMIT_SECONDS = 0.001
 
 
-def test_none_of_them_is_lost_to_a_deadlock(servers: Servers, settings: Settings, sessions: Sessions) -> None:
+def test_no_finish_is_lost_to_a_deadlock(servers: Servers, settings: Settings, sessions: Sessions) -> None:
     """The submissions' foreign keys lock the user's row, too. Without its advisory lock a tenth of these fails."""
     user = people.make(settings, 1, "busy")[0]
     row = {

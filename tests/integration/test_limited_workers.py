@@ -1,4 +1,4 @@
-"""Workers of a route with a limit: they use all of its slots and no more, and find what their provider bears."""
+"""Workers of a route with a limit: they use all of its slots and no more, and adapt to their provider."""
 
 import itertools
 import threading

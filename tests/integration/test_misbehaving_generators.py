@@ -1,4 +1,4 @@
-"""Generators and embedders that yield what is no text, or try to end the process: failed attempts like any other."""
+"""Generators and embedders that yield something other than text, or try to end the process, only fail the attempt."""
 
 import dataclasses
 import tracemalloc
@@ -75,7 +75,7 @@ def fail_last_attempt(alice: ApiUser, worker: Pipeline, sessions: Sessions, **ch
     ("part", "described"),
     [(None, "None"), (b"bytes", "a bytes"), (7, "an int"), (object(), "an object")],
 )
-def test_a_generator_that_yields_something_else_than_text_is_a_failed_attempt(
+def test_a_generator_that_yields_anything_but_text_fails_the_attempt(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, part: object, described: str
 ) -> None:
     generator = Yielding("half an ", part, "answer")
@@ -95,7 +95,7 @@ def test_a_generator_that_yields_something_else_than_text_is_a_failed_attempt(
         ((Usage(finish_reason="content_filter"),), "The provider's content filter blocked the answer."),
     ],
 )
-def test_an_answer_without_text_is_a_failed_attempt_that_says_why(
+def test_an_answer_without_text_fails_the_attempt_and_says_why(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, parts: tuple[object, ...], error: str
 ) -> None:
     assert fail_last_attempt(alice, worker, sessions, generator=Yielding(*parts)) == error
@@ -141,7 +141,7 @@ class _ExitsWhenClosed:
     ],
     ids=["generate exits", "generate returns None", "close exits"],
 )
-def test_a_generator_that_is_no_python_generator_cannot_end_the_worker(
+def test_a_generator_that_is_not_a_python_generator_cannot_end_the_worker(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, function: Callable[[], object], error: str
 ) -> None:
     assert fail_last_attempt(alice, worker, sessions, generator=Calling(function)) == error
@@ -183,7 +183,7 @@ def _converted() -> Iterator[str]:
 @pytest.mark.parametrize(
     "generator", [Yielding("half", WorkerStopping()), Calling(_converted)], ids=["raised", "converted by the generator"]
 )
-def test_the_order_to_stop_releases_the_prompt_without_using_up_an_attempt(
+def test_a_stop_releases_the_prompt_without_using_up_an_attempt(
     alice: ApiUser, worker: Pipeline, sessions: Sessions, generator: object
 ) -> None:
     prompt_id = alice.submit()

@@ -78,7 +78,7 @@ class TestAnswering:
         assert [alice.show(each)["response_text"] for each in ids] == ["answer 2", "answer 3"]
         assert generator.asked[-1].history == []
 
-    def test_an_embedder_that_fails_after_a_change_of_the_users_embedder_keeps_no_prompt_from_its_answer(
+    def test_a_prompt_is_answered_although_the_new_embedder_of_its_user_fails(
         self, alice: ApiUser, make_flaky_worker, embedder: FlakyEmbedder, sessions: Sessions
     ) -> None:
         """The user's searches compare another embedder's vectors since the claim, and that embedder is down."""
@@ -113,7 +113,7 @@ class TestAnswering:
         assert (len(embedder.calls), worker.requests) == (2, 1)
 
     @pytest.mark.parametrize("end", ["failed", "cancelled"])
-    def test_a_prompt_without_an_answer_lacks_no_vector(
+    def test_a_prompt_without_an_answer_is_not_missing_a_vector(
         self, alice: ApiUser, make_flaky_worker, embedder: FlakyEmbedder, sessions: Sessions, end: str
     ) -> None:
         prompt_id = alice.submit(TIDES)
@@ -152,7 +152,7 @@ class TestSearching:
         assert changes(sessions, alice) == ["completed", "completed", "embedded"]
 
     @EACH_STORE
-    def test_a_vector_that_follows_is_found_by_every_process(
+    def test_a_backfilled_vector_is_found_by_every_process(
         self,
         alice: ApiUser,
         worker: Worker,

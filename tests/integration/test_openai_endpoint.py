@@ -104,7 +104,7 @@ def test_v1_is_added_and_remembered_if_the_path_is_not_found_without_it(raw_serv
     assert [path(request) for request in raw_server.requests] == ["/chat/completions", found, last]
 
 
-def test_v1_is_not_added_if_that_is_not_found_either(raw_server: RawServer) -> None:
+def test_v1_is_not_added_if_the_path_is_not_found_with_it_either(raw_server: RawServer) -> None:
     for message in ("No such model", "No such page"):
         raw_server.script(refusal("404 Not Found", message=message))
     error = failure(generator(raw_server.url.removesuffix("/v1")))
@@ -182,14 +182,14 @@ def test_a_limit_of_tokens_is_renamed_if_the_server_wants_that(raw_server: RawSe
         {"message": "It has no vision."},
     ],
 )
-def test_what_would_change_the_answer_is_not_left_out(raw_server: RawServer, error: dict[str, str]) -> None:
+def test_a_parameter_that_changes_the_answer_is_not_left_out(raw_server: RawServer, error: dict[str, str]) -> None:
     raw_server.script(refusal(**error))
     refused = failure(generator(raw_server.url, max_tokens=9, temperature=0.5))
     assert (refused.retryable, str(refused)) == (False, f"The provider refused the request (400): {error['message']}")
     assert len(raw_server.requests) == 1
 
 
-def test_nothing_is_learned_from_a_request_that_fails_all_the_same(raw_server: RawServer) -> None:
+def test_nothing_is_learned_from_a_request_that_fails_without_the_parameter_too(raw_server: RawServer) -> None:
     raw_server.script(refusal(message="You wrote: what are stream_options?"))
     raw_server.script(refusal(message="You wrote: what are stream_options?"))
     raw_server.script(response(WHOLE))

@@ -37,7 +37,7 @@ def test_a_refusing_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("problem", ["unknown authority", "another name"])
-def test_a_certificate_that_does_not_fit_is_reported_at_once(
+def test_an_invalid_certificate_is_reported_at_once(
     tls: ssl.SSLContext, certificate: Path, monkeypatch: pytest.MonkeyPatch, problem: str
 ) -> None:
     if problem == "another name":
@@ -45,7 +45,7 @@ def test_a_certificate_that_does_not_fit_is_reported_at_once(
     with RawServer(tls, host="127.0.0.2") as server:
         error = failure(generator(server.url))
         assert (error.retryable, isinstance(error, ProviderUnavailableError)) == (False, False)
-        assert str(error).startswith(f"The certificate of https://127.0.0.2:{server.port} does not fit: ")
+        assert str(error).startswith(f"The certificate of https://127.0.0.2:{server.port} is invalid: ")
         assert "OPENAI_BASE_URL" in str(error)
         assert ("not valid for '127.0.0.2'" if problem == "another name" else "self-signed") in str(error)
 

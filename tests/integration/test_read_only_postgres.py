@@ -1,4 +1,4 @@
-"""Postgres that answers, but accepts no writes: after a failover, with a full disk, or because somebody said so."""
+"""Postgres that answers, but accepts no writes: after a failover, with a full disk, or by its settings."""
 
 import contextlib
 import dataclasses
@@ -75,7 +75,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
         ("XX001", False, False),  # data_corrupted: a person has to look at it
     ],
 )
-def test_each_sqlstate_is_unavailability_or_an_error_of_ours(
+def test_each_sqlstate_means_that_postgres_is_unavailable_or_that_it_works(
     autocommit_engine: Engine, state: str, unavailable: bool, dropped: bool
 ) -> None:
     with pytest.raises(DBAPIError) as raised, autocommit_engine.connect() as connection:
@@ -84,7 +84,7 @@ def test_each_sqlstate_is_unavailability_or_an_error_of_ours(
     assert (is_unavailable(raised.value), raised.value.connection_invalidated) == (unavailable, dropped)
 
 
-def test_an_exhausted_pool_is_unavailability_and_an_error_in_the_code_is_not() -> None:
+def test_an_exhausted_pool_means_unavailable_and_an_error_in_the_code_does_not() -> None:
     assert is_unavailable(PoolTimeoutError())
     assert not is_unavailable(ValueError())
 
@@ -226,7 +226,7 @@ class TestSeveralHosts:
         changed = f"{before}@{hosts}/{after.partition('/')[2]}?target_session_attrs=read-write"
         return Servers.changed(settings, database_url=changed)
 
-    def test_the_first_that_can_be_reached_is_used(self, servers: Servers, settings: Settings) -> None:
+    def test_the_first_host_that_can_be_reached_is_used(self, servers: Servers, settings: Settings) -> None:
         engine = make_engine(self.several(settings, 9, servers.postgres.port), application_name="test")
         with engine.begin() as connection:
             connection.execute(text("DELETE FROM prompts"))

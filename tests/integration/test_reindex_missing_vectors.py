@@ -30,7 +30,7 @@ def worker(make_flaky_worker) -> Worker:
     return make_flaky_worker()
 
 
-def test_missing_vectors_are_reported_but_are_no_difference(
+def test_missing_vectors_are_reported_but_are_not_a_difference(
     alice: ApiUser, bob: ApiUser, worker: Worker, embedder: FlakyEmbedder, settings: Settings, sessions: Sessions
 ) -> None:
     answer_without_vector(alice, worker, embedder, TIDES, RUST)

@@ -56,7 +56,7 @@ def test_a_running_worker_adds_missing_vectors_by_itself(
         wait_until(lambda: vectors(sessions) == [prompt_id])
 
 
-def test_a_prompt_deleted_before_its_vector_follows_leaves_nothing(
+def test_a_prompt_deleted_before_its_backfill_leaves_nothing(
     alice: ApiUser, worker: Worker, embedder: FlakyEmbedder, sessions: Sessions
 ) -> None:
     gone, kept = answer_without_vector(alice, worker, embedder, TIDES, RUST)
@@ -122,7 +122,7 @@ def test_a_worker_that_must_stop_leaves_its_prompts_to_the_next(
     assert fetch(sessions, "SELECT vector_due_at < now() + interval '10 s' FROM prompts") == [(True,)]
 
 
-def test_the_reaper_requests_what_is_due(
+def test_the_reaper_requests_a_backfill_while_vectors_are_due(
     alice: ApiUser, worker: Worker, embedder: FlakyEmbedder, settings, sessions: Sessions, services: Services
 ) -> None:
     class Recording(Queue):
@@ -144,7 +144,7 @@ def test_the_reaper_requests_what_is_due(
     assert queue.requests == 1
 
 
-def test_requests_do_not_gather_while_workers_are_busy(services: Services) -> None:
+def test_backfill_requests_do_not_pile_up_while_workers_are_busy(services: Services) -> None:
     assert [services.queue.request_backfill() for _ in range(3)] == [True, False, False]
 
 

@@ -1,4 +1,4 @@
-"""Worker hosts as threads of this process, on a queue in memory, and a provider that bears only so many at a time."""
+"""Worker hosts as threads of this process, on a queue in memory, and a provider with a limited capacity."""
 
 import queue
 import threading

@@ -64,7 +64,7 @@ class TestCutOffAnswers:
         _, row = capsys.readouterr().out.splitlines()
         assert re.split("  +", row)[1] == (f"completed ({reason})" if note else "completed")
 
-    def test_a_server_of_an_earlier_version_does_not_say_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_server_of_an_earlier_version_sends_no_finish_reason(self, capsys: pytest.CaptureFixture[str]) -> None:
         show_list(Output(False), [prompt()])
         assert "completed  " in capsys.readouterr().out
         assert "answer " not in full_text(prompt()).partition("\n\n")[0]

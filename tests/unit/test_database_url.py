@@ -35,7 +35,7 @@ def test_everything_but_the_hosts_is_kept() -> None:
 @pytest.mark.parametrize(
     "url", ["", "h", "mysql://h/d", "postgresql://u:p@h:x/d", "postgresql://h1,/d", "postgresql://h1,h2:x/d"]
 )
-def test_what_is_no_postgres_url_is_refused_with_a_sentence(url: str) -> None:
+def test_a_url_that_is_not_of_postgres_is_refused_with_a_sentence(url: str) -> None:
     with pytest.raises(ValueError, match="this is not a PostgreSQL URL; write it like"):
         database_url.parse(url)
 

@@ -61,7 +61,7 @@ def test_one_refused_text_among_many_costs_few_calls() -> None:
 
 
 @pytest.mark.parametrize("error", [ProviderError("later"), ProviderUnavailableError("down")])
-def test_an_error_that_concerns_all_texts_ends_it_at_once(error: ProviderError) -> None:
+def test_an_error_that_concerns_all_texts_is_an_outage(error: ProviderError) -> None:
     embedder = Picky(X=error)
     with pytest.raises(EmbedderOutageError) as raised:
         embed_each(embedder, list("aXbc"), is_outage=concerns_all_texts)

@@ -181,7 +181,7 @@ def test_the_vector_of_one_text_may_come_by_itself(server: OpenAIServer, body: o
         ([ROW, IN_BASE64[:4]], "a vector is not in base64."),
     ],
 )
-def test_other_vectors_are_refused_with_a_clear_sentence(server: OpenAIServer, rows: object, says: str) -> None:
+def test_malformed_vectors_are_refused_with_a_clear_sentence(server: OpenAIServer, rows: object, says: str) -> None:
     server.script_embeddings(Reply(body=json.dumps({"data": rows})))
     with pytest.raises(ProviderError) as raised:
         embedder(server).embed(["a", "b"])
