@@ -8,6 +8,7 @@ One statement does it, for one prompt or many, so a lone prompt takes one round 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from shared.db import advisory_locks
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import Change, Prompt, Status
@@ -51,8 +52,6 @@ _TYPES = {
     "expected_embedder": "text",
     **column_types(Prompt.__table__, Answer._fields),
 }
-# The first of the two keys of the advisory locks under which the prompts of a user are finished.
-_LOCK_CLASS = 7_771
 _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 
 # Prompts are locked first, then their users, both in the order of their ids: ARRAY(…) reads all of `locked` before.
@@ -73,7 +72,7 @@ _FINISH = PreparedStatement(
         ORDER BY prompts.id
         FOR NO KEY UPDATE OF prompts
     ), alone AS MATERIALIZED (
-        SELECT pg_advisory_xact_lock({_LOCK_CLASS}, lock)
+        SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, lock)
         FROM (SELECT DISTINCT hashint8(user_id) AS lock FROM locked ORDER BY lock) AS locks
     ), owner AS (
         SELECT id, username, seq, embedder FROM users

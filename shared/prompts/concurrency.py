@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
+from shared.db import advisory_locks
 from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE
 
@@ -35,12 +36,9 @@ DECREASE = 0.8
 #: After this long without a refusal, the only limit of a route is its ceiling.
 FORGET_AFTER = timedelta(hours=1)
 
-# The first of the two keys of routes' advisory locks.
-_LOCK_CLASS = 7_770
-
 #: Locks the slots of the parameter :route until the end of the transaction; a statement of its own before the one that
 #: counts them, so that it sees what earlier holders of the lock have claimed.
-LOCK_SLOTS = f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, hashtext(:route))"
+LOCK_SLOTS = f"SELECT pg_advisory_xact_lock({advisory_locks.SLOTS}, hashtext(:route))"
 
 #: The limit of the parameters :route and :ceiling; NULL if there is none.
 LIMIT = """

@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from sqlalchemy import text
 
+from shared.db import advisory_locks
 from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE, WITHOUT_TURN
 from shared.prompts.provider_pause import ProviderPause
@@ -33,13 +34,10 @@ from shared.prompts.provider_pause import ProviderPause
 #: The highest position that is counted.
 MAX_POSITION = 10_000
 
-# The first of the two keys of users' advisory locks.
-_LOCK_CLASS = 7_769
-
 #: Locks the users of the parameter :user_id, an array, until the end of the transaction; a statement of its own before
 #: the one that reads their prompts, so that it sees what earlier holders of the locks have stored.
 LOCK_USERS = f"""
-    SELECT pg_advisory_xact_lock({_LOCK_CLASS}, lock)
+    SELECT pg_advisory_xact_lock({advisory_locks.TURNS}, lock)
     FROM (
         SELECT DISTINCT hashint8(id) AS lock FROM unnest(CAST(:user_id AS bigint[])) AS locked(id) ORDER BY lock
     ) AS locks

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import text
 
+from shared.db import advisory_locks
 from shared.db.engine import Sessions
 
-_LOCK_CLASS = 7_769  # the first key of all our advisory locks of this kind
 # The lock belongs to a transaction, because behind a pooler there is no session to which it could belong. While the
 # work is done, the transaction is idle. It holds no snapshot then, so it keeps no vacuum and no index from its work.
 _TRY = text("""
@@ -22,4 +22,4 @@ def index_lock(sessions: Sessions, user_id: int) -> Iterator[bool]:
     # The lock has its own connection: work done under it must begin its transaction after the lock is taken, to see
     # what other processes committed.
     with sessions() as session:
-        yield bool(session.execute(_TRY, {"kind": _LOCK_CLASS, "user": user_id % 2**31}).scalar_one())
+        yield bool(session.execute(_TRY, {"kind": advisory_locks.INDEXES, "user": user_id % 2**31}).scalar_one())
