@@ -1,4 +1,4 @@
-"""Embedding claimed prompts. One whose embedder fails is answered, too, and gets its vector later."""
+"""Embedding claimed prompts. If the embedder fails for a prompt, the prompt is answered, and its vector backfilled."""
 
 from collections.abc import Sequence
 from itertools import groupby

@@ -1,7 +1,8 @@
-"""Calls of generators and embedders, which may be anybody's code and may do anything.
+"""Calls of generators and embedders, which may be custom code and raise anything.
 
-Whatever they raise is an exception of one attempt. Without this a `sys.exit()` in a generator would look like the order
-to stop this worker: its prompts would be released without using up an attempt, and crash one worker after the other.
+Whatever they raise becomes an exception of one attempt. Otherwise a `sys.exit()` in a generator would look like the
+signal to stop this worker: its prompts would be released without using up an attempt, and crash one worker after the
+other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ def call(function: Callable[Arguments, Result], *args: Arguments.args, **kwargs:
     Raises:
         ProviderExitedError: it raised SystemExit, KeyboardInterrupt, GeneratorExit or the like.
         Exception: it raised this exception.
-        WorkerStopping: this process was told to stop during the call, whatever the function made of that.
+        WorkerStopping: this process got the signal to stop during the call, whatever the function raised instead.
     """
     try:
         return function(*args, **kwargs)

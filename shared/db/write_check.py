@@ -1,4 +1,4 @@
-"""Whether PostgreSQL accepts writes: it is tried."""
+"""Checking whether PostgreSQL accepts writes, by writing."""
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError

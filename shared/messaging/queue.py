@@ -172,7 +172,7 @@ class Queue:
         return not self._unavailable.is_set()
 
     def write_problem(self) -> str | None:
-        """Why the broker accepts no message at the moment, or None: it is tried."""
+        """Try to write to the broker. Returns why it accepts no message, or None if it does."""
         return write_problem(self._redis)
 
     def length(self, route: str = DEFAULT_ROUTE) -> int | None:

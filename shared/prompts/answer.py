@@ -18,7 +18,7 @@ class FinishReason(StrEnum):
 
 
 class Answer(NamedTuple):
-    """An answer and what is known of it. Each field is a column of `prompts`; all are None without an answer."""
+    """An answer and what is known about it. Each field is a column of `prompts`; all are None without an answer."""
 
     response_text: str | None = None
     generator: str | None = None  #: its name

@@ -1,11 +1,12 @@
 """The statements of a claim: see `shared/prompts/claims.py`.
 
-It does not wait for the disk: if the server crashes at once, the claim may be forgotten, and the prompt is claimed
-again with the same attempt. Then either of the two may finish it; once, as always.
+A claim does not wait for the disk: if the server crashes at once, the claim may be lost, and the prompt is claimed
+again with the same attempt. Then either of the two may finish it, but only once.
 
 The subqueries are materialized: one with SKIP LOCKED could be executed again, and lock more than its limit. A pause
-that is over is locked, so that only one claim becomes its probe: of the prompt that was attempted least, because one
-that its provider always refuses must not be each probe. The pause is prolonged, in case the probe's worker dies.
+that is over is locked, so that only one claim becomes its probe. The probe is the prompt that was attempted least.
+Otherwise a prompt that the provider always refuses could be every probe. The pause is prolonged, in case the probe's
+worker dies.
 
 A prompt that was attempted before is claimed alone: if it kills its worker, no other prompt loses an attempt. For the
 same reason a claim of several prompts raises their `attempt_limit`, and only `reschedule` lowers it again.
@@ -102,7 +103,7 @@ def _columns(is_limited: str) -> str:
     """
 
 
-#: Claims prompts of a route without a limit. Of a route that has been limited it claims nothing.
+#: Claims prompts of a route without a limit, and nothing of a limited one.
 CLAIM = PreparedStatement(
     "claim",
     f"""
@@ -125,8 +126,8 @@ CLAIM = PreparedStatement(
     first=_NO_WAIT,
 )
 
-#: Claims prompts of a route as far as it has free slots. There is always a row, without a prompt if none was claimed.
-#: If there are fewer slots than :size, low priority gets the same share of them.
+#: Claims as many prompts of a route as it has free slots. If these are fewer than :size, low priority gets the same
+#: share of them. There is always a row, without a prompt if none was claimed.
 CLAIM_WITHIN_LIMIT = PreparedStatement(
     "claim_within_limit",
     f"""

@@ -1,9 +1,9 @@
 """Completed prompts without a vector: those that were answered while the embedder failed.
 
-`shared/prompts/completion.py` marks such a prompt with `vector_due_at`, in the statement that completes it. Whoever
-stores its vector clears the mark in the same transaction, under the prompt's lock, so it is stored exactly once. The
-vector gets the user's next number, not that of the completion: replicas have read beyond that, and sealed segments
-cover it. So every index catches up with it as with any new vector.
+`shared/prompts/completion.py` marks such a prompt with `vector_due_at`, in the statement that completes it. The
+transaction that stores its vector clears the mark, under the prompt's lock, so a vector is stored exactly once. It
+gets the user's next number, not that of the completion: replicas have read beyond that, and sealed segments cover it.
+So every index catches up with it as with any new vector.
 
     due → (claimed …) → stored | postponed | refused … given up
 
@@ -154,12 +154,12 @@ def count(executor: Executor, user_id: int) -> int:
 
 
 def postpone(session: Session, prompt_ids: Sequence[int], delay: timedelta) -> None:
-    """Let these be due again after `delay`, because the embedder does not work."""
+    """Make these prompts due again after `delay`, because the embedder does not work."""
     session.execute(_POSTPONE, {"ids": list(prompt_ids), "delay": delay})
 
 
 def refuse(session: Session, prompt_ids: Sequence[int]) -> set[int]:
-    """Record that a working embedder refused these texts. Returns the prompts that are given up thereby."""
+    """Record that a working embedder refused these texts. Returns the prompts that are given up now."""
     parameters = {"ids": list(prompt_ids), "most": MAX_REFUSALS, "backoff": REFUSAL_BACKOFF}
     return {row.id for row in session.execute(_REFUSE, parameters) if row.is_given_up}
 
@@ -170,7 +170,7 @@ def mark_refused(session: Session, prompt_ids: Sequence[int]) -> None:
 
 
 def retry_refused(session: Session, user_id: int) -> None:
-    """Let the user's refused texts be due at once, as if they had never been refused."""
+    """Make the user's refused texts due at once, as if they had never been refused."""
     session.execute(_RETRY_REFUSED, {"user_id": user_id})
 
 
@@ -209,7 +209,7 @@ def store(session: Session, vectors: Sequence[BackfilledVector]) -> Stored:
 
 
 def clear_flag(session: Session, user_id: int) -> None:
-    """Set the user's `vectors_missing` to whether that is so. It may stay true when a prompt is deleted."""
+    """Set the user's `vectors_missing` by counting. It may have stayed true when a prompt was deleted."""
     # The lock is a statement of its own: the next one then sees all that was committed before.
     for row in session.execute(_LOCK_USERS, {"ids": [user_id]}).all():
         _update_users(session, {user_id: row.seq}, {user_id: row.embedder})
