@@ -1,8 +1,8 @@
 """Stopping a worker that runs its tasks in threads.
 
-Celery cannot end a thread, and would wait for all of them. So the worker first takes no more messages. It gives the
-attempts SOFT_SHUTDOWN_SECONDS to end, interrupts the others, whose prompts are released, and stops Celery when no task
-is left. A second signal interrupts the attempts at once. `stop_deadline` bounds all of it.
+Celery cannot end a thread, and would wait for all of them. So a stop first takes no more messages, gives the attempts
+SOFT_SHUTDOWN_SECONDS to end, interrupts the rest, whose prompts are released, and stops Celery when no task is left.
+A second signal interrupts them at once. `stop_deadline` bounds the whole.
 """
 
 import os
