@@ -63,6 +63,10 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     redis = make_redis(settings)
     embedders = make_embedders(settings, wrap=GuardedEmbedder)
     queue = Queue(make_celery(settings), redis)
+    if on_stuck is None:
+        leases = Leases(sessions, settings.lease)
+    else:
+        leases = Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
     embedder_pause = EmbedderPause(on_recovery=queue.request_backfill)
     pipeline = Pipeline(
@@ -78,9 +82,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         announcer=Announcer(redis),
         deltas=DeltaPublisher(PartialText(redis, settings.partial_text_lifetime)),
         queue=queue,
-        leases=Leases(sessions, settings.lease)
-        if on_stuck is None
-        else Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck),
+        leases=leases,
         provider_status=ProviderStatus(
             sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.concurrency_ceiling
         ),
