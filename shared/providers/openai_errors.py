@@ -113,7 +113,7 @@ class Failures:
             failed = InputTooLongError if _is_too_long(status, payload) else ProviderError
             return failed(self.quoting(f"The provider failed ({status})", payload))
         elif status in (401, 403):
-            message, then = f"The provider refused the key ({status})", f"The operator must check {setting}."
+            message, then = f"{name} refused the key ({status})", f"The operator must check {setting}."
             return ProviderError(self.quoting(message, payload, then), retryable=False)
         else:
             message = f"The provider refused the request ({status})"
