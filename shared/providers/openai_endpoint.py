@@ -18,6 +18,7 @@ from shared.settings import SettingsError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a response that is not streamed: 256 vectors of 12,000 numbers, written out
 _MAX_ERROR_BYTES = 64 * 1024
+REST_SECONDS = 10.0  # for what follows the end of an answer, until the response ends, too
 _LAST_BYTES_SECONDS, _LAST_CHUNKS = 0.05, 3  # for the end of a response whose content has come
 
 _OPENAI = "api.openai.com"
@@ -144,6 +145,13 @@ class Endpoint:
         """Return the bytes of the body as they arrive, decompressed if necessary."""
         is_plain = response.headers.get("content-encoding", "identity") == "identity"
         return iter(response.stream) if is_plain else response.iter_bytes()  # type: ignore[arg-type]
+
+    @staticmethod
+    def limit_rest(response: httpx.Response, *, is_limited: bool) -> None:
+        """Let the rest of a response take at most REST_SECONDS from now on, or as long as usual."""
+        stream = response.extensions.get("network_stream")
+        if isinstance(stream, InterruptibleStream):
+            stream.end_within(REST_SECONDS if is_limited else None)
 
     def finish(self, response: httpx.Response, chunks: Iterator[bytes]) -> None:
         """Read the rest of a response if it comes at once, so that its connection can be used again."""

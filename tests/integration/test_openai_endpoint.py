@@ -15,8 +15,9 @@ import pytest
 from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.providers import GenerationRequest, Usage, interruption, openai_endpoint, openai_parameters
 from shared.providers.openai_endpoint import Endpoint
-from shared.providers.openai_generator import OpenAIGenerator
-from tests.support.dialects import DONE, HEL, JSON, WHOLE
+from shared.providers.openai_generator import OpenAIGenerator, texts_of
+from shared.providers.openai_stream import AnswerReader
+from tests.support.dialects import DONE, HEL, JSON, LO, STOP, WHOLE, chunk
 from tests.support.raw_server import RawServer, response
 from tests.support.servers import MAX_WAIT_SECONDS
 
@@ -257,6 +258,27 @@ def test_a_refused_list_of_models_says_why(server: RawServer) -> None:
     server.script(refusal("401 Unauthorized", message="No"))
     with pytest.raises(ProviderError, match="refused the key"):
         generator(server.url).endpoint.models()
+
+
+# The end of an answer
+
+
+def test_a_response_that_does_not_end_with_its_answer_is_not_waited_for(
+    server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_endpoint, "REST_SECONDS", 0.05)
+    server.script(response(HEL + LO + STOP), then="silence")
+    started = time.monotonic()
+    assert ask(generator(server.url)) == "Hello"
+    assert time.monotonic() - started < MAX_WAIT_SECONDS / 2
+
+
+def test_a_response_whose_answer_goes_on_is_waited_for_as_usual() -> None:
+    """Some servers send a finish_reason with each piece."""
+    reader, limits = AnswerReader("m", lambda _: ProviderError("")), []
+    pieces = iter([chunk("Hel", "stop"), chunk("lo", "stop")])
+    assert list(texts_of(pieces, reader, limits.append)) == ["Hel", "lo"]
+    assert limits == [True, False]
 
 
 # Refused parameters
