@@ -194,11 +194,15 @@ class Endpoint:
         """Send a request, and once more if it met a kept-alive connection that the server had just closed."""
         request = client.build_request(method, self._url_of(path), json=body, headers=headers)
         try:
-            return client.send(request, stream=True)
+            response = client.send(request, stream=True)
         except httpx.ReadError as error:
             if not isinstance(error.__cause__, StaleConnectionError):
                 raise
-        return client.send(request, stream=True)
+            response = client.send(request, stream=True)
+        if response.request.method != method:  # as browsers do after 301, 302 and 303
+            with closing(response):
+                raise self.failures.of_redirect(response.url)
+        return response
 
     def _url_of(self, path: str) -> httpx.URL:
         """Return the URL of a path. Making one takes 0.1 ms, so the few that there are, are kept."""

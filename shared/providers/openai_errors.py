@@ -70,6 +70,14 @@ class Failures:
             return self._judged(status, status, payload, headers)
         return ProviderError(self.quoting("The provider interrupted its answer", payload))
 
+    def of_redirect(self, to: httpx.URL) -> ProviderError:
+        """An error for a redirect that turned the request into another one."""
+        return ProviderError(
+            f"The provider at {self.address} redirects to {to.scheme}://{to.netloc.decode()}{to.path}. "
+            f"The operator must correct {self.settings_prefix}_BASE_URL.",
+            retryable=False,
+        )
+
     def of_connection(self, error: httpx.HTTPError) -> ProviderError:
         """Tell the causes apart for which there is no response, or only a part of it."""
         if isinstance(error, httpx.ConnectError):
@@ -98,7 +106,7 @@ class Failures:
         wait = retry_after(headers)
         name, setting = f"The provider at {self.address}", f"{self.settings_prefix}_API_KEY"
         if status == QUOTA:
-            message = f"The provider's quota is used up ({429 if told == QUOTA else told})"
+            message = f"{name} says that its quota is used up ({429 if told == QUOTA else told})"
             sentence = self.quoting(message, payload, "The operator must check the account.")
             return ProviderUnavailableError(sentence, retry_after=wait)
         if status == 503 and "loading" in message_of(payload).lower():

@@ -260,6 +260,27 @@ def test_a_refused_list_of_models_says_why(server: RawServer) -> None:
         generator(server.url).endpoint.models()
 
 
+# Redirects
+
+
+@pytest.mark.parametrize("status", ["307 Temporary Redirect", "308 Permanent Redirect"])
+def test_a_redirect_that_keeps_the_request_is_followed(server: RawServer, status: str) -> None:
+    server.script(response(b"", status=status, headers=f"Location: {server.url}/other\r\n"))
+    server.script(response(WHOLE))
+    assert ask(generator(server.url)) == "Hello"
+    assert server.requests[1].startswith(b"POST /v1/other ")
+
+
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other"])
+def test_a_redirect_that_changes_the_request_is_the_operators_to_fix(server: RawServer, status: str) -> None:
+    """For example from http to https. The answer to the GET would be misleading."""
+    server.script(response(b"", status=status, headers=f"Location: {server.url}/other?key=secret\r\n"))
+    server.script(response(b"{}", JSON, "405 Method Not Allowed"))
+    error = failure(generator(server.url))
+    assert str(error).endswith(f" redirects to {server.url}/other. The operator must correct OPENAI_BASE_URL.")
+    assert not error.retryable
+
+
 # The end of an answer
 
 
