@@ -17,9 +17,12 @@ from shared.providers.surrogates import Joiner
 #: OpenAI's finish_reasons, and what others call them, in lower case.
 _FINISH_REASONS: Mapping[str, str] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end", "done", "stop_token"), "stop"),
-    **dict.fromkeys(("complete", "completed", "finish", "finished", "finish_reason_stop"), "stop"),
+    **dict.fromkeys(
+        ("complete", "completed", "finish", "finished", "finish_reason_stop", "normal", "eosfound"), "stop"
+    ),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "max_new_tokens"), "length"),
     **dict.fromkeys(("token_limit", "model_length", "model_context_window_exceeded", "truncated"), "length"),
+    **dict.fromkeys(("maxpredictedtokensreached", "contextlengthreached"), "length"),
     **dict.fromkeys(("content_filter", "content_filtered", "safety", "recitation", "blocklist"), "content_filter"),
     **dict.fromkeys(("prohibited_content", "spii", "sensitive", "guardrail_intervened", "refusal"), "content_filter"),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),

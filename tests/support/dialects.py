@@ -86,8 +86,8 @@ def _error(status: int | None = None, **fields: Any) -> dict[str, Any]:
 
 
 _ENDS = {
-    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "STOP", "done", "complete"),
-    "length": ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens"),
+    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "STOP", "done", "complete", "eosFound"),
+    "length": ("length", "max_tokens", "MAX_TOKENS", "model_length", "max_output_tokens", "maxPredictedTokensReached"),
     "content_filter": ("content_filter", "SAFETY", "sensitive", "RECITATION"),
     "tool_calls": ("tool_calls", "tool_use", "function_call"),
 }
