@@ -39,6 +39,7 @@ from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
+from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
 
@@ -128,6 +129,7 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
 
 
 app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))
+app.steps["consumer"].add(PrefetchStep)
 if settings.heartbeat_file:
     app.steps["consumer"].add(heartbeat.as_bootstep(Path(settings.heartbeat_file)))
 register(app, lambda: _services[0])

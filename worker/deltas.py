@@ -7,9 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import structlog
+
 from shared.messaging import announcements
 from shared.messaging.partial_text import PartialText, Write
 from shared.prompts.claims import Claim
+
+log = structlog.get_logger(__name__)
 
 #: The shortest time between two deltas of a prompt: at most about twenty a second.
 INTERVAL_SECONDS = 0.05
@@ -53,6 +57,7 @@ class Deltas:
         delta = announcements.from_delta(self.claim, self._index, text)
         self._index += 1
         self.is_being_written = True
+        self.next_write = time.monotonic() + INTERVAL_SECONDS  # of what comes meanwhile
         return Write(self.claim.user_id, self._offset, self._unwritten, delta)
 
     def end_write(self, *, is_taken: bool) -> None:
@@ -92,11 +97,12 @@ class DeltaPublisher:
             with self._changed:
                 while deltas.is_being_written:
                     self._changed.wait()
-                is_announced = deltas.is_announced
-                if not is_announced:
+                if not deltas.is_announced:
                     deltas.discard()
-            if is_announced:
-                self._write([deltas])
+                # Begun before anything else can: nothing is announced after the end.
+                writes = self._begin([deltas])
+            self._write(writes)
+            if deltas.is_announced:
                 self._partial_text.end(claim.id, claim.attempt)
 
     def add(self, deltas: Deltas, chunk: str) -> None:
@@ -118,8 +124,11 @@ class DeltaPublisher:
             with self._changed:
                 while not self._due or self._due[0][0] > time.monotonic():
                     self._changed.wait(self._due[0][0] - time.monotonic() if self._due else None)
-                due = self._pop_due()
-            self._write(due)
+                writes = self._begin(self._pop_due())
+            try:
+                self._write(writes)
+            except Exception:
+                log.exception("deltas not published")
 
     def _pop_due(self) -> list[Deltas]:
         now, due = time.monotonic(), []
@@ -129,13 +138,19 @@ class DeltaPublisher:
             due.append(deltas)
         return due
 
-    def _write(self, due: Sequence[Deltas]) -> None:
-        with self._changed:
-            writes = [(each, write) for each in due if (write := each.begin_write()) is not None]
+    @staticmethod
+    def _begin(due: Sequence[Deltas]) -> list[tuple[Deltas, Write]]:
+        """The writes that are due. The caller holds the lock."""
+        return [(each, write) for each in due if (write := each.begin_write()) is not None]
+
+    def _write(self, writes: Sequence[tuple[Deltas, Write]]) -> None:
         if not writes:
             return
-        taken = self._partial_text.write([write for _, write in writes])
-        with self._changed:
-            for (each, _), is_taken in zip(writes, taken, strict=True):
-                each.end_write(is_taken=is_taken)
-            self._changed.notify_all()
+        taken = [False] * len(writes)
+        try:
+            taken = self._partial_text.write([write for _, write in writes])
+        finally:  # attempts wait for it
+            with self._changed:
+                for (each, _), is_taken in zip(writes, taken, strict=True):
+                    each.end_write(is_taken=is_taken)
+                self._changed.notify_all()

@@ -2,7 +2,8 @@
 
 Celery cannot end a thread, and would wait for all of them. So a stop first takes no more messages, gives the attempts
 SOFT_SHUTDOWN_SECONDS to end, interrupts the rest, whose prompts are released, and stops Celery when no task is left.
-A second signal interrupts them at once. `stop_deadline` bounds the whole.
+A second signal interrupts them at once. `stop_deadline` bounds the whole, also without a signal, when the worker stops
+because one of its threads is stuck.
 """
 
 import os
@@ -15,6 +16,8 @@ from typing import Any
 
 import structlog
 from celery.worker import state
+
+from worker import stop_deadline
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +57,7 @@ class Draining:
         self.begin()
 
     def _drain(self) -> None:
+        stop_deadline.begin(self._seconds + stop_deadline.GRACE_SECONDS)
         log.info("worker stopping", tasks=len(state.active_requests), seconds=self._seconds)
         for queue in list(self._consumer.app.amqp.queues.consume_from):
             self._consumer.call_soon(self._consumer.cancel_task_queue, queue)

@@ -84,7 +84,7 @@ class Failures:
         for claim in held:
             attempt_metrics.count_failed(error)
             with log_context(claim):
-                log.warning("attempt failed", error=type(error).__name__, exc_info=not isinstance(error, ProviderError))
+                log.warning("attempt failed", error=type(error).__name__, **_reason(error))
                 self._end_attempt(claim, error)
             if of_generator and isinstance(error, ProviderError) and not error.retryable:
                 self.provider_status.record_available(claim)
@@ -131,6 +131,16 @@ class Failures:
         # Jitter, so that a burst does not return as one (AWS Architecture Blog, "Exponential Backoff And Jitter").
         longest = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
         return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
+
+
+def _reason(error: Exception) -> dict[str, object]:
+    """What the log says of a failed attempt: a provider's reason, or where our code or a custom generator failed.
+
+    Not the provider's own words, which may quote the prompt.
+    """
+    if isinstance(error, ProviderError):
+        return {"detail": public_message(error).partition(": ")[0]}
+    return {"exc_info": True}
 
 
 def log_database_error(event: str, error: SQLAlchemyError, **fields: object) -> None:

@@ -175,12 +175,15 @@ class Leases:
         pause, interval = threading.Event(), self._lease.total_seconds() / RENEWALS_PER_LEASE
         renewed = time.monotonic()
         while not pause.wait(min(interval, CHECK_SECONDS)):
-            if time.monotonic() - renewed >= interval:
-                renewed = time.monotonic()
-                self.renew()
-            else:
-                self.check()
-            self._enforce()
+            try:
+                if time.monotonic() - renewed >= interval:
+                    renewed = time.monotonic()
+                    self.renew()
+                else:
+                    self.check()
+                self._enforce()
+            except Exception:  # without this thread all leases would lapse
+                log.exception("leases not watched")
 
 
 def _key(claim: Claim) -> Key:

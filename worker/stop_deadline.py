@@ -31,6 +31,13 @@ def install(seconds: float) -> None:
             signal.signal(number, _Handler(handler, seconds))
 
 
+def begin(seconds: float) -> None:
+    """End this process and its children after these seconds, if they have not ended by then."""
+    timer = threading.Timer(seconds, _kill)
+    timer.daemon = True
+    timer.start()
+
+
 class _Handler:
     """A signal handler that starts the deadline, and then calls the one that was there before."""
 
@@ -39,9 +46,7 @@ class _Handler:
         self._seconds = seconds
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        timer = threading.Timer(self._seconds, _kill)
-        timer.daemon = True
-        timer.start()
+        begin(self._seconds)
         self._previous(number, frame)  # type: ignore[operator]
 
 

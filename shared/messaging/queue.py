@@ -84,6 +84,7 @@ def make_celery(settings: Settings) -> Celery:
         task_soft_time_limit=settings.generation_timeout_seconds,
         task_time_limit=settings.generation_timeout_seconds + HARD_LIMIT_AFTER_SECONDS,
         worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,  # worker/prefetch.py does it
         worker_soft_shutdown_timeout=settings.soft_shutdown_seconds,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,

@@ -7,6 +7,7 @@ exception.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -54,6 +55,11 @@ class InterruptibleStream(httpcore.NetworkStream):
         self._has_answered = False  # whether this connection is reused, at the next request
         self._awaits_answer = False
         self._max_wait: float | None = None
+        self._deadline: float | None = None  # of the response, by time.monotonic()
+
+    def end_within(self, seconds: float | None) -> None:
+        """Let reads of this response time out after these seconds, whatever arrives; None: as usual."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     @contextmanager
     def waiting_at_most(self, seconds: float) -> Iterator[None]:
@@ -70,7 +76,7 @@ class InterruptibleStream(httpcore.NetworkStream):
         failure: Exception | None = None
         try:
             with attempt.calling(self._shut_down):
-                data = self._receive(max_bytes, timeout if self._max_wait is None else self._max_wait)
+                data = self._receive(max_bytes, self._wait(timeout))
         except TimeoutError as error:
             failure = httpcore.ReadTimeout(error)
         except (OSError, httpcore.ReadError) as error:
@@ -84,6 +90,17 @@ class InterruptibleStream(httpcore.NetworkStream):
             raise failure
         return data
 
+    def _wait(self, timeout: float | None) -> float | None:
+        """How long the next read may wait."""
+        if self._max_wait is not None:
+            timeout = self._max_wait
+        if self._deadline is None:
+            return timeout
+        rest = self._deadline - time.monotonic()
+        if rest <= 0:
+            raise TimeoutError
+        return rest if timeout is None else min(rest, timeout)
+
     def _receive(self, max_bytes: int, timeout: float | None) -> bytes:
         if not self._is_direct:
             return self._stream.read(max_bytes, timeout)
@@ -93,7 +110,7 @@ class InterruptibleStream(httpcore.NetworkStream):
         return self._socket.recv(max_bytes)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._awaits_answer, self._timeout = True, timeout
+        self._awaits_answer, self._timeout, self._deadline = True, timeout, None
         with _interruptible(self._shut_down):
             self._stream.write(buffer, timeout)
 

@@ -16,6 +16,8 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 _LINE_OVERHEAD = 64  # bytes that each stored line costs, so that many short ones are bounded, too
 _NO_JSON = "sent something that is not JSON"
 _BOM = b"\xef\xbb\xbf"
+#: Names of events that say nothing, whatever their data.
+_KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 _DONE_MARKS = frozenset({b"[DONE]", b'"[DONE]"', b"[done]", b"DONE"})
 
 
@@ -172,7 +174,7 @@ class EventReader:
         payload = _parse(b"\n".join(lines))
         if payload is not _NOT_JSON:
             self._found(payload)
-        elif self._name == "error":
+        elif self._name == "error" or self._name in _KEEP_ALIVES:
             self._found(b"\n".join(lines).decode(errors="replace"))
         else:
             for line in lines:
@@ -180,7 +182,8 @@ class EventReader:
 
     def _found(self, payload: Any, *, is_document: bool = False) -> None:
         self._has_events = True
-        self._events.append(Event(payload, self._name, is_document))
+        if self._name not in _KEEP_ALIVES:
+            self._events.append(Event(payload, self._name, is_document))
         self._name = ""
 
     def _taken(self) -> list[Event]:

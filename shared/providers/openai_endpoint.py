@@ -18,6 +18,7 @@ from shared.settings import SettingsError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a response that is not streamed: 256 vectors of 12,000 numbers, written out
 _MAX_ERROR_BYTES = 64 * 1024
+REST_SECONDS = 10.0  # for what follows the end of an answer, until the response ends, too
 _LAST_BYTES_SECONDS, _LAST_CHUNKS = 0.05, 3  # for the end of a response whose content has come
 
 _OPENAI = "api.openai.com"
@@ -145,6 +146,13 @@ class Endpoint:
         is_plain = response.headers.get("content-encoding", "identity") == "identity"
         return iter(response.stream) if is_plain else response.iter_bytes()  # type: ignore[arg-type]
 
+    @staticmethod
+    def limit_rest(response: httpx.Response, *, is_limited: bool) -> None:
+        """Let the rest of a response take at most REST_SECONDS from now on, or as long as usual."""
+        stream = response.extensions.get("network_stream")
+        if isinstance(stream, InterruptibleStream):
+            stream.end_within(REST_SECONDS if is_limited else None)
+
     def finish(self, response: httpx.Response, chunks: Iterator[bytes]) -> None:
         """Read the rest of a response if it comes at once, so that its connection can be used again."""
         stream = response.extensions.get("network_stream")
@@ -186,11 +194,15 @@ class Endpoint:
         """Send a request, and once more if it met a kept-alive connection that the server had just closed."""
         request = client.build_request(method, self._url_of(path), json=body, headers=headers)
         try:
-            return client.send(request, stream=True)
+            response = client.send(request, stream=True)
         except httpx.ReadError as error:
             if not isinstance(error.__cause__, StaleConnectionError):
                 raise
-        return client.send(request, stream=True)
+            response = client.send(request, stream=True)
+        if response.request.method != method:  # as browsers do after 301, 302 and 303
+            with closing(response):
+                raise self.failures.from_redirect(response.url)
+        return response
 
     def _url_of(self, path: str) -> httpx.URL:
         """Return the URL of a path. Making one takes 0.1 ms, so it is kept."""

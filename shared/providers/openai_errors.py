@@ -70,6 +70,14 @@ class EndpointFailures:
             return self._judged(status, status, payload, headers)
         return ProviderError(self.quoting("The provider interrupted its answer", payload))
 
+    def from_redirect(self, to: httpx.URL) -> ProviderError:
+        """An error for a redirect that turned the request into another one."""
+        return ProviderError(
+            f"The provider at {self.address} redirects to {to.scheme}://{to.netloc.decode()}{to.path}. "
+            f"The operator must correct {self.settings_prefix}_BASE_URL.",
+            retryable=False,
+        )
+
     def from_connection(self, error: httpx.HTTPError) -> ProviderError:
         """The error of a connection that led to no response, or only to a part of one."""
         if isinstance(error, httpx.ConnectError):
@@ -98,7 +106,7 @@ class EndpointFailures:
         wait = retry_after(headers)
         name, setting = f"The provider at {self.address}", f"{self.settings_prefix}_API_KEY"
         if status == QUOTA:
-            message = f"The provider's quota is used up ({429 if told == QUOTA else told})"
+            message = f"{name} says that its quota is used up ({429 if told == QUOTA else told})"
             sentence = self.quoting(message, payload, "The operator must check the account.")
             return ProviderUnavailableError(sentence, retry_after=wait)
         if status == 503 and "loading" in find_message(payload).lower():
@@ -113,7 +121,7 @@ class EndpointFailures:
             failed = InputTooLongError if _is_too_long(status, payload) else ProviderError
             return failed(self.quoting(f"The provider failed ({status})", payload))
         elif status in (401, 403):
-            message, then = f"The provider refused the key ({status})", f"The operator must check {setting}."
+            message, then = f"{name} refused the key ({status})", f"The operator must check {setting}."
             return ProviderError(self.quoting(message, payload, then), retryable=False)
         else:
             message = f"The provider refused the request ({status})"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -56,7 +56,9 @@ class OpenAIGenerator:
             failures = self.endpoint.failures
             reader = AnswerReader(self._model, lambda payload: failures.from_answer(payload, response.headers))
             chunks = self.endpoint.chunks(response)
-            yield from read_texts(chunks, reader)
+            yield from read_texts(
+                chunks, reader, lambda is_complete: self.endpoint.limit_rest(response, is_limited=is_complete)
+            )
             if reader.is_done:
                 self.endpoint.finish(response, chunks)
             if rest := reader.end():
@@ -73,8 +75,13 @@ class OpenAIGenerator:
         return [*messages, {"role": "user", "content": request.prompt_text}]
 
 
-def read_texts(chunks: Iterator[bytes], reader: AnswerReader) -> Iterator[str]:
+def read_texts(
+    chunks: Iterator[bytes], reader: AnswerReader, on_complete: Callable[[bool], object] = lambda _: None
+) -> Iterator[str]:
     """Yield the texts of an answer. What fails after its end does not matter: only its usage is missing.
+
+    `on_complete` is called when the answer seems complete, and when it goes on nevertheless. Some servers then neither
+    send `[DONE]` nor end the response.
 
     Raises:
         ProviderError: the server failed, or sends something else.
@@ -82,6 +89,7 @@ def read_texts(chunks: Iterator[bytes], reader: AnswerReader) -> Iterator[str]:
     """
     events = EventReader()
     data: bytes | None = b""
+    was_complete = False
     while data is not None and not reader.is_done:
         failure: Exception | None = None
         try:
@@ -97,6 +105,9 @@ def read_texts(chunks: Iterator[bytes], reader: AnswerReader) -> Iterator[str]:
                         return
             except AnswerError as error:
                 failure = error.error
+        if reader.is_complete != was_complete:
+            was_complete = reader.is_complete
+            on_complete(was_complete)
         failure = failure or events.failure
         if failure is not None:
             if reader.is_complete:

@@ -17,9 +17,12 @@ from shared.providers.surrogates import Joiner
 #: OpenAI's finish_reasons, and what others call them, in lower case.
 _FINISH_REASONS: Mapping[str, str] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end", "done", "stop_token"), "stop"),
-    **dict.fromkeys(("complete", "completed", "finish", "finished", "finish_reason_stop"), "stop"),
+    **dict.fromkeys(
+        ("complete", "completed", "finish", "finished", "finish_reason_stop", "normal", "eosfound"), "stop"
+    ),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "max_new_tokens"), "length"),
     **dict.fromkeys(("token_limit", "model_length", "model_context_window_exceeded", "truncated"), "length"),
+    **dict.fromkeys(("maxpredictedtokensreached", "contextlengthreached"), "length"),
     **dict.fromkeys(("content_filter", "content_filtered", "safety", "recitation", "blocklist"), "content_filter"),
     **dict.fromkeys(("prohibited_content", "spii", "sensitive", "guardrail_intervened", "refusal"), "content_filter"),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
@@ -30,6 +33,8 @@ _USUAL_KEYS = frozenset(
 _USUAL_CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _NO_REASONS = frozenset({"null", "none", "load", "unload"})
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+#: So many characters are not repeated by chance.
+_SURELY_REPEATED = 16
 _REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_text", "redacted_thinking"})
 
 
@@ -54,7 +59,10 @@ class AnswerReader:
         self._failure = failure
         self._joiner = Joiner()
         self._text: list[str] = []
-        self._has_deltas = False
+        self._place = ""  # where the text stands in a choice
+        self._is_cumulative = False  # whether each message has all of the text so far
+        self._continues_after_end = False  # whether text came after a finish_reason
+        self._has_other_choices = False
         self._has_events = False
         self._has_choices = False
         self._is_whole = False  # whether it is a completion that came whole, without a finish_reason
@@ -63,8 +71,11 @@ class AnswerReader:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the end of the answer has been seen, so that a failure after it does not matter."""
-        return self.usage.finish_reason is not None or self.is_done
+        """Whether the end of the answer has been seen, so that a failure after it does not matter.
+
+        Servers that send a finish_reason with each piece do not say which is the last.
+        """
+        return self.is_done or (self.usage.finish_reason is not None and not self._continues_after_end)
 
     def read(self, event: Event) -> str:
         """Return the text that an event adds.
@@ -84,7 +95,8 @@ class AnswerReader:
                 and payload["model"] == self.usage.model
                 and payload.keys() <= _USUAL_KEYS
                 and choice.keys() <= _USUAL_CHOICE_KEYS
-                and self._has_deltas
+                and self._place == "delta"
+                and self.usage.finish_reason is None
             ):
                 text = self._joiner.join(text)
                 self._text.append(text)
@@ -115,7 +127,7 @@ class AnswerReader:
         """
         rest = self._joiner.flush()
         reason, has_text = self.usage.finish_reason, bool(rest or self._text)
-        if has_text and (self.is_complete or self._is_whole):
+        if has_text and (reason is not None or self._is_whole or (self.is_done and not self._has_other_choices)):
             return rest
         if reason == "content_filter":
             raise ProviderError("The provider's content filter blocked the answer.", retryable=False)
@@ -136,7 +148,7 @@ class AnswerReader:
         choices = chunk.get("choices")
         if choices is None and "done" in chunk:  # Ollama's own API
             choices = [_from_ollama(chunk)]
-        if chunk.get("error") or (not choices and is_error(chunk)):
+        if _is_given(chunk.get("error")) or (not choices and is_error(chunk)):
             raise AnswerError(self._failure(chunk))
         if not choices:
             return ""
@@ -144,31 +156,63 @@ class AnswerReader:
             raise AnswerError(unexpected_response())
         self._has_choices = True
         for choice in choices:
-            if choice.get("index") in (0, None):
+            if choice.get("index") in (0, None, "0"):
                 return self._read_choice(choice, is_document and not str(chunk.get("object")).endswith("chunk"))
+        self._has_other_choices = True
         return ""
 
     def _read_choice(self, choice: dict[str, Any], is_whole: bool) -> str:
-        if choice.get("error"):
+        if _is_given(choice.get("error")):
             raise AnswerError(self._failure(choice))
-        delta = choice.get("delta")
-        text = delta if isinstance(delta, str) else self._text_of(delta or {}) or self._text_of(choice.get("text"))
-        self._is_whole = False
-        if text:
-            self._has_deltas = self._has_deltas or not is_whole
-        elif "message" in choice:
-            text = self._unseen(self._text_of(choice["message"]))
+        place, text = next((found for found in self._texts(choice) if found[1]), ("", ""))
+        if text and self._text:
+            self._continues_after_end = self._continues_after_end or self.usage.finish_reason is not None
+            if place != self._place:
+                text = self._unseen(text)
+            elif place == "message":
+                text = self._added(text)
         self._read_usage(choice)
         self._read_finish_reason(choice)
+        self._is_whole = is_whole and place in ("message", "text") and not self._text
         if text:
+            self._place = self._place or place
             text = self._joiner.join(text)
             self._text.append(text)
-            self._is_whole = is_whole
         return text
 
+    def _texts(self, choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield the places where a choice may have its text, and what is there."""
+        delta = choice.get("delta")
+        yield "delta", delta if isinstance(delta, str) else self._text_of(delta or {})
+        for place in ("text", "message"):
+            yield place, self._text_of(choice.get(place))
+
     def _unseen(self, text: str) -> str:
-        """Return what a `message` adds: after deltas, some servers send the whole answer once more."""
-        return text.removeprefix("".join(self._text)) if self._has_deltas else text
+        """Return what a text at another place adds: some servers send the whole answer once more after its pieces.
+
+        It may differ in white space, and may lag behind.
+        """
+        sent = "".join(self._text)
+        if text.startswith(sent):
+            return text[len(sent) :]
+        if not _without_space(sent).startswith(_without_space(text)):
+            raise AnswerError(unexpected_response("it sends its answer twice, and differently"))
+        return ""
+
+    def _added(self, text: str) -> str:
+        """Return what a further message adds: usually all of it, but some servers send the whole text so far each time.
+
+        The second message tells. A message that repeats much and then does not is neither.
+        """
+        sent = "".join(self._text)
+        repeats = text.startswith(sent) and (text != sent or len(sent) >= _SURELY_REPEATED)
+        if len(self._text) == 1:
+            self._is_cumulative = repeats
+        if repeats != self._is_cumulative and (self._is_cumulative or len(sent) >= _SURELY_REPEATED):
+            if text == sent:  # the end of a cumulative one
+                return ""
+            raise AnswerError(unexpected_response("it repeats parts of its answer"))
+        return text[len(sent) :] if self._is_cumulative else text
 
     def _text_of(self, message: Any) -> str:
         """Return the text of a delta or a message; both are usually objects with a content."""
@@ -237,6 +281,15 @@ def _from_ollama(chunk: dict[str, Any]) -> dict[str, Any]:
     message = chunk.get("message") or {"content": chunk.get("response")}
     ended = (chunk.get("done_reason") or "stop") if chunk["done"] else None
     return {"delta": message, "finish_reason": ended, "usage": chunk}
+
+
+def _is_given(error: Any) -> bool:
+    """Whether an error says anything: some servers send its fields with each chunk, without values."""
+    return any(error.values()) if isinstance(error, dict) else bool(error)
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
 
 
 def _count(usage: dict[str, Any], *keys: str) -> int | None:

@@ -108,3 +108,20 @@ def test_a_lost_claim_is_not_renewed(alice: ApiUser, claim: Claim, sessions: Ses
         leases.renew()
         with pytest.raises(ClaimLostError), leases.running(claim):
             pass
+
+
+def test_an_unexpected_error_does_not_end_the_watch(
+    alice: ApiUser, claim: Claim, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases(sessions, LONG)
+    check, errors = leases.check, [ValueError()]
+
+    def fail_once() -> None:
+        if errors:
+            raise errors.pop()
+        check()
+
+    monkeypatch.setattr(leases, "check", fail_once)
+    with pytest.raises(ClaimLostError), waiting(leases, claim):
+        alice.post(f"/prompts/{claim.id}/cancel/")
+    assert not errors

@@ -334,9 +334,9 @@ def test_a_refused_key_is_reported_as_the_operators_to_fix(
     server: OpenAIServer, generator: Generator, status: int
 ) -> None:
     server.script(Reply(status=status, code="invalid_api_key"))
-    error = failure(generator)
+    error, address = failure(generator), server.url.removesuffix("/v1")
     assert not error.retryable
-    assert str(error).startswith(f"The provider refused the key ({status}): Incorrect API key provided: …")
+    assert str(error).startswith(f"The provider at {address} refused the key ({status}): Incorrect API key provided: …")
     assert str(error).endswith(" The operator must check OPENAI_API_KEY.")
 
 

@@ -2,12 +2,16 @@
 
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from shared.errors import ProviderError, ProviderUnavailableError
-from tests.support.dialects import JSON, WHOLE
+from shared.providers import openai_endpoint
+from shared.providers.openai_generator import read_texts
+from shared.providers.openai_stream import AnswerReader
+from tests.support.dialects import HEL, JSON, LO, STOP, WHOLE, chunk
 from tests.support.openai_client import ask, body, failure, generator, path, refusal
 from tests.support.raw_server import RawServer, response
 from tests.support.servers import MAX_WAIT_SECONDS
@@ -130,6 +134,48 @@ def test_a_refused_list_of_models_says_why(raw_server: RawServer) -> None:
     raw_server.script(refusal("401 Unauthorized", message="No"))
     with pytest.raises(ProviderError, match="refused the key"):
         generator(raw_server.url).endpoint.models()
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", ["307 Temporary Redirect", "308 Permanent Redirect"])
+def test_a_redirect_that_keeps_the_request_is_followed(raw_server: RawServer, status: str) -> None:
+    raw_server.script(response(b"", status=status, headers=f"Location: {raw_server.url}/other\r\n"))
+    raw_server.script(response(WHOLE))
+    assert ask(generator(raw_server.url)) == "Hello"
+    assert raw_server.requests[1].startswith(b"POST /v1/other ")
+
+
+@pytest.mark.parametrize("status", ["301 Moved Permanently", "302 Found", "303 See Other"])
+def test_a_redirect_that_changes_the_request_is_the_operators_to_fix(raw_server: RawServer, status: str) -> None:
+    """For example from http to https. The answer to the GET would be misleading."""
+    raw_server.script(response(b"", status=status, headers=f"Location: {raw_server.url}/other?key=secret\r\n"))
+    raw_server.script(response(b"{}", JSON, "405 Method Not Allowed"))
+    error = failure(generator(raw_server.url))
+    assert str(error).endswith(f" redirects to {raw_server.url}/other. The operator must correct OPENAI_BASE_URL.")
+    assert not error.retryable
+
+
+# The end of an answer
+
+
+def test_a_response_that_does_not_end_with_its_answer_is_not_waited_for(
+    raw_server: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_endpoint, "REST_SECONDS", 0.05)
+    raw_server.script(response(HEL + LO + STOP), then="silence")
+    started = time.monotonic()
+    assert ask(generator(raw_server.url)) == "Hello"
+    assert time.monotonic() - started < MAX_WAIT_SECONDS / 2
+
+
+def test_a_response_whose_answer_goes_on_is_waited_for_as_usual() -> None:
+    """Some servers send a finish_reason with each piece."""
+    reader, limits = AnswerReader("m", lambda _: ProviderError("")), []
+    pieces = iter([chunk("Hel", "stop"), chunk("lo", "stop")])
+    assert list(read_texts(pieces, reader, limits.append)) == ["Hel", "lo"]
+    assert limits == [True, False]
 
 
 # Refused parameters

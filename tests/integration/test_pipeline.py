@@ -11,6 +11,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from redis import Redis
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from shared.db.engine import Sessions
 from shared.errors import ProviderError
@@ -191,6 +192,19 @@ def test_a_permanent_error_fails_the_prompt_without_a_retry(alice: ApiUser, work
     with_generator(worker, ProviderError("No such model.", retryable=False)).process(1)
     shown = alice.show(prompt_id)
     assert (shown["status"], shown["attempt"], shown["error"]) == ("failed", 1, "No such model.")
+
+
+def test_the_log_has_the_reason_of_a_failed_attempt_but_not_the_providers_words(
+    alice: ApiUser, worker: Pipeline
+) -> None:
+    """Those may quote the prompt."""
+    alice.submit("zebra")
+    error = ProviderError("The provider at http://model:1 refused the key (401): No zebra.", retryable=False)
+    with capture_logs() as logs:
+        with_generator(worker, error).process(1)
+    (failed,) = (line for line in logs if line["event"] == "attempt failed")
+    assert failed["detail"] == "The provider at http://model:1 refused the key (401)"
+    assert "zebra" not in str(logs)
 
 
 @pytest.mark.parametrize(

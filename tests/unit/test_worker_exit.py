@@ -46,3 +46,28 @@ def test_a_worker_whose_stop_hangs_is_killed_after_its_deadline() -> None:
         assert stuck.stdout.readline() == "ready\n"
         stuck.terminate()
         assert stuck.wait(timeout=MAX_WAIT_SECONDS) == 1
+
+
+_STUCK_THREAD = """
+import threading, types
+from celery.worker import state
+from worker import draining, stop_deadline
+class Request:
+    pass
+request = Request()
+state.active_requests.add(request)
+stop_deadline.GRACE_SECONDS = 0.2
+queues = types.SimpleNamespace(consume_from=[])
+consumer = types.SimpleNamespace(app=types.SimpleNamespace(amqp=types.SimpleNamespace(queues=queues)))
+draining.Draining(consumer, lambda: None, 0).begin()
+threading.Event().wait()
+"""
+
+
+def test_a_worker_with_a_stuck_thread_ends_without_a_signal() -> None:
+    """Otherwise it would take no more messages, and renew the lease of the stuck prompt, for ever."""
+    with subprocess.Popen([sys.executable, "-c", _STUCK_THREAD], cwd=ROOT) as stuck:
+        try:
+            assert stuck.wait(timeout=MAX_WAIT_SECONDS) == 1
+        finally:
+            stuck.kill()
