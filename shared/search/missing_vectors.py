@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
+from shared.db import advisory_locks
 from shared.db.engine import Executor
 from shared.db.models import Change, FeedEntry, VectorLogEntry
 from shared.search.vector_log import LogRow
@@ -113,6 +114,11 @@ _RETRY_REFUSED = text("""
 _LOCK_PROMPTS = text("""
     SELECT id, user_id FROM prompts WHERE id = ANY(:ids) AND vector_due_at IS NOT NULL ORDER BY id FOR NO KEY UPDATE
 """)
+# As `shared/prompts/completion.py` does, and for the same reason.
+_LOCK_FINISHES = text(f"""
+    SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, lock)
+    FROM (SELECT DISTINCT hashint8(id) AS lock FROM unnest(CAST(:ids AS bigint[])) AS id ORDER BY lock) AS locks
+""")  # noqa: S608  # nosec B608
 _LOCK_USERS = text("SELECT id, seq, embedder FROM users WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _PRESENT = text("""
     SELECT prompt_id, embedder FROM vector_log
@@ -182,6 +188,7 @@ def store(session: Session, vectors: Sequence[BackfilledVector]) -> Stored:
     by_prompt = {each.prompt_id: each for each in vectors}
     locked = session.execute(_LOCK_PROMPTS, {"ids": list(by_prompt)}).all()
     user_ids = sorted({row.user_id for row in locked})
+    session.execute(_LOCK_FINISHES, {"ids": user_ids})
     owners = {row.id: row for row in session.execute(_LOCK_USERS, {"ids": user_ids})}
     # A statement of its own, after the locks: it sees what those who held them before have committed.
     wanted = {"user_ids": user_ids, "prompt_ids": [row.id for row in locked]}
