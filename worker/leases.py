@@ -46,6 +46,7 @@ class _Attempt:
     deadline: float  #: as all times here by time.monotonic()
     interruption: Interruption = field(default_factory=Interruption)
     interrupted_at: float = float("inf")
+    is_stuck: bool = False
     #: For code that ignores the interruption.
     exception: AsyncException = field(default_factory=lambda: AsyncException(SoftTimeLimitExceeded))
 
@@ -64,8 +65,11 @@ class Leases:
     Args:
         time_limit: After this time an attempt is interrupted. None in a pool of processes, where Celery does it.
         patience: How long the code of an interrupted attempt may go on before an exception is raised within it, and
-            again how long until it is considered stuck.
-        on_stuck: Called when a thread is stuck. No other prompt can be answered in it.
+            again how long after its time is up until it is considered stuck. Code that was interrupted for another
+            reason may wait for its provider until then.
+        max_stuck: How many threads may be stuck. No other prompt can be answered in them. The leases of their claims
+            are not renewed any more, so that another worker tries the prompts, as often as MAX_ATTEMPTS says.
+        on_stuck: Called when more are stuck.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class Leases:
         *,
         time_limit: timedelta | None = None,
         patience: timedelta = PATIENCE,
+        max_stuck: int = 0,
         on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._sessions = sessions
         self._lease = lease
         self._time_limit = float("inf") if time_limit is None else time_limit.total_seconds()
         self._patience = patience.total_seconds()
+        self._max_stuck = max_stuck
         self._on_stuck = on_stuck
         self._attempts: dict[Key, _Attempt] = {}
         self._lock = threading.Lock()
@@ -142,7 +148,9 @@ class Leases:
         self._keep(claims.still_held)
 
     def _keep(self, ask: Callable[[Session, Sequence[Key]], set[Key]]) -> None:
-        attempts = {key: attempt for key, attempt in self._snapshot().items() if not attempt.is_lost}
+        attempts = {
+            key: attempt for key, attempt in self._snapshot().items() if not (attempt.is_lost or attempt.is_stuck)
+        }
         if not attempts:
             return
         try:
@@ -162,14 +170,19 @@ class Leases:
         """Interrupt the attempts whose time is up, and raise an exception in those that ignore an interruption."""
         if self._time_limit == float("inf"):
             return
-        for attempt in self._snapshot().values():
+        attempts = self._snapshot()
+        for key, attempt in attempts.items():
             now = time.monotonic()
             if now >= attempt.deadline:
                 attempt.interrupt(SoftTimeLimitExceeded)
-            if now >= attempt.interrupted_at + 2 * self._patience and attempt.exception.is_ignored:
-                self._on_stuck()
+            if now >= attempt.deadline + 2 * self._patience and attempt.exception.is_ignored:
+                if not attempt.is_stuck:
+                    log.error("thread stuck, its prompt is left to other workers", prompt_id=key[0])
+                attempt.is_stuck = True
             elif now >= attempt.interrupted_at + self._patience:
                 attempt.exception.deliver()
+        if sum(attempt.is_stuck for attempt in attempts.values()) > self._max_stuck:
+            self._on_stuck()
 
     def _watch(self) -> None:
         pause, interval = threading.Event(), self._lease.total_seconds() / RENEWALS_PER_LEASE

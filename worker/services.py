@@ -33,6 +33,8 @@ from worker.semantic_cache import SemanticCache
 
 #: Hundreds of threads share the connections of a pool. None of them has a client that waits.
 CONNECTION_WAIT_SECONDS = 30.0
+#: A worker restarts when more than one in so many of its threads are stuck.
+STUCK_SHARE = 10
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,13 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         queue=queue,
         leases=Leases(sessions, settings.lease)
         if on_stuck is None
-        else Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck),
+        else Leases(
+            sessions,
+            settings.lease,
+            time_limit=time_limit,
+            max_stuck=settings.worker_threads // STUCK_SHARE,
+            on_stuck=on_stuck,
+        ),
         provider_status=ProviderStatus(
             sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.route_concurrency
         ),
