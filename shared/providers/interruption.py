@@ -43,8 +43,8 @@ class Interruption:
     def calling(self, callback: Callable[[], object]) -> "_Calling":
         """Have `callback` called from another thread if the attempt is interrupted while the block runs.
 
-        It must not wait. What it raises is only logged. It is never called after the block. Raises the reason if the attempt is
-        already interrupted.
+        It must not wait. What it raises is only logged. It is never called after the block. Raises the reason if the
+        attempt is already interrupted.
         """
         return _Calling(self, callback)
 
