@@ -17,12 +17,15 @@ def as_bootstep(file: Path) -> type[bootsteps.StartStopStep]:
     class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
+        _repeated: Any = None  # a worker may be stopped before it has started
+
         def start(self, parent: Any) -> None:
             file.touch()
             self._repeated = parent.timer.call_repeatedly(INTERVAL_SECONDS, file.touch)
 
         def stop(self, parent: Any) -> None:
-            self._repeated.cancel()
+            if self._repeated is not None:
+                self._repeated.cancel()
 
         shutdown = terminate = stop
 

@@ -46,6 +46,7 @@ class _Attempt:
     deadline: float  #: as all times here by time.monotonic()
     interruption: Interruption = field(default_factory=Interruption)
     interrupted_at: float = float("inf")
+    is_stuck: bool = False
     #: For code that ignores the interruption.
     exception: AsyncException = field(default_factory=lambda: AsyncException(SoftTimeLimitExceeded))
 
@@ -64,8 +65,10 @@ class Leases:
     Args:
         time_limit: After this time an attempt is interrupted. None in a pool of processes, where Celery does it.
         interruption_timeout: How long the code of an interrupted attempt may go on before an exception is raised within
-            it, and how long after that the thread counts as stuck.
-        on_stuck: Called when a thread is stuck, because it can answer no other prompt.
+            it. An attempt that runs twice as long after its time was up is stuck: nothing else can run in its thread.
+            Its lease is no longer renewed, so another worker tries the prompt, as often as MAX_ATTEMPTS says.
+        max_stuck: How many attempts may be stuck.
+        on_stuck: Called when more are stuck.
     """
 
     def __init__(
@@ -75,12 +78,14 @@ class Leases:
         *,
         time_limit: timedelta | None = None,
         interruption_timeout: timedelta = INTERRUPTION_TIMEOUT,
+        max_stuck: int = 0,
         on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._sessions = sessions
         self._lease = lease
         self._time_limit = float("inf") if time_limit is None else time_limit.total_seconds()
         self._interruption_timeout = interruption_timeout.total_seconds()
+        self._max_stuck = max_stuck
         self._on_stuck = on_stuck
         self._attempts: dict[Key, _Attempt] = {}
         self._lock = threading.Lock()
@@ -142,7 +147,9 @@ class Leases:
         self._interrupt_lost(claims.still_held)
 
     def _interrupt_lost(self, find_held: Callable[[Session, Sequence[Key]], set[Key]]) -> None:
-        attempts = {key: attempt for key, attempt in self._snapshot().items() if not attempt.is_lost}
+        attempts = {
+            key: attempt for key, attempt in self._snapshot().items() if not (attempt.is_lost or attempt.is_stuck)
+        }
         if not attempts:
             return
         try:
@@ -162,14 +169,19 @@ class Leases:
         """Interrupt the attempts whose time is up, and raise an exception in those that ignore an interruption."""
         if self._time_limit == float("inf"):
             return
-        for attempt in self._snapshot().values():
+        attempts = self._snapshot()
+        for key, attempt in attempts.items():
             now = time.monotonic()
             if now >= attempt.deadline:
                 attempt.interrupt(SoftTimeLimitExceeded)
-            if now >= attempt.interrupted_at + 2 * self._interruption_timeout and attempt.exception.is_ignored:
-                self._on_stuck()
+            if now >= attempt.deadline + 2 * self._interruption_timeout and attempt.exception.is_ignored:
+                if not attempt.is_stuck:
+                    log.error("thread stuck, its prompt is left to other workers", prompt_id=key[0])
+                attempt.is_stuck = True
             elif now >= attempt.interrupted_at + self._interruption_timeout:
                 attempt.exception.deliver()
+        if sum(attempt.is_stuck for attempt in attempts.values()) > self._max_stuck:
+            self._on_stuck()
 
     def _watch(self) -> None:
         pause, interval = threading.Event(), self._lease.total_seconds() / RENEWALS_PER_LEASE

@@ -18,9 +18,10 @@ class PrefetchStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
+    _repeated: Any = None  # a worker may be stopped before it has started
+
     def start(self, parent: Any) -> None:
         self._old = _active_requests()
-        self._repeated = None
         if self._old:
             self._adjust(parent)
             self._repeated = parent.timer.call_repeatedly(CHECK_SECONDS, self._adjust, (parent,))

@@ -33,6 +33,8 @@ from worker.semantic_cache import SemanticCache
 
 #: Hundreds of threads share the connections of a pool. None of them has a client that waits.
 CONNECTION_WAIT_SECONDS = 30.0
+#: A worker restarts when more than one in so many of its threads are stuck.
+STUCK_SHARE = 10
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     if on_stuck is None:
         leases = Leases(sessions, settings.lease)
     else:
-        leases = Leases(sessions, settings.lease, time_limit=time_limit, on_stuck=on_stuck)
+        max_stuck = settings.worker_threads // STUCK_SHARE
+        leases = Leases(sessions, settings.lease, time_limit=time_limit, max_stuck=max_stuck, on_stuck=on_stuck)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
     embedder_pause = EmbedderPause(on_recovery=queue.request_backfill)
     pipeline = Pipeline(

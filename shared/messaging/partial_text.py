@@ -43,6 +43,7 @@ class PartialText:
     def __init__(self, redis: Redis, lifetime: timedelta) -> None:
         self._redis = redis
         self._lifetime = lifetime
+        self._is_failing = False
 
     def write(self, writes: Sequence[Write]) -> list[bool]:
         """Write texts and announce them, in one round trip. Returns for each whether Redis took it.
@@ -55,14 +56,22 @@ class PartialText:
                     self._add(pipeline, write)
                 results = pipeline.execute(raise_on_error=False)
         except RedisError as error:
-            log.warning("partial text not written", error=cause(error))
+            self._record_failure(error)
             return [False] * len(writes)
         # Three results each; a key of another type fails only its own text.
         written = [not isinstance(result, RedisError) for result in results[::_COMMANDS]]
         if not all(written):
-            refused = next(result for result in results if isinstance(result, RedisError))
-            log.warning("partial text not written", error=cause(refused))
+            self._record_failure(next(result for result in results if isinstance(result, RedisError)))
+        elif self._is_failing:
+            self._is_failing = False
+            log.info("partial text written again")
         return written
+
+    def _record_failure(self, error: RedisError) -> None:
+        """Log the first failure of several. With hundreds of prompts there are hundreds of writes a second."""
+        if not self._is_failing:
+            self._is_failing = True
+            log.warning("partial text not written", error=cause(error))
 
     def _add(self, pipeline: Pipeline, write: Write) -> None:
         """Add the _COMMANDS commands of a write."""

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Interruption:
     """Tells one attempt to end. Any thread may set it, once; its thread checks it."""
@@ -26,7 +30,10 @@ class Interruption:
             if self.reason is None:
                 self.reason = reason
                 for callback in self._callbacks:
-                    callback()
+                    try:
+                        callback()
+                    except Exception as error:  # such as OSError: the connection was closed just before
+                        log.warning("attempt not interrupted", error=type(error).__name__)
 
     def check(self) -> None:
         """Raise the reason if the attempt is interrupted."""
@@ -36,8 +43,8 @@ class Interruption:
     def calling(self, callback: Callable[[], object]) -> "_Calling":
         """Have `callback` called from another thread if the attempt is interrupted while the block runs.
 
-        It must not wait, and not raise. It is never called after the block. Raises the reason if the attempt is
-        already interrupted.
+        It must not wait. What it raises is only logged. It is never called after the block. Raises the reason if the
+        attempt is already interrupted.
         """
         return _Calling(self, callback)
 

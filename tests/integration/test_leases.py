@@ -3,18 +3,19 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import text
 
 from shared.db.engine import Sessions
 from shared.prompts.claims import Claim
 from tests.support import lifecycle
 from tests.support.client import ApiUser
-from tests.support.servers import MAX_WAIT_SECONDS
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from worker.leases import ClaimLostError, Leases, WorkerStopping
 
 LONG = timedelta(hours=1)
@@ -99,6 +100,55 @@ def test_a_thread_that_cannot_be_interrupted_is_reported(claim: Claim, sessions:
             with contextlib.suppress(SoftTimeLimitExceeded):
                 spin(stuck)
     assert stuck.is_set()
+
+
+def test_few_stuck_threads_do_not_stop_the_worker_but_lose_their_leases(
+    alice: ApiUser, sessions: Sessions, claim: Claim
+) -> None:
+    with sessions.begin() as session:
+        other = lifecycle.claim(session, alice.submit())
+        session.execute(text("UPDATE prompts SET due_at = '2000-01-01'"))
+    stuck = threading.Event()
+    leases = Leases(sessions, LONG, time_limit=AT_ONCE, interruption_timeout=AT_ONCE, max_stuck=1, on_stuck=stuck.set)
+
+    def hang(held: Claim, until: Callable[[], bool]) -> None:
+        with leases.hold([held]), leases.running(held):
+            while not until():
+                with contextlib.suppress(SoftTimeLimitExceeded):
+                    wait_until(until, what="the end")
+
+    first = threading.Thread(target=hang, args=(claim, stuck.is_set))
+    first.start()
+    wait_until(lambda: any(attempt.is_stuck for attempt in leases._snapshot().values()), what="the stuck thread")
+    assert not stuck.is_set()
+    leases.renew()
+    with sessions() as session:
+        assert session.scalar(text("SELECT due_at < now() FROM prompts WHERE id = :id"), {"id": claim.id})
+    hang(other, stuck.is_set)
+    first.join()
+
+
+def test_code_that_goes_on_after_a_cancel_is_not_stuck_before_its_time_is_up(
+    alice: ApiUser, claim: Claim, sessions: Sessions
+) -> None:
+    """It may wait for its provider, without noticing an interruption. Nobody may stop a worker by a cancel."""
+    stuck, has_raised = threading.Event(), threading.Event()
+    leases = Leases(sessions, LONG, time_limit=LONG, interruption_timeout=AT_ONCE, on_stuck=stuck.set)
+
+    def go_on() -> None:
+        with leases.hold([claim]), leases.running(claim):
+            alice.post(f"/prompts/{claim.id}/cancel/")
+            try:
+                spin(stuck)
+            except SoftTimeLimitExceeded:
+                has_raised.set()
+            leases._enforce()
+            raise ValueError
+
+    with pytest.raises(ClaimLostError):
+        go_on()
+    assert has_raised.is_set()
+    assert not stuck.is_set()
 
 
 def test_a_lost_claim_is_not_renewed(alice: ApiUser, claim: Claim, sessions: Sessions) -> None:

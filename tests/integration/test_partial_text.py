@@ -2,15 +2,19 @@
 
 import threading
 import time
+from datetime import timedelta
 from itertools import islice
 
 from redis import Redis
+from structlog.testing import capture_logs
 
 from api.auth.token_cache import Principal
 from api.realtime.text_stream import Position, StreamReads, TextStream
 from api.services import Services
 from shared.messaging.announcements import Announcement
-from shared.messaging.partial_text import Write
+from shared.messaging.partial_text import PartialText, Write
+from shared.messaging.redis import make_redis
+from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
 
@@ -114,3 +118,14 @@ def test_a_long_text_is_read_in_parts(services: Services, settings) -> None:
     first = services.partial_text.read(1, 1, 0)
     assert first + services.partial_text.read(1, 1, len(first.encode())) == "é" * 600_000
     assert len(first.encode()) <= 1 << 20
+
+
+def test_an_outage_is_logged_once_and_so_is_its_end(services: Services, settings: Settings) -> None:
+    partial_text = PartialText(make_redis(settings), timedelta(minutes=1))
+    write = Write(1, 0, "Hi", Announcement(None, prompt_id=1, attempt=1))
+    unavailable = Redis(port=9, socket_connect_timeout=1)
+    with capture_logs() as logs:
+        for redis in (unavailable, unavailable, make_redis(settings), make_redis(settings)):
+            partial_text._redis = redis
+            partial_text.write([write])
+    assert [line["event"] for line in logs] == ["partial text not written", "partial text written again"]

@@ -35,6 +35,16 @@ def test_a_callback_is_not_called_after_its_block() -> None:
     assert called == []
 
 
+def test_a_callback_that_fails_stops_neither_the_others_nor_who_interrupts() -> None:
+    """For example the shutdown of a socket that the server has closed."""
+    interrupted, called = Interruption(), []
+    closed = socket.socket()
+    with interrupted.calling(lambda: closed.shutdown(socket.SHUT_RDWR)), interrupted.calling(lambda: called.append(1)):
+        interrupted.set(StopError())
+    closed.close()
+    assert called == [1]
+
+
 def test_an_interrupted_attempt_does_not_begin_to_wait() -> None:
     interrupted = Interruption()
     interrupted.set(StopError())

@@ -1,6 +1,7 @@
 """After its broker was unavailable, a worker uses its whole pool again as soon as the tasks from before have ended."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from celery.worker import state
 
 from shared.messaging.queue import make_celery
 from tests.support.servers import make_settings
+from worker import heartbeat
 from worker.prefetch import PrefetchStep
 
 
@@ -71,6 +73,12 @@ def test_a_full_pool_still_takes_a_message(consumer: Any, running: list[Request]
 def test_a_new_worker_takes_as_many_as_its_pool_has_places(consumer: Any) -> None:
     PrefetchStep(consumer).start(consumer)
     assert (consumer.qos.value, consumer.timer.call) == (10, None)
+
+
+@pytest.mark.parametrize("step", [PrefetchStep, heartbeat.as_bootstep(Path("heartbeat"))])
+def test_a_worker_may_stop_before_it_has_started(consumer: Any, step: Any) -> None:
+    """Its broker has never been available."""
+    step(consumer).stop(consumer)
 
 
 def test_celery_leaves_it_to_us() -> None:
