@@ -29,42 +29,45 @@ def changed(servers: Servers, settings: Settings) -> Settings:
     )
 
 
+def wait_until_ready(settings: Settings, *names: str) -> None:
+    control = make_celery(settings).control
+    wanted = {f"{name}@test" for name in names}
+    wait_until(
+        lambda: wanted <= {name for answer in control.ping(timeout=0.5) for name in answer}, what="the workers starting"
+    )
+
+
 def wait_until_busy(settings: Settings, name: str) -> None:
     control = make_celery(settings).control
     wait_until(lambda: (control.inspect(timeout=1).active() or {}).get(f"{name}@test"), what="the claim")
 
 
-@pytest.mark.parametrize(("first", "second"), [("processes", "threads"), ("threads", "processes")])
 def test_a_worker_that_stops_releases_its_prompt_and_another_answers_it(
-    servers: Servers, changed: Settings, url: str, tmp_path: Path, first: str, second: str
+    servers: Servers, changed: Settings, url: str, tmp_path: Path
 ) -> None:
-    """Also if the workers have different pools."""
+    """From a worker with processes to one with threads and back. With threads, a second signal stops it at once."""
     answer = tmp_path / "answer"
     answer.touch()
     alice = RemoteUser(url)
-    one, two = (servers.changed(changed, worker_pool=pool) for pool in (first, second))
-    with processes.worker(one, name="one") as stopped:
+    with_threads = {"worker_pool": "threads", "soft_shutdown_seconds": 10 * MAX_WAIT_SECONDS}
+    two = servers.changed(changed, **with_threads)
+    with processes.worker(changed, name="one") as first, processes.worker(two, name="two") as second:
+        wait_until_ready(changed, "one", "two")
+        second.send_signal(signal.SIGSTOP)
         prompt_id = alice.submit(f"copy {answer}")  # takes until the file has a line
         wait_until_busy(changed, "one")
-        with processes.worker(two, name="two"):
-            stopped.send_signal(signal.SIGTERM)
-            assert stopped.wait(timeout=MAX_WAIT_SECONDS) == 0
+        second.send_signal(signal.SIGCONT)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(timeout=MAX_WAIT_SECONDS) == 0
+        wait_until_busy(changed, "two")
+        with processes.worker(changed, name="three"):
+            wait_until_ready(changed, "three")
+            second.send_signal(signal.SIGTERM)
+            second.send_signal(signal.SIGQUIT)
+            assert second.wait(timeout=MAX_WAIT_SECONDS) == 0
             answer.write_text("whole\n")
             shown = alice.wait(prompt_id)
-    assert (shown["status"], shown["attempt"]) == ("completed", 2)
-
-
-def test_a_second_signal_stops_a_worker_with_threads_at_once(
-    servers: Servers, changed: Settings, url: str, tmp_path: Path
-) -> None:
-    changes = {"worker_pool": "threads", "soft_shutdown_seconds": 10 * MAX_WAIT_SECONDS}
-    (tmp_path / "answer").touch()
-    with processes.worker(servers.changed(changed, **changes), name="one") as worker:
-        RemoteUser(url).submit(f"copy {tmp_path / 'answer'}")
-        wait_until_busy(changed, "one")
-        worker.send_signal(signal.SIGTERM)
-        worker.send_signal(signal.SIGQUIT)
-        assert worker.wait(timeout=MAX_WAIT_SECONDS) == 0
+    assert (shown["status"], shown["attempt"]) == ("completed", 3)
 
 
 def test_a_worker_gives_signs_of_life_also_after_its_broker_was_unavailable(
