@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
@@ -27,14 +26,13 @@ def test_that_does_not_end(servers):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
-def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
-    folder, started = tmp_path / "integration", tmp_path / "started"
-    folder.mkdir()
-    (folder / "test_it.py").write_text(_TESTS.format(started=str(started)))
+def start_run(folder: Path) -> subprocess.Popen:
+    """Start a test run. The file `started` appears in its folder once its processes run."""
+    (folder / "integration").mkdir(parents=True)
+    (folder / "integration" / "test_it.py").write_text(_TESTS.format(started=str(folder / "started")))
     command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", "-p", "no:cacheprovider"]
-    run = subprocess.Popen(
-        [*command, "--numprocesses=1", str(folder)],
+    return subprocess.Popen(
+        [*command, "--numprocesses=1", str(folder / "integration")],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
@@ -42,18 +40,30 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, number: signal
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def test_an_interrupted_or_killed_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    folders = {signal.SIGINT: tmp_path / "interrupted", signal.SIGKILL: tmp_path / "killed"}
+    runs = {number: start_run(folder) for number, folder in folders.items()}
     try:
-        wait_until(lambda: started.exists() or run.poll() is not None, what="the run starting its processes")
-        family = psutil.Process(run.pid).children(recursive=True)
-        names = " ".join(process.name() for process in family)
-        assert "postgres" in names
-        assert "valkey" in names
-        run.send_signal(number)
-        run.wait(timeout=MAX_WAIT_SECONDS)
-        _, alive = psutil.wait_procs(family, timeout=MAX_WAIT_SECONDS)
-        assert alive == []
-        for process in (run, *family):
-            assert not (ROOT / ".local" / f"test-{process.pid}").exists()
+        for number, run in runs.items():
+            started = folders[number] / "started"
+            wait_until(lambda: started.exists() or run.poll() is not None, what="the run starting its processes")  # noqa: B023
+            end_and_check(run, number)
     finally:
-        run.kill()
-        run.wait()
+        for run in runs.values():
+            run.kill()
+            run.wait()
+
+
+def end_and_check(run: subprocess.Popen, number: signal.Signals) -> None:
+    family = psutil.Process(run.pid).children(recursive=True)
+    names = " ".join(process.name() for process in family)
+    assert "postgres" in names
+    assert "valkey" in names
+    run.send_signal(number)
+    run.wait(timeout=MAX_WAIT_SECONDS)
+    _, alive = psutil.wait_procs(family, timeout=MAX_WAIT_SECONDS)
+    assert alive == []
+    for process in (run, *family):
+        assert not (ROOT / ".local" / f"test-{process.pid}").exists()
