@@ -77,12 +77,13 @@ def _try_embedders(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _prepare(sender: Any, **_: Any) -> None:
-    """Make the services if the tasks run in threads of this process, and bound how long a stop takes."""
+    """Bound how long a stop takes. If the tasks run in threads of this process, make its services."""
     if isinstance(sender.pool, TaskPool):
         draining = Draining(sender, lambda: _services[0].pipeline.leases.stop(), settings.soft_shutdown_seconds)
         _make_services(on_stuck=draining.begin)
-        draining.install()
-    stop_deadline.install(settings.soft_shutdown_seconds + stop_deadline.GRACE_SECONDS)
+        draining.install()  # it has its own deadline
+    else:
+        stop_deadline.install(settings.soft_shutdown_seconds + stop_deadline.GRACE_SECONDS)
 
 
 def _make_services(on_stuck: Callable[[], None] | None = None) -> None:

@@ -48,7 +48,7 @@ class Draining:
             signal.signal(number, self._on_signal)
 
     def begin(self) -> None:
-        """Begin to drain, unless that has begun."""
+        """Begin to drain. Calling it again does nothing."""
         if self._thread.ident is None:
             self._thread.start()
 

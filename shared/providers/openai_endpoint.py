@@ -149,14 +149,12 @@ class Endpoint:
     @staticmethod
     def limit_rest(response: httpx.Response, *, is_limited: bool) -> None:
         """Let the rest of a response take at most REST_SECONDS from now on, or as long as usual."""
-        stream = response.extensions.get("network_stream")
-        if isinstance(stream, InterruptibleStream):
+        if (stream := _network_stream(response)) is not None:
             stream.end_within(REST_SECONDS if is_limited else None)
 
     def finish(self, response: httpx.Response, chunks: Iterator[bytes]) -> None:
         """Read the rest of a response if it comes at once, so that its connection can be used again."""
-        stream = response.extensions.get("network_stream")
-        if isinstance(stream, InterruptibleStream):
+        if (stream := _network_stream(response)) is not None:
             with stream.waiting_at_most(_LAST_BYTES_SECONDS), suppress(httpx.HTTPError):
                 for _ in zip(range(_LAST_CHUNKS), chunks, strict=False):
                     pass
@@ -222,6 +220,12 @@ class Endpoint:
 
 #: By URL, the prefix of the paths of endpoints whose URL lacks it, as far as this process has learned it.
 _prefixes: dict[str, str] = {}
+
+
+def _network_stream(response: httpx.Response) -> InterruptibleStream | None:
+    """Return the connection of a response, unless it is not one of ours."""
+    stream = response.extensions.get("network_stream")
+    return stream if isinstance(stream, InterruptibleStream) else None
 
 
 def _read(response: httpx.Response, at_most: int) -> bytes:
