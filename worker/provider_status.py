@@ -96,7 +96,7 @@ class ProviderStatus:
     def _pause(self, session: Session, held: Sequence[Claim], error: ProviderUnavailableError) -> None:
         detail = public_message(error)
         asked = None if error.retry_after is None else timedelta(seconds=error.retry_after)
-        begun = provider_pause.pause(
+        pause = provider_pause.pause(
             session,
             self.route,
             detail,
@@ -104,13 +104,13 @@ class ProviderStatus:
             jitter=random.uniform(1, 1.5),  # noqa: S311  # nosec B311
             probe=next((claim.probe for claim in held if claim.probe is not None), None),
         )
-        if begun.is_new:  # many prompts may find the provider unavailable at the same moment
+        if pause.is_new:  # many prompts may find the provider unavailable at the same moment
             metrics.provider_pauses.labels(error.cause).inc()
             log.warning(
                 "provider unavailable, prompts wait",
                 route=self.route,
                 error=type(error).__name__,
                 detail=detail,
-                seconds=round(begun.seconds, 1),
-                next_attempt_at=timestamps.rfc3339(begun.next_attempt_at),
+                seconds=round(pause.seconds, 1),
+                next_attempt_at=timestamps.rfc3339(pause.next_attempt_at),
             )

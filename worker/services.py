@@ -33,7 +33,7 @@ from worker.semantic_cache import SemanticCache
 
 #: Hundreds of threads share the connections of a pool. None of them has a client that waits.
 CONNECTION_WAIT_SECONDS = 30.0
-#: A worker restarts when more than one in so many of its threads are stuck.
+#: A worker restarts when more than one in STUCK_SHARE of its threads is stuck.
 STUCK_SHARE = 10
 
 

@@ -115,7 +115,7 @@ def _drop_unusable(context: ExceptionContext) -> None:
     """Drop a connection to a server that has become read-only, and with it all that are as old.
 
     They would stay read-only for ever: a failover may leave them on the server that was the primary. Also drop one in a
-    failed transaction that was just begun: a pooler may lend such a connection.
+    failed transaction that has just started: a pooler may lend such a connection.
     """
     if sqlstate(context.original_exception) in (READ_ONLY, IN_FAILED_TRANSACTION):
         context.is_disconnect = True

@@ -59,15 +59,15 @@ def run(settings: Settings, url: str, worker: psutil.Process, model: Running, co
         failed = connection.scalar(text("SELECT count(*) FROM prompts WHERE status <> 'completed' OR attempt > 1"))
     peak.stop()
     engine.dispose()
-    begun = model.stats()["begun"] - before["begun"]
+    requests = model.stats()["started"] - before["started"]
     return {
         "submitted": submitted,
         "seconds": seconds,
         "most": peak.running,
-        "begun": begun,
+        "requests": requests,
         "failed": failed,
         "memory": peak.memory,
-        "cpu_per_chunk": (_cpu(worker) - cpu) / begun / CHUNKS * 1e6,
+        "cpu_per_chunk": (_cpu(worker) - cpu) / requests / CHUNKS * 1e6,
     }
 
 
@@ -105,7 +105,7 @@ def _cpu(worker: psutil.Process) -> float:
 def report(count: int, figures: dict[str, float]) -> None:
     print(
         f"{count:5} prompts: {figures['seconds']:6.1f} s (submitted in {figures['submitted']:.1f} s), "
-        f"{figures['most']:.0f} at a time, {figures['begun']:.0f} requests, {figures['failed']:.0f} failed, "
+        f"{figures['most']:.0f} at a time, {figures['requests']:.0f} requests, {figures['failed']:.0f} failed, "
         f"worker {figures['memory']:.0f} MB, {figures['cpu_per_chunk']:.0f} µs of CPU a chunk"
     )
 

@@ -47,11 +47,11 @@ class StreamingServer:
     """The server, in its own process."""
 
     def __init__(self, chunks: int, seconds: float) -> None:
-        """Each answer has so many chunks, and takes so many seconds."""
+        """Send each answer in `chunks` chunks over `seconds` seconds."""
         self.chunks, self.seconds = chunks, seconds
 
     async def run(self, port: int) -> None:
-        self._now = self._most = self._begun = self._completed = self._abandoned = 0
+        self._now = self._most = self._started = self._completed = self._abandoned = 0
         self._sent = Counter[str]()  # how often each "broken" prompt was sent
         # By prompt, as time.time(): since when it waits in silence, since when it is answered, when its last connection
         # was closed before the end of the answer.
@@ -79,7 +79,7 @@ class StreamingServer:
         return {
             "now": self._now,
             "most": self._most,
-            "begun": self._begun,
+            "started": self._started,
             "completed": self._completed,
             "abandoned": self._abandoned,
             "silent": self._silent,
@@ -89,7 +89,7 @@ class StreamingServer:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prompt: str) -> None:
         self._now += 1
-        self._begun += 1
+        self._started += 1
         self._most = max(self._most, self._now)
         self._answering[prompt] = time.time()
         self._closed.pop(prompt, None)
@@ -131,11 +131,11 @@ class StreamingServer:
     async def _stream(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prompt: str, count: int
     ) -> None:
-        """Send the head and so many chunks."""
+        """Send the head and the first chunks."""
         writer.write(_HEAD)
-        begun = asyncio.get_running_loop().time()
+        started = asyncio.get_running_loop().time()
         for number in range(count):
-            due = begun + (number + 1) * self.seconds / self.chunks
+            due = started + (number + 1) * self.seconds / self.chunks
             await asyncio.sleep(due - asyncio.get_running_loop().time())
             if writer.is_closing() or reader.at_eof():
                 raise ConnectionResetError

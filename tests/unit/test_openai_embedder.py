@@ -214,7 +214,7 @@ TOO_LONG = (
 
 
 class SmallServer(OpenAIServer):
-    """A server that refuses requests with a text over so many characters."""
+    """A server that refuses requests with a text longer than `limit` characters."""
 
     def __init__(self, limit: int, refusal: Reply = TOO_LONG[0]) -> None:
         super().__init__(dimension=8)
