@@ -7,7 +7,7 @@ from api.server.gunicorn_logger import GunicornLogger
 from api.server.listening_socket import socket_closing
 from shared.telemetry import metrics_folder
 
-bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+bind = f"{os.environ.get('LISTEN_ADDRESS', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 workers = int(os.environ.get("API_PROCESSES", "1"))
 worker_class = "api.server.gunicorn_worker.GunicornWorker"
 worker_connections = 20_000

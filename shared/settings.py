@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Annotated, Literal, Self
 
 from limits import parse_many
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from shared import database_url
+from shared.url_password import with_password
 
 MIN_SECRET_LENGTH = 32
 _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
@@ -33,13 +34,16 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "console", "json"] = "auto"
 
-    host: str = "127.0.0.1"
+    listen_address: str = "127.0.0.1"
     metrics_token: SecretStr = SecretStr("")
     worker_metrics_port: int = Field(0, ge=0, le=65_535)
     otel_exporter_otlp_endpoint: str = ""
 
+    # The passwords stand before the URLs, whose validators insert them.
+    database_password: SecretStr = SecretStr("")
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1)
+    redis_password: SecretStr = SecretStr("")
     redis_url: SecretStr
 
     jwt_secret_key: SecretStr
@@ -143,16 +147,18 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        database_url.parse(value.get_secret_value())
-        return value
+    def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        url = with_password(value.get_secret_value(), _password(info, "database_password"))
+        database_url.parse(url)
+        return SecretStr(url)
 
     @field_validator("redis_url")
     @classmethod
-    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
-        if _scheme(value) not in ("redis", "rediss"):
+    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        url = with_password(value.get_secret_value(), _password(info, "redis_password"))
+        if _scheme(url) not in ("redis", "rediss"):
             raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")
-        return value
+        return SecretStr(url)
 
     @field_validator("prompt_rate_limit")
     @classmethod
@@ -204,12 +210,17 @@ def _sentence(location: tuple[int | str, ...], message: str) -> str:
     return f"{name}: {message.removeprefix('Value error, ')}"
 
 
-def _scheme(url: SecretStr) -> str:
+def _password(info: ValidationInfo, name: str) -> str:
+    password: SecretStr | None = info.data.get(name)
+    return "" if password is None else password.get_secret_value()
+
+
+def _scheme(url: str) -> str:
     """The scheme of a URL; empty if it is not a URL.
 
     SQLAlchemy parses Redis URLs, too: gunicorn reads settings before gevent has patched what redis-py imports.
     """
     try:
-        return make_url(url.get_secret_value()).drivername
+        return make_url(url).drivername
     except (ArgumentError, ValueError):
         return ""

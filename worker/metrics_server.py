@@ -30,14 +30,14 @@ class _Handler(WSGIRequestHandler):
 
 
 class MetricsServer:
-    """Serves the metrics on HOST and WORKER_METRICS_PORT. A worker whose port is taken works without metrics."""
+    """Serves the metrics on LISTEN_ADDRESS and WORKER_METRICS_PORT, unless the port is taken."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._server: Any = None
 
     def start(self) -> None:
-        host, port = self._settings.host, self._settings.worker_metrics_port
+        host, port = self._settings.listen_address, self._settings.worker_metrics_port
         try:
             self._server = make_server(host, port, self, server_class=ThreadingWSGIServer, handler_class=_Handler)
         except OSError as error:

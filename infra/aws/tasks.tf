@@ -25,9 +25,9 @@ locals {
       memory  = var.api.memory
       command = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
       environment = merge(local.environment, {
-        HOST          = "0.0.0.0"
-        PORT          = tostring(local.api_port)
-        API_PROCESSES = tostring(var.api.processes)
+        LISTEN_ADDRESS = "0.0.0.0"
+        PORT           = tostring(local.api_port)
+        API_PROCESSES  = tostring(var.api.processes)
       })
       secrets      = concat(local.app_secrets, ["METRICS_TOKEN"])
       port         = local.api_port

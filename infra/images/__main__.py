@@ -89,7 +89,7 @@ def answer_prompt(images: dict[str, Image], folder: DataFolder) -> float:
     with ExitStack() as running:
         addresses = _start_servers(folder, running)
         services = read_compose(ROOT, {"JWT_SECRET_KEY": secrets.token_urlsafe(48)})["services"]
-        local = addresses | {"HOST": "127.0.0.1"}
+        local = addresses | {"LISTEN_ADDRESS": "127.0.0.1"}
         environments = {name: services[name]["environment"] | local for name in ("migrate", "api", "worker")}
         _require_success(execute(images["api"], services["migrate"]["command"], environments["migrate"]))
         started = {}

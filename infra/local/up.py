@@ -51,7 +51,7 @@ class Options:
         env = os.environ
         try:
             return cls(
-                host=env.get("HOST", "127.0.0.1"),
+                host=env.get("LISTEN_ADDRESS", "127.0.0.1"),
                 port=int(env.get("PORT", "8000")),
                 flower_port=int(env.get("FLOWER_PORT", "5555")),
                 data_dir=Path(env.get("DATA_DIR", ".local")),
@@ -176,7 +176,7 @@ class Stack:
         if self._stopping:
             return
         options = self._options
-        environment = environment | {"HOST": options.host, "PORT": str(options.port)}
+        environment = environment | {"LISTEN_ADDRESS": options.host, "PORT": str(options.port)}
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
         self._supervisor.start(ProcessSpec("api", api, environment))
         # On SIGTERM the worker finishes what it can within SOFT_SHUTDOWN_SECONDS and releases the rest.

@@ -192,7 +192,7 @@ def settings_exist(config: Configuration) -> Iterator[str]:
     given = dict(_environments(config))
     secrets = set(re.findall(r'"([A-Z_]+)"', str(config.locals["generated_names"]) + str(config.locals["app_secrets"])))
     yield from (f"{name} is not a setting" for name in sorted(given.keys() | secrets) if name not in known)
-    for name, value in {"APP_ENV": '"prod"', "TRUSTED_PROXIES": '"1"', "HOST": '"0.0.0.0"'}.items():
+    for name, value in {"APP_ENV": '"prod"', "TRUSTED_PROXIES": '"1"', "LISTEN_ADDRESS": '"0.0.0.0"'}.items():
         if given.get(name) != value:
             yield f"{name} is {given.get(name)}"
 

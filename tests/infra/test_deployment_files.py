@@ -89,7 +89,7 @@ def test_the_files_agree() -> None:
         # exposure and rights
         (COMPOSE, r"networks: \[queue\]", 'networks: [queue]\n    ports: ["6379"]', "redis has a published port"),
         (COMPOSE, r"database: \{internal: true\}", "database: {}", "a network that is not internal"),
-        (COMPOSE, r"\$\{HOST:-127.0.0.1\}", "${HOST:-0.0.0.0}", "published to other machines"),
+        (COMPOSE, r"\$\{LISTEN_ADDRESS:-127.0.0.1\}", "${LISTEN_ADDRESS:-0.0.0.0}", "published to other machines"),
         (COMPOSE, "  worker:\n", "  worker:\n    container_name: worker\n", "worker has a fixed name"),
         (COMPOSE, "  read_only: true", "  read_only: false", "api lacks read_only"),
         (COMPOSE, "stop_grace_period: 20s", "stop_grace_period: 5s", "before its graceful_timeout"),

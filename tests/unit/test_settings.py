@@ -17,7 +17,7 @@ GOOD = {
 # What `make up` and gunicorn read beside the application's settings.
 LOCAL = {"PORT", "FLOWER_PORT", "DATA_DIR", "API_PROCESSES", "PG_BIN", "VALKEY_SERVER"}
 # What only docker-compose.yml reads.
-COMPOSE = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "FLOWER_PASSWORD", "MINILM", "OTEL", "TAG"}
+COMPOSE = {"POSTGRES_PASSWORD", "FLOWER_PASSWORD", "MINILM", "OTEL", "TAG"}
 
 
 @pytest.fixture
@@ -44,6 +44,15 @@ def test_they_are_read_from_a_dotenv_file(environment, tmp_path) -> None:
     environment()
     (tmp_path / ".env").write_text("MAX_ATTEMPTS=7\nUNKNOWN=1\nREGISTRATION=\n")
     assert load_settings().max_attempts == 7
+
+
+def test_a_password_apart_from_its_url_may_have_any_character(environment) -> None:
+    environment(
+        DATABASE_URL="postgresql://u@h/d", DATABASE_PASSWORD="a/b@c:d", REDIS_URL="redis://h/0", REDIS_PASSWORD="e/f@g"
+    )
+    settings = load_settings()
+    assert settings.database_url.get_secret_value() == "postgresql://u:a%2Fb%40c%3Ad@h/d"
+    assert settings.redis_url.get_secret_value() == "redis://:e%2Ff%40g@h/0"
 
 
 def test_they_cannot_be_changed(environment) -> None:
