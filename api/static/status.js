@@ -6,6 +6,7 @@ const element = document.getElementById("connection");
 const label = document.getElementById("connection-state");
 const retry = document.getElementById("connect-now");
 let retryAt = 0;
+let isPolling = false;
 let timer = null;
 
 export function init(onRetry) {
@@ -15,6 +16,7 @@ export function init(onRetry) {
 /** Shows a state of Connection; `delay` is the time until its next attempt, in milliseconds. */
 export function show(state, delay = 0) {
   clearInterval(timer);
+  if (state === "live") isPolling = false;
   element.hidden = false;
   element.dataset.state = state;
   retry.hidden = state !== "waiting";
@@ -23,15 +25,25 @@ export function show(state, delay = 0) {
     timer = setInterval(showCountdown, 500);
     showCountdown();
   } else {
-    label.textContent = state === "live" ? "Live" : "Connecting …";
+    label.textContent = state === "live" ? "Live" : `${prefix("")}Connecting …`;
   }
+}
+
+/** Shows, while it is not live, whether the page polls instead. */
+export function setPolling(value) {
+  isPolling = value;
+  element.dataset.polling = value;
+  if (element.dataset.state === "waiting") showCountdown();
 }
 
 export function hide() {
   clearInterval(timer);
+  isPolling = false;
   element.hidden = true;
 }
 
 function showCountdown() {
-  label.textContent = `Not connected. Retrying in ${seconds(retryAt - Date.now())}`;
+  label.textContent = `${prefix("Not connected. ")}Retrying in ${seconds(retryAt - Date.now())}`;
 }
+
+const prefix = (other) => (isPolling ? "Polling for answers. " : other);
