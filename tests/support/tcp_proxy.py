@@ -6,9 +6,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-REFUSAL = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_REFUSAL = "HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
-#: Returns the head of a request as the server gets it, or None to refuse the request with 403.
+#: Returns the head of a request as the server gets it, or None to refuse the request with `refusal`.
 Rewrite = Callable[[bytes], bytes | None]
 
 
@@ -16,8 +16,10 @@ def is_upgrade(head: bytes) -> bool:
     return b"upgrade: websocket" in head.lower()
 
 
-def without_header(head: bytes, name: str) -> bytes:
-    return re.sub(rb"(?i)\r\n%s:[^\r\n]*" % name.encode(), b"", head)
+def with_header(head: bytes, name: bytes, value: bytes | None) -> bytes:
+    """The head with another value of a header, or without it."""
+    line = b"" if value is None else b"\r\n%s: %s" % (name, value)
+    return re.sub(rb"(?i)\r\n%s:[^\r\n]*" % name, line, head)
 
 
 class TcpProxy:
@@ -25,6 +27,7 @@ class TcpProxy:
 
     def __init__(self, upstream: tuple[str, int]) -> None:
         self.rewrite: Rewrite = lambda head: head
+        self.refusal = 403
         self._upstream = upstream
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -51,7 +54,7 @@ class TcpProxy:
             head, separator, rest = received.partition(b"\r\n\r\n")
             rewritten = self.rewrite(head)
             if rewritten is None:
-                client.sendall(REFUSAL)
+                client.sendall((_REFUSAL % self.refusal).encode())
                 return
             with socket.create_connection(self._upstream) as server:
                 server.sendall(rewritten + separator + rest)
