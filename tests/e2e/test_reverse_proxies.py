@@ -25,7 +25,7 @@ from api.client.client import Client
 from api.http.public_address import STRICT_TRANSPORT_SECURITY
 from api.http.request_schemas import MAX_WAIT_SECONDS as LONGEST_WAIT_SECONDS
 from infra.doctor.public_url import public_url
-from shared.db.models import Prompt
+from shared.db.models import UNFINISHED, Prompt
 from shared.providers import GenerationRequest
 from shared.settings import Settings
 from tests.support import processes, reverse_proxies
@@ -177,9 +177,9 @@ def test_the_client_works_below_a_prefix(site: Site) -> None:
         assert submitted <= {prompt["id"] for prompt in client.prompts(limit=10)}
 
 
-def test_text_arrives_while_it_is_generated(site: Site, worker: Pipeline) -> None:
+def test_text_arrives_while_it_is_generated_and_then_its_event(site: Site, worker: Pipeline) -> None:
     with worker.autocommit_engine.connect() as connection:
-        connection.execute(delete(Prompt))
+        connection.execute(delete(Prompt).where(Prompt.status.in_(UNFINISHED)))
     generator, prompt_id = TwoParts(), site.user.submit()
     work = threading.Thread(target=dataclasses.replace(worker, generator=generator).process, args=[1])
     work.start()
@@ -191,6 +191,9 @@ def test_text_arrives_while_it_is_generated(site: Site, worker: Pipeline) -> Non
     finally:
         generator.may_end.set()
         work.join()
+    with Client(site.user.url) as client:
+        client.login(site.user.username, PASSWORD)
+        assert next(client.listen(since=0))["type"] == "prompt.completed"
 
 
 def test_pages_of_other_origins_open_no_sockets(site: Site) -> None:
