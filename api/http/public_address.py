@@ -57,7 +57,8 @@ class PublicAddress:
 
     def allows_origin(self, origin: str, host: str) -> bool:
         """Whether a page of this origin may open sockets at this host."""
-        return origin in self._origins or "*" in self._origins or origin.partition("://")[2] == host
+        is_same = host != "" and origin.partition("://")[2] == host
+        return is_same or origin in self._origins or "*" in self._origins
 
     def middleware(self, app: Wsgi) -> Wsgi:
         """Wrap an application, so that it has its paths without the prefix, whether or not a proxy has removed it.

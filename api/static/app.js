@@ -21,8 +21,7 @@ const POSITIONS_INTERVAL = 3_000;
 // Some proxies do not let WebSockets through: then the page polls. If it was connected before, not after the first
 // failures: when a server restarts, all pages reconnect at once.
 const FAILURES_BEFORE_POLLING = 2;
-// So many prompts a poll fetches: the newest, and of the older ones that are unfinished the oldest.
-const POLLED_NEWEST = 100;
+// A poll fetches one page of the newest prompts, and so many of the older ones that are unfinished.
 const POLLED_OLDER = 5;
 
 const find = (id) => document.getElementById(id);
@@ -98,27 +97,27 @@ function onState(state, delay) {
 
 // --- Requests ---
 
-/** Fetches the list again, as much of it as is shown but at most `limit` prompts. Resolves to them; null if it failed. */
-async function reload(limit = Infinity) {
+/** Fetches the newest prompts again, at least `count`: as many as are shown. Resolves to them; null if it failed. */
+async function reload(count = prompts.size) {
   const user = shownUser;
   const began = prompts.time;
   const { size } = prompts;
   let page;
   try {
-    page = await api.newest(Math.min(size, limit));
+    page = await api.newest(count);
   } catch {
     return null; // the state of the connection is shown
   }
   if (shownUser !== user) return [];
   prompts.replace(page.prompts, began, page.next === null);
-  if (size <= limit) nextPage = page.next;
+  if (page.prompts.length >= size || page.next === null) nextPage = page.next;
   showMore();
   return page.prompts;
 }
 
 /** Fetches what events would have reported. Resolves to whether the server answered. */
 async function poll() {
-  const newest = await reload(POLLED_NEWEST);
+  const newest = await reload(1);
   if (newest === null) return false;
   const fetched = new Set(newest.map(({ id }) => id));
   const older = prompts.unfinished.filter((id) => !fetched.has(id));

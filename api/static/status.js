@@ -2,6 +2,8 @@
 
 import { seconds } from "./format.js";
 
+const POLLING = "Polling for answers.";
+
 const element = document.getElementById("connection");
 const label = document.getElementById("connection-state");
 const retry = document.getElementById("connect-now");
@@ -16,16 +18,16 @@ export function init(onRetry) {
 /** Shows a state of Connection; `delay` is the time until its next attempt, in milliseconds. */
 export function show(state, delay = 0) {
   clearInterval(timer);
-  if (state === "live") isPolling = false;
   element.hidden = false;
   element.dataset.state = state;
+  if (state === "live") setPolling(false);
   retry.hidden = state !== "waiting";
   if (state === "waiting") {
     retryAt = Date.now() + delay;
     timer = setInterval(showCountdown, 500);
     showCountdown();
   } else {
-    label.textContent = state === "live" ? "Live" : `${prefix("")}Connecting …`;
+    label.textContent = state === "live" ? "Live" : isPolling ? `${POLLING} Connecting …` : "Connecting …";
   }
 }
 
@@ -38,12 +40,10 @@ export function setPolling(value) {
 
 export function hide() {
   clearInterval(timer);
-  isPolling = false;
+  setPolling(false);
   element.hidden = true;
 }
 
 function showCountdown() {
-  label.textContent = `${prefix("Not connected. ")}Retrying in ${seconds(retryAt - Date.now())}`;
+  label.textContent = `${isPolling ? POLLING : "Not connected."} Retrying in ${seconds(retryAt - Date.now())}`;
 }
-
-const prefix = (other) => (isPolling ? "Polling for answers. " : other);

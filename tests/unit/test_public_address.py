@@ -140,6 +140,7 @@ def test_hosts(settings: dict[str, object], allowed: list[str], refused: list[st
         ("https://app.example", "127.0.0.1:8000", True),
         ("http://127.0.0.1:8000", "127.0.0.1:8000", True),
         ("null", "127.0.0.1:8000", False),
+        ("null", "", False),  # of a Host that is not valid
         ("https://evil.example", "example.com:8443", False),
     ],
 )
