@@ -25,6 +25,8 @@ from api.client.client import Client
 from api.http.public_address import STRICT_TRANSPORT_SECURITY
 from api.http.request_schemas import MAX_WAIT_SECONDS as LONGEST_WAIT_SECONDS
 from infra.doctor.public_url import public_url
+from shared.accounts import users
+from shared.db.engine import Sessions
 from shared.db.models import UNFINISHED, Prompt
 from shared.providers import GenerationRequest
 from shared.settings import Settings
@@ -71,7 +73,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def settings(servers: Servers) -> Iterator[Settings]:
     with servers.database() as name:
-        yield servers.settings(name, app_env="prod", registration=True, trusted_proxies=1, max_page_bytes=1024)
+        yield servers.settings(name, app_env="prod", trusted_proxies=1, max_page_bytes=1024)
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +133,14 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def username(upstreams: Upstreams) -> str:
-    return RemoteUser(f"http://127.0.0.1:{upstreams.at_root}").username
+def username(sessions: Sessions) -> str:
+    with sessions.begin() as session:
+        users.create(session, "alice", users.hash_password(PASSWORD))
+    return "alice"
 
 
 @pytest.fixture(scope="module", params=SITES, ids=": ".join)
-def site(request: pytest.FixtureRequest, username: str) -> Site:
+def site(request: pytest.FixtureRequest, upstreams: Upstreams, username: str) -> Site:
     proxy, name = request.param
     port = request.getfixturevalue(proxy)[name]
     prefix = NGINX_SITES[name]
