@@ -9,6 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from api.http import problems, requests, tracing
 from api.http.openapi.blueprint import Blueprint as ApiBlueprint
 from api.http.openapi.document import DescribedApi
+from api.http.public_address import PublicAddress
 from api.http.requests import Json
 from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
@@ -44,7 +45,8 @@ _RESPONSE_HEADERS = [
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
     """Make the Flask application. It gets announcements once `relay.start()` of its services was called."""
     services = services or make_services(settings)
-    app = DescribedApi("api", validation_error_callback=problems.invalid, static_folder=None)
+    address = PublicAddress(settings)
+    app = DescribedApi("api", address.prefix, validation_error_callback=problems.invalid, static_folder=None)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
@@ -54,14 +56,15 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
 
     requests.init_app(app)
     tracing.init_app(app)
+    address.init_app(app)
     problems.init_app(app, services.registration_limiter)
     services.authenticator.init_app(app)
     services.registration_limiter.init_app(app)
     for api_blueprint in _api_blueprints(services):
         app.register_api(api_blueprint)
-    for blueprint in (_rooms(services), docs.blueprint(), page.blueprint()):
+    for blueprint in (_rooms(services, address), docs.blueprint(), page.blueprint()):
         app.register_blueprint(blueprint)
-    _add_middleware(app, settings, services.submissions)
+    _add_middleware(app, settings, services.submissions, address)
     return app
 
 
@@ -99,13 +102,13 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
     return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
 
 
-def _rooms(services: Services) -> Blueprint:
+def _rooms(services: Services, address: PublicAddress) -> Blueprint:
     s = services
     make_session = partial(SocketSession, s.relay, s.autocommit_engine, s.db_slots, s.user_limits.sockets)
-    return RoomRoutes(s.settings, s.sessions, s.authenticator, s.db_slots, make_session).blueprint()
+    return RoomRoutes(s.settings, address, s.sessions, s.authenticator, s.db_slots, make_session).blueprint()
 
 
-def _add_middleware(app: Flask, settings: Settings, submissions: Submissions) -> None:
+def _add_middleware(app: Flask, settings: Settings, submissions: Submissions, address: PublicAddress) -> None:
     if settings.allowed_origins:
         CORS(
             app,
@@ -118,3 +121,4 @@ def _add_middleware(app: Flask, settings: Settings, submissions: Submissions) ->
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
+    app.wsgi_app = address.middleware(app.wsgi_app)  # type: ignore[assignment, method-assign]

@@ -18,6 +18,10 @@ graceful_timeout = 8
 keepalive = 75
 # The maximum that gunicorn allows: `GET /prompts/similar/` carries its text there.
 limit_request_line = 8190
+# The application decides which headers of a proxy count (TRUSTED_PROXIES). By default gunicorn takes the scheme and the
+# path from clients on this machine, and so from the clients of a proxy on this machine.
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
 # It would be created in the home folder.
 control_socket_disable = True
 # Each worker touches a file there to show that it lives; a disk might stall.

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from shared import database_url
+from shared.public_url import is_host_pattern, parse_public_url
 from shared.url_password import with_password
 
 MIN_SECRET_LENGTH = 32
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     registration: bool | None = None
     trusted_proxies: int = Field(0, ge=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     public_url: str = ""
     flower_url: str = ""
     ws_room_auth: Literal["token", "open"] = "token"
@@ -138,12 +140,28 @@ class Settings(BaseSettings):
         """The time limit of an attempt: its text does not grow after that."""
         return timedelta(seconds=self.generation_timeout_seconds)
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not is_host_pattern(host):
+                raise ValueError(
+                    f"{host!r} is not the name of a host; write names like prompts.example.com, "
+                    "without a scheme or a port, .example.com for all below it, or * for any"
+                )
+        return tuple(host.lower() for host in value)
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str) -> str:
+        return value and str(parse_public_url(value))
 
     @field_validator("database_url")
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Response
+from flask import Response, request
 from pydantic_core import to_json
 from werkzeug.exceptions import BadRequest
 
@@ -30,7 +30,12 @@ def json_page(resources: Iterable[dict[str, Any]], max_bytes: int) -> tuple[Resp
 def add_next_link(response: Response, path: str, **parameters: object) -> None:
     """Add the link to the next page. Parameters that are None are left out."""
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
-    response.headers["Link"] = f'<{path}?{query}>; rel="next"'
+    response.headers["Link"] = f'<{request.script_root}{path}?{query}>; rel="next"'
+
+
+def set_location(response: Response, path: str) -> None:
+    """Add the address of the resource that the request has created or changed."""
+    response.headers["Location"] = f"{request.script_root}{path}"
 
 
 def encode_cursor(kind: str, number: int) -> str:

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from api.http import static_files
@@ -31,7 +31,11 @@ def blueprint() -> Blueprint:
 
 
 def page() -> Response:
-    return static_files.send(_PAGE, "index.html")
+    """The page. Its addresses are relative, and so differ between `/docs/` and `/docs`."""
+    html = (_PAGE / "index.html").read_text("utf-8")
+    if not request.path.endswith("/"):
+        html = html.replace('="./', '="docs/')
+    return Response(html, mimetype="text/html", headers={"Cache-Control": "no-cache"})
 
 
 def static(name: str) -> Response:

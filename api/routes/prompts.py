@@ -18,7 +18,7 @@ from api.http.openapi.responses import (
     json_response,
     rate_limited,
 )
-from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
+from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page, set_location
 from api.http.request_schemas import MAX_ID, PageQuery, PromptPath, ShowHeaders, Submission, SubmissionHeaders
 from api.http.requests import request_id
 from api.http.response_schemas import PromptResource, prompt_resource
@@ -141,7 +141,7 @@ class PromptRoutes:
             prompt = self._with_queue_state(prompt)
         ended_in_time = seconds is not None and prompt.status not in UNFINISHED
         response = _prompt_response(prompt, HTTPStatus.CREATED if ended_in_time else HTTPStatus.ACCEPTED, seconds)
-        response.headers["Location"] = f"/prompts/{prompt.id}/"
+        set_location(response, f"/prompts/{prompt.id}/")
         if stored.is_replay:
             response.headers["Idempotency-Replayed"] = "true"
         return response
@@ -206,7 +206,7 @@ class PromptRoutes:
         """
         prompt = self._with_queue_state(self._submissions.retry(current_principal().id, path.prompt_id))
         response = _prompt_response(prompt, HTTPStatus.ACCEPTED)
-        response.headers["Location"] = f"/prompts/{prompt.id}/"
+        set_location(response, f"/prompts/{prompt.id}/")
         return response
 
     def delete(self, path: PromptPath) -> tuple[str, int]:

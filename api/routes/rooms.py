@@ -7,6 +7,7 @@ from werkzeug.exceptions import Forbidden
 
 from api.auth.token_cache import Principal
 from api.auth.tokens import Authenticator, bearer_token
+from api.http.public_address import PublicAddress
 from api.http.requests import route_template
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.handshake import Sock
@@ -41,12 +42,14 @@ class RoomRoutes:
     def __init__(
         self,
         settings: Settings,
+        address: PublicAddress,
         sessions: Sessions,
         authenticator: Authenticator,
         db_slots: FairSemaphore,
         make_session: Callable[[WebSocket, Principal], SocketSession],
     ) -> None:
         self._settings = settings
+        self._address = address
         self._sessions = sessions
         self._authenticator = authenticator
         self._db_slots = db_slots
@@ -77,12 +80,10 @@ class RoomRoutes:
         session.greet(newest, is_kept)
 
     def _check_origin(self) -> None:
-        """Refuse browsers' pages of other hosts, unless ALLOWED_ORIGINS has them."""
+        """Refuse browsers' pages of other origins. PUBLIC_URL's and ALLOWED_ORIGINS may open sockets."""
         origin = request.headers.get("Origin")
-        allowed = self._settings.allowed_origins
-        if origin is None or "*" in allowed or origin in allowed or origin.partition("://")[2] == request.host:
-            return
-        raise Forbidden("This origin may not open sockets here; add it to ALLOWED_ORIGINS.")
+        if origin is not None and not self._address.allows_origin(origin, request.host):
+            raise Forbidden("This origin may not open sockets here; set PUBLIC_URL, or add it to ALLOWED_ORIGINS.")
 
     def _admit(self, username: str) -> Principal:
         """Return the principal of the room, if the caller may join it.

@@ -6,6 +6,7 @@ import * as composer from "./composer.js";
 import { confirmDeletion } from "./confirm.js";
 import { Connection } from "./connection.js";
 import * as login from "./login.js";
+import { Polling } from "./polling.js";
 import { Prompts, isRunning } from "./prompts.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
@@ -17,9 +18,11 @@ const TIMES_INTERVAL = 30_000;
 const NOTICE_TIME = 8_000;
 const DRAW_DELAY = 30;
 const POSITIONS_INTERVAL = 3_000;
-// Some proxies do not let WebSockets through: then the page polls the list. Not after the first failures: when a server
-// restarts, all pages reconnect at once.
+// Some proxies do not let WebSockets through: then the page polls. If it was connected before, not after the first
+// failures: when a server restarts, all pages reconnect at once.
 const FAILURES_BEFORE_POLLING = 2;
+// A poll fetches one page of the newest prompts, and so many of the older ones that are unfinished.
+const POLLED_OLDER = 5;
 
 const find = (id) => document.getElementById(id);
 
@@ -31,6 +34,7 @@ const prompts = new Prompts({ changed: scheduleDraw, ended: announceEnd, unknown
 const cards = new Cards(find("prompts"), act);
 const found = new Cards(find("found"), act);
 const search = new Search((text, signal) => api.similar(text, signal), found, say);
+const polling = new Polling({ poll, done: status.setPolling, isWaiting: () => prompts.unfinished.length > 0 });
 let connection = null;
 let shownUser = null;
 let nextPage = null;
@@ -44,11 +48,11 @@ function showWorkspace() {
   find("welcome").hidden = true;
   for (const id of ["desk", "who", "log-out"]) find(id).hidden = false;
   find("who").textContent = session.username;
-  connection?.close();
+  disconnect();
   connection = new Connection(session, {
     state: onState,
     joined: (isFirst) => isFirst && reload(),
-    reset: reload,
+    reset: () => reload(),
     event: (event) => prompts.apply(event),
   });
   composer.focus();
@@ -56,12 +60,17 @@ function showWorkspace() {
 
 /** Shows the login form. The workspace stays as it is, in case the same user logs in again. */
 function showLogin(message, name) {
-  connection?.close();
-  connection = null;
+  disconnect();
   status.hide();
   find("welcome").hidden = false;
   for (const id of ["desk", "who", "log-out"]) find(id).hidden = true;
   login.show(message, name);
+}
+
+function disconnect() {
+  polling.stop();
+  connection?.close();
+  connection = null;
 }
 
 function clear() {
@@ -81,24 +90,39 @@ async function logOut() {
 
 function onState(state, delay) {
   status.show(state, delay);
-  if (state === "waiting" && connection?.failures > FAILURES_BEFORE_POLLING) reload();
+  if (state === "live") polling.stop();
+  const isLost = !connection?.hasJoined || connection.failures > FAILURES_BEFORE_POLLING;
+  if (state === "waiting" && isLost) polling.start();
 }
 
 // --- Requests ---
 
-/** Fetches the list again, as much of it as is shown. */
-async function reload() {
+/** Fetches the newest prompts again, at least `count`: as many as are shown. Resolves to them; null if it failed. */
+async function reload(count = prompts.size) {
   const user = shownUser;
   const began = prompts.time;
+  const { size } = prompts;
+  let page;
   try {
-    const page = await api.newest(prompts.size);
-    if (shownUser !== user) return;
-    prompts.replace(page.prompts, began, page.next === null);
-    nextPage = page.next;
+    page = await api.newest(count);
   } catch {
-    return; // the state of the connection is shown
+    return null; // the state of the connection is shown
   }
+  if (shownUser !== user) return [];
+  prompts.replace(page.prompts, began, page.next === null);
+  if (page.prompts.length >= size || page.next === null) nextPage = page.next;
   showMore();
+  return page.prompts;
+}
+
+/** Fetches what events would have reported. Resolves to whether the server answered. */
+async function poll() {
+  const newest = await reload(1);
+  if (newest === null) return false;
+  const fetched = new Set(newest.map(({ id }) => id));
+  const older = prompts.unfinished.filter((id) => !fetched.has(id));
+  older.slice(0, POLLED_OLDER).forEach(fetchPrompt);
+  return true;
 }
 
 async function more() {
@@ -150,6 +174,7 @@ async function submit(text, key) {
   if (shownUser !== user) return;
   prompts.put([prompt], began);
   search.clear();
+  polling.soon();
   // The event of its answer may have come before this response.
   if (isRunning(prompts.get(prompt.id) ?? prompt)) say(`Submitted as prompt ${prompt.id}.`);
 }
@@ -256,7 +281,8 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || !connection) return;
   showUnseen(0);
-  reload();
+  if (polling.isOn) polling.soon();
+  else reload();
 });
 setInterval(refreshPositions, POSITIONS_INTERVAL);
 setInterval(() => [cards, found].forEach((each) => each.updateTimes()), TIMES_INTERVAL);

@@ -1,8 +1,12 @@
 // The WebSocket: connects to the user's room and reconnects with `since`, so that no event is missed or handled twice.
 
+import { address } from "./http.js";
+
 // In milliseconds.
 const FIRST_DELAY = 500;
 const MAX_DELAY = 20_000;
+// A proxy may keep a handshake, or the messages after it, for minutes.
+const JOIN_TIMEOUT = 15_000;
 // After a laptop has slept, its socket may be dead without a close event.
 const PING_INTERVAL = 25_000;
 const PONG_TIMEOUT = 10_000;
@@ -13,6 +17,7 @@ export class Connection {
   #since = null;
   #failures = 0;
   #retryTimer = null;
+  #joinTimer = null;
   #pingTimer = null;
   #pongTimer = null;
   #isClosed = false;
@@ -34,6 +39,11 @@ export class Connection {
     return this.#failures;
   }
 
+  /** Whether it was ever connected. */
+  get hasJoined() {
+    return this.#since !== null;
+  }
+
   /** Connects at once if it is waiting for the next attempt. */
   retryNow() {
     if (this.#retryTimer === null) return;
@@ -44,7 +54,7 @@ export class Connection {
   close() {
     this.#isClosed = true;
     clearTimeout(this.#retryTimer);
-    this.#stopPings();
+    this.#stopTimers();
     removeEventListener("online", this.#onWake);
     document.removeEventListener("visibilitychange", this.#onWake);
     this.#socket?.close();
@@ -64,18 +74,20 @@ export class Connection {
       return this.#retryLater();
     }
     if (this.#isClosed) return;
-    const url = new URL(`/ws/prompts/${encodeURIComponent(this.session.username)}/`, location.href);
+    const url = address(`ws/prompts/${encodeURIComponent(this.session.username)}/`);
     url.protocol = url.protocol.replace("http", "ws");
     if (this.#since !== null) url.searchParams.set("since", this.#since);
     const socket = new WebSocket(url, ["bearer", token]);
     this.#socket = socket;
-    socket.onmessage = ({ data }) => this.#handle(JSON.parse(data));
+    socket.onmessage = ({ data }) => socket === this.#socket && this.#handle(JSON.parse(data));
     socket.onclose = ({ code }) => this.#onClose(socket, code);
+    this.#joinTimer = setTimeout(() => this.#giveUp(socket), JOIN_TIMEOUT);
   }
 
   #handle(message) {
     clearTimeout(this.#pongTimer);
     if (message.type === "connected") {
+      clearTimeout(this.#joinTimer);
       this.#failures = 0;
       const isFirst = this.#since === null;
       this.#since ??= message.seq;
@@ -97,16 +109,19 @@ export class Connection {
     this.#socket.send(JSON.stringify({ type: "ping" }));
     clearTimeout(this.#pongTimer);
     const socket = this.#socket;
-    this.#pongTimer = setTimeout(() => {
-      socket.close();
-      this.#onClose(socket, null);
-    }, PONG_TIMEOUT);
+    this.#pongTimer = setTimeout(() => this.#giveUp(socket), PONG_TIMEOUT);
+  }
+
+  /** Ends a socket that does not answer, without waiting for its close event. */
+  #giveUp(socket) {
+    socket.close();
+    this.#onClose(socket, null);
   }
 
   async #onClose(socket, code) {
     if (this.#isClosed || socket !== this.#socket) return;
     this.#socket = null;
-    this.#stopPings();
+    this.#stopTimers();
     if (code !== UNAUTHENTICATED) return this.#retryLater();
     // The access token has expired, as it does every 15 minutes. Reconnect at once with a new one.
     try {
@@ -131,7 +146,8 @@ export class Connection {
     this.on.state("waiting", delay);
   }
 
-  #stopPings() {
+  #stopTimers() {
+    clearTimeout(this.#joinTimer);
     clearInterval(this.#pingTimer);
     clearTimeout(this.#pongTimer);
   }

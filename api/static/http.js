@@ -1,5 +1,11 @@
 // HTTP requests to the API, and their errors.
 
+/** The address of the page, below which the API is. A proxy may publish it below a path of its own. */
+const ROOT = new URL("..", import.meta.url);
+
+/** The URL of a path of the API, which is relative to ROOT. */
+export const address = (path) => new URL(path, ROOT);
+
 /** An error response of the API (RFC 9457). `retryAfter` is in seconds, or null. */
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
@@ -18,7 +24,7 @@ export class Unreachable extends Error {
 }
 
 /**
- * Sends a request and returns the response: `{ body, headers }`.
+ * Sends a request to a path, relative to the page, and returns the response: `{ body, headers }`.
  * Throws Problem, Unreachable, or the AbortError of `signal`.
  */
 export async function send(method, path, { body, token, headers = {}, signal } = {}) {
@@ -27,7 +33,8 @@ export async function send(method, path, { body, token, headers = {}, signal } =
   if (body !== undefined) all["Content-Type"] = "application/json";
   let response, text;
   try {
-    response = await fetch(path, { method, headers: all, body: body && JSON.stringify(body), signal, cache: "no-store" });
+    const init = { method, headers: all, body: body && JSON.stringify(body), signal, cache: "no-store" };
+    response = await fetch(address(path), init);
     text = await response.text();
   } catch (error) {
     throw error.name === "AbortError" ? error : new Unreachable();

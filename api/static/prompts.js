@@ -35,6 +35,11 @@ export class Prompts {
     return [...this.#known.values()].filter(({ status }) => status === "queued").map(({ id }) => id);
   }
 
+  /** The ids of the unfinished prompts, oldest first. */
+  get unfinished() {
+    return [...this.#known.values()].filter(isRunning).map(({ id }) => id).sort((a, b) => a - b);
+  }
+
   /** The present time of this logical clock. Pass it to `put` with the response of a request that starts now. */
   get time() {
     return this.#clock;

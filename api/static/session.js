@@ -40,11 +40,11 @@ export class Session {
   }
 
   async register(username, password) {
-    await send("POST", "/auth/register/", { body: { username, password } });
+    await send("POST", "auth/register/", { body: { username, password } });
   }
 
   async logIn(username, password) {
-    const { body } = await send("POST", "/login/", { body: { username, password } });
+    const { body } = await send("POST", "login/", { body: { username, password } });
     this.#store(username, body);
   }
 
@@ -53,7 +53,7 @@ export class Session {
     this.#clear();
     this.username = null;
     // If this fails, the login expires on the server by itself.
-    if (refresh) await send("POST", "/auth/logout/", { body: { refresh } }).catch(() => {});
+    if (refresh) await send("POST", "auth/logout/", { body: { refresh } }).catch(() => {});
   }
 
   /** An access token that was valid when it was last used. */
@@ -86,7 +86,7 @@ export class Session {
     const used = this.#refresh;
     try {
       if (!used) throw new Problem(401, { detail: "Log in again." }, null);
-      const { body: pair } = await send("POST", "/auth/refresh/", { body: { refresh: used } });
+      const { body: pair } = await send("POST", "auth/refresh/", { body: { refresh: used } });
       if (this.#refresh !== used) return; // the user has logged out, or in again
       this.#store(this.username, pair);
       this.#tabs.postMessage({ used, pair });

@@ -5,6 +5,7 @@ locals {
   environment = merge(var.settings, {
     APP_ENV         = "prod"
     LOG_FORMAT      = "json"
+    PUBLIC_URL      = "https://${var.domain_name}"
     TRUSTED_PROXIES = "1"
     ALLOWED_ORIGINS = join(",", var.allowed_origins)
   })

@@ -12,7 +12,18 @@ from typing import NamedTuple
 
 import click
 
-from infra.doctor import Check, Finding, NotCheckedError, Observation, Severity, network, providers, settings, stores
+from infra.doctor import (
+    Check,
+    Finding,
+    NotCheckedError,
+    Observation,
+    Severity,
+    network,
+    providers,
+    public_url,
+    settings,
+    stores,
+)
 from shared.cli_errors import run
 from shared.settings import Settings, SettingsError, load_settings
 from shared.version import get_version
@@ -29,7 +40,7 @@ CHECKS = (
     Check("embedder", providers.embedder),
     Check("embedder and index", stores.embedders),
     Check("workers", network.workers),
-    Check("public URL", network.public_url),
+    Check("public URL", public_url.public_url),
     Check("flower", network.flower),
 )
 #: Checks that may cost money.

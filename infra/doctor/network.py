@@ -1,42 +1,16 @@
-"""Checks of the network: the API, its WebSockets and the workers answer; Flower asks for a password."""
+"""Checks of the network: the workers answer, and Flower asks for a password."""
 
-import json
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import httpx
 from kombu.exceptions import KombuError
 from redis import RedisError
-from websockets.exceptions import InvalidStatus, WebSocketException
-from websockets.sync.client import connect
 
 from infra.doctor import Finding, NotCheckedError
 from shared.messaging.queue import make_celery
 from shared.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
-
-
-def public_url(settings: Settings) -> Iterator[Finding]:
-    """HTTP and WebSockets work at the public URL, through all proxies."""
-    url = _required(settings.public_url, "PUBLIC_URL", "the address at which clients reach the API")
-    if settings.app_env == "prod" and urlsplit(url).scheme != "https":
-        yield Finding(
-            f"PUBLIC_URL is {url}: tokens travel unencrypted.",
-            "Terminate TLS in front of the API, and use an https URL.",
-        )
-    try:
-        status = httpx.get(f"{url}/livez/", timeout=TIMEOUT_SECONDS).status_code
-    except httpx.HTTPError as error:
-        yield Finding(
-            f"{url}/livez/ cannot be reached: {error or type(error).__name__}.",
-            "Check that the API runs and that PUBLIC_URL is right.",
-        )
-        return
-    if status != httpx.codes.OK:
-        yield Finding(f"{url}/livez/ answers {status}, not 200.", "Check the proxies between the clients and the API.")
-        return
-    yield from _sockets(url)
 
 
 def flower(settings: Settings) -> Iterator[Finding]:
@@ -63,22 +37,6 @@ def workers(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "No worker answers: prompts are accepted but stay queued.", "Start one: celery -A worker.app worker"
         )
-
-
-def _sockets(url: str) -> Iterator[Finding]:
-    """Join the room without a name. The API refuses it with a message, which arrives only over a working WebSocket."""
-    remedy = "Let the proxy forward Upgrade and Connection (nginx: proxy_http_version 1.1 and both headers)."
-    try:
-        with connect(url.replace("http", "ws", 1) + "/ws/prompts/", open_timeout=TIMEOUT_SECONDS) as socket:
-            answer = json.loads(socket.recv(timeout=TIMEOUT_SECONDS))
-    except InvalidStatus as error:
-        yield Finding(f"WebSockets do not work at {url}: it answers {error.response.status_code}.", remedy)
-        return
-    except (WebSocketException, OSError, TimeoutError, ValueError) as error:
-        yield Finding(f"WebSockets do not work at {url}: {error or type(error).__name__}.", remedy)
-        return
-    if "error" not in answer:
-        yield Finding(f"The WebSocket at {url} is not answered by Promptwire.", remedy)
 
 
 def _required(url: str, name: str, what: str) -> str:

@@ -3,10 +3,8 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -161,11 +159,6 @@ def test_the_doctor_names_unsafe_redis_settings(
     assert [says in line.problem for line in lines if (line.check, line.state) == ("redis", state)] == [True]
 
 
-def test_the_doctor_names_a_proxy_without_websockets(diagnose, url: str) -> None:
-    with _proxy_without_upgrade(url) as proxy:
-        assert "WebSockets do not work" in wrong(diagnose(PUBLIC_URL=proxy))["public URL"]
-
-
 def test_the_doctor_names_a_flower_without_a_password(diagnose, settings: Settings) -> None:
     with _flower(settings, FLOWER_UNAUTHENTICATED_API="true") as open_flower:
         assert "has no password" in wrong(diagnose(FLOWER_URL=open_flower))["flower"]
@@ -187,24 +180,3 @@ def test_the_exit_code_says_whether_something_is_wrong(settings: Settings) -> No
     (line,) = map(json.loads, broken.stdout.splitlines())
     assert (line["state"], line["check"]) == ("wrong", "settings")
     assert "→ See .env.example" in run(JWT_SECRET_KEY="").stdout
-
-
-@contextmanager
-def _proxy_without_upgrade(url: str) -> Iterator[str]:
-    """A reverse proxy that forwards requests without their Upgrade header."""
-
-    class Proxy(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer = httpx.get(url + self.path)
-            self.send_response(answer.status_code)
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        serving.join()

@@ -94,6 +94,12 @@ def test_registration_is_closed(stack: Stack) -> None:
     assert answer.status_code == 403
 
 
+def test_without_trusted_proxies_nobody_says_that_clients_use_https(stack: Stack) -> None:
+    forged = {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "on", "X-Forwarded-Protocol": "ssl"}
+    answer = httpx.get(f"{stack.url(0)}/", headers=forged)
+    assert (answer.status_code, answer.headers.get("Strict-Transport-Security")) == (200, None)
+
+
 def test_no_container_runs_as_root(stack: Stack) -> None:
     """In a user namespace, root outside is another user inside."""
     for process in stack.processes:

@@ -192,7 +192,12 @@ def settings_exist(config: Configuration) -> Iterator[str]:
     given = dict(_environments(config))
     secrets = set(re.findall(r'"([A-Z_]+)"', str(config.locals["generated_names"]) + str(config.locals["app_secrets"])))
     yield from (f"{name} is not a setting" for name in sorted(given.keys() | secrets) if name not in known)
-    for name, value in {"APP_ENV": '"prod"', "TRUSTED_PROXIES": '"1"', "LISTEN_ADDRESS": '"0.0.0.0"'}.items():
+    for name, value in {
+        "APP_ENV": '"prod"',
+        "PUBLIC_URL": '"https://${var.domain_name}"',
+        "TRUSTED_PROXIES": '"1"',
+        "LISTEN_ADDRESS": '"0.0.0.0"',
+    }.items():
         if given.get(name) != value:
             yield f"{name} is {given.get(name)}"
 
@@ -296,7 +301,7 @@ def _environments(config: Configuration) -> Iterator[tuple[str, str]]:
     bodies = [config.locals["environment"], *(task["environment"] for task in config.locals["tasks"].values())]
     for body in bodies:
         for expression in expressions(body):
-            yield from re.findall(r"\b([A-Z][A-Z0-9_]+) = ((?:[^,(}]|\([^)]*\))+)", expression)
+            yield from re.findall(r"\b([A-Z][A-Z0-9_]+) = ((?:\$\{[^}]*\}|[^,(}]|\([^)]*\))+)", expression)
     yield from re.findall(r'{name = "(\w+)", value = ([^}]+)}', config.locals["metrics_container"])
 
 

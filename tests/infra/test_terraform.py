@@ -178,6 +178,7 @@ BREAKS: list[tuple[Rule, str, str, str, str]] = [
         "database_endpoint",
     ),
     (rules.settings_exist, "tasks.tf", "TRUSTED_PROXIES", "TRUSTED_PROXY", "TRUSTED_PROXY is not a setting"),
+    (rules.settings_exist, "tasks.tf", "https://", "http://", "PUBLIC_URL is"),
     (rules.settings_exist, "tasks.tf", '"prod"', '"dev"', "APP_ENV is"),
     (rules.ports_agree, "main.tf", "8000", "8080", "local.api_port is 8080"),
     (rules.ports_agree, "main.tf", "5555", "5556", "local.flower_port is 5556"),

@@ -133,7 +133,7 @@ class Visitor:
 
     def _on_console(self, message: ConsoleMessage) -> None:
         text = message.text
-        refusal = re.search(r"Failed to load resource: .* status of (\d+)", text)
+        refusal = re.search(r"(?:Failed to load resource: .* status of|Unexpected response code:) (\d+)", text)
         if message.type not in ("error", "warning") or (refusal and int(refusal[1]) in self.refusals):
             return
         if self.is_unavailable and "ERR_" in text:

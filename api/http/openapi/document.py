@@ -30,9 +30,9 @@ _REQUEST_ID = {
 
 
 class DescribedApi(OpenAPI):
-    """A Flask application that documents its API."""
+    """A Flask application that documents its API, whose public paths begin with `prefix`."""
 
-    def __init__(self, import_name: str, **options: Any) -> None:
+    def __init__(self, import_name: str, prefix: str = "", **options: Any) -> None:
         super().__init__(
             import_name,
             info=Info(
@@ -41,7 +41,7 @@ class DescribedApi(OpenAPI):
                 summary="Answers prompts in the background, pushes the answers, and finds them again by meaning.",
                 description=_ABOUT.read_text("utf-8"),
             ),
-            servers=[Server(url="/", description="This host")],
+            servers=[Server(url=prefix or "/", description="This host")],
             security_schemes={"bearer": _BEARER},
             doc_ui=False,
             # flask-openapi3 adds a response of its own with this status, unless the route has one; all have a 500.

@@ -1,7 +1,9 @@
 // Shows the OpenAPI document. A login with "Try it out" authorizes all other calls.
 "use strict";
 
-const LOGIN = new Set(["/login/", "/auth/refresh/"]);
+// The address of the API. A proxy may publish it below a path of its own.
+const ROOT = new URL("..", document.currentScript.src);
+const LOGIN = new Set(["login/", "auth/refresh/"].map((path) => new URL(path, ROOT).pathname));
 let ui;
 
 /** Moves the examples of optional parameters to their descriptions: Swagger UI would send them with every call. */
@@ -27,9 +29,10 @@ function authorizeAfterLogin(response) {
 }
 
 async function start() {
-  const response = await fetch("/openapi.json");
+  const response = await fetch(new URL("openapi.json", ROOT));
+  const description = { ...(await response.json()), servers: [{ url: ROOT.href.replace(/\/$/, "") }] };
   ui = SwaggerUIBundle({
-    spec: showExamples(await response.json()),
+    spec: showExamples(description),
     dom_id: "#api",
     deepLinking: true,
     displayRequestDuration: true,
