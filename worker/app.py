@@ -27,6 +27,7 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
+from shared.search.faiss import segment_storage
 from shared.settings import SettingsError
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
@@ -57,9 +58,13 @@ def _exit_on_settings_error() -> Iterator[None]:
         sys.exit(f"The worker cannot start.\n{error}")
 
 
-if "worker" in sys.argv:  # and not Flower or another command, which need no generator
+if "worker" in sys.argv:  # and not Flower or another command, which need none of these
     with _exit_on_settings_error():
         pool = choose_pool(settings, make_generator(settings))
+        if settings.segments_url:
+            segment_storage.check_url(settings.segments_url)
+        if settings.heartbeat_file:
+            heartbeat.check(Path(settings.heartbeat_file))
     app.conf.update(worker_pool=pool.name, worker_concurrency=pool.size)
 
 

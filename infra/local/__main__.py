@@ -1,5 +1,6 @@
 """`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of the running stack."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 from dotenv import dotenv_values, load_dotenv
 
 from infra.local.errors import CannotStartError
-from infra.local.up import Options, Stack
+from infra.local.options import Options
+from infra.local.up import Stack
 
 
 def main(arguments: list[str]) -> int:
-    load_dotenv(".env")
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # `load_settings` says that it cannot be read
+        load_dotenv(".env")
     try:
         if arguments == ["up"]:
             Stack(Options.from_environment()).run()
