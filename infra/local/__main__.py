@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values, load_dotenv
 
+from infra.doctor.settings import exposed_secrets
 from infra.local.errors import CannotStartError
 from infra.local.options import Options
 from infra.local.up import Stack
@@ -17,7 +18,10 @@ def main(arguments: list[str]) -> int:
         load_dotenv(".env")
     try:
         if arguments == ["up"]:
-            Stack(Options.from_environment()).run()
+            options = Options.from_environment()
+            if exposed_secrets(Path(".env")):
+                print(".env has secrets, and other users of this machine may read it: chmod 600 .env", file=sys.stderr)
+            Stack(options).run()
             return 0
         if len(arguments) > 1 and arguments[0] == "run":
             _run(arguments[1:])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from infra.local.errors import CannotStartError
 from infra.local.preflight import DEFAULTS
-from shared.providers.factory import make_embedders, make_generator
 from shared.setting_values import bracketed
-from shared.settings import Settings, SettingsError, load_settings
+from shared.settings import SettingsError, load_settings
+from worker import prerequisites
 
 #: Instead of what the stack sets only when it starts its own servers.
 _LATER = {
@@ -36,7 +36,7 @@ class Options:
         """
         try:
             settings = load_settings(**_LATER)
-            _try_providers(settings)
+            prerequisites.check(settings)  # a worker would be restarted again and again
         except SettingsError as error:
             raise CannotStartError(str(error)) from error
         if settings.worker_metrics_port in (settings.port, settings.flower_port):
@@ -48,13 +48,3 @@ class Options:
         """Where this machine reaches a server of the stack."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://{bracketed(host)}:{port}"
-
-
-def _try_providers(settings: Settings) -> None:
-    """Create the generator and the embedders once. Workers would be restarted again and again without one.
-
-    Raises:
-        SettingsError: that is impossible.
-    """
-    make_generator(settings)
-    make_embedders(settings)
