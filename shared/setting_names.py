@@ -19,8 +19,8 @@ _RENAMED = {"HOST": "LISTEN_ADDRESS"}
 _FAMILIES = re.compile(
     r"(OPENAI|WORKER|DATABASE|REDIS|JWT|LOG|SEMANTIC_CACHE|SIMULATED|FEED|MAX)_\w+|(USER|PROMPT|BACKLOG)_\w*LIMIT"
 )
-#: At least this much of two names is the same (difflib's ratio): one letter in seven may differ, or two are swapped.
-_SIMILARITY = 0.87
+#: So similar are two names (difflib) if a letter is missing, added or swapped, or in nine letters another one.
+_SIMILARITY = 0.885
 #: Two short names are similar by chance.
 _MIN_LENGTH = 6
 

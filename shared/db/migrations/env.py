@@ -4,8 +4,9 @@ import sys
 
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from shared.db.engine import make_engine
+from shared.db.engine import is_unavailable, make_engine
 from shared.db.models import Base
 from shared.search.pgvector import tables
 from shared.settings import SettingsError, load_settings
@@ -35,7 +36,11 @@ if given is not None:
 else:
     try:
         settings = load_settings()
+        with make_engine(settings, application_name="promptwire-migrate").begin() as own:
+            _migrate(own, settings.vector_store)
     except SettingsError as error:
         sys.exit(f"The migration cannot start.\n{error}")
-    with make_engine(settings, application_name="promptwire-migrate").begin() as own:
-        _migrate(own, settings.vector_store)
+    except DBAPIError as error:
+        if not is_unavailable(error):
+            raise
+        sys.exit(f"The database is unavailable: {str(error.orig).strip()}")
