@@ -1,6 +1,7 @@
 """What `make up` reads before it starts anything."""
 
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from shared.setting_values import bracketed
 from shared.settings import SettingsError, load_settings
 from worker import prerequisites
 
-#: Instead of what the stack sets only when it starts its own servers.
+#: Instead of what the stack sets later, when it has its own servers.
 _LATER = {
     "database_url": "postgresql://127.0.0.1/later",
     "redis_url": "redis://127.0.0.1",
-    "jwt_secret_key": "a key of the stack's own, created at the first start",
+    "jwt_secret_key": secrets.token_urlsafe(),
 }
 
 
