@@ -21,7 +21,7 @@ up: can-start $(INSTALLED)  ## Start PostgreSQL, Valkey, the API, a worker and F
 
 # Before anything is installed, which takes a minute. (With an older Python nothing can be: see below.)
 can-start: PYTHON := $(firstword $(wildcard $(BIN)/python) $(PYTHON))
-can-start:
+can-start:  ## Say what keeps `make up` from starting: taken ports, another stack
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || exit 0; $(PYTHON) -m infra.local.preflight
 
 users: $(INSTALLED)  ## Manage the users of the local stack: make users ARGS="create bob"

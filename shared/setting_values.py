@@ -43,9 +43,8 @@ def origins(value: object) -> object:
     if not isinstance(value, str):
         return value
     listed = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
-    for origin in listed:
-        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
-            raise ValueError(f"{origin!r} is not an origin; write it like https://app.example.com, without a path")
+    if not all(origin in ("*", "null") or _ORIGIN.fullmatch(origin) for origin in listed):
+        raise ValueError("not all of these are origins; write them like https://app.example.com, without a path")
     return listed
 
 
@@ -74,6 +73,7 @@ def redis_url(value: str) -> str:
     if (
         parsed is None
         or parsed.drivername not in ("redis", "rediss")
+        or not 1 <= (parsed.port or 6379) <= 65_535
         or not (parsed.database or "0").isdecimal()  # redis-py would ignore it, kombu would not
     ):
         raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")

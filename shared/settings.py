@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     soft_shutdown_seconds: float = Field(5, ge=0, le=3_600)
 
     generator: str = "simulated"
-    simulated_delay: float = Field(0, ge=0, le=_DAY)
+    simulated_delay: float = Field(0, ge=0, le=3_600)
     embedder: str = "hashing"
     previous_embedder: str = ""
     provider_patience_seconds: float = Field(3_600, ge=0, le=30 * _DAY)
@@ -196,9 +196,14 @@ class Settings(BaseSettings):
         return setting_values.rate_limit(value)
 
     @model_validator(mode="after")
-    def _refuse_one_port_for_two(self) -> Self:
+    def _refuse_contradictions(self) -> Self:
         if self.port == self.flower_port:
             raise ValueError(f"PORT and FLOWER_PORT are both {self.port}: set one of them to another port.")
+        if self.generator == "simulated" and self.simulated_delay >= self.generation_timeout_seconds:
+            raise ValueError(
+                "SIMULATED_DELAY must be less than GENERATION_TIMEOUT_SECONDS "
+                f"({self.generation_timeout_seconds}), or no prompt is ever answered."
+            )
         return self
 
     @model_validator(mode="after")
