@@ -5,6 +5,7 @@ In a forked process, Celery would only log an error and go on.
 
 from pathlib import Path
 
+from shared.messaging.redis import make_redis
 from shared.providers import Generator
 from shared.providers.factory import make_embedders, make_generator
 from shared.search.faiss import segment_storage
@@ -13,7 +14,7 @@ from worker import heartbeat
 
 
 def check(settings: Settings) -> Generator:
-    """Try what the settings name: embedders, generator, heartbeat file, storage of segments. Nothing connects.
+    """Try what the settings name: heartbeat file, storage of segments, Redis, embedders, generator. Nothing connects.
 
     Returns the generator, which says what pool it needs.
 
@@ -24,5 +25,6 @@ def check(settings: Settings) -> Generator:
         heartbeat.check(Path(settings.heartbeat_file))
     if settings.segments_url:
         segment_storage.check_url(settings.segments_url)
+    make_redis(settings)
     make_embedders(settings)
     return make_generator(settings)

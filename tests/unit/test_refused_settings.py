@@ -101,6 +101,8 @@ def test_a_worker_refuses_a_generator_that_it_cannot_import() -> None:
         ("generator", "no.such:Model", "GENERATOR='no.such:Model' could not be imported"),
         ("embedder", "no.such:Model", "EMBEDDER='no.such:Model' could not be imported"),
         ("previous_embedder", "no.such:Model", "PREVIOUS_EMBEDDER='no.such:Model' could not be imported"),
+        ("redis_url", "redis://127.0.0.1:9/0?foo=1", "REDIS_URL: an option in it is wrong: .* argument 'foo'"),
+        ("redis_url", "redis://127.0.0.1:9/0?socket_timeout=x", "REDIS_URL: an option in it is wrong"),
         ("segments_url", "s4://bucket/segments", "SEGMENTS_URL: Protocol not known: s4"),
         ("heartbeat_file", "/nowhere/file", "HEARTBEAT_FILE=/nowhere/file cannot be written"),
     ],
@@ -108,7 +110,7 @@ def test_a_worker_refuses_a_generator_that_it_cannot_import() -> None:
 def test_a_worker_tries_what_its_settings_name(setting: str, value: str, says: str) -> None:
     addresses = {"database_url": GOOD["DATABASE_URL"], "redis_url": GOOD["REDIS_URL"]}
     with pytest.raises(SettingsError, match=says):
-        prerequisites.check(make_settings(**addresses, **{setting: value}))
+        prerequisites.check(make_settings(**addresses | {setting: value}))
 
 
 def test_an_unavailable_database_is_one_sentence_of_the_migration() -> None:
