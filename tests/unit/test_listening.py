@@ -19,7 +19,17 @@ from tests.support.servers import ROOT, make_settings
 from worker.metrics_server import MetricsServer
 
 ADDRESSES = {"database_url": "postgresql://u:p@127.0.0.1:9/d", "redis_url": "redis://127.0.0.1:9"}
-needs_ipv6 = pytest.mark.skipif(not is_free("::1", 0), reason="this machine has no IPv6")
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 def check_first(folder: Path, **variables: str) -> subprocess.CompletedProcess:
