@@ -99,6 +99,7 @@ def test_a_port_is_looked_up_in_the_family_of_its_address() -> None:
         port = server.getsockname()[1]
         assert not is_free("::1", port)
         assert not is_free("::", port)
+    assert is_free("::1", port)
 
 
 @pytest.mark.parametrize(
