@@ -10,14 +10,19 @@ INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol images \
+.PHONY: help up can-start users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol images \
 	format lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
-up: $(INSTALLED)  ## Start PostgreSQL, Valkey, the API, a worker and Flower on this machine; Ctrl-C stops them
+up: can-start $(INSTALLED)  ## Start PostgreSQL, Valkey, the API, a worker and Flower on this machine; Ctrl-C stops them
 	@exec $(BIN)/python -m infra.local up
+
+# Before anything is installed, which takes a minute. (With an older Python nothing can be: see below.)
+can-start: PYTHON := $(firstword $(wildcard $(BIN)/python) $(PYTHON))
+can-start:  ## Say what keeps `make up` from starting: taken ports, another stack
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || exit 0; $(PYTHON) -m infra.local.preflight
 
 users: $(INSTALLED)  ## Manage the users of the local stack: make users ARGS="create bob"
 	@$(BIN)/python -m infra.local run $(BIN)/python -m api.users_cli $(ARGS)

@@ -1,14 +1,22 @@
 """gunicorn's settings. The worker, its log and its responses are code, in api/server."""
 
 import os
+import sys
 
 from api.server import gunicorn_responses
 from api.server.gunicorn_logger import GunicornLogger
 from api.server.listening_socket import socket_closing
+from shared.setting_values import bracketed
+from shared.settings import SettingsError, load_settings
 from shared.telemetry import metrics_folder
 
-bind = f"{os.environ.get('LISTEN_ADDRESS', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
-workers = int(os.environ.get("API_PROCESSES", "1"))
+try:
+    settings = load_settings()
+except SettingsError as error:
+    sys.exit(f"The API cannot start.\n{error}")  # once, here, and not by each worker
+
+bind = f"{bracketed(settings.listen_address)}:{settings.port}"
+workers = settings.api_processes
 worker_class = "api.server.gunicorn_worker.GunicornWorker"
 worker_connections = 20_000
 # Requests that wait (`Prefer: wait=60`) are woken up when the process stops; this is for slow clients, and for a

@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import is_unavailable
 from shared.errors import PromptwireError
+from shared.settings import SettingsError
 
 
 def run(command: click.Command) -> None:
@@ -18,7 +19,7 @@ def run(command: click.Command) -> None:
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit("Aborted.")
-    except PromptwireError as error:
+    except (PromptwireError, SettingsError) as error:
         sys.exit(f"Error: {error}")
     except SQLAlchemyError as error:
         if not is_unavailable(error):

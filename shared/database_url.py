@@ -6,6 +6,8 @@ https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
 import re
 from dataclasses import dataclass
 
+from psycopg2 import ProgrammingError
+from psycopg2.extensions import make_dsn
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -46,13 +48,26 @@ def parse(text: str) -> DatabaseUrl:
     hosts = tuple(map(_parse_host, found["hosts"].split(","))) if "," in found["hosts"] else ()
     shown = "" if hosts else found["hosts"]
     try:
-        return DatabaseUrl(make_url(f"{_DRIVER}://{found['login'] or ''}{shown}{found['rest']}"), hosts)
+        url = make_url(f"{_DRIVER}://{found['login'] or ''}{shown}{found['rest']}")
     except (ArgumentError, ValueError) as error:
         raise ValueError(_NOT_A_URL) from error
+    _check_port(url.port or _DEFAULT_PORT)
+    try:
+        make_dsn(**dict.fromkeys(url.query, ""))  # what follows the question mark are options of libpq
+    except ProgrammingError as error:
+        raise ValueError(str(error).strip()) from error
+    return DatabaseUrl(url, hosts)
 
 
 def _parse_host(text: str) -> tuple[str, str]:
     found = _HOST.fullmatch(text)
     if found is None or not found["host"]:
         raise ValueError(_NOT_A_URL)
-    return found["host"].strip("[]"), found["port"] or _DEFAULT_PORT
+    port = found["port"] or _DEFAULT_PORT
+    _check_port(port)
+    return found["host"].strip("[]"), port
+
+
+def _check_port(port: str | int) -> None:
+    if not 1 <= int(port) <= 65_535:
+        raise ValueError(_NOT_A_URL)

@@ -1,22 +1,28 @@
 """Settings: one frozen, typed object, read from the environment and from `.env`.
 
 Each setting is documented in `.env.example` and in `docs/settings.md`; `tests/unit/test_settings.py` checks both.
+
+Every number has a lower and an upper limit. Beyond the upper one something would overflow (a date, a column, a socket's
+timeout) or run out; what only costs performance is allowed.
 """
 
+import os
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
-from limits import parse_many
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from shared import database_url
-from shared.public_url import is_host_pattern, parse_public_url
+from shared import database_url, setting_errors, setting_names, setting_values
+from shared.provider_names import EMBEDDERS, GENERATORS, factory_path
+from shared.public_url import parse_public_url
 from shared.url_password import with_password
 
 MIN_SECRET_LENGTH = 32
+_DAY = 86_400  # seconds
+_MANY = 1_000_000_000  # fits into an integer of PostgreSQL
+_MAX_TEXT_BYTES = 256 * 1024 * 1024  # Redis and PostgreSQL's JSON take not much more
 _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
 
 
@@ -28,7 +34,12 @@ class Settings(BaseSettings):
     """All settings. Secrets have no default."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
     app_env: Literal["dev", "prod", "test"] = "dev"
@@ -36,6 +47,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
 
     listen_address: str = "127.0.0.1"
+    port: int = Field(8_000, ge=1, le=65_535)
+    flower_port: int = Field(5_555, ge=1, le=65_535)
+    api_processes: int = Field(1, ge=1, le=1_000)
     metrics_token: SecretStr = SecretStr("")
     worker_metrics_port: int = Field(0, ge=0, le=65_535)
     otel_exporter_otlp_endpoint: str = ""
@@ -43,75 +57,75 @@ class Settings(BaseSettings):
     # The passwords stand before the URLs, whose validators insert them.
     database_password: SecretStr = SecretStr("")
     database_url: SecretStr
-    database_pool_size: int = Field(10, ge=1)
+    database_pool_size: int = Field(10, ge=1, le=1_000)
     redis_password: SecretStr = SecretStr("")
     redis_url: SecretStr
 
     jwt_secret_key: SecretStr
-    access_token_minutes: int = Field(15, ge=1)
-    refresh_token_days: int = Field(30, ge=1)
+    access_token_minutes: int = Field(15, ge=1, le=525_600)
+    refresh_token_days: int = Field(30, ge=1, le=3_650)
     registration: bool | None = None
-    trusted_proxies: int = Field(0, ge=0)
+    trusted_proxies: int = Field(0, ge=0, le=100)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     public_url: str = ""
     flower_url: str = ""
     ws_room_auth: Literal["token", "open"] = "token"
 
-    max_body_bytes: int = Field(1024 * 1024, ge=1024)
-    request_timeout_seconds: float = Field(30, gt=0)
-    connection_limit_per_address: int = Field(500, ge=0)
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, le=_MAX_TEXT_BYTES)
+    request_timeout_seconds: float = Field(30, ge=0.1, le=_DAY)
+    connection_limit_per_address: int = Field(500, ge=0, le=_MANY)
     prompt_rate_limit: str = "1/second;10/minute"
-    backlog_limit: int = Field(5_000, ge=1)
-    user_backlog_limit: int = Field(1_000, ge=1)
-    user_running_limit: int | None = Field(None, ge=1)
-    user_socket_limit: int = Field(100, ge=1)
-    user_wait_limit: int = Field(100, ge=1)
-    user_search_limit: int = Field(4, ge=1)
-    max_page_bytes: int = Field(2 * 1024 * 1024, ge=1024)
-    max_answer_bytes: int = Field(1024 * 1024, ge=1024)
+    backlog_limit: int = Field(5_000, ge=1, le=_MANY)
+    user_backlog_limit: int = Field(1_000, ge=1, le=_MANY)
+    user_running_limit: int | None = Field(None, ge=1, le=_MANY)
+    user_socket_limit: int = Field(100, ge=1, le=_MANY)
+    user_wait_limit: int = Field(100, ge=1, le=_MANY)
+    user_search_limit: int = Field(4, ge=1, le=_MANY)
+    max_page_bytes: int = Field(2 * 1024 * 1024, ge=1024, le=_MAX_TEXT_BYTES)
+    max_answer_bytes: int = Field(1024 * 1024, ge=1024, le=_MAX_TEXT_BYTES)
 
     worker_pool: Literal["auto", "threads", "processes"] = "auto"
-    worker_processes: int = Field(2, ge=1)
-    worker_threads: int = Field(200, ge=1)
+    worker_processes: int = Field(2, ge=1, le=1_000)
+    worker_threads: int = Field(200, ge=1, le=10_000)
     heartbeat_file: str = ""
-    lease_seconds: float = Field(60, gt=0)
-    reaper_seconds: float = Field(5, gt=0)
-    submit_grace_seconds: float = Field(30, gt=0)
-    max_attempts: int = Field(5, ge=1)
-    retry_backoff_seconds: float = Field(2, ge=0)
-    generation_timeout_seconds: int = Field(300, ge=1)
-    soft_shutdown_seconds: float = Field(5, ge=0)
+    lease_seconds: float = Field(60, ge=0.1, le=_DAY)
+    reaper_seconds: float = Field(5, ge=0.1, le=3_600)
+    submit_grace_seconds: float = Field(30, ge=0.1, le=_DAY)
+    max_attempts: int = Field(5, ge=1, le=1_000)
+    retry_backoff_seconds: float = Field(2, ge=0, le=3_600)
+    generation_timeout_seconds: int = Field(300, ge=1, le=_DAY)
+    soft_shutdown_seconds: float = Field(5, ge=0, le=3_600)
 
     generator: str = "simulated"
-    simulated_delay: float = Field(0, ge=0)
+    simulated_delay: float = Field(0, ge=0, le=3_600)
     embedder: str = "hashing"
     previous_embedder: str = ""
-    provider_patience_seconds: float = Field(3_600, ge=0)
+    provider_patience_seconds: float = Field(3_600, ge=0, le=30 * _DAY)
     semantic_cache: bool = False
     semantic_cache_distance: float = Field(0.002, ge=0, le=4)
-    history_characters: int = Field(20_000, ge=0)
+    history_characters: int = Field(20_000, ge=0, le=_MAX_TEXT_BYTES)
 
     openai_base_url: str = "https://api.openai.com/v1"
     openai_api_key: SecretStr = SecretStr("")
     openai_model: str = ""
     openai_system_prompt: str = ""
-    openai_temperature: float | None = Field(None, ge=0)
-    openai_max_tokens: int | None = Field(None, ge=1)
-    openai_timeout_seconds: float = Field(60, gt=0)
-    openai_concurrency: int | None = Field(None, ge=1)
+    openai_temperature: float | None = Field(None, ge=0, le=100)
+    openai_max_tokens: int | None = Field(None, ge=1, le=_MANY)
+    openai_timeout_seconds: float = Field(60, ge=0.1, le=_DAY)
+    openai_concurrency: int | None = Field(None, ge=1, le=_MANY)
     openai_embedding_model: str = "text-embedding-3-small"
-    openai_embedding_dimensions: int = Field(1_536, ge=1)
+    openai_embedding_dimensions: int = Field(1_536, ge=1, le=65_536)
     openai_embedding_base_url: str = ""
     openai_embedding_api_key: SecretStr = SecretStr("")
-    openai_embedding_timeout_seconds: float = Field(10, gt=0)
+    openai_embedding_timeout_seconds: float = Field(10, ge=0.1, le=_DAY)
 
     vector_store: Literal["faiss", "pgvector"] = "faiss"
-    search_memory_mib: int = Field(256, ge=1)
-    seal_from_vectors: int = Field(16_384, ge=256)
+    search_memory_mib: int = Field(256, ge=1, le=1_048_576)
+    seal_from_vectors: int = Field(16_384, ge=256, le=_MANY)
     segments_url: str = ""
-    feed_retention_days: int = Field(30, ge=1)
-    feed_check_seconds: float = Field(5, gt=0)
+    feed_retention_days: int = Field(30, ge=1, le=36_500)
+    feed_check_seconds: float = Field(5, ge=0.1, le=3_600)
 
     @property
     def registration_open(self) -> bool:
@@ -140,23 +154,32 @@ class Settings(BaseSettings):
         """The time limit of an attempt: its text does not grow after that."""
         return timedelta(seconds=self.generation_timeout_seconds)
 
-    @field_validator("allowed_origins", "allowed_hosts", mode="before")
+    @field_validator("allowed_origins", mode="before")
     @classmethod
-    def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
-        return value
+    def _check_origins(cls, value: object) -> object:
+        return setting_values.origins(value)
 
-    @field_validator("allowed_hosts")
+    @field_validator("allowed_hosts", mode="before")
     @classmethod
-    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            if not is_host_pattern(host):
-                raise ValueError(
-                    f"{host!r} is not the name of a host; write names like prompts.example.com, "
-                    "without a scheme or a port, .example.com for all below it, or * for any"
-                )
-        return tuple(host.lower() for host in value)
+    def _check_hosts(cls, value: object) -> object:
+        return setting_values.hosts(value)
+
+    @field_validator("flower_port", "worker_metrics_port", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
+        """Kubernetes sets FLOWER_PORT=tcp://… in every container next to a Service with the name `flower`."""
+        is_link = isinstance(value, str) and value.startswith("tcp://")
+        return cls.model_fields[str(info.field_name)].default if is_link else value
+
+    @field_validator("listen_address")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        return setting_values.address(value)
+
+    @field_validator("flower_url", "otel_exporter_otlp_endpoint", "openai_base_url", "openai_embedding_base_url")
+    @classmethod
+    def _check_http_url(cls, value: str) -> str:
+        return setting_values.http_url(value)
 
     @field_validator("public_url")
     @classmethod
@@ -167,25 +190,31 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         url = with_password(value.get_secret_value(), _password(info, "database_password"))
-        database_url.parse(url)
+        setting_values.refuse_placeholder(str(database_url.parse(url).url.password))
         return SecretStr(url)
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        url = with_password(value.get_secret_value(), _password(info, "redis_password"))
-        if _scheme(url) not in ("redis", "rediss"):
-            raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")
-        return SecretStr(url)
+        return SecretStr(
+            setting_values.redis_url(with_password(value.get_secret_value(), _password(info, "redis_password")))
+        )
 
     @field_validator("prompt_rate_limit")
     @classmethod
-    def _parse_rate_limit(cls, value: str) -> str:
-        try:
-            parse_many(value)
-        except ValueError as error:
-            raise ValueError(f"{value!r} is not a valid rate limit; write it like 1/second;10/minute") from error
-        return value
+    def _check_rate_limit(cls, value: str) -> str:
+        return setting_values.rate_limit(value)
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if self.port == self.flower_port:
+            raise ValueError(f"PORT and FLOWER_PORT are both {self.port}: set one of them to another port.")
+        if self.generator == "simulated" and self.simulated_delay >= self.generation_timeout_seconds:
+            raise ValueError(
+                "SIMULATED_DELAY must be less than GENERATION_TIMEOUT_SECONDS "
+                f"({self.generation_timeout_seconds}), or no prompt is ever answered."
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_weak_production(self) -> Self:
@@ -207,38 +236,39 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings() -> Settings:
-    """Read the settings of this process.
+def load_settings(**defaults: str) -> Settings:
+    """Read the settings of this process. `defaults` are for some that may be missing, by the names of their fields.
 
     Raises:
-        SettingsError: settings are missing or wrong.
+        SettingsError: settings are missing or wrong, or a name looks like a setting but is none.
     """
+    sentences: list[str] = []
     try:
-        return Settings()
+        dotenv = DotEnvSettingsSource(Settings).env_vars
+        names = [name.upper() for name in Settings.model_fields]
+        sentences += setting_names.find_mistakes(names, os.environ, dotenv)
+        given = {name.lower() for name, value in (*dotenv.items(), *os.environ.items()) if value}
+        settings = Settings(**{name: text for name, text in defaults.items() if name not in given})  # type: ignore[arg-type]
+        sentences += _unknown_providers(settings)
     except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(e["loc"], e["msg"]) for e in error.errors())) from None
+        sentences += [setting_errors.sentence(each, Settings) for each in error.errors()]
+    except (OSError, UnicodeDecodeError) as error:
+        sentences += [f".env cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."]
+    if sentences:
+        raise SettingsError("\n".join(sentences))
+    return settings
 
 
-def _sentence(location: tuple[int | str, ...], message: str) -> str:
-    if not location:
-        return message.removeprefix("Value error, ")
-    name = str(location[0]).upper()
-    if message == "Field required":
-        return f"{name} is not set. See .env.example for what it means and how to make one."
-    return f"{name}: {message.removeprefix('Value error, ')}"
+def _unknown_providers(settings: Settings) -> Iterator[str]:
+    """Yield a sentence for each setting that names a provider that does not exist, as far as any process can tell."""
+    for kind, setting in ((GENERATORS, "generator"), (EMBEDDERS, "embedder"), (EMBEDDERS, "previous_embedder")):
+        if name := getattr(settings, setting):
+            try:
+                factory_path(kind, setting.upper(), name)
+            except ValueError as error:
+                yield str(error)
 
 
 def _password(info: ValidationInfo, name: str) -> str:
     password: SecretStr | None = info.data.get(name)
     return "" if password is None else password.get_secret_value()
-
-
-def _scheme(url: str) -> str:
-    """The scheme of a URL; empty if it is not a URL.
-
-    SQLAlchemy parses Redis URLs, too: gunicorn reads settings before gevent has patched what redis-py imports.
-    """
-    try:
-        return make_url(url).drivername
-    except (ArgumentError, ValueError):
-        return ""

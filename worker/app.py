@@ -6,8 +6,7 @@ from worker.bootstrap import settings  # isort: split
 import gc
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from celery.concurrency.thread import TaskPool
 from celery.signals import (
     setup_logging,
     task_prerun,
-    worker_init,
     worker_process_init,
     worker_process_shutdown,
     worker_ready,
@@ -26,12 +24,11 @@ from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
-from shared.providers.factory import make_embedders, make_generator
 from shared.settings import SettingsError
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
-from worker import heartbeat, metrics_server, stop_deadline
+from worker import heartbeat, metrics_server, prerequisites, stop_deadline
 from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
@@ -48,31 +45,17 @@ app = make_celery(settings)
 _services: list[Services] = []
 
 
-@contextmanager
-def _exit_on_settings_error() -> Iterator[None]:
-    """Exit with the sentence that says what is wrong with the settings."""
+if "worker" in sys.argv:  # and not Flower or another command, which need none of this
     try:
-        yield
+        pool = choose_pool(settings, prerequisites.check(settings))
     except SettingsError as error:
         sys.exit(f"The worker cannot start.\n{error}")
-
-
-if "worker" in sys.argv:  # and not Flower or another command, which need no generator
-    with _exit_on_settings_error():
-        pool = choose_pool(settings, make_generator(settings))
     app.conf.update(worker_pool=pool.name, worker_concurrency=pool.size)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _keep_our_logging(**_: Any) -> None:
     """Keep Celery from configuring the logging: a receiver is enough for that."""
-
-
-@worker_init.connect  # type: ignore[untyped-decorator]
-def _try_embedders(**_: Any) -> None:
-    """Refuse to start without an embedder. In a forked process Celery would only log the error and go on."""
-    with _exit_on_settings_error():
-        make_embedders(settings)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]

@@ -30,6 +30,8 @@ from worker.sanitize import public_message
 log = structlog.get_logger(__name__)
 
 MAX_RETRY_BACKOFF = timedelta(minutes=5)
+#: Enough for the shortest backoff to reach the longest; more would overflow a timedelta.
+MAX_DOUBLINGS = 30
 #: After how many refusals a prompt loses its turn for a while: by an overloaded provider, which refuses any prompt
 #: beyond its capacity, and by one that has been available to other prompts since.
 MAX_OVERLOADS, MAX_REFUSALS = 3, 1
@@ -129,7 +131,7 @@ class Failures:
 
     def _retry_delay(self, attempt: int) -> timedelta:
         # Jitter, so that a burst does not return as one (AWS Architecture Blog, "Exponential Backoff And Jitter").
-        longest = min(self.retry_backoff * 2 ** (attempt - 1), MAX_RETRY_BACKOFF)
+        longest = min(self.retry_backoff * 2 ** min(attempt - 1, MAX_DOUBLINGS), MAX_RETRY_BACKOFF)
         return timedelta(seconds=longest.total_seconds() * random.uniform(0.5, 1))  # noqa: S311  # nosec B311
 
 

@@ -30,9 +30,12 @@ def _is_fresh(file: Path) -> bool:
 
 def _broker_is_unavailable() -> bool:
     from shared.messaging.redis import make_redis, write_problem  # rarely needed, and slow to load
-    from shared.settings import load_settings
+    from shared.settings import SettingsError, load_settings
 
-    return write_problem(make_redis(load_settings())) is not None
+    try:
+        return write_problem(make_redis(load_settings())) is not None
+    except SettingsError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

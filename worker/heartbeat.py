@@ -5,7 +5,17 @@ from typing import Any
 
 from celery import bootsteps
 
+from shared.settings import SettingsError
+
 INTERVAL_SECONDS = 5
+
+
+def check(file: Path) -> None:
+    """Check that the file can be written. Raises SettingsError if not."""
+    try:
+        file.touch()
+    except OSError as error:
+        raise SettingsError(f"HEARTBEAT_FILE={file} cannot be written: {error.strerror}.") from error
 
 
 def as_bootstep(file: Path) -> type[bootsteps.StartStopStep]:

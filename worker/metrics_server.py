@@ -1,5 +1,6 @@
 """`GET /metrics` of a worker host: the metrics of its main process and of those that it has forked."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -29,6 +30,14 @@ class _Handler(WSGIRequestHandler):
         """Log nothing: Prometheus reads the metrics every few seconds."""
 
 
+class _Ipv6Server(ThreadingWSGIServer):
+    address_family = socket.AF_INET6
+
+
+def _server_class(host: str) -> type[ThreadingWSGIServer]:
+    return _Ipv6Server if ":" in host else ThreadingWSGIServer
+
+
 class MetricsServer:
     """Serves the metrics on LISTEN_ADDRESS and WORKER_METRICS_PORT, unless the port is taken."""
 
@@ -39,7 +48,7 @@ class MetricsServer:
     def start(self) -> None:
         host, port = self._settings.listen_address, self._settings.worker_metrics_port
         try:
-            self._server = make_server(host, port, self, server_class=ThreadingWSGIServer, handler_class=_Handler)
+            self._server = make_server(host, port, self, server_class=_server_class(host), handler_class=_Handler)
         except OSError as error:
             log.warning(
                 "metrics not served, set WORKER_METRICS_PORT to a different port for each worker on a machine",

@@ -31,6 +31,7 @@ from shared.version import get_version
 CHECKS = (
     Check("profile", settings.profile),
     Check("secrets", settings.secrets),
+    Check(".env", settings.dotenv_file),
     Check("time-outs", settings.timeouts),
     Check("postgres", stores.postgres),
     Check("vector store", stores.vector_store),

@@ -1,13 +1,22 @@
 """Checks of the settings: secrets, profile, and times that depend on each other."""
 
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
+from pydantic import SecretStr
+from pydantic_settings import DotEnvSettingsSource
 from sqlalchemy.engine import make_url
 
 from infra.doctor import Finding, Severity
 from shared import database_url
 from shared.settings import MIN_SECRET_LENGTH, Settings
 
+#: Settings, and two that only Compose reads.
+_SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr} | {
+    "postgres_password",
+    "flower_password",
+}
 _LOCAL = {None, "localhost", "127.0.0.1", "::1"}
 #: Placeholder passwords that people forget to replace.
 _PLACEHOLDERS = ("password", "changeme", "change-me", "secret", "postgres", "redis", "promptwire", "admin")
@@ -32,6 +41,26 @@ def secrets(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"{name.upper()} has no password.", "Set a password on the server, and add it to the URL.")
         elif password.lower() in _PLACEHOLDERS:
             yield Finding(f"{name.upper()} has a password that is easy to guess.", f"Set another one: {make_one}")
+
+
+def exposed_secrets(file: Path) -> list[str]:
+    """The names of the secrets in a dotenv file that others than its owner may read."""
+    try:
+        is_private = not file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    except OSError:
+        return []
+    found = {} if is_private else DotEnvSettingsSource(Settings, env_file=file).env_vars
+    return sorted(name.upper() for name, value in found.items() if value and name in _SECRETS)
+
+
+def dotenv_file(_: Settings) -> Iterator[Finding]:
+    """Only its owner may read `.env`, if it has secrets."""
+    if names := exposed_secrets(Path(".env")):
+        yield Finding(
+            f".env has secrets ({', '.join(names)}), and other users of this machine may read it.",
+            "Run: chmod 600 .env",
+            Severity.BEWARE,
+        )
 
 
 def profile(settings: Settings) -> Iterator[Finding]:

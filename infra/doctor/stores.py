@@ -17,6 +17,7 @@ from shared.db.pooler import is_pooled
 from shared.db.write_check import write_problem as write_problem_of_postgres
 from shared.messaging.redis import make_redis, write_problem
 from shared.providers.factory import make_embedders
+from shared.search.faiss import segment_storage
 from shared.settings import Settings
 
 #: The oldest supported major version.
@@ -44,7 +45,9 @@ def postgres(settings: Settings) -> Iterator[Finding]:
 
 
 def vector_store(settings: Settings) -> Iterator[Finding]:
-    """The tables of pgvector exist if it is used."""
+    """The tables of pgvector exist if it is used, and the package of SEGMENTS_URL is installed."""
+    if settings.segments_url:
+        segment_storage.check_url(settings.segments_url)
     if settings.vector_store != "pgvector":
         return
     with _connection(settings) as connection:

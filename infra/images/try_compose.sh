@@ -14,7 +14,7 @@ clean_up() {
     exit "$code"
 }
 trap clean_up EXIT
-sed "s/^JWT_SECRET_KEY=$/&$(python3 -c 'import secrets; print(secrets.token_urlsafe(48))')/" .env.example >.env
+(umask 077; sed "s/^JWT_SECRET_KEY=$/&$(python3 -c 'import secrets; print(secrets.token_urlsafe(48))')/" .env.example >.env)
 key=$(sed -n 's/^JWT_SECRET_KEY=//p' .env)
 password=$(python3 -c 'import secrets; print(secrets.token_urlsafe(16))')
 

@@ -1,20 +1,27 @@
 """`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of the running stack."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
 
 from dotenv import dotenv_values, load_dotenv
 
+from infra.doctor.settings import exposed_secrets
 from infra.local.errors import CannotStartError
-from infra.local.up import Options, Stack
+from infra.local.options import Options
+from infra.local.up import Stack
 
 
 def main(arguments: list[str]) -> int:
-    load_dotenv(".env")
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # `load_settings` says that it cannot be read
+        load_dotenv(".env")
     try:
         if arguments == ["up"]:
-            Stack(Options.from_environment()).run()
+            options = Options.from_environment()
+            if exposed_secrets(Path(".env")):
+                print(".env has secrets, and other users of this machine may read it: chmod 600 .env", file=sys.stderr)
+            Stack(options).run()
             return 0
         if len(arguments) > 1 and arguments[0] == "run":
             _run(arguments[1:])

@@ -1,13 +1,12 @@
 """The data folder of a local stack: its lock, secrets, ports, and the processes that a killed stack left running."""
 
-import fcntl
 import json
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infra.local import preflight
 from infra.local.errors import CannotStartError
 from infra.local.processes import end_processes, start_time
 
@@ -31,13 +30,7 @@ class DataFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder for this stack; the kernel releases the lock if this process dies."""
-        with (self.path / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise CannotStartError(
-                    f"Another stack runs on {self.path}: stop it, or set DATA_DIR, PORT and FLOWER_PORT to others."
-                ) from error
+        with preflight.locked(self.path):
             yield
 
     def secret(self, name: str) -> str:
@@ -80,10 +73,4 @@ class DataFolder:
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server could listen on this address."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+    return preflight.listen_error(host, port) is None

@@ -8,16 +8,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from sqlalchemy.exc import DBAPIError
 
-from infra.local.data_folder import DataFolder, is_free
+from infra.local import preflight
+from infra.local.data_folder import DataFolder
 from infra.local.errors import CannotStartError
+from infra.local.options import Options
 from infra.local.servers import Postgres, Valkey
 from infra.local.supervisor import ProcessSpec, Supervisor
 from shared.accounts import users
@@ -34,30 +34,6 @@ _STOP_GRACE_SECONDS = 4.0
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app")
 # Workers need not discover each other. -E sends the events that Flower shows.
 _WORKER_FLAGS = ("-E", "--loglevel=INFO", "--hostname=local@%h", "--without-mingle", "--without-gossip")
-
-
-@dataclass(frozen=True)
-class Options:
-    """The environment variables of `make up` itself; the application has its own settings."""
-
-    host: str
-    port: int
-    flower_port: int
-    data_dir: Path
-
-    @classmethod
-    def from_environment(cls) -> "Options":
-        """Read the options. Raises CannotStartError if a port is not a number."""
-        env = os.environ
-        try:
-            return cls(
-                host=env.get("LISTEN_ADDRESS", "127.0.0.1"),
-                port=int(env.get("PORT", "8000")),
-                flower_port=int(env.get("FLOWER_PORT", "5555")),
-                data_dir=Path(env.get("DATA_DIR", ".local")),
-            )
-        except ValueError as error:
-            raise CannotStartError(f"PORT and FLOWER_PORT must be numbers: {error}.") from error
 
 
 class Stack:
@@ -198,9 +174,7 @@ class Stack:
 
     def _check_ports(self) -> None:
         options = self._options
-        for name, port in (("PORT", options.port), ("FLOWER_PORT", options.flower_port)):
-            if not is_free(options.host, port):
-                raise CannotStartError(f"{name} {port} on {options.host} is taken: set {name} to another one.")
+        preflight.check_ports(options.host, {"PORT": options.port, "FLOWER_PORT": options.flower_port})
 
     def _wait(self, what: str, is_ready: Callable[[], bool]) -> bool:
         """Wait until it is ready. Returns False if the stack is stopping; raises CannotStartError after a timeout."""
@@ -221,15 +195,10 @@ class Stack:
             return False
 
     def _url(self) -> str:
-        is_wildcard = self._options.host in ("0.0.0.0", "::")  # noqa: S104
-        host = "127.0.0.1" if is_wildcard else self._options.host
-        return f"http://{host}:{self._options.port}"
+        return self._options.url(self._options.port)
 
     def _flower_url(self) -> str:
-        return f"{self._base()}:{self._options.flower_port}"
-
-    def _base(self) -> str:
-        return self._url().rsplit(":", 1)[0]
+        return self._options.url(self._options.flower_port)
 
     def _greet(self) -> None:
         lines = [
@@ -239,7 +208,7 @@ class Stack:
             f"  API        {self._url()}/   (documented at /docs)",
             f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
             f"  Flower     {self._flower_url()}/   (log in with {self._folder.path / 'flower.json'})",
-            f"  Metrics    {self._url()}/metrics and {self._base()}:{self._metrics_port}/metrics",
+            f"  Metrics    {self._url()}/metrics and {self._options.url(self._metrics_port)}/metrics",
             f"  User       {DEVELOPER}, password {self._folder.secret(DEVELOPER)}",
             "",
         ]

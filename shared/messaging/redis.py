@@ -8,7 +8,7 @@ from redis.connection import Connection, SSLConnection
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
-from shared.settings import Settings
+from shared.settings import Settings, SettingsError
 
 TIMEOUT_SECONDS = 0.5
 #: The key that `write_problem` writes. It expires soon.
@@ -23,8 +23,23 @@ _REFUSALS = {
 
 
 def make_redis(settings: Settings) -> Redis:
-    """A client that fails within half a second when Redis is unavailable or stalled."""
-    client: Redis = Redis.from_url(
+    """A client that fails within half a second when Redis is unavailable or stalled. It connects when it is used.
+
+    Raises:
+        SettingsError: REDIS_URL has options, after a question mark, that do not exist.
+    """
+    try:
+        client = _make_client(settings)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"REDIS_URL: an option in it is wrong: {error}") from error
+    reconnect_if_read_only(client)
+    return client
+
+
+def _make_client(settings: Settings) -> Redis:
+    return Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
@@ -36,8 +51,6 @@ def make_redis(settings: Settings) -> Redis:
         # Promptwire only sends UTF-8. Other bytes must not raise an error that also loses other users' messages.
         encoding_errors="replace",
     )
-    reconnect_if_read_only(client)
-    return client
 
 
 def reconnect_if_read_only(client: Redis) -> None:

@@ -1,64 +1,29 @@
 """Creates the providers that the settings name.
 
-GENERATOR and EMBEDDER name, in this order of precedence, a built-in provider, an entry point of an installed package
-(in the groups `promptwire.generators` and `promptwire.embedders`), or the dotted path of your own
-(`package.module:factory`). Each leads to a factory: a callable that takes the settings and returns a `Generator` or an
-`Embedder`.
+A name (see `shared/provider_names.py`) leads to a factory: a callable that takes the settings and returns a `Generator`
+or an `Embedder`.
 """
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Callable
 from pkgutil import resolve_name
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
+from shared.provider_names import EMBEDDERS, GENERATORS, Kind, factory_path
 from shared.providers import Embedder, Embedders, Generator
 from shared.settings import Settings, SettingsError
 
 Factory = Callable[[Settings], Any]
 
 
-class _Kind(NamedTuple):
-    """A kind of provider."""
-
-    noun: str  #: with its article, for messages
-    built_in: Mapping[str, str]
-    group: str  #: of entry points
-    members: tuple[str, ...]  #: what every provider of the kind has
-    renamed: Mapping[str, str] = MappingProxyType({})  #: the names that members had in earlier versions
-
-
-_GENERATORS = _Kind(
-    "a generator",
-    {
-        "simulated": "shared.providers.simulated:make",
-        "openai": "shared.providers.openai_generator:make",
-    },
-    "promptwire.generators",
-    ("name", "max_batch_size", "generate"),
-    renamed={"max_batch_size": "at_once"},
-)
-_EMBEDDERS = _Kind(
-    "an embedder",
-    {
-        "hashing": "shared.providers.hashing:make",
-        "minilm": "shared.providers.minilm:make",
-        "openai": "shared.providers.openai_embedder:make",
-    },
-    "promptwire.embedders",
-    ("name", "dimension", "is_remote", "embed"),
-)
-
-
 def make_generator(settings: Settings) -> Generator:
     """Create the generator that GENERATOR names. Raises SettingsError if that is impossible."""
-    generator: Generator = _make(_GENERATORS, "GENERATOR", settings.generator, settings)
+    generator: Generator = _make(GENERATORS, "GENERATOR", settings.generator, settings)
     return generator
 
 
 def make_embedder(settings: Settings) -> Embedder:
     """Create the embedder that EMBEDDER names. Raises SettingsError if that is impossible."""
-    embedder: Embedder = _make(_EMBEDDERS, "EMBEDDER", settings.embedder, settings)
+    embedder: Embedder = _make(EMBEDDERS, "EMBEDDER", settings.embedder, settings)
     return embedder
 
 
@@ -69,14 +34,14 @@ def make_embedders(settings: Settings, wrap: Callable[[Embedder], Embedder] = la
         SettingsError: that is impossible.
     """
     name = settings.previous_embedder
-    previous = wrap(_make(_EMBEDDERS, "PREVIOUS_EMBEDDER", name, settings)) if name else None
+    previous = wrap(_make(EMBEDDERS, "PREVIOUS_EMBEDDER", name, settings)) if name else None
     return Embedders(wrap(make_embedder(settings)), previous)
 
 
-def _make(kind: _Kind, setting: str, name: str, settings: Settings) -> Any:
+def _make(kind: Kind, setting: str, name: str, settings: Settings) -> Any:
     """Call the factory of that name, and check that the provider has all members of its kind."""
     given = f"{setting}={name!r}"
-    factory = _find_factory(kind, given, name)
+    factory = _find_factory(kind, setting, name)
     try:
         provider = factory(settings)
     except SettingsError as error:
@@ -89,21 +54,19 @@ def _make(kind: _Kind, setting: str, name: str, settings: Settings) -> Any:
     return provider
 
 
-def _missing(kind: _Kind, given: str, provider: object, member: str) -> str:
+def _missing(kind: Kind, given: str, provider: object, member: str) -> str:
     old_name = kind.renamed.get(member)
     if old_name is not None and hasattr(provider, old_name):
         return f"{given} is written for an earlier version: rename its `{old_name}` to `{member}`."
     return f"{given} is not {kind.noun}: it has no `{member}`."
 
 
-def _find_factory(kind: _Kind, given: str, name: str) -> Factory:
-    path = kind.built_in.get(name) or _installed(kind).get(name) or name
-    if path == name and not {".", ":"} & set(name):
-        known = ", ".join(sorted({*kind.built_in, *_installed(kind)}))
-        noun = kind.noun.split()[-1]
-        raise SettingsError(
-            f"{given} is not a known {noun}. Known: {known}; or give your own as package.module:factory."
-        )
+def _find_factory(kind: Kind, setting: str, name: str) -> Factory:
+    given = f"{setting}={name!r}"
+    try:
+        path = factory_path(kind, setting, name)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     try:
         factory: Factory = resolve_name(path)
     except Exception as error:  # custom modules may raise anything
@@ -111,11 +74,6 @@ def _find_factory(kind: _Kind, given: str, name: str) -> Factory:
     if not callable(factory):
         raise SettingsError(f"{given} is not a factory: it cannot be called.")
     return factory
-
-
-def _installed(kind: _Kind) -> dict[str, str]:
-    """Return the paths of the factories that installed packages declare, by name."""
-    return {point.name: point.value for point in entry_points(group=kind.group)}
 
 
 def _describe(error: Exception) -> str:

@@ -107,10 +107,12 @@ def test_the_doctor_finds_nothing_wrong_with_a_sound_installation(diagnose) -> N
         ("REAPER_SECONDS", "90", "time-outs", "REAPER_SECONDS (90) must be less than LEASE_SECONDS (60)"),
         ("OPENAI_TIMEOUT_SECONDS", "300", "time-outs", "OPENAI_TIMEOUT_SECONDS (300) must be less"),
         ("VECTOR_STORE", "pgvector", "vector store", "its tables do not exist"),
-        ("GENERATOR", "nonsense", "generator", "GENERATOR='nonsense'"),
-        ("EMBEDDER", "nonsense", "embedder", "EMBEDDER='nonsense'"),
+        ("GENERATOR", "simulatd", "settings", "GENERATOR='simulatd' is not a known generator."),
+        ("GENERATOR", "no.such:Model", "generator", "GENERATOR='no.such:Model' could not be imported"),
+        ("EMBEDDER", "no.such:Model", "embedder", "EMBEDDER='no.such:Model' could not be imported"),
+        ("SEGMENTS_URL", "s4://bucket", "vector store", "SEGMENTS_URL: Protocol not known"),
         ("PUBLIC_URL", "http://127.0.0.1:9", "public URL", "cannot be reached"),
-        ("LEASE_SECONDS", "soon", "settings", "LEASE_SECONDS: Input should be a valid number"),
+        ("LEASE_SECONDS", "soon", "settings", "LEASE_SECONDS must be a number from 0.1 to 86400."),
     ],
 )
 def test_the_doctor_names_a_broken_setting(diagnose, setting: str, value: str, check: str, says: str) -> None:

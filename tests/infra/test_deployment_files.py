@@ -69,10 +69,9 @@ def test_the_files_agree() -> None:
         (".dockerignore", "!shared\n", "", "copies shared, which .dockerignore excludes"),
         (CI, "make check-infra", "make check-infrastructure", "has no target check-infrastructure"),
         # ports
-        (API, "EXPOSE 8000", "EXPOSE 8080", "the API's port differs: 8000 in gunicorn.conf.py"),
+        (API, "EXPOSE 8000", "EXPOSE 8080", "the API's port differs: 8000 in the settings"),
         (API, "PORT=8000", "PORT=8001", "the API's port differs"),
         (API, "127.0.0.1:8000/livez", "127.0.0.1:80/livez", "the API's port differs"),
-        ("infra/gunicorn.conf.py", r"'8000'\)|\"8000\"\)", '"8001")', "the API's port differs"),
         (COMPOSE, ":8000:8000|:-8000}:8000", ":-8000}:8080", "the API's port differs"),
         (COMPOSE, "--port=5555", "--port=5556", "Flower's port differs"),
         (COMPOSE, "port 6379", "port 6380", "Redis's port differs"),

@@ -11,10 +11,18 @@ from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import openai_endpoint
 from shared.providers.openai_generator import read_texts
 from shared.providers.openai_stream import AnswerReader
+from shared.settings import SettingsError
 from tests.support.dialects import HEL, JSON, LO, STOP, WHOLE, chunk
 from tests.support.openai_client import ask, body, failure, generator, path, refusal
 from tests.support.raw_server import RawServer, response
 from tests.support.servers import MAX_WAIT_SECONDS
+
+
+@pytest.mark.parametrize("url", ["localhost:11434/v1", "https://", "ftp://host/v1", "https://host:port/v1"])
+def test_a_base_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="OPENAI_BASE_URL is not a valid URL"):
+        openai_endpoint.Endpoint(url, "", timeout_seconds=1)
+
 
 # Connections
 

@@ -1,9 +1,13 @@
 """The settings: what production refuses, and that each of them is documented."""
 
 import re
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
+from pydantic.fields import FieldInfo
 
+from shared.setting_names import OTHER_NAMES
 from shared.settings import Settings, SettingsError, load_settings
 from tests.support.servers import ROOT
 
@@ -14,10 +18,14 @@ GOOD = {
     "REDIS_URL": "redis://h/0",
     "JWT_SECRET_KEY": "k3Yn8" * 10,
 }
-# What `make up` and gunicorn read beside the application's settings.
-LOCAL = {"PORT", "FLOWER_PORT", "DATA_DIR", "API_PROCESSES", "PG_BIN", "VALKEY_SERVER"}
-# What only docker-compose.yml reads.
-COMPOSE = {"POSTGRES_PASSWORD", "FLOWER_PASSWORD", "MINILM", "OTEL", "TAG"}
+
+
+def types_of(field: FieldInfo) -> set[object]:
+    return {field.annotation, *get_args(field.annotation)}
+
+
+def limit_of(field: FieldInfo, name: str) -> float:
+    return next(limit for part in field.metadata if (limit := getattr(part, name, None)) is not None)
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def test_good_ones_are_read(environment) -> None:
 
 def test_they_are_read_from_a_dotenv_file(environment, tmp_path) -> None:
     environment()
-    (tmp_path / ".env").write_text("MAX_ATTEMPTS=7\nUNKNOWN=1\nREGISTRATION=\n")
+    (tmp_path / ".env").write_text("MAX_ATTEMPTS=7\nMY_OWN=1\nREGISTRATION=\n")
     assert load_settings().max_attempts == 7
 
 
@@ -80,11 +88,13 @@ def test_secrets_do_not_show() -> None:
         ("REDIS_URL", "localhost:6379", "REDIS_URL: this is not a Redis URL"),
         ("REDIS_URL", "redis://:secret@h:port/0", "REDIS_URL: this is not a Redis URL"),
         ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anyone"),
-        ("WS_ROOM_AUTH", "maybe", "WS_ROOM_AUTH: Input should be 'token' or 'open'"),
+        ("WS_ROOM_AUTH", "maybe", "WS_ROOM_AUTH must be token or open."),
         ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
         ("PROMPT_RATE_LIMIT", "often", "PROMPT_RATE_LIMIT: 'often' is not a valid rate limit"),
-        ("LEASE_SECONDS", "0", "LEASE_SECONDS: Input should be greater than 0"),
-        ("MAX_ATTEMPTS", "many", "MAX_ATTEMPTS: Input should be a valid integer"),
+        ("REGISTRATION", "perhaps", "REGISTRATION must be true or false."),
+        ("LEASE_SECONDS", "0", "LEASE_SECONDS must be a number from 0.1 to 86400."),
+        ("MAX_ATTEMPTS", "many", "MAX_ATTEMPTS must be a whole number from 1 to 1000."),
+        ("USER_RUNNING_LIMIT", "0", "USER_RUNNING_LIMIT must be a whole number from 1 to 1000000000."),
     ],
 )
 def test_production_refuses_and_says_which_and_why(environment, name: str, value: str, says: str) -> None:
@@ -95,6 +105,102 @@ def test_production_refuses_and_says_which_and_why(environment, name: str, value
         assert GOOD["JWT_SECRET_KEY"] not in str(refused.value)
 
 
+NUMBERS = {name: field for name, field in Settings.model_fields.items() if {int, float} & types_of(field)}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1", "1e300", "9" * 400, "two", "1,5", "0x10"])
+def test_every_number_has_limits(environment, value: str) -> None:
+    environment(**dict.fromkeys(map(str.upper, NUMBERS), value))
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    said = str(refused.value).splitlines()
+    assert sorted(sentence.split()[0] for sentence in said) == sorted(map(str.upper, NUMBERS))
+    assert all(re.fullmatch(r"[A-Z_]+ must be a (whole )?number from [\d.]+ to \d+\.", sentence) for sentence in said)
+
+
+def test_the_limits_themselves_are_allowed_and_overflow_nothing(environment) -> None:
+    for limit in ("ge", "le"):
+        numbers = {name.upper(): limit_of(field, limit) for name, field in NUMBERS.items()}
+        environment(**{name: str(value) for name, value in numbers.items()} | {"PORT": "8000"})
+        settings = load_settings()
+        datetime.now(UTC) - timedelta(days=settings.feed_retention_days)
+        datetime.now(UTC) + timedelta(days=settings.refresh_token_days, minutes=settings.access_token_minutes)
+        assert settings.lease + settings.submit_grace + settings.provider_patience > timedelta()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("LISTEN_ADDRESS", "myhost", "LISTEN_ADDRESS: 'myhost' is not an IP address; write 127.0.0.1"),
+        ("LISTEN_ADDRESS", "localhost", "LISTEN_ADDRESS: 'localhost' is not an IP address"),
+        ("LISTEN_ADDRESS", "127.0.0.1:8000", "is not an IP address"),
+        ("PUBLIC_URL", "prompts.example.com", "PUBLIC_URL: this is not the URL of a website; write it like https://prompts"),
+        ("FLOWER_URL", "http://", "FLOWER_URL: this is not a URL"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT: this is not a URL"),
+        ("OPENAI_BASE_URL", "localhost:11434/v1", "OPENAI_BASE_URL: this is not a URL"),
+        ("OPENAI_BASE_URL", "ftp://me:hush@host/v1", "OPENAI_BASE_URL: this is not a URL"),
+        ("OPENAI_BASE_URL", "https://me:hush@host:99999/v1", "OPENAI_BASE_URL: this is not a URL"),
+        ("OPENAI_EMBEDDING_BASE_URL", "https://a b/v1", "OPENAI_EMBEDDING_BASE_URL: this is not a URL"),
+        ("ALLOWED_ORIGINS", "app.example.com", "ALLOWED_ORIGINS: not all of these are origins; write them like"),
+        ("ALLOWED_ORIGINS", "*, https://me:hush@a.example", "ALLOWED_ORIGINS: not all of these are origins"),
+        ("REDIS_URL", "redis://:hush@h/first", "REDIS_URL: this is not a Redis URL"),
+        ("REDIS_URL", "redis://:hush@h:99999/0", "REDIS_URL: this is not a Redis URL"),
+        ("DATABASE_URL", "postgresql://u:hush@h:99999/d", "DATABASE_URL: this is not a PostgreSQL URL"),
+        ("DATABASE_URL", "postgresql://u:hush@a:1,b:99999/d", "DATABASE_URL: this is not a PostgreSQL URL"),
+        ("DATABASE_URL", "postgresql://u:hush@h/d?sslmod=require", 'invalid connection option "sslmod"'),
+        ("SIMULATED_DELAY", "300", "SIMULATED_DELAY must be less than GENERATION_TIMEOUT_SECONDS (300)"),
+        ("DATABASE_URL", "postgresql://u:PASSWORD@h/d", "DATABASE_URL: its password is still PASSWORD"),
+        ("REDIS_URL", "redis://:PASSWORD@h/0", "REDIS_URL: its password is still PASSWORD"),
+        ("PROMPT_RATE_LIMIT", "0/second", "PROMPT_RATE_LIMIT: '0/second' is not a valid rate limit"),
+        ("PROMPT_RATE_LIMIT", "1 per 99999999 years", "is not a valid rate limit"),
+        ("PROMPT_RATE_LIMIT", "99999999999999999999/day", "is not a valid rate limit"),
+        ("FLOWER_PORT", "8000", "PORT and FLOWER_PORT are both 8000: set one of them to another port."),
+        ("GENERATOR", "simulatd", "GENERATOR='simulatd' is not a known generator. Known: openai, simulated;"),
+        ("EMBEDDER", "hashin", "EMBEDDER='hashin' is not a known embedder. Known: hashing, minilm, openai;"),
+        ("PREVIOUS_EMBEDDER", "hashin", "PREVIOUS_EMBEDDER='hashin' is not a known embedder."),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_without_a_secret(environment, name: str, value: str, says: str) -> None:
+    environment(**{name: value})
+    with pytest.raises(SettingsError, match=re.escape(says)) as refused:
+        load_settings()
+    assert "hush" not in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("LISTEN_ADDRESS", "::", "::"),
+        ("LISTEN_ADDRESS", "[::1]", "::1"),
+        ("PUBLIC_URL", "https://example.com/promptwire/", "https://example.com/promptwire"),
+        ("OPENAI_BASE_URL", "https://me:p@[::1]:8443/v1?api-version=1", "https://me:p@[::1]:8443/v1?api-version=1"),
+        ("ALLOWED_ORIGINS", "tauri://localhost, http://[::1]:3000/", ("tauri://localhost", "http://[::1]:3000")),
+        ("GENERATOR", "not.installed:Here", "not.installed:Here"),
+        ("FLOWER_PORT", "tcp://10.0.0.7:5555", 5_555),  # Kubernetes' link to a Service named flower
+        ("WORKER_METRICS_PORT", "tcp://10.0.0.7:80", 0),
+    ],
+)
+def test_a_value_that_works_is_read(environment, name: str, value: str, read: object) -> None:
+    environment(**{name: value})
+    assert getattr(load_settings(), name.lower()) == read
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_one_sentence(environment, tmp_path) -> None:
+    environment()
+    (tmp_path / ".env").write_bytes(b"OPENAI_MODEL=\xff\n")
+    with pytest.raises(SettingsError, match=re.escape(".env cannot be read: it is not UTF-8.")):
+        load_settings()
+
+
+def test_a_mistyped_name_in_a_dotenv_file_is_refused(environment, tmp_path) -> None:
+    environment()
+    (tmp_path / ".env").write_text("OPENAI_MODLE=m\nHOST=0.0.0.0\n")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert [sentence.split()[0] for sentence in str(refused.value).splitlines()] == ["HOST", "OPENAI_MODLE"]
+
+
 @pytest.mark.parametrize(("name", "value"), [("WS_ROOM_AUTH", "open"), ("ALLOWED_ORIGINS", "*")])
 def test_development_allows_it(environment, name: str, value: str) -> None:
     environment(APP_ENV="dev", **{name: value})
@@ -102,7 +208,7 @@ def test_development_allows_it(environment, name: str, value: str) -> None:
 
 
 class TestDocumentation:
-    names = {name.upper() for name in Settings.model_fields} | LOCAL | COMPOSE
+    names = {name.upper() for name in Settings.model_fields} | OTHER_NAMES
 
     def test_every_setting_stands_in_the_example(self) -> None:
         lines = (ROOT / ".env.example").read_text().splitlines()

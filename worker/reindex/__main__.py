@@ -115,10 +115,10 @@ def main(check: bool, username: str | None, rebuild_all: bool) -> None:
     try:
         settings = load_settings()
         embedder = make_embedders(settings).current
+        storage = SegmentStorage(settings.segments_url)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     sessions = make_sessions(make_engine(settings, application_name="promptwire-reindex"))
-    storage = SegmentStorage(settings.segments_url)
     users = _users(sessions, username)
     found = _compare(sessions, storage, embedder, users)
     if check:

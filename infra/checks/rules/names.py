@@ -8,9 +8,9 @@ from infra.checks.deployment_files import DeploymentFiles
 from infra.checks.rules.text import differences
 from shared.settings import Settings
 
-#: Variables that `Settings` does not read, but gunicorn's configuration, Celery, Flower, Python or the shell.
+#: Variables that `Settings` does not read, but Celery, Flower, Python or the shell.
 _OTHER_VARIABLES = {
-    "PORT", "API_PROCESSES", "REMAP_SIGTERM", "CELERY_BROKER_URL", "FLOWER_BASIC_AUTH", "PATH", "HOME",
+    "REMAP_SIGTERM", "CELERY_BROKER_URL", "FLOWER_BASIC_AUTH", "PATH", "HOME",
     "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
 }  # fmt: skip
 _KNOWN_VARIABLES = {name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from infra.checks.deployment_files import DeploymentFiles
 from infra.checks.rules.text import differences, search
+from shared.settings import Settings
 
 
 def ports(files: DeploymentFiles) -> Iterator[str]:
@@ -18,7 +19,7 @@ def ports(files: DeploymentFiles) -> Iterator[str]:
 def _api_ports(files: DeploymentFiles) -> dict[str, str]:
     dockerfile, service = files.dockerfiles["api"], files.services["api"]
     return {
-        "gunicorn.conf.py": search(r"'PORT', '(\d+)'", files.text("infra/gunicorn.conf.py").replace('"', "'")),
+        "the settings": str(Settings.model_fields["port"].default),
         "ENV of Dockerfile.api": dockerfile.environment.get("PORT", ""),
         "EXPOSE of Dockerfile.api": dockerfile.last("EXPOSE"),
         "HEALTHCHECK of Dockerfile.api": search(r"://[^/:]+:(\d+)/", " ".join(dockerfile.healthcheck)),

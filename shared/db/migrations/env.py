@@ -1,12 +1,15 @@
 """Alembic's environment, for `shared.db.migrations.upgrade` and for the command line (`alembic upgrade head`)."""
 
+import sys
+
 from alembic import context
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
-from shared.db.engine import make_engine
+from shared.db.engine import is_unavailable, make_engine
 from shared.db.models import Base
 from shared.search.pgvector import tables
-from shared.settings import load_settings
+from shared.settings import SettingsError, load_settings
 
 _ADVISORY_LOCK = 7_769_727_732  # an arbitrary number, the same for all migrators
 
@@ -31,6 +34,13 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     _migrate(given, context.config.attributes["vector_store"])
 else:
-    settings = load_settings()
-    with make_engine(settings, application_name="promptwire-migrate").begin() as own:
-        _migrate(own, settings.vector_store)
+    try:
+        settings = load_settings()
+        with make_engine(settings, application_name="promptwire-migrate").begin() as own:
+            _migrate(own, settings.vector_store)
+    except SettingsError as error:
+        sys.exit(f"The migration cannot start.\n{error}")
+    except DBAPIError as error:
+        if not is_unavailable(error):
+            raise
+        sys.exit(f"The database is unavailable: {str(error.orig).strip()}")

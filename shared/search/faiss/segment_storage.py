@@ -9,12 +9,14 @@ from uuid import uuid4
 import faiss
 import fsspec
 import structlog
+from fsspec.utils import get_protocol
 from sqlalchemy import Connection, delete, insert, select, update
 
 from shared.db.engine import BINARY_RESULTS
 from shared.db.models import SegmentEntry, SegmentPart
 from shared.search.faiss import segment
 from shared.search.faiss.segment import DamagedSegmentError, Segment
+from shared.settings import SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -76,10 +78,24 @@ class PostgresPayloadStore:
         """Do nothing: the parts were deleted with the row."""
 
 
+def check_url(url: str) -> None:
+    """Check that fsspec knows the URL's protocol and that its package is installed. Nothing connects.
+
+    Raises:
+        SettingsError: it does not, or is not.
+    """
+    try:
+        fsspec.get_filesystem_class(get_protocol(url))
+    except (ImportError, ValueError) as error:
+        raise SettingsError(f"SEGMENTS_URL: {error}") from error
+
+
 class FilePayloadStore:
     """Payloads in a folder or a bucket, by any URL that fsspec knows (`file:///srv/segments`, `s3://bucket/segments`)."""
 
     def __init__(self, url: str) -> None:
+        """Raises SettingsError if fsspec cannot use the URL."""
+        check_url(url)
         self._files, path = fsspec.url_to_fs(url)
         self._path = path.rstrip("/")
 
