@@ -4,8 +4,10 @@
 from worker.bootstrap import settings  # isort: split
 
 import gc
+import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import structlog
 from celery.concurrency.thread import TaskPool
+from celery.platforms import SecurityWarning
 from celery.signals import (
     setup_logging,
     task_prerun,
@@ -44,6 +47,10 @@ from worker.services import Services, gauges, make_services
 from worker.tasks import register
 
 configure_logging(settings)  # before Celery logs anything
+# Celery warns of root because of pickled messages, which are not accepted here.
+warnings.simplefilter("ignore", SecurityWarning)
+_connection_log = logging.getLogger("celery.worker.consumer.connection")
+_connection_log.setLevel("WARNING")  # the first connection, until Celery logs that the worker is ready
 app = make_celery(settings)
 _services: list[Services] = []
 
@@ -78,6 +85,7 @@ def _try_embedders(**_: Any) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _prepare(sender: Any, **_: Any) -> None:
     """Bound how long a stop takes. If the tasks run in threads of this process, make its services."""
+    _connection_log.setLevel("NOTSET")
     if isinstance(sender.pool, TaskPool):
         draining = Draining(sender, lambda: _services[0].pipeline.leases.stop(), settings.soft_shutdown_seconds)
         _make_services(on_stuck=draining.begin)
