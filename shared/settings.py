@@ -4,7 +4,7 @@ Each setting is documented in `.env.example` and in `docs/settings.md`; `tests/u
 """
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from limits import parse_many
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -23,8 +23,8 @@ class SettingsError(Exception):
     """Settings are missing or wrong. The message has a line for each: which one, and what to do."""
 
 
-class Settings(BaseSettings):
-    """All settings. Secrets have no default."""
+class BrokerSettings(BaseSettings):
+    """What a process needs that only talks to the broker."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -35,16 +35,36 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
 
     listen_address: str = "127.0.0.1"
+    # The password stands before the URL, whose validator inserts it.
+    redis_password: SecretStr = SecretStr("")
+    redis_url: SecretStr
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        url = with_password(value.get_secret_value(), _password(info, "redis_password"))
+        if _scheme(url) not in ("redis", "rediss"):
+            raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")
+        return SecretStr(url)
+
+
+class FlowerSettings(BrokerSettings):
+    """The settings of Flower, which gets no other secrets."""
+
+    flower_port: int = Field(5555, ge=1, le=65_535)
+    flower_password: SecretStr = Field(min_length=1)
+
+
+class Settings(BrokerSettings):
+    """All settings of the API and the workers. Secrets have no default."""
+
     metrics_token: SecretStr = SecretStr("")
     worker_metrics_port: int = Field(0, ge=0, le=65_535)
     otel_exporter_otlp_endpoint: str = ""
 
-    # The passwords stand before the URLs, whose validators insert them.
     database_password: SecretStr = SecretStr("")
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1)
-    redis_password: SecretStr = SecretStr("")
-    redis_url: SecretStr
 
     jwt_secret_key: SecretStr
     access_token_minutes: int = Field(15, ge=1)
@@ -152,14 +172,6 @@ class Settings(BaseSettings):
         database_url.parse(url)
         return SecretStr(url)
 
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        url = with_password(value.get_secret_value(), _password(info, "redis_password"))
-        if _scheme(url) not in ("redis", "rediss"):
-            raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")
-        return SecretStr(url)
-
     @field_validator("prompt_rate_limit")
     @classmethod
     def _parse_rate_limit(cls, value: str) -> str:
@@ -189,14 +201,26 @@ class Settings(BaseSettings):
         return self
 
 
+_S = TypeVar("_S", bound=BaseSettings)
+
+
 def load_settings() -> Settings:
     """Read the settings of this process.
 
     Raises:
         SettingsError: settings are missing or wrong.
     """
+    return _load(Settings)
+
+
+def load_flower_settings() -> FlowerSettings:
+    """The same for Flower."""
+    return _load(FlowerSettings)
+
+
+def _load(kind: type[_S]) -> _S:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(e["loc"], e["msg"]) for e in error.errors())) from None
 

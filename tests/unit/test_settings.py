@@ -14,10 +14,10 @@ GOOD = {
     "REDIS_URL": "redis://h/0",
     "JWT_SECRET_KEY": "k3Yn8" * 10,
 }
-# What `make up` and gunicorn read beside the application's settings.
-LOCAL = {"PORT", "FLOWER_PORT", "DATA_DIR", "API_PROCESSES", "PG_BIN", "VALKEY_SERVER"}
+# What `make up`, gunicorn and Flower read beside the application's settings.
+LOCAL = {"PORT", "FLOWER_PORT", "FLOWER_PASSWORD", "DATA_DIR", "API_PROCESSES", "PG_BIN", "VALKEY_SERVER"}
 # What only docker-compose.yml reads.
-COMPOSE = {"POSTGRES_PASSWORD", "FLOWER_PASSWORD", "MINILM", "OTEL", "TAG"}
+COMPOSE = {"POSTGRES_PASSWORD", "MINILM", "OTEL", "TAG"}
 
 
 @pytest.fixture
