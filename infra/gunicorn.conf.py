@@ -37,7 +37,7 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: PTH1
 # The application logs requests itself, without query strings.
 accesslog = None
 errorlog = "-"
-loglevel = "warning"
+loglevel = "info"  # until the logger has read LOG_LEVEL
 logger_class = GunicornLogger
 
 gunicorn_responses.install()

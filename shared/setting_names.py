@@ -10,9 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from difflib import get_close_matches
 
 #: What only `make up` or docker-compose.yml reads.
-OTHER_NAMES = frozenset(
-    {"DATA_DIR", "PG_BIN", "VALKEY_SERVER", "POSTGRES_PASSWORD", "FLOWER_PASSWORD", "MINILM", "OTEL", "TAG"}
-)
+OTHER_NAMES = frozenset({"DATA_DIR", "PG_BIN", "VALKEY_SERVER", "POSTGRES_PASSWORD", "MINILM", "OTEL", "TAG"})
 #: Names of Celery, Flower, OpenTelemetry, AWS, libpq, Compose, and of the command `promptwire`.
 _OTHER_PROGRAMS = ("CELERY_", "FLOWER_", "OTEL_", "AWS_", "PG", "COMPOSE_", "PROMPTWIRE_")
 _RENAMED = {"HOST": "LISTEN_ADDRESS"}

@@ -7,9 +7,9 @@ timeout) or run out; what only costs performance is allowed.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
@@ -30,8 +30,8 @@ class SettingsError(Exception):
     """Settings are missing or wrong. The message has a line for each: which one, and what to do."""
 
 
-class Settings(BaseSettings):
-    """All settings. Secrets have no default."""
+class BrokerSettings(BaseSettings):
+    """What a process needs that only talks to the broker."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -47,19 +47,49 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
 
     listen_address: str = "127.0.0.1"
-    port: int = Field(8_000, ge=1, le=65_535)
+    # The password stands before the URL, whose validator inserts it.
+    redis_password: SecretStr = SecretStr("")
+    redis_url: SecretStr
     flower_port: int = Field(5_555, ge=1, le=65_535)
+
+    @field_validator("flower_port", "worker_metrics_port", mode="before", check_fields=False)
+    @classmethod
+    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
+        """Kubernetes sets FLOWER_PORT=tcp://… in every container next to a Service with the name `flower`."""
+        is_link = isinstance(value, str) and value.startswith("tcp://")
+        return cls.model_fields[str(info.field_name)].default if is_link else value
+
+    @field_validator("listen_address")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        return setting_values.address(value)
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        return SecretStr(
+            setting_values.redis_url(with_password(value.get_secret_value(), _password(info, "redis_password")))
+        )
+
+
+class FlowerSettings(BrokerSettings):
+    """The settings of Flower, which gets no other secrets."""
+
+    flower_password: SecretStr = Field(min_length=1)
+
+
+class Settings(BrokerSettings):
+    """All settings of the API and the workers. Secrets have no default."""
+
+    port: int = Field(8_000, ge=1, le=65_535)
     api_processes: int = Field(1, ge=1, le=1_000)
     metrics_token: SecretStr = SecretStr("")
     worker_metrics_port: int = Field(0, ge=0, le=65_535)
     otel_exporter_otlp_endpoint: str = ""
 
-    # The passwords stand before the URLs, whose validators insert them.
     database_password: SecretStr = SecretStr("")
     database_url: SecretStr
     database_pool_size: int = Field(10, ge=1, le=1_000)
-    redis_password: SecretStr = SecretStr("")
-    redis_url: SecretStr
 
     jwt_secret_key: SecretStr
     access_token_minutes: int = Field(15, ge=1, le=525_600)
@@ -164,18 +194,6 @@ class Settings(BaseSettings):
     def _check_hosts(cls, value: object) -> object:
         return setting_values.hosts(value)
 
-    @field_validator("flower_port", "worker_metrics_port", mode="before")
-    @classmethod
-    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
-        """Kubernetes sets FLOWER_PORT=tcp://… in every container next to a Service with the name `flower`."""
-        is_link = isinstance(value, str) and value.startswith("tcp://")
-        return cls.model_fields[str(info.field_name)].default if is_link else value
-
-    @field_validator("listen_address")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        return setting_values.address(value)
-
     @field_validator("flower_url", "otel_exporter_otlp_endpoint", "openai_base_url", "openai_embedding_base_url")
     @classmethod
     def _check_http_url(cls, value: str) -> str:
@@ -192,13 +210,6 @@ class Settings(BaseSettings):
         url = with_password(value.get_secret_value(), _password(info, "database_password"))
         setting_values.refuse_placeholder(str(database_url.parse(url).url.password))
         return SecretStr(url)
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        return SecretStr(
-            setting_values.redis_url(with_password(value.get_secret_value(), _password(info, "redis_password")))
-        )
 
     @field_validator("prompt_rate_limit")
     @classmethod
@@ -236,22 +247,35 @@ class Settings(BaseSettings):
         return self
 
 
+_S = TypeVar("_S", bound=BrokerSettings)
+
+
 def load_settings(**defaults: str) -> Settings:
     """Read the settings of this process. `defaults` are for some that may be missing, by the names of their fields.
 
     Raises:
         SettingsError: settings are missing or wrong, or a name looks like a setting but is none.
     """
+    return _load(Settings, defaults)
+
+
+def load_flower_settings() -> FlowerSettings:
+    """The same for Flower."""
+    return _load(FlowerSettings, {})
+
+
+def _load(kind: type[_S], defaults: Mapping[str, str]) -> _S:
     sentences: list[str] = []
     try:
-        dotenv = DotEnvSettingsSource(Settings).env_vars
-        names = [name.upper() for name in Settings.model_fields]
+        dotenv = DotEnvSettingsSource(kind).env_vars
+        names = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields)]
         sentences += setting_names.find_mistakes(names, os.environ, dotenv)
         given = {name.lower() for name, value in (*dotenv.items(), *os.environ.items()) if value}
-        settings = Settings(**{name: text for name, text in defaults.items() if name not in given})  # type: ignore[arg-type]
-        sentences += _unknown_providers(settings)
+        settings = kind(**{name: text for name, text in defaults.items() if name not in given})  # type: ignore[arg-type]
+        if isinstance(settings, Settings):
+            sentences += _unknown_providers(settings)
     except ValidationError as error:
-        sentences += [setting_errors.sentence(each, Settings) for each in error.errors()]
+        sentences += [setting_errors.sentence(each, kind) for each in error.errors()]
     except (OSError, UnicodeDecodeError) as error:
         sentences += [f".env cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."]
     if sentences:

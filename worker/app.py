@@ -4,14 +4,17 @@
 from worker.bootstrap import settings  # isort: split
 
 import gc
+import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 from celery.concurrency.thread import TaskPool
+from celery.platforms import SecurityWarning
 from celery.signals import (
     setup_logging,
     task_prerun,
@@ -41,6 +44,10 @@ from worker.services import Services, gauges, make_services
 from worker.tasks import register
 
 configure_logging(settings)  # before Celery logs anything
+# Celery warns of root because of pickled messages, which are not accepted here.
+warnings.simplefilter("ignore", SecurityWarning)
+_connection_log = logging.getLogger("celery.worker.consumer.connection")
+_connection_log.setLevel("WARNING")  # the first connection, until Celery logs that the worker is ready
 app = make_celery(settings)
 _services: list[Services] = []
 
@@ -61,6 +68,7 @@ def _keep_our_logging(**_: Any) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _prepare(sender: Any, **_: Any) -> None:
     """Bound how long a stop takes. If the tasks run in threads of this process, make its services."""
+    _connection_log.setLevel("NOTSET")
     if isinstance(sender.pool, TaskPool):
         draining = Draining(sender, lambda: _services[0].pipeline.leases.stop(), settings.soft_shutdown_seconds)
         _make_services(on_stuck=draining.begin)

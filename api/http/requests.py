@@ -3,6 +3,7 @@
 import re
 import time
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,8 @@ MAX_CONTAINERS = 10_000
 #: A request that takes longer, apart from `Prefer: wait`, is logged as a warning.
 SLOW_SECONDS = 1.0
 
+# Blueprints of pages, their files, and what monitors read: their requests are many, and say nothing if they succeed.
+_QUIET = frozenset({"docs", "ops", "page"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # It also matches an unterminated string, and never backtracks: otherwise its time would be quadratic in the body.
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
@@ -126,9 +129,11 @@ def _end(response: Response) -> Response:
     seconds = time.perf_counter() - g.started - g.get("waited", 0.0)
     method = request.method if request.method in _METHODS else "other"
     metrics.requests(route_template(), method, response.status_code // 100).observe(seconds)
-    write = log.info if seconds < SLOW_SECONDS else log.warning
+    is_slow = seconds >= SLOW_SECONDS
+    is_quiet = request.blueprint in _QUIET and response.status_code < HTTPStatus.BAD_REQUEST
+    write = log.warning if is_slow else log.debug if is_quiet else log.info
     write(
-        "request" if seconds < SLOW_SECONDS else "slow request",
+        "slow request" if is_slow else "request",
         method=request.method,
         path=request.path,
         status=response.status_code,

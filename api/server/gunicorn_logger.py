@@ -1,6 +1,7 @@
 """gunicorn's error log, in the format of all other logs."""
 
 import contextlib
+import logging
 import re
 from typing import Any
 
@@ -17,9 +18,16 @@ class GunicornLogger(glogging.Logger):  # type: ignore[misc]
 
         super().setup(cfg)
         with contextlib.suppress(SettingsError):  # the application reports it
-            formatter = logs.formatter(load_settings())
+            settings = load_settings()
+            self.error_log.setLevel(settings.log_level)
+            formatter = logs.formatter(settings)
             for handler in self.error_log.handlers:
                 handler.setFormatter(formatter)
+
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        """Log where the API listens; the rest of what gunicorn says about its start and stop only when debugging."""
+        if msg.startswith("Listening at") or self.error_log.isEnabledFor(logging.DEBUG):
+            super().info(msg, *args, **kwargs)
 
     def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:
         """Log a warning without what a client sent: a malformed request may hold a token or a part of a prompt."""

@@ -18,7 +18,7 @@ output "migrate_command" {
 }
 
 output "flower_url" {
-  description = "The URL of Flower, reachable from flower_cidrs. Its login is in the secret NAME/FLOWER_BASIC_AUTH."
+  description = "The URL of Flower, reachable from flower_cidrs. The password of its user admin is in the secret NAME/FLOWER_PASSWORD."
   value       = "http://flower.${aws_service_discovery_private_dns_namespace.this.name}:${local.flower_port}/"
 }
 

@@ -7,17 +7,15 @@ locals {
       "postgresql://${local.database_user}:${ephemeral.random_password.database.result}",
       "@${aws_db_instance.this.endpoint}/${local.database_name}?sslmode=require",
     ])
-    REDIS_URL = local.redis_url
-    # Flower runs without the application's settings, which make Celery verify the certificate.
-    CELERY_BROKER_URL = "${local.redis_url}?ssl_cert_reqs=required"
-    JWT_SECRET_KEY    = ephemeral.random_password.jwt.result
-    FLOWER_BASIC_AUTH = "admin:${ephemeral.random_password.flower.result}"
-    METRICS_TOKEN     = ephemeral.random_password.metrics.result
+    REDIS_URL       = local.redis_url
+    JWT_SECRET_KEY  = ephemeral.random_password.jwt.result
+    FLOWER_PASSWORD = ephemeral.random_password.flower.result
+    METRICS_TOKEN   = ephemeral.random_password.metrics.result
   }
 
   redis_url = "rediss://:${random_password.cache.result}@${aws_elasticache_replication_group.this.primary_endpoint_address}:${local.cache_port}/0"
 
-  generated_names = toset(["DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "JWT_SECRET_KEY", "FLOWER_BASIC_AUTH", "METRICS_TOKEN"])
+  generated_names = toset(["DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "FLOWER_PASSWORD", "METRICS_TOKEN"])
 
   secret_arns = { for name, secret in aws_secretsmanager_secret.this : name => secret.arn }
 }

@@ -66,12 +66,16 @@ locals {
       stop_seconds = 30
     }
     flower = {
-      image        = "worker"
-      cpu          = 256
-      memory       = 1024
-      command      = ["celery", "--quiet", "flower", "--address=0.0.0.0", "--port=${local.flower_port}", "--logging=error"]
-      environment  = {}
-      secrets      = ["CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"]
+      image   = "worker"
+      cpu     = 256
+      memory  = 1024
+      command = ["python", "-m", "worker.flower"]
+      environment = {
+        APP_ENV        = "prod"
+        LISTEN_ADDRESS = "0.0.0.0"
+        FLOWER_PORT    = tostring(local.flower_port)
+      }
+      secrets      = ["REDIS_URL", "FLOWER_PASSWORD"]
       port         = local.flower_port
       health       = ["CMD", "python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:${local.flower_port}/healthcheck', timeout=4)"]
       stop_seconds = 10

@@ -148,7 +148,7 @@ variable "settings" {
 
   validation {
     condition = length(setintersection(keys(var.settings), [
-      "DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "METRICS_TOKEN", "CELERY_BROKER_URL", "FLOWER_BASIC_AUTH",
+      "DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "METRICS_TOKEN", "FLOWER_PASSWORD",
       "OPENAI_API_KEY", "OPENAI_EMBEDDING_API_KEY",
     ])) == 0
     error_message = "Secrets come from Secrets Manager only: see provider_keys."

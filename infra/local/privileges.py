@@ -46,7 +46,7 @@ def unprivileged(executable: Path, data_dir: Path) -> Unprivileged:
         except KeyError:
             continue
         popen = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        if _runs([str(executable), "--version"], popen) and _runs(["test", "-x", str(data_dir)], popen):
+        if _runs([str(executable), "--version"], popen) and _let_through(data_dir.parent, popen):
             return Unprivileged(popen=popen, owner=(entry.pw_uid, entry.pw_gid))
     prefix = ("unshare", "--user", "--map-user=1000", "--map-group=1000", "--")
     if shutil.which("unshare") and _runs([*prefix, str(executable), "--version"], {}):
@@ -55,6 +55,21 @@ def unprivileged(executable: Path, data_dir: Path) -> Unprivileged:
         f"PostgreSQL does not run as root, and no other user can enter {data_dir}: "
         "run as an ordinary user, or move the project to a folder that other users can enter (not under /root)."
     )
+
+
+def _let_through(folder: Path, popen: dict[str, Any]) -> bool:
+    """Let the user pass through a folder that only root can enter, without listing it. Returns whether it can pass."""
+    can_pass = ["test", "-x", str(folder)]
+    before = folder.stat()
+    if _runs(can_pass, popen) or before.st_uid != 0 or before.st_mode & 0o077:
+        return _runs(can_pass, popen)
+    os.chown(folder, 0, popen["group"])
+    folder.chmod(0o710)
+    if _runs(can_pass, popen):
+        return True
+    os.chown(folder, 0, before.st_gid)
+    folder.chmod(0o700)
+    return False
 
 
 def _runs(command: list[str], popen: dict[str, Any]) -> bool:

@@ -2,9 +2,12 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,6 +15,7 @@ from tempfile import NamedTemporaryFile
 import psycopg2
 import redis
 
+from infra.local.data_folder import write_private
 from infra.local.errors import CannotStartError
 from infra.local.privileges import Unprivileged, unprivileged
 
@@ -29,6 +33,27 @@ NO_TEXTS_IN_LOG = (
     "log_parameter_max_length_on_error=0",
     "log_error_verbosity=terse",
 )
+#: What PostgreSQL logs whenever it starts and stops; that it is ready is not among it.
+POSTGRES_CHATTER = re.compile(
+    r"FATAL:  the database system is starting up"
+    r"|LOG:  (starting PostgreSQL|listening on|database system was shut down at|received fast shutdown request"
+    r"|aborting any active transactions|background worker .logical replication launcher.|shutting down"
+    r"|checkpoint (starting|complete)|database system is shut down)"
+)
+#: What Valkey logs whenever it starts and stops (and advice for machines that hold more than wake-ups in it), and a
+#: line that quotes its data, which may be users' text.
+VALKEY_CHATTER = re.compile(
+    r"^\S+ \d+ \w+ \d+ \S+ [.*-] (?!Ready to accept connections)|overcommit|Received SIG|User requested shutdown"
+    r"|ready to exit, bye|Error reading the append only file"
+)
+# What Valkey logs if it cannot load its files, however they are damaged. Not among it: that it may not read them, or
+# that there is no memory for them.
+_DAMAGED = re.compile(
+    r"reading the append only file|Internal error in RDB reading|FATAL AOF MANIFEST FILE ERROR"
+    r"|length. stat: No such file|append-only dir \S+: Not a directory"
+)
+_ASIDE = "damaged-"
+_INITIALISED = "promptwire.initialised"
 SYSTEM_POSTGRES = "/usr/lib/postgresql"  # Debian installs each version below it
 
 
@@ -89,7 +114,7 @@ class Postgres:
         self._password = password
         self._options = options
         self._bin = postgres_bin()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._identity: Unprivileged = unprivileged(self._bin / "postgres", folder)
         self._identity.own(folder)
 
@@ -113,10 +138,15 @@ class Postgres:
     def popen(self) -> dict[str, object]:
         return self._identity.popen
 
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether there is a database cluster in this folder."""
+        return (folder / _INITIALISED).exists()
+
     def initialise(self) -> None:
         """Create the database cluster once. An incomplete one, left by a killed start, is recreated."""
-        complete = self.folder / "promptwire.initialised"
-        if complete.exists():
+        if self.exists(self.folder):
+            self._remove_empty_lock_file()
             return
         for entry in self.folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -126,7 +156,19 @@ class Postgres:
             self._identity.own(Path(password_file.name))
             auth = ["-U", USER, "-A", "scram-sha-256", f"--pwfile={password_file.name}"]
             self._run(["initdb", "-D", str(self.folder), *auth, "-E", "UTF8", "--no-locale"])
-        complete.touch()
+        complete = self.folder / _INITIALISED
+        complete.touch(mode=0o600)
+        self._identity.own(complete)
+
+    def _remove_empty_lock_file(self) -> None:
+        """Remove the lock file of a server that was killed before it could write into it, as on a full disk.
+
+        PostgreSQL itself removes one whose process does not exist, but refuses to start with an empty one. The lock of
+        the data folder says that no other server runs here.
+        """
+        lock = self.folder / "postmaster.pid"
+        if lock.exists() and lock.stat().st_size == 0:
+            lock.unlink()
 
     def create_database(self) -> None:
         """Create the database if it does not exist."""
@@ -138,9 +180,15 @@ class Postgres:
                     cursor.execute(f'CREATE DATABASE "{DATABASE}"')
 
     def is_ready(self) -> bool:
+        """Whether it answers. Raises CannotStartError if it has another password."""
         try:
             psycopg2.connect(self.url("postgres"), connect_timeout=2).close()
-        except psycopg2.OperationalError:
+        except psycopg2.OperationalError as error:
+            if "password authentication failed" in str(error):
+                raise CannotStartError(
+                    f"PostgreSQL in {self.folder} has another password than secrets/postgres beside it: "
+                    "put the right secret back, for example from a backup."
+                ) from error
             return False
         return True
 
@@ -159,7 +207,7 @@ class Valkey:
         self.port = port
         self._password = password
         self._server = valkey_server()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._config = folder / "valkey.conf"
 
     @property
@@ -181,11 +229,24 @@ class Valkey:
             "appendfsync": "everysec",
             "save": '""',
             "maxmemory-policy": "noeviction",
-            "loglevel": "warning",
+            "loglevel": "notice",
             "daemonize": "no",
         }
-        self._config.touch(mode=0o600)
-        self._config.write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
+        write_private(self._config, "".join(f"{key} {value}\n" for key, value in lines.items()))
+
+    def set_damaged_data_aside(self, log: Sequence[str]) -> str | None:
+        """Move the data aside if its log says that the server could not load it.
+
+        The server then starts empty. Nothing is lost, because it holds only what can be sent again. The damaged data of
+        the last time is kept. Returns what to say about it.
+        """
+        data = self.folder / "appendonlydir"
+        if not data.exists() or not _was_damaged(log):
+            return None
+        for older in self.folder.glob(f"{_ASIDE}*"):
+            shutil.rmtree(older) if older.is_dir() else older.unlink()
+        aside = data.rename(self.folder / f"{_ASIDE}{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005
+        return f"its files are damaged, so it starts empty; they are in {aside}. Waiting prompts are sent again."
 
     def is_ready(self) -> bool:
         try:
@@ -193,3 +254,11 @@ class Valkey:
                 return bool(client.ping())
         except redis.RedisError:
             return False
+
+
+def _was_damaged(log: Sequence[str]) -> bool:
+    if any(_DAMAGED.search(line) for line in log):
+        return True
+    text = "\n".join(log)
+    crashed_while_loading = "Server initialized" in text and "Ready to accept" not in text and "BUG REPORT" in text
+    return crashed_while_loading and "OUT OF MEMORY" not in text

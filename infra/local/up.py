@@ -1,7 +1,7 @@
 """`make up`: run PostgreSQL, Valkey, the migrations, the API, a worker and Flower in the foreground until stopped."""
 
-import json
 import os
+import re
 import signal
 import sys
 import time
@@ -12,28 +12,31 @@ from types import FrameType
 
 from celery import Celery
 from kombu.exceptions import KombuError
-from sqlalchemy.exc import DBAPIError
 
 from infra.local import preflight
-from infra.local.data_folder import DataFolder
+from infra.local.data_folder import DataFolder, write_private
+from infra.local.database import DEVELOPER, prepare_database
 from infra.local.errors import CannotStartError
 from infra.local.options import Options
-from infra.local.servers import Postgres, Valkey
+from infra.local.output import Output
+from infra.local.servers import POSTGRES_CHATTER, VALKEY_CHATTER, Postgres, Valkey
 from infra.local.supervisor import ProcessSpec, Supervisor
-from shared.accounts import users
-from shared.db import migrations
-from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging.queue import make_celery
 from shared.settings import Settings, SettingsError, load_settings
+from worker.flower import USER as FLOWER_USER
 
-DEVELOPER = "alice"
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _APPS, _SERVERS = ("flower", "worker", "api"), ("valkey", "postgres")
-_READY_SECONDS = 60
+_READY_SECONDS = 120
+#: How often a process may end before it is ready.
+_MAX_EXITS = 3
 #: How long the API, the worker and Flower may take to stop beyond SOFT_SHUTDOWN_SECONDS.
 _STOP_GRACE_SECONDS = 4.0
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "worker.app")
 # Workers need not discover each other. -E sends the events that Flower shows.
 _WORKER_FLAGS = ("-E", "--loglevel=INFO", "--hostname=local@%h", "--without-mingle", "--without-gossip")
+# Celery prints these lines whenever it stops. A second Ctrl-C does nothing here.
+_WORKER_CHATTER = re.compile(r"^$|Hitting Ctrl\+C again|^worker: (Cold|Warm) shutdown")
 
 
 class Stack:
@@ -42,49 +45,62 @@ class Stack:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._folder = DataFolder(options.data_dir)
-        self._supervisor = Supervisor(self._folder.note_processes)
+        self._output = Output()
+        self._supervisor = Supervisor(self._folder.note_processes, self._output)
         # A plain flag: if a second signal interrupted `Event.set`, the event's lock would deadlock.
         self._stopping = False
         self._metrics_port = 0
         self._soft_shutdown_seconds = 0.0
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Start everything, wait for SIGINT, SIGTERM or SIGHUP, and stop everything.
+
+        It also stops if nobody can read its output any more. Returns False then, otherwise True.
 
         Raises:
             CannotStartError: something failed to start; everything else is stopped again.
         """
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
-        with self._folder.locked():
-            self._folder.end_leftovers()
-            self._check_ports()
-            try:
-                self._start()
-                while not self._stopping:
-                    time.sleep(0.2)
-            finally:
-                self._supervisor.say("Stopping …")
-                self._supervisor.stop(_APPS, self._soft_shutdown_seconds + _STOP_GRACE_SECONDS)
-                self._supervisor.stop(_SERVERS, 3)
-                self._supervisor.say("Stopped.")
-                self._supervisor.flush()
+        previous = {number: signal.signal(number, self._on_signal) for number in _STOP_SIGNALS}
+        try:
+            with self._folder.locked():
+                self._folder.end_leftovers()
+                self._check_ports()
+                try:
+                    self._start()
+                    while not self._is_stopping():
+                        time.sleep(0.2)
+                finally:
+                    self._supervisor.say("Stopping …")
+                    self._supervisor.stop(_APPS, self._soft_shutdown_seconds + _STOP_GRACE_SECONDS)
+                    self._supervisor.stop(_SERVERS, 3)
+                    self._supervisor.say("Stopped.")
+                    self._supervisor.flush()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return not self._output.is_closed()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
+
+    def _is_stopping(self) -> bool:
+        return self._stopping or self._output.is_closed()
 
     def _start(self) -> None:
         environment = self._environment()
         settings = _settings(environment)
         self._metrics_port = settings.worker_metrics_port
         self._soft_shutdown_seconds = settings.soft_shutdown_seconds
-        self._prepare_database(settings)
+        if self._is_stopping():
+            return
+        prepare_database(settings, self._folder)
         self._start_apps(environment)
         celery = make_celery(settings)
-        is_up = self._wait("the API", self._is_ready) and self._wait("the worker", lambda: _pings(celery))
-        if is_up:
+        is_up = self._wait("api", lambda: _answers(f"{self._url()}/readyz/"))
+        if is_up and self._wait("worker", lambda: _pings(celery)):
             self._start_flower(environment)
-            self._greet()
+            if self._wait("flower", lambda: _answers(f"{self._flower_url()}/healthcheck")):
+                self._greet(settings)
 
     def _environment(self) -> dict[str, str]:
         """Start the servers whose addresses are not set, and return the environment of the other processes."""
@@ -100,99 +116,97 @@ class Stack:
             defaults["DATABASE_URL"] = self._start_postgres()
         if "REDIS_URL" not in given:
             defaults["REDIS_URL"] = self._start_valkey()
-        self._folder.write_private(
-            self._folder.path / "env", "".join(f"{name}={value}\n" for name, value in defaults.items())
-        )
+        write_private(self._folder.path / "env", "".join(f"{name}={value}\n" for name, value in defaults.items()))
         return defaults | given
 
     def _start_postgres(self) -> str:
-        server = Postgres(
-            self._folder.path / "postgres", self._folder.port("postgres"), self._folder.secret("postgres")
-        )
+        folder = self._folder.path / "postgres"
+        if Postgres.exists(folder) and not self._folder.has_secret("postgres"):
+            raise CannotStartError(
+                f"{self._folder.path}/secrets/postgres is missing or empty; it is the password of the database in "
+                f"{folder}: put it back, for example from a backup. (docs/operations.md)"
+            )
+        server = Postgres(folder, self._folder.port("postgres"), self._folder.secret("postgres"))
         server.initialise()
-        self._supervisor.start(ProcessSpec("postgres", server.command, popen=server.popen, stop_signal=signal.SIGINT))
-        if self._wait("PostgreSQL", server.is_ready):
+        self._supervisor.start(
+            ProcessSpec(
+                "postgres",
+                server.command,
+                popen=server.popen,
+                stop_signal=signal.SIGINT,
+                chatter=self._unless_debugging(POSTGRES_CHATTER),
+            )
+        )
+        if self._wait("postgres", server.is_ready, f"If its data in {folder} is damaged, see docs/operations.md."):
             server.create_database()
         return server.url()
 
     def _start_valkey(self) -> str:
         server = Valkey(self._folder.path / "valkey", self._folder.port("valkey"), self._folder.secret("valkey"))
         server.initialise()
-        self._supervisor.start(ProcessSpec("valkey", server.command))
-        self._wait("Valkey", server.is_ready)
+        self._supervisor.start(
+            ProcessSpec(
+                "valkey",
+                server.command,
+                chatter=self._unless_debugging(VALKEY_CHATTER),
+                repair=server.set_damaged_data_aside,
+            )
+        )
+        self._wait("valkey", server.is_ready)
         return server.url
 
-    def _prepare_database(self, settings: Settings) -> None:
-        if self._stopping:
-            return
-        engine = make_engine(settings, application_name="promptwire-up")
-        try:
-            migrations.upgrade(engine, vector_store=settings.vector_store)
-            self._add_developer(make_sessions(engine))
-        except DBAPIError as error:
-            raise CannotStartError(f"The database cannot be used: {str(error.orig).strip()}") from error
-        except SettingsError as error:
-            raise CannotStartError(str(error)) from error
-        finally:
-            engine.dispose()
-
-    def _add_developer(self, sessions: Sessions) -> None:
-        """Create a user for trying things out, and a file with the login."""
-        password = self._folder.secret(DEVELOPER)
-        with sessions.begin() as session:
-            if users.find(session, DEVELOPER) is None:
-                users.create(session, DEVELOPER, users.hash_password(password))
-        self._write_login(DEVELOPER, password)
-
-    def _write_login(self, username: str, password: str) -> None:
-        login = json.dumps({"username": username, "password": password})
-        self._folder.write_private(self._folder.path / f"{username}.json", login + "\n")
+    def _unless_debugging(self, chatter: re.Pattern[str]) -> re.Pattern[str] | None:
+        return None if os.environ.get("LOG_LEVEL") == "DEBUG" else chatter
 
     def _start_apps(self, environment: dict[str, str]) -> None:
-        if self._stopping:
-            return
         options = self._options
         environment = environment | {"LISTEN_ADDRESS": options.host, "PORT": str(options.port)}
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
         self._supervisor.start(ProcessSpec("api", api, environment))
         # On SIGTERM the worker finishes what it can within SOFT_SHUTDOWN_SECONDS and releases the rest.
         self._supervisor.start(
-            ProcessSpec("worker", [*_CELERY, "worker", *_WORKER_FLAGS], environment | {"REMAP_SIGTERM": "SIGQUIT"})
+            ProcessSpec(
+                "worker",
+                [*_CELERY, "worker", *_WORKER_FLAGS],
+                environment | {"REMAP_SIGTERM": "SIGQUIT"},
+                chatter=self._unless_debugging(_WORKER_CHATTER),
+            )
         )
 
     def _start_flower(self, environment: dict[str, str]) -> None:
-        """Start Flower after the worker, because it looks for workers only once.
-
-        It needs a password, because it can show and stop all tasks. The password is passed in the environment, because
-        all users of the machine can see command lines.
-        """
-        password = self._folder.secret("flower")
-        self._write_login("flower", password)
-        flower = ["flower", f"--address={self._options.host}", f"--port={self._options.flower_port}", "--logging=error"]
-        auth = {"FLOWER_BASIC_AUTH": f"flower:{password}"}
-        self._supervisor.start(ProcessSpec("flower", [*_CELERY, *flower], environment | auth))
+        """Start Flower after the worker, because it looks for workers only once."""
+        password = environment.get("FLOWER_PASSWORD") or self._folder.secret("flower")
+        self._folder.write_login("flower", FLOWER_USER, password)
+        options = self._options
+        own = {
+            "LISTEN_ADDRESS": options.host,
+            "FLOWER_PORT": str(options.flower_port),
+            "FLOWER_PASSWORD": password,
+        }
+        self._supervisor.start(ProcessSpec("flower", [sys.executable, "-m", "worker.flower"], environment | own))
 
     def _check_ports(self) -> None:
         options = self._options
         preflight.check_ports(options.host, {"PORT": options.port, "FLOWER_PORT": options.flower_port})
 
-    def _wait(self, what: str, is_ready: Callable[[], bool]) -> bool:
-        """Wait until it is ready. Returns False if the stack is stopping; raises CannotStartError after a timeout."""
+    def _wait(self, name: str, is_ready: Callable[[], bool], advice: str = "") -> bool:
+        """Wait until a process is ready. Returns False if the stack is stopping.
+
+        Raises:
+            CannotStartError: it was not ready in time, or ended several times.
+        """
         deadline = time.monotonic() + _READY_SECONDS
-        while not self._stopping:
+        while not self._is_stopping():
             if is_ready():
                 return True
+            if self._supervisor.exits(name) >= _MAX_EXITS:
+                raise CannotStartError(f"{name} ended {_MAX_EXITS} times: see its log above. {advice}".rstrip())
             if time.monotonic() > deadline:
-                raise CannotStartError(f"{what} was not ready within {_READY_SECONDS} s: see its log above.")
+                raise CannotStartError(
+                    f"{name} was not ready in {_READY_SECONDS} s: see its log above. {advice}".rstrip()
+                )
             time.sleep(0.05)
         return False
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self._url()}/readyz/", timeout=2) as answer:  # noqa: S310  # nosec B310
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
 
     def _url(self) -> str:
         return self._options.url(self._options.port)
@@ -200,21 +214,33 @@ class Stack:
     def _flower_url(self) -> str:
         return self._options.url(self._options.flower_port)
 
-    def _greet(self) -> None:
+    def _greet(self, settings: Settings) -> None:
+        if settings.app_env == "prod":
+            user, login = "NAME", 'create one with make users ARGS="create NAME"'
+        else:
+            user, login = DEVELOPER, f"{DEVELOPER}, password {self._folder.secret(DEVELOPER)}"
         lines = [
             "",
             "Promptwire is ready. Ctrl-C stops it.",
             f"  Page       {self._url()}/",
             f"  API        {self._url()}/   (documented at /docs)",
-            f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{DEVELOPER}/",
+            f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{user}/",
             f"  Flower     {self._flower_url()}/   (log in with {self._folder.path / 'flower.json'})",
             f"  Metrics    {self._url()}/metrics and {self._options.url(self._metrics_port)}/metrics",
-            f"  User       {DEVELOPER}, password {self._folder.secret(DEVELOPER)}",
+            f"  User       {login}",
             "",
         ]
         for line in lines:
-            self._supervisor.say(line or " ")
-        self._supervisor.flush()
+            self._supervisor.say(line)
+
+
+def _answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  # nosec B310
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _pings(celery: Celery) -> bool:

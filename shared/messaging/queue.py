@@ -18,7 +18,7 @@ from redis import Redis, RedisError, TimeoutError
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.kombu_transport import Transport
 from shared.messaging.redis import cause, write_problem
-from shared.settings import Settings
+from shared.settings import BrokerSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -63,8 +63,8 @@ _RETRY_ONCE = {
 }
 
 
-def make_celery(settings: Settings) -> Celery:
-    """The Celery application of the API (to send) and of the workers (to run)."""
+def connect_celery(settings: BrokerSettings) -> Celery:
+    """A Celery application that reaches the broker and the workers, such as Flower's."""
     url = settings.redis_url.get_secret_value()
     app = Celery("promptwire", broker=url, set_as_current=False)
     app.conf.update(
@@ -74,20 +74,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if url.startswith("rediss:") else None,
         task_default_queue=QUEUE,
         task_queues=[KombuQueue(QUEUE), KombuQueue(queue_name(DEFAULT_ROUTE))],
-        task_routes={ANSWER_PROMPTS: {"queue": queue_name(DEFAULT_ROUTE)}},
-        task_serializer="json",
         accept_content=["json"],
-        task_ignore_result=True,
-        # The prompt's lease and attempts decide what runs again; late acknowledgements only make that sooner.
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
-        task_soft_time_limit=settings.generation_timeout_seconds,
-        task_time_limit=settings.generation_timeout_seconds + HARD_LIMIT_AFTER_SECONDS,
-        worker_prefetch_multiplier=1,
-        worker_enable_prefetch_count_reduction=False,  # worker/prefetch.py does it
-        worker_soft_shutdown_timeout=settings.soft_shutdown_seconds,
-        worker_hijack_root_logger=False,
-        worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # An error that Redis answers with (a key of another type, a replica that was a primary) would end the worker.
@@ -102,6 +89,27 @@ def make_celery(settings: Settings) -> Celery:
             "visibility_timeout": 300,
             "unacked_restore_interval": 5,
         },
+    )
+    return app
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery application of the API (to send) and of the workers (to run)."""
+    app = connect_celery(settings)
+    app.conf.update(
+        task_routes={ANSWER_PROMPTS: {"queue": queue_name(DEFAULT_ROUTE)}},
+        task_serializer="json",
+        task_ignore_result=True,
+        # The prompt's lease and attempts decide what runs again; late acknowledgements only make that sooner.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_soft_time_limit=settings.generation_timeout_seconds,
+        task_time_limit=settings.generation_timeout_seconds + HARD_LIMIT_AFTER_SECONDS,
+        worker_prefetch_multiplier=1,
+        worker_enable_prefetch_count_reduction=False,  # worker/prefetch.py does it
+        worker_soft_shutdown_timeout=settings.soft_shutdown_seconds,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
         # Otherwise Celery looks up its result backend in every new greenlet.
         result_backend_thread_safe=True,
     )

@@ -9,11 +9,11 @@ import sys
 import structlog
 from structlog.types import Processor
 
-from shared.settings import Settings
+from shared.settings import BrokerSettings
 from shared.telemetry import log_escapes
 
 
-def configure_logging(settings: Settings) -> None:
+def configure_logging(settings: BrokerSettings) -> None:
     """Send structlog, the standard library's loggers and warnings to stderr in one format. Call it once per process.
 
     structlog writes directly, not through the standard library, which would take three times as long. A line below the
@@ -36,7 +36,7 @@ def configure_logging(settings: Settings) -> None:
     )
 
 
-def formatter(settings: Settings) -> logging.Formatter:
+def formatter(settings: BrokerSettings) -> logging.Formatter:
     """The same format, for handlers of the standard library's loggers."""
     processors = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(settings)]
     return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_context_processors(), processors=processors)
@@ -51,7 +51,7 @@ def _context_processors() -> list[Processor]:
     ]
 
 
-def _renderers(settings: Settings) -> list[Processor]:
+def _renderers(settings: BrokerSettings) -> list[Processor]:
     if settings.log_format == "json" or (settings.log_format == "auto" and settings.app_env == "prod"):
         return [
             structlog.processors.ExceptionRenderer(log_escapes.format_traceback),

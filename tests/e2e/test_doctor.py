@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -31,16 +33,15 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def flower(settings: Settings) -> Iterator[str]:
-    """Flower with a password."""
-    with _flower(settings, FLOWER_BASIC_AUTH="me:a password") as url:
+    """Flower as everything here starts it."""
+    with _flower(["worker.flower"], settings, FLOWER_PASSWORD="a password") as url:
         yield url
 
 
 @contextmanager
-def _flower(settings: Settings, **environment: str) -> Iterator[str]:
+def _flower(command: list[str], settings: Settings, **environment: str) -> Iterator[str]:
     port = free_port()
-    command = ["celery", "--quiet", "-A", "worker.app", "flower", "--address=127.0.0.1", f"--port={port}"]
-    running = start([*command, "--logging=error"], settings, **environment)
+    running = start(command, settings, FLOWER_PORT=str(port), **environment)
     try:
         wait_until(lambda: _serves(port), 30, "Flower")
         yield f"http://127.0.0.1:{port}"
@@ -162,8 +163,15 @@ def test_the_doctor_names_unsafe_redis_settings(
 
 
 def test_the_doctor_names_a_flower_without_a_password(diagnose, settings: Settings) -> None:
-    with _flower(settings, FLOWER_UNAUTHENTICATED_API="true") as open_flower:
-        assert "has no password" in wrong(diagnose(FLOWER_URL=open_flower))["flower"]
+    plain = ["celery", "--quiet", "-A", "worker.app", "flower", "--address=127.0.0.1", "--logging=error"]
+    with _flower(plain, settings, FLOWER_UNAUTHENTICATED_API="true") as open_flower:
+        assert "anyone can read all tasks" in wrong(diagnose(FLOWER_URL=open_flower))["flower"]
+
+
+def test_the_doctor_names_a_flower_whose_metrics_are_open(diagnose) -> None:
+    """As with Flower's own basic authentication."""
+    with _server(lambda path: (200 if path == "/metrics" else 401, b"")) as flower:
+        assert "/metrics has no password" in wrong(diagnose(FLOWER_URL=flower))["flower"]
 
 
 @pytest.mark.parametrize(("seconds", "found"), [(0.5, False), (-1.9, False), (2.5, True), (-60, True)])
@@ -182,3 +190,24 @@ def test_the_exit_code_says_whether_something_is_wrong(settings: Settings) -> No
     (line,) = map(json.loads, broken.stdout.splitlines())
     assert (line["state"], line["check"]) == ("wrong", "settings")
     assert "→ See .env.example" in run(JWT_SECRET_KEY="").stdout
+
+
+@contextmanager
+def _server(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
+    """A server that answers a GET of a path with this status and body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answer(self.path)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        serving.join()

@@ -1,5 +1,6 @@
 """The production profile with the commands, environment and health checks of docker-compose.yml."""
 
+import base64
 import contextlib
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +18,7 @@ from tests.support.servers import Servers, wait_until
 
 KEY = "k3Yn8" * 10
 USERS = ("alice", "bob")
+FLOWER_PASSWORD = "a,b/c@d:e #%ü"
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,12 @@ def project(servers: Servers, empty_database: str, tmp_path_factory: pytest.Temp
     folder.chmod(0o777)
     for parent in list(folder.parents)[:2]:
         parent.chmod(0o755)
-    dotenv = {"JWT_SECRET_KEY": KEY, "PROMPT_RATE_LIMIT": "1000/second", "SIMULATED_DELAY": "0.1"}
+    dotenv = {
+        "JWT_SECRET_KEY": KEY,
+        "FLOWER_PASSWORD": FLOWER_PASSWORD,
+        "PROMPT_RATE_LIMIT": "1000/second",
+        "SIMULATED_DELAY": "0.1",
+    }
     return Project(servers, empty_database, folder, dotenv)
 
 
@@ -59,10 +66,9 @@ class Stack:
         self.workers = [project.container("worker", host=f"worker-{i}") for i in (1, 2, 3)]
         for i, container in enumerate([*self.api, *self.workers]):
             self._start(container, f"{i}.log")
-        self.flower = project.container("flower", host="flower")
         self.flower_port = processes.free_port()
-        flower = [argument.replace("5555", str(self.flower_port)) for argument in self.flower.command]
-        self._start(Container(flower, self.flower.environment, [], self.flower.identity), "flower.log")
+        self.flower = project.container("flower", host="flower", FLOWER_PORT=str(self.flower_port))
+        self._start(self.flower, "flower.log")
         # A look at what the health checks look at is cheap; each health check is a process.
         for i in range(len(self.api)):
             wait_until(partial(processes.answers, self.url(i)), what="an API answering")
@@ -80,8 +86,10 @@ class Stack:
     def url(self, i: int) -> str:
         return f"http://127.0.0.1:{self.api[i].environment['PORT']}"
 
-    def get_flower(self, path: str, *, password: str = KEY) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.flower_port}{path}", auth=("admin", password))
+    def get_flower(self, path: str, *, password: str = FLOWER_PASSWORD) -> httpx.Response:
+        # httpx encodes in Latin-1, unlike browsers.
+        login = base64.b64encode(f"admin:{password}".encode()).decode()
+        return httpx.get(f"http://127.0.0.1:{self.flower_port}{path}", headers={"Authorization": f"Basic {login}"})
 
 
 def test_the_containers_answer_a_prompt(stack: Stack) -> None:
@@ -130,12 +138,51 @@ def test_two_apis_and_three_workers_share_the_load_and_each_prompt_is_answered_o
     wait_until(lambda: workers_with_tasks() == everyone, what="Flower listing tasks of every worker")
 
 
-def test_flower_requires_a_password(stack: Stack) -> None:
-    assert stack.get_flower("/workers").status_code == 200
-    assert stack.get_flower("/workers", password="wrong").status_code == 401
-    # These two do not, so docker-compose.yml publishes Flower to this machine only.
-    assert stack.get_flower("/healthcheck", password="wrong").status_code == 200
-    assert stack.get_flower("/metrics", password="wrong").status_code == 200
+FLOWER_PATHS = [
+    "/",
+    "/workers",
+    "/tasks",
+    "/broker",
+    "/api/workers",
+    "/api/queues/length",
+    "/metrics",
+    "/static/favicon.ico",
+]
+
+
+@pytest.mark.parametrize("path", FLOWER_PATHS)
+def test_flower_shows_everything_with_its_password_and_nothing_without(stack: Stack, path: str) -> None:
+    assert stack.get_flower(path).status_code == 200
+    for wrong in ("wrong", "", "café"):
+        refused = stack.get_flower(path, password=wrong)
+        assert (refused.status_code, refused.text) == (401, "Flower needs a password.\n")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/login", "//healthcheck", "/healthcheck/", "/worker/healthcheck"])
+def test_a_path_that_flower_does_not_have_needs_the_password_too(stack: Stack, path: str) -> None:
+    assert stack.get_flower(path, password="wrong").status_code == 401
+
+
+@pytest.mark.parametrize("header", ["", "Basic", "Basic !", "Basic YWRtaW4=", "Bearer x", "Basic \xff"])
+def test_flower_refuses_a_malformed_login(stack: Stack, header: str) -> None:
+    url = f"http://127.0.0.1:{stack.flower_port}/metrics"
+    assert httpx.get(url, headers={"Authorization": header.encode("latin-1")}).status_code == 401
+
+
+def test_the_health_check_of_flower_needs_no_password(stack: Stack) -> None:
+    assert stack.get_flower("/healthcheck", password="wrong").text == "OK"
+
+
+def test_flower_gets_no_secrets_but_its_own_and_the_brokers(stack: Stack) -> None:
+    secrets = {name for name in stack.flower.environment if name.endswith(("_PASSWORD", "_KEY", "_TOKEN"))}
+    assert secrets == {"FLOWER_PASSWORD", "REDIS_PASSWORD"}
+    assert "DATABASE_URL" not in stack.flower.environment
+
+
+def test_flower_does_not_start_without_a_password(stack: Stack) -> None:
+    refused = stack.flower.run(FLOWER_PASSWORD="")
+    assert refused.returncode != 0
+    assert "FLOWER_PASSWORD is not set" in refused.stderr
 
 
 def test_a_container_that_does_not_run_is_not_healthy(project: Project) -> None:

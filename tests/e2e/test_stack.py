@@ -1,6 +1,7 @@
 """`make up`, as a person would use it: the documented sessions, many users at once, faults, what it refuses."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from infra.local.data_folder import DataFolder
 from tests.support import metrics, watchdog
 from tests.support.processes import RemoteUser, free_port
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
@@ -37,6 +39,9 @@ class Stack:
             **environment,
         }
         self.output = ""
+        self._may_read = threading.Event()
+        self._may_read.set()
+        self._has_left = False
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -60,8 +65,22 @@ class Stack:
         started = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(timeout=MAX_WAIT_SECONDS)
+        seconds = time.monotonic() - started
+        self._may_read.set()
         self._reading.join()
-        return time.monotonic() - started
+        return seconds
+
+    def pause(self) -> None:
+        """Stop reading its output, until the pipe is full."""
+        fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        self._may_read.clear()
+        for _ in range(100):
+            httpx.get(f"{self.url}/nothing")
+
+    def leave(self) -> None:
+        """Close the pipe of its output."""
+        self._has_left = True
+        httpx.get(f"{self.url}/nothing")  # so that the reader wakes up
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -82,6 +101,9 @@ class Stack:
     def _read(self) -> None:
         for line in self.process.stdout:
             self.output += line
+            self._may_read.wait()
+            if self._has_left:
+                break
         self.process.stdout.close()
 
 
@@ -137,11 +159,16 @@ def test_the_session_of_the_readme_works_as_pasted_and_its_prompt_survives_stops
         printed = run_session(ROOT / "README.md", first)
         assert printed.count('"type":"prompt.delta"') > 2  # the text arrived in pieces
         token = first.log_in()
-        assert first.stop(signal.SIGINT) < 10
+        first.pause()
+        user = RemoteUser(first.url)
+        assert user.wait(user.submit())["status"] == "completed"  # although nobody reads the output
+        assert first.stop(signal.SIGINT) < 30
         assert first.process.returncode == 0
 
+    password = json.loads((folder / "alice.json").read_text())["password"]
     for everything in (False, True):
-        with running(folder) as killed:
+        with running(folder, APP_ENV="prod" if everything else "dev") as killed:
+            assert (password in killed.output) == (not everything)
             assert_has_the_prompt_of_the_session(killed, token)
             victims = killed.children() if everything else []
             killed.process.kill()
@@ -155,6 +182,11 @@ def test_the_session_of_the_readme_works_as_pasted_and_its_prompt_survives_stops
     with running(folder) as last:
         assert_has_the_prompt_of_the_session(last, token)
         left = last.children()
+        last.leave()
+        assert last.process.wait(MAX_WAIT_SECONDS) == 1
+        last._reading.join()
+    with DataFolder(folder).locked():
+        pass
     _, alive = psutil.wait_procs(left, timeout=MAX_WAIT_SECONDS)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -214,6 +246,32 @@ def test_200_prompts_of_20_users_at_once(stack: Stack) -> None:
         assert listener.missed == []
         shown = user.http.get("/prompts/", params={"limit": 100}).json()
         assert {(prompt["status"], prompt["attempt"]) for prompt in shown} == {("completed", 1)}
+
+
+def test_each_part_logs_one_line_when_it_starts(stack: Stack) -> None:
+    before, _, _ = stack.output.partition("Promptwire is ready.")
+    # Apart from warnings: a busy machine has slow requests.
+    names = [line.split()[0] for line in before.splitlines() if "[warning " not in line]
+    assert sorted(name for name in names if name != "up") == ["api", "flower", "postgres", "valkey", "worker"], before
+
+
+def test_pages_files_and_health_checks_are_not_logged(stack: Stack) -> None:
+    quiet = ["/", "/static/app.js", "/docs", "/livez", "/readyz", "/metrics", "/openapi.json"]
+    assert {path: httpx.get(f"{stack.url}{path}").status_code for path in quiet} == dict.fromkeys(quiet, 200)
+    for missing in ("/static/nothing.js", "/nothing-else"):
+        httpx.get(f"{stack.url}{missing}")
+        wait_until(lambda path=missing: f"path={path} " in stack.output, what="a log line")
+    logged = set(re.findall(r"\] request \[.* path=(\S+) ", stack.output))
+    assert logged & set(quiet) == set()
+
+
+def test_other_users_can_read_nothing_of_the_folder(stack: Stack) -> None:
+    """If PostgreSQL runs as another user, its group may pass through the folder, without listing it."""
+    allowed = {stack.folder: 0o710}
+    for path in (stack.folder, *stack.folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # servers remove files meanwhile
+            others = path.lstat().st_mode & 0o077 & ~allowed.get(path, 0)
+            assert path.is_symlink() or others == 0, f"{path} {others:o}"
 
 
 def test_both_api_processes_serve(stack: Stack) -> None:

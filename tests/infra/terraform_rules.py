@@ -10,8 +10,8 @@ from tests.support.servers import ROOT
 
 WHOLE_INTERNET = ("0.0.0.0/0", "::/0")
 #: Variables of tasks that are not settings of the application.
-OTHER_VARIABLES = {"REMAP_SIGTERM", "CELERY_BROKER_URL", "FLOWER_BASIC_AUTH"}
-SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|_KEY$|AUTH|^DATABASE_URL$|^REDIS_URL$|^CELERY_BROKER_URL$")
+OTHER_VARIABLES = {"REMAP_SIGTERM", "FLOWER_PORT", "FLOWER_PASSWORD"}
+SECRET_NAME = re.compile(r"SECRET|PASSWORD|TOKEN$|_KEY$|AUTH|^DATABASE_URL$|^REDIS_URL$")
 #: Arguments that contain a secret, and the only values that these may refer to.
 SECRET_ARGUMENTS = {"password", "password_wo", "auth_token", "secret_string", "secret_string_wo", "secret_binary"}
 SECRET_SOURCES = re.compile(r"^(ephemeral\.)?random_password\.|^local\.(generated|redis_url)$")
@@ -163,7 +163,7 @@ def secrets_come_from_secrets_manager(config: Configuration) -> Iterator[str]:
         given = set(re.findall(r"[A-Z_]{4,}", str(_resolve(config, body["secrets"]))))
         if task != "flower" and given < REQUIRED_SECRETS:
             yield f"{task} lacks {', '.join(sorted(REQUIRED_SECRETS - given))}"
-        if task == "flower" and "FLOWER_BASIC_AUTH" not in given:
+        if task == "flower" and "FLOWER_PASSWORD" not in given:
             yield "flower has no password"
         if task == "api" and "METRICS_TOKEN" not in given:
             yield "api has no METRICS_TOKEN, so the sidecar cannot read its metrics"

@@ -48,8 +48,8 @@ BREAKS: list[tuple[Rule, str, str, str, str]] = [
     (
         rules.references_are_declared,
         "secrets.tf",
-        "{ephemeral.random_password.flower.",
-        "{ephemeral.random_password.bloom.",
+        "= ephemeral.random_password.flower.",
+        "= ephemeral.random_password.bloom.",
         "bloom",
     ),
     (rules.declarations_are_used, "waf.tf", "var.requests_per_address", "2000", "var.requests_per_address is not used"),
@@ -162,7 +162,7 @@ BREAKS: list[tuple[Rule, str, str, str, str]] = [
         "LOG_FORMAT = random_password.cache.result",
         "LOG_FORMAT puts a secret",
     ),
-    (rules.secrets_come_from_secrets_manager, "tasks.tf", ', "FLOWER_BASIC_AUTH"]', "]", "flower has no password"),
+    (rules.secrets_come_from_secrets_manager, "tasks.tf", ', "FLOWER_PASSWORD"]', "]", "flower has no password"),
     (
         rules.secrets_come_from_secrets_manager,
         "secrets.tf",

@@ -8,7 +8,7 @@ import pytest
 from pydantic.fields import FieldInfo
 
 from shared.setting_names import OTHER_NAMES
-from shared.settings import Settings, SettingsError, load_settings
+from shared.settings import FlowerSettings, Settings, SettingsError, load_settings
 from tests.support.servers import ROOT
 
 GUIDE = ROOT / "docs" / "settings.md"
@@ -134,7 +134,11 @@ def test_the_limits_themselves_are_allowed_and_overflow_nothing(environment) -> 
         ("LISTEN_ADDRESS", "myhost", "LISTEN_ADDRESS: 'myhost' is not an IP address; write 127.0.0.1"),
         ("LISTEN_ADDRESS", "localhost", "LISTEN_ADDRESS: 'localhost' is not an IP address"),
         ("LISTEN_ADDRESS", "127.0.0.1:8000", "is not an IP address"),
-        ("PUBLIC_URL", "prompts.example.com", "PUBLIC_URL: this is not the URL of a website; write it like https://prompts"),
+        (
+            "PUBLIC_URL",
+            "prompts.example.com",
+            "PUBLIC_URL: this is not the URL of a website; write it like https://prompts",
+        ),
         ("FLOWER_URL", "http://", "FLOWER_URL: this is not a URL"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "OTEL_EXPORTER_OTLP_ENDPOINT: this is not a URL"),
         ("OPENAI_BASE_URL", "localhost:11434/v1", "OPENAI_BASE_URL: this is not a URL"),
@@ -208,7 +212,7 @@ def test_development_allows_it(environment, name: str, value: str) -> None:
 
 
 class TestDocumentation:
-    names = {name.upper() for name in Settings.model_fields} | OTHER_NAMES
+    names = {name.upper() for kind in (Settings, FlowerSettings) for name in kind.model_fields} | OTHER_NAMES
 
     def test_every_setting_stands_in_the_example(self) -> None:
         lines = (ROOT / ".env.example").read_text().splitlines()

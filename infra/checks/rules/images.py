@@ -14,7 +14,7 @@ def commands(files: DeploymentFiles) -> Iterator[str]:
         if not command:
             yield f"{name}: the command is not in exec form, so a shell would keep signals from it"
             continue
-        if not re.search(rf"^{command[0]}==", requirements, re.MULTILINE):
+        if command[0] != "python" and not re.search(rf"^{command[0]}==", requirements, re.MULTILINE):
             yield f"{name}: {command[0]} is not in requirements.txt"
         copied = set(_copied(dockerfile.all("COPY")))
         modules = re.findall(r"\b(?:api|worker|shared)\.\w+", " ".join([*command, *dockerfile.healthcheck]))

@@ -6,14 +6,15 @@ from urllib.parse import urlsplit
 
 from infra.checks.deployment_files import DeploymentFiles
 from infra.checks.rules.text import differences
-from shared.settings import Settings
+from shared.settings import FlowerSettings, Settings
 
-#: Variables that `Settings` does not read, but Celery, Flower, Python or the shell.
+#: Variables that the settings do not contain, but Celery, Python or the shell reads.
 _OTHER_VARIABLES = {
-    "REMAP_SIGTERM", "CELERY_BROKER_URL", "FLOWER_BASIC_AUTH", "PATH", "HOME",
-    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
+    "REMAP_SIGTERM", "PATH", "HOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
 }  # fmt: skip
-_KNOWN_VARIABLES = {name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES
+_KNOWN_VARIABLES = {
+    name.upper() for kind in (Settings, FlowerSettings) for name in kind.model_fields
+} | _OTHER_VARIABLES
 
 
 def variables(files: DeploymentFiles) -> Iterator[str]:

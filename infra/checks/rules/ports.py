@@ -30,7 +30,7 @@ def _api_ports(files: DeploymentFiles) -> dict[str, str]:
 
 def _flower_ports(service: dict[str, Any]) -> dict[str, str]:
     return {
-        "its command": search(r"--port=(\d+)", " ".join(service["command"])),
+        "its environment": service["environment"].get("FLOWER_PORT", ""),
         "its healthcheck": search(r"://[^/:]+:(\d+)/", " ".join(service["healthcheck"]["test"])),
         "its published port": str(service["ports"][0]["target"]),
     }
@@ -39,7 +39,7 @@ def _flower_ports(service: dict[str, Any]) -> dict[str, str]:
 def _redis_ports(services: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {
         "REDIS_URL": _port(services["api"]["environment"]["REDIS_URL"]),
-        "CELERY_BROKER_URL": _port(services["flower"]["environment"]["CELERY_BROKER_URL"]),
+        "REDIS_URL of Flower": _port(services["flower"]["environment"]["REDIS_URL"]),
         "its configuration": search(r"^port (\d+)$", services["redis"]["command"][-1]),
         "its healthcheck": search(r"-p (\d+)", services["redis"]["healthcheck"]["test"][-1]),
     }
