@@ -5,6 +5,7 @@ https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -49,6 +50,15 @@ def parse(text: str) -> DatabaseUrl:
         return DatabaseUrl(make_url(f"{_DRIVER}://{found['login'] or ''}{shown}{found['rest']}"), hosts)
     except (ArgumentError, ValueError) as error:
         raise ValueError(_NOT_A_URL) from error
+
+
+def with_database(text: str, name: str) -> str:
+    """The URL of another database on the same servers."""
+    found = _URL.fullmatch(text)
+    if found is None:
+        raise ValueError(_NOT_A_URL)
+    _, mark, options = found["rest"].partition("?")
+    return f"{found['scheme']}://{found['login'] or ''}{found['hosts']}/{quote(name, safe='')}{mark}{options}"
 
 
 def _parse_host(text: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of the running stack."""
+"""`python -m infra.local up`, `backup [FILE]`, `restore FILE [--replace]`, or `run COMMAND…`.
+
+`run` runs a command with the settings of the running stack.
+"""
 
 import os
 import sys
@@ -6,8 +9,11 @@ from pathlib import Path
 
 from dotenv import dotenv_values, load_dotenv
 
+from infra.local.backup_commands import run_backup, run_restore
 from infra.local.errors import CannotStartError
 from infra.local.up import Options, Stack
+
+_BACKUP = {"backup": run_backup, "restore": run_restore}
 
 
 def main(arguments: list[str]) -> int:
@@ -15,6 +21,9 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments == ["up"]:
             Stack(Options.from_environment()).run()
+            return 0
+        if arguments and arguments[0] in _BACKUP:
+            _BACKUP[arguments[0]](arguments[1:])
             return 0
         if len(arguments) > 1 and arguments[0] == "run":
             _run(arguments[1:])

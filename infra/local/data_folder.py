@@ -15,6 +15,10 @@ from infra.local.processes import end_processes, start_time
 _SERVER_PORTS = range(21_000, 32_000)
 
 
+class FolderInUseError(CannotStartError):
+    """Another stack runs on the folder."""
+
+
 class DataFolder:
     """A stack's folder. Only the owner can read files with secrets."""
 
@@ -35,7 +39,7 @@ class DataFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise CannotStartError(
+                raise FolderInUseError(
                     f"Another stack runs on {self.path}: stop it, or set DATA_DIR, PORT and FLOWER_PORT to others."
                 ) from error
             yield
