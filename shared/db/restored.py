@@ -19,16 +19,17 @@ from shared.settings import SettingsError, load_settings
 #: More than a database has given in the time since any backup. A JavaScript client's integers have room for millions.
 GAP = 1_000_000_000
 
+# In the order in which all transactions lock: prompts, users, then the rest.
 _STATEMENTS = (
-    # A feed that begins after the gap lacks what came before: see `feed.position`.
-    text("TRUNCATE feed"),
-    text("UPDATE users SET seq = seq + :gap, index_version = index_version + :gap"),
-    text("SELECT setval(format('%I.%I', schemaname, sequencename), last_value + :gap) FROM pg_sequences"),
     # As `claims.release` does: the workers of these attempts are gone, and the attempts do not count.
     text("""
         UPDATE prompts SET status = 'queued', due_at = now(), attempt_limit = attempt_limit + 1
         WHERE status = 'processing'
     """),
+    text("UPDATE users SET seq = seq + :gap, index_version = index_version + :gap"),
+    # A feed that begins after the gap lacks what came before: see `feed.position`.
+    text("DELETE FROM feed"),
+    text("SELECT setval(format('%I.%I', schemaname, sequencename), last_value + :gap) FROM pg_sequences"),
     text("UPDATE token_families SET revoked_at = now() WHERE revoked_at IS NULL"),
 )
 

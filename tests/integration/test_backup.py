@@ -3,6 +3,9 @@
 import contextlib
 import json
 import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +23,16 @@ from infra.local.backup_commands import prepare
 from infra.local.data_folder import DataFolder
 from infra.local.errors import CannotStartError
 from infra.local.postgres_tools import PostgresTools, read_revision
+from infra.local.servers import postgres_bin
 from shared.db import migrations
 from shared.db.engine import Sessions
 from shared.db.models import Status
+from shared.db.restored import GAP
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
-from tests.support.servers import Servers, environment_of, wait_until
+from tests.support.servers import ROOT, Servers, environment_of, wait_until
 from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
 from worker.services import make_services
@@ -317,3 +322,47 @@ class TestCommands:
         command("backup", tmp_path / "new.dump", **environment_of(settings))
         command("restore", tmp_path / "new.dump", **environment_of(empty))
         assert rows(empty, "SELECT username FROM users") == [("alice",)]
+
+
+_DOCKER = """#!/bin/sh
+case "$*" in
+    "compose exec -T postgres "*) shift 4; exec "$@" ;;
+    "compose run --rm --no-deps migrate python "*) shift 6; exec {python} "$@" ;;
+    "compose up --detach --wait" | "compose stop api worker") ;;
+    *) echo "unexpected: docker $*" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_the_commands_for_docker_compose_back_up_and_restore(
+    servers: Servers, settings: Settings, alice: ApiUser, make_app: Callable[..., tuple], tmp_path: Path
+) -> None:
+    """They are run as the page has them, but on the tests' server: a script stands in for docker."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    section = page.partition("### With Docker Compose")[2].partition("\n### ")[0]
+    back, forth = re.findall(r"^```\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    docker = tmp_path / "docker"
+    docker.write_text(_DOCKER.format(python=sys.executable))
+    docker.chmod(0o700)
+    compose = servers.changed(settings, database_url=servers.postgres.url("promptwire"))
+    address = {"PGHOST": "127.0.0.1", "PGPORT": str(servers.postgres.port), "PGPASSWORD": "pg-secret"}
+    path = f"{tmp_path}:{postgres_bin()}:{os.environ['PATH']}"
+    environment = os.environ | environment_of(compose) | address | {"PATH": path, "PYTHONPATH": str(ROOT)}
+
+    def run(commands: str) -> None:
+        script = ["sh", "-eu", "-c", commands]
+        done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    with servers.copy() as empty:
+        servers._execute(f'ALTER DATABASE "{empty}" RENAME TO promptwire')
+        prompt_id = alice.submit()
+        run(back.replace(" promptwire > ", f" {settings.database_url.get_secret_value().rpartition('/')[2]} > "))
+        assert (tmp_path / "promptwire.dump").stat().st_mode & 0o777 == 0o600
+        run(forth)
+        servers._execute(f'ALTER DATABASE promptwire RENAME TO "{empty}"')
+        restored = servers.changed(settings, database_url=servers.postgres.url(empty))
+        assert rows(restored, "SELECT id, status FROM prompts") == [(prompt_id, Status.QUEUED)]
+        app, _ = make_app(database_url=restored.database_url)
+        assert_problem(alice.at(app).get("/prompts/"), 401)
+        assert ApiUser(app, "alice", is_new=False).submit() > prompt_id + GAP
