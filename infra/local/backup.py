@@ -122,7 +122,11 @@ def _contents(tools: PostgresTools) -> str:
             return f"the tables {', '.join(tables)}" if tables else ""
         cursor.execute("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM prompts)")
         (counts,) = cursor.fetchall()
-        return "{} users and {} prompts".format(*counts) if any(counts) else ""
+        return " and ".join(map(_count, counts, ("user", "prompt"))) if any(counts) else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _swap(server: "psycopg2.extensions.connection", name: str, restored: str, replaced: str) -> None:

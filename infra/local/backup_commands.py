@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -71,18 +71,26 @@ def _data_folder() -> DataFolder:
 @contextmanager
 def _database(folder: DataFolder, *, may_run: bool) -> Iterator[Settings]:
     """The settings, while the server of their DATABASE_URL runs. `may_run` says whether the stack may run meanwhile."""
-    with ExitStack() as stack:
-        url = os.environ.get("DATABASE_URL")
-        if not url:
-            try:
-                stack.enter_context(folder.locked())
-            except FolderInUseError as error:
-                if not may_run:
-                    raise CannotStartError(f"The stack on {folder.path} runs: stop `make up` first.") from error
-                url = dotenv_values(folder.path / "env").get("DATABASE_URL") or ""
-            else:
-                url = stack.enter_context(_own_server(folder, may_create=not may_run))
+    given = os.environ.get("DATABASE_URL")
+    with nullcontext(given) if given else _server_of(folder, may_run=may_run) as url:
         yield _settings(folder, url)
+
+
+@contextmanager
+def _server_of(folder: DataFolder, *, may_run: bool) -> Iterator[str]:
+    """The URL of the stack's own PostgreSQL, which runs only for this if the stack is stopped."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder.locked())
+        except FolderInUseError as error:
+            if not may_run:
+                raise CannotStartError(f"The stack on {folder.path} runs: stop `make up` first.") from error
+            url = dotenv_values(folder.path / "env").get("DATABASE_URL")
+            if not url:
+                raise CannotStartError(f"The stack on {folder.path} is starting: try again in a minute.") from error
+        else:
+            url = stack.enter_context(_own_server(folder, may_create=not may_run))
+        yield url
 
 
 @contextmanager

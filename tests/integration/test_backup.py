@@ -86,7 +86,7 @@ def test_a_backup_that_was_taken_under_load_brings_everything_back(
         load.grow(5)
     since = [seq for (seq,) in rows(settings, "SELECT seq FROM feed ORDER BY seq")]
 
-    assert "1 users and" in restore_into(empty, file)
+    assert "1 user and" in restore_into(empty, file)
     app, _ = make_app(database_url=empty.database_url)
     assert_problem(alice.at(app).get("/prompts/"), 401)
     restored = ApiUser(app, "alice", is_new=False)
@@ -176,10 +176,10 @@ class TestPresentDatabase:
         before = backup()
         bob.submit()
         restore_into(empty, backup())
-        with pytest.raises(CannotStartError, match=r"it has 2 users and 1 prompts\..*ARGS=--replace"):
+        with pytest.raises(CannotStartError, match=r"it has 2 users and 1 prompt\..*ARGS=--replace"):
             restore_into(empty, before)
         assert rows(empty, COUNTS) == [(2, 1)]
-        assert "Deleting what was there: 2 users and 1 prompts." in restore_into(empty, before, replace=True)
+        assert "Deleting what was there: 2 users and 1 prompt." in restore_into(empty, before, replace=True)
         assert rows(empty, COUNTS) == [(2, 0)]
 
     def test_a_database_in_use_is_not_replaced(

@@ -51,8 +51,8 @@ class TestCommands:
     ) -> None:
         file, data = backup(), tmp_path / "data"
         assert command("backup", code=1) == f"{data} has no database: there is nothing to back up."
-        assert command("restore", file).endswith("Restored 1 users and 0 prompts. All users log in again.")
-        assert "it has 1 users and 0 prompts." in command("restore", file, code=1)
+        assert command("restore", file).endswith("Restored 1 user and 0 prompts. All users log in again.")
+        assert "it has 1 user and 0 prompts." in command("restore", file, code=1)
         assert command("backup").startswith(f"{data}/backups/promptwire-")
         with DataFolder(data).locked():
             assert command("restore", file, code=1) == f"The stack on {data} runs: stop `make up` first."
