@@ -81,11 +81,11 @@ def restore(
                 say(f"Restoring {file} …")
                 tools.restore(file, restored)
                 prepare(restored)
-                if present:
-                    say(f"Deleting what was there: {present}.")
                 _swap(server, tools.database, restored, replaced)
             finally:
                 _execute(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", restored)
+            if present:
+                say(f"Deleting what was there: {present}.")
             _execute(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", replaced)
         except ToolError as error:
             raise CannotStartError(f"{file} could not be restored: {error}. Nothing has changed.") from error
