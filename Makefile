@@ -10,7 +10,7 @@ INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up can-start users reindex doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol images \
+.PHONY: help up can-start users reindex backup restore doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol images \
 	format lock clean
 
 help:  ## List the commands
@@ -29,6 +29,12 @@ users: $(INSTALLED)  ## Manage the users of the local stack: make users ARGS="cr
 
 reindex: $(INSTALLED)  ## Compare the search indexes with the prompts and fix differences: make reindex ARGS=--check
 	@$(BIN)/python -m infra.local run $(BIN)/python -m worker.reindex $(ARGS)
+
+backup: $(INSTALLED)  ## Write a backup of the local stack, running or not: make backup (or FILE=promptwire.dump)
+	@$(BIN)/python -m infra.local backup $(if $(FILE),"$(FILE)")
+
+restore: $(INSTALLED)  ## Restore a backup while the stack is stopped: make restore FILE=promptwire.dump (and ARGS=--replace)
+	@$(BIN)/python -m infra.local restore $(if $(FILE),"$(FILE)") $(ARGS)
 
 # One thread for each matrix product: several test processes keep the cores busy, and more threads would only spin.
 test: export OPENBLAS_NUM_THREADS = 1

@@ -5,6 +5,7 @@ https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import make_dsn
@@ -57,6 +58,15 @@ def parse(text: str) -> DatabaseUrl:
     except ProgrammingError as error:
         raise ValueError(str(error).strip()) from error
     return DatabaseUrl(url, hosts)
+
+
+def with_database(text: str, name: str) -> str:
+    """The URL of another database on the same servers."""
+    found = _URL.fullmatch(text)
+    if found is None:
+        raise ValueError(_NOT_A_URL)
+    _, mark, options = found["rest"].partition("?")
+    return f"{found['scheme']}://{found['login'] or ''}{found['hosts']}/{quote(name, safe='')}{mark}{options}"
 
 
 def _parse_host(text: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """Fixtures: real servers, an empty database for each test, and the application and a worker's pipeline on them."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,14 +9,13 @@ import structlog
 from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import Engine
-from werkzeug.serving import make_server
 
 from api.app import create_app
 from api.services import Services, make_services
 from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
-from tests.support.client import ApiUser
+from tests.support.client import ApiUser, serving
 from tests.support.servers import Servers
 from tests.support.user_queue import UserQueue
 from worker.pipeline import Pipeline
@@ -155,14 +153,8 @@ def app(app_and_services: tuple[Flask, Services]) -> Flask:
 
 @pytest.fixture
 def app_url(app: Flask) -> Iterator[str]:
-    """The application in this process, with a thread for each connection."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -204,11 +204,15 @@ class SocketSession:
 
     def _move_to(self, seq: int) -> None:
         """Move the cursor to this number: forwards by reading the feed, backwards after a restore of the database."""
-        if seq >= self._cursor:
-            self._catch_up()
+        if seq < self._cursor:
+            self._reset(seq)
             return
-        self._cursor = seq
-        self._send({"type": "reset", "seq": seq})
+        self._catch_up()
+        if self._cursor < seq:  # the feed was emptied, or the number is wrong
+            with self._db_slots, self._engine.connect() as connection:
+                newest, is_kept = feed.position(connection, self._principal.id, self._cursor)
+            if not is_kept:
+                self._reset(newest)
 
     def _catch_up(self) -> None:
         """Send the feed's events after the cursor."""
@@ -216,10 +220,17 @@ class SocketSession:
         while more:
             with self._db_slots, self._engine.connect() as connection:
                 replay = feed.read(connection, self._principal.id, self._cursor)
+            if replay.begins_after > self._cursor:
+                self._reset(replay.begins_after)
             for finished in replay.finished:
                 self._send(announcements.finished_event(finished))
                 metrics.replays_sent.inc()
             self._cursor, more = replay.reached, replay.more
+
+    def _reset(self, seq: int) -> None:
+        """Go on from this number. What happened before it is not in the feed any more."""
+        self._cursor = seq
+        self._send({"type": "reset", "seq": seq})
 
     def _is_alive(self) -> bool:
         with self._db_slots:

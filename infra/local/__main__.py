@@ -1,4 +1,7 @@
-"""`python -m infra.local up`, and `python -m infra.local run COMMAND…` with the settings of the running stack."""
+"""`python -m infra.local up`, `backup [FILE]`, `restore FILE [--replace]`, or `run COMMAND…`.
+
+`run` runs a command with the settings of the running stack.
+"""
 
 import contextlib
 import errno
@@ -9,9 +12,12 @@ from pathlib import Path
 from dotenv import dotenv_values, load_dotenv
 
 from infra.doctor.settings import exposed_secrets
+from infra.local.backup_commands import run_backup, run_restore
 from infra.local.errors import CannotStartError
 from infra.local.options import Options
 from infra.local.up import Stack
+
+_BACKUP = {"backup": run_backup, "restore": run_restore}
 
 
 def main(arguments: list[str]) -> int:
@@ -23,6 +29,9 @@ def main(arguments: list[str]) -> int:
             if exposed_secrets(Path(".env")):
                 print(".env has secrets, and other users of this machine may read it: chmod 600 .env", file=sys.stderr)
             return 0 if Stack(options).run() else 1
+        if arguments and arguments[0] in _BACKUP:
+            _BACKUP[arguments[0]](arguments[1:])
+            return 0
         if len(arguments) > 1 and arguments[0] == "run":
             _run(arguments[1:])
         print(__doc__, file=sys.stderr)

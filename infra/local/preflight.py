@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from infra.local.errors import CannotStartError
+from infra.local.errors import CannotStartError, FolderInUseError
 
 DEFAULTS = {"LISTEN_ADDRESS": "127.0.0.1", "PORT": "8000", "FLOWER_PORT": "5555", "DATA_DIR": ".local"}
 _LINE = re.compile(r"""\s*(?:export\s+)?(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|([^#\n]*))""")
@@ -41,12 +41,12 @@ def main() -> int:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[IO[str]]:
-    """Lock a data folder; the kernel unlocks it if this process dies. Raises CannotStartError if it is in use."""
+    """Lock a data folder; the kernel unlocks it if this process dies. Raises FolderInUseError if it is in use."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise CannotStartError(
+            raise FolderInUseError(
                 f"Another stack runs on {folder.absolute()}: stop it, or set DATA_DIR, PORT and FLOWER_PORT to others."
             ) from error
         yield lock

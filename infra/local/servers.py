@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 import psycopg2
 import redis
 
-from infra.local.data_folder import write_private
+from infra.local.data_folder import DataFolder, write_private
 from infra.local.errors import CannotStartError
 from infra.local.privileges import Unprivileged, unprivileged
 
@@ -117,6 +117,19 @@ class Postgres:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._identity: Unprivileged = unprivileged(self._bin / "postgres", folder)
         self._identity.own(folder)
+
+    @classmethod
+    def of(cls, folder: DataFolder) -> "Postgres":
+        """The server of a stack, initialised. Raises CannotStartError if the password of its database is lost."""
+        data = folder.path / "postgres"
+        if cls.exists(data) and not folder.has_secret("postgres"):
+            raise CannotStartError(
+                f"{folder.path}/secrets/postgres is missing or empty; it is the password of the database in {data}: "
+                "put it back, for example from a backup. (docs/operations.md)"
+            )
+        server = cls(data, folder.port("postgres"), folder.secret("postgres"))
+        server.initialise()
+        return server
 
     def url(self, database: str = DATABASE) -> str:
         return f"postgresql://{USER}:{self._password}@127.0.0.1:{self.port}/{database}"

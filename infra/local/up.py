@@ -120,14 +120,7 @@ class Stack:
         return defaults | given
 
     def _start_postgres(self) -> str:
-        folder = self._folder.path / "postgres"
-        if Postgres.exists(folder) and not self._folder.has_secret("postgres"):
-            raise CannotStartError(
-                f"{self._folder.path}/secrets/postgres is missing or empty; it is the password of the database in "
-                f"{folder}: put it back, for example from a backup. (docs/operations.md)"
-            )
-        server = Postgres(folder, self._folder.port("postgres"), self._folder.secret("postgres"))
-        server.initialise()
+        server = Postgres.of(self._folder)
         self._supervisor.start(
             ProcessSpec(
                 "postgres",
@@ -137,7 +130,8 @@ class Stack:
                 chatter=self._unless_debugging(POSTGRES_CHATTER),
             )
         )
-        if self._wait("postgres", server.is_ready, f"If its data in {folder} is damaged, see docs/operations.md."):
+        advice = f"If its data in {server.folder} is damaged, see docs/operations.md."
+        if self._wait("postgres", server.is_ready, advice):
             server.create_database()
         return server.url()
 

@@ -63,8 +63,13 @@ class FinishedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """A page of a feed: the events in it, the number it reaches, and whether there is more after that."""
+    """A page of a feed: the events in it, the number it reaches, and whether there is more after that.
 
+    `begins_after` is the number before its first entry. It is higher than the one that was asked for if the entries in
+    between are not kept any more.
+    """
+
+    begins_after: int
     finished: list[FinishedPrompt]
     reached: int
     more: bool
@@ -131,6 +136,7 @@ def read(
     """
     rows = executor.execute(_READ, {"user_id": user_id, "after": after, "limit": limit, "max_bytes": max_bytes}).all()
     return FeedPage(
+        begins_after=rows[0].seq - 1 if rows else after,
         finished=[_finished(row) for row in rows if row.attempt is not None and row.change != Change.DELETED],
         reached=rows[-1].seq if rows else after,
         more=bool(rows) and (rows[0].total == limit or rows[0].total > len(rows)),

@@ -4,16 +4,21 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from flask import Flask
 from sqlalchemy import Engine
 
 from api.services import Services
+from infra.local.backup import back_up
+from infra.local.postgres_tools import PostgresTools
 from shared.providers import Embedders, openai_endpoint, openai_parameters
 from shared.settings import Settings
+from tests.support.backups import tools_of
 from tests.support.embedders import FlakyEmbedder, Worker, app_with
 from tests.support.raw_server import RawServer
+from tests.support.servers import Servers
 from worker.services import make_services
 
 
@@ -68,3 +73,28 @@ def tls(certificate: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context
+
+
+@pytest.fixture
+def tools(settings: Settings) -> PostgresTools:
+    return tools_of(settings)
+
+
+@pytest.fixture
+def backup(tools: PostgresTools, tmp_path: Path) -> Callable[[], Path]:
+    """Back up the database of the test."""
+
+    def write() -> Path:
+        file = tmp_path / f"{uuid4().hex}.dump"
+        back_up(tools, file)
+        return file
+
+    return write
+
+
+@pytest.fixture
+def empty(servers: Servers, settings: Settings) -> Iterator[Settings]:
+    """The settings of an installation whose database does not exist yet."""
+    name = f"test_{uuid4().hex[:12]}"
+    yield servers.changed(settings, database_url=servers.postgres.url(name))
+    servers._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

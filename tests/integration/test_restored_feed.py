@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import pytest
 from flask import Flask
-from sqlalchemy import delete, update
+from sqlalchemy import Engine, delete, update
+from sqlalchemy.orm import Session
 
 from api.realtime.long_poll import LongPoll
 from api.services import Services
+from shared.db import restored
 from shared.db.engine import Sessions
 from shared.db.models import FeedEntry, Status, User
+from shared.db.restored import GAP
 from shared.messaging import announcements
 from shared.prompts import submission
 from tests.support import lifecycle
@@ -52,6 +55,50 @@ def test_an_open_socket_is_reset_and_follows_the_restored_feed(
         assert room.receive() == {"type": "reset", "seq": 2}
         assert finish(alice.id, websocket=True) == 3
         assert room.receive()["seq"] == 3
+
+
+@pytest.mark.parametrize("finished_since", [0, 1])
+def test_an_open_socket_is_reset_if_the_feed_does_not_continue_where_it_is(
+    app_url: str,
+    alice: ApiUser,
+    services: Services,
+    engine: Engine,
+    sessions: Sessions,
+    finish: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    finished_since: int,
+) -> None:
+    finish(alice.id)
+    with RemoteUser(app_url, "alice", is_new=False).join() as room:
+        assert room.receive()["seq"] == 1
+        monkeypatch.setattr(services.relay, "_check_logins", lambda: None)  # a restore ends all logins
+        with engine.begin() as connection:
+            restored.skip_numbers(connection)
+            for _ in range(finished_since):
+                with Session(connection) as session:
+                    prompt = lifecycle.submit(session, alice.id)
+                    submission.cancel(session, alice.id, prompt.id)
+        assert room.receive() == {"type": "reset", "seq": 1 + GAP}
+        assert finished_since == 0 or room.receive()["seq"] == 2 + GAP
+        assert finish(alice.id, websocket=True) == 2 + finished_since + GAP
+        assert room.receive()["seq"] == 2 + finished_since + GAP
+
+
+@pytest.mark.parametrize("since", [0, 1, 2, GAP])
+def test_a_client_with_a_number_from_before_a_restore_is_reset(
+    app_url: str, alice: ApiUser, engine: Engine, finish: Callable[..., int], since: int
+) -> None:
+    finish(alice.id)
+    with engine.begin() as connection:
+        restored.skip_numbers(connection)
+    user = RemoteUser(app_url, "alice", is_new=False)
+    with user.join(since=since) as room:
+        assert room.receive()["type"] == "connected"
+        assert room.receive() == {"type": "reset", "seq": 1 + GAP}
+        finish(alice.id, websocket=True)
+        assert room.receive()["seq"] == 2 + GAP
+    with user.join(since=1 + GAP) as room:
+        assert [room.receive()["type"] for _ in range(2)] == ["connected", "prompt.cancelled"]
 
 
 def test_a_room_with_a_number_that_the_database_never_had_loses_no_event(

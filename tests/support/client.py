@@ -1,21 +1,38 @@
 """A user of the API through Flask's test client, and a check of its errors."""
 
 import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flask import Flask
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 PASSWORD = "correct horse battery"
 
 
-class ApiUser:
-    """A user who is registered and logged in."""
+@contextmanager
+def serving(app: Flask) -> Iterator[str]:
+    """Serve an application from this process, with a thread for each connection. Yields its URL."""
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
-    def __init__(self, app: Flask, username: str) -> None:
+
+class ApiUser:
+    """A user who is logged in, and registered first if `is_new`."""
+
+    def __init__(self, app: Flask, username: str, *, is_new: bool = True) -> None:
         self.username = username
         self._client = app.test_client()
         body = {"username": username, "password": PASSWORD}
-        self.id = self._client.post("/auth/register/", json=body).json["id"]
+        if is_new:
+            self.id = self._client.post("/auth/register/", json=body).json["id"]
         self.tokens = self._client.post("/login/", json=body).json
 
     def at(self, app: Flask) -> "ApiUser":

@@ -50,3 +50,16 @@ def test_the_doctor_reads_all_hosts() -> None:
 def test_a_connector_without_hosts_leaves_the_url_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psycopg2.connect", lambda *arguments, **parameters: (arguments, parameters))
     assert Connector(())(None, None, ["dsn"], {"host": "h"}) == (("dsn",), {"host": "h"})
+
+
+@pytest.mark.parametrize(
+    ("url", "changed"),
+    [
+        ("postgresql://u:p%40@db:5432/name", "postgresql://u:p%40@db:5432/a%2Fb"),
+        ("postgres://db1:5432,db2/name?sslmode=require", "postgres://db1:5432,db2/a%2Fb?sslmode=require"),
+        ("postgresql+psycopg2://[::1]", "postgresql+psycopg2://[::1]/a%2Fb"),
+        ("postgresql://u@?host=/run", "postgresql://u@/a%2Fb?host=/run"),
+    ],
+)
+def test_the_database_of_a_url_can_be_changed(url: str, changed: str) -> None:
+    assert database_url.with_database(url, "a/b") == changed

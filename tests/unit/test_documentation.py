@@ -1,6 +1,7 @@
 """The pages: short where they must be, and every link leads to something."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,12 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         linked = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
         to_read += [target for target in linked if target in PAGES and target not in reached]
     assert set(PAGES) - reached == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_make_target_and_module_of_a_command_exists(page: Path) -> None:
+    commands = "\n".join(_CODE.findall(page.read_text()) + re.findall(r"`([^`\n]+)`", page.read_text()))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|&& | )make ([a-z][a-z-]*)", commands, re.MULTILINE)) <= targets
+    modules = set(re.findall(r"python3? -m ((?:api|worker|shared|infra|tests)[\w.]*)", commands))
+    assert {module for module in modules if find_spec(module) is None} == set()

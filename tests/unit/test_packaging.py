@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 from shared.version import get_version
 from tests.support.servers import ROOT
@@ -96,6 +97,14 @@ def test_a_copy_of_the_client_claims_no_version_of_the_project_around_it(tmp_pat
 def test_the_changelog_has_what_is_unreleased_then_the_current_version() -> None:
     titles = re.findall(r"^## \[(.+?)\](?: - \d{4}-\d\d-\d\d)?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert titles[:2] == ["Unreleased", PROJECT["version"]]
+
+
+def test_the_versions_of_python_are_those_that_the_workflow_tests() -> None:
+    prefix = "Programming Language :: Python :: "
+    declared = [each.removeprefix(prefix) for each in PROJECT["classifiers"] if each.startswith(prefix)]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == declared
+    assert PROJECT["requires-python"] == f">={declared[0]}"
 
 
 def test_make_check_compares_declared_with_imported_packages() -> None:

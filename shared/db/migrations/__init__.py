@@ -29,10 +29,17 @@ def is_current(connection: Connection) -> bool:
 
     Older code runs on a newer schema during a deployment and after a rollback.
     """
-    revision, expected = MigrationContext.configure(connection).get_current_revision(), head()
-    return revision is not None and expected is not None and revision >= expected  # revisions are numbers
+    current = revision(connection)
+    return current is not None and current >= head()  # revisions are numbers
 
 
-def head() -> str | None:
-    """The newest revision of the schema."""
-    return ScriptDirectory(_SCRIPTS).get_current_head()
+def revision(connection: Connection) -> str | None:
+    """The revision of the database's schema; None if it has none."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str:
+    """The newest revision of the schema that this code knows."""
+    newest = ScriptDirectory(_SCRIPTS).get_current_head()
+    assert newest is not None  # noqa: S101  # nosec B101
+    return newest

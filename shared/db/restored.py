@@ -1,0 +1,84 @@
+"""`python -m shared.db.restored`: prepares a database that was restored from a backup for use.
+
+Run it after every restore, of whatever kind: `pg_restore`, a snapshot, point-in-time recovery. Clients, API processes
+and Redis may know numbers that were given after the backup. So none of these is given twice: feed numbers, the
+versions of users' indexes and ids continue after a gap. Clients that join with an earlier `since` get a `reset`, and
+processes that kept running load their indexes again. Redis needs nothing: its messages only wake workers up.
+
+All logins end. Otherwise those that were ended after the backup, by a logout or a new password, would be valid again.
+"""
+
+import click
+from sqlalchemy import Connection, Engine, text
+
+from shared.cli_errors import run
+from shared.db import migrations
+from shared.db.engine import make_engine
+from shared.settings import SettingsError, load_settings
+
+#: More than a database has given in the time since any backup. A JavaScript client's integers have room for millions.
+GAP = 1_000_000_000
+
+# In the order in which all transactions lock: prompts, users, then the rest.
+_STATEMENTS = (
+    # As `claims.release` does: the workers of these attempts are gone, and the attempts do not count.
+    text("""
+        UPDATE prompts SET status = 'queued', due_at = now(), attempt_limit = attempt_limit + 1
+        WHERE status = 'processing'
+    """),
+    text("UPDATE users SET seq = seq + :gap, index_version = index_version + :gap"),
+    # A feed that begins after the gap lacks what came before: see `feed.position`.
+    text("DELETE FROM feed"),
+    text("SELECT setval(format('%I.%I', schemaname, sequencename), last_value + :gap) FROM pg_sequences"),
+    text("UPDATE token_families SET revoked_at = now() WHERE revoked_at IS NULL"),
+)
+
+
+class NewerSchemaError(Exception):
+    """The database is of a newer release. The message says which one, and what to do."""
+
+
+def prepare(engine: Engine, *, vector_store: str) -> None:
+    """Migrate a restored database, and give none of its numbers twice. Doing it again is harmless.
+
+    Raises:
+        NewerSchemaError: this release is too old for it. Nothing has changed.
+        SettingsError: the server lacks an extension that the vector store needs.
+    """
+    with engine.begin() as connection:
+        check_revision(migrations.revision(connection))
+    migrations.upgrade(engine, vector_store=vector_store)
+    with engine.begin() as connection:
+        skip_numbers(connection)
+
+
+def check_revision(revision: str | None) -> None:
+    """Raise NewerSchemaError if this release does not know the schema's revision."""
+    if revision is not None and revision > migrations.head():
+        raise NewerSchemaError(
+            f"It is from a newer release: its schema is {revision}, and this release knows {migrations.head()}. "
+            "Restore it with that release, or a later one."
+        )
+
+
+def skip_numbers(connection: Connection) -> None:
+    """Give no number twice, end all logins, and queue again what workers held."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    for statement in _STATEMENTS:
+        connection.execute(statement, {"gap": GAP} if ":gap" in statement.text else {})
+
+
+@click.command()
+def main() -> None:
+    """Prepare a restored database for use: migrate it, requeue what workers held, end all logins, reset the feeds."""
+    try:
+        settings = load_settings()
+        engine = make_engine(settings, application_name="promptwire-restored")
+        prepare(engine, vector_store=settings.vector_store)
+    except (NewerSchemaError, SettingsError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("The restored database can be used. All users log in again.")
+
+
+if __name__ == "__main__":
+    run(main)
