@@ -59,6 +59,8 @@ BREAKS = [
     (rules.network, "NetworkPolicy promptwire-migrate", "egress:", "egress:\n  - to: []", "migrate reaches all ports"),
     (rules.scaling, SCALED, "turn IS NOT NULL", "turn IS NULL", "does not count what workers claim"),
     (rules.scaling, SCALED, "listName: prompts.default", "listName: prompts", "the list is prompts"),
+    (rules.monitoring, "PodMonitor promptwire-api", "replacement: promptwire-api", "replacement: api", "the job is"),
+    (rules.monitoring, "PodMonitor promptwire-worker", "key: METRICS_TOKEN", "key: TOKEN", "not use METRICS_TOKEN"),
     (rules.scaling, WORKER, "^spec:", "spec:\n  replicas: 2", "set twice or never"),
 ]  # fmt: skip
 
@@ -69,6 +71,12 @@ def rendered() -> dict[str, list[Manifest]]:
         return render(ROOT)
     except ToolMissingError as error:
         pytest.skip(f"{error}: `make check-infra` installs it")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / CHART, tmp_path / CHART)
+    return tmp_path
 
 
 def named(manifests: list[Manifest]) -> dict[str, Manifest]:
@@ -105,6 +113,21 @@ def test_every_rule_has_a_broken_object() -> None:
     assert {rule for rule, *_ in BREAKS} | {rules.versions} == set(rules.RULES)
 
 
+def test_another_version_than_the_projects_is_reported(copy: Path) -> None:
+    (copy / "pyproject.toml").write_text('[project]\nversion = "9.0.0"\n')
+    assert "9.0.0 in pyproject.toml" in next(rules.versions(Objects([], DeploymentFiles(copy))))
+
+
+def test_names_of_settings_in_the_values_schema_are_compared(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
+    path = copy / CHART / "values.schema.json"
+    path.write_text(path.read_text().replace('"SEMANTIC_CACHE"', '"SEMANTIC_CASH"'))
+    problems = list(rules.settings(Objects(rendered["minimal"], DeploymentFiles(copy))))
+    assert problems == [
+        "values.schema.json accepts SEMANTIC_CASH, which is not a setting",
+        "values.schema.json does not accept SEMANTIC_CACHE",
+    ]
+
+
 def test_a_secret_in_the_chart_is_reported(rendered: dict[str, list[Manifest]]) -> None:
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "promptwire"}, "stringData": {"a": "b"}}
     problems = rules.secrets(Objects([*rendered["minimal"], secret], DeploymentFiles(ROOT)))
@@ -135,31 +158,26 @@ def test_the_api_reaches_the_provider_only_if_it_embeds_there(rendered: dict[str
     assert ports == {"minimal": [53, 5432, 6379], "everything": [53, 5432, 6379, 443, 4318]}
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / CHART, tmp_path / CHART)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({"images": {"registry": "", "tag": "1"}}, "registry"),
-        ({"images": {"registry": "r", "tag": "latest"}}, "tag"),
-        ({"settings": {"GENERATR": "openai"}}, "GENERATR"),
-        ({"settings": {"JWT_SECRET_KEY": "k"}}, "JWT_SECRET_KEY"),
-        ({"ingress": {"enabled": True}}, "host"),
-        ({"worker": {"replica": 3}}, "replica"),
-        ({"api": {"replicas": "two"}}, "replicas"),
-    ],
-)
-def test_wrong_values_are_refused(
-    values: dict[str, Any], says: str, copy: Path, rendered: dict[str, list[Manifest]]
-) -> None:
-    given = {"images": {"registry": "r", "tag": "1"}, "existingSecret": "s"} | values
-    (copy / CHART / "ci/minimal-values.yaml").write_text(json.dumps(given))
-    with pytest.raises(ChartError, match=says):
+def test_wrong_values_are_refused(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
+    wrong: dict[str, dict[str, Any]] = {
+        "registry": {"images": {"registry": "", "tag": "1"}},
+        "tag": {"images": {"registry": "r", "tag": "latest"}},
+        "existingSecret": {"existingSecret": ""},
+        "GENERATR": {"settings": {"GENERATR": "openai"}},
+        "JWT_SECRET_KEY": {"settings": {"JWT_SECRET_KEY": "k"}},
+        "host": {"ingress": {"enabled": True}},
+        "replica": {"worker": {"replica": 3}},
+        "replicas": {"api": {"replicas": "two"}},
+    }
+    for name, values in wrong.items():
+        given = {"images": {"registry": "r", "tag": "1"}, "existingSecret": "s"} | values
+        (copy / CHART / f"ci/wrong-{name}-values.yaml").write_text(json.dumps(given))
+    with pytest.raises(ChartError) as raised:
         render(copy)
+    refused = dict(re.findall(r"^wrong-(\w+): ((?:(?!wrong-).*\n?)+)", str(raised.value), re.MULTILINE))
+    assert refused.keys() == wrong.keys()
+    for name, message in refused.items():
+        assert re.search(rf"\b{name}\b", message), message
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,19 @@ def scaling(objects: Objects) -> Iterator[str]:
             yield "a trigger's TriggerAuthentication does not exist"
 
 
+def monitoring(objects: Objects) -> Iterator[str]:
+    """Prometheus calls the jobs as in infra/monitoring, and reads metrics with the token."""
+    config = yaml.safe_load(objects.files.text("infra/monitoring/prometheus/prometheus.yml"))
+    known = {job["job_name"] for job in config["scrape_configs"]}
+    for monitor in objects.all("PodMonitor"):
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        jobs = {each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job"}
+        if not jobs or not jobs <= known:
+            yield f"PodMonitor {monitor['metadata']['name']}: the job is {jobs}"
+        if endpoint.get("authorization", {}).get("credentials", {}).get("key") != "METRICS_TOKEN":
+            yield f"PodMonitor {monitor['metadata']['name']} does not use METRICS_TOKEN"
+
+
 def versions(objects: Objects) -> Iterator[str]:
     """The chart has the version of the project."""
     chart = yaml.safe_load(objects.files.text(f"{CHART}/Chart.yaml"))
@@ -242,7 +255,8 @@ def versions(objects: Objects) -> Iterator[str]:
 
 
 RULES: tuple[Callable[[Objects], Iterator[str]], ...] = (
-    hardening, images, probes, secrets, settings, ports, selectors, stop_times, migration, network, scaling, versions,
+    hardening, images, probes, secrets, settings, ports, selectors, stop_times, migration, network, scaling,
+    monitoring, versions,
 )  # fmt: skip
 
 
