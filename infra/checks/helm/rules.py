@@ -118,6 +118,7 @@ def settings(objects: Objects) -> Iterator[str]:
         f"values.schema.json accepts {name}, which is not a setting" for name in sorted(accepted - KNOWN_VARIABLES)
     )
     given = {name for container in objects.containers.values() for name in (*container.values, *container.secrets)}
+    given.add("FLOWER_PORT")  # the chart fixes it, where Flower runs
     for name in sorted({name.upper() for name in Settings.model_fields} - accepted - given):
         yield f"values.schema.json does not accept {name}"
 
