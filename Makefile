@@ -74,7 +74,7 @@ check: $(INSTALLED)  ## Check format, lint, types, imports, dependencies and sec
 	$(BIN)/deptry .
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive api worker shared infra
 
-check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the Dockerfiles, the compose file, Terraform and the workflows
+check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the Dockerfiles, the compose file, Terraform, the Helm chart and the workflows
 	$(BIN)/python -m infra.checks $(ARGS)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 tests/infra
 

@@ -55,10 +55,6 @@ class Configuration:
         """The blocks of a kind, and of a resource type if one is given."""
         return [block for block in self.blocks if block.kind == kind and type_ in ("", block.address.split(".")[-2])]
 
-    def declared(self) -> set[str]:
-        """The addresses of all blocks and locals."""
-        return {block.address for block in self.blocks} | {f"local.{name}" for name in self.locals}
-
     def references(self) -> Iterator[tuple[str, str]]:
         """Pairs of addresses: a block or local, and one that it refers to."""
         named = [(block.address, block.body) for block in self.blocks]

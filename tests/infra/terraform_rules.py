@@ -52,14 +52,6 @@ PARAMETERS = {
 }
 
 
-def references_are_declared(config: Configuration) -> Iterator[str]:
-    """Every variable, local, resource and data source that an expression refers to is declared."""
-    declared = config.declared()
-    for user, target in config.references():
-        if target not in declared:
-            yield f"{user} refers to {target}, which is not declared"
-
-
 def declarations_are_used(config: Configuration) -> Iterator[str]:
     """Every variable, local, data source and password is used."""
     used = {target for user, target in config.references() if user != target}
@@ -279,7 +271,6 @@ def roles_have_few_permissions(config: Configuration) -> Iterator[str]:
 _ACTIONS_WITHOUT_RESOURCES = {"ecr:GetAuthorizationToken", "ecs:DescribeTaskDefinition"}
 
 RULES = (
-    references_are_declared,
     declarations_are_used,
     variables_are_described,
     only_the_load_balancer_is_public,

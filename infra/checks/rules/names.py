@@ -12,18 +12,16 @@ from shared.settings import FlowerSettings, Settings
 _OTHER_VARIABLES = {
     "REMAP_SIGTERM", "PATH", "HOME", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED",
 }  # fmt: skip
-_KNOWN_VARIABLES = {
-    name.upper() for kind in (Settings, FlowerSettings) for name in kind.model_fields
-} | _OTHER_VARIABLES
+KNOWN_VARIABLES = {name.upper() for kind in (Settings, FlowerSettings) for name in kind.model_fields} | _OTHER_VARIABLES
 
 
 def variables(files: DeploymentFiles) -> Iterator[str]:
     """Every variable that is set has a reader, and every variable that is read is in .env.example."""
     for name, service, _ in files.built_services():
-        for variable in service.get("environment", {}).keys() - _KNOWN_VARIABLES:
+        for variable in service.get("environment", {}).keys() - KNOWN_VARIABLES:
             yield f"docker-compose.yml: {name} sets {variable}, which nothing reads"
     for name, dockerfile in files.dockerfiles.items():
-        for variable in dockerfile.environment.keys() - _KNOWN_VARIABLES:
+        for variable in dockerfile.environment.keys() - KNOWN_VARIABLES:
             yield f"Dockerfile.{name} sets {variable}, which nothing reads"
     example = set(re.findall(r"^(?:# ?)?([A-Z_]+)=", files.text(".env.example"), re.MULTILINE))
     read = set(re.findall(r"(?<!\$)\$\{(\w+)", files.text("docker-compose.yml")))
