@@ -6,8 +6,8 @@ import sys
 from api.server import gunicorn_responses
 from api.server.gunicorn_logger import GunicornLogger
 from api.server.listening_socket import socket_closing
-from shared.setting_values import bracketed
 from shared.settings import SettingsError, load_settings
+from shared.settings.values import bracketed
 from shared.telemetry import metrics_folder
 
 try:

@@ -11,8 +11,8 @@ import structlog
 from flask import Flask, Response, request
 from werkzeug.exceptions import BadRequest
 
-from shared.public_url import parse_public_url
 from shared.settings import Settings
+from shared.settings.public_url import parse_public_url
 
 log = structlog.get_logger(__name__)
 

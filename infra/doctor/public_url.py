@@ -12,8 +12,8 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from infra.doctor import Finding, NotCheckedError, Severity
-from shared.public_url import PublicUrl, parse_public_url
 from shared.settings import Settings
+from shared.settings.public_url import PublicUrl, parse_public_url
 
 TIMEOUT_SECONDS = 5.0
 _GUIDE = "docs/deployment.md, Behind a proxy"

@@ -9,8 +9,7 @@ from pydantic_settings import DotEnvSettingsSource
 from sqlalchemy.engine import make_url
 
 from infra.doctor import Finding, Severity
-from shared import database_url
-from shared.settings import MIN_SECRET_LENGTH, Settings
+from shared.settings import MIN_SECRET_LENGTH, Settings, database_url
 
 #: Settings, and two that only Compose reads.
 _SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr} | {

@@ -18,10 +18,9 @@ from infra.local.data_folder import DataFolder
 from infra.local.errors import CannotStartError, FolderInUseError
 from infra.local.postgres_tools import PostgresTools
 from infra.local.servers import Postgres
-from shared import database_url
 from shared.db import restored
 from shared.db.engine import make_engine
-from shared.settings import Settings, SettingsError, load_settings
+from shared.settings import Settings, SettingsError, database_url, load_settings
 
 _START_SECONDS = 60
 

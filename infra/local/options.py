@@ -7,8 +7,8 @@ from pathlib import Path
 
 from infra.local.errors import CannotStartError
 from infra.local.preflight import DEFAULTS
-from shared.setting_values import bracketed
 from shared.settings import SettingsError, load_settings
+from shared.settings.values import bracketed
 from worker import prerequisites
 
 #: Instead of what the stack sets later, when it has its own servers.

@@ -10,7 +10,7 @@ import psycopg2
 
 from infra.local.errors import CannotStartError
 from infra.local.servers import postgres_bin
-from shared import database_url
+from shared.settings import database_url
 
 # Both are derived from `vector_log`: `make backup` leaves out what is rebuilt anyway. pgvector's tables are created
 # again by the migrations; without their rows their HNSW indexes would be wrong.

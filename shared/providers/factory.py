@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any
 
-from shared.provider_names import EMBEDDERS, GENERATORS, Kind, factory_path
 from shared.providers import Embedder, Embedders, Generator
 from shared.settings import Settings, SettingsError
+from shared.settings.provider_names import EMBEDDERS, GENERATORS, Kind, factory_path
 
 Factory = Callable[[Settings], Any]
 

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from infra.doctor.settings import secrets
-from shared import database_url
 from shared.db.connector import Connector
+from shared.settings import database_url
 from tests.support.servers import make_settings
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from api.app import create_app
 from api.services import make_services
-from shared.public_url import FIRST_SEGMENTS, is_host_pattern, parse_public_url
+from shared.settings.public_url import FIRST_SEGMENTS, is_host_pattern, parse_public_url
 from tests.support.servers import make_settings
 
 SERVERS = {"database_url": "postgresql://u:p@h/d", "redis_url": "redis://h/0"}

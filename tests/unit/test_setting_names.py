@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.setting_names import find_mistakes
 from shared.settings import Settings
+from shared.settings.names import find_mistakes
 
 SETTINGS = [name.upper() for name in Settings.model_fields]
 

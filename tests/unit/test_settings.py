@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 from pydantic.fields import FieldInfo
 
-from shared.setting_names import OTHER_NAMES
 from shared.settings import FlowerSettings, Settings, SettingsError, load_settings
+from shared.settings.names import OTHER_NAMES
 from tests.support.servers import ROOT
 
 GUIDE = ROOT / "docs" / "settings.md"

@@ -4,7 +4,7 @@ import pytest
 from redis import Redis
 from sqlalchemy.engine import make_url
 
-from shared.url_password import with_password
+from shared.settings.url_password import with_password
 
 HARD = "a/b@c:d?e#f%g+h ü$"
 

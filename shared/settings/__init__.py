@@ -14,10 +14,10 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from shared import database_url, setting_errors, setting_names, setting_values
-from shared.provider_names import EMBEDDERS, GENERATORS, factory_path
-from shared.public_url import parse_public_url
-from shared.url_password import with_password
+from shared.settings import database_url, names, sentences, values
+from shared.settings.provider_names import EMBEDDERS, GENERATORS, factory_path
+from shared.settings.public_url import parse_public_url
+from shared.settings.url_password import with_password
 
 MIN_SECRET_LENGTH = 32
 _DAY = 86_400  # seconds
@@ -62,14 +62,12 @@ class BrokerSettings(BaseSettings):
     @field_validator("listen_address")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        return setting_values.address(value)
+        return values.address(value)
 
     @field_validator("redis_url")
     @classmethod
     def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        return SecretStr(
-            setting_values.redis_url(with_password(value.get_secret_value(), _password(info, "redis_password")))
-        )
+        return SecretStr(values.redis_url(with_password(value.get_secret_value(), _password(info, "redis_password"))))
 
 
 class FlowerSettings(BrokerSettings):
@@ -187,17 +185,17 @@ class Settings(BrokerSettings):
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _check_origins(cls, value: object) -> object:
-        return setting_values.origins(value)
+        return values.origins(value)
 
     @field_validator("allowed_hosts", mode="before")
     @classmethod
     def _check_hosts(cls, value: object) -> object:
-        return setting_values.hosts(value)
+        return values.hosts(value)
 
     @field_validator("flower_url", "otel_exporter_otlp_endpoint", "openai_base_url", "openai_embedding_base_url")
     @classmethod
     def _check_http_url(cls, value: str) -> str:
-        return setting_values.http_url(value)
+        return values.http_url(value)
 
     @field_validator("public_url")
     @classmethod
@@ -208,13 +206,13 @@ class Settings(BrokerSettings):
     @classmethod
     def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         url = with_password(value.get_secret_value(), _password(info, "database_password"))
-        setting_values.refuse_placeholder(str(database_url.parse(url).url.password))
+        values.refuse_placeholder(str(database_url.parse(url).url.password))
         return SecretStr(url)
 
     @field_validator("prompt_rate_limit")
     @classmethod
     def _check_rate_limit(cls, value: str) -> str:
-        return setting_values.rate_limit(value)
+        return values.rate_limit(value)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
@@ -265,21 +263,21 @@ def load_flower_settings() -> FlowerSettings:
 
 
 def _load(kind: type[_S], defaults: Mapping[str, str]) -> _S:
-    sentences: list[str] = []
+    mistakes: list[str] = []
     try:
         dotenv = DotEnvSettingsSource(kind).env_vars
-        names = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields)]
-        sentences += setting_names.find_mistakes(names, os.environ, dotenv)
+        known = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields)]
+        mistakes += names.find_mistakes(known, os.environ, dotenv)
         given = {name.lower() for name, value in (*dotenv.items(), *os.environ.items()) if value}
         settings = kind(**{name: text for name, text in defaults.items() if name not in given})  # type: ignore[arg-type]
         if isinstance(settings, Settings):
-            sentences += _unknown_providers(settings)
+            mistakes += _unknown_providers(settings)
     except ValidationError as error:
-        sentences += [setting_errors.sentence(each, kind) for each in error.errors()]
+        mistakes += [sentences.describe(each, kind) for each in error.errors()]
     except (OSError, UnicodeDecodeError) as error:
-        sentences += [f".env cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."]
-    if sentences:
-        raise SettingsError("\n".join(sentences))
+        mistakes += [f".env cannot be read: {getattr(error, 'strerror', 'it is not UTF-8')}."]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
     return settings
 
 

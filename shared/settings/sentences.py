@@ -7,7 +7,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 
-def sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
+def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
     """What is wrong with a setting, and what it should be."""
     text = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:

@@ -11,7 +11,7 @@ from limits import parse_many
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from shared.public_url import is_host_pattern
+from shared.settings.public_url import is_host_pattern
 
 _MAX_WINDOW_SECONDS = 366 * 86_400
 _MAX_AMOUNT = 1_000_000_000
