@@ -18,7 +18,7 @@ _KNOWN_VARIABLES = {name.upper() for name in Settings.model_fields} | _OTHER_VAR
 
 def variables(files: DeploymentFiles) -> Iterator[str]:
     """Every variable that is set has a reader, and every variable that is read is in .env.example."""
-    for name, service, _ in files.built_services():
+    for name, service, _ in files.own_services():
         for variable in service.get("environment", {}).keys() - _KNOWN_VARIABLES:
             yield f"docker-compose.yml: {name} sets {variable}, which nothing reads"
     for name, dockerfile in files.dockerfiles.items():
