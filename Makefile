@@ -10,8 +10,8 @@ INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up can-start users reindex backup restore doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol images \
-	format lock clean
+.PHONY: help up can-start users reindex backup restore doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol \
+	compose-test format lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -81,8 +81,8 @@ check-infra: $(INSTALLED) $(INFRA)/.installed  ## Check the Dockerfiles, the com
 check-protocol: $(INSTALLED)  ## Check the model of the queue and the feed exhaustively, in a minute (needs spin and gcc)
 	@$(BIN)/python -m infra.protocol $(ARGS)
 
-images: $(INSTALLED) $(INFRA)/.installed  ## Build both images without a registry and try them (needs root, buildah, debootstrap)
-	$(BIN)/python -m infra.images $(ARGS)
+compose-test: $(INSTALLED)  ## Deploy with Docker Compose as the documentation says, and disturb it (without Docker: needs root on a Debian)
+	@$(BIN)/python -m infra.compose_test
 
 format: $(INSTALLED)  ## Format the code, and apply lint fixes
 	$(BIN)/ruff check --fix .

@@ -43,11 +43,12 @@ class DeploymentFiles:
         found: dict[str, dict[str, Any]] = self.compose["services"]
         return found
 
-    def built_services(self) -> Iterator[tuple[str, dict[str, Any], Dockerfile]]:
-        """The services that run our images, each with its Dockerfile."""
+    def own_services(self) -> Iterator[tuple[str, dict[str, Any], Dockerfile]]:
+        """The services that run an image that is built here, each with its Dockerfile."""
+        built = {each["image"]: each["build"]["dockerfile"] for each in self.services.values() if "build" in each}
         for name, service in self.services.items():
-            if "build" in service:
-                yield name, service, Dockerfile.read(self.root / service["build"]["dockerfile"])
+            if service["image"] in built:
+                yield name, service, Dockerfile.read(self.root / built[service["image"]])
 
     def text(self, path: str) -> str:
         return (self.root / path).read_text()

@@ -56,6 +56,8 @@ def test_the_files_agree() -> None:
         (WORKER, "HEARTBEAT_FILE=", "HEARTBEAT=", "sets HEARTBEAT, which nothing reads"),
         (COMPOSE, r"\$\{FLOWER_PORT", "${FLOWERS_PORT", "reads FLOWERS_PORT, which is not in .env.example"),
         (COMPOSE, "image: promptwire-api:", "image: promptwire-app:", "is not the one that Dockerfile.api builds"),
+        (COMPOSE, r"command: \[alembic", "build: {context: ., dockerfile: Dockerfile.api}\n    command: [alembic",
+         "api and migrate both build promptwire-api:latest"),
         (COMPOSE, "@postgres:5432", "@database:5432", "names database, which is not a service"),
         (COMPOSE, "5432/promptwire", "5432/prompts", "the database differs"),
         (COMPOSE, "POSTGRES_USER: promptwire", "POSTGRES_USER: app", "the database's user differs"),

@@ -80,8 +80,10 @@ class Project:
 
     def container(self, service: str, *, host: str = "host", **environment: str) -> Container:
         """A container of a service, not yet started; `environment` overrides its own."""
-        declared: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][service]
-        dockerfile = Dockerfile.read(ROOT / declared["build"]["dockerfile"])
+        services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        declared = services[service]
+        built = {each["image"]: each["build"]["dockerfile"] for each in services.values() if "build" in each}
+        dockerfile = Dockerfile.read(ROOT / built[declared["image"]])
         from_file = dict(self.dotenv) if "env_file" in declared else {}
         own = {name: self._expand(value) for name, value in declared["environment"].items()}
         settings = dockerfile.environment | from_file | own

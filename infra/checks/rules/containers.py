@@ -42,8 +42,9 @@ def hardening(files: DeploymentFiles) -> Iterator[str]:
 
 def health_checks(files: DeploymentFiles) -> Iterator[str]:
     """Every container has a health check."""
+    own = {name for name, _, _ in files.own_services()}
     for name, service in files.services.items():
-        if "healthcheck" not in service and "build" not in service:
+        if "healthcheck" not in service and name not in own:
             yield f"docker-compose.yml: {name} has no healthcheck"
     for name, dockerfile in files.dockerfiles.items():
         if not dockerfile.healthcheck:

@@ -9,7 +9,7 @@ from infra.checks.deployment_files import DeploymentFiles
 def commands(files: DeploymentFiles) -> Iterator[str]:
     """Every command is in exec form, and its program, modules and files are in the image."""
     requirements = files.text("requirements.txt")
-    for name, service, dockerfile in files.built_services():
+    for name, service, dockerfile in files.own_services():
         command = service.get("command") or dockerfile.command
         if not command:
             yield f"{name}: the command is not in exec form, so a shell would keep signals from it"
@@ -37,18 +37,29 @@ def copied_files(files: DeploymentFiles) -> Iterator[str]:
 
 
 def image_names(files: DeploymentFiles) -> Iterator[str]:
-    """Foreign images are pinned. Ours share a base, do not run as root, and are run by the name of their Dockerfile."""
+    """Foreign images are pinned. Ours share a base, do not run as root, and have the name of their Dockerfile.
+
+    One service builds an image: Compose labels what it builds with the service's name, so the image of two services
+    would change with each build, and their containers would be recreated.
+    """
     if files.dockerfiles["api"].stages[:-1] != files.dockerfiles["worker"].stages[:-1]:
         yield "Dockerfile.api and Dockerfile.worker differ in more than their last stage"
+    own = {name for name, _, _ in files.own_services()}
     for name, service in files.services.items():
-        if "build" not in service and not re.search(r":\d+(\.\d+)+", service["image"]):
+        if name not in own and not re.search(r":\d+(\.\d+)+", service["image"]):
             yield f"docker-compose.yml: {name}'s image {service['image']} is not pinned to a version"
-    for name, service, dockerfile in files.built_services():
-        path = service["build"]["dockerfile"]
+    builders: dict[str, str] = {}
+    for name, service in files.services.items():
+        path = service.get("build", {}).get("dockerfile")
+        if path is None:
+            continue
         if service["image"] != f"promptwire-{path.partition('.')[2]}:latest":
             yield f"docker-compose.yml: {name}'s image {service['image']} is not the one that {path} builds"
+        if (other := builders.setdefault(service["image"], name)) != name:
+            yield f"docker-compose.yml: {other} and {name} both build {service['image']}"
+    for name, dockerfile in files.dockerfiles.items():
         if not re.fullmatch(r"\d{4,}:\d{4,}", dockerfile.last("USER")):
-            yield f"{path}: USER is not a numeric id of its own, so it may be root"
+            yield f"Dockerfile.{name}: USER is not a numeric id of its own, so it may be root"
 
 
 def _copied(lines: list[str]) -> Iterator[str]:

@@ -17,7 +17,7 @@ KNOWN_VARIABLES = {name.upper() for kind in (Settings, FlowerSettings) for name 
 
 def variables(files: DeploymentFiles) -> Iterator[str]:
     """Every variable that is set has a reader, and every variable that is read is in .env.example."""
-    for name, service, _ in files.built_services():
+    for name, service, _ in files.own_services():
         for variable in service.get("environment", {}).keys() - KNOWN_VARIABLES:
             yield f"docker-compose.yml: {name} sets {variable}, which nothing reads"
     for name, dockerfile in files.dockerfiles.items():

@@ -1,0 +1,118 @@
+"""`make compose-test` itself: it reads the documentation, prepares what an engine needs, and says why it cannot run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.compose_test import machine
+from infra.compose_test.deployment import Deployment
+from infra.compose_test.docs import read_commands
+from infra.compose_test.engine import Engine, EngineError, TemporaryEngine
+from infra.compose_test.wheels import select
+from tests.support.servers import ROOT
+
+pytestmark = pytest.mark.infra
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A deployment of a repository with one file."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / ".env").write_text("OLD=1\n")
+    (repository / "Dockerfile.api").write_text(
+        f"# syntax=docker/dockerfile:1\nFROM python:3@sha256:{'0' * 64} AS base\n"
+    )
+    monkeypatch.setattr("infra.compose_test.deployment.ROOT", repository)
+    return Deployment(tmp_path / "copy", Engine(), {})
+
+
+def test_the_documentation_deploys_with_three_commands() -> None:
+    make_dotenv, up, create_user = read_commands(ROOT / "docs/deployment.md", "Docker, on one machine")
+    assert "> .env" in make_dotenv
+    assert up.startswith("docker compose up ")
+    assert create_user.startswith("docker compose exec ")
+
+
+def test_a_page_without_commands_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"deployment\.md has no commands below Podman"):
+        read_commands(ROOT / "docs/deployment.md", "Podman")
+
+
+def test_a_secret_that_is_there_is_not_copied(deployment: Deployment) -> None:
+    assert not (deployment.folder / ".env").exists()
+
+
+def test_registry_references_are_dropped(deployment: Deployment) -> None:
+    deployment.drop_registry_references()
+    assert (deployment.folder / "Dockerfile.api").read_text() == "FROM python:3 AS base\n"
+
+
+def test_a_setting_replaces_the_one_that_is_commented_out_and_keeps_the_mode(deployment: Deployment) -> None:
+    path = deployment.folder / ".env"
+    path.touch(mode=0o600)
+    path.write_text("# REDIS_PASSWORD=\nPORT=8000\n# PORTS are numbers\n")
+    deployment.configure(REDIS_PASSWORD="'a$b'", PORT="1")
+    assert path.read_text() == "# PORTS are numbers\nREDIS_PASSWORD='a$b'\nPORT=1\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_question_in_a_terminal_is_answered_once(deployment: Deployment) -> None:
+    shown = deployment.type(
+        "read -rsp 'Password: ' a; echo; sleep 0.2; read -rsp 'Again: ' b; [ $a$b = xy ]", ["x", "y"]
+    )
+    assert shown.split() == ["Password:", "Again:"]
+
+
+def test_an_answer_that_nobody_asks_for_is_an_error(deployment: Deployment) -> None:
+    with pytest.raises(EngineError, match="true"):
+        deployment.type("true", ["x"])
+
+
+def test_a_command_that_fails_shows_its_output(deployment: Deployment) -> None:
+    with pytest.raises(EngineError, match=r"exit code 3\n.*no space left"):
+        deployment.run("echo no space left >&2; exit 3")
+
+
+def test_a_lock_is_reduced_to_what_a_version_of_python_needs() -> None:
+    lock = (
+        "# generated\na==1 ; python_full_version < '3.12' \\\n    --hash=sha256:0\n"
+        "b==2 ; python_full_version >= '3.12' \\\n    --hash=sha256:1\nc==3 \\\n    --hash=sha256:2\n"
+    )
+    assert select(lock, "3.13") == "# generated\nb==2 \\\n    --hash=sha256:1\nc==3 \\\n    --hash=sha256:2\n"
+
+
+@pytest.mark.parametrize(("arguments", "file"), [(["create", "--bundle"], "config.json"), (["exec", "--process"], "p")])
+def test_limits_above_those_of_the_machine_are_lowered(tmp_path: Path, arguments: list[str], file: str) -> None:
+    TemporaryEngine(tmp_path, tmp_path / "docker", "none")
+    wrapper = (tmp_path / "docker/runc").read_text()
+    (tmp_path / "runc").write_text(wrapper.replace('"/usr/sbin/runc"', '"/bin/true"'))
+    process = {"rlimits": [{"type": "RLIMIT_NOFILE", "hard": 2**62, "soft": 2**62}]}
+    bundle = file == "config.json"
+    (tmp_path / file).write_text(json.dumps({"process": process} if bundle else process))
+    command = [sys.executable, str(tmp_path / "runc"), *arguments, str(tmp_path if bundle else tmp_path / file), "id"]
+    subprocess.run(command, check=True)
+    changed = json.loads((tmp_path / file).read_text())
+    (limit,) = (changed["process"] if bundle else changed)["rlimits"]
+    assert limit["soft"] == limit["hard"] < 2**62
+
+
+def test_what_an_engine_leaves_behind_is_named() -> None:
+    before = {"network interfaces": {"lo"}, "mounts": {"/"}}
+    after = {"network interfaces": {"lo", "docker0"}, "mounts": {"/"}}
+    (difference,) = machine.differences(before, after)
+    assert "network interfaces of this machine differ: ['docker0']" in difference
+
+
+def test_without_an_engine_the_test_says_why_and_passes(tmp_path: Path) -> None:
+    """Nothing is on PATH here, so there is neither a Docker nor what unpacks one."""
+    result = subprocess.run(
+        [sys.executable, "-m", "infra.compose_test"], cwd=ROOT, env={"PATH": str(tmp_path), "HOME": os.environ["HOME"]},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("SKIPPED: Docker Compose was not tested. No Docker engine runs here, and ")
