@@ -1,7 +1,9 @@
 """Connecting to the one of several servers that takes writes."""
 
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from typing import Any, ClassVar
 
 import psycopg2
 
@@ -28,6 +30,9 @@ class Connector:
         hosts: Hosts and ports, if there are several; else empty.
     """
 
+    #: Looks up the addresses of a host where libpq must not: it would stop all other greenlets.
+    look_up: ClassVar[Callable[[str], list[str]] | None] = None
+
     def __init__(self, hosts: tuple[tuple[str, str], ...]) -> None:
         self._hosts = hosts
         self._read_only_until = 0.0
@@ -39,7 +44,7 @@ class Connector:
             raise ReadOnlyServerError(f"the server was read-only within the last {READ_ONLY_PAUSE_SECONDS:g} s")
         hosts = self._hosts
         try:
-            return self._connect(*arguments, **parameters | _as_parameters(hosts))
+            return self._connect(*arguments, **_with_addresses(parameters | _as_parameters(hosts), Connector.look_up))
         except psycopg2.OperationalError as error:
             if hosts is self._hosts:  # unless a concurrent connection has changed it
                 self._hosts = (*hosts[1:], *hosts[:1])
@@ -65,3 +70,37 @@ def _as_parameters(hosts: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if not hosts:
         return {}
     return {"host": ",".join(host for host, _ in hosts), "port": ",".join(port for _, port in hosts)}
+
+
+def _with_addresses(parameters: dict[str, Any], look_up: Callable[[str], list[str]] | None) -> dict[str, Any]:
+    """Add the addresses of the hosts (libpq's `hostaddr`). The names stay: TLS certificates are checked for them."""
+    names = str(parameters.get("host") or "").split(",")
+    ports = str(parameters.get("port") or "").split(",")
+    if look_up is None or "hostaddr" in parameters or not any(map(_is_name, names)):
+        return parameters
+    servers = list(_servers(names, ports * len(names) if len(ports) == 1 else ports, look_up))
+    return parameters | dict(zip(("host", "hostaddr", "port"), map(",".join, zip(*servers, strict=True)), strict=True))
+
+
+def _servers(names: list[str], ports: list[str], look_up: Callable[[str], list[str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield the host, an address and the port of each server. Raises OperationalError if no name has an address."""
+    errors, found = [], False
+    for name, port in zip(names, ports, strict=True):
+        try:
+            addresses = look_up(name) if _is_name(name) else [""]
+        except psycopg2.OperationalError as error:
+            errors.append(error)
+            continue
+        found = True
+        yield from ((name, address, port) for address in addresses)
+    if not found:
+        raise errors[0]
+
+
+def _is_name(host: str) -> bool:
+    """Whether it is neither an address nor a folder with a Unix socket."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return bool(host) and not host.startswith(("/", "@"))
+    return False
