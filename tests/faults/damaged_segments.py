@@ -16,7 +16,7 @@ def damaged_segments(cluster: Cluster, scale: Scale) -> Outcome:
     """
     with under_load(cluster, "segments damaged", users=2, window=20, pause=0, share_of_slow=0) as run:
         owners = run.users[:2]
-        run.expect(lambda: all(run.recorder.segments(user.id) for user in owners), 120, "segments")
+        run.expect(lambda: all(run.recorder.segments(user.id) for user in owners), 600, "segments")
         for i in range(scale.damages):
             damaged = {user.id: run.recorder.damage_segments(user.id, i) for user in owners}
             run.outcome.faults += len(damaged)

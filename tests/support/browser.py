@@ -50,7 +50,7 @@ class Visitor:
 
     `complaints` has the errors of scripts and of the console, among them violations of the page's policy. The console
     also reports each error response: those with a status in `refusals` are left out, and while `is_unavailable` is
-    set, those about a server that does not answer.
+    set, those about a server that does not answer. On a busy machine the page may give up a socket that takes long.
     """
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
@@ -137,5 +137,7 @@ class Visitor:
         if message.type not in ("error", "warning") or (refusal and int(refusal[1]) in self.refusals):
             return
         if self.is_unavailable and "ERR_" in text:
+            return
+        if "closed before the connection is established" in text:
             return
         self.complaints.append(text)
