@@ -1,6 +1,6 @@
 """Creates the providers that the settings name.
 
-A name (see `shared/provider_names.py`) leads to a factory: a callable that takes the settings and returns a `Generator`
+A name (see `shared/settings/provider_names.py`) leads to a factory: a callable that takes the settings and returns a `Generator`
 or an `Embedder`.
 """
 
