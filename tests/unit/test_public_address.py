@@ -15,13 +15,10 @@ from api.services import make_services
 from tests.support.client import assert_problem
 from tests.support.servers import make_settings
 
-#: Nobody listens there.
-SERVERS = {"database_url": "postgresql://u:p@127.0.0.1:9/d", "redis_url": "redis://127.0.0.1:9/0"}
-
 
 @cache
 def app(**changes: Any) -> Flask:
-    settings = make_settings(**SERVERS, **changes)
+    settings = make_settings(**changes)
     return create_app(settings, make_services(settings))
 
 
@@ -127,7 +124,7 @@ class TestStrictTransportSecurity:
     ],
 )
 def test_hosts(settings: dict[str, object], allowed: list[str], refused: list[str]) -> None:
-    address = PublicAddress(make_settings(**SERVERS, **settings))
+    address = PublicAddress(make_settings(**settings))
     assert [host for host in (*allowed, *refused) if address.allows_host(host)] == allowed
 
 
@@ -145,7 +142,5 @@ def test_hosts(settings: dict[str, object], allowed: list[str], refused: list[st
     ],
 )
 def test_origins(origin: str, host: str, is_allowed: bool) -> None:
-    settings = make_settings(
-        **SERVERS, public_url="https://example.com:8443/promptwire", allowed_origins=("https://app.example",)
-    )
+    settings = make_settings(public_url="https://example.com:8443/promptwire", allowed_origins=("https://app.example",))
     assert PublicAddress(settings).allows_origin(origin, host) == is_allowed
