@@ -56,7 +56,7 @@ def test_a_taken_port_is_found_first(tmp_path: Path, where: str, taken: str, oth
     assert (done.returncode, done.stderr) == (1, f"{taken} {port} on 127.0.0.1 is taken: set {taken} to another one.\n")
 
 
-def test_free_ports_let_it_go_on(tmp_path: Path) -> None:
+def test_make_up_goes_on_with_free_ports(tmp_path: Path) -> None:
     done = check_first(tmp_path, PORT=str(free_port()), FLOWER_PORT=str(free_port()))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []

@@ -59,10 +59,10 @@ def test_the_first_segments_are_those_of_all_routes() -> None:
 @pytest.mark.parametrize(
     "text", ["*", "example.com", ".example.com", "10.0.0.1", "[::1]", "api", "my_api", "LOCALHOST"]
 )
-def test_a_host_pattern(text: str) -> None:
+def test_a_host_pattern_is_accepted(text: str) -> None:
     assert is_host_pattern(text)
 
 
 @pytest.mark.parametrize("text", ["https://example.com", "example.com:8000", "*.example.com", "a b", "", ".", "::1"])
-def test_what_is_not_a_host_pattern(text: str) -> None:
+def test_another_text_is_not_a_host_pattern(text: str) -> None:
     assert not is_host_pattern(text)

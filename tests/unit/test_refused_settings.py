@@ -72,12 +72,12 @@ def test_every_process_refuses_wrong_settings_at_once(process: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS.values(), ids=COMMANDS)
-def test_every_command_refuses_them_too(command: click.Command, arguments: list[str]) -> None:
+def test_every_command_refuses_wrong_settings(command: click.Command, arguments: list[str]) -> None:
     result = CliRunner().invoke(command, arguments, env=GOOD | WRONG)
     assert_refused(result.exit_code, result.output)
 
 
-def test_make_up_refuses_them_before_it_starts_anything(
+def test_make_up_refuses_wrong_settings_before_it_starts_anything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
