@@ -41,7 +41,9 @@ class Options:
         except SettingsError as error:
             raise CannotStartError(str(error)) from error
         if settings.worker_metrics_port in (settings.port, settings.flower_port):
-            raise CannotStartError("WORKER_METRICS_PORT is PORT or FLOWER_PORT: set it to another port, or unset it.")
+            raise CannotStartError(
+                "WORKER_METRICS_PORT is the same as PORT or FLOWER_PORT: set it to another port, or unset it."
+            )
         return cls(settings.listen_address, settings.port, settings.flower_port, data_dir())
 
     def url(self, port: int) -> str:
