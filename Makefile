@@ -10,8 +10,8 @@ INFRA := .venv-infra
 LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help up can-start users reindex backup restore doctor test screenshots faults faults-short benchmark bench bench-search audit check check-infra check-protocol \
-	compose-test format lock clean
+.PHONY: help up can-start users reindex backup restore doctor test screenshots faults faults-short benchmark bench bench-search audit check \
+	check-infra check-protocol compose-test format lock clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -51,7 +51,7 @@ screenshots: $(INSTALLED)  ## Take the README's screenshots again (needs Chromiu
 faults: $(INSTALLED)  ## Kill, stall, restart and attack what runs under load, and count: make faults ARGS=kills (or neighbours, models)
 	$(BIN)/python -m tests.faults $(ARGS)
 
-faults-short: $(INSTALLED)  ## Run a short form of it in four minutes, as CI does beside the tests
+faults-short: $(INSTALLED)  ## Run a short form of `make faults` in four minutes, as CI does beside the tests
 	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 benchmark: $(INSTALLED)  ## Run one benchmark: make benchmark NAME=login (or NAME=sockets ARGS=--quick)

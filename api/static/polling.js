@@ -12,8 +12,8 @@ export class Polling {
   #isBusy = false;
 
   /**
-   * `on` has three functions. `poll()` resolves to whether the server answered, and `isWaiting()` says whether changes are expected soon: if not,
-   * the interval is the longest. `done(hasAnswered)` is called after each poll.
+   * `on` has three functions. `poll()` resolves to whether the server answered. `isWaiting()` says whether changes are
+   * expected soon; otherwise the interval is the longest. `done(hasAnswered)` is called after each poll.
    */
   constructor(on) {
     this.on = on;

@@ -33,7 +33,7 @@ class Deployment:
     def __init__(self, folder: Path, engine: Engine, variables: dict[str, str]) -> None:
         self.folder = folder
         self._engine = engine
-        # HOST is a variable that some shells export. It must not count.
+        # Some shells export HOST, which must have no effect.
         engine.variables |= {"HOST": "myhost", **variables}
         self.api_port = int(variables.get("PORT", "8000"))
         self.flower_port = int(variables.get("FLOWER_PORT", "5555"))

@@ -16,7 +16,9 @@ _FLOWER_PATHS = ("/api/workers", "/metrics")
 
 def flower(settings: Settings) -> Iterator[Finding]:
     """Flower shows nothing without a password."""
-    url = _required(settings.flower_url, "FLOWER_URL", "the address of Flower, if you run it")
+    if not settings.flower_url:
+        raise NotCheckedError("FLOWER_URL is not set: the address of Flower, if you run it")
+    url = settings.flower_url.rstrip("/")
     remedy = "Start it with `python -m worker.flower`, and allow access from your own network only."
     try:
         statuses = {path: httpx.get(f"{url}{path}", timeout=TIMEOUT_SECONDS).status_code for path in _FLOWER_PATHS}
@@ -38,9 +40,3 @@ def workers(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "No worker answers: prompts are accepted but stay queued.", "Start one: celery -A worker.app worker"
         )
-
-
-def _required(url: str, name: str, what: str) -> str:
-    if not url:
-        raise NotCheckedError(f"{name} is not set: {what}")
-    return url.rstrip("/")

@@ -14,7 +14,7 @@ from dotenv import dotenv_values, load_dotenv
 from infra.doctor.settings import exposed_secrets
 from infra.local.backup_commands import run_backup, run_restore
 from infra.local.errors import CannotStartError
-from infra.local.options import Options
+from infra.local.options import Options, data_dir
 from infra.local.up import Stack
 
 _BACKUP = {"backup": run_backup, "restore": run_restore}
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _fail(f"The disk is full ({error.strerror}): free some space for DATA_DIR={_data_dir()}.")
+        return _fail(f"The disk is full ({error.strerror}): free some space for DATA_DIR={data_dir()}.")
 
 
 def _fail(message: str) -> int:
@@ -50,13 +50,9 @@ def _fail(message: str) -> int:
     return 1
 
 
-def _data_dir() -> Path:
-    return Path(os.environ.get("DATA_DIR", ".local"))
-
-
 def _run(command: list[str]) -> None:
     """Replace this process with the command."""
-    file = _data_dir() / "env"
+    file = data_dir() / "env"
     if not file.exists() or file.stat().st_size == 0:
         raise CannotStartError(f"{file} is missing or empty: start the stack with `make up`, which writes it.")
     stack = {name: value or "" for name, value in dotenv_values(file).items()}

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from infra.local.backup import back_up, check, default_name, restore
 from infra.local.data_folder import DataFolder
 from infra.local.errors import CannotStartError, FolderInUseError
+from infra.local.options import data_dir
 from infra.local.postgres_tools import PostgresTools
 from infra.local.servers import Postgres
 from shared.db import restored
@@ -29,7 +30,7 @@ def run_backup(arguments: list[str]) -> None:
     """Write a backup to the file that is given, or to a new one in DATA_DIR/backups."""
     parser = argparse.ArgumentParser(prog="make backup", description=run_backup.__doc__)
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE")
-    folder = _data_folder()
+    folder = DataFolder(data_dir())
     file = parser.parse_args(arguments).file or folder.path / "backups" / default_name()
     with _database(folder, may_run=True) as settings:
         back_up(PostgresTools(settings.database_url.get_secret_value()), file)
@@ -43,7 +44,7 @@ def run_restore(arguments: list[str]) -> None:
     parser.add_argument("--replace", action="store_true", help="Delete what the database has.")
     given = parser.parse_args(arguments)
     check(given.file)
-    with _database(_data_folder(), may_run=False) as settings:
+    with _database(DataFolder(data_dir()), may_run=False) as settings:
         tools = PostgresTools(settings.database_url.get_secret_value())
         restore(tools, given.file, prepare=lambda name: prepare(settings, name), replace=given.replace)
 
@@ -61,10 +62,6 @@ def prepare(settings: Settings, database: str) -> None:
         raise CannotStartError(str(error)) from error
     finally:
         engine.dispose()
-
-
-def _data_folder() -> DataFolder:
-    return DataFolder(Path(os.environ.get("DATA_DIR", ".local")))
 
 
 @contextmanager
@@ -98,7 +95,7 @@ def _own_server(folder: DataFolder, *, may_create: bool) -> Iterator[str]:
     if not may_create and not Postgres.exists(folder.path / "postgres"):
         raise CannotStartError(f"{folder.path} has no database: there is nothing to back up.")
     folder.end_leftovers()
-    server = Postgres.of(folder)
+    server = Postgres.in_folder(folder)
     # In a session of its own, Ctrl-C does not stop it before what uses it.
     process = subprocess.Popen(
         server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **server.popen

@@ -42,7 +42,7 @@ class DataFolder:
             yield
 
     def _close_to_others(self) -> None:
-        """Take the rights of other users, which earlier releases left. PostgreSQL checks those of its folder itself."""
+        """Remove the permissions of other users that earlier releases left. PostgreSQL checks those of its folder."""
         for folder, subfolders, files in os.walk(self.path):
             subfolders[:] = [name for name in subfolders if name != "postgres"]
             for path in (Path(folder), *(Path(folder, name) for name in files)):

@@ -41,11 +41,17 @@ class Options:
         except SettingsError as error:
             raise CannotStartError(str(error)) from error
         if settings.worker_metrics_port in (settings.port, settings.flower_port):
-            raise CannotStartError("WORKER_METRICS_PORT is PORT or FLOWER_PORT: set it to another port, or unset it.")
-        data_dir = Path(os.environ.get("DATA_DIR") or DEFAULTS["DATA_DIR"])
-        return cls(settings.listen_address, settings.port, settings.flower_port, data_dir)
+            raise CannotStartError(
+                "WORKER_METRICS_PORT is the same as PORT or FLOWER_PORT: set it to another port, or unset it."
+            )
+        return cls(settings.listen_address, settings.port, settings.flower_port, data_dir())
 
     def url(self, port: int) -> str:
         """Where this machine reaches a server of the stack."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         return f"http://{bracketed(host)}:{port}"
+
+
+def data_dir() -> Path:
+    """The folder of the stack's data: DATA_DIR, or its default."""
+    return Path(os.environ.get("DATA_DIR") or DEFAULTS["DATA_DIR"])

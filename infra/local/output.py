@@ -76,7 +76,7 @@ class Output:
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:  # whoever shares it made it non-blocking
+            except BlockingIOError:  # a process that shares it made it non-blocking
                 select.select([], [self._descriptor], [])
             except OSError:
                 with self._changed:

@@ -119,7 +119,7 @@ class Postgres:
         self._identity.own(folder)
 
     @classmethod
-    def of(cls, folder: DataFolder) -> "Postgres":
+    def in_folder(cls, folder: DataFolder) -> "Postgres":
         """The server of a stack, initialised. Raises CannotStartError if the password of its database is lost."""
         data = folder.path / "postgres"
         if cls.exists(data) and not folder.has_secret("postgres"):

@@ -120,7 +120,7 @@ class Stack:
         return defaults | given
 
     def _start_postgres(self) -> str:
-        server = Postgres.of(self._folder)
+        server = Postgres.in_folder(self._folder)
         self._supervisor.start(
             ProcessSpec(
                 "postgres",

@@ -1,7 +1,7 @@
 """Creates the providers that the settings name.
 
-A name (see `shared/provider_names.py`) leads to a factory: a callable that takes the settings and returns a `Generator`
-or an `Embedder`.
+A name (see `shared/settings/provider_names.py`) leads to a factory: a callable that takes the settings and returns a
+`Generator` or an `Embedder`.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The doctor names what is wrong with the public URL. tests/e2e/test_reverse_proxies.py has URLs where all is well."""
+"""The doctor names what is wrong with the public URL. tests/e2e/test_reverse_proxies.py has URLs that work."""
 
 from collections.abc import Iterator
 
@@ -43,7 +43,7 @@ def refuse(path: bytes) -> Rewrite:
         (refuse(b"/static"), 404, "app.js is not the page's script (404)", "all paths below"),
     ],
 )
-def test_the_doctor_names_a_proxy_that(
+def test_the_doctor_names_what_a_proxy_does_wrong(
     settings: Settings, proxy: TcpProxy, rewrite: Rewrite, refusal: int, problem: str, remedy: str
 ) -> None:
     proxy.rewrite, proxy.refusal = rewrite, refusal

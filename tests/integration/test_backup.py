@@ -117,7 +117,7 @@ def test_a_backup_that_was_taken_under_load_brings_everything_back(
 class TestRefusedFiles:
     @pytest.fixture
     def refuse(self, empty: Settings) -> Callable[[Path], str]:
-        """Try to restore a file. Nothing may come of it. Returns the error message."""
+        """Try to restore a file, which must fail. Returns the error message."""
 
         def try_it(file: Path) -> str:
             with pytest.raises(CannotStartError) as raised:
@@ -126,13 +126,15 @@ class TestRefusedFiles:
 
         return try_it
 
-    def test_a_missing_file(self, refuse: Callable[[Path], str], tmp_path: Path) -> None:
+    def test_a_missing_file_is_refused(self, refuse: Callable[[Path], str], tmp_path: Path) -> None:
         assert refuse(tmp_path / "missing") == f"{tmp_path / 'missing'} is not a file that can be read."
 
     @pytest.mark.parametrize(
         "content", [b"", b"PGDMP", b"-- a text", bytes(range(256)) * 8], ids=["empty", "short", "text", "binary"]
     )
-    def test_another_file(self, refuse: Callable[[Path], str], tmp_path: Path, content: bytes) -> None:
+    def test_a_file_that_is_no_backup_is_refused(
+        self, refuse: Callable[[Path], str], tmp_path: Path, content: bytes
+    ) -> None:
         (tmp_path / "other").write_bytes(content)
         assert "is not a backup, or is damaged. pg_restore: error: " in refuse(tmp_path / "other")
 
@@ -153,7 +155,7 @@ class TestRefusedFiles:
             assert rows(empty, "SELECT username FROM users") == [("alice",)]
             assert servers._execute(DATABASES) == databases
 
-    def test_a_dump_of_another_database(
+    def test_a_dump_of_another_database_is_refused(
         self, refuse: Callable[[Path], str], backup: Callable[[], Path], servers: Servers, tmp_path: Path
     ) -> None:
         with servers.copy() as other:
@@ -161,7 +163,7 @@ class TestRefusedFiles:
             back_up(PostgresTools(servers.postgres.url(other)), file)
         assert refuse(file) == f"{file} is a dump of another database, not of Promptwire."
 
-    def test_a_backup_of_a_newer_release(
+    def test_a_backup_of_a_newer_release_is_refused(
         self, refuse: Callable[[Path], str], backup: Callable[[], Path], sessions: Sessions
     ) -> None:
         with sessions.begin() as session:
@@ -170,7 +172,7 @@ class TestRefusedFiles:
 
 
 class TestPresentDatabase:
-    def test_what_is_there_is_only_replaced_on_demand(
+    def test_a_database_with_data_is_only_replaced_on_demand(
         self, alice: ApiUser, bob: ApiUser, backup: Callable[[], Path], empty: Settings
     ) -> None:
         before = backup()
@@ -192,12 +194,12 @@ class TestPresentDatabase:
 
 
 class TestFile:
-    def test_only_its_owner_can_read_it(self, backup: Callable[[], Path]) -> None:
+    def test_only_its_owner_can_read_a_backup(self, backup: Callable[[], Path]) -> None:
         file = backup()
         assert file.stat().st_mode & 0o777 == 0o600
         assert list(file.parent.iterdir()) == [file]
 
-    def test_it_replaces_no_file(self, tools: PostgresTools, tmp_path: Path) -> None:
+    def test_a_backup_replaces_no_file(self, tools: PostgresTools, tmp_path: Path) -> None:
         (tmp_path / "old.dump").write_text("old")
         with pytest.raises(CannotStartError, match="a backup never replaces a file"):
             back_up(tools, tmp_path / "old.dump")

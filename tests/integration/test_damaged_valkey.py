@@ -93,7 +93,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_damaged_files_are_set_aside(server: Server, what: str) -> None:
+def test_damaged_files_are_moved_and_kept(server: Server, what: str) -> None:
     name, damage = DAMAGES[what]
     (file,) = (server.valkey.folder / "appendonlydir").glob(f"*.{name}")
     damage(file)
@@ -126,7 +126,7 @@ REPORT = "=== VALKEY BUG REPORT START: Cut & paste starting from here ==="
         (["* Background append only file rewriting started by pid 9", REPORT], False),
     ],
 )
-def test_files_that_crash_it_while_it_loads_them_are_set_aside(server: Server, log: list[str], moves: bool) -> None:
+def test_files_that_crash_valkey_while_it_loads_them_are_moved(server: Server, log: list[str], moves: bool) -> None:
     assert bool(server.valkey.set_damaged_data_aside(log)) == moves
     assert (server.valkey.folder / "appendonlydir").exists() != moves
 
@@ -166,7 +166,7 @@ def test_files_stay_if_they_may_not_be_read(server: Server) -> None:
         "# Out Of Memory allocating 1048576 bytes!",
     ],
 )
-def test_files_stay_for_another_cause(server: Server, line: str) -> None:
+def test_files_stay_if_valkey_fails_for_another_reason(server: Server, line: str) -> None:
     assert server.valkey.set_damaged_data_aside([line]) is None
     assert (server.valkey.folder / "appendonlydir").exists()
 

@@ -34,9 +34,7 @@ def server(running: RawServer) -> RawServer:
 @pytest.fixture(scope="module")
 def generator(running: RawServer) -> Generator:
     given = {"openai_base_url": running.url, "openai_api_key": "sk-test", "openai_model": "m"}
-    return make_generator(
-        make_settings(database_url="postgresql://x", redis_url="redis://x", generator="openai", **given)
-    )
+    return make_generator(make_settings(generator="openai", **given))
 
 
 def check(generator: Generator, case: Case) -> None:

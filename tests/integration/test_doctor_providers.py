@@ -30,8 +30,6 @@ def server(running: OpenAIServer) -> OpenAIServer:
 
 def configured(url: str, **changes: object) -> Settings:
     return make_settings(
-        database_url="postgresql://u:p@127.0.0.1/d",
-        redis_url="redis://127.0.0.1/0",
         **{
             "generator": "openai",
             "embedder": "openai",

@@ -27,19 +27,21 @@ def may_log_in(sessions: Sessions, folder: Path) -> bool:
         return user is not None and users.verify_password(user.password_hash, login["password"])
 
 
-def test_it_may_log_in_with_the_file(prepare: Callable[..., None], sessions: Sessions, tmp_path: Path) -> None:
+def test_the_first_user_may_log_in_with_the_file(
+    prepare: Callable[..., None], sessions: Sessions, tmp_path: Path
+) -> None:
     prepare()
     assert may_log_in(sessions, tmp_path)
 
 
-def test_in_production_there_is_none(prepare: Callable[..., None], sessions: Sessions, tmp_path: Path) -> None:
+def test_production_gets_no_first_user(prepare: Callable[..., None], sessions: Sessions, tmp_path: Path) -> None:
     prepare(app_env="prod")
     assert list(tmp_path.glob(f"**/{DEVELOPER}*")) == []
     with sessions() as session:
         assert users.find(session, DEVELOPER) is None
 
 
-def test_it_gets_a_new_password_if_the_old_one_is_lost(
+def test_the_first_user_gets_a_new_password_if_the_old_one_is_lost(
     prepare: Callable[..., None], sessions: Sessions, tmp_path: Path
 ) -> None:
     prepare()
@@ -48,10 +50,10 @@ def test_it_gets_a_new_password_if_the_old_one_is_lost(
     assert may_log_in(sessions, tmp_path)
 
 
-def test_a_user_of_another_folder_keeps_its_password(
+def test_a_first_user_of_another_folder_keeps_its_password(
     prepare: Callable[..., None], sessions: Sessions, tmp_path: Path
 ) -> None:
-    """Somebody else's, in a database that several use."""
+    """Several stacks may use one database."""
     with sessions.begin() as session:
         users.create(session, DEVELOPER, users.hash_password("her own password"))
     prepare()

@@ -58,9 +58,7 @@ def _answers(port: int) -> bool:
 
 def make(url: str, **changes: object) -> Generator:
     given = {"openai_base_url": url, "openai_model": "smollm2", "openai_temperature": 0, "openai_max_tokens": 40}
-    return make_generator(
-        make_settings(database_url="postgresql://x", redis_url="redis://x", generator="openai", **(given | changes))
-    )
+    return make_generator(make_settings(generator="openai", **(given | changes)))
 
 
 def ask(generator: Generator, prompt: str, *history: Exchange) -> tuple[list[str], Usage]:

@@ -22,8 +22,6 @@ from tests.support.servers import ROOT, environment_of, make_settings
 
 KEY = "sk-test-4Zb9aQ7kWm2xT0e"
 ANSWER = "".join(WORDS)
-ADDRESSES = {"database_url": "postgresql://x", "redis_url": "redis://x"}
-
 Make = Callable[..., Generator]
 
 
@@ -41,7 +39,7 @@ def server(running: OpenAIServer) -> OpenAIServer:
 
 def settings_for(url: str, **changes: object):
     given = {"openai_base_url": url, "openai_api_key": KEY, "openai_model": "tiny"} | changes
-    return make_settings(**ADDRESSES, generator="openai", **given)
+    return make_settings(generator="openai", **given)
 
 
 @pytest.fixture
@@ -436,6 +434,6 @@ def test_invalid_settings_are_refused_with_a_message_that_says_what_to_do(
 
 def test_the_library_is_imported_only_if_it_is_used() -> None:
     code = "import sys, worker.app, api.app; sys.exit('httpx' in sys.modules)"
-    settings = make_settings(**ADDRESSES)
+    settings = make_settings()
     ran = subprocess.run([sys.executable, "-c", code], env=os.environ | environment_of(settings), cwd=ROOT)
     assert ran.returncode == 0

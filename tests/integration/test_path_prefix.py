@@ -50,7 +50,7 @@ def test_the_page_has_a_slash_at_the_end_of_its_address(user: ApiUser) -> None:
         f"/x{PREFIX}/livez",
     ],
 )
-def test_what_is_not_below_the_prefix(user: ApiUser, path: str) -> None:
+def test_paths_that_are_not_below_the_prefix_are_not_found(user: ApiUser, path: str) -> None:
     assert_problem(user.get(path), 404)
 
 

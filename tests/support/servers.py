@@ -34,9 +34,11 @@ _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_con
 
 
 def make_settings(**changes: object) -> Settings:
-    """Settings for a test, independent of the developer's environment."""
+    """Settings for a test, independent of the developer's environment. By default nothing listens at its addresses."""
     defaults: dict[str, object] = {
         "app_env": "test",
+        "database_url": "postgresql://u:p@127.0.0.1:9/d",
+        "redis_url": "redis://127.0.0.1:9/0",
         "jwt_secret_key": SECRET,
         "prompt_rate_limit": "1000/second",
         "feed_check_seconds": 0.5,

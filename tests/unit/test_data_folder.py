@@ -22,7 +22,7 @@ def modes(path: Path) -> dict[str, int]:
     return {str(each.relative_to(path)): stat.S_IMODE(each.stat().st_mode) for each in (path, *path.rglob("*"))}
 
 
-def test_everything_in_it_is_closed_to_other_users(folder: DataFolder) -> None:
+def test_the_data_folder_is_closed_to_other_users(folder: DataFolder) -> None:
     folder.secret("jwt")
     folder.port("postgres")
     folder.note_processes([os.getpid()])

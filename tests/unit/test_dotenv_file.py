@@ -71,5 +71,5 @@ def test_secrets_that_others_may_read_are_named(tmp_path: Path, mode: int, text:
     assert exposed_secrets(file) == names
 
 
-def test_there_need_be_no_dotenv_file(tmp_path: Path) -> None:
+def test_a_missing_dotenv_file_exposes_nothing(tmp_path: Path) -> None:
     assert exposed_secrets(tmp_path / ".env") == []

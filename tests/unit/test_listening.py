@@ -15,10 +15,8 @@ from infra.local.data_folder import is_free
 from infra.local.errors import CannotStartError
 from infra.local.options import Options
 from tests.support.processes import free_port
-from tests.support.servers import ROOT, make_settings
+from tests.support.servers import ROOT, environment_of, make_settings
 from worker.metrics_server import MetricsServer
-
-ADDRESSES = {"database_url": "postgresql://u:p@127.0.0.1:9/d", "redis_url": "redis://127.0.0.1:9"}
 
 
 def has_ipv6() -> bool:
@@ -58,7 +56,7 @@ def test_a_taken_port_is_found_first(tmp_path: Path, where: str, taken: str, oth
     assert (done.returncode, done.stderr) == (1, f"{taken} {port} on 127.0.0.1 is taken: set {taken} to another one.\n")
 
 
-def test_free_ports_let_it_go_on(tmp_path: Path) -> None:
+def test_make_up_goes_on_with_free_ports(tmp_path: Path) -> None:
     done = check_first(tmp_path, PORT=str(free_port()), FLOWER_PORT=str(free_port()))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
@@ -116,12 +114,11 @@ def test_the_urls_of_a_stack_are_those_of_this_machine(address: str, url: str) -
 
 
 def test_gunicorn_gets_an_ipv6_address_in_brackets() -> None:
-    variables = {"DATABASE_URL": ADDRESSES["database_url"], "REDIS_URL": ADDRESSES["redis_url"], "JWT_SECRET_KEY": "k"}
     program = "import runpy; print(runpy.run_path('infra/gunicorn.conf.py')['bind'])"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | variables | {"LISTEN_ADDRESS": "::", "PORT": "80"},
+        env={"PATH": os.environ["PATH"]} | environment_of(make_settings(listen_address="::", port=80)),
         capture_output=True,
         text=True,
         check=True,
@@ -132,7 +129,7 @@ def test_gunicorn_gets_an_ipv6_address_in_brackets() -> None:
 @needs_ipv6
 def test_a_worker_serves_its_metrics_on_an_ipv6_address() -> None:
     port = free_port()
-    settings = make_settings(**ADDRESSES, listen_address="::1", worker_metrics_port=port, metrics_token="t")
+    settings = make_settings(listen_address="::1", worker_metrics_port=port, metrics_token="t")
     server = MetricsServer(settings)
     server.start()
     try:

@@ -19,7 +19,7 @@ PARAPHRASES = [pair for pair in read_pairs() if pair.label == "paraphrase"]
 
 @pytest.fixture(scope="module")
 def embedder() -> MiniLMEmbedder:
-    settings = make_settings(database_url="postgresql://x", redis_url="redis://x", embedder="minilm")
+    settings = make_settings(embedder="minilm")
     made = make_embedder(settings)
     assert isinstance(made, MiniLMEmbedder)
     return made

@@ -37,7 +37,7 @@ def embedder(server: OpenAIServer, **changes: object) -> Embedder:
         "openai_embedding_dimensions": 8,
         "openai_embedding_timeout_seconds": 0.3,
     }
-    return make_embedder(make_settings(database_url="postgresql://x", redis_url="redis://x", **(defaults | changes)))
+    return make_embedder(make_settings(**(defaults | changes)))
 
 
 def answer(vectors: list[list[float]], indexes: list[int] | None = None) -> Reply:

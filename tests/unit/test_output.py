@@ -1,4 +1,4 @@
-"""The log of `make up`: nobody waits for its reader, however slow, paused or gone that is."""
+"""The log of `make up`: no process waits for a reader that is slow, paused or gone."""
 
 import os
 import re
@@ -77,7 +77,7 @@ def test_a_paused_reader_makes_nobody_wait_and_finds_out_what_was_dropped(pipe: 
     assert text.count("api      | line ") + dropped == count
 
 
-def test_flush_waits_until_all_is_printed(pipe: Pipe) -> None:
+def test_flush_waits_until_all_lines_are_printed(pipe: Pipe) -> None:
     received: list[str] = []
     reading = threading.Thread(target=lambda: received.append(pipe.read_until("last")))
     for i in range(MAX_LINES - 1):

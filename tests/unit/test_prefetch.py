@@ -82,5 +82,5 @@ def test_a_worker_may_stop_before_it_has_started(consumer: Any, step: Any) -> No
 
 
 def test_celery_leaves_it_to_us() -> None:
-    settings = make_settings(database_url="postgresql://x", redis_url="redis://x")
+    settings = make_settings()
     assert make_celery(settings).conf.worker_enable_prefetch_count_reduction is False

@@ -11,8 +11,6 @@ from shared.settings import SettingsError
 from tests.support.providers import Backwards, Commanded
 from tests.support.servers import make_settings
 
-ADDRESSES = {"database_url": "postgresql://x", "redis_url": "redis://x"}
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -33,19 +31,19 @@ def install(folder: Path, **groups: str) -> None:
 def refusal(generator: str) -> str:
     """Return the error for a GENERATOR that cannot be created."""
     with pytest.raises(SettingsError) as raised:
-        make_generator(make_settings(**ADDRESSES, generator=generator))
+        make_generator(make_settings(generator=generator))
     return str(raised.value)
 
 
 def test_the_default_providers_need_no_model() -> None:
-    settings = make_settings(**ADDRESSES)
+    settings = make_settings()
     assert isinstance(make_generator(settings), SimulatedGenerator)
     assert isinstance(make_embedder(settings), HashingEmbedder)
 
 
 @pytest.mark.parametrize("path", ["tests.support.providers:commanded", "tests.support.providers.commanded"])
 def test_a_custom_generator_is_named_by_its_dotted_path(path: str) -> None:
-    assert isinstance(make_generator(make_settings(**ADDRESSES, generator=path)), Commanded)
+    assert isinstance(make_generator(make_settings(generator=path)), Commanded)
 
 
 def test_providers_of_installed_packages_are_named_by_their_entry_points(folder: Path) -> None:
@@ -54,7 +52,7 @@ def test_providers_of_installed_packages_are_named_by_their_entry_points(folder:
         generators="commanded = tests.support.providers:commanded",
         embedders="backwards = tests.support.providers:Backwards",
     )
-    settings = make_settings(**ADDRESSES, generator="commanded", embedder="backwards", previous_embedder="hashing")
+    settings = make_settings(generator="commanded", embedder="backwards", previous_embedder="hashing")
     assert isinstance(make_generator(settings), Commanded)
     embedders = make_embedders(settings)
     assert isinstance(embedders.current, Backwards)
@@ -63,7 +61,7 @@ def test_providers_of_installed_packages_are_named_by_their_entry_points(folder:
 
 def test_a_package_cannot_replace_a_built_in_provider(folder: Path) -> None:
     install(folder, generators="simulated = tests.support.providers:commanded")
-    assert isinstance(make_generator(make_settings(**ADDRESSES)), SimulatedGenerator)
+    assert isinstance(make_generator(make_settings()), SimulatedGenerator)
 
 
 def test_the_error_for_an_unknown_name_lists_the_known_ones(folder: Path) -> None:
@@ -77,7 +75,7 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones(folder: Path) -> Non
 
 def test_the_error_for_an_unknown_previous_embedder_names_its_setting() -> None:
     with pytest.raises(SettingsError, match="PREVIOUS_EMBEDDER='gone' is not a known embedder"):
-        make_embedders(make_settings(**ADDRESSES, previous_embedder="gone"))
+        make_embedders(make_settings(previous_embedder="gone"))
 
 
 @pytest.mark.parametrize(
@@ -124,4 +122,4 @@ def test_a_custom_generator_with_the_old_name_of_max_batch_size_is_refused(folde
     assert refusal("legacy:Old") == (
         "GENERATOR='legacy:Old' is written for an earlier version: rename its `at_once` to `max_batch_size`."
     )
-    assert make_generator(make_settings(**ADDRESSES, generator="legacy:Both")).max_batch_size == 1
+    assert make_generator(make_settings(generator="legacy:Both")).max_batch_size == 1

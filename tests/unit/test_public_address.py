@@ -15,13 +15,10 @@ from api.services import make_services
 from tests.support.client import assert_problem
 from tests.support.servers import make_settings
 
-#: Nobody listens there.
-SERVERS = {"database_url": "postgresql://u:p@127.0.0.1:9/d", "redis_url": "redis://127.0.0.1:9/0"}
-
 
 @cache
 def app(**changes: Any) -> Flask:
-    settings = make_settings(**SERVERS, **changes)
+    settings = make_settings(**changes)
     return create_app(settings, make_services(settings))
 
 
@@ -69,7 +66,7 @@ class TestHosts:
             (1, "127.0.0.1:8000", "example.com, evil.example", 400),
         ],
     )
-    def test_a_forwarded_host_does_not_get_around_it(
+    def test_a_forwarded_host_does_not_evade_the_check(
         self, proxies: int, host: str, forwarded: str, status: int
     ) -> None:
         headers = {"Host": host, "X-Forwarded-Host": forwarded}
@@ -96,7 +93,7 @@ class TestStrictTransportSecurity:
             ({"public_url": "https://example.com"}, "http", STRICT_TRANSPORT_SECURITY),
         ],
     )
-    def test_it_is_sent_where_clients_use_https(
+    def test_the_header_is_sent_where_clients_use_https(
         self, changes: dict[str, object], forwarded: str | None, expected: str
     ) -> None:
         headers = {} if forwarded is None else {"X-Forwarded-Proto": forwarded}
@@ -126,8 +123,10 @@ class TestStrictTransportSecurity:
         ({"app_env": "prod", "allowed_hosts": ("a.example",), "public_url": "https://b.example"}, ["b.example"], []),
     ],
 )
-def test_hosts(settings: dict[str, object], allowed: list[str], refused: list[str]) -> None:
-    address = PublicAddress(make_settings(**SERVERS, **settings))
+def test_only_the_hosts_of_the_settings_are_allowed(
+    settings: dict[str, object], allowed: list[str], refused: list[str]
+) -> None:
+    address = PublicAddress(make_settings(**settings))
     assert [host for host in (*allowed, *refused) if address.allows_host(host)] == allowed
 
 
@@ -144,8 +143,6 @@ def test_hosts(settings: dict[str, object], allowed: list[str], refused: list[st
         ("https://evil.example", "example.com:8443", False),
     ],
 )
-def test_origins(origin: str, host: str, is_allowed: bool) -> None:
-    settings = make_settings(
-        **SERVERS, public_url="https://example.com:8443/promptwire", allowed_origins=("https://app.example",)
-    )
+def test_only_pages_of_allowed_origins_may_open_sockets(origin: str, host: str, is_allowed: bool) -> None:
+    settings = make_settings(public_url="https://example.com:8443/promptwire", allowed_origins=("https://app.example",))
     assert PublicAddress(settings).allows_origin(origin, host) == is_allowed

@@ -72,12 +72,12 @@ def test_every_process_refuses_wrong_settings_at_once(process: str) -> None:
 
 
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS.values(), ids=COMMANDS)
-def test_every_command_refuses_them_too(command: click.Command, arguments: list[str]) -> None:
+def test_every_command_refuses_wrong_settings(command: click.Command, arguments: list[str]) -> None:
     result = CliRunner().invoke(command, arguments, env=GOOD | WRONG)
     assert_refused(result.exit_code, result.output)
 
 
-def test_make_up_refuses_them_before_it_starts_anything(
+def test_make_up_refuses_wrong_settings_before_it_starts_anything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -108,9 +108,8 @@ def test_a_worker_refuses_a_generator_that_it_cannot_import() -> None:
     ],
 )
 def test_a_worker_tries_what_its_settings_name(setting: str, value: str, says: str) -> None:
-    addresses = {"database_url": GOOD["DATABASE_URL"], "redis_url": GOOD["REDIS_URL"]}
     with pytest.raises(SettingsError, match=says):
-        prerequisites.check(make_settings(**addresses | {setting: value}))
+        prerequisites.check(make_settings(**{setting: value}))
 
 
 def test_an_unavailable_database_is_one_sentence_of_the_migration() -> None:

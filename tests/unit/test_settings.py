@@ -74,37 +74,6 @@ def test_secrets_do_not_show() -> None:
     assert not any(secret in repr(settings) for secret in (GOOD["JWT_SECRET_KEY"], "u:p"))
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [
-        ("JWT_SECRET_KEY", "short", "JWT_SECRET_KEY is weak"),
-        ("JWT_SECRET_KEY", "change-me-change-me-change-me-change-me", "JWT_SECRET_KEY is weak"),
-        ("JWT_SECRET_KEY", "", "JWT_SECRET_KEY is not set"),
-        ("DATABASE_URL", "", "DATABASE_URL is not set"),
-        ("REDIS_URL", "", "REDIS_URL is not set"),
-        ("DATABASE_URL", "garbage", "DATABASE_URL: this is not a PostgreSQL URL"),
-        ("DATABASE_URL", "mysql://u:secret@h/d", "DATABASE_URL: this is not a PostgreSQL URL"),
-        ("DATABASE_URL", "postgresql://u:secret@h:port/d", "DATABASE_URL: this is not a PostgreSQL URL"),
-        ("REDIS_URL", "localhost:6379", "REDIS_URL: this is not a Redis URL"),
-        ("REDIS_URL", "redis://:secret@h:port/0", "REDIS_URL: this is not a Redis URL"),
-        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anyone"),
-        ("WS_ROOM_AUTH", "maybe", "WS_ROOM_AUTH must be token or open."),
-        ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
-        ("PROMPT_RATE_LIMIT", "often", "PROMPT_RATE_LIMIT: 'often' is not a valid rate limit"),
-        ("REGISTRATION", "perhaps", "REGISTRATION must be true or false."),
-        ("LEASE_SECONDS", "0", "LEASE_SECONDS must be a number from 0.1 to 86400."),
-        ("MAX_ATTEMPTS", "many", "MAX_ATTEMPTS must be a whole number from 1 to 1000."),
-        ("USER_RUNNING_LIMIT", "0", "USER_RUNNING_LIMIT must be a whole number from 1 to 1000000000."),
-    ],
-)
-def test_production_refuses_and_says_which_and_why(environment, name: str, value: str, says: str) -> None:
-    environment(**{name: value})
-    with pytest.raises(SettingsError, match=re.escape(says)) as refused:
-        load_settings()
-    if value:
-        assert GOOD["JWT_SECRET_KEY"] not in str(refused.value)
-
-
 NUMBERS = {name: field for name, field in Settings.model_fields.items() if {int, float} & types_of(field)}
 
 
@@ -131,6 +100,24 @@ def test_the_limits_themselves_are_allowed_and_overflow_nothing(environment) -> 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
+        ("JWT_SECRET_KEY", "short", "JWT_SECRET_KEY is weak"),
+        ("JWT_SECRET_KEY", "change-me-change-me-change-me-change-me", "JWT_SECRET_KEY is weak"),
+        ("JWT_SECRET_KEY", "", "JWT_SECRET_KEY is not set"),
+        ("DATABASE_URL", "", "DATABASE_URL is not set"),
+        ("REDIS_URL", "", "REDIS_URL is not set"),
+        ("DATABASE_URL", "garbage", "DATABASE_URL: this is not a PostgreSQL URL"),
+        ("DATABASE_URL", "mysql://u:hush@h/d", "DATABASE_URL: this is not a PostgreSQL URL"),
+        ("DATABASE_URL", "postgresql://u:hush@h:port/d", "DATABASE_URL: this is not a PostgreSQL URL"),
+        ("REDIS_URL", "localhost:6379", "REDIS_URL: this is not a Redis URL"),
+        ("REDIS_URL", "redis://:hush@h:port/0", "REDIS_URL: this is not a Redis URL"),
+        ("WS_ROOM_AUTH", "open", "WS_ROOM_AUTH=open lets anyone"),
+        ("WS_ROOM_AUTH", "maybe", "WS_ROOM_AUTH must be token or open."),
+        ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
+        ("PROMPT_RATE_LIMIT", "often", "PROMPT_RATE_LIMIT: 'often' is not a valid rate limit"),
+        ("REGISTRATION", "perhaps", "REGISTRATION must be true or false."),
+        ("LEASE_SECONDS", "0", "LEASE_SECONDS must be a number from 0.1 to 86400."),
+        ("MAX_ATTEMPTS", "many", "MAX_ATTEMPTS must be a whole number from 1 to 1000."),
+        ("USER_RUNNING_LIMIT", "0", "USER_RUNNING_LIMIT must be a whole number from 1 to 1000000000."),
         ("LISTEN_ADDRESS", "myhost", "LISTEN_ADDRESS: 'myhost' is not an IP address; write 127.0.0.1"),
         ("LISTEN_ADDRESS", "localhost", "LISTEN_ADDRESS: 'localhost' is not an IP address"),
         ("LISTEN_ADDRESS", "127.0.0.1:8000", "is not an IP address"),
@@ -164,11 +151,13 @@ def test_the_limits_themselves_are_allowed_and_overflow_nothing(environment) -> 
         ("PREVIOUS_EMBEDDER", "hashin", "PREVIOUS_EMBEDDER='hashin' is not a known embedder."),
     ],
 )
-def test_a_value_that_cannot_work_is_refused_without_a_secret(environment, name: str, value: str, says: str) -> None:
+def test_a_wrong_value_is_refused_in_one_sentence_without_a_secret(
+    environment, name: str, value: str, says: str
+) -> None:
     environment(**{name: value})
     with pytest.raises(SettingsError, match=re.escape(says)) as refused:
         load_settings()
-    assert "hush" not in str(refused.value)
+    assert not any(secret in str(refused.value) for secret in ("hush", GOOD["JWT_SECRET_KEY"]))
     assert len(str(refused.value).splitlines()) == 1
 
 

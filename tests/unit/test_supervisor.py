@@ -120,7 +120,7 @@ supervisor.flush()
 """
 
 
-def test_a_paused_reader_costs_bounded_memory_and_does_not_keep_it_from_stopping() -> None:
+def test_a_supervisor_with_a_paused_reader_uses_bounded_memory_and_stops() -> None:
     process = psutil.Popen([sys.executable, "-c", _NOISY], stdout=-1)
 
     def printed_by_child() -> float:

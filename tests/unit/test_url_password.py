@@ -23,12 +23,12 @@ HARD = "a/b@c:d?e#f%g+h ü$"
         ("", ""),
     ],
 )
-def test_it_is_inserted_where_the_url_has_none(url: str, becomes: str) -> None:
+def test_a_password_is_inserted_where_the_url_has_none(url: str, becomes: str) -> None:
     assert with_password(url, "x/y") == becomes
     assert with_password(url, "") == url
 
 
-def test_no_character_breaks_the_url() -> None:
+def test_no_character_of_a_password_breaks_the_url() -> None:
     database = make_url(with_password("postgresql://u@h:5432/d", HARD))
     assert (database.password, database.host, database.port, database.database) == (HARD, "h", 5432, "d")
     with Redis.from_url(with_password("redis://h:6379/0", HARD)) as client:

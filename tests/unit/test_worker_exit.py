@@ -18,8 +18,7 @@ def test_a_worker_exits_without_collecting_garbage() -> None:
     """The interpreter's last collections leave out what is frozen."""
     ran = subprocess.run(
         [sys.executable, "-c", _PROGRAM],
-        env=os.environ
-        | environment_of(make_settings(database_url="postgresql://u:p@127.0.0.1/d", redis_url="redis://127.0.0.1/0")),
+        env=os.environ | environment_of(make_settings()),
         cwd=ROOT,
         capture_output=True,
         text=True,
