@@ -35,6 +35,15 @@ def test_a_documented_command_makes_a_file_for_its_owner_only(command: str, tmp_
     assert set(dotenv_values(made)) == {"JWT_SECRET_KEY", "APP_ENV"}
 
 
+def test_the_documented_command_with_a_new_secret_does_not_replace_one(tmp_path: Path) -> None:
+    (command,) = (command for name, command in COMMANDS if name == "deployment.md")
+    (tmp_path / ".env.example").write_bytes(EXAMPLE.read_bytes())
+    (tmp_path / ".env").write_text("JWT_SECRET_KEY=kept\n")
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode != 0
+    assert (tmp_path / ".env").read_text() == "JWT_SECRET_KEY=kept\n"
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with no settings in the environment."""
