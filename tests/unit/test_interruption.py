@@ -91,10 +91,11 @@ def test_an_exception_ends_code_that_never_looks_at_its_interruption() -> None:
 def test_an_exception_is_never_raised_after_its_block() -> None:
     """The delivery races with the end of the block, again and again."""
     for _ in range(300):
-        exception = AsyncException(StopError)
-        thread = threading.Thread(target=exception.deliver)
+        exception, entered = AsyncException(StopError), threading.Event()
+        thread = threading.Thread(target=lambda: entered.wait() and exception.deliver())  # noqa: B023
+        thread.start()  # not within the block: a thread that is interrupted while it starts another breaks `threading`
         with contextlib.suppress(StopError), exception.deliverable():
-            thread.start()
+            entered.set()
         thread.join()
         time.sleep(0)
     for _ in range(1000):  # an exception that is still to come would be raised here
