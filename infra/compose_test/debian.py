@@ -18,6 +18,10 @@ class PackageError(Exception):
     """A package could not be fetched or unpacked; the message contains the command's output."""
 
 
+class UnreachableError(PackageError):
+    """The mirror of this machine does not answer."""
+
+
 def find_mirror() -> str:
     """The address from which this machine gets Debian's packages; empty if it is not a Debian."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian"]
@@ -34,7 +38,10 @@ def unpack(folder: Path, mirror: str) -> None:
     Nothing is configured: no script of a package runs. Raises PackageError.
     """
     apt = _private_apt(folder / "apt", mirror)
-    run([*apt, "update"])
+    try:
+        run([*apt, "-oAPT::Update::Error-Mode=any", "update"])
+    except PackageError as error:
+        raise UnreachableError(str(error)) from error
     run([*apt, "download", *_ENGINE], cwd=folder / "apt/engine")
     # To a machine without packages, all dependencies are missing.
     run([*apt, "--yes", "--no-install-recommends", "--download-only", "install", *_ROOT])
