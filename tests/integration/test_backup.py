@@ -196,7 +196,7 @@ class TestPresentDatabase:
     def test_a_name_that_leaves_no_room_for_another_one_is_refused(
         self, servers: Servers, settings: Settings, backup: Callable[[], Path]
     ) -> None:
-        """PostgreSQL cuts names off at 63 bytes: the name for the restored database would be that of the present one."""
+        """PostgreSQL cuts names off at 63 bytes: the restored database would have that of the present one."""
         file, longest = backup(), "x" * 63
         with servers.copy() as name:
             servers._execute(f'ALTER DATABASE "{name}" RENAME TO {longest}')
