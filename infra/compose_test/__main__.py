@@ -101,14 +101,21 @@ def _find_obstacle() -> str:
 
 
 def _prepare(folder: Path) -> None:
-    """Download and unpack everything, at the same time. Raises PackageError, and only after all of it has ended."""
+    """Download and unpack everything, at the same time. Raises PackageError.
+
+    Also if it is interrupted, all of it has ended.
+    """
     with ThreadPoolExecutor() as pool:
         work = [
             pool.submit(debian.unpack, folder, debian.find_mirror()),
             pool.submit(wheels.download, sys.executable, ROOT / "requirements.txt", folder / "wheels", _PYTHON),
         ]
-        for each in work:
-            each.result()
+        try:
+            for each in work:
+                each.result()
+        except BaseException:
+            debian.stop()
+            raise
     stand_ins.add_wheels(folder / "root", folder / "wheels")
 
 

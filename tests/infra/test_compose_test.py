@@ -5,8 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.compose_test import __main__ as compose_test
@@ -15,7 +18,7 @@ from infra.compose_test.deployment import Deployment
 from infra.compose_test.docs import read_blocks, read_commands
 from infra.compose_test.engine import Engine, EngineError, TemporaryEngine
 from infra.compose_test.wheels import select
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 pytestmark = pytest.mark.infra
 
@@ -136,6 +139,23 @@ def test_a_mirror_that_does_not_answer_is_no_failure(
     monkeypatch.setattr(machine, "observe", lambda _: {})
     assert compose_test.test_with_temporary_engine() == 0
     assert "Debian's packages cannot be fetched" in capsys.readouterr().out
+
+
+def test_what_runs_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(debian, "_is_stopped", threading.Event())
+    (tmp_path / "pids").touch()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(debian.run, ["sh", "-c", "sleep 1000 & echo $$ $! >pids; wait"], tmp_path)
+        wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2, what="the processes")
+        debian.stop()
+        with pytest.raises(debian.PackageError):
+            running.result(timeout=MAX_WAIT_SECONDS)
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        wait_until(
+            lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", what=str(pid)
+        )
+    with pytest.raises(debian.PackageError):
+        debian.run(["sleep", "1000"])
 
 
 def test_little_space_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
