@@ -1,6 +1,7 @@
 """`make backup` and `make restore`: a file with all that cannot be derived, and the way back."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -67,7 +68,7 @@ def restore(
     if present and not replace:
         raise CannotStartError(
             f"The database is not empty: it has {present}. A restore deletes all of it; if that is right: "
-            f"make restore FILE={file} ARGS=--replace"
+            f"make restore FILE={shlex.quote(str(file))} ARGS=--replace"
         )
     restored, replaced = f"{tools.database}_restored", f"{tools.database}_replaced"
     if len(replaced.encode()) > _MAX_NAME_BYTES:  # PostgreSQL would cut them off, to the name of the present database
