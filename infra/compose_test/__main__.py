@@ -9,7 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import FrameType
 
 from infra.checks.tools import ROOT
@@ -24,6 +24,8 @@ _TOOLS = {
 }  # fmt: skip
 _NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]
 _MAX_SECONDS = 1_800
+_SKIPPED = "SKIPPED: Docker Compose was not tested. No Docker engine runs here, and"
+_NEEDED_BYTES = 4 * 1024**3  # in the folder of temporary files
 _PORTS = range(18_000, 18_100)  # on a machine where other programs run
 _PYTHON = "3.13"  # of the base image
 
@@ -35,7 +37,7 @@ def main() -> int:
     if engine.is_running():
         return test_with(engine)
     if problem := _find_obstacle():
-        print(f"SKIPPED: Docker Compose was not tested. No Docker engine runs here, and {problem}.")
+        print(f"{_SKIPPED} {problem}.")
         return 0
     return test_with_temporary_engine()
 
@@ -64,6 +66,9 @@ def test_with_temporary_engine() -> int:
         started_at = time.monotonic()
         try:
             _prepare(folder)
+        except debian.UnreachableError as error:
+            print(f"{_SKIPPED} Debian's packages cannot be fetched: {error}")
+            return 0
         except debian.PackageError as error:
             print(error, file=sys.stderr)
             return 1
@@ -87,19 +92,30 @@ def _find_obstacle() -> str:
         return f"one cannot be unpacked without: apt-get install {' '.join(missing)}"
     if not debian.find_mirror():
         return "one can be unpacked on a Debian only"
+    if shutil.disk_usage(gettempdir()).free < _NEEDED_BYTES:
+        return f"one needs {_NEEDED_BYTES // 1024**3} GiB in {gettempdir()}: set TMPDIR to a folder with more space"
+    if not machine.has_writable_cgroups():
+        return "one needs control groups, which cannot be written here"
     allowed = subprocess.run([*_NAMESPACES, "true"], capture_output=True, timeout=60, check=False).returncode == 0
     return "" if allowed else "one needs namespaces, which are not allowed here"
 
 
 def _prepare(folder: Path) -> None:
-    """Download and unpack everything, at the same time. Raises PackageError, and only after all of it has ended."""
+    """Download and unpack everything, at the same time. Raises PackageError.
+
+    Also if it is interrupted, all of it has ended.
+    """
     with ThreadPoolExecutor() as pool:
         work = [
             pool.submit(debian.unpack, folder, debian.find_mirror()),
             pool.submit(wheels.download, sys.executable, ROOT / "requirements.txt", folder / "wheels", _PYTHON),
         ]
-        for each in work:
-            each.result()
+        try:
+            for each in work:
+                each.result()
+        except BaseException:
+            debian.stop()
+            raise
     stand_ins.add_wheels(folder / "root", folder / "wheels")
 
 

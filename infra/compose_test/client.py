@@ -32,6 +32,11 @@ class User:
         body = {"username": self.name, "password": self.password}
         self.token = self._request("POST", "/login/", json=body).json()["access"]
 
+    def try_token(self) -> int:
+        """The status of a request with the present token."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.get(f"http://{self.address}/prompts/", headers=headers, timeout=30).status_code
+
     def submit(self, text: str, *, wait: int = 0) -> dict[str, Any]:
         """Submit a prompt once, however often the request has to be repeated."""
         headers = {"Idempotency-Key": str(uuid.uuid4())} | ({"Prefer": f"wait={wait}"} if wait else {})

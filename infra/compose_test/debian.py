@@ -1,7 +1,10 @@
 """Packages of Debian 13, from the mirror of this machine. Its own package lists and packages stay as they are."""
 
+import os
 import shutil
+import signal
 import subprocess
+import threading
 from pathlib import Path
 
 _RELEASE = "trixie"
@@ -13,9 +16,16 @@ _ROOT = (
     "passwd", "python3", "python3-venv", "sed", "tar", "valkey-server", "valkey-tools",
 )  # fmt: skip
 
+_running: set["subprocess.Popen[str]"] = set()
+_is_stopped = threading.Event()
+
 
 class PackageError(Exception):
     """A package could not be fetched or unpacked; the message contains the command's output."""
+
+
+class UnreachableError(PackageError):
+    """The mirror of this machine does not answer."""
 
 
 def find_mirror() -> str:
@@ -34,7 +44,10 @@ def unpack(folder: Path, mirror: str) -> None:
     Nothing is configured: no script of a package runs. Raises PackageError.
     """
     apt = _private_apt(folder / "apt", mirror)
-    run([*apt, "update"])
+    try:
+        run([*apt, "-oAPT::Update::Error-Mode=any", "update"])
+    except PackageError as error:
+        raise UnreachableError(str(error)) from error
     run([*apt, "download", *_ENGINE], cwd=folder / "apt/engine")
     # To a machine without packages, all dependencies are missing.
     run([*apt, "--yes", "--no-install-recommends", "--download-only", "install", *_ROOT])
@@ -53,13 +66,38 @@ def _complete(root: Path) -> None:
 
 
 def run(command: list[str], cwd: Path | None = None) -> None:
-    """Run a command for at most five minutes. Raise PackageError if it fails."""
+    """Run a command for at most five minutes. Raise PackageError if it fails, or was stopped."""
     try:
-        result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+        # In a session of its own, so that all its processes can be killed.
+        with subprocess.Popen(
+            command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        ) as process:
+            _running.add(process)
+            try:
+                if _is_stopped.is_set():
+                    _kill(process)
+                output, _ = process.communicate(timeout=300)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                raise
+            finally:
+                _running.remove(process)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PackageError(str(error)) from error
-    if result.returncode != 0:
-        raise PackageError(f"{' '.join(command)}:\n{(result.stdout + result.stderr)[-4000:]}")
+    if process.returncode != 0:
+        raise PackageError(f"{' '.join(command)}:\n{output[-4000:]}")
+
+
+def stop() -> None:
+    """Kill what `run` runs, in whatever thread, and what it will run."""
+    _is_stopped.set()
+    for process in list(_running):
+        _kill(process)
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _private_apt(folder: Path, mirror: str) -> list[str]:

@@ -9,6 +9,11 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
+def has_writable_cgroups() -> bool:
+    """Whether control groups can be made. (With version 1, each controller has a folder.)"""
+    return any(os.access(path, os.W_OK) for path in (_CGROUPS, *_CGROUPS.glob("*/")))
+
+
 def observe(cgroup: str) -> dict[str, set[str]]:
     """What there is of each kind of thing that an engine makes."""
     return {

@@ -9,7 +9,7 @@ import httpx
 
 from infra.compose_test.client import Burst, Listener, LostPromptError, User
 from infra.compose_test.deployment import Deployment
-from infra.compose_test.docs import read_commands
+from infra.compose_test.docs import read_blocks, read_commands
 from infra.compose_test.engine import Engine, EngineError, TemporaryEngine
 from infra.compose_test.images import find_problems
 
@@ -61,6 +61,7 @@ class Scenario:
             ),
             ("Flower lists three workers, to those who know the password", self.scale),
             ("All data is kept by `down` and `up`", self.recreate),
+            ("A backup is restored over what was added since, and all logins end", self.restore),
             ("Containers come back after a restart of the engine", self.restart_engine),
             ("A setting that cannot work stops the start, with a sentence", self.refuse_setting),
             ("No secret is in a log", self.search_logs),
@@ -134,6 +135,17 @@ class Scenario:
     def recreate(self) -> None:
         self._deployment.run("docker compose down")
         self._deployment.run("docker compose up --detach --wait")
+        self._check_prompts()
+        self.use()
+
+    def restore(self) -> None:
+        back_up, restore = read_blocks(self._deployment.folder / "docs/operations.md", "With Docker Compose")
+        self._deployment.run(back_up)
+        self._alice.submit("Not in the backup", wait=30)
+        self._deployment.run(restore)
+        if (status := self._alice.try_token()) != 401:
+            raise ScenarioError(f"After a restore, an earlier login gets {status}.")
+        self._alice.login()
         self._check_prompts()
         self.use()
 

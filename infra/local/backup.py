@@ -1,6 +1,7 @@
 """`make backup` and `make restore`: a file with all that cannot be derived, and the way back."""
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +18,7 @@ from shared.db.restored import NewerSchemaError, check_revision
 Say = Callable[[str], None]
 
 _IN_USE = "The database is in use: stop the API and the workers, then try again. Nothing has changed."
+_MAX_NAME_BYTES = 63  # of PostgreSQL's identifiers
 
 
 def default_name() -> str:
@@ -66,9 +68,11 @@ def restore(
     if present and not replace:
         raise CannotStartError(
             f"The database is not empty: it has {present}. A restore deletes all of it; if that is right: "
-            f"make restore FILE={file} ARGS=--replace"
+            f"make restore FILE={shlex.quote(str(file))} ARGS=--replace"
         )
     restored, replaced = f"{tools.database}_restored", f"{tools.database}_replaced"
+    if len(replaced.encode()) > _MAX_NAME_BYTES:  # PostgreSQL would cut them off, to the name of the present database
+        raise CannotStartError(f"The database's name is too long to restore another one beside it: {tools.database}")
     with closing(tools.connect("postgres")) as server:
         server.autocommit = True
         if _is_used(server, tools.database):
@@ -79,8 +83,11 @@ def restore(
             _execute(server, "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'", restored)
             try:
                 say(f"Restoring {file} …")
-                tools.restore(file, restored)
-                prepare(restored)
+                try:
+                    tools.restore(file, restored)
+                    prepare(restored)
+                except KeyboardInterrupt:
+                    raise CannotStartError("Interrupted. Nothing has changed.") from None
                 _swap(server, tools.database, restored, replaced)
             finally:
                 _execute(server, "DROP DATABASE IF EXISTS {} WITH (FORCE)", restored)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 
 from dotenv import dotenv_values
 from pydantic import SecretStr
@@ -32,7 +33,7 @@ def run_backup(arguments: list[str]) -> None:
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE")
     folder = DataFolder(data_dir())
     file = parser.parse_args(arguments).file or folder.path / "backups" / default_name()
-    with _database(folder, may_run=True) as settings:
+    with _interruptible(), _database(folder, may_run=True) as settings:
         back_up(PostgresTools(settings.database_url.get_secret_value()), file)
     print(f"{file}: {file.stat().st_size:,} bytes. Copy it to another machine.")
 
@@ -44,7 +45,7 @@ def run_restore(arguments: list[str]) -> None:
     parser.add_argument("--replace", action="store_true", help="Delete what the database has.")
     given = parser.parse_args(arguments)
     check(given.file)
-    with _database(DataFolder(data_dir()), may_run=False) as settings:
+    with _interruptible(), _database(DataFolder(data_dir()), may_run=False) as settings:
         tools = PostgresTools(settings.database_url.get_secret_value())
         restore(tools, given.file, prepare=lambda name: prepare(settings, name), replace=given.replace)
 
@@ -62,6 +63,26 @@ def prepare(settings: Settings, database: str) -> None:
         raise CannotStartError(str(error)) from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Clean up on SIGTERM and SIGHUP, too. (SIGHUP may be ignored: `nohup` does that.)"""
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise CannotStartError("Interrupted.") from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -100,8 +121,8 @@ def _own_server(folder: DataFolder, *, may_create: bool) -> Iterator[str]:
     process = subprocess.Popen(
         server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, **server.popen
     )  # type: ignore[call-overload]
-    folder.note_processes([process.pid])
     try:
+        folder.note_processes([process.pid])
         deadline = time.monotonic() + _START_SECONDS
         while not server.is_ready():
             if process.poll() is not None or time.monotonic() > deadline:

@@ -33,10 +33,14 @@ def prepare_database(settings: Settings, folder: DataFolder) -> None:
 
 
 def _add_developer(sessions: Sessions, folder: DataFolder) -> None:
+    """Create the user with a password of this folder, which has none if the database brings the user along."""
     is_lost = folder.has_lost_secret(DEVELOPER)
-    password = folder.secret(DEVELOPER)
     with sessions.begin() as session:
-        if users.find(session, DEVELOPER) is None:
+        exists = users.find(session, DEVELOPER) is not None
+        if exists and not is_lost and not folder.has_secret(DEVELOPER):
+            return
+        password = folder.secret(DEVELOPER)
+        if not exists:
             users.create(session, DEVELOPER, users.hash_password(password))
         elif is_lost:
             users.set_password(session, DEVELOPER, users.hash_password(password))

@@ -211,8 +211,10 @@ class Stack:
     def _greet(self, settings: Settings) -> None:
         if settings.app_env == "prod":
             user, login = "NAME", 'create one with make users ARGS="create NAME"'
-        else:
+        elif self._folder.has_secret(DEVELOPER):
             user, login = DEVELOPER, f"{DEVELOPER}, password {self._folder.secret(DEVELOPER)}"
+        else:  # the database is a restored one, or another folder's
+            user, login = DEVELOPER, f"{DEVELOPER}, with the password that the database has"
         lines = [
             "",
             "Promptwire is ready. Ctrl-C stops it.",

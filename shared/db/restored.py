@@ -29,7 +29,8 @@ _STATEMENTS = (
     text("UPDATE users SET seq = seq + :gap, index_version = index_version + :gap"),
     # A feed that begins after the gap lacks what came before: see `feed.position`.
     text("DELETE FROM feed"),
-    text("SELECT setval(format('%I.%I', schemaname, sequencename), last_value + :gap) FROM pg_sequences"),
+    # A sequence that had given nothing before the backup has no last value; it may have given numbers since.
+    text("SELECT setval(format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) + :gap) FROM pg_sequences"),
     text("UPDATE token_families SET revoked_at = now() WHERE revoked_at IS NULL"),
 )
 

@@ -2,18 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
-from infra.compose_test import machine
+from infra.compose_test import __main__ as compose_test
+from infra.compose_test import debian, machine
 from infra.compose_test.deployment import Deployment
-from infra.compose_test.docs import read_commands
+from infra.compose_test.docs import read_blocks, read_commands
 from infra.compose_test.engine import Engine, EngineError, TemporaryEngine
 from infra.compose_test.wheels import select
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 pytestmark = pytest.mark.infra
 
@@ -41,6 +46,14 @@ def test_the_documentation_deploys_with_three_commands() -> None:
 def test_a_page_without_commands_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"deployment\.md has no commands below Podman"):
         read_commands(ROOT / "docs/deployment.md", "Podman")
+
+
+def test_backup_and_restore_are_documented_for_compose() -> None:
+    back_up, restore = read_blocks(ROOT / "docs/operations.md", "With Docker Compose")
+    assert "pg_dump" in back_up
+    assert "pg_restore" in restore
+    # Whoever pastes a block must not go on after a failure: what is there would be deleted.
+    assert all(line.endswith(" &&") for block in (back_up, restore) for line in block.splitlines()[:-1])
 
 
 def test_a_secret_that_is_there_is_not_copied(deployment: Deployment) -> None:
@@ -116,3 +129,38 @@ def test_without_an_engine_the_test_says_why_and_passes(tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("SKIPPED: Docker Compose was not tested. No Docker engine runs here, and ")
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="only Debian has apt-get")
+def test_a_mirror_that_does_not_answer_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(compose_test, "_prepare", lambda _: debian.unpack(tmp_path, "http://127.0.0.1:1/debian"))
+    monkeypatch.setattr(machine, "observe", lambda _: {})
+    assert compose_test.test_with_temporary_engine() == 0
+    assert "Debian's packages cannot be fetched" in capsys.readouterr().out
+
+
+def test_what_runs_is_killed_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(debian, "_is_stopped", threading.Event())
+    (tmp_path / "pids").touch()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(debian.run, ["sh", "-c", "sleep 1000 & echo $$ $! >pids; wait"], tmp_path)
+        wait_until(lambda: len((tmp_path / "pids").read_text().split()) == 2, what="the processes")
+        debian.stop()
+        with pytest.raises(debian.PackageError):
+            running.result(timeout=MAX_WAIT_SECONDS)
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        wait_until(
+            lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", what=str(pid)
+        )
+    with pytest.raises(debian.PackageError):
+        debian.run(["sleep", "1000"])
+
+
+def test_little_space_is_an_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose_test, "_NEEDED_BYTES", 2**62)
+    monkeypatch.setattr(compose_test, "_TOOLS", {})
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(debian, "find_mirror", lambda: "http://127.0.0.1:1/debian")
+    assert "set TMPDIR to a folder with more space" in compose_test._find_obstacle()

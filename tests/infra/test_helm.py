@@ -158,10 +158,20 @@ def test_the_api_reaches_the_provider_only_if_it_embeds_there(rendered: dict[str
     assert ports == {"minimal": [53, 5432, 6379], "everything": [53, 5432, 6379, 443, 4318]}
 
 
+def test_nobody_reaches_the_api_if_no_callers_are_given(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
+    """To Kubernetes, a rule for nobody in particular is one for everybody."""
+    given = {"images": {"registry": "r", "tag": "1"}, "existingSecret": "s", "networkPolicy": {"ingress": []}}
+    (copy / CHART / "ci/closed-values.yaml").write_text(json.dumps(given))
+    policy = named(render(copy)["closed"])["NetworkPolicy promptwire-api"]["spec"]
+    assert "Ingress" in policy["policyTypes"]
+    assert "ingress" not in policy
+
+
 def test_wrong_values_are_refused(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "registry": {"images": {"registry": "", "tag": "1"}},
         "tag": {"images": {"registry": "r", "tag": "latest"}},
+        "images": {"images": {"registry": "r", "tag": "3" * 64}},  # no label
         "existingSecret": {"existingSecret": ""},
         "GENERATR": {"settings": {"GENERATR": "openai"}},
         "JWT_SECRET_KEY": {"settings": {"JWT_SECRET_KEY": "k"}},

@@ -14,6 +14,7 @@ from infra.local.errors import CannotStartError
 from infra.local.postgres_tools import PostgresTools
 from shared.db.engine import Sessions
 from shared.db.models import Status
+from shared.db.restored import GAP
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.backups import restore_into, rows
@@ -114,6 +115,16 @@ def test_a_backup_that_was_taken_under_load_brings_everything_back(
     assert [each["id"] for each in found] == [held]
 
 
+def test_an_id_that_was_first_given_after_the_backup_is_not_given_again(
+    alice: ApiUser, backup: Callable[[], Path], make_app: Callable[..., tuple], empty: Settings
+) -> None:
+    file = backup()
+    given = alice.submit()
+    restore_into(empty, file)
+    app, _ = make_app(database_url=empty.database_url)
+    assert ApiUser(app, "alice", is_new=False).submit() > given + GAP // 2
+
+
 class TestRefusedFiles:
     @pytest.fixture
     def refuse(self, empty: Settings) -> Callable[[Path], str]:
@@ -183,6 +194,21 @@ class TestPresentDatabase:
         assert rows(empty, COUNTS) == [(2, 1)]
         assert "Deleting what was there: 2 users and 1 prompt." in restore_into(empty, before, replace=True)
         assert rows(empty, COUNTS) == [(2, 0)]
+
+    def test_a_name_that_leaves_no_room_for_another_one_is_refused(
+        self, servers: Servers, settings: Settings, backup: Callable[[], Path]
+    ) -> None:
+        """PostgreSQL cuts names off at 63 bytes: the restored database would have that of the present one."""
+        file, longest = backup(), "x" * 63
+        with servers.copy() as name:
+            servers._execute(f'ALTER DATABASE "{name}" RENAME TO {longest}')
+            try:
+                present = servers.changed(settings, database_url=servers.postgres.url(longest))
+                with pytest.raises(CannotStartError, match="name is too long"):
+                    restore_into(present, file, replace=True)
+                assert (longest,) in servers._execute(DATABASES)
+            finally:
+                servers._execute(f'ALTER DATABASE {longest} RENAME TO "{name}"')
 
     def test_a_database_in_use_is_not_replaced(
         self, settings: Settings, alice: ApiUser, backup: Callable[[], Path], engine: Engine

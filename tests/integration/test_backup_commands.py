@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from infra.local.__main__ import main
 from infra.local.data_folder import DataFolder, write_private
-from infra.local.postgres_tools import read_revision
+from infra.local.postgres_tools import PostgresTools, read_revision
 from infra.local.servers import postgres_bin
 from shared.db import migrations
 from shared.db.models import Status
@@ -74,6 +75,29 @@ class TestCommands:
         command("backup", tmp_path / "new.dump", **environment_of(settings))
         command("restore", tmp_path / "new.dump", **environment_of(empty))
         assert rows(empty, "SELECT username FROM users") == [("alice",)]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_ends_a_backup_and_leaves_nothing(
+        self,
+        command: Callable[..., str],
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        number: signal.Signals,
+    ) -> None:
+        monkeypatch.setattr(PostgresTools, "dump", lambda *_: os.kill(os.getpid(), number))
+        before = signal.getsignal(number)
+        assert command("backup", tmp_path / "new" / "new.dump", code=1, **environment_of(settings)) == "Interrupted."
+        assert list((tmp_path / "new").iterdir()) == []
+        assert signal.getsignal(number) is before
+
+    def test_a_restore_that_is_interrupted_changes_nothing_and_stops_its_server(
+        self, command: Callable[..., str], backup: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(PostgresTools, "restore", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        assert command("restore", backup(), code=1) == "Interrupted. Nothing has changed."
+        (pid,) = json.loads((tmp_path / "data" / "processes.json").read_text())
+        assert not psutil.pid_exists(int(pid))
 
 
 _DOCKER = """#!/bin/sh

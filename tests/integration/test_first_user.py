@@ -53,9 +53,10 @@ def test_the_first_user_gets_a_new_password_if_the_old_one_is_lost(
 def test_a_first_user_of_another_folder_keeps_its_password(
     prepare: Callable[..., None], sessions: Sessions, tmp_path: Path
 ) -> None:
-    """Several stacks may use one database."""
+    """Somebody else's, in a database that several use, or one of a backup. `make up` must not show another password."""
     with sessions.begin() as session:
         users.create(session, DEVELOPER, users.hash_password("her own password"))
     prepare()
     with sessions() as session:
         assert users.verify_password(users.find(session, DEVELOPER).password_hash, "her own password")
+    assert list(tmp_path.glob(f"**/{DEVELOPER}*")) == []

@@ -6,6 +6,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,8 @@ def test_statements_of_the_first_release_do_the_same_on_the_present_schema(
 def test_the_code_of_the_first_release_runs_on_the_present_schema(
     first_release: str, settings: Settings, tmp_path: Path
 ) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
     archive = subprocess.run(["git", "-C", ROOT, "archive", COMMIT], capture_output=True, check=False)
     if archive.returncode:
         pytest.skip(f"the history of this checkout does not have {COMMIT}")
