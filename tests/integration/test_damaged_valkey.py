@@ -82,6 +82,7 @@ DAMAGES = {
     "a zeroed page of the base": ("base.rdb", zeros(2 * PAGE)),
     "one byte of the base": ("base.rdb", zeros(1000, 1)),
     "a base of other bytes": ("base.rdb", lambda file: file.write_bytes(GARBAGE)),
+    "a base of a newer release": ("base.rdb", lambda file: file.write_bytes(b"REDIS0099" + file.read_bytes()[9:])),
     "a truncated base": ("base.rdb", lambda file: os.truncate(file, 2 * PAGE)),
     "a missing base": ("base.rdb", Path.unlink),
     "missing commands": ("incr.aof", Path.unlink),
