@@ -12,6 +12,12 @@ MAX_LINES = 2_000
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
 
 
+def _stdout() -> int:
+    """The descriptor of stdout, or of the null device if it was closed from the start (`make up >&-`)."""
+    # Not through sys.stdout: the interpreter could not exit while a thread waits there.
+    return os.open(os.devnull, os.O_WRONLY) if sys.__stdout__ is None else sys.__stdout__.fileno()
+
+
 class Output:
     """Prints lines from a thread of its own, so that no process waits for a reader that is slow, paused or gone.
 
@@ -19,8 +25,7 @@ class Output:
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        # Not through sys.stdout: the interpreter could not exit while a thread waits there.
-        self._descriptor = sys.__stdout__.fileno() if descriptor is None else descriptor  # type: ignore[union-attr]
+        self._descriptor = _stdout() if descriptor is None else descriptor
         self._has_colours = os.isatty(self._descriptor)
         self._lines: deque[str] = deque()
         self._dropped = 0

@@ -58,10 +58,10 @@ def check_ports(host: str, ports: Mapping[str, int | str]) -> None:
     Raises:
         CannotStartError: it cannot. The message names the setting to change.
     """
-    if len(ports) > len({str(port) for port in ports.values()}):
+    if len(ports) > len({str(port).strip() for port in ports.values()}):
         raise CannotStartError(f"{' and '.join(ports)} are the same: set one of them to another port.")
     for name, port in ports.items():
-        if not str(port).isdecimal() or not 1 <= int(port) <= 65_535:
+        if not str(port).strip().isdecimal() or not 1 <= int(port) <= 65_535:
             raise CannotStartError(f"{name} must be a whole number from 1 to 65535.")
         error = listen_error(host, int(port))
         if error is None:

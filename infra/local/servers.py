@@ -49,8 +49,8 @@ VALKEY_CHATTER = re.compile(
 # What Valkey logs if it cannot load its files, however they are damaged. Not among it: that it may not read them, or
 # that there is no memory for them.
 _DAMAGED = re.compile(
-    r"reading the append only file|Internal error in RDB reading|FATAL AOF MANIFEST FILE ERROR"
-    r"|length. stat: No such file|append-only dir \S+: Not a directory"
+    r"reading the append only file|Error reading the RDB base file|Internal error in RDB reading"
+    r"|FATAL AOF MANIFEST FILE ERROR|length. stat: No such file|append-only dir \S+: Not a directory"
 )
 _ASIDE = "damaged-"
 _INITIALISED = "promptwire.initialised"

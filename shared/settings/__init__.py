@@ -9,6 +9,7 @@ timeout) or run out; what only costs performance is allowed.
 import os
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from secrets import token_urlsafe
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
@@ -258,7 +259,8 @@ def load_settings(**defaults: str) -> Settings:
 
 
 def load_flower_settings() -> FlowerSettings:
-    """The same for Flower."""
+    """The same for Flower, which refuses what other processes would, but needs none of their secrets."""
+    _load(Settings, {"database_url": "postgresql://", "jwt_secret_key": token_urlsafe()})
     return _load(FlowerSettings, {})
 
 
@@ -267,7 +269,9 @@ def _load(kind: type[_S], defaults: Mapping[str, str]) -> _S:
     try:
         dotenv = DotEnvSettingsSource(kind).env_vars
         known = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields)]
-        mistakes += names.find_mistakes(known, os.environ, dotenv)
+        # An empty name sets nothing, but that of a setting says that the setting is known.
+        environment = [name for name, value in os.environ.items() if value or name.upper() in known]
+        mistakes += names.find_mistakes(known, environment, dotenv)
         given = {name.lower() for name, value in (*dotenv.items(), *os.environ.items()) if value}
         settings = kind(**{name: text for name, text in defaults.items() if name not in given})  # type: ignore[arg-type]
         if isinstance(settings, Settings):

@@ -53,6 +53,8 @@ def parse(text: str) -> DatabaseUrl:
     except (ArgumentError, ValueError) as error:
         raise ValueError(_NOT_A_URL) from error
     _check_port(url.port or _DEFAULT_PORT)
+    if "@" in (url.host or ""):  # it is in the password
+        raise ValueError(_NOT_A_URL)
     try:
         make_dsn(**dict.fromkeys(url.query, ""))  # what follows the question mark are options of libpq
     except ProgrammingError as error:

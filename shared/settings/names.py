@@ -11,8 +11,8 @@ from difflib import get_close_matches
 
 #: What only `make up` or docker-compose.yml reads.
 OTHER_NAMES = frozenset({"DATA_DIR", "PG_BIN", "VALKEY_SERVER", "POSTGRES_PASSWORD", "MINILM", "OTEL", "TAG"})
-#: Names of Celery, Flower, OpenTelemetry, AWS, libpq, Compose, and of the command `promptwire`.
-_OTHER_PROGRAMS = ("CELERY_", "FLOWER_", "OTEL_", "AWS_", "PG", "COMPOSE_", "PROMPTWIRE_")
+#: Names of Celery, OpenTelemetry, AWS, libpq, Compose, and of the command `promptwire`.
+_OTHER_PROGRAMS = ("CELERY_", "OTEL_", "AWS_", "PG", "COMPOSE_", "PROMPTWIRE_")
 _RENAMED = {"HOST": "LISTEN_ADDRESS"}
 _FAMILIES = re.compile(
     r"(OPENAI|WORKER|DATABASE|REDIS|JWT|LOG|SEMANTIC_CACHE|SIMULATED|FEED|MAX)_\w+|(USER|PROMPT|BACKLOG)_\w*LIMIT"

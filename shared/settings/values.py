@@ -82,7 +82,7 @@ def http_url(value: str) -> str:
 
 
 def redis_url(value: str) -> str:
-    """A URL of Redis.
+    """A URL of Redis, with its password quoted: redis-py takes a slash in it for the end of the host, and names a part.
 
     SQLAlchemy parses it: gunicorn reads settings before gevent has patched what redis-py imports.
     """
@@ -95,10 +95,11 @@ def redis_url(value: str) -> str:
         or parsed.drivername not in ("redis", "rediss")
         or not 1 <= (parsed.port or 6379) <= 65_535
         or not (parsed.database or "0").isdecimal()  # redis-py would ignore it, kombu would not
+        or "@" in (parsed.host or "")  # it is in the password
     ):
         raise ValueError("this is not a Redis URL; write it like redis://:password@host:6379/0")
     refuse_placeholder(str(parsed.password))
-    return value
+    return parsed.render_as_string(hide_password=False)
 
 
 def refuse_placeholder(password: str) -> None:

@@ -72,6 +72,12 @@ def zeros(offset: int, length: int = PAGE) -> Callable[[Path], None]:
     return damage
 
 
+def one_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 def unknown_command(file: Path) -> None:
     file.write_bytes(file.read_bytes().lower().replace(b"lpush", b"lpuzz"))
 
@@ -80,8 +86,9 @@ DAMAGES = {
     "a zeroed page of the commands": ("incr.aof", zeros(2 * PAGE)),
     "the first page of the commands": ("incr.aof", zeros(0)),
     "a zeroed page of the base": ("base.rdb", zeros(2 * PAGE)),
-    "one byte of the base": ("base.rdb", zeros(1000, 1)),
+    "one bit of the base": ("base.rdb", one_bit),
     "a base of other bytes": ("base.rdb", lambda file: file.write_bytes(GARBAGE)),
+    "a base of a newer release": ("base.rdb", lambda file: file.write_bytes(b"REDIS0099" + file.read_bytes()[9:])),
     "a truncated base": ("base.rdb", lambda file: os.truncate(file, 2 * PAGE)),
     "a missing base": ("base.rdb", Path.unlink),
     "missing commands": ("incr.aof", Path.unlink),

@@ -2,13 +2,15 @@
 
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from infra.local.output import MAX_LINES, Output
-from tests.support.servers import MAX_WAIT_SECONDS
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 
 class Pipe:
@@ -100,3 +102,8 @@ def test_a_descriptor_that_others_made_non_blocking_loses_nothing(pipe: Pipe) ->
         pipe.output.write("api", f"line {i} {'x' * 200}")
     pipe.output.write("api", "last")
     assert pipe.read_until("last").count("line ") == MAX_LINES - 1
+
+
+def test_a_stdout_that_was_closed_from_the_start_is_like_the_null_device() -> None:
+    program = "from infra.local.output import Output; o = Output(); o.write('', ''); o.flush(60); exit(o.is_closed())"
+    subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program], cwd=ROOT, check=True)

@@ -22,6 +22,7 @@ GOOD = {
     "DATABASE_URL": f"postgresql://me:{SECRET}@127.0.0.1:9/d",
     "REDIS_URL": "redis://127.0.0.1:9",
     "JWT_SECRET_KEY": SECRET * 5,
+    "FLOWER_PASSWORD": SECRET,
 }
 WRONG = {
     "PORT": "99999",
@@ -40,6 +41,7 @@ PROCESSES = {
     "api": "gunicorn -c infra/gunicorn.conf.py api.wsgi:app",
     "worker": "celery -A worker.app worker",
     "migration": "alembic upgrade head",
+    "flower": "worker.flower",
 }
 COMMANDS = {"users": (users_command, ["list"]), "reindex": (reindex_command, []), "doctor": (doctor_command, [])}
 

@@ -1,11 +1,12 @@
 """Names that look like settings: mistyped ones are refused, those of platforms and other programs are not."""
 
 import pytest
+from flower.options import default_options
 
-from shared.settings import Settings
+from shared.settings import FlowerSettings, Settings, load_settings
 from shared.settings.names import find_mistakes
 
-SETTINGS = [name.upper() for name in Settings.model_fields]
+SETTINGS = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields)]
 
 # What platforms set in every process: CI, Kubernetes, ECS, Heroku and its kind, editors, languages.
 PLATFORMS = """
@@ -43,11 +44,26 @@ MISTYPED = {
     "MAX_ATTEMPT": "MAX_ATTEMPTS",
     "WORKER_THREAD": "WORKER_THREADS",
     "POSTGRES_PASWORD": "POSTGRES_PASSWORD",
+    "FLOWER_PASWORD": "FLOWER_PASSWORD",
+    "FLOWER_PROT": "FLOWER_PORT",
 }
 
 
 def test_names_of_platforms_are_left_alone() -> None:
     assert list(find_mistakes(SETTINGS, PLATFORMS, [])) == []
+
+
+def test_options_of_flower_are_left_alone() -> None:
+    options = [f"FLOWER_{name.upper().replace('-', '_')}" for name in default_options]
+    assert "FLOWER_MAX_TASKS" in options
+    assert list(find_mistakes(SETTINGS, options, options)) == []
+
+
+def test_an_empty_variable_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GENERATR", "DATABASE_URL"):  # with DATABASE_URL, empty as it is, DATABASE_URI is another program's
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("DATABASE_URI", "x")
+    load_settings(database_url="postgresql://", redis_url="redis://", jwt_secret_key="x")
 
 
 @pytest.mark.parametrize(("name", "setting"), MISTYPED.items())

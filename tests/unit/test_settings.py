@@ -136,6 +136,8 @@ def test_the_limits_themselves_are_allowed_and_overflow_nothing(environment) -> 
         ("ALLOWED_ORIGINS", "*, https://me:hush@a.example", "ALLOWED_ORIGINS: not all of these are origins"),
         ("REDIS_URL", "redis://:hush@h/first", "REDIS_URL: this is not a Redis URL"),
         ("REDIS_URL", "redis://:hush@h:99999/0", "REDIS_URL: this is not a Redis URL"),
+        ("REDIS_URL", "redis://:hush@hush@h/0", "REDIS_URL: this is not a Redis URL"),
+        ("DATABASE_URL", "postgresql://u:hush@hush@h/d", "DATABASE_URL: this is not a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql://u:hush@h:99999/d", "DATABASE_URL: this is not a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql://u:hush@a:1,b:99999/d", "DATABASE_URL: this is not a PostgreSQL URL"),
         ("DATABASE_URL", "postgresql://u:hush@h/d?sslmod=require", 'invalid connection option "sslmod"'),

@@ -1,9 +1,12 @@
-"""A password given apart from its URL: any character of it reaches the server."""
+"""Passwords of URLs, given in them or apart: any character of them reaches the server."""
+
+from urllib.parse import unquote
 
 import pytest
 from redis import Redis
 from sqlalchemy.engine import make_url
 
+from shared.settings import load_settings
 from shared.settings.url_password import with_password
 
 HARD = "a/b@c:d?e#f%g+h ü$"
@@ -33,3 +36,11 @@ def test_no_character_of_a_password_breaks_the_url() -> None:
     assert (database.password, database.host, database.port, database.database) == (HARD, "h", 5432, "d")
     with Redis.from_url(with_password("redis://h:6379/0", HARD)) as client:
         assert client.get_connection_kwargs()["password"] == HARD
+
+
+@pytest.mark.parametrize("password", ["a/b", "a#b", "a?b", "a[b", "1/b", "a%b", "a%2Fb", "a+b c"])
+def test_a_password_in_the_url_of_redis_is_quoted(password: str) -> None:
+    settings = load_settings(database_url="postgresql://", redis_url=f"rediss://:{password}@h:1/2", jwt_secret_key="x")
+    with Redis.from_url(settings.redis_url.get_secret_value()) as client:
+        given = client.get_connection_kwargs()
+    assert (given["password"], given["host"], given["port"], given["db"]) == (unquote(password), "h", 1, 2)
