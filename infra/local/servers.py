@@ -257,7 +257,7 @@ class Valkey:
         if not data.exists() or not _was_damaged(log):
             return None
         for older in self.folder.glob(f"{_ASIDE}*"):
-            shutil.rmtree(older) if older.is_dir() else older.unlink()
+            shutil.rmtree(older) if older.is_dir() and not older.is_symlink() else older.unlink()
         aside = data.rename(self.folder / f"{_ASIDE}{datetime.now():%Y%m%d-%H%M%S}")  # noqa: DTZ005
         return f"its files are damaged, so it starts empty; they are in {aside}. Waiting prompts are sent again."
 

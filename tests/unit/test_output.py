@@ -2,10 +2,11 @@
 
 import os
 import re
+import select
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,6 +25,8 @@ class Pipe:
     def read_until(self, end: str) -> str:
         text = ""
         while end not in text:
+            readable, _, _ = select.select([self.reader], [], [], MAX_WAIT_SECONDS)
+            assert readable, f"{end!r} did not come"
             text += os.read(self.reader, 65_536).decode()
         return text
 
@@ -71,24 +74,24 @@ def test_a_paused_reader_makes_nobody_wait_and_finds_out_what_was_dropped(pipe: 
     assert len(pipe.output._lines) <= MAX_LINES
     pipe.output.flush(0.01)  # it returns
     assert not pipe.output.is_closed()
-    text = pipe.read_until("lines were dropped")
-    pipe.output.write("api", "last")
-    text += pipe.read_until("last")
+    with ThreadPoolExecutor() as reading:
+        received = reading.submit(pipe.read_until, "last")
+        pipe.output.flush(MAX_WAIT_SECONDS)  # otherwise the last line might be dropped, too
+        pipe.output.write("api", "last")
+    text = received.result()
     dropped = sum(map(int, re.findall(r"up       \| (\d+) lines were dropped", text)))
     assert dropped > 0
     assert text.count("api      | line ") + dropped == count
 
 
 def test_flush_waits_until_all_lines_are_printed(pipe: Pipe) -> None:
-    received: list[str] = []
-    reading = threading.Thread(target=lambda: received.append(pipe.read_until("last")))
     for i in range(MAX_LINES - 1):
         pipe.output.write("api", f"line {i} {'x' * 1000}")
     pipe.output.write("api", "last")
-    reading.start()
-    pipe.output.flush(MAX_WAIT_SECONDS)
-    reading.join(MAX_WAIT_SECONDS)
-    assert received[0].endswith("last\n")
+    with ThreadPoolExecutor() as reading:
+        received = reading.submit(pipe.read_until, "last")
+        pipe.output.flush(MAX_WAIT_SECONDS)
+    assert received.result().endswith("last\n")
 
 
 def test_control_characters_are_escaped(pipe: Pipe) -> None:
@@ -106,4 +109,6 @@ def test_a_descriptor_that_others_made_non_blocking_loses_nothing(pipe: Pipe) ->
 
 def test_a_stdout_that_was_closed_from_the_start_is_like_the_null_device() -> None:
     program = "from infra.local.output import Output; o = Output(); o.write('', ''); o.flush(60); exit(o.is_closed())"
-    subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program], cwd=ROOT, check=True)
+    subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, program], cwd=ROOT, check=True, timeout=MAX_WAIT_SECONDS
+    )
