@@ -96,6 +96,6 @@ class PublicAddress:
 
 
 def _demand_https(response: Response) -> Response:
-    if request.scheme == "https":
+    if request.scheme.lower() == "https":  # as a proxy writes it
         response.headers["Strict-Transport-Security"] = STRICT_TRANSPORT_SECURITY
     return response

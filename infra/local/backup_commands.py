@@ -12,17 +12,16 @@ from types import FrameType
 
 from dotenv import dotenv_values
 from pydantic import SecretStr
-from sqlalchemy.exc import DBAPIError
 
 from infra.local.backup import back_up, check, default_name, restore
 from infra.local.data_folder import DataFolder
+from infra.local.database import opened
 from infra.local.errors import CannotStartError, FolderInUseError
-from infra.local.options import data_dir
+from infra.local.options import data_dir, load_with
 from infra.local.postgres_tools import PostgresTools
 from infra.local.servers import Postgres
 from shared.db import restored
-from shared.db.engine import make_engine
-from shared.settings import Settings, SettingsError, database_url, load_settings
+from shared.settings import Settings, database_url
 
 _START_SECONDS = 60
 
@@ -54,15 +53,8 @@ def prepare(settings: Settings, database: str) -> None:
     """Prepare the restored database of this name for use. Raises CannotStartError."""
     url = database_url.with_database(settings.database_url.get_secret_value(), database)
     changed = settings.model_copy(update={"database_url": SecretStr(url)})
-    engine = make_engine(changed, application_name="promptwire-restored")
-    try:
+    with opened(changed, "promptwire-restored") as engine:
         restored.prepare(engine, vector_store=settings.vector_store)
-    except DBAPIError as error:
-        raise CannotStartError(f"The backup could not be prepared for use: {str(error.orig).strip()}") from error
-    except SettingsError as error:
-        raise CannotStartError(str(error)) from error
-    finally:
-        engine.dispose()
 
 
 @contextmanager
@@ -138,8 +130,4 @@ def _own_server(folder: DataFolder, *, may_create: bool) -> Iterator[str]:
 def _settings(folder: DataFolder, url: str) -> Settings:
     """The settings of the stack's processes. Raises CannotStartError."""
     needed = {"DATABASE_URL": url, "REDIS_URL": "redis://127.0.0.1", "JWT_SECRET_KEY": folder.secret("jwt")}
-    os.environ.update(needed | {name: value for name, value in os.environ.items() if value})
-    try:
-        return load_settings()
-    except SettingsError as error:
-        raise CannotStartError(str(error)) from error
+    return load_with(needed | {name: value for name, value in os.environ.items() if value})

@@ -1,5 +1,9 @@
 """The tables of a local stack, and a user for trying things out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from infra.local.data_folder import DataFolder
@@ -19,11 +23,18 @@ def prepare_database(settings: Settings, folder: DataFolder) -> None:
     Raises:
         CannotStartError: the database cannot be used.
     """
-    engine = make_engine(settings, application_name="promptwire-up")
-    try:
+    with opened(settings, "promptwire-up") as engine:
         migrations.upgrade(engine, vector_store=settings.vector_store)
         if settings.app_env != "prod":
             _add_developer(make_sessions(engine), folder)
+
+
+@contextmanager
+def opened(settings: Settings, application_name: str) -> Iterator[Engine]:
+    """An engine. Raises CannotStartError if what the block does with the database fails."""
+    engine = make_engine(settings, application_name=application_name)
+    try:
+        yield engine
     except DBAPIError as error:
         raise CannotStartError(f"The database cannot be used: {str(error.orig).strip()}") from error
     except SettingsError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.local.errors import CannotStartError
 from infra.local.preflight import DEFAULTS
-from shared.settings import SettingsError, load_settings
+from shared.settings import Settings, SettingsError, load_settings
 from shared.settings.values import bracketed
 from worker import prerequisites
 
@@ -55,3 +55,12 @@ class Options:
 def data_dir() -> Path:
     """The folder of the stack's data: DATA_DIR, or its default."""
     return Path(os.environ.get("DATA_DIR") or DEFAULTS["DATA_DIR"])
+
+
+def load_with(environment: dict[str, str]) -> Settings:
+    """Load the settings that processes in this environment will have. Raises CannotStartError."""
+    os.environ.update(environment)
+    try:
+        return load_settings()
+    except SettingsError as error:
+        raise CannotStartError(str(error)) from error

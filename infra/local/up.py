@@ -17,12 +17,12 @@ from infra.local import preflight
 from infra.local.data_folder import DataFolder, write_private
 from infra.local.database import DEVELOPER, prepare_database
 from infra.local.errors import CannotStartError
-from infra.local.options import Options
+from infra.local.options import Options, load_with
 from infra.local.output import Output
 from infra.local.servers import POSTGRES_CHATTER, VALKEY_CHATTER, Postgres, Valkey
 from infra.local.supervisor import ProcessSpec, Supervisor
 from shared.messaging.queue import make_celery
-from shared.settings import Settings, SettingsError, load_settings
+from shared.settings import Settings
 from worker.flower import USER as FLOWER_USER
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -88,7 +88,7 @@ class Stack:
 
     def _start(self) -> None:
         environment = self._environment()
-        settings = _settings(environment)
+        settings = load_with(environment)
         self._metrics_port = settings.worker_metrics_port
         self._soft_shutdown_seconds = settings.soft_shutdown_seconds
         if self._is_stopping():
@@ -245,12 +245,3 @@ def _pings(celery: Celery) -> bool:
         return bool(celery.control.ping(timeout=0.5))
     except (KombuError, OSError):
         return False
-
-
-def _settings(environment: dict[str, str]) -> Settings:
-    """Load the settings as the processes will. Raises CannotStartError once, before each process fails by itself."""
-    os.environ.update(environment)
-    try:
-        return load_settings()
-    except SettingsError as error:
-        raise CannotStartError(str(error)) from error

@@ -11,6 +11,7 @@ from sqlalchemy import delete
 
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.db.models import UNFINISHED, Prompt
+from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.servers import Servers
@@ -60,8 +61,15 @@ def sessions(settings: Settings) -> Iterator[Sessions]:
 
 @pytest.fixture(scope="module")
 def worker(settings: Settings) -> Iterator[Pipeline]:
-    """A worker in this process. Prompts that other modules have left unfinished are deleted, or it would take those."""
+    """A worker in this process.
+
+    Prompts that other modules have left unfinished are deleted, or it would take those. So is the text that is left of
+    prompts with the same ids in other databases, or a stream would begin with it.
+    """
     pipeline = make_services(settings).pipeline
+    with make_redis(settings) as redis:
+        for key in redis.scan_iter("promptwire:text:*"):
+            redis.delete(key)
     with pipeline.autocommit_engine.connect() as connection:
         connection.execute(delete(Prompt).where(Prompt.status.in_(UNFINISHED)))
     yield pipeline

@@ -115,7 +115,7 @@ def test_limits_above_those_of_the_machine_are_lowered(tmp_path: Path, arguments
 
 
 def test_what_an_engine_leaves_behind_is_named() -> None:
-    before = {"network interfaces": {"lo"}, "mounts": {"/"}}
+    before = {"network interfaces": {"lo"}, "mounts": {"/", "somebody else's"}}
     after = {"network interfaces": {"lo", "docker0"}, "mounts": {"/"}}
     (difference,) = machine.differences(before, after)
     assert "network interfaces of this machine differ: ['docker0']" in difference
