@@ -34,9 +34,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its level, which is its folder's name, and put the longest files first."""
+    """Mark each test with its level, and put the longest files first."""
     for item in items:
-        item.add_marker(item.path.parent.name)
+        item.add_marker(_level(item))
     items.sort(key=_order)
 
 
@@ -48,11 +48,16 @@ _LONGEST = (
 _LEVELS = ("faults", "e2e", "browser", "infra", "integration", "unit")
 
 
+def _level(item: pytest.Item) -> str:
+    """The name of the folder of `tests` that it is in, directly or deeper."""
+    return next(folder.name for folder in item.path.parents if folder.name in _LEVELS)
+
+
 def _order(item: pytest.Item) -> tuple[int, int]:
-    name, level = item.path.stem, item.path.parent.name
+    name, level = item.path.stem, _level(item)
     return (
         _LONGEST.index(name) if name in _LONGEST and level != "unit" else len(_LONGEST),
-        _LEVELS.index(level) if level in _LEVELS else len(_LEVELS),
+        _LEVELS.index(level),
     )
 
 

@@ -21,7 +21,7 @@ const POSITIONS_INTERVAL = 3_000;
 // Some proxies do not let WebSockets through: then the page polls. If it was connected before, not after the first
 // failures: when a server restarts, all pages reconnect at once.
 const FAILURES_BEFORE_POLLING = 2;
-// A poll fetches one page of the newest prompts, and so many of the older ones that are unfinished.
+// A poll fetches one page of the newest prompts, and this many of the older ones that are unfinished.
 const POLLED_OLDER = 5;
 
 const find = (id) => document.getElementById(id);

@@ -14,7 +14,7 @@ from shared.settings import Settings
 
 #: How long an endpoint may take to list its models.
 TIMEOUT_SECONDS = 10.0
-#: So many models are named.
+#: How many models are named.
 MAX_NAMED = 10
 _QUESTION = "Answer with one word: which planet do we live on?"
 #: A server that has no list, or has it elsewhere. Its models may work.

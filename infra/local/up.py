@@ -153,8 +153,6 @@ class Stack:
         return None if os.environ.get("LOG_LEVEL") == "DEBUG" else chatter
 
     def _start_apps(self, environment: dict[str, str]) -> None:
-        options = self._options
-        environment = environment | {"LISTEN_ADDRESS": options.host, "PORT": str(options.port)}
         api = [sys.executable, "-m", "gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
         self._supervisor.start(ProcessSpec("api", api, environment))
         # On SIGTERM the worker finishes what it can within SOFT_SHUTDOWN_SECONDS and releases the rest.
@@ -171,13 +169,8 @@ class Stack:
         """Start Flower after the worker, because it looks for workers only once."""
         password = environment.get("FLOWER_PASSWORD") or self._folder.secret("flower")
         self._folder.write_login("flower", FLOWER_USER, password)
-        options = self._options
-        own = {
-            "LISTEN_ADDRESS": options.host,
-            "FLOWER_PORT": str(options.flower_port),
-            "FLOWER_PASSWORD": password,
-        }
-        self._supervisor.start(ProcessSpec("flower", [sys.executable, "-m", "worker.flower"], environment | own))
+        command = [sys.executable, "-m", "worker.flower"]
+        self._supervisor.start(ProcessSpec("flower", command, environment | {"FLOWER_PASSWORD": password}))
 
     def _check_ports(self) -> None:
         options = self._options

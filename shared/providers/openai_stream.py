@@ -33,7 +33,7 @@ _USUAL_KEYS = frozenset(
 _USUAL_CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _NO_REASONS = frozenset({"null", "none", "load", "unload"})
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
-#: So many characters are not repeated by chance.
+#: A repetition of this many characters is not chance.
 _SURELY_REPEATED = 16
 _REASONING_TYPES = frozenset({"thinking", "reasoning", "reasoning_text", "redacted_thinking"})
 

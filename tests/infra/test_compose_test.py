@@ -52,7 +52,7 @@ def test_backup_and_restore_are_documented_for_compose() -> None:
     back_up, restore = read_blocks(ROOT / "docs/operations.md", "With Docker Compose")
     assert "pg_dump" in back_up
     assert "pg_restore" in restore
-    # Whoever pastes a block must not go on after a failure: what is there would be deleted.
+    # A pasted block must stop at a failure: otherwise it would delete the present data.
     assert all(line.endswith(" &&") for block in (back_up, restore) for line in block.splitlines()[:-1])
 
 

@@ -159,7 +159,7 @@ def test_the_api_reaches_the_provider_only_if_it_embeds_there(rendered: dict[str
 
 
 def test_nobody_reaches_the_api_if_no_callers_are_given(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
-    """To Kubernetes, a rule for nobody in particular is one for everybody."""
+    """To Kubernetes, a rule that names no source allows all."""
     given = {"images": {"registry": "r", "tag": "1"}, "existingSecret": "s", "networkPolicy": {"ingress": []}}
     (copy / CHART / "ci/closed-values.yaml").write_text(json.dumps(given))
     policy = named(render(copy)["closed"])["NetworkPolicy promptwire-api"]["spec"]

@@ -1,4 +1,4 @@
-"""Fixtures of several files: providers that fail on demand, and what scripted servers need."""
+"""Fixtures of several files: scripted servers, and what they need."""
 
 import ssl
 import subprocess
@@ -7,45 +7,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from flask import Flask
-from sqlalchemy import Engine
 
-from api.services import Services
 from infra.local.backup import back_up
 from infra.local.postgres_tools import PostgresTools
-from shared.providers import Embedders, openai_endpoint, openai_parameters
+from shared.providers import openai_endpoint, openai_parameters
 from shared.settings import Settings
 from tests.support.backups import tools_of
-from tests.support.embedders import FlakyEmbedder, Worker, app_with
 from tests.support.raw_server import RawServer
 from tests.support.servers import Servers
-from worker.services import make_services
-
-
-@pytest.fixture
-def embedder() -> FlakyEmbedder:
-    return FlakyEmbedder()
-
-
-@pytest.fixture
-def flaky_app(settings: Settings, services: Services, autocommit_engine: Engine, embedder: FlakyEmbedder) -> Flask:
-    """An application with that embedder. A test file uses it by overriding `app`, as it does with `worker`."""
-    return app_with(settings, services, autocommit_engine, Embedders(embedder))
-
-
-@pytest.fixture
-def make_flaky_worker(settings: Settings, embedder: FlakyEmbedder) -> Iterator[Callable[..., Worker]]:
-    """Create workers with other embedders, or with changes of their pipeline."""
-    made: list[Worker] = []
-
-    def make(*embedders: object, **changes: object) -> Worker:
-        used = Embedders(*(embedders or (embedder,)))
-        made.append(Worker(make_services(settings), used, **changes))
-        return made[-1]
-
-    yield make
-    for worker in made:
-        worker.sessions.kw["bind"].dispose()
 
 
 @pytest.fixture

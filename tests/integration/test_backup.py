@@ -50,7 +50,7 @@ class Load:
             thread.join()
 
     def grow(self, count: int) -> None:
-        """Wait until so many more prompts are acknowledged."""
+        """Wait until this many more prompts are acknowledged."""
         goal = len(self.acknowledged) + count
         wait_until(lambda: len(self.acknowledged) >= goal, what="the submissions")
 

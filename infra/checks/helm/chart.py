@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -68,6 +69,7 @@ def validate(manifest: Manifest) -> Iterator[str]:
             yield error.message
 
 
+@cache
 def _custom_resources() -> dict[str, Any]:
     schemas: dict[str, Any] = json.loads(Path(__file__).with_name("crd_schemas.json").read_text())["schemas"]
     return schemas

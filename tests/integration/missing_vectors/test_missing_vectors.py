@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from flask import Flask
 from sqlalchemy import text
 
 from shared.db.engine import Sessions
@@ -16,16 +15,6 @@ from tests.support.embedders import UNAVAILABLE, FlakyEmbedder, Worker, app_with
 from tests.support.missing_vectors import RUST, TIDES, answer_without_vector, changes, fetch, find, vectors
 from tests.support.providers import Backwards, Counting, Script
 from tests.support.vectors import EACH_STORE, add_completed
-
-
-@pytest.fixture
-def app(flaky_app: Flask) -> Flask:
-    return flaky_app
-
-
-@pytest.fixture
-def worker(make_flaky_worker) -> Worker:
-    return make_flaky_worker()
 
 
 class TestAnswering:

@@ -5,7 +5,6 @@ from functools import partial
 
 import pytest
 from click.testing import CliRunner
-from flask import Flask
 from sqlalchemy import text
 
 from shared.db.engine import Sessions
@@ -18,16 +17,6 @@ from tests.support.servers import environment_of
 from tests.support.vectors import add_completed
 from worker.reindex.__main__ import main as reindex_command
 from worker.services import make_services
-
-
-@pytest.fixture
-def app(flaky_app: Flask) -> Flask:
-    return flaky_app
-
-
-@pytest.fixture
-def worker(make_flaky_worker) -> Worker:
-    return make_flaky_worker()
 
 
 def test_missing_vectors_are_reported_but_are_not_a_difference(

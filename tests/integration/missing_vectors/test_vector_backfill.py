@@ -4,7 +4,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from flask import Flask
 
 from api.services import Services
 from shared.db.engine import Sessions
@@ -20,16 +19,6 @@ from tests.support.servers import wait_until
 from tests.support.vectors import add_completed
 from worker.maintenance.reaper import Reaper
 from worker.services import make_services
-
-
-@pytest.fixture
-def app(flaky_app: Flask) -> Flask:
-    return flaky_app
-
-
-@pytest.fixture
-def worker(make_flaky_worker) -> Worker:
-    return make_flaky_worker()
 
 
 def test_a_backfilled_vector_is_found_although_segments_cover_the_number_of_its_completion(
