@@ -44,6 +44,18 @@ class InvalidTokenError(PromptwireError):
     """The token is missing, malformed, expired or revoked."""
 
 
+class InsufficientScopeError(PromptwireError):
+    """This API key or login may not do this."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"This needs the scope {scope}, which this API key or login does not have.")
+        self.scope = scope
+
+
+class LoginRequiredError(PromptwireError):
+    """This needs a login: an API key may not do it."""
+
+
 class IdempotencyKeyInUseError(PromptwireError):
     """A request with this Idempotency-Key is still being stored; repeat it in a moment."""
 

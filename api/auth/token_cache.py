@@ -9,25 +9,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy import Engine
 
+from api.auth.principal import Principal
 from shared.accounts import logins
 
 LIFETIME_SECONDS = 10.0
 MAX_TOKENS = 20_000
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """An authenticated caller: the user, their login, and when their token expires, in seconds since the epoch."""
-
-    id: int
-    username: str
-    family: UUID | None  #: None in an open room, which asks for no token
-    expires_at: float
 
 
 def is_alive(engine: Engine, principal: Principal) -> bool:

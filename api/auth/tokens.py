@@ -16,7 +16,8 @@ from jwt.exceptions import PyJWTError
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from api.auth.token_cache import Principal, TokenCache
+from api.auth.principal import Principal
+from api.auth.token_cache import TokenCache
 from shared.accounts import logins
 from shared.errors import InvalidTokenError
 from shared.messaging.announcements import Announcer
@@ -117,17 +118,11 @@ class Authenticator:
         version, claims = self._cache.version, _decode(access, "access")
         with self._engine.connect() as connection:
             user = logins.find_user(connection, claims.family)
-        if user is None or str(user[0]) != claims.user_id:
+        if user is None or str(user.id) != claims.user_id:
             raise InvalidTokenError("The token has been revoked.")
-        principal = Principal(*user, claims.family, claims.expires_at)
+        principal = Principal(user.id, user.username, claims.family, claims.expires_at, user.is_admin)
         self._cache.remember(access, principal, version)
         return principal
-
-
-def current_principal() -> Principal:
-    """The caller of this request, as `Authenticator.authenticate_request` found it."""
-    principal: Principal = g.principal
-    return principal
 
 
 def bearer_token(header: str | None) -> str:

@@ -31,6 +31,8 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.UsernameTakenError: HTTPStatus.CONFLICT,
     errors.InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     errors.InvalidTokenError: HTTPStatus.UNAUTHORIZED,
+    errors.InsufficientScopeError: HTTPStatus.FORBIDDEN,
+    errors.LoginRequiredError: HTTPStatus.FORBIDDEN,
     errors.IdempotencyKeyInUseError: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,

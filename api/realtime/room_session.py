@@ -16,7 +16,8 @@ from pydantic_core import from_json
 from simple_websocket import ConnectionClosed
 from sqlalchemy import Engine
 
-from api.auth.token_cache import Principal, is_alive
+from api.auth.principal import Principal
+from api.auth.token_cache import is_alive
 from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.handshake import closing_on_error

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Engine
 
-from api.auth.token_cache import Principal, is_alive
+from api.auth.principal import Principal
+from api.auth.token_cache import is_alive
 from api.http.response_schemas import prompt_resource
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay

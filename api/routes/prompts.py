@@ -7,8 +7,8 @@ from flask import Response, jsonify, request
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
-from api.auth.token_cache import Principal
-from api.auth.tokens import Authenticator, current_principal
+from api.auth.principal import Principal, current_principal
+from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
     TOO_MANY_WAITS,

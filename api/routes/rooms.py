@@ -5,7 +5,7 @@ from collections.abc import Callable
 from flask import Blueprint, request
 from werkzeug.exceptions import Forbidden
 
-from api.auth.token_cache import Principal
+from api.auth.principal import Principal
 from api.auth.tokens import Authenticator, bearer_token
 from api.http.public_address import PublicAddress
 from api.http.requests import route_template

@@ -8,7 +8,8 @@ from flask import Response
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
-from api.auth.tokens import Authenticator, current_principal
+from api.auth.principal import current_principal
+from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, error_responses, json_response
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page

@@ -10,8 +10,8 @@ from flask_openapi3 import Tag
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.auth.token_cache import Principal
-from api.auth.tokens import Authenticator, current_principal
+from api.auth.principal import Principal, current_principal
+from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import STREAM
 from api.http.openapi.responses import TOO_MANY_WAITS, Responses, empty_response, error_responses

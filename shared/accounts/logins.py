@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
@@ -39,10 +40,18 @@ def end_all(session: Session, user_id: int) -> None:
     _revoke(session, TokenFamily.user_id == user_id)
 
 
-def find_user(executor: Executor, family: UUID) -> tuple[int, str] | None:
-    """The id and username of a live login's user."""
+class LoggedIn(NamedTuple):
+    """The user of a live login."""
+
+    id: int
+    username: str
+    is_admin: bool
+
+
+def find_user(executor: Executor, family: UUID) -> LoggedIn | None:
+    """The user of a live login."""
     row = executor.execute(_USER_OF_LIVE_LOGIN, {"family": family}).first()
-    return None if row is None else (row.id, row.username)
+    return None if row is None else LoggedIn(*row)
 
 
 def list_recently_ended(executor: Executor, within: timedelta) -> Sequence[int]:
@@ -65,9 +74,9 @@ def _is_live() -> ColumnElement[bool]:
 
 
 _USER_OF_LIVE_LOGIN = (
-    select(User.id, User.username)
+    select(User.id, User.username, User.is_admin)
     .join(TokenFamily, TokenFamily.user_id == User.id)
-    .where(TokenFamily.id == bindparam("family"), _is_live())
+    .where(TokenFamily.id == bindparam("family"), _is_live(), User.deleted_at.is_(None))
 )
 
 

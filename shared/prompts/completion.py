@@ -1,4 +1,5 @@
-"""Finishing prompts: the answer, the user's next feed number and its entry, and the vector, all or nothing.
+"""Finishing prompts: the answer, the user's next feed number and its entry, its webhook deliveries, and the vector, all
+or nothing.
 
 An answer whose prompt could not be embedded is stored without a vector. `shared/search/missing_vectors.py` adds it.
 
@@ -107,6 +108,11 @@ _FINISH = PreparedStatement(
     ), published AS (
         INSERT INTO feed (user_id, seq, prompt_id, change, error, at)
         SELECT user_id, seq, id, :change, error, completed_at FROM finished
+    ), delivered AS (
+        INSERT INTO webhook_deliveries (webhook_id, event, seq, prompt_id)
+        SELECT webhooks.id, event, finished.seq, finished.id
+        FROM finished JOIN webhooks USING (user_id) CROSS JOIN LATERAL (SELECT 'prompt.' || :change AS event) AS type
+        WHERE disabled_at IS NULL AND (events IS NULL OR event = ANY(events))
     ), logged AS (
         INSERT INTO vector_log (user_id, seq, embedder, prompt_id, vector)
         SELECT user_id, seq, embedder, id, vector FROM agreed WHERE vector IS NOT NULL

@@ -9,6 +9,7 @@ timeout) or run out; what only costs performance is allowed.
 import os
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from secrets import token_urlsafe
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -111,6 +112,7 @@ class Settings(BrokerSettings):
     user_socket_limit: int = Field(100, ge=1, le=_MANY)
     user_wait_limit: int = Field(100, ge=1, le=_MANY)
     user_search_limit: int = Field(4, ge=1, le=_MANY)
+    user_monthly_tokens: int | None = Field(None, ge=1, le=10**15)
     max_page_bytes: int = Field(2 * 1024 * 1024, ge=1024, le=_MAX_TEXT_BYTES)
     max_answer_bytes: int = Field(1024 * 1024, ge=1024, le=_MAX_TEXT_BYTES)
 
@@ -130,6 +132,9 @@ class Settings(BrokerSettings):
     simulated_delay: float = Field(0, ge=0, le=3_600)
     embedder: str = "hashing"
     previous_embedder: str = ""
+    input_price: Decimal = Field(Decimal(0), ge=0, le=_MANY)
+    output_price: Decimal = Field(Decimal(0), ge=0, le=_MANY)
+    reserved_output_tokens: int = Field(1_000, ge=0, le=_MANY)
     provider_patience_seconds: float = Field(3_600, ge=0, le=30 * _DAY)
     semantic_cache: bool = False
     semantic_cache_distance: float = Field(0.002, ge=0, le=4)
@@ -155,11 +160,19 @@ class Settings(BrokerSettings):
     segments_url: str = ""
     feed_retention_days: int = Field(30, ge=1, le=36_500)
     feed_check_seconds: float = Field(5, ge=0.1, le=3_600)
+    retention_days: int | None = Field(None, ge=1, le=36_500)
+
+    webhook_allow_private: bool | None = None
 
     @property
     def registration_open(self) -> bool:
         """Whether anyone may register: REGISTRATION if it is set, else everywhere but in production."""
         return self.app_env != "prod" if self.registration is None else self.registration
+
+    @property
+    def webhooks_may_be_private(self) -> bool:
+        """Whether webhooks may have private addresses: WEBHOOK_ALLOW_PRIVATE if it is set, else in development."""
+        return self.app_env == "dev" if self.webhook_allow_private is None else self.webhook_allow_private
 
     @property
     def lease(self) -> timedelta:

@@ -8,7 +8,7 @@ from itertools import islice
 from redis import Redis
 from structlog.testing import capture_logs
 
-from api.auth.token_cache import Principal
+from api.auth.principal import Principal
 from api.realtime.text_stream import Position, StreamReads, TextStream
 from api.services import Services
 from shared.messaging.announcements import Announcement

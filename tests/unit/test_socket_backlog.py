@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.auth.token_cache import Principal
+from api.auth.principal import Principal
 from api.realtime.room_session import SocketSession
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, MAX_QUEUED_CHARACTERS
 from shared.messaging.announcements import Announcement

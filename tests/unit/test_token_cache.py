@@ -6,7 +6,8 @@ from uuid import uuid4
 import pytest
 
 from api.auth import token_cache as module
-from api.auth.token_cache import Principal, TokenCache
+from api.auth.principal import Principal
+from api.auth.token_cache import TokenCache
 
 
 def principal(user_id: int = 1, *, seconds: float = 60) -> Principal:

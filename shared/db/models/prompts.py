@@ -1,26 +1,12 @@
-"""The tables. Postgres is the source of truth: the queue, FAISS and sockets can be rebuilt from it."""
+"""Prompts, their feed and their routes."""
 
 from datetime import datetime
 from enum import StrEnum
-from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    ForeignKey,
-    Identity,
-    Index,
-    LargeBinary,
-    SmallInteger,
-    func,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-
-class Base(DeclarativeBase):
-    type_annotation_map = {int: BigInteger, datetime: DateTime(timezone=True), bytes: LargeBinary}
+from shared.db.models.base import Base
 
 
 class Status(StrEnum):
@@ -69,49 +55,6 @@ class CacheUse(StrEnum):
     ALLOWED = "allowed"  # the answer of a prompt that is similar enough is used
     REFUSED = "request"  # refused by the request: `Cache-Control: no-cache`
     BYPASSED = "bypass"  # has `history`: the answer depends on more than the prompt
-
-
-class User(Base):
-    """A user. `seq` is the newest number of their feed (see `shared/prompts/feed.py`)."""
-
-    __tablename__ = "users"
-
-    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    username: Mapped[str] = mapped_column(unique=True)
-    password_hash: Mapped[str]
-    seq: Mapped[int] = mapped_column(server_default=text("0"))
-    #: The name of the embedder whose vectors are searched; NULL before the first vector.
-    embedder: Mapped[str | None]
-    #: Incremented when segments or stored vectors have changed, so that indexes must be reloaded.
-    index_version: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Whether some of the user's prompts may have a `vector_due_at`. False only if none has.
-    vectors_missing: Mapped[bool] = mapped_column(server_default=text("false"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class TokenFamily(Base):
-    """A login: a chain of refresh tokens. Only the newest, `current`, may be used."""
-
-    __tablename__ = "token_families"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
-    current: Mapped[UUID]
-    expires_at: Mapped[datetime] = mapped_column(index=True)
-    revoked_at: Mapped[datetime | None]
-
-    __table_args__ = (Index("token_families_ended", "revoked_at", postgresql_where=text("revoked_at IS NOT NULL")),)
-
-
-class LoginBlock(Base):
-    """A block of addresses from which a user has logged in (see `api/auth/failed_logins.py`)."""
-
-    __tablename__ = "login_blocks"
-
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    #: As `192.0.2.0/24`.
-    address_block: Mapped[str] = mapped_column(primary_key=True)
-    last_login_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Prompt(Base):
@@ -166,6 +109,17 @@ class Prompt(Base):
     vector_due_at: Mapped[datetime | None]
     #: How often a working embedder has refused its text.
     vector_failures: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The API key that submitted or retried it last; NULL for a login. Not a foreign key: usage outlives keys.
+    key_id: Mapped[int | None]
+    #: The tokens that it reserves of its budgets while it is unfinished; 0 without budgets.
+    reserved_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The tokens that all of its attempts used so far, as the ledger has them (`shared/accounts/usage.py`).
+    used_prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    used_completion_tokens: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The newest attempt whose usage is in the ledger, so that none is counted twice.
+    settled_attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    #: When its text, answer and vector were removed because of RETENTION_DAYS.
+    emptied_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("status IN ('queued', 'processing', 'completed', 'failed', 'cancelled')", "status_known"),
@@ -181,6 +135,8 @@ class Prompt(Base):
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
         Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
+        # Rows are inserted in order of time, so a block range index is enough for finding old ones.
+        Index("prompts_by_time", "created_at", postgresql_using="brin"),
     )
 
 
@@ -210,15 +166,6 @@ class Route(Base):
     concurrency_reduced_at: Mapped[datetime | None]
 
 
-class WriteCheck(Base):
-    """The row that `GET /readyz` writes, to see whether the server accepts writes (`shared/db/write_check.py`)."""
-
-    __tablename__ = "write_checks"
-
-    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    checked_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
 class FeedEntry(Base):
     """A change of a user's prompts, numbered without gaps per user. Kept for FEED_RETENTION_DAYS.
 
@@ -236,65 +183,6 @@ class FeedEntry(Base):
 
     # Rows are inserted in order of time, so a block range index is enough for purging.
     __table_args__ = (Index("feed_by_time", "at", postgresql_using="brin"),)
-
-
-class VectorLogEntry(Base):
-    """A change of a user's search index: a vector (little-endian float32), or a tombstone, whose vector is NULL.
-
-    During a reindex with another embedder, a prompt has one vector of each: with the same number, unless one was added
-    later.
-    """
-
-    __tablename__ = "vector_log"
-
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(primary_key=True)
-    #: The embedder's name; empty for a tombstone.
-    embedder: Mapped[str] = mapped_column(primary_key=True, server_default="")
-    prompt_id: Mapped[int]
-    vector: Mapped[bytes | None]
-
-    __table_args__ = (
-        CheckConstraint("(vector IS NULL) = (embedder = '')", "vector_names_its_embedder"),
-        Index("vector_log_of_prompt", "user_id", "prompt_id"),
-    )
-
-
-class SegmentEntry(Base):
-    """A sealed segment: an index of the vectors in a user's log from `first_seq` to `last_seq`.
-
-    It is derived from the log and immutable: a worker replaces it with a new one.
-    """
-
-    __tablename__ = "segments"
-
-    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
-    embedder: Mapped[str]
-    first_seq: Mapped[int]
-    last_seq: Mapped[int]
-    count: Mapped[int]
-    #: SHA-256 of the payload.
-    checksum: Mapped[bytes]
-    #: The version of FAISS that wrote it, for debugging a damaged segment.
-    faiss_version: Mapped[str]
-    #: The payload's URL, if it is not in `segment_parts`.
-    location: Mapped[str | None]
-    #: It could not be read; a worker replaces it.
-    damaged: Mapped[bool] = mapped_column(server_default=text("false"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    __table_args__ = (Index("segments_of_user", "user_id", "id"),)
-
-
-class SegmentPart(Base):
-    """A chunk of a segment's payload, in order of `number`."""
-
-    __tablename__ = "segment_parts"
-
-    segment_id: Mapped[int] = mapped_column(ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True)
-    number: Mapped[int] = mapped_column(primary_key=True)
-    data: Mapped[bytes]
 
 
 class IdempotencyKey(Base):
