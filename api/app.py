@@ -18,12 +18,14 @@ from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
 from api.routes import docs, page
 from api.routes.auth import AuthRoutes
+from api.routes.keys import KeyRoutes
 from api.routes.ops import OpsRoutes
 from api.routes.prompts import PromptRoutes
 from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
 from api.routes.text_stream import TextStreamRoutes
 from api.services import Services, make_services
+from shared.db.models import DEFAULT_ROUTE
 from shared.settings import Settings
 
 _REQUEST_HEADERS = [
@@ -78,6 +80,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         s.registration_limiter,
         registration_open=s.settings.registration_open,
     )
+    keys = KeyRoutes(s.sessions, s.authenticator, model_routes=[DEFAULT_ROUTE])
     prompts = PromptRoutes(
         settings=s.settings,
         sessions=s.sessions,
@@ -99,7 +102,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         max_page_bytes=s.settings.max_page_bytes,
     )
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
+    return [routes.blueprint() for routes in (auth, keys, prompts, text_stream, search, ops)]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

@@ -8,6 +8,7 @@ from prometheus_client import Gauge
 from sqlalchemy import Engine
 
 from api.auth.failed_logins import FailedLogins
+from api.auth.key_uses import KeyUses
 from api.auth.token_cache import TokenCache
 from api.auth.tokens import Authenticator
 from api.http.rate_limits import make_registration_limiter
@@ -87,7 +88,7 @@ def make_services(settings: Settings) -> Services:
         # With a connection pool of its own: several greenlets use the subscription's connection, and after a failure
         # the pool must not hand it to a request while one of them still uses it.
         relay=Relay(make_redis(settings), autocommit_engine, token_cache, check_seconds=settings.feed_check_seconds),
-        authenticator=Authenticator(settings, autocommit_engine, token_cache, announcer),
+        authenticator=Authenticator(settings, autocommit_engine, token_cache, KeyUses(autocommit_engine), announcer),
         token_cache=token_cache,
         failed_logins=FailedLogins(settings.redis_url.get_secret_value()),
         registration_limiter=make_registration_limiter(settings),

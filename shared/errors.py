@@ -20,6 +20,14 @@ class PromptNotFoundError(PromptwireError):
     """There is no such prompt."""
 
 
+class InvalidFieldError(PromptwireError):
+    """A field of the request has a value that is not valid here."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__("The request is not valid.")
+        self.field, self.message = field, message
+
+
 class AlreadyEndedError(PromptwireError):
     """The prompt has already ended."""
 
@@ -44,7 +52,13 @@ class InvalidTokenError(PromptwireError):
     """The token is missing, malformed, expired or revoked."""
 
 
-class InsufficientScopeError(PromptwireError):
+class NotAllowedError(PromptwireError):
+    """The caller is known, but may not do this. `scope` is the one that is missing, if it is that."""
+
+    scope: str | None = None
+
+
+class InsufficientScopeError(NotAllowedError):
     """This API key or login may not do this."""
 
     def __init__(self, scope: str) -> None:
@@ -52,8 +66,24 @@ class InsufficientScopeError(PromptwireError):
         self.scope = scope
 
 
-class LoginRequiredError(PromptwireError):
+class LoginRequiredError(NotAllowedError):
     """This needs a login: an API key may not do it."""
+
+
+class ModelNotAllowedError(NotAllowedError):
+    """This API key may not use this model."""
+
+
+class RestrictedKeyError(NotAllowedError):
+    """An API key with models, an expiry, a rate limit or a budget of its own may not make other keys."""
+
+
+class KeyNotFoundError(PromptwireError):
+    """There is no such API key."""
+
+
+class KeyLimitError(PromptwireError):
+    """You have as many API keys as a user may have."""
 
 
 class IdempotencyKeyInUseError(PromptwireError):

@@ -1,6 +1,9 @@
 """Times as the API writes them."""
 
+import re
 from datetime import UTC, datetime
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -10,6 +13,16 @@ def rfc3339(moment: datetime) -> str:
 
 def rfc3339_or_none(moment: datetime | None) -> str | None:
     return None if moment is None else rfc3339(moment)
+
+
+def parse(text: str) -> datetime:
+    """Parse a time as RFC 3339 has it, with an offset. The result is in UTC. Raises ValueError if it is malformed."""
+    if _RFC3339.fullmatch(text):
+        try:
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+        except (ValueError, OverflowError):  # as on February 30
+            pass
+    raise ValueError("must be a time with an offset, such as 2027-01-31T12:00:00Z")
 
 
 def now() -> str:

@@ -1,7 +1,7 @@
-"""A cache of verified access tokens, so that most requests need no query.
+"""A cache of verified access tokens and API keys, so that most requests need no query.
 
-When a login ends, Redis notifies every API process, which drops the user's tokens within milliseconds. If that message
-is lost, the relay finds the ended login in the database, which it asks every FEED_CHECK_SECONDS. If it cannot ask, all
+When a login ends or a key is revoked, Redis notifies every API process, which drops the user's tokens within
+milliseconds. If that message is lost, `EndedLogins` finds it in the database within a second. If it cannot ask, all
 tokens expire from the cache after LIFETIME_SECONDS.
 """
 
@@ -13,20 +13,28 @@ from collections.abc import Collection
 from sqlalchemy import Engine
 
 from api.auth.principal import Principal
-from shared.accounts import logins
+from shared.accounts import api_keys, logins
+from shared.db.engine import Executor
 
 LIFETIME_SECONDS = 10.0
 MAX_TOKENS = 20_000
 
 
 def is_alive(engine: Engine, principal: Principal) -> bool:
-    """Whether the caller's token and login are still valid, according to the database."""
+    """Whether the caller's login or API key is still valid, according to the database."""
     if time.time() >= principal.expires_at:
         return False
-    if principal.family is None:
+    if principal.key is None and principal.family is None:  # an open room
         return True
     with engine.connect() as connection:
-        return logins.find_user(connection, principal.family) is not None
+        return is_live(connection, principal)
+
+
+def is_live(executor: Executor, principal: Principal) -> bool:
+    """Whether the caller's login or API key has not ended."""
+    if principal.key is not None:
+        return api_keys.is_live(executor, principal.key.id)
+    return principal.family is not None and logins.find_user(executor, principal.family) is not None
 
 
 class TokenCache:
@@ -41,7 +49,7 @@ class TokenCache:
 
     @property
     def version(self) -> int:
-        """Changes whenever a login ends. Read it before the database, and pass it to `remember`."""
+        """Changes whenever a login or a key ends. Read it before the database, and pass it to `remember`."""
         return self._version
 
     def find(self, token: str) -> Principal | None:
@@ -52,7 +60,7 @@ class TokenCache:
         return principal
 
     def remember(self, token: str, principal: Principal, version: int) -> None:
-        """Cache a verified token, unless a login has ended since this version."""
+        """Cache a verified token, unless a login or a key has ended since this version."""
         with self._lock:
             if version == self._version:
                 self._principals[token] = principal
@@ -61,14 +69,14 @@ class TokenCache:
                     self._principals.popitem(last=False)
 
     def forget(self, user_ids: Collection[int]) -> None:
-        """Drop the tokens of users of whom a login has ended."""
+        """Drop the tokens of users of whom a login or a key has ended."""
         with self._lock:
             self._version += 1
             for token in [token for token, principal in self._principals.items() if principal.id in user_ids]:
                 del self._principals[token]
 
     def confirm(self, ended: Collection[int]) -> None:
-        """Extend the cache after a check of the database that found logins of these users ended."""
+        """Extend the cache after a check of the database that found logins or keys of these users ended."""
         if ended:
             self.forget(ended)
         with self._lock:

@@ -1,5 +1,6 @@
-"""Access and refresh tokens: JWTs that belong to a login, which is a family of tokens.
+"""Authentication by access tokens and API keys, and the tokens of logins.
 
+Access and refresh tokens are JWTs that belong to a login, which is a family of tokens.
 An access token is valid until it expires or its login ends, as with a logout (`api/auth/token_cache.py` says how soon).
 A refresh token is single-use: it is exchanged for the next pair. Using a spent one ends the login, because
 the token was copied.
@@ -16,6 +17,8 @@ from jwt.exceptions import PyJWTError
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from api.auth import api_keys
+from api.auth.key_uses import KeyUses
 from api.auth.principal import Principal
 from api.auth.token_cache import TokenCache
 from shared.accounts import logins
@@ -45,12 +48,15 @@ class _Claims:
 
 
 class Authenticator:
-    """Issues tokens and finds the caller of a request."""
+    """Issues tokens, and finds the caller of a request: by an access token, or by an API key."""
 
-    def __init__(self, settings: Settings, engine: Engine, cache: TokenCache, announcer: Announcer) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, cache: TokenCache, key_uses: KeyUses, announcer: Announcer
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._cache = cache
+        self._key_uses = key_uses
         self._announcer = announcer
 
     def init_app(self, app: Flask) -> None:
@@ -97,32 +103,42 @@ class Authenticator:
         return int(claims.user_id)
 
     def announce_logout(self, user_id: int) -> None:
-        """Notify all API processes, this one at once, that a login of this user has ended. Call it after the commit."""
+        """Notify all API processes, this one at once, that a login or an API key of this user has ended.
+
+        Call it after the commit.
+        """
         self._cache.forget({user_id})
         self._announcer.login_ended(user_id)
 
-    def authenticate_token(self, access: str) -> Principal:
-        """Return the principal of an access token.
+    def authenticate_token(self, token: str) -> Principal:
+        """Return the principal of an access token or an API key.
 
         Raises:
-            InvalidTokenError: it is malformed, expired or revoked, or not an access token.
+            InvalidTokenError: it is malformed, expired or revoked, or neither of them.
         """
-        return self._cache.find(access) or self._verify(access)
+        principal = self._cache.find(token) or self._verify(token)
+        if principal.key is not None:
+            self._key_uses.note(principal.key.id)
+        return principal
 
     def authenticate_request(self) -> None:
         """Find the caller before a request is handled. Use it as a blueprint's `before_request`."""
         if request.method != "OPTIONS":  # a browser's preflight carries no token
             g.principal = self.authenticate_token(bearer_token(request.headers.get("Authorization")))
 
-    def _verify(self, access: str) -> Principal:
-        version, claims = self._cache.version, _decode(access, "access")
+    def _verify(self, token: str) -> Principal:
+        version, is_key = self._cache.version, token.startswith(api_keys.PREFIX)
+        principal = api_keys.authenticate(self._engine, token) if is_key else self._find_login(token)
+        self._cache.remember(token, principal, version)
+        return principal
+
+    def _find_login(self, access: str) -> Principal:
+        claims = _decode(access, "access")
         with self._engine.connect() as connection:
             user = logins.find_user(connection, claims.family)
         if user is None or str(user.id) != claims.user_id:
             raise InvalidTokenError("The token has been revoked.")
-        principal = Principal(user.id, user.username, claims.family, claims.expires_at, user.is_admin)
-        self._cache.remember(access, principal, version)
-        return principal
+        return Principal(user.id, user.username, claims.family, claims.expires_at, user.is_admin)
 
 
 def bearer_token(header: str | None) -> str:
@@ -133,7 +149,7 @@ def bearer_token(header: str | None) -> str:
     """
     scheme, _, token = (header or "").strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise InvalidTokenError("An access token is needed: Authorization: Bearer <token>.")
+        raise InvalidTokenError("An access token or an API key is needed: Authorization: Bearer <token>.")
     return token.strip()
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from api.http.rate_limits import RateLimitedError, rate_limited_error
+from api.http.rate_limits import RateLimitedError, policy_name, rate_limited_error
 from api.http.requests import route_template
 from shared import errors
 from shared.db.engine import cause, is_unavailable
@@ -31,8 +31,8 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.UsernameTakenError: HTTPStatus.CONFLICT,
     errors.InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     errors.InvalidTokenError: HTTPStatus.UNAUTHORIZED,
-    errors.InsufficientScopeError: HTTPStatus.FORBIDDEN,
-    errors.LoginRequiredError: HTTPStatus.FORBIDDEN,
+    errors.KeyNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.KeyLimitError: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyInUseError: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -83,12 +83,23 @@ def from_error(error: errors.PromptwireError) -> Response:
     """The response to an error of the domain."""
     if isinstance(error, RateLimitedError):
         return _rate_limit(error)
+    if isinstance(error, errors.InvalidFieldError):
+        field_error = {"field": error.field, "message": error.message}
+        return problem(HTTPStatus.BAD_REQUEST, str(error), errors=[field_error])
+    if isinstance(error, errors.NotAllowedError):
+        return _not_allowed(error)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _unexpected(error)
     wait = error.retry_after if isinstance(error, errors.ProviderUnavailableError | errors.UserLimitError) else None
     headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else None
     return problem(status, str(error), kind=error.kind(), headers=headers)
+
+
+def _not_allowed(error: errors.NotAllowedError) -> Response:
+    """The error code of RFC 6750, section 3.1, for a token that does not allow the request."""
+    challenge = 'Bearer error="insufficient_scope"' + (f', scope="{error.scope}"' if error.scope else "")
+    return problem(HTTPStatus.FORBIDDEN, str(error), kind=error.kind(), headers={"WWW-Authenticate": challenge})
 
 
 def _overloaded(error: errors.OverloadedError) -> Response:
@@ -102,7 +113,7 @@ def _user_limited(error: errors.UserLimitError) -> Response:
 
 
 def _rate_limited(error: RateLimitedError) -> Response:
-    metrics.rate_limited.labels(route_template(), str(error.breached)).inc()
+    metrics.rate_limited.labels(route_template(), error.metric_label).inc()
     return from_error(error)
 
 
@@ -115,10 +126,10 @@ def _http(error: HTTPException) -> Response:
 
 def _rate_limit(error: RateLimitedError) -> Response:
     """Headers as in draft-ietf-httpapi-ratelimit-headers-10: the policies, and what is left of the exceeded one."""
-    policies = ", ".join(f'"{item}";q={item.amount};w={item.get_expiry()}' for item in error.policies)
+    policies = ", ".join(f'"{policy_name(item)}";q={item.amount};w={item.get_expiry()}' for item in error.policies)
     headers = {
         "RateLimit-Policy": policies,
-        "RateLimit": f'"{error.breached}";r=0;t={error.wait}',
+        "RateLimit": f'"{policy_name(error.breached)}";r=0;t={error.wait}',
         "Retry-After": str(error.wait),
     }
     return problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=headers)

@@ -27,6 +27,9 @@ REGISTER_ENDPOINT = "auth.register"
 REDIS_PAUSE_SECONDS = 1.0
 REDIS_OPTIONS: dict[str, Any] = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25}
 
+#: The namespace of the rate limits of API keys.
+KEY_LIMITS = "API key"
+
 Counted = TypeVar("Counted")
 
 
@@ -40,6 +43,16 @@ class RateLimitedError(PromptwireError):
     def __init__(self, policies: Sequence[RateLimitItem], breached: RateLimitItem, seconds: float) -> None:
         self.policies, self.breached, self.wait = policies, breached, max(1, math.ceil(seconds))
         super().__init__(f"Too many requests: try again in {self.wait} s.")
+
+    @property
+    def metric_label(self) -> str:
+        """The exceeded limit, for metrics. Those of API keys share one label: users choose them."""
+        return KEY_LIMITS if self.breached.namespace == KEY_LIMITS else str(self.breached)
+
+
+def policy_name(limit: RateLimitItem) -> str:
+    """The name of a limit in the RateLimit headers."""
+    return f"{KEY_LIMITS}: {limit}" if limit.namespace == KEY_LIMITS else str(limit)
 
 
 class RedisFallback:

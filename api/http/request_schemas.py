@@ -1,13 +1,16 @@
 """Request bodies, headers and parameters: pydantic models that validate requests and describe the API."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from api.http.openapi.models import Body, Parameters, Query, example
+from shared import timestamps
 from shared.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, USERNAME_PATTERN, check_username
-from shared.db.models import Priority, Status
+from shared.db.models import DEFAULT_SCOPES, Priority, Scope, Status
+from shared.settings import values
 
 MAX_PROMPT_LENGTH = 100_000
 #: The text is part of a URL, and gunicorn accepts 8 KiB.
@@ -15,6 +18,7 @@ MAX_SEARCH_LENGTH = 8_000
 MAX_WAIT_SECONDS = 60
 MAX_HISTORY = 20
 MAX_ID = 2**63 - 1
+MAX_TOKENS = 10**15
 
 # The validators below, as JSON Schema patterns.
 _STORABLE = r"^[^\u0000]*$"
@@ -36,6 +40,16 @@ def _not_blank(text: str) -> str:
 def _allowed_username(username: str) -> str:
     check_username(username)
     return username
+
+
+def _time(text: object) -> datetime:
+    return timestamps.parse(text if isinstance(text, str) else "")
+
+
+def _in_the_future(time: datetime) -> datetime:
+    if time <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return time
 
 
 def _whole(number: object) -> object:
@@ -103,6 +117,28 @@ class Submission(Body):
     )
 
 
+class NewApiKey(Body):
+    """A new API key. What is left out is not limited."""
+
+    name: NotBlank = Field(max_length=100, description="What it is for. It is shown in lists.")
+    scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
+        list(DEFAULT_SCOPES), min_length=1, max_length=len(Scope), description="What it may do."
+    )
+    models: list[Annotated[str, Field(max_length=100)]] | None = Field(
+        None, min_length=1, max_length=100, description="The models that it may use; null: all."
+    )
+    expires_at: Annotated[datetime, BeforeValidator(_time), AfterValidator(_in_the_future)] | None = Field(
+        None, description="Until when it is valid; in the future."
+    )
+    rate_limit: Annotated[str, Field(max_length=100), AfterValidator(values.rate_limit)] | None = Field(
+        None,
+        description="How many prompts it may submit, such as `1/second;100/hour`, in addition to the user's limit.",
+    )
+    monthly_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS), BeforeValidator(_whole)] | None = Field(
+        None, description="How many tokens its prompts may use in a calendar month (UTC)."
+    )
+
+
 _PREFER = "`wait=N`: wait up to N ≤ 60 seconds for the answer. Anything else is ignored."
 
 
@@ -143,6 +179,10 @@ class FollowHeaders(Parameters):
 
 class PromptPath(Parameters):
     prompt_id: int = Field(ge=1, le=MAX_ID, description="The prompt's `id`.", json_schema_extra=example(1))
+
+
+class KeyPath(Parameters):
+    key_id: int = Field(ge=1, le=MAX_ID, description="The key's `id`.", json_schema_extra=example(1))
 
 
 class PageQuery(Query):

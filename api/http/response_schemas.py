@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.http.openapi.models import Answer
 from shared import timestamps
-from shared.db.models import Priority, Status
+from shared.db.models import ApiKey, Priority, Scope, Status
 from shared.prompts.answer import FinishReason
 from shared.prompts.provider_pause import ProviderPause
 from shared.prompts.queries import PromptRow
@@ -28,6 +28,27 @@ class TokenPair(Answer):
 
     access: str = Field(description="For calls, as `Authorization: Bearer <access>`; valid for 15 minutes by default.")
     refresh: str = Field(description="For the next pair; single-use.")
+
+
+class ApiKeyResource(Answer):
+    """An API key, without the key itself."""
+
+    id: Id
+    name: str
+    prefix: str = Field(description="Its first characters, by which one recognises it.")
+    scopes: list[Scope] = Field(description="What it may do.")
+    models: list[str] | None = Field(description="The models that it may use; null: all.")
+    expires_at: Moment | None = Field(description="Until when it is valid; null: until it is revoked.")
+    rate_limit: str | None = Field(description="How many prompts it may submit, in addition to the user's limit.")
+    monthly_tokens: int | None = Field(description="How many tokens its prompts may use in a calendar month (UTC).")
+    created_at: Moment
+    last_used_at: Moment | None = Field(description="When it was last used, to the minute.")
+
+
+class CreatedApiKey(ApiKeyResource):
+    """A new API key."""
+
+    key: str = Field(description="The key. It is not stored and never shown again.")
 
 
 class TokenUsage(Answer):
@@ -116,6 +137,22 @@ class Health(Answer):
     status: Literal["ok", "degraded", "unavailable"]
     version: str = Field(description="The version of Promptwire.")
     checks: dict[str, str] = Field(description="By dependency: `ok`, or what is wrong.")
+
+
+def api_key_resource(key: ApiKey) -> dict[str, Any]:
+    """Render an API key as an ApiKeyResource."""
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": key.scopes,
+        "models": key.models,
+        "expires_at": timestamps.rfc3339_or_none(key.expires_at),
+        "rate_limit": key.rate_limit,
+        "monthly_tokens": key.monthly_tokens,
+        "created_at": timestamps.rfc3339(key.created_at),
+        "last_used_at": timestamps.rfc3339_or_none(key.last_used_at),
+    }
 
 
 def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:

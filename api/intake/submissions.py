@@ -12,10 +12,12 @@ from redis import Redis
 from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from api.auth.api_keys import check_model
+from api.auth.principal import KeyGrant
 from api.http.rate_limits import RateLimitedError
 from api.intake.backlog import Backlog
 from api.intake.group_commit import GroupCommit
-from api.intake.submission_limits import SubmissionLimits
+from api.intake.submission_limits import Caller, SubmissionLimits
 from shared.db.engine import Executor, Sessions, is_unavailable
 from shared.errors import InvalidTokenError, OverloadedError, PromptNotFoundError
 from shared.messaging.queue import Queue
@@ -48,6 +50,7 @@ class _Submission:
 
     prompt: NewPrompt
     key: KeyUse | None
+    caller: Caller
     is_counted: bool = False  #: against the rate limit: once, however often storing it is tried
     rate_limited: RateLimitedError | None = None
     outcome: Outcome | None = None
@@ -73,34 +76,36 @@ class Submissions:
         """Whether no submission can be accepted at the moment."""
         return self._backlog.is_full or self._store.is_full
 
-    def store(self, prompt: NewPrompt, key: KeyUse | None) -> Stored:
+    def store(self, prompt: NewPrompt, key: KeyUse | None, api_key: KeyGrant | None = None) -> Stored:
         """Store the prompt and wake up a worker, unless its idempotency key was used before.
 
         Raises:
+            ModelNotAllowedError: the caller's API key may not use the prompt's model.
             IdempotencyKeyInUseError, IdempotencyKeyReusedError: see `shared/prompts/idempotency.py`.
             PromptNotFoundError: the prompt of an earlier request with this key has been deleted.
-            RateLimitedError: the user has submitted too much recently. (A replay does not count.)
+            RateLimitedError: the user or the API key has submitted too much recently. (A replay does not count.)
             UserLimitError: the user has too many unfinished prompts.
             OverloadedError: all users together have.
         """
+        check_model(api_key, prompt.route)
         if self.is_overloaded:
             raise OverloadedError
-        return self._store(_Submission(prompt, key))
+        return self._store(_Submission(prompt, key, Caller(prompt.user_id, api_key)))
 
-    def retry(self, user_id: int, prompt_id: int) -> PromptRow:
+    def retry(self, user_id: int, prompt_id: int, api_key: KeyGrant | None = None) -> PromptRow:
         """Queue a failed or cancelled prompt again. It counts as a submission, against every limit.
 
         Raises:
             PromptNotFoundError, NotEndedError, UserLimitError: see `shared/prompts/submission.py`.
-            RateLimitedError, OverloadedError: see `store`.
+            ModelNotAllowedError, RateLimitedError, OverloadedError: see `store`.
         """
         if self.is_overloaded:
             raise OverloadedError
         with self._autocommit_engine.connect() as connection:
-            submission.check_retriable(connection, user_id, prompt_id)
+            check_model(api_key, submission.check_retriable(connection, user_id, prompt_id).route)
             if not self._backlog.room(connection, 1):
                 raise OverloadedError
-        (verdict,) = self._limits.count([user_id])
+        (verdict,) = self._limits.count([Caller(user_id, api_key)])
         if verdict is not None:
             raise verdict
         with self._sessions.begin() as session:
@@ -111,6 +116,7 @@ class Submissions:
                 grace=self._grace,
                 attempts=self._attempt_limit,
                 limits=self._user_limits,
+                key_id=None if api_key is None else api_key.id,
             )
         self._backlog.added(1)
         self._queue.wake(prompt.route, 1)
@@ -173,14 +179,14 @@ class Submissions:
                 each.outcome = PromptNotFoundError() if prompt is None else Stored(prompt, is_replay=True)
 
     def _refuse_excess(self, executor: Executor, pending: Sequence[_Submission]) -> None:
-        """Refuse the submissions that exceed the backlog or their user's rate limit."""
+        """Refuse the submissions that exceed the backlog, or the rate limit of their user or API key."""
         room = self._backlog.room(executor, len(pending))
         for each in pending[room:]:
             each.outcome = OverloadedError()
         admitted = pending[:room]
         uncounted = [each for each in admitted if not each.is_counted]
         if uncounted:
-            verdicts = self._limits.count([each.prompt.user_id for each in uncounted])
+            verdicts = self._limits.count([each.caller for each in uncounted])
             for each, verdict in zip(uncounted, verdicts, strict=True):
                 each.is_counted, each.rate_limited = True, verdict
         for each in admitted:

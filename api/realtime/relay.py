@@ -4,7 +4,7 @@ Pub/sub may lose announcements: when Redis is unavailable, when a connection dro
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
 also asks Postgres which users' newest numbers differ from those it knows: about a user whose subscription has just
 been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
-that sees a gap in the numbers reads the feed. Each of these checks also asks which logins have ended.
+that sees a gap in the numbers reads the feed. `EndedLogins` asks which logins and API keys have ended.
 
 If the number in Postgres is lower than the known one, an older state of the database was restored, or the known number
 was wrong. The room is then reset to it, and sockets whose cursors are higher are sent a `reset`.
@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -25,10 +24,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.token_cache import TokenCache
+from api.realtime.ended_logins import EndedLogins
 from api.realtime.room import Room
 from api.realtime.subscription import MAX_QUEUED_ANNOUNCEMENTS, Subscriber, Subscription
 from api.server.time_slice import TimeSlice
-from shared.accounts import logins
 from shared.db.engine import cause
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
@@ -43,8 +42,6 @@ _RECONNECT_SECONDS = 0.5
 _COLLECT_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
 MAX_CHECKED_USERS = 1_000
-#: How far back a check looks for ended logins.
-_ENDED_LOGINS_WINDOW = timedelta(minutes=1)
 
 
 class Relay:
@@ -62,6 +59,7 @@ class Relay:
         self._redis = redis
         self._autocommit_engine = autocommit_engine
         self._token_cache = token_cache
+        self._ended_logins = EndedLogins(autocommit_engine, token_cache, self._announce_ended_login)
         self._check_seconds = check_seconds
         self._queue_length = queue_length
         self._rooms: dict[int, Room] = {}
@@ -77,9 +75,10 @@ class Relay:
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Start listening and checking, in two threads (greenlets, under gevent)."""
+        """Start listening and checking, in threads (greenlets, under gevent)."""
         threading.Thread(target=self._listen, name="relay-listen", daemon=True).start()
         threading.Thread(target=self._check, name="relay-check", daemon=True).start()
+        self._ended_logins.start()
 
     @contextmanager
     def subscribe(self, user_id: int) -> Iterator[Subscription]:
@@ -103,6 +102,8 @@ class Relay:
             going_down = self._stopping.is_set()
         if going_down:
             subscriber.go_down()
+        if self._ended_logins.are_recent_of(user_id):  # it may be the caller's, who was authenticated before it ended
+            subscriber.put(announcements.LOGIN_ENDED)
         if is_new:
             self._join([user_id])
 
@@ -115,6 +116,7 @@ class Relay:
     def shut_down(self) -> None:
         """Tell every subscriber, and each new one, that the process stops."""
         self._stopping.set()
+        self._ended_logins.stop()
         self._wake.set()
         with self._lock:
             subscribers = [subscriber for room in self._rooms.values() for subscriber in room.subscribers]
@@ -184,7 +186,10 @@ class Relay:
                 log.warning("message about logins refused: malformed")
                 return
             self._token_cache.forget({user_id})
-            self._dispatch(user_id, announcements.LOGIN_ENDED)
+            self._announce_ended_login(user_id)
+
+    def _announce_ended_login(self, user_id: int) -> None:
+        self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _dispatch(self, user_id: int, announcement: Announcement) -> None:
         with self._dispatching:
@@ -217,7 +222,6 @@ class Relay:
                 last_full = time.monotonic()
                 self._try(self._leave_empty_rooms)
                 unchecked = set(self._rooms)
-                self._try(self._check_logins)
             self._try(self._announce_newest, unchecked)
 
     def _try(self, check: Callable[..., None], *args: Any) -> None:
@@ -227,13 +231,6 @@ class Relay:
             log.warning("postgres check failed", error=cause(error))
         except Exception:
             log.exception("postgres check failed")
-
-    def _check_logins(self) -> None:
-        with self._autocommit_engine.connect() as connection:
-            ended = set(logins.list_recently_ended(connection, _ENDED_LOGINS_WINDOW))
-        self._token_cache.confirm(ended)
-        for user_id in ended:
-            self._dispatch(user_id, announcements.LOGIN_ENDED)
 
     def _announce_newest(self, user_ids: Collection[int]) -> None:
         """Announce the newest number of each of these users, if it is not the one that the room knows."""

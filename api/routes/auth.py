@@ -73,7 +73,7 @@ class AuthRoutes:
             abp_tags=[Tag(name="Auth", description="Users, and the tokens of their logins.")],
             abp_responses=error_responses(400, 413, 415, 500, 503),
         )
-        bp.before_request(_limit_body)
+        bp.before_request(limit_body)
         register = self._registration_limiter.limit(REGISTRATIONS_PER_ADDRESS)(self.register)
         bp.post("/auth/register/", operation_id="register", responses=REGISTER)(register)
         bp.post("/login/", operation_id="login", responses=LOGIN)(self.login)
@@ -145,7 +145,8 @@ class AuthRoutes:
         return user
 
 
-def _limit_body() -> None:
+def limit_body() -> None:
+    """Limit the request's body. Use it as a blueprint's `before_request`."""
     request.max_content_length = min(MAX_BODY_BYTES, request.max_content_length or MAX_BODY_BYTES)
 
 

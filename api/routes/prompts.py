@@ -7,6 +7,7 @@ from flask import Response, jsonify, request
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
+from api.auth.permissions import require_prompts
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
@@ -25,11 +26,13 @@ from api.http.response_schemas import PromptResource, prompt_resource
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions
-from shared.db.models import UNFINISHED, CacheUse, Priority, Status
+from shared.db.models import UNFINISHED, CacheUse, Priority, Scope, Status
 from shared.errors import (
     AlreadyEndedError,
     IdempotencyKeyInUseError,
     IdempotencyKeyReusedError,
+    InsufficientScopeError,
+    ModelNotAllowedError,
     NotEndedError,
     OverloadedError,
     PromptNotFoundError,
@@ -59,6 +62,7 @@ SUBMIT: Responses = {
     ),
     **error_responses(
         *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OverloadedError()),
+        *(InsufficientScopeError(Scope.PROMPTS_WRITE), ModelNotAllowedError()),
         *(PromptNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
     ),
 }
@@ -78,7 +82,9 @@ CANCEL: Responses = {
 }
 RETRY: Responses = {
     202: _prompt("It is queued again.", "retried", headers=("Location", "Retry-After")),
-    **error_responses(PromptNotFoundError(), NotEndedError()),
+    **error_responses(
+        *(PromptNotFoundError(), NotEndedError(), InsufficientScopeError(Scope.PROMPTS_WRITE), ModelNotAllowedError())
+    ),
 }
 DELETE: Responses = {204: empty_response("It is deleted."), **error_responses(PromptNotFoundError())}
 
@@ -111,9 +117,10 @@ class PromptRoutes:
             url_prefix="/prompts",
             abp_tags=[Tag(name="Prompts", description="Submit a prompt; then poll, wait, stream or listen.")],
             abp_security=[{"bearer": []}],
-            abp_responses=error_responses(400, 401, 500, 503),
+            abp_responses=error_responses(400, 401, InsufficientScopeError(Scope.PROMPTS_READ), 500, 503),
         )
         bp.before_request(self._authenticator.authenticate_request)
+        bp.before_request(require_prompts)
         bp.post("/", operation_id="submitPrompt", responses=SUBMIT)(self.submit)
         bp.get("/", operation_id="listPrompts", responses=INDEX)(self.index)
         bp.get("/<int:prompt_id>/", operation_id="getPrompt", responses=SHOW)(self.show)
@@ -133,7 +140,8 @@ class PromptRoutes:
         """
         principal, seconds = current_principal(), preferred_wait(header.prefer)
         with self._long_poll.slot(principal.id, seconds):
-            stored = self._submissions.store(self._new_prompt(body, principal), _key_use(body, header, principal))
+            new, key_use = self._new_prompt(body, principal), _key_use(body, header, principal)
+            stored = self._submissions.store(new, key_use, principal.key)
             prompt = stored.prompt
             if seconds is not None:
                 prompt = self._long_poll.wait_for_end(principal.id, prompt.id, seconds)
@@ -204,7 +212,8 @@ class PromptRoutes:
 
         It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits.
         """
-        prompt = self._with_queue_state(self._submissions.retry(current_principal().id, path.prompt_id))
+        principal = current_principal()
+        prompt = self._with_queue_state(self._submissions.retry(principal.id, path.prompt_id, principal.key))
         response = _prompt_response(prompt, HTTPStatus.ACCEPTED)
         set_location(response, f"/prompts/{prompt.id}/")
         return response
@@ -229,6 +238,7 @@ class PromptRoutes:
             cache=self._cache_use(body),
             history=body.history or 0,
             traceparent=tracing.current_traceparent(),
+            key_id=None if principal.key is None else principal.key.id,
         )
 
     def _cache_use(self, body: Submission) -> CacheUse | None:

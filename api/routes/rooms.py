@@ -15,7 +15,8 @@ from api.realtime.room_session import UNAUTHENTICATED, SocketSession, refuse
 from api.realtime.websocket import WebSocket
 from shared.accounts import users
 from shared.db.engine import Sessions
-from shared.errors import InvalidTokenError, UserLimitError
+from shared.db.models import Scope
+from shared.errors import InsufficientScopeError, InvalidTokenError, UserLimitError
 from shared.settings import Settings
 from shared.telemetry import metrics
 
@@ -99,6 +100,8 @@ class RoomRoutes:
             raise RefusedError(UNAUTHENTICATED, str(error)) from error
         if principal.username != username:
             raise RefusedError(NOT_YOURS, "This room is another user's.")
+        if not principal.has_scope(Scope.PROMPTS_READ):
+            raise RefusedError(NOT_YOURS, str(InsufficientScopeError(Scope.PROMPTS_READ)))
         return principal
 
     def _find_user(self, username: str) -> Principal:
@@ -122,7 +125,7 @@ def no_such_path(socket: WebSocket, rest: str) -> None:
 
 
 def _token() -> str:
-    """The token in the Authorization header or, from a browser, in the subprotocols `bearer, <token>`."""
+    """The token or API key in the Authorization header or, from a browser, in the subprotocols `bearer, <token>`."""
     header = request.headers.get("Authorization")
     offered = [part.strip() for part in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     if header is None and len(offered) == 2 and offered[0] == "bearer":

@@ -8,6 +8,7 @@ from flask import Response
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
+from api.auth.permissions import require_prompts
 from api.auth.principal import current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
@@ -16,7 +17,8 @@ from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_pag
 from api.http.request_schemas import SimilarQuery
 from api.http.response_schemas import SimilarPrompt, similar_prompt
 from api.intake.user_slots import UserSlots
-from shared.errors import ProviderError, ProviderUnavailableError
+from shared.db.models import Scope
+from shared.errors import InsufficientScopeError, ProviderError, ProviderUnavailableError
 from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
 from shared.search.store import EmbedQuery, Match, Offload, SearchResult, VectorStore, run_inline
@@ -73,6 +75,7 @@ class SearchRoutes:
             abp_responses=error_responses(
                 400,
                 401,
+                InsufficientScopeError(Scope.PROMPTS_READ),
                 414,
                 500,
                 503,
@@ -81,6 +84,7 @@ class SearchRoutes:
             ),
         )
         bp.before_request(self._authenticator.authenticate_request)
+        bp.before_request(require_prompts)
         bp.get("/similar/", operation_id="findSimilarPrompts", responses=SIMILAR)(self.similar)
         return bp
 

@@ -10,6 +10,7 @@ from flask_openapi3 import Tag
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.auth.permissions import require_prompts
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
@@ -19,8 +20,8 @@ from api.http.request_schemas import FollowHeaders, PromptPath
 from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import Event, Position, TextStream
-from shared.db.models import UNFINISHED
-from shared.errors import PromptNotFoundError
+from shared.db.models import UNFINISHED, Scope
+from shared.errors import InsufficientScopeError, PromptNotFoundError
 from shared.messaging import announcements
 from shared.prompts import queries
 from shared.telemetry import metrics
@@ -67,9 +68,12 @@ class TextStreamRoutes:
             url_prefix="/prompts",
             abp_tags=[Tag(name="Prompts")],
             abp_security=[{"bearer": []}],
-            abp_responses=error_responses(400, 401, PromptNotFoundError(), 500, 503),
+            abp_responses=error_responses(
+                400, 401, InsufficientScopeError(Scope.PROMPTS_READ), PromptNotFoundError(), 500, 503
+            ),
         )
         bp.before_request(self._authenticator.authenticate_request)
+        bp.before_request(require_prompts)
         bp.get("/<int:prompt_id>/stream/", operation_id="followPrompt", responses=FOLLOW)(self.follow)
         return bp
 

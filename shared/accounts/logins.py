@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Interval, bindparam, delete, func, insert, select, union, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
-from shared.db.models import TokenFamily, User
+from shared.db.models import ApiKey, TokenFamily, User
 
 
 def start(session: Session, user_id: int, family: UUID, refresh_id: UUID, days: int) -> None:
@@ -54,10 +54,16 @@ def find_user(executor: Executor, family: UUID) -> LoggedIn | None:
     return None if row is None else LoggedIn(*row)
 
 
-def list_recently_ended(executor: Executor, within: timedelta) -> Sequence[int]:
-    """The ids of users of whom a login was ended, by a logout or a new password, within this time."""
-    recently = TokenFamily.revoked_at > func.now() - within
-    return executor.scalars(select(TokenFamily.user_id).where(recently).distinct()).all()
+class EndedLogin(NamedTuple):
+    """A login that was ended, by a logout or a new password, or an API key that was revoked."""
+
+    user_id: int
+    at: datetime
+
+
+def list_recently_ended(executor: Executor, within: timedelta) -> Sequence[EndedLogin]:
+    """The logins and API keys that were ended within this time."""
+    return [EndedLogin._make(row) for row in executor.execute(_RECENTLY_ENDED, {"within": within})]
 
 
 def purge_expired(session: Session) -> None:
@@ -77,6 +83,16 @@ _USER_OF_LIVE_LOGIN = (
     select(User.id, User.username, User.is_admin)
     .join(TokenFamily, TokenFamily.user_id == User.id)
     .where(TokenFamily.id == bindparam("family"), _is_live(), User.deleted_at.is_(None))
+)
+
+
+_RECENTLY_ENDED = union(
+    *(
+        select(table.user_id, table.revoked_at).where(
+            table.revoked_at > func.now() - bindparam("within", type_=Interval)
+        )
+        for table in (TokenFamily, ApiKey)
+    )
 )
 
 

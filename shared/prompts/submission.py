@@ -52,6 +52,7 @@ class NewPrompt(NamedTuple):
     traceparent: str | None = None  #: of the request, if there are traces
     priority: str = Priority.DEFAULT
     route: str = DEFAULT_ROUTE
+    key_id: int | None = None  #: the API key that submits it; None for a login
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +215,11 @@ def retry(
     grace: timedelta,
     attempts: int,
     limits: PromptLimits = NO_LIMITS,
+    key_id: int | None = None,
 ) -> PromptRow:
     """Queue a failed or cancelled prompt again, with `attempts` more attempts, and a new turn.
+
+    From then on it is a prompt of the API key that retries it, or of none.
 
     Raises:
         PromptNotFoundError: it does not exist, or belongs to another user.
@@ -236,6 +240,7 @@ def retry(
             due_at=func.now() + grace,
             queued_at=func.now(),
             attempt_limit=Prompt.attempt + attempts,
+            key_id=key_id,
         )
         .returning(*queries.COLUMNS)
     ).first()
@@ -246,11 +251,12 @@ def retry(
     return PromptRow.from_row(row)
 
 
-def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> None:
-    """Check that the prompt may be retried. Raises as `retry` does."""
-    status = queries.get(executor, user_id, prompt_id).status
-    if status not in RETRIABLE:
-        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
+def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
+    """Return the prompt if it may be retried. Raises as `retry` does."""
+    prompt = queries.get(executor, user_id, prompt_id)
+    if prompt.status not in RETRIABLE:
+        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {prompt.status}.")
+    return prompt
 
 
 def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:

@@ -13,7 +13,7 @@ SECRET = "xylophone-confession"
 
 
 class Victim:
-    """A user with prompts in several states, an idempotency key and a page cursor."""
+    """A user with prompts in several states, an idempotency key, a page cursor and an API key."""
 
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
@@ -22,12 +22,14 @@ class Victim:
         self.user.post(f"/prompts/{cancelled}/cancel/")
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
+        self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
 
     def state(self) -> list[dict]:
-        """The victim's prompts, but for their positions in the queue: newcomers may pass them."""
-        return [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
+        """The victim's prompts, but for their positions in the queue, because newcomers may pass them; and keys."""
+        prompts = [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
+        return prompts + self.user.get("/auth/keys/").json
 
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
@@ -35,6 +37,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if "{key_id}" in path:
+        return [attacker.call(method, path.format(key_id=victim.key_id))]
     login = {"username": "victim", "password": "a guess of theirs"}
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
@@ -42,6 +46,7 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         "/login/": login,
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
         "/auth/logout/": {"refresh": victim.user.tokens["access"]},
+        "/auth/keys/": {"name": "mine"},
     }
     if method == "POST":
         return [attacker.post(path, json=bodies[path], headers={"Idempotency-Key": "the-key"})]
@@ -72,7 +77,7 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                 assert SECRET not in response.text, where
                 assert "victim" not in response.text.replace("'victim'", ""), where
                 assert response.status_code < 500, where
-                if "{prompt_id}" in path:
+                if "{" in path:
                     assert response.status_code == 404, where
     assert victim.state() == before
     worker.process(100)

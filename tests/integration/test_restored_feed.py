@@ -71,7 +71,7 @@ def test_an_open_socket_is_reset_if_the_feed_does_not_continue_where_it_is(
     finish(alice.id)
     with RemoteUser(app_url, "alice", is_new=False).join() as room:
         assert room.receive()["seq"] == 1
-        monkeypatch.setattr(services.relay, "_check_logins", lambda: None)  # a restore ends all logins
+        monkeypatch.setattr(services.relay._ended_logins, "check", lambda: None)  # a restore ends all logins
         with engine.begin() as connection:
             restored.skip_numbers(connection)
             for _ in range(finished_since):

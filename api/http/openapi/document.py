@@ -1,5 +1,6 @@
 """The document at /openapi.json: what flask-openapi3 collects from the routes, and shared components."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ _ABOUT = Path(__file__).with_name("about.md")
 _BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "bearerFormat": "JWT",
-    "description": "The `access` token from `POST /login/`.",
+    "bearerFormat": "JWT or API key",
+    "description": "The `access` token from `POST /login/`, or an API key (`pw_…`) from `POST /auth/keys/`.",
 }
 _REQUEST_ID = {
     "name": "X-Request-ID",
@@ -78,10 +79,16 @@ def _complete(operation: dict[str, Any]) -> None:
         media["examples"] = {f"{n}": {"summary": s, "value": v} for n, (s, v) in enumerate(BODIES[model].items(), 1)}
 
 
+def _subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for each in model.__subclasses__():
+        yield each
+        yield from _subclasses(each)
+
+
 def _schemas() -> dict[str, Any]:
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [
-        *((model, "validation") for model in Body.__subclasses__()),
-        *((model, "serialization") for model in Answer.__subclasses__()),
+        *((model, "validation") for model in _subclasses(Body)),
+        *((model, "serialization") for model in _subclasses(Answer)),
     ]
     _, generated = models_json_schema(models, ref_template="#/components/schemas/{model}", schema_generator=Schema)
     schemas: dict[str, Any] = generated["$defs"]

@@ -73,6 +73,20 @@ _SIMILAR = {
     "created_at": _COMPLETED["created_at"],
 }
 
+_KEY = {
+    "id": 1,
+    "name": "Nightly report",
+    "prefix": "pw_3kTMd9fV",
+    "scopes": ["prompts:read", "prompts:write"],
+    "models": None,
+    "expires_at": "2027-11-23T09:30:00.000Z",
+    "rate_limit": "100/hour",
+    "monthly_tokens": 1_000_000,
+    "created_at": "2026-11-23T09:30:00.000Z",
+    "last_used_at": None,
+}
+_WHOLE_KEY = "pw_3kTMd9fVqYbX0hLw2Zr8cJ5nGs7aEoUi1DpKxR4mWtQ2kmvXK"
+
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIiwiZXhwIjoxNzk1NDI3NzAwfQ."
 
 _WORDS = "correct horse battery"
@@ -103,6 +117,17 @@ BODIES: dict[str, dict[str, Any]] = {
     "Registration": {"A user": _CREDENTIALS},
     "Credentials": {"A user": _CREDENTIALS},
     "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
+    "NewApiKey": {
+        "For prompts": {"name": "Nightly report"},
+        "With limits": {
+            "name": "Nightly report",
+            "scopes": ["prompts:read", "prompts:write"],
+            "models": ["default"],
+            "expires_at": "2099-12-31T00:00:00Z",
+            "rate_limit": "100/hour",
+            "monthly_tokens": 1_000_000,
+        },
+    },
     "Submission": {
         "Only the text": _TEXT,
         "With events for the user's sockets": _TEXT | {"websocket": True},
@@ -120,6 +145,8 @@ def _health(status: str, **checks: str) -> dict[str, Any]:
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
+    "new key": ("A new key", _KEY | {"key": _WHOLE_KEY}),
+    "keys": ("Keys", [_KEY | {"last_used_at": "2026-11-24T02:00:00.000Z"}]),
     "queued": ("Waiting for a worker", _QUEUED),
     "completed": ("Answered", _COMPLETED),
     "cut off": ("Cut off at the limit of tokens", _CUT_OFF),

@@ -107,7 +107,9 @@ _COMMON: dict[int, dict[str, Response]] = {
         ),
     },
     401: {
-        "no-token": problems.from_error(InvalidTokenError("An access token is needed: Authorization: Bearer <token>."))
+        "no-token": problems.from_error(
+            InvalidTokenError("An access token or an API key is needed: Authorization: Bearer <token>.")
+        )
     },
     403: {"registration-closed": problems.problem(403, REGISTRATION_CLOSED)},
     413: {"too-large": problems.problem(413, RequestEntityTooLarge.description)},
