@@ -17,6 +17,7 @@ from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
 from api.routes import docs, page
+from api.routes.account import AccountRoutes
 from api.routes.auth import AuthRoutes
 from api.routes.keys import KeyRoutes
 from api.routes.ops import OpsRoutes
@@ -80,6 +81,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         s.registration_limiter,
         registration_open=s.settings.registration_open,
     )
+    account = AccountRoutes(s.authenticator)
     keys = KeyRoutes(s.sessions, s.authenticator, model_routes=[DEFAULT_ROUTE])
     prompts = PromptRoutes(
         settings=s.settings,
@@ -102,7 +104,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         max_page_bytes=s.settings.max_page_bytes,
     )
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    return [routes.blueprint() for routes in (auth, keys, prompts, text_stream, search, ops)]
+    return [routes.blueprint() for routes in (auth, account, keys, prompts, text_stream, search, ops)]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

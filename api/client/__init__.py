@@ -9,18 +9,21 @@
         for event in client.listen(since=0):
             print(event["type"], event["id"])
 
+A program uses an API key instead of a login: `Client(url, api_key="pw_…")`.
+
 It needs httpx, httpx-sse, websockets, click and rich, and nothing else of this project; nothing in this project needs
 it. You can copy the folder into another project, under any name.
 """
 
 from .client import DEFAULT_URL, Client
 from .errors import ClientError, FieldError, NotLoggedInError, ProblemError, RefusedError, UnreachableError
-from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
+from .resources import UNFINISHED, ApiKey, Event, NewApiKey, Prompt, Scope, SimilarPrompt, Status, User
 from .token_store import FileTokenStore, Login, MemoryTokenStore, TokenStore
 
 __all__ = [
     "DEFAULT_URL",
     "UNFINISHED",
+    "ApiKey",
     "Client",
     "ClientError",
     "Event",
@@ -28,10 +31,12 @@ __all__ = [
     "FileTokenStore",
     "Login",
     "MemoryTokenStore",
+    "NewApiKey",
     "NotLoggedInError",
     "ProblemError",
     "Prompt",
     "RefusedError",
+    "Scope",
     "SimilarPrompt",
     "Status",
     "TokenStore",

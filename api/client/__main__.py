@@ -8,7 +8,8 @@ import click
 from .credentials import read_credentials
 from .display import show_answer, show_list
 from .errors import ClientError
-from .options import Exit, Options, common_options, exit_code, version_option
+from .key_commands import keys
+from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
 from .resources import Priority, Status
 
@@ -22,6 +23,8 @@ EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong
 def main() -> None:
     """Promptwire: submit prompts, follow their answers, and find them again."""
 
+
+main.add_command(keys)
 
 _credentials = click.option(
     "--credentials", type=click.File(encoding="utf-8"), help='A JSON file: {"username": …, "password": …}.'
@@ -41,7 +44,7 @@ _follow = click.option("--follow", is_flag=True, help="Print the answer as it is
 @common_options
 @click.pass_obj
 def login(options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None) -> None:
-    """Log in. All other commands but register need a login.
+    """Log in. All other commands but register need a login, or an API key in PROMPTWIRE_API_KEY.
 
     The password comes from --credentials, --password-file, PROMPTWIRE_PASSWORD, a prompt without echo, or stdin.
     """
@@ -50,6 +53,8 @@ def login(options: Options, username: str | None, credentials: TextIO | None, pa
         with options.output.progress("Logging in …"):
             client.login(username, password)
         options.output.result({"url": client.url, "username": username}, f"Logged in to {client.url} as {username}.")
+        if options.api_key is not None:
+            options.output.note(f"{API_KEY_VARIABLE} is set, so the other commands use that key and not this login.")
 
 
 @main.command()
@@ -58,8 +63,7 @@ def login(options: Options, username: str | None, credentials: TextIO | None, pa
 def logout(options: Options) -> None:
     """Log out, here and on the server."""
     with options.client() as client:
-        username = client.username
-        client.logout()
+        username = client.logout()
         options.output.result({"url": client.url, "username": username}, f"Logged {username} out of {client.url}.")
 
 

@@ -10,6 +10,7 @@ import httpx
 from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_content, not_promptwire
+from .keys import Keys
 from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, User
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
@@ -29,12 +30,13 @@ class Client:
     Connection errors, 429 and 5xx are retried where that is safe, for at most `timeout` seconds and `retries` times (a
     retry at a time that the server named in `Retry-After` does not count). Methods raise
 
-        NotLoggedInError: the user is not logged in, or the login has ended;
+        NotLoggedInError: the user is not logged in, the login has ended, or the API key is not valid;
         ProblemError: the server answered with an error;
         UnreachableError: the server could not be reached until the retries ran out.
 
     Args:
         url: the server's address.
+        api_key: an API key (`pw_…`), with which no login is needed. It wins over a stored login.
         token_store: stores the login; in memory by default.
         pause: sleeps for a number of seconds.
     """
@@ -43,6 +45,7 @@ class Client:
         self,
         url: str = DEFAULT_URL,
         *,
+        api_key: str | None = None,
         token_store: TokenStore | None = None,
         timeout: float = DEFAULT_LIMITS.seconds,
         retries: float = DEFAULT_LIMITS.retries,
@@ -51,7 +54,8 @@ class Client:
         self.url = url.rstrip("/")
         self._limits, self._sleep = RetryLimits(timeout, retries), pause
         self._http = HttpClient(self.url, self._limits, pause)
-        self._session = Session(self._http, MemoryTokenStore() if token_store is None else token_store)
+        self._session = Session(self._http, MemoryTokenStore() if token_store is None else token_store, api_key)
+        self.keys = Keys(self._session)  #: the user's API keys
         self._socket = EventSocket(self.url, self._session, self._limits, pause)
 
     def __enter__(self) -> "Client":
@@ -65,8 +69,8 @@ class Client:
 
     @property
     def username(self) -> str:
-        """The name of the logged-in user."""
-        return self._session.login.username
+        """The name of the user."""
+        return self._session.username
 
     def register(self, username: str, password: str) -> User:
         """Register a user. Does not log in."""
@@ -78,9 +82,9 @@ class Client:
         """Log in. Raises NotLoggedInError if the username or the password is wrong."""
         self._session.log_in(username, password)
 
-    def logout(self) -> None:
-        """End the login, here and on the server."""
-        self._session.log_out()
+    def logout(self) -> str:
+        """End the stored login, here and on the server. Returns its username."""
+        return self._session.log_out().username
 
     def submit(
         self,

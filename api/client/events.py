@@ -12,7 +12,6 @@ from .errors import NotLoggedInError, ProblemError, RefusedError, UnreachableErr
 from .resources import Event
 from .retries import UNLIMITED, Retries, RetryLimits, Sleep
 from .session import Session
-from .token_store import Login
 
 _UNAUTHENTICATED = 4401
 #: Close codes from here on are the application's: reconnecting would not help.
@@ -22,7 +21,7 @@ _MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class EventSocket:
-    """The WebSocket of the logged-in user's room."""
+    """The WebSocket of the user's room."""
 
     def __init__(self, url: str, session: Session, limits: RetryLimits, sleep: Sleep) -> None:
         self._url = url
@@ -40,29 +39,29 @@ class EventSocket:
             NotLoggedInError, RefusedError, ProblemError: the server refuses the connection.
             UnreachableError: the first connection failed.
         """
-        cursor, login, is_refreshed = _Cursor(since), self._session.login, False
+        cursor, username, token, is_renewed = _Cursor(since), self._session.username, self._session.token, False
         retries = Retries(self._limits, self._sleep)
         while True:
             try:
-                for message in self._messages(login, cursor):
+                for message in self._messages(username, token, cursor):
                     if message["type"] == "connected":
-                        retries, is_refreshed = Retries(UNLIMITED, self._sleep), False
+                        retries, is_renewed = Retries(UNLIMITED, self._sleep), False
                     else:
                         yield message
             except NotLoggedInError:
-                if is_refreshed:
+                if is_renewed or not self._session.is_renewable:
                     raise
-                login, is_refreshed = self._session.refresh(login), True
+                token, is_renewed = self._session.renew(token), True
             except (ProblemError, UnreachableError) as failure:
                 if isinstance(failure, ProblemError) and not failure.is_temporary:
                     raise
                 retries.wait(failure)
 
-    def _messages(self, login: Login, cursor: "_Cursor") -> Iterator[Event]:
+    def _messages(self, username: str, token: str, cursor: "_Cursor") -> Iterator[Event]:
         """Yield `connected` and the new events of one connection. Raises when the connection ends."""
         refusal = "The server closed the socket."
         try:
-            with self._connect(login, cursor.seq) as socket:
+            with self._connect(username, token, cursor.seq) as socket:
                 while True:
                     message = json.loads(socket.recv())
                     if "type" not in message:
@@ -82,11 +81,11 @@ class EventSocket:
         except (OSError, EOFError, WebSocketException) as error:
             raise UnreachableError(f"{self._url} cannot be reached ({str(error) or type(error).__name__}).") from error
 
-    def _connect(self, login: Login, since: int | None) -> ClientConnection:
-        path = f"/ws/prompts/{quote(login.username, safe='')}/"
+    def _connect(self, username: str, token: str, since: int | None) -> ClientConnection:
+        path = f"/ws/prompts/{quote(username, safe='')}/"
         return connect(
             self._url.replace("http", "ws", 1) + path + ("" if since is None else f"?since={since}"),
-            additional_headers={"Authorization": f"Bearer {login.access}"},
+            additional_headers={"Authorization": f"Bearer {token}"},
             open_timeout=_OPEN_SECONDS,
             close_timeout=_CLOSE_SECONDS,
             max_size=_MAX_MESSAGE_BYTES,

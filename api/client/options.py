@@ -17,6 +17,8 @@ from .retries import DEFAULT_LIMITS
 from .token_store import FileTokenStore
 from .version import get_version
 
+API_KEY_VARIABLE = "PROMPTWIRE_API_KEY"
+
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 
@@ -34,15 +36,17 @@ class Exit(IntEnum):
 
 @dataclass
 class Options:
-    """The server, the output format, and the retry limits."""
+    """The server, the API key, the output format, and the retry limits."""
 
+    #: Never an argument: others could see it, shells store it.
+    api_key: str | None = field(default_factory=lambda: os.environ.get(API_KEY_VARIABLE, "").strip() or None)
     url: str = field(default_factory=lambda: os.environ.get("PROMPTWIRE_URL") or DEFAULT_URL)
     as_json: bool = False
     timeout: float = DEFAULT_LIMITS.seconds
     retries: int = int(DEFAULT_LIMITS.retries)
 
     def client(self) -> Client:
-        """Make a client. Raises click.UsageError if the URL is invalid."""
+        """Make a client. Raises click.UsageError if the URL or the API key is invalid."""
         url = self.url.rstrip("/")
         try:
             parsed = httpx.URL(url)
@@ -50,7 +54,13 @@ class Options:
             raise click.UsageError(f"{self.url!r} is not a valid URL: {error}.") from error
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise click.UsageError(f"{self.url!r} is not the URL of a server, such as {DEFAULT_URL}.")
-        return Client(url, token_store=FileTokenStore.for_server(url), timeout=self.timeout, retries=self.retries)
+        token_store = FileTokenStore.for_server(url)
+        try:
+            return Client(
+                url, api_key=self.api_key, token_store=token_store, timeout=self.timeout, retries=self.retries
+            )
+        except ValueError as error:
+            raise click.UsageError(f"{API_KEY_VARIABLE} is not valid: {error}.") from error
 
     @cached_property
     def output(self) -> Output:

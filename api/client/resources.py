@@ -8,6 +8,8 @@ Priority = Literal["default", "low"]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
+Scope = Literal["prompts:read", "prompts:write", "keys:write", "admin"]
+
 UNFINISHED: tuple[Status, ...] = ("queued", "processing")
 
 
@@ -59,6 +61,27 @@ class SimilarPrompt(TypedDict):
     response_text: str
     similarity_score: float
     created_at: str
+
+
+class ApiKey(TypedDict):
+    """An API key, without the key itself. Limits that it does not have are None. Times are RFC 3339, in UTC."""
+
+    id: int
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    models: list[str] | None
+    expires_at: str | None
+    rate_limit: str | None
+    monthly_tokens: int | None
+    created_at: str
+    last_used_at: str | None
+
+
+class NewApiKey(ApiKey):
+    """A new API key, with the key itself, which is shown only this once."""
+
+    key: str
 
 
 class User(TypedDict):

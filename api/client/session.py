@@ -1,5 +1,6 @@
-"""The login: requests carry the access token, and an expired one is refreshed."""
+"""Authentication: requests carry an API key, or the access token of a login, which is refreshed when it expires."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +12,41 @@ from .token_store import Login, TokenStore
 
 
 class Session:
-    """A user's session with a server. Methods that need a login raise NotLoggedInError without one."""
+    """A user's session with a server, by an API key or, without one, by the stored login.
 
-    def __init__(self, http: HttpClient, token_store: TokenStore) -> None:
+    Methods that need one of them raise NotLoggedInError if the key is not valid or there is no login.
+
+    Raises:
+        ValueError: the text is not an API key.
+    """
+
+    def __init__(self, http: HttpClient, token_store: TokenStore, api_key: str | None = None) -> None:
+        if api_key is not None and re.fullmatch(r"pw_[0-9A-Za-z]+", api_key) is None:
+            raise ValueError("an API key is pw_ and then letters and digits")
         self._http = http
         self._token_store = token_store
+        self._api_key = api_key
+        self._key_username: str | None = None
+
+    @property
+    def username(self) -> str:
+        """The name of the user. With an API key the server is asked for it once."""
+        if self._api_key is None:
+            return self.login.username
+        if self._key_username is None:
+            account = json_content(self.request("GET", "/account/"), "username")
+            self._key_username = str(account["username"])
+        return self._key_username
+
+    @property
+    def token(self) -> str:
+        """The API key, or the access token of the login."""
+        return self._api_key or self.login.access
+
+    @property
+    def is_renewable(self) -> bool:
+        """Whether there may be another token when this one has expired."""
+        return self._api_key is None
 
     @property
     def login(self) -> Login:
@@ -50,24 +81,24 @@ class Session:
     def request(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
     ) -> httpx.Response:
-        """Send a request with the access token. Options and errors are those of `HttpClient.send`."""
-        login = self.login
-        for is_last in (False, True):
-            bearer = {"Authorization": f"Bearer {login.access}"}
+        """Send a request with the token. Options and errors are those of `HttpClient.send`."""
+        token = self.token
+        for is_last in (not self.is_renewable, True):
+            bearer = {"Authorization": f"Bearer {token}"}
             try:
                 return self._http.send(method, path, headers=bearer | dict(headers or {}), **options)
             except ProblemError as problem:
                 if problem.status != 401 or is_last:
                     raise _login_error(problem) from problem
-            login = self.refresh(login)
+            token = self.renew(token)
         raise AssertionError
 
-    def refresh(self, expired: Login) -> Login:
-        """Exchange a login whose access token is no longer valid for the next one."""
+    def renew(self, expired: str) -> str:
+        """Exchange the login, whose access token is no longer valid, for the next one. Returns its access token."""
         with self._token_store.locked():
             login = self.login
-            if login.access != expired.access:  # another thread or process has refreshed it
-                return login
+            if login.access != expired:  # another thread or process has refreshed it
+                return login.access
             try:
                 # A refresh token that is used twice ends the login.
                 response = self._http.send("POST", "/auth/refresh/", json={"refresh": login.refresh}, idempotent=False)
@@ -77,7 +108,7 @@ class Session:
                 raise _login_error(problem) from problem
             login = _to_login(login.username, response)
             self._token_store.write(login)
-            return login
+            return login.access
 
 
 def _to_login(username: str, response: httpx.Response) -> Login:

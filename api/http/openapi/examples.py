@@ -145,6 +145,7 @@ def _health(status: str, **checks: str) -> dict[str, Any]:
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
+    "account": ("An account", {"id": 1, "username": "alice", "is_admin": False}),
     "new key": ("A new key", _KEY | {"key": _WHOLE_KEY}),
     "keys": ("Keys", [_KEY | {"last_used_at": "2026-11-24T02:00:00.000Z"}]),
     "queued": ("Waiting for a worker", _QUEUED),
