@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 from redis.connection import AbstractConnection
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from api.realtime import ended_logins
+from shared.db.engine import Sessions
 from tests.integration.test_submission import new_prompt, submit_together
 from tests.support.client import ApiUser
 from tests.support.servers import wait_until
@@ -82,6 +83,35 @@ def test_a_submission_is_one_statement_and_two_round_trips(api) -> None:
         alice.submit()
     assert cost.counts == (1, 0, 2), cost
     assert cost.redis_bytes < 1_400
+
+
+@pytest.mark.parametrize("limits", [{}, {"rate_limit": "1000/second;10000/minute", "models": ["default"]}])
+def test_a_submission_with_a_known_api_key_costs_as_much_as_with_a_token(api, limits: dict) -> None:
+    alice, _, measured = api
+    by_key = alice.with_key(**limits)
+    by_key.submit()
+    wait_until(lambda: alice.get("/auth/keys/").json[0]["last_used_at"], what="the write of the last use")
+    with measured() as cost:
+        by_key.submit()
+    assert cost.counts == (1, 0, 2), cost
+    assert cost.redis_bytes < (1_600 if limits else 1_400)
+
+
+@pytest.mark.parametrize("state", ["wrong", "malformed", "revoked", "expired"])
+def test_a_key_that_is_not_valid_costs_one_statement_whatever_is_wrong_with_it(
+    api, sessions: Sessions, state: str
+) -> None:
+    alice, _, measured = api
+    made = alice.create_key()
+    if state in ("revoked", "expired"):
+        column = "revoked_at" if state == "revoked" else "expires_at"
+        with sessions.begin() as session:
+            session.execute(text(f"UPDATE api_keys SET {column} = now() - interval '1 hour'"))
+    refused = alice.with_key({"wrong": "pw_" + "a" * 49, "malformed": "pw_?"}.get(state, made["key"]))
+    for _ in range(2):
+        with measured() as cost:
+            assert refused.get("/prompts/").status_code == 401
+        assert cost.counts == (1, 0, 0), cost
 
 
 def test_a_group_of_submissions_costs_as_much_as_one_submission(api) -> None:

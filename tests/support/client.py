@@ -41,6 +41,18 @@ class ApiUser:
         other._client = app.test_client()
         return other
 
+    def create_key(self, **fields: object) -> dict:
+        """Create an API key of the user. Returns it as it is shown this once."""
+        response = self.post("/auth/keys/", json={"name": "a key"} | fields)
+        assert response.status_code == 201, response.text
+        return response.json
+
+    def with_key(self, key: str | None = None, **fields: object) -> "ApiUser":
+        """The same user with this API key, or a new one, instead of the login."""
+        other = copy.copy(self)
+        other.tokens = {"access": key or self.create_key(**fields)["key"]}
+        return other
+
     def call(self, method: str, path: str, *, headers: dict[str, str] | None = None, **kwargs) -> TestResponse:
         bearer = {"Authorization": f"Bearer {self.tokens['access']}"}
         return self._client.open(path, method=method, headers=bearer | (headers or {}), **kwargs)

@@ -1,0 +1,327 @@
+"""API keys, as the contract has them: what they are, who may make which, and what they may do."""
+
+import hashlib
+import re
+import zlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, insert, select, text, update
+
+from api.auth.key_uses import KeyUses
+from api.auth.principal import KeyGrant
+from api.intake.submission_limits import Caller
+from api.services import Services
+from shared import timestamps
+from shared.accounts import api_keys
+from shared.db.engine import Sessions
+from shared.db.models import ApiKey, AuditEntry, Prompt, User
+from tests.support.client import ApiUser, assert_problem
+from tests.support.servers import wait_until
+from worker.pipeline import Pipeline
+
+DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def in_hours(hours: float) -> str:
+    return timestamps.rfc3339(datetime.now(UTC) + timedelta(hours=hours))
+
+
+@pytest.fixture
+def admin(app: Flask, sessions: Sessions) -> ApiUser:
+    user = ApiUser(app, "admin")
+    with sessions.begin() as session:
+        session.execute(update(User).where(User.id == user.id).values(is_admin=True))
+    return ApiUser(app, "admin", is_new=False)
+
+
+class TestCreation:
+    def test_a_new_key_is_201_and_shown_once(self, alice: ApiUser) -> None:
+        response = alice.post("/auth/keys/", json={"name": "Nightly report"})
+        created = response.json
+        assert response.status_code == 201
+        assert response.headers["Cache-Control"] == "no-store"
+        assert created["scopes"] == ["prompts:read", "prompts:write"]
+        limits = ("models", "expires_at", "rate_limit", "monthly_tokens", "last_used_at")
+        assert [created[name] for name in limits] == [None] * 5
+        assert (created["name"], created["prefix"]) == ("Nightly report", created["key"][:11])
+        (listed,) = alice.get("/auth/keys/").json
+        assert listed == {name: value for name, value in created.items() if name != "key"}
+
+    def test_a_key_has_a_prefix_and_a_checksum_that_scanners_recognise(self, alice: ApiUser) -> None:
+        keys = [alice.create_key()["key"] for _ in range(5)]
+        for key in keys:
+            random, checksum = re.fullmatch(r"pw_([0-9A-Za-z]{43})([0-9A-Za-z]{6})", key).groups()
+            number = 0
+            for digit in checksum:
+                number = 62 * number + DIGITS.index(digit)
+            assert number == zlib.crc32(random.encode())
+        assert len(set(keys)) == len(keys)
+
+    def test_only_the_sha_256_of_a_key_is_stored(self, alice: ApiUser, sessions: Sessions) -> None:
+        key = alice.create_key()["key"]
+        with sessions() as session:
+            assert session.scalars(select(ApiKey.key_hash)).one() == hashlib.sha256(key.encode()).digest()
+            row = session.execute(text("SELECT api_keys::text FROM api_keys")).scalar_one()
+        assert key[11:] not in row
+
+    def test_a_key_is_made_with_scopes_models_an_expiry_a_rate_limit_and_a_budget(self, alice: ApiUser) -> None:
+        fields = {
+            "scopes": ["keys:write", "prompts:read"],
+            "models": ["default"],
+            "expires_at": in_hours(1),
+            "rate_limit": "1/second;100/hour",
+            "monthly_tokens": 1_000_000,
+        }
+        created = alice.create_key(**fields)
+        assert {name: created[name] for name in fields} == fields | {"scopes": ["prompts:read", "keys:write"]}
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("name", ""),
+            ("name", " "),
+            ("name", "n" * 101),
+            ("name", "a\0b"),
+            ("name", 5),
+            ("scopes", []),
+            ("scopes", ["prompts:delete"]),
+            ("scopes", "prompts:read"),
+            ("models", []),
+            ("models", ["gpt-0"]),
+            ("expires_at", "2020-01-01T00:00:00Z"),
+            ("expires_at", "2099-01-01"),
+            ("expires_at", "2099-02-30T00:00:00Z"),
+            ("expires_at", "2099-01-01T00:00:00"),
+            ("expires_at", 4_102_444_800),
+            ("rate_limit", "often"),
+            ("rate_limit", "0/second"),
+            ("rate_limit", ""),
+            ("monthly_tokens", 0),
+            ("monthly_tokens", True),
+            ("key", "pw_mine"),
+        ],
+    )
+    def test_a_field_that_is_not_valid_is_400_and_named(self, alice: ApiUser, field: str, value: object) -> None:
+        problem = assert_problem(alice.post("/auth/keys/", json={"name": "a key", field: value}), 400)
+        assert problem["errors"][0]["field"].startswith(field)
+        assert alice.get("/auth/keys/").json == []
+
+    def test_an_unknown_model_is_400_with_the_known_ones(self, alice: ApiUser) -> None:
+        problem = assert_problem(alice.post("/auth/keys/", json={"name": "a key", "models": ["default", "x"]}), 400)
+        assert problem["errors"] == [{"field": "models", "message": "There is no model 'x'. There are: default."}]
+
+    def test_a_user_has_at_most_100_keys_that_are_not_revoked(self, alice: ApiUser, sessions: Sessions) -> None:
+        key_id = alice.create_key()["id"]
+        rows = [
+            {"user_id": alice.id, "name": "n", "key_hash": bytes([i]), "prefix": "p", "scopes": []}
+            for i in range(api_keys.MAX_KEYS - 1)
+        ]
+        with sessions.begin() as session:
+            session.execute(insert(ApiKey), rows)
+        assert "100" in assert_problem(alice.post("/auth/keys/", json={"name": "one more"}), 409)["detail"]
+        alice.delete(f"/auth/keys/{key_id}/")
+        alice.create_key()
+
+
+class TestEscalation:
+    """A key makes only keys that may do no more than it may."""
+
+    def test_a_key_with_keys_write_makes_keys_with_its_own_scopes(self, alice: ApiUser) -> None:
+        maker = alice.with_key(scopes=["prompts:read", "keys:write"])
+        made = alice.with_key(maker.create_key(scopes=["prompts:read"])["key"])
+        assert made.get("/prompts/").status_code == 200
+        assert [len(user.get("/auth/keys/").json) for user in (alice, maker)] == [2, 2]
+
+    def test_keys_write_is_never_given_by_default(self, alice: ApiUser) -> None:
+        assert_problem(alice.with_key().post("/auth/keys/", json={"name": "another"}), 403)
+
+    @pytest.mark.parametrize("scope", ["prompts:write", "admin"])
+    def test_a_key_makes_no_key_with_a_scope_that_it_lacks(self, alice: ApiUser, scope: str) -> None:
+        maker = alice.with_key(scopes=["prompts:read", "keys:write"])
+        response = maker.post("/auth/keys/", json={"name": "more", "scopes": ["prompts:read", scope]})
+        assert_problem(response, 403)
+        assert response.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
+
+    def test_a_key_gives_the_default_scopes_only_if_it_has_them(self, alice: ApiUser) -> None:
+        assert_problem(alice.with_key(scopes=["keys:write"]).post("/auth/keys/", json={"name": "another"}), 403)
+
+    @pytest.mark.parametrize(
+        "restriction",
+        [
+            {"models": ["default"]},
+            {"expires_at": in_hours(1)},
+            {"rate_limit": "100/second"},
+            {"monthly_tokens": 10},
+        ],
+        ids=lambda restriction: next(iter(restriction)),
+    )
+    def test_a_restricted_key_makes_no_keys_but_lists_and_revokes(self, alice: ApiUser, restriction: dict) -> None:
+        maker = alice.with_key(scopes=["prompts:read", "keys:write"], **restriction)
+        assert_problem(maker.post("/auth/keys/", json={"name": "n", "scopes": ["prompts:read"]} | restriction), 403)
+        (listed,) = maker.get("/auth/keys/").json
+        assert maker.delete(f"/auth/keys/{listed['id']}/").status_code == 204
+
+    def test_only_admins_make_keys_with_the_scope_admin(self, alice: ApiUser, admin: ApiUser) -> None:
+        assert_problem(alice.post("/auth/keys/", json={"name": "n", "scopes": ["admin"]}), 403)
+        assert admin.create_key(scopes=["admin"])["scopes"] == ["admin"]
+        assert_problem(admin.with_key(scopes=["keys:write"]).post("/auth/keys/", json={"name": "n"}), 403)
+
+    def test_a_revoked_key_makes_no_key_even_where_it_is_still_cached(
+        self, alice: ApiUser, sessions: Sessions, services: Services
+    ) -> None:
+        maker = alice.with_key(scopes=["prompts:read", "keys:write"])
+        services.relay._ended_logins.stop()
+        assert maker.get("/auth/keys/").status_code == 200  # cached from here on
+        with sessions.begin() as session:
+            api_keys.revoke_all(session, alice.id)
+        response = maker.post("/auth/keys/", json={"name": "n", "scopes": ["prompts:read"]})
+        assert_problem(response, 401)
+        assert alice.get("/auth/keys/").json == []
+
+
+class TestUse:
+    def test_a_prompt_belongs_to_the_key_that_submitted_or_retried_it_last(
+        self, alice: ApiUser, sessions: Sessions
+    ) -> None:
+        one, other = alice.create_key(), alice.create_key()
+        prompt_id = alice.with_key(one["key"]).submit()
+
+        def key_id() -> int | None:
+            with sessions() as session:
+                return session.scalar(select(Prompt.key_id).where(Prompt.id == prompt_id))
+
+        found = [key_id()]
+        for user in (alice.with_key(other["key"]), alice):
+            assert user.post(f"/prompts/{prompt_id}/cancel/").status_code == 200
+            assert user.post(f"/prompts/{prompt_id}/retry/").status_code == 202
+            found.append(key_id())
+        assert found == [one["id"], other["id"], None]
+
+    def test_a_key_submits_and_retries_prompts_of_its_models_only(self, alice: ApiUser, sessions: Sessions) -> None:
+        key = alice.create_key(models=["default"])
+        limited = alice.with_key(key["key"])
+        prompt_id = limited.submit()
+        limited.post(f"/prompts/{prompt_id}/cancel/")
+        with sessions.begin() as session:
+            session.execute(update(Prompt).values(route="another"))
+        response = limited.post(f"/prompts/{prompt_id}/retry/")
+        assert "another" in assert_problem(response, 403)["detail"]
+        assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+        with sessions.begin() as session:
+            session.execute(update(ApiKey).values(models=["another"]))
+        alice.delete(f"/auth/keys/{alice.create_key()['id']}/")  # drops the user's keys from the cache
+        assert_problem(limited.post("/prompts/", json={"prompt_text": "Hi"}), 403)
+        assert limited.show(prompt_id)["status"] == "cancelled"
+
+    def test_the_rate_limit_of_a_key_counts_in_addition_to_its_users(self, make_app) -> None:
+        alice = ApiUser(make_app(prompt_rate_limit="5/minute")[0], "alice")
+        limited = alice.with_key(rate_limit="2/minute;9/hour")
+
+        def submit(user: ApiUser):
+            return user.post("/prompts/", json={"prompt_text": "Hi"})
+
+        assert [submit(limited).status_code for _ in range(5)] == [202, 202, 429, 429, 429]
+        response = submit(limited)
+        wait = response.headers["Retry-After"]
+        assert response.headers["RateLimit"] == f'"API key: 2 per 1 minute";r=0;t={wait}'
+        policies = '"API key: 2 per 1 minute";q=2;w=60, "API key: 9 per 1 hour";q=9;w=3600, "5 per 1 minute";q=5;w=60'
+        assert response.headers["RateLimit-Policy"] == policies
+        # What the key was refused does not count against the user.
+        assert [submit(alice).status_code for _ in range(4)] == [202] * 3 + [429]
+        assert submit(alice).headers["RateLimit"].startswith('"5 per 1 minute"')
+        other = alice.with_key(rate_limit="2/minute")
+        assert submit(other).headers["RateLimit"].startswith('"5 per 1 minute"')
+
+    def test_a_retry_counts_against_the_rate_limit_of_the_key(self, alice: ApiUser) -> None:
+        limited = alice.with_key(rate_limit="1/hour")
+        prompt_id = limited.submit()
+        limited.post(f"/prompts/{prompt_id}/cancel/")
+        assert_problem(limited.post(f"/prompts/{prompt_id}/retry/"), 429)
+
+    def test_the_rate_limits_of_keys_are_counted_without_redis_too(self, make_app, servers) -> None:
+        away = servers.settings("any", redis_url="redis://127.0.0.1:9/0").redis_url
+        alice = ApiUser(make_app(prompt_rate_limit="2/minute", redis_url=away)[0], "alice")
+        limited = alice.with_key(rate_limit="1/minute")
+        statuses = [
+            user.post("/prompts/", json={"prompt_text": "Hi"}).status_code for user in (limited, limited, alice)
+        ]
+        assert statuses == [202, 429, 202]
+        assert_problem(alice.post("/prompts/", json={"prompt_text": "Hi"}), 429)
+
+    def test_a_group_of_submissions_with_and_without_limited_keys_is_counted_right(self, services: Services) -> None:
+        def key(number: int, limit: str | None) -> KeyGrant:
+            return KeyGrant(number, frozenset(), rate_limit=limit)
+
+        one, two, unlimited = key(1, "1/minute"), key(2, "1/minute;1/hour"), key(3, None)
+        callers = [Caller(1), Caller(1, one), Caller(2, two), Caller(2, unlimited), Caller(1, one), Caller(2, two)]
+        verdicts = services.submissions._limits.count(callers)
+        assert [verdict is None for verdict in verdicts] == [True, True, True, True, False, False]
+
+    def test_when_a_key_was_last_used_is_shown(self, alice: ApiUser) -> None:
+        used = alice.with_key()
+        alice.create_key()
+        assert used.get("/prompts/").status_code == 200
+        wait_until(lambda: alice.get("/auth/keys/").json[1]["last_used_at"] is not None)
+        newest, used_key = alice.get("/auth/keys/").json
+        assert newest["last_used_at"] is None
+        assert used_key["last_used_at"] >= used_key["created_at"]
+
+    def test_the_last_use_is_written_at_most_once_a_minute(self, alice: ApiUser, sessions: Sessions) -> None:
+        key_id = alice.create_key()["id"]
+
+        def touch(seconds_ago: float) -> bool:
+            before = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+            with sessions.begin() as session:
+                session.execute(update(ApiKey).values(last_used_at=before))
+                api_keys.touch(session, [key_id])
+                return session.scalar(select(ApiKey.last_used_at)) != before
+
+        assert [touch(55), touch(61)] == [False, True]
+
+    def test_a_process_writes_the_last_uses_of_all_keys_together_once_in_a_period(
+        self, autocommit_engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written: list[set[int]] = []
+        monkeypatch.setattr(api_keys, "touch", lambda _, key_ids: written.append(set(key_ids)))
+        hourly = KeyUses(autocommit_engine, write_seconds=3_600)
+        hourly.note(1)
+        wait_until(lambda: written)
+        for key_id in (2, 3, 1):
+            hourly.note(key_id)
+        assert written == [{1}]
+        often = KeyUses(autocommit_engine, write_seconds=0)
+        for key_id in (4, 5):
+            often.note(key_id)
+        wait_until(lambda: set().union(*written) == {1, 4, 5})
+
+    def test_a_request_does_not_wait_for_the_last_use_to_be_written(self, alice: ApiUser, sessions: Sessions) -> None:
+        used = alice.with_key()
+        with sessions.begin() as session:
+            session.execute(select(ApiKey).with_for_update())
+            assert [used.get("/prompts/").status_code for _ in range(3)] == [200] * 3
+
+    def test_a_search_and_the_answer_are_as_with_a_login(self, alice: ApiUser, worker: Pipeline) -> None:
+        by_key = alice.with_key()
+        prompt_id = by_key.submit("What is a tide?")
+        worker.process(1)
+        assert by_key.show(prompt_id) == alice.show(prompt_id)
+        assert by_key.get("/prompts/similar/?prompt=tide").json == alice.get("/prompts/similar/?prompt=tide").json != []
+
+
+class TestAudit:
+    def test_making_and_revoking_keys_is_in_the_audit_trail(self, alice: ApiUser, sessions: Sessions) -> None:
+        maker_key = alice.create_key(scopes=["keys:write"])
+        maker = alice.with_key(maker_key["key"])
+        made = maker.create_key(scopes=["keys:write"], name="Payroll of Acme")
+        alice.delete(f"/auth/keys/{made['id']}/")
+        with sessions() as session:
+            entries = session.scalars(select(AuditEntry).order_by(AuditEntry.id)).all()
+        assert [(each.action, each.key_id, each.details["key_id"]) for each in entries] == [
+            ("key.created", None, maker_key["id"]),
+            ("key.created", maker_key["id"], made["id"]),
+            ("key.revoked", None, made["id"]),
+        ]
+        assert {(each.actor_id, each.user_id) for each in entries} == {(alice.id, alice.id)}
+        assert not any("Payroll" in str(each.details) or made["key"] in str(each.details) for each in entries)

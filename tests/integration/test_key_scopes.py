@@ -1,0 +1,73 @@
+"""What an API key may do: each route needs a scope."""
+
+import pytest
+from flask import Flask
+
+from shared.db.models import Scope
+from tests.support.client import ApiUser, assert_problem
+
+READ, WRITE, KEYS = Scope.PROMPTS_READ, Scope.PROMPTS_WRITE, Scope.KEYS_WRITE
+
+#: The scope that each route needs.
+NEEDED = {
+    ("POST", "/prompts/"): WRITE,
+    ("GET", "/prompts/"): READ,
+    ("GET", "/prompts/{prompt_id}/"): READ,
+    ("GET", "/prompts/{prompt_id}/stream/"): READ,
+    ("POST", "/prompts/{prompt_id}/cancel/"): WRITE,
+    ("POST", "/prompts/{prompt_id}/retry/"): WRITE,
+    ("DELETE", "/prompts/{prompt_id}/"): WRITE,
+    ("GET", "/prompts/similar/"): READ,
+    ("GET", "/account/"): READ,
+    ("POST", "/auth/keys/"): KEYS,
+    ("GET", "/auth/keys/"): KEYS,
+    ("DELETE", "/auth/keys/{key_id}/"): KEYS,
+}
+BODIES = {"/prompts/": {"prompt_text": "Hi"}, "/auth/keys/": {"name": "n"}}
+
+
+def call(user: ApiUser, method: str, path: str):
+    body = {"json": BODIES[path]} if method == "POST" and path in BODIES else {}
+    query = {"query_string": {"prompt": "tide"}} if "similar" in path else {}
+    return user.call(method, path.format(prompt_id=999, key_id=999), **body, **query)
+
+
+def test_the_scope_of_every_route_with_a_token_is_tested(shared_app: Flask) -> None:
+    paths = shared_app.test_client().get("/openapi.json").json["paths"]
+    with_a_token = {
+        (method.upper(), path)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if operation["security"]
+    }
+    assert with_a_token == NEEDED.keys()
+
+
+@pytest.mark.parametrize(("method", "path"), NEEDED)
+def test_a_route_is_403_without_its_scope_and_open_with_it_alone(shared_alice: ApiUser, method: str, path: str) -> None:
+    needed = NEEDED[method, path]
+    others = [scope for scope in (READ, WRITE, KEYS) if scope != needed]
+    response = call(shared_alice.with_key(scopes=others), method, path)
+    problem = assert_problem(response, 403)
+    assert problem["type"] == "urn:promptwire:problem:insufficient-scope"
+    assert needed in problem["detail"]
+    assert response.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+    if path != "/auth/keys/" or method != "POST":  # which makes keys only with scopes of its own
+        assert call(shared_alice.with_key(scopes=[needed]), method, path).status_code not in (401, 403)
+    assert call(shared_alice, method, path).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize(("method", "path"), NEEDED)
+def test_every_403_for_a_scope_is_described(shared_app: Flask, method: str, path: str) -> None:
+    operation = shared_app.test_client().get("/openapi.json").json["paths"][path][method.lower()]
+    described = operation["responses"]["403"]
+    assert "WWW-Authenticate" in described["headers"]
+    assert "insufficient-scope" in described["content"]["application/problem+json"]["examples"]
+
+
+def test_a_preflight_needs_no_scope(shared_app: Flask) -> None:
+    assert shared_app.test_client().options("/auth/keys/").status_code == 200
+
+
+def test_the_scope_admin_does_nothing_for_a_user_who_is_no_admin_any_more(shared_alice: ApiUser) -> None:
+    assert_problem(shared_alice.post("/auth/keys/", json={"name": "n", "scopes": ["admin"]}), 403)
