@@ -20,14 +20,6 @@ class PromptNotFoundError(PromptwireError):
     """There is no such prompt."""
 
 
-class InvalidFieldError(PromptwireError):
-    """A field of the request has a value that is not valid here."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__("The request is not valid.")
-        self.field, self.message = field, message
-
-
 class AlreadyEndedError(PromptwireError):
     """The prompt has already ended."""
 
@@ -53,9 +45,9 @@ class InvalidTokenError(PromptwireError):
 
 
 class NotAllowedError(PromptwireError):
-    """The caller is known, but may not do this. `scope` is the one that is missing, if it is that."""
+    """This API key may not do this."""
 
-    scope: str | None = None
+    scope: str | None = None  #: the missing scope, if it is that
 
 
 class InsufficientScopeError(NotAllowedError):
@@ -68,14 +60,6 @@ class InsufficientScopeError(NotAllowedError):
 
 class LoginRequiredError(NotAllowedError):
     """This needs a login: an API key may not do it."""
-
-
-class ModelNotAllowedError(NotAllowedError):
-    """This API key may not use this model."""
-
-
-class RestrictedKeyError(NotAllowedError):
-    """An API key with models, an expiry, a rate limit or a budget of its own may not make other keys."""
 
 
 class KeyNotFoundError(PromptwireError):

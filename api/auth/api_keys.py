@@ -7,6 +7,7 @@ other.
 
 import math
 import secrets
+import string
 import zlib
 from collections.abc import Collection
 
@@ -15,11 +16,13 @@ from sqlalchemy import Engine
 from api.auth.principal import KeyGrant, Principal
 from shared.accounts import api_keys
 from shared.db.models import Scope
-from shared.errors import InsufficientScopeError, InvalidTokenError, ModelNotAllowedError, RestrictedKeyError
+from shared.errors import InsufficientScopeError, InvalidTokenError, NotAllowedError
 
 PREFIX = "pw_"
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _BITS, _RANDOM_DIGITS, _CHECKSUM_DIGITS = 256, 43, 6
+
+RESTRICTED = "An API key with models, an expiry, a rate limit or a budget of its own may not make other keys."
 
 
 def generate() -> str:
@@ -45,23 +48,23 @@ def authenticate(engine: Engine, key: str) -> Principal:
 
 
 def check_model(key: KeyGrant | None, route: str) -> None:
-    """Raise ModelNotAllowedError if the caller's key may not use this model route."""
+    """Raise NotAllowedError if the caller's key may not use this model route."""
     if key is not None and key.models is not None and route not in key.models:
-        raise ModelNotAllowedError(f"This API key may not use the model {route}.")
+        raise NotAllowedError(f"This API key may not use the model {route}.")
 
 
 def check_may_create(principal: Principal, scopes: Collection[Scope]) -> None:
     """Check that the caller may make a key with these scopes, which must not allow more than the caller's own.
 
     Raises:
-        RestrictedKeyError: the caller's key has restrictions, which a new key would not have.
+        NotAllowedError: the caller's key has restrictions, which a new key would not have.
         InsufficientScopeError: the caller lacks one of the scopes.
     """
     key = principal.key
     if key is not None:
         restrictions = (key.models, key.rate_limit, key.monthly_tokens)
         if principal.expires_at != math.inf or any(each is not None for each in restrictions):
-            raise RestrictedKeyError
+            raise NotAllowedError(RESTRICTED)
     for scope in scopes:
         if not principal.has_scope(scope):
             raise InsufficientScopeError(scope)

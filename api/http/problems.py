@@ -68,6 +68,11 @@ def invalid(error: ValidationError) -> Response:
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=found)
 
 
+def invalid_field(field: str, message: str) -> Response:
+    """The response to a request of which one field has a value that is not valid. `abort` sends it."""
+    return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=[{"field": field, "message": message}])
+
+
 def init_app(app: Flask, limiter: Limiter) -> None:
     app.register_error_handler(errors.PromptwireError, from_error)
     app.register_error_handler(errors.OverloadedError, _overloaded)
@@ -83,9 +88,6 @@ def from_error(error: errors.PromptwireError) -> Response:
     """The response to an error of the domain."""
     if isinstance(error, RateLimitedError):
         return _rate_limit(error)
-    if isinstance(error, errors.InvalidFieldError):
-        field_error = {"field": error.field, "message": error.message}
-        return problem(HTTPStatus.BAD_REQUEST, str(error), errors=[field_error])
     if isinstance(error, errors.NotAllowedError):
         return _not_allowed(error)
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)

@@ -80,7 +80,7 @@ class Submissions:
         """Store the prompt and wake up a worker, unless its idempotency key was used before.
 
         Raises:
-            ModelNotAllowedError: the caller's API key may not use the prompt's model.
+            NotAllowedError: the caller's API key may not use the prompt's model.
             IdempotencyKeyInUseError, IdempotencyKeyReusedError: see `shared/prompts/idempotency.py`.
             PromptNotFoundError: the prompt of an earlier request with this key has been deleted.
             RateLimitedError: the user or the API key has submitted too much recently. (A replay does not count.)
@@ -97,7 +97,7 @@ class Submissions:
 
         Raises:
             PromptNotFoundError, NotEndedError, UserLimitError: see `shared/prompts/submission.py`.
-            ModelNotAllowedError, RateLimitedError, OverloadedError: see `store`.
+            NotAllowedError, RateLimitedError, OverloadedError: see `store`.
         """
         if self.is_overloaded:
             raise OverloadedError

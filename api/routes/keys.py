@@ -4,7 +4,7 @@ from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, jsonify
+from flask import Response, abort, jsonify
 from flask_openapi3 import Tag
 from sqlalchemy.orm import Session
 
@@ -13,6 +13,7 @@ from api.auth.permissions import require_keys
 from api.auth.principal import current_actor, current_principal
 from api.auth.token_cache import is_live
 from api.auth.tokens import Authenticator
+from api.http import problems
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
 from api.http.request_schemas import KeyPath, NewApiKey
@@ -24,18 +25,17 @@ from shared.db.engine import Sessions
 from shared.db.models import Scope
 from shared.errors import (
     InsufficientScopeError,
-    InvalidFieldError,
     InvalidTokenError,
     KeyLimitError,
     KeyNotFoundError,
-    RestrictedKeyError,
+    NotAllowedError,
 )
 
 _FORBIDDEN = InsufficientScopeError(Scope.KEYS_WRITE)
 
 CREATE: Responses = {
     201: json_response(CreatedApiKey, "The key. This is the only time that it is shown.", "new key"),
-    **error_responses(413, 415, _FORBIDDEN, RestrictedKeyError(), KeyLimitError()),
+    **error_responses(413, 415, _FORBIDDEN, NotAllowedError(own_keys.RESTRICTED), KeyLimitError()),
 }
 INDEX: Responses = {200: json_response([ApiKeyResource], "The keys, newest first.", "keys", "none")}
 REVOKE: Responses = {204: empty_response("It is revoked."), **error_responses(KeyNotFoundError())}
@@ -120,7 +120,7 @@ class KeyRoutes:
         unknown = set(models or ()) - set(self._model_routes)
         if unknown:
             known = ", ".join(sorted(self._model_routes))
-            raise InvalidFieldError("models", f"There is no model {sorted(unknown)[0]!r}. There are: {known}.")
+            abort(problems.invalid_field("models", f"There is no model {min(unknown)!r}. There are: {known}."))
 
 
 def _check_is_live(session: Session) -> None:

@@ -32,7 +32,7 @@ from shared.errors import (
     IdempotencyKeyInUseError,
     IdempotencyKeyReusedError,
     InsufficientScopeError,
-    ModelNotAllowedError,
+    NotAllowedError,
     NotEndedError,
     OverloadedError,
     PromptNotFoundError,
@@ -62,7 +62,7 @@ SUBMIT: Responses = {
     ),
     **error_responses(
         *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OverloadedError()),
-        *(InsufficientScopeError(Scope.PROMPTS_WRITE), ModelNotAllowedError()),
+        *(InsufficientScopeError(Scope.PROMPTS_WRITE), NotAllowedError("This API key may not use the model default.")),
         *(PromptNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
     ),
 }
@@ -83,7 +83,12 @@ CANCEL: Responses = {
 RETRY: Responses = {
     202: _prompt("It is queued again.", "retried", headers=("Location", "Retry-After")),
     **error_responses(
-        *(PromptNotFoundError(), NotEndedError(), InsufficientScopeError(Scope.PROMPTS_WRITE), ModelNotAllowedError())
+        *(
+            PromptNotFoundError(),
+            NotEndedError(),
+            InsufficientScopeError(Scope.PROMPTS_WRITE),
+            NotAllowedError("This API key may not use the model default."),
+        )
     ),
 }
 DELETE: Responses = {204: empty_response("It is deleted."), **error_responses(PromptNotFoundError())}

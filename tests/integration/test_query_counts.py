@@ -4,13 +4,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from redis.connection import AbstractConnection
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, func, update
 
 from api.realtime import ended_logins
 from shared.db.engine import Sessions
+from shared.db.models import ApiKey
 from tests.integration.test_submission import new_prompt, submit_together
 from tests.support.client import ApiUser
 from tests.support.servers import wait_until
@@ -106,7 +108,7 @@ def test_a_key_that_is_not_valid_costs_one_statement_whatever_is_wrong_with_it(
     if state in ("revoked", "expired"):
         column = "revoked_at" if state == "revoked" else "expires_at"
         with sessions.begin() as session:
-            session.execute(text(f"UPDATE api_keys SET {column} = now() - interval '1 hour'"))
+            session.execute(update(ApiKey).values({column: func.now() - timedelta(hours=1)}))
     refused = alice.with_key({"wrong": "pw_" + "a" * 49, "malformed": "pw_?"}.get(state, made["key"]))
     for _ in range(2):
         with measured() as cost:
