@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from tests.benchmarks.end_to_end import baseline, latency, overload, report, scalability, targets, throughput
+from tests.benchmarks.end_to_end import api_keys, baseline, latency, overload, report, scalability, targets, throughput
 from tests.benchmarks.end_to_end.contenders import PEERS, Lineup, contenders
 from tests.benchmarks.end_to_end.scale import SECTIONS, Scale, scale_of
 from tests.benchmarks.reporting import machine
@@ -21,7 +21,12 @@ from tests.support.servers import Servers
 #: PostgreSQL's defaults, except for the number of connections.
 _POSTGRES_OPTIONS = ("max_connections=300",)
 _SIDE_BY_SIDE = {"throughput", "latency"}
-_ALONE = {"overload": overload.measure, "scalability": scalability.measure, "baseline": baseline.measure}
+_ALONE = {
+    "overload": overload.measure,
+    "scalability": scalability.measure,
+    "baseline": baseline.measure,
+    "api_keys": api_keys.measure,
+}
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Account:
-    """A user and their access token."""
+    """A user and their access token or API key."""
 
     username: str
     token: str

@@ -9,8 +9,12 @@ from pathlib import Path
 import httpx
 
 from api.app import create_app
+from api.auth.api_keys import generate
 from api.services import make_services
-from shared.accounts import users
+from shared.accounts import api_keys, users
+from shared.accounts.api_keys import NewKey
+from shared.db.engine import make_engine, make_sessions
+from shared.db.models import DEFAULT_SCOPES
 from shared.settings import Settings
 from tests.benchmarks.cpu import server_pid
 from tests.benchmarks.end_to_end.contender import Account, Contender
@@ -88,3 +92,15 @@ def sign_up(settings: Settings, count: int) -> list[Account]:
             accounts.append(Account(user.username, services.authenticator.log_in(session, user.id).access))
     services.sessions.kw["bind"].dispose()
     return accounts
+
+
+def with_keys(settings: Settings, accounts: list[Account]) -> list[Account]:
+    """Return the same users with API keys instead of access tokens."""
+    engine = make_engine(settings, application_name="benchmark")
+    keyed = [Account(account.username, generate()) for account in accounts]
+    with make_sessions(engine).begin() as session:
+        for account in keyed:
+            user = users.find(session, account.username)
+            api_keys.create(session, user.id, NewKey("benchmark", list(DEFAULT_SCOPES)), account.token)
+    engine.dispose()
+    return keyed

@@ -30,7 +30,7 @@ def write(results: Results) -> None:
 
 def tables(results: Results) -> str:
     """Return all tables as text."""
-    parts = (_targets, _throughput, _cpu, _memory, _latency, _overload, _baseline, _scalability, _plans)
+    parts = (_targets, _throughput, _cpu, _memory, _latency, _overload, _baseline, _api_keys, _scalability, _plans)
     return "\n".join(text for part in parts for text in part(results))
 
 
@@ -124,6 +124,20 @@ def _baseline(results: Results) -> list[str]:
         name: _spread(row, "per_second") | {"cpu_ms": row.get("cpu_ms")} for name, row in _items(results, "baseline")
     }
     return _tables(results, "baseline", "baseline: what the machine allows", "", rows)
+
+
+def _api_keys(results: Results) -> list[str]:
+    rows = {
+        name: {
+            **_spread(row, "api_cpu_ms"),
+            **_spread(row, "times_token"),
+            **_spread(row, "per_second"),
+            "submit p50_ms": _shown_spread(row["submit_ms"]["p50"]),
+            "accepted": row["accepted"],
+        }
+        for name, row in _items(results, "api_keys")
+    }
+    return _tables(results, "api_keys", "API keys and tokens: CPU of the API per prompt, closed loop", "", rows)
 
 
 def _scalability(results: Results) -> list[str]:

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from dataclasses import dataclass
 
-SECTIONS = ("throughput", "latency", "overload", "scalability", "baseline")
+SECTIONS = ("throughput", "latency", "overload", "scalability", "baseline", "api_keys")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from tests.benchmarks.end_to_end.api_keys import WITH_KEY
 from tests.benchmarks.end_to_end.contenders import FAULTS
 from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_MAX
 
@@ -33,6 +34,11 @@ _TARGETS: dict[str, tuple[Callable[[Results], float], Callable[[float], bool], s
         lambda results: results["latency"]["busy"]["ours"]["push_ms"]["p99"]["median"],
         lambda measured: measured < 50,
         "below 50",
+    ),
+    "CPU of the API per prompt with an API key, relative to a token": (
+        lambda results: results["api_keys"][WITH_KEY]["times_token"]["median"],
+        lambda measured: measured <= 1.05,
+        "at most 1.05",
     ),
 }
 
@@ -69,6 +75,8 @@ def _rows(results: Results) -> Iterator[tuple[str, str, dict[str, Any]]]:
             yield name, f"latency, {pace}", row
     if "overload" in results:
         yield "ours", "overload", results["overload"]
+    for name, row in results.get("api_keys", {}).items():
+        yield "ours", f"api_keys, {name}", row
     for axis, points in results.get("scalability", {}).get("axes", {}).items():
         for point in points:
             yield "ours", f"scalability, {point['at']} {axis}", point.get("faults", {})
