@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from websockets.sync.server import ServerConnection, serve
 
 from api.client import (
@@ -434,6 +435,67 @@ class TestOutput:
 
     def test_control_characters_are_replaced(self) -> None:
         assert printable("a\x1b[2Jb\x9b1mc\r\td\ne") == "a�[2Jb�1mc�\td\ne"
+
+
+class TestApiKeys:
+    KEY = "pw_0123abcXYZ"
+    REFUSED = Answer(401, {"detail": "The API key is wrong, revoked or expired."})
+
+    def test_requests_carry_the_key_and_not_the_stored_login(self, stub: StubApi) -> None:
+        token_store = MemoryTokenStore()
+        token_store.write(ALICE)
+        stub.answers = [Answer(202, QUEUED)]
+        with Client(stub.url, api_key=self.KEY, token_store=token_store) as client:
+            client.submit("Hi")
+        assert [request.headers["Authorization"] for request in stub.requests] == [f"Bearer {self.KEY}"]
+
+    def test_a_refused_key_is_not_renewed(self, stub: StubApi) -> None:
+        token_store = MemoryTokenStore()
+        token_store.write(ALICE)
+        stub.answers = [self.REFUSED]
+        refused = pytest.raises(NotLoggedInError, match="wrong, revoked or expired")
+        with Client(stub.url, api_key=self.KEY, token_store=token_store) as client, refused:
+            client.show(7)
+        assert [request.path for request in stub.requests] == ["/prompts/7/"]
+        assert token_store.read() == ALICE
+
+    def test_the_user_of_a_key_is_asked_for_once(self, stub: StubApi) -> None:
+        stub.answers = [Answer(200, {"id": 1, "username": "alice"})]
+        with Client(stub.url, api_key=self.KEY) as client:
+            assert [client.username, client.username] == ["alice"] * 2
+        assert [request.path for request in stub.requests] == ["/account/"]
+
+    def test_a_logout_ends_the_stored_login_and_not_the_key(self, stub: StubApi) -> None:
+        token_store = MemoryTokenStore()
+        token_store.write(ALICE)
+        with Client(stub.url, api_key=self.KEY, token_store=token_store) as client:
+            assert client.logout() == "alice"
+        assert [(request.path, request.body) for request in stub.requests] == [
+            ("/auth/logout/", {"refresh": "refresh-1"})
+        ]
+
+    @pytest.mark.parametrize("wrong", ["", "secret", "pw_", "pw_a b", "pw_é", "pw_a\n"])
+    def test_a_text_that_is_no_key_is_refused_before_it_is_sent(self, stub: StubApi, wrong: str) -> None:
+        with pytest.raises(ValueError, match="pw_"):
+            Client(stub.url, api_key=wrong)
+
+    def test_a_key_that_is_created_is_sent_once(self, stub: StubApi) -> None:
+        stub.answers = [BROKEN, Answer(201, {"id": 1, "key": self.KEY})]
+        with Client(stub.url, api_key=self.KEY, pause=lambda _: None) as client, pytest.raises(ProblemError):
+            client.keys.create("k")
+        assert len(stub.requests) == 1
+
+    def test_a_key_whose_revocation_was_answered_after_a_retry_is_revoked(self, stub: StubApi) -> None:
+        stub.answers = [DROP, NOT_FOUND]
+        with Client(stub.url, api_key=self.KEY, pause=lambda _: None) as client:
+            client.keys.revoke(3)
+        assert [(request.method, request.path) for request in stub.requests] == [("DELETE", "/auth/keys/3/")] * 2
+
+    def test_the_command_line_says_that_the_variable_is_no_key(self) -> None:
+        result = CliRunner().invoke(main, ["list"], env={"PROMPTWIRE_API_KEY": "secret"})
+        assert result.exit_code == Exit.USAGE
+        assert "PROMPTWIRE_API_KEY is not valid: an API key is pw_" in result.output
+        assert "secret" not in result.output
 
 
 class TestIndependence:
