@@ -52,6 +52,11 @@ class TokenCache:
         """Changes whenever a login or a key ends. Read it before the database, and pass it to `remember`."""
         return self._version
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether the database was asked for ended logins so recently that cached tokens are valid."""
+        return time.monotonic() < self._valid_until
+
     def find(self, token: str) -> Principal | None:
         """The principal of a cached token that is still valid."""
         principal = self._principals.get(token)

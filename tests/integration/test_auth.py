@@ -159,7 +159,7 @@ class TestSeveralProcesses:
     def second_process(self, make_app, alice: ApiUser):
         """A second process with alice's token in its cache: alice as its client, and its services."""
         app, services = make_app()
-        wait_until(lambda: services.relay._pubsub is not None and services.token_cache._valid_until > 0)
+        wait_until(lambda: services.relay._pubsub is not None and services.token_cache.is_checked)
         there = copy.copy(alice)
         there._client = app.test_client()
         there.get("/prompts/")

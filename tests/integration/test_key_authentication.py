@@ -210,7 +210,7 @@ class TestRevocationElsewhere:
     @pytest.fixture
     def there(self, make_app, without_redis) -> tuple[Flask, Services]:
         app, services = make_app(**without_redis)
-        wait_until(lambda: services.token_cache._valid_until > 0)
+        wait_until(lambda: services.token_cache.is_checked)
         return app, services
 
     def test_the_check_is_often_enough(self) -> None:

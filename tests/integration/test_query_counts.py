@@ -73,7 +73,7 @@ def costs(monkeypatch: pytest.MonkeyPatch):
 def api(make_app, costs):
     """An idle API process: its relay does not poll, and the user's token is cached."""
     app, services = make_app(feed_check_seconds=3_600)
-    wait_until(lambda: services.relay._pubsub is not None and services.token_cache._valid_until > 0)
+    wait_until(lambda: services.relay._pubsub is not None and services.token_cache.is_checked)
     alice = ApiUser(app, "alice")
     alice.submit()
     return alice, services, lambda: costs(services.sessions.kw["bind"], services.autocommit_engine)

@@ -17,6 +17,7 @@ class Scale:
     latency_seconds: float
     overload_seconds: float
     baseline_seconds: float
+    submissions: int  #: with a key and with a token, in a round
     scalability_seconds: float
     users: tuple[int, ...]
     stored: tuple[int, ...]
@@ -36,6 +37,7 @@ def scale_of(arguments: Namespace) -> Scale:
             latency_seconds=3,
             overload_seconds=10,
             baseline_seconds=0.5,
+            submissions=200,
             scalability_seconds=1,
             users=(10, 200),
             stored=(1_000, 10_000),
@@ -51,6 +53,7 @@ def scale_of(arguments: Namespace) -> Scale:
         latency_seconds=10,
         overload_seconds=60,
         baseline_seconds=2,
+        submissions=400,
         scalability_seconds=4,
         users=(10, 200, 2_000, 10_000),
         stored=(1_000, 10_000, 100_000, 1_000_000) + (10_000_000,) * arguments.full,
