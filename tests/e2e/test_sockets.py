@@ -77,6 +77,19 @@ class TestWhoMayJoin:
         alice.http.post("/auth/logout/", json={"refresh": alice.tokens["refresh"]})
         assert refusal(alice)[1] == 4401
 
+    def test_an_api_key_joins_until_it_is_revoked_and_its_use_is_noted(self, alice: RemoteUser) -> None:
+        made = alice.http.post("/auth/keys/", json={"name": "k"}).raise_for_status().json()
+
+        def is_used() -> bool:
+            (listed,) = alice.http.get("/auth/keys/").json()
+            return listed["last_used_at"] is not None
+
+        with alice.join(additional_headers={}, subprotocols=["bearer", made["key"]]) as room:
+            assert room.receive()["type"] == "connected"
+            wait_until(is_used, what="the note of the key's use")
+            alice.http.delete(f"/auth/keys/{made['id']}/").raise_for_status()
+            assert room.close_code() == 4401
+
     def test_another_users_room_is_4403_whether_it_exists_or_not(self, alice: RemoteUser, url: str) -> None:
         bob = RemoteUser(url)
         others = [refusal(alice, path=f"/ws/prompts/{name}/") for name in (bob.username, "nobody-at-all")]
