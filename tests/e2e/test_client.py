@@ -539,9 +539,9 @@ class TestContext:
         assert (none["history"], none["response_text"]) == (0, "done")
 
 
-def test_the_session_of_the_guide_works_as_pasted(shell: CommandLine, tmp_path: Path) -> None:
+def test_the_sessions_of_the_guide_work_as_pasted(shell: CommandLine, tmp_path: Path) -> None:
     guide = (ROOT / "docs" / "client.md").read_text()
-    session = re.search(r"```bash\n(.*?)```", guide, re.DOTALL)[1].replace(".venv/bin/python", sys.executable)
+    session = "".join(re.findall(r"```bash\n(.*?)```", guide, re.DOTALL)).replace(".venv/bin/python", sys.executable)
     login = {"username": RemoteUser(shell.url).username, "password": PASSWORD}
     (tmp_path / "alice.json").write_text(json.dumps(login))
     environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path)}
@@ -550,6 +550,7 @@ def test_the_session_of_the_guide_works_as_pasted(shell: CommandLine, tmp_path: 
     )
     assert result.returncode == 0, result.stderr
     assert "Explain what causes ocean tides → done" in result.stdout
+    assert result.stdout.endswith("done\n")
 
 
 def write(file: Path, text: str) -> None:

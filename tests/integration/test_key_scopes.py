@@ -1,8 +1,12 @@
 """What an API key may do: each route needs a scope."""
 
+import math
+from uuid import uuid4
+
 import pytest
 from flask import Flask
 
+from api.auth.principal import KeyGrant, Principal
 from shared.db.models import Scope
 from tests.support.client import ApiUser, assert_problem
 
@@ -69,5 +73,13 @@ def test_a_preflight_needs_no_scope(shared_app: Flask) -> None:
     assert shared_app.test_client().options("/auth/keys/").status_code == 200
 
 
-def test_the_scope_admin_does_nothing_for_a_user_who_is_no_admin_any_more(shared_alice: ApiUser) -> None:
-    assert_problem(shared_alice.post("/auth/keys/", json={"name": "n", "scopes": ["admin"]}), 403)
+@pytest.mark.parametrize("is_admin", [True, False])
+def test_the_scope_admin_counts_only_while_the_keys_user_is_an_admin(is_admin: bool) -> None:
+    key = KeyGrant(1, frozenset({Scope.ADMIN}))
+    assert Principal(1, "alice", None, math.inf, is_admin, key).has_scope(Scope.ADMIN) == is_admin
+
+
+@pytest.mark.parametrize("is_admin", [True, False])
+def test_a_login_has_every_scope_and_admin_if_the_user_is_one(is_admin: bool) -> None:
+    login = Principal(1, "alice", uuid4(), math.inf, is_admin)
+    assert [login.has_scope(scope) for scope in (READ, WRITE, KEYS, Scope.ADMIN)] == [True, True, True, is_admin]
