@@ -64,12 +64,12 @@ def create(session: Session, username: str, password_hash: str) -> User:
 
 
 def find(session: Session, username: str) -> User | None:
-    return session.scalar(select(User).where(User.username == username))
+    return session.scalar(select(User).where(User.username == username, User.deleted_at.is_(None)))
 
 
 def list_all(session: Session) -> Sequence[User]:
     """All users, by username."""
-    return session.scalars(select(User).order_by(User.username)).all()
+    return session.scalars(select(User).where(User.deleted_at.is_(None)).order_by(User.username)).all()
 
 
 def set_password(session: Session, username: str, password_hash: str) -> int:
