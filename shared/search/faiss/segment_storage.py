@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
@@ -12,7 +13,7 @@ import structlog
 from fsspec.utils import get_protocol
 from sqlalchemy import Connection, delete, insert, select, update
 
-from shared.db.engine import BINARY_RESULTS
+from shared.db.engine import BINARY_RESULTS, Sessions
 from shared.db.models import SegmentEntry, SegmentPart
 from shared.search.faiss import segment
 from shared.search.faiss.segment import DamagedSegmentError, Segment
@@ -187,6 +188,27 @@ class SegmentStorage:
                     payloads.delete(info)
             except OSError as error:
                 log.warning("segment file not deleted", location=info.location, error=str(error))
+
+    def delete_all(self, sessions: Sessions, user_id: int) -> bool:
+        """Delete all segments of a user, each payload before its row. Returns False if a payload may be left."""
+        with sessions() as session:
+            infos = self.list_for_user(session.connection(), user_id, None)
+        left = [info for info in infos if not self._delete_payload_and_row(sessions, info)]
+        return not left
+
+    def _delete_payload_and_row(self, sessions: Sessions, info: SegmentInfo) -> bool:
+        payloads = self._payload_store(info)
+        try:
+            if payloads is None:
+                raise OSError("SEGMENTS_URL is not set")  # noqa: TRY301
+            with suppress(FileNotFoundError):
+                payloads.delete(info)
+        except OSError as error:
+            log.warning("segment file not deleted", location=info.location, error=str(error))
+            return False
+        with sessions.begin() as session:
+            self.delete(session.connection(), [info])
+        return True
 
     def _payload_store(self, info: SegmentInfo) -> PayloadStore | None:
         return self._database if info.location is None else self._files
