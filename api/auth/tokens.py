@@ -18,7 +18,9 @@ from sqlalchemy.orm import Session
 
 from api.auth.principal import Principal
 from api.auth.token_cache import TokenCache
+from api.http.addresses import MAX_UNPARSED_CHARACTERS
 from shared.accounts import logins
+from shared.accounts.logins import MAX_USER_AGENT_LENGTH, Device
 from shared.errors import InvalidTokenError
 from shared.messaging.announcements import Announcer
 from shared.settings import Settings
@@ -63,9 +65,9 @@ class Authenticator:
         JWTManager(app)
 
     def log_in(self, session: Session, user_id: int) -> TokenPair:
-        """Start a login."""
+        """Start a login of the sender of this request."""
         family, refresh_id = uuid4(), uuid4()
-        logins.start(session, user_id, family, refresh_id, self._settings.refresh_token_days)
+        logins.start(session, user_id, family, refresh_id, self._settings.refresh_token_days, _current_device())
         return _issue(user_id, family, refresh_id)
 
     def rotate(self, session: Session, refresh: str) -> tuple[int, TokenPair | None]:
@@ -81,7 +83,7 @@ class Authenticator:
         claims = _decode(refresh, "refresh")
         user_id, refresh_id = int(claims.user_id), uuid4()
         days = self._settings.refresh_token_days
-        if not logins.rotate(session, claims.family, claims.token_id, refresh_id, days):
+        if not logins.rotate(session, claims.family, claims.token_id, refresh_id, days, _current_device()):
             logins.end(session, claims.family)
             return user_id, None
         return user_id, _issue(user_id, claims.family, refresh_id)
@@ -135,6 +137,12 @@ def bearer_token(header: str | None) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise InvalidTokenError("An access token is needed: Authorization: Bearer <token>.")
     return token.strip()
+
+
+def _current_device() -> Device:
+    """The device that has sent this request."""
+    user_agent = request.headers.get("User-Agent", "").replace("\0", "")[:MAX_USER_AGENT_LENGTH]
+    return Device((request.remote_addr or "unknown")[:MAX_UNPARSED_CHARACTERS], user_agent or None)
 
 
 def _issue(user_id: int, family: UUID, refresh_id: UUID) -> TokenPair:
