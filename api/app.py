@@ -6,7 +6,9 @@ from flask import Blueprint, Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.auth.password_check import PasswordCheck
 from api.http import problems, requests, tracing
+from api.http.export import PromptExport
 from api.http.openapi.blueprint import Blueprint as ApiBlueprint
 from api.http.openapi.document import DescribedApi
 from api.http.public_address import PublicAddress
@@ -17,6 +19,7 @@ from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
 from api.routes import docs, page
+from api.routes.account import AccountRoutes
 from api.routes.auth import AuthRoutes
 from api.routes.ops import OpsRoutes
 from api.routes.prompts import PromptRoutes
@@ -24,6 +27,7 @@ from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
 from api.routes.text_stream import TextStreamRoutes
 from api.services import Services, make_services
+from shared.accounts import deletion
 from shared.settings import Settings
 
 _REQUEST_HEADERS = [
@@ -99,7 +103,18 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         max_page_bytes=s.settings.max_page_bytes,
     )
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
+    account = AccountRoutes(
+        s.settings,
+        s.sessions,
+        s.authenticator,
+        PasswordCheck(s.sessions, s.failed_logins),
+        PromptExport(s.autocommit_engine),
+        s.user_limits.waits,
+        announce_deletion=partial(
+            deletion.announce, partial_text=s.partial_text, queue=s.queue, end_logins=s.authenticator.announce_logout
+        ),
+    )
+    return [routes.blueprint() for routes in (auth, account, prompts, text_stream, search, ops)]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -85,6 +86,19 @@ def set_password(session: Session, username: str, password_hash: str) -> int:
         raise UserNotFoundError(f"There is no user {username!r}.")
     logins.end_all(session, user_id)
     return user_id
+
+
+def change_password(session: Session, user: User, password_hash: str, *, keep: UUID | None) -> bool:
+    """Change a password, and end the user's logins but for one.
+
+    Returns False, and changes nothing, if the password is not the one that was read, or the account is deleted.
+    """
+    current = (User.id == user.id, User.password_hash == user.password_hash, User.deleted_at.is_(None))
+    changed = session.scalar(update(User).where(*current).values(password_hash=password_hash).returning(User.id))
+    if changed is None:
+        return False
+    logins.end_all(session, user.id, but=keep)
+    return True
 
 
 def lock_password(session: Session, user: User) -> bool:
