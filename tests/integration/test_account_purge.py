@@ -1,0 +1,322 @@
+"""The purge of a deleted account: nothing of it is left, wherever the service may have kept it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, insert, text
+
+from api.services import Services
+from shared.accounts import deletion, purge
+from shared.accounts.audit import COMMAND_LINE
+from shared.db.engine import Sessions
+from shared.db.models import ApiKey, Webhook
+from shared.messaging.announcements import Announcement
+from shared.messaging.partial_text import Write
+from shared.prompts import submission
+from shared.prompts.submission import NewPrompt
+from shared.search import replica_check
+from shared.search.faiss.segment_storage import FilePayloadStore
+from shared.search.index_lock import index_lock
+from shared.search.pgvector.hnsw import HnswBuilder
+from shared.settings import Settings
+from tests.support import lifecycle, traces
+from tests.support.client import PASSWORD, ApiUser
+from tests.support.servers import Servers, wait_until
+from tests.support.vectors import EACH_STORE, add_completed
+from worker import account_purge
+from worker.maintenance.purger import Purger
+from worker.services import Services as WorkerServices
+from worker.services import make_services as make_worker_services
+
+MARKER = "xylophone"
+NAME = f"{MARKER}-alice"
+COUNT = 1_000
+
+
+@pytest.fixture
+def segments(tmp_path: Path) -> Path:
+    return tmp_path / "segments"
+
+
+@pytest.fixture
+def settings(servers: Servers, settings: Settings, segments: Path) -> Settings:
+    return servers.changed(settings, segments_url=segments.as_uri(), seal_from_vectors=256, feed_check_seconds=0.5)
+
+
+@pytest.fixture
+def worker_services(settings: Settings) -> Iterator[WorkerServices]:
+    made = make_worker_services(settings)
+    yield made
+    made.pipeline.sessions.kw["bind"].dispose()
+
+
+@pytest.fixture
+def user(app: Flask) -> ApiUser:
+    return ApiUser(app, NAME)
+
+
+def delete(user: ApiUser, password: str = PASSWORD):
+    return user.call("DELETE", "/account/", json={"password": password})
+
+
+@pytest.fixture
+def let_time_pass(sessions: Sessions) -> Callable[[], None]:
+    """Let the accounts have been deleted some time ago."""
+
+    def move() -> None:
+        with sessions.begin() as session:
+            session.execute(text("UPDATE users SET deleted_at = deleted_at - CAST(:by AS interval)"), {"by": "1 hour"})
+
+    return move
+
+
+class Footprint:
+    """A user whose texts are wherever the service keeps any: 1,000 prompts, and everything around them."""
+
+    def __init__(self, user: ApiUser, worker: WorkerServices, services: Services, sessions: Sessions) -> None:
+        self.user, self._worker, self._services = user, worker, services
+        headers = {"Idempotency-Key": MARKER, "X-Request-ID": MARKER, "User-Agent": MARKER}
+        user._client.post("/login/", json={"username": NAME, "password": PASSWORD}, headers={"User-Agent": MARKER})
+        user.post("/prompts/", json={"prompt_text": f"What is a {MARKER}?", "websocket": True}, headers=headers)
+        new = [NewPrompt(user.id, f"Explain {MARKER} {i}", True, f"{MARKER}-{i}") for i in range(COUNT - 3)]
+        with sessions.begin() as session:
+            session.execute(insert(ApiKey).values(self._key()))
+            session.execute(insert(Webhook).values(self._webhook()))
+            submission.submit(session, new, grace=lifecycle.MINUTE, attempt_limit=5)
+        while worker.pipeline.process(COUNT).completed:
+            pass
+        with sessions.begin() as session:
+            lifecycle.submit(session, user.id, f"A queued {MARKER}")
+            running = lifecycle.submit(session, user.id, f"A running {MARKER}")
+            self.running = lifecycle.claim(session, running.id)
+            session.execute(text("UPDATE feed SET error = :marker WHERE seq % 10 = 0"), {"marker": MARKER})
+            session.execute(text("UPDATE prompts SET error = :marker WHERE id % 10 = 0"), {"marker": MARKER})
+        write = Write(user.id, 0, MARKER, Announcement(None, running.id, self.running.attempt))
+        assert services.partial_text.write([write]) == [True]
+
+    def _key(self) -> dict:
+        return {"user_id": self.user.id, "name": MARKER, "key_hash": b"h", "prefix": "pw_x", "scopes": ["admin"]}
+
+    def _webhook(self) -> dict:
+        url = f"https://{MARKER}.example/"
+        return {"user_id": self.user.id, "url": url, "description": MARKER, "secret": MARKER.encode()}
+
+    def load_replicas(self) -> None:
+        """Search in an API process and in a worker process."""
+        found = self.user.get(f"/prompts/similar/?prompt={MARKER}&limit=50").json
+        assert len(found) == 50
+        store = self._worker.pipeline.store
+        assert store.search(self.user.id, lambda embedder: embedder.embed([MARKER])[0], 5).matches
+
+    def replicas(self) -> list[int]:
+        """The users whose replicas these two processes hold."""
+        stores = (self._services.store, self._worker.pipeline.store)
+        return [user_id for store in stores for user_id in getattr(store, "_slots", [])]
+
+
+@EACH_STORE
+def test_of_a_deleted_account_no_trace_is_left_anywhere(
+    vector_store: str,
+    user: ApiUser,
+    bob: ApiUser,
+    services: Services,
+    worker_services: WorkerServices,
+    sessions: Sessions,
+    engine: Engine,
+    settings: Settings,
+    segments: Path,
+    let_time_pass: Callable[[], None],
+) -> None:
+    prompt_of_bob = bob.submit("What is a tide?")
+    footprint = Footprint(user, worker_services, services, sessions)
+    worker_services.maintenance.seal(user.id)
+    if vector_store == "pgvector":
+        assert HnswBuilder(sessions, worker_services.pipeline.embedders, hnsw_from=10).seal(user.id) == 1
+    footprint.load_replicas()
+    redis_url = settings.redis_url.get_secret_value()
+    before = traces.in_tables(engine, MARKER)
+    assert {"prompts", "feed", "idempotency_keys", "api_keys", "webhooks", "users", "token_families"} <= set(before)
+    assert len(traces.in_redis(redis_url, MARKER)) >= 2  # a partial text, and counters of logins
+    assert {"vector_log", "login_blocks", "idempotency_keys"} <= traces.rows_of(engine, user.id).keys()
+    assert _deliveries(engine) == COUNT - 2
+    assert (len(footprint.replicas()), len(list(segments.glob("*")))) == ((2, 1) if vector_store == "faiss" else (0, 0))
+
+    assert delete(user).status_code == 204
+    worker_services.account_purge.purge(user.id)
+    services.store.drop_deleted()
+
+    assert traces.in_tables(engine, MARKER) == []
+    assert set(traces.rows_of(engine, user.id)) <= {"api_keys", "token_families", "audit"}
+    assert traces.in_redis(redis_url, MARKER) == []
+    assert list(segments.glob("*")) == []
+    assert footprint.replicas() == []
+    assert _deliveries(engine) == 0
+
+    let_time_pass()
+    assert worker_services.account_purge.purge(user.id)
+    assert set(traces.rows_of(engine, user.id)) == {"audit"}
+    with engine.connect() as connection:
+        assert connection.scalars(text("SELECT username FROM users")).all() == ["bob"]
+        assert connection.scalar(text("SELECT count(*) FROM pg_class WHERE relname LIKE 'pgvector_hnsw%'")) == 0
+    assert bob.show(prompt_of_bob)["prompt_text"] == "What is a tide?"
+
+
+def _deliveries(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.scalar(text("SELECT count(*) FROM webhook_deliveries"))
+
+
+@pytest.fixture
+def deleted(user: ApiUser, sessions: Sessions) -> ApiUser:
+    """A user with ten prompts and their vectors, whose account is deleted and not purged yet."""
+    add_completed(sessions, user.id, [f"{MARKER} {i}" for i in range(10)])
+    with sessions.begin() as session:
+        deletion.delete(session, user.id, COMMAND_LINE)
+    return user
+
+
+class KilledError(Exception):
+    """The process is killed."""
+
+
+def test_a_purge_that_was_killed_in_the_middle_goes_on_where_it_was(
+    deleted: ApiUser, worker_services: WorkerServices, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge, "BATCH_PROMPTS", 3)
+    kept = worker_services.account_purge._partial_text.delete
+
+    def be_killed(_: object) -> None:
+        raise KilledError
+
+    monkeypatch.setattr(worker_services.account_purge._partial_text, "delete", be_killed)
+    with pytest.raises(KilledError):
+        worker_services.account_purge.purge(deleted.id)
+    assert traces.rows_of(engine, deleted.id)["prompts"] == 7
+    monkeypatch.setattr(worker_services.account_purge._partial_text, "delete", kept)
+    worker_services.account_purge.purge(deleted.id)
+    assert traces.in_tables(engine, MARKER) == []
+
+
+def test_a_long_purge_is_done_in_slices_each_of_which_requests_the_next(
+    deleted: ApiUser, worker_services: WorkerServices, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purge, "BATCH_PROMPTS", 3)
+    monkeypatch.setattr(account_purge, "SLICE_SECONDS", -1.0)
+    requested: list[int] = []
+    worker_services.account_purge._request = requested.append
+    assert not worker_services.account_purge.purge(deleted.id)
+    assert requested == [deleted.id]
+    assert traces.rows_of(engine, deleted.id)["prompts"] == 7
+
+
+def test_a_purge_whose_message_was_lost_is_requested_again_by_the_maintenance(
+    deleted: ApiUser, bob: ApiUser, services: Services, sessions: Sessions
+) -> None:
+    requested: list[int] = []
+    services.queue.request_purge = requested.append
+    purger = Purger(sessions, services.queue)
+    purger.round()
+    assert requested == []
+    with sessions.begin() as session:
+        session.execute(
+            text("UPDATE users SET deleted_at = now() - interval '61 seconds' WHERE deleted_at IS NOT NULL")
+        )
+    purger.round()
+    assert requested == [deleted.id]
+
+
+def test_the_purge_of_an_account_that_is_not_deleted_does_nothing(
+    user: ApiUser, worker_services: WorkerServices, engine: Engine
+) -> None:
+    """As after a restore of a backup, when a message is older than the database."""
+    user.submit(MARKER)
+    before = traces.rows_of(engine, user.id)
+    assert not worker_services.account_purge.purge(user.id)
+    assert traces.rows_of(engine, user.id) == before
+
+
+def test_a_purge_does_nothing_while_another_process_works_on_the_vectors_of_the_account(
+    deleted: ApiUser, worker_services: WorkerServices, engine: Engine, sessions: Sessions
+) -> None:
+    before = traces.rows_of(engine, deleted.id)
+    with index_lock(sessions, deleted.id):
+        assert not worker_services.account_purge.purge(deleted.id)
+    assert traces.rows_of(engine, deleted.id) == before
+
+
+def test_what_was_stored_after_the_purge_is_deleted_by_the_next(
+    deleted: ApiUser,
+    worker_services: WorkerServices,
+    engine: Engine,
+    sessions: Sessions,
+    let_time_pass: Callable[[], None],
+) -> None:
+    """A submission that was authenticated just before the deletion may be stored afterwards."""
+    worker_services.account_purge.purge(deleted.id)
+    with sessions.begin() as session:
+        lifecycle.submit(session, deleted.id, MARKER)
+    worker_services.pipeline.process(1)
+    assert traces.in_tables(engine, MARKER) == ["prompts"]
+    let_time_pass()
+    assert worker_services.account_purge.purge(deleted.id)
+    assert traces.in_tables(engine, MARKER) == []
+    assert traces.rows_of(engine, deleted.id).keys() == {"audit"}
+
+
+def test_a_user_stays_until_no_file_of_a_segment_is_left(
+    user: ApiUser,
+    worker_services: WorkerServices,
+    sessions: Sessions,
+    engine: Engine,
+    segments: Path,
+    let_time_pass: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_completed(sessions, user.id, [f"{MARKER} {i}" for i in range(300)])
+    worker_services.maintenance.seal(user.id)
+    with sessions.begin() as session:
+        deletion.delete(session, user.id, COMMAND_LINE)
+    let_time_pass()
+
+    def fail(*_: object) -> None:
+        raise OSError("the bucket is unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FilePayloadStore, "delete", fail)
+        assert not worker_services.account_purge.purge(user.id)
+    assert traces.rows_of(engine, user.id).keys() == {"segments", "token_families", "audit"}
+    assert len(list(segments.glob("*"))) == 1
+    assert worker_services.account_purge.purge(user.id)
+    assert list(segments.glob("*")) == []
+
+
+def test_a_segment_whose_file_was_deleted_before_the_purge_was_killed_is_no_obstacle(
+    user: ApiUser,
+    worker_services: WorkerServices,
+    sessions: Sessions,
+    segments: Path,
+    let_time_pass: Callable[[], None],
+) -> None:
+    add_completed(sessions, user.id, [f"{MARKER} {i}" for i in range(300)])
+    worker_services.maintenance.seal(user.id)
+    with sessions.begin() as session:
+        deletion.delete(session, user.id, COMMAND_LINE)
+    for file in segments.glob("*"):
+        file.unlink()
+    let_time_pass()
+    assert worker_services.account_purge.purge(user.id)
+
+
+def test_each_process_drops_the_replicas_of_deleted_accounts_by_itself(
+    user: ApiUser, bob: ApiUser, services: Services, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in (user, bob):
+        add_completed(sessions, each.id, ["a tide"])
+        assert len(each.get("/prompts/similar/?prompt=tide").json) == 1
+    with sessions.begin() as session:
+        deletion.delete(session, user.id, COMMAND_LINE)
+    monkeypatch.setattr(replica_check, "INTERVAL_SECONDS", 0.01)
+    replica_check.start(services.store)
+    wait_until(lambda: list(services.store._slots) == [bob.id])
