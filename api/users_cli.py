@@ -3,6 +3,8 @@
 From a checkout: `python -m api.users_cli create alice`.
 """
 
+import sys
+
 import click
 
 from api.http.export import json_lines
@@ -97,14 +99,14 @@ def delete(sessions: Sessions, username: str, yes: bool) -> None:
 @click.pass_obj
 def export(sessions: Sessions, username: str) -> None:
     """Write all prompts of a user to stdout, as JSON Lines: as GET /account/export/ does."""
-    user, stdout = _find(sessions, username), click.get_binary_stream("stdout")
+    user = _find(sessions, username)
     with sessions() as session:
         last = account_export.newest_id(session, user.id)
     after = 0
     while after < last:
         with sessions() as session:
             page = account_export.page(session, user.id, after=after, last=last)
-        stdout.write(json_lines(page, user.username))
+        sys.stdout.buffer.write(json_lines(page, user.username))
         after = page[-1].prompt.id if page else last
 
 

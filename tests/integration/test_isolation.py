@@ -6,14 +6,14 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.support.client import ApiUser
+from tests.support.client import PASSWORD, ApiUser
 from worker.pipeline import Pipeline
 
 SECRET = "xylophone-confession"
 
 
 class Victim:
-    """A user with prompts in several states, an idempotency key and a page cursor."""
+    """A user with prompts in several states, an idempotency key, a page cursor and a login."""
 
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
@@ -23,11 +23,13 @@ class Victim:
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
+        self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
 
     def state(self) -> list[dict]:
-        """The victim's prompts, but for their positions in the queue: newcomers may pass them."""
-        return [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
+        """The victim's account and prompts, but for their positions in the queue: newcomers may pass them."""
+        prompts = [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
+        return [*prompts, self.user.get("/account/").json, *self.user.get("/account/logins/").json]
 
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
@@ -35,6 +37,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if "{login_id}" in path:
+        return [attacker.call(method, path.format(login_id=login_id)) for login_id in victim.logins]
     login = {"username": "victim", "password": "a guess of theirs"}
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
@@ -42,9 +46,12 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         "/login/": login,
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
         "/auth/logout/": {"refresh": victim.user.tokens["access"]},
+        "/account/password/": {"current_password": PASSWORD, "password": PASSWORD},
     }
     if method == "POST":
         return [attacker.post(path, json=bodies[path], headers={"Idempotency-Key": "the-key"})]
+    if (method, path) == ("DELETE", "/account/"):
+        return [attacker.call(method, path, json={"password": "a guess of theirs"})]
     queries = [
         {},
         {"cursor": victim.cursor},
@@ -72,7 +79,7 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                 assert SECRET not in response.text, where
                 assert "victim" not in response.text.replace("'victim'", ""), where
                 assert response.status_code < 500, where
-                if "{prompt_id}" in path:
+                if "{prompt_id}" in path or "{login_id}" in path:
                     assert response.status_code == 404, where
     assert victim.state() == before
     worker.process(100)
