@@ -23,28 +23,29 @@ REQUESTED_AGAIN_AFTER = timedelta(minutes=1)
 _IS_DELETED = text("SELECT EXISTS (SELECT FROM users WHERE id = :user_id AND deleted_at IS NOT NULL)")
 # In no particular order, so that accounts which cannot be purged now do not hold up the others.
 _FIND_DUE = text("SELECT id FROM users WHERE deleted_at < now() - :age ORDER BY random() LIMIT :limit")
+# Each batch begins after the one before: PostgreSQL would otherwise pass over everything that it deleted, in the index.
+_FOLLOWING = "(:after IS NULL OR {key} > :after)"
 # In the order of all other transactions that lock several prompts.
-_DELETE_PROMPTS = text("""
-    DELETE FROM prompts
-    WHERE id = ANY(ARRAY(SELECT id FROM prompts WHERE user_id = :user_id ORDER BY id LIMIT :limit FOR UPDATE))
+_DELETE_PROMPTS = text(f"""
+    DELETE FROM prompts WHERE id = ANY(ARRAY(
+        SELECT id FROM prompts WHERE user_id = :user_id AND {_FOLLOWING.format(key="id")}
+        ORDER BY id LIMIT :limit FOR UPDATE
+    ))
     RETURNING id, attempt
-""")
+""")  # noqa: S608  # nosec B608
+_DELETE_BATCH = f"""
+    WITH batch AS (
+        SELECT ctid AS row, {{key}} AS key FROM {{table}} WHERE {{owner}} = :owner AND {_FOLLOWING}
+        ORDER BY {{key}} LIMIT :limit
+    ), deleted AS (
+        DELETE FROM {{table}} WHERE ctid = ANY(ARRAY(SELECT row FROM batch))
+    )
+    SELECT max(key) FROM batch
+"""  # noqa: S608  # nosec B608
 # Whatever a running transaction adds to these, it adds while it has a prompt's lock. So they come after the prompts.
-_OF_USER = "user_id = :user_id"
-_OF_WEBHOOK = "webhook_id IN (SELECT id FROM webhooks WHERE user_id = :user_id)"
-_TABLES = {
-    "vector_log": _OF_USER,
-    "feed": _OF_USER,
-    "idempotency_keys": _OF_USER,
-    "webhook_deliveries": _OF_WEBHOOK,  # and their attempts, by cascade
-    "webhooks": _OF_USER,
-    "usage": _OF_USER,
-    "login_blocks": _OF_USER,
-}
-_DELETE_ROWS = [
-    text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {condition} LIMIT :limit))")  # noqa: S608  # nosec B608
-    for table, condition in _TABLES.items()
-]
+_LARGE_TABLES = {"vector_log": "seq", "feed": "seq", "idempotency_keys": "key"}
+_SMALL_TABLES = ("webhooks", "usage", "login_blocks")
+_WEBHOOKS = text("SELECT id FROM webhooks WHERE user_id = :user_id")
 # What was stored since the last batch goes along, by cascade.
 _DELETE_USER = text("DELETE FROM users WHERE id = :user_id AND deleted_at < now() - :kept_for")
 
@@ -61,23 +62,40 @@ def find_due(executor: Executor, limit: int) -> Sequence[int]:
 
 def delete_prompts(sessions: Sessions, user_id: int) -> Iterator[list[tuple[int, int]]]:
     """Delete the user's prompts. Yields each batch after its commit: the prompts and their attempts."""
+    last: int | None = None
     while True:
         with sessions.begin() as session:
-            deleted = session.execute(_DELETE_PROMPTS, {"user_id": user_id, "limit": BATCH_PROMPTS}).all()
+            parameters = {"user_id": user_id, "after": last, "limit": BATCH_PROMPTS}
+            deleted = session.execute(_DELETE_PROMPTS, parameters).all()
         if not deleted:
             return
+        last = max(row.id for row in deleted)
         yield [(row.id, row.attempt) for row in deleted]
 
 
 def delete_rows(sessions: Sessions, user_id: int) -> Iterator[None]:
     """Delete everything else of the user, but for logins and keys. Yields after the commit of each batch."""
-    for statement in _DELETE_ROWS:
-        is_done = False
-        while not is_done:
-            with sessions.begin() as session:
-                result = session.execute(statement, {"user_id": user_id, "limit": BATCH_ROWS})
-                is_done = result.rowcount == 0  # type: ignore[attr-defined]
-            yield
+    for table, key in _LARGE_TABLES.items():
+        yield from _delete_from(sessions, table, "user_id", user_id, key)
+    with sessions() as session:
+        webhook_ids = session.scalars(_WEBHOOKS, {"user_id": user_id}).all()
+    for webhook_id in webhook_ids:
+        yield from _delete_from(sessions, "webhook_deliveries", "webhook_id", webhook_id, "id")  # attempts by cascade
+    for table in _SMALL_TABLES:
+        with sessions.begin() as session:
+            session.execute(text(f"DELETE FROM {table} WHERE user_id = :user_id"), {"user_id": user_id})  # noqa: S608  # nosec B608
+        yield
+
+
+def _delete_from(sessions: Sessions, table: str, owner: str, owner_id: int, key: str) -> Iterator[None]:
+    statement = text(_DELETE_BATCH.format(table=table, owner=owner, key=key))
+    last: int | str | None = None
+    while True:
+        with sessions.begin() as session:
+            last = session.scalar(statement, {"owner": owner_id, "after": last, "limit": BATCH_ROWS})
+        if last is None:
+            return
+        yield
 
 
 def delete_user(sessions: Sessions, user_id: int) -> bool:

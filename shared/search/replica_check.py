@@ -1,7 +1,6 @@
 """Drops the replicas of deleted accounts from this process's memory."""
 
 import threading
-import time
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,14 +14,15 @@ log = structlog.get_logger(__name__)
 INTERVAL_SECONDS = 5.0
 
 
-def start(store: VectorStore) -> None:
-    """Check this process's replicas every INTERVAL_SECONDS, in a thread (a greenlet, under gevent)."""
-    threading.Thread(target=_run, args=(store,), name="replica-check", daemon=True).start()
+def start(store: VectorStore, seconds: float = INTERVAL_SECONDS) -> threading.Event:
+    """Check this process's replicas regularly, in a thread (a greenlet, under gevent), until the event is set."""
+    stop = threading.Event()
+    threading.Thread(target=_run, args=(store, seconds, stop), name="replica-check", daemon=True).start()
+    return stop
 
 
-def _run(store: VectorStore) -> None:
-    while True:
-        time.sleep(INTERVAL_SECONDS)
+def _run(store: VectorStore, seconds: float, stop: threading.Event) -> None:
+    while not stop.wait(seconds):
         try:
             store.drop_deleted()
         except SQLAlchemyError as error:

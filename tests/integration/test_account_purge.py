@@ -141,7 +141,8 @@ def test_of_a_deleted_account_no_trace_is_left_anywhere(
     assert len(traces.in_redis(redis_url, MARKER)) >= 2  # a partial text, and counters of logins
     assert {"vector_log", "login_blocks", "idempotency_keys"} <= traces.rows_of(engine, user.id).keys()
     assert _deliveries(engine) == COUNT - 2
-    assert (len(footprint.replicas()), len(list(segments.glob("*")))) == ((2, 1) if vector_store == "faiss" else (0, 0))
+    files = len(list(segments.glob("*/*")))
+    assert (len(footprint.replicas()), files) == ((2, 1) if vector_store == "faiss" else (0, 0))
 
     assert delete(user).status_code == 204
     worker_services.account_purge.purge(user.id)
@@ -287,7 +288,7 @@ def test_a_user_stays_until_no_file_of_a_segment_is_left(
         patched.setattr(FilePayloadStore, "delete", fail)
         assert not worker_services.account_purge.purge(user.id)
     assert traces.rows_of(engine, user.id).keys() == {"segments", "token_families", "audit"}
-    assert len(list(segments.glob("*"))) == 1
+    assert len(list(segments.glob("*/*"))) == 1
     assert worker_services.account_purge.purge(user.id)
     assert list(segments.glob("*")) == []
 
@@ -303,20 +304,31 @@ def test_a_segment_whose_file_was_deleted_before_the_purge_was_killed_is_no_obst
     worker_services.maintenance.seal(user.id)
     with sessions.begin() as session:
         deletion.delete(session, user.id, COMMAND_LINE)
-    for file in segments.glob("*"):
+    for file in segments.glob("*/*"):
         file.unlink()
     let_time_pass()
     assert worker_services.account_purge.purge(user.id)
 
 
+def test_a_file_whose_row_was_never_committed_is_deleted_with_its_user(
+    deleted: ApiUser, bob: ApiUser, worker_services: WorkerServices, segments: Path
+) -> None:
+    """As after a worker was killed while it sealed a segment."""
+    for each in (deleted, bob):
+        (segments / str(each.id)).mkdir(parents=True)
+        (segments / str(each.id) / "7-orphan.segment").write_text(MARKER)
+    worker_services.account_purge.purge(deleted.id)
+    assert [file.parent.name for file in traces.in_files(segments, MARKER)] == [str(bob.id)]
+
+
 def test_each_process_drops_the_replicas_of_deleted_accounts_by_itself(
-    user: ApiUser, bob: ApiUser, services: Services, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+    user: ApiUser, bob: ApiUser, services: Services, sessions: Sessions
 ) -> None:
     for each in (user, bob):
         add_completed(sessions, each.id, ["a tide"])
         assert len(each.get("/prompts/similar/?prompt=tide").json) == 1
     with sessions.begin() as session:
         deletion.delete(session, user.id, COMMAND_LINE)
-    monkeypatch.setattr(replica_check, "INTERVAL_SECONDS", 0.01)
-    replica_check.start(services.store)
+    stop = replica_check.start(services.store, 0.01)
     wait_until(lambda: list(services.store._slots) == [bob.id])
+    stop.set()
