@@ -77,6 +77,7 @@ _SIMILAR = {
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIiwiZXhwIjoxNzk1NDI3NzAwfQ."
 
 _WORDS = "correct horse battery"
+_OTHER_WORDS = "battery staple, correct"
 _CREDENTIALS = {"username": "alice", "password": _WORDS}
 _TEXT = {"prompt_text": "Explain what causes ocean tides"}
 
@@ -155,8 +156,8 @@ _LOGIN = {
 BODIES: dict[str, dict[str, Any]] = {
     "Registration": {"A user": _CREDENTIALS},
     "Credentials": {"A user": _CREDENTIALS},
-    "PasswordChange": {"Both passwords": {"current_password": _WORDS, "password": "battery staple, correct"}},
-    "AccountDeletion": {"The password": {"password": "the password of this account"}},
+    "PasswordChange": {"Both passwords": {"current_password": _WORDS, "password": _OTHER_WORDS}},
+    "AccountDeletion": {"The password": {"password": _OTHER_WORDS}},
     "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
     "Submission": {
         "Only the text": _TEXT,
