@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from flask import Flask
 from sqlalchemy import Engine, insert, text
 
@@ -29,6 +30,7 @@ from worker import account_purge
 from worker.maintenance.purger import Purger
 from worker.services import Services as WorkerServices
 from worker.services import make_services as make_worker_services
+from worker.tasks import register
 
 MARKER = "xylophone"
 NAME = f"{MARKER}-alice"
@@ -145,6 +147,7 @@ def test_of_a_deleted_account_no_trace_is_left_anywhere(
     assert (len(footprint.replicas()), files) == ((2, 1) if vector_store == "faiss" else (0, 0))
 
     assert delete(user).status_code == 204
+    assert traces.in_redis(redis_url, MARKER) == []
     worker_services.account_purge.purge(user.id)
     services.store.drop_deleted()
 
@@ -176,6 +179,27 @@ def deleted(user: ApiUser, sessions: Sessions) -> ApiUser:
     with sessions.begin() as session:
         deletion.delete(session, user.id, COMMAND_LINE)
     return user
+
+
+def test_the_deletion_sends_a_message_whose_task_purges_the_account(
+    user: ApiUser,
+    services: Services,
+    worker_services: WorkerServices,
+    engine: Engine,
+    sessions: Sessions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_completed(sessions, user.id, [MARKER])
+    sent: list[tuple] = []
+    monkeypatch.setattr(services.queue, "_send", lambda *message: sent.append(message))
+    delete(user)
+    celery = Celery(set_as_current=False)
+    register(celery, lambda: worker_services)
+    ((task, user_id),) = sent
+    celery.tasks[task]("not an id")
+    assert "prompts" in traces.rows_of(engine, user.id)
+    celery.tasks[task](user_id)
+    assert "prompts" not in traces.rows_of(engine, user.id)
 
 
 class KilledError(Exception):
