@@ -6,17 +6,12 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from flask import Flask
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, text
 
 from api.services import Services
 from shared.accounts import deletion, purge
 from shared.accounts.audit import COMMAND_LINE
 from shared.db.engine import Sessions
-from shared.db.models import ApiKey, Webhook
-from shared.messaging.announcements import Announcement
-from shared.messaging.partial_text import Write
-from shared.prompts import submission
-from shared.prompts.submission import NewPrompt
 from shared.search import replica_check
 from shared.search.faiss.segment_storage import FilePayloadStore
 from shared.search.index_lock import index_lock
@@ -24,6 +19,7 @@ from shared.search.pgvector.hnsw import HnswBuilder
 from shared.settings import Settings
 from tests.support import lifecycle, traces
 from tests.support.client import PASSWORD, ApiUser
+from tests.support.footprint import COUNT, MARKER, NAME, Footprint
 from tests.support.servers import Servers, wait_until
 from tests.support.vectors import EACH_STORE, add_completed
 from worker import account_purge
@@ -31,10 +27,6 @@ from worker.maintenance.purger import Purger
 from worker.services import Services as WorkerServices
 from worker.services import make_services as make_worker_services
 from worker.tasks import register
-
-MARKER = "xylophone"
-NAME = f"{MARKER}-alice"
-COUNT = 1_000
 
 
 @pytest.fixture
@@ -72,50 +64,6 @@ def let_time_pass(sessions: Sessions) -> Callable[[], None]:
             session.execute(text("UPDATE users SET deleted_at = deleted_at - CAST(:by AS interval)"), {"by": "1 hour"})
 
     return move
-
-
-class Footprint:
-    """A user whose texts are wherever the service keeps any: 1,000 prompts, and everything around them."""
-
-    def __init__(self, user: ApiUser, worker: WorkerServices, services: Services, sessions: Sessions) -> None:
-        self.user, self._worker, self._services = user, worker, services
-        headers = {"Idempotency-Key": MARKER, "X-Request-ID": MARKER, "User-Agent": MARKER}
-        user._client.post("/login/", json={"username": NAME, "password": PASSWORD}, headers={"User-Agent": MARKER})
-        user.post("/prompts/", json={"prompt_text": f"What is a {MARKER}?", "websocket": True}, headers=headers)
-        new = [NewPrompt(user.id, f"Explain {MARKER} {i}", True, f"{MARKER}-{i}") for i in range(COUNT - 3)]
-        with sessions.begin() as session:
-            session.execute(insert(ApiKey).values(self._key()))
-            session.execute(insert(Webhook).values(self._webhook()))
-            submission.submit(session, new, grace=lifecycle.MINUTE, attempt_limit=5)
-        while worker.pipeline.process(COUNT).completed:
-            pass
-        with sessions.begin() as session:
-            lifecycle.submit(session, user.id, f"A queued {MARKER}")
-            running = lifecycle.submit(session, user.id, f"A running {MARKER}")
-            self.running = lifecycle.claim(session, running.id)
-            session.execute(text("UPDATE feed SET error = :marker WHERE seq % 10 = 0"), {"marker": MARKER})
-            session.execute(text("UPDATE prompts SET error = :marker WHERE id % 10 = 0"), {"marker": MARKER})
-        write = Write(user.id, 0, MARKER, Announcement(None, running.id, self.running.attempt))
-        assert services.partial_text.write([write]) == [True]
-
-    def _key(self) -> dict:
-        return {"user_id": self.user.id, "name": MARKER, "key_hash": b"h", "prefix": "pw_x", "scopes": ["admin"]}
-
-    def _webhook(self) -> dict:
-        url = f"https://{MARKER}.example/"
-        return {"user_id": self.user.id, "url": url, "description": MARKER, "secret": MARKER.encode()}
-
-    def load_replicas(self) -> None:
-        """Search in an API process and in a worker process."""
-        found = self.user.get(f"/prompts/similar/?prompt={MARKER}&limit=50").json
-        assert len(found) == 50
-        store = self._worker.pipeline.store
-        assert store.search(self.user.id, lambda embedder: embedder.embed([MARKER])[0], 5).matches
-
-    def replicas(self) -> list[int]:
-        """The users whose replicas these two processes hold."""
-        stores = (self._services.store, self._worker.pipeline.store)
-        return [user_id for store in stores for user_id in getattr(store, "_slots", [])]
 
 
 @EACH_STORE

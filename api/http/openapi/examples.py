@@ -78,6 +78,8 @@ _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIiwiZXhwIjoxNzk1NDI3NzA
 
 _WORDS = "correct horse battery"
 _OTHER_WORDS = "battery staple, correct"
+#: Not those of any other example: who tries one example after the other keeps the account.
+_NOBODYS_WORDS = "the words of this account"
 _CREDENTIALS = {"username": "alice", "password": _WORDS}
 _TEXT = {"prompt_text": "Explain what causes ocean tides"}
 
@@ -157,7 +159,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "Registration": {"A user": _CREDENTIALS},
     "Credentials": {"A user": _CREDENTIALS},
     "PasswordChange": {"Both passwords": {"current_password": _WORDS, "password": _OTHER_WORDS}},
-    "AccountDeletion": {"The password": {"password": _OTHER_WORDS}},
+    "AccountDeletion": {"The password": {"password": _NOBODYS_WORDS}},
     "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
     "Submission": {
         "Only the text": _TEXT,

@@ -116,8 +116,10 @@ class FilePayloadStore:
 
     def delete_all(self, user_id: int) -> None:
         """Delete all payloads of a user, also those whose rows were never committed. Raises OSError if that fails."""
+        folder = self._folder(user_id)
+        self._files.invalidate_cache(folder)  # other processes have written there
         with suppress(FileNotFoundError):
-            self._files.rm(self._folder(user_id), recursive=True)
+            self._files.rm(folder, recursive=True)
 
     def _folder(self, user_id: int) -> str:
         return f"{self._path}/{user_id}"
@@ -216,9 +218,10 @@ class SegmentStorage:
 
     def _delete_payload_and_row(self, sessions: Sessions, info: SegmentInfo) -> bool:
         payloads = self._payload_store(info)
+        if payloads is None:
+            log.warning("segment file not deleted", location=info.location, error="SEGMENTS_URL is not set")
+            return False
         try:
-            if payloads is None:
-                raise OSError("SEGMENTS_URL is not set")  # noqa: TRY301
             with suppress(FileNotFoundError):
                 payloads.delete(info)
         except OSError as error:
