@@ -6,7 +6,9 @@ from flask import Blueprint, Flask
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from api.auth.password_check import PasswordCheck
 from api.http import problems, requests, tracing
+from api.http.export import PromptExport
 from api.http.openapi.blueprint import Blueprint as ApiBlueprint
 from api.http.openapi.document import DescribedApi
 from api.http.public_address import PublicAddress
@@ -26,6 +28,7 @@ from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
 from api.routes.text_stream import TextStreamRoutes
 from api.services import Services, make_services
+from shared.accounts import deletion
 from shared.db.models import DEFAULT_ROUTE
 from shared.settings import Settings
 
@@ -81,7 +84,6 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         s.registration_limiter,
         registration_open=s.settings.registration_open,
     )
-    account = AccountRoutes(s.authenticator)
     keys = KeyRoutes(s.sessions, s.authenticator, model_routes=[DEFAULT_ROUTE])
     prompts = PromptRoutes(
         settings=s.settings,
@@ -104,6 +106,17 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         max_page_bytes=s.settings.max_page_bytes,
     )
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
+    account = AccountRoutes(
+        s.settings,
+        s.sessions,
+        s.authenticator,
+        PasswordCheck(s.sessions, s.failed_logins),
+        PromptExport(s.autocommit_engine),
+        s.user_limits.waits,
+        announce_deletion=partial(
+            deletion.announce, partial_text=s.partial_text, queue=s.queue, end_logins=s.authenticator.announce_logout
+        ),
+    )
     return [routes.blueprint() for routes in (auth, account, keys, prompts, text_stream, search, ops)]
 
 

@@ -4,6 +4,7 @@ import sys
 
 from api.app import create_app
 from api.services import gauges, make_services
+from shared.search import replica_check
 from shared.settings import SettingsError, load_settings
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
@@ -21,4 +22,5 @@ except SettingsError as error:
 
 services.relay.start()
 Sampler(gauges(services), times_loop=True).start()
+replica_check.start(services.store)
 app = create_app(settings, services)

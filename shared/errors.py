@@ -36,6 +36,18 @@ class UserNotFoundError(PromptwireError):
     """There is no such user."""
 
 
+class LoginNotFoundError(PromptwireError):
+    """There is no such login, or it has ended."""
+
+
+class WrongPasswordError(PromptwireError):
+    """The password is wrong."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("The request is not valid.")
+        self.field = field  #: of the request's body
+
+
 class InvalidCredentialsError(PromptwireError):
     """The username or the password is wrong."""
 

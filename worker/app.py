@@ -27,6 +27,7 @@ from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
+from shared.search import replica_check
 from shared.settings import SettingsError
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
@@ -35,9 +36,10 @@ from worker import heartbeat, metrics_server, prerequisites, stop_deadline
 from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
-from worker.maintenance import bootstep
+from worker.maintenance import bootstep, purger
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
+from worker.maintenance.purger import Purger
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
@@ -82,6 +84,7 @@ def _make_services(on_stuck: Callable[[], None] | None = None) -> None:
     services = make_services(settings, on_stuck=on_stuck)
     _services[:] = [services]
     Sampler(gauges(services)).start()
+    replica_check.start(services.pipeline.store)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
@@ -111,12 +114,14 @@ def _send_last_spans(**_: Any) -> None:
 def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     redis = make_redis(settings)
     sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
-    reaper = Reaper(settings, sessions, Queue(app, redis), Announcer(redis))
+    queue = Queue(app, redis)
+    reaper = Reaper(settings, sessions, queue, Announcer(redis))
     cleaner = Cleaner(settings, sessions)
     return {
         "reaper": (reaper.round, settings.reaper_seconds),
         "probes": (reaper.start_probe, PROBE_SECONDS),
         "cleaner": (cleaner.round, INTERVAL_SECONDS),
+        "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }
 
 

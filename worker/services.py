@@ -14,6 +14,7 @@ from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders, make_generator
+from shared.search.derived_vectors import DerivedVectors
 from shared.search.factory import make_maintenance, make_store
 from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.store import Maintenance
@@ -21,6 +22,7 @@ from shared.search.vector_backfill import VectorBackfill
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
+from worker.account_purge import AccountPurge
 from worker.backfill_task import BackfillTask
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
@@ -45,6 +47,7 @@ class Services:
     maintenance: Maintenance
     reindexer: Reindexer
     backfill_task: BackfillTask
+    account_purge: AccountPurge
 
 
 def gauges(services: Services) -> dict[Gauge, Probe]:
@@ -71,6 +74,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         max_stuck = settings.worker_threads // STUCK_SHARE
         leases = Leases(sessions, settings.lease, time_limit=time_limit, max_stuck=max_stuck, on_stuck=on_stuck)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
+    partial_text = PartialText(redis, settings.partial_text_lifetime)
     embedder_pause = EmbedderPause(on_recovery=queue.request_backfill)
     pipeline = Pipeline(
         sessions=sessions,
@@ -83,7 +87,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
             autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters
         ),
         announcer=Announcer(redis),
-        deltas=DeltaPublisher(PartialText(redis, settings.partial_text_lifetime)),
+        deltas=DeltaPublisher(partial_text),
         queue=queue,
         leases=leases,
         provider_status=ProviderStatus(
@@ -100,7 +104,10 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         ceiling=settings.concurrency_ceiling,
     )
     maintenance = make_maintenance(settings, sessions, embedders)
-    reindexer = Reindexer(sessions, embedders, SegmentStorage(settings.segments_url), maintenance, store)
+    storage = SegmentStorage(settings.segments_url)
+    reindexer = Reindexer(sessions, embedders, storage, maintenance, store)
     backfill = VectorBackfill(sessions, embedders, store)
     backfill_task = BackfillTask(sessions, embedders, backfill, embedder_pause, queue.request_backfill)
-    return Services(pipeline, maintenance, reindexer, backfill_task)
+    derived = DerivedVectors(sessions, storage)
+    account_purge = AccountPurge(sessions, partial_text, store, derived, queue.request_purge)
+    return Services(pipeline, maintenance, reindexer, backfill_task, account_purge)

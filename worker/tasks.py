@@ -16,6 +16,7 @@ from shared.messaging.queue import (
     EMBED_MISSING,
     MAX_PROMPTS_PER_MESSAGE,
     PROCESS_PROMPTS,
+    PURGE_ACCOUNT,
     REINDEX,
     SEAL,
 )
@@ -79,7 +80,11 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
         """Rebuild a user's vectors for a while; the caller requests the rest with another message."""
         services().reindexer.reindex(user_id)
 
-    for name, work in ((SEAL, seal), (REINDEX, reindex)):
+    def purge_account(user_id: int) -> None:
+        """Delete what is left of a deleted account, for a while; the rest is requested with another message."""
+        services().account_purge.purge(user_id)
+
+    for name, work in ((SEAL, seal), (REINDEX, reindex), (PURGE_ACCOUNT, purge_account)):
         celery.task(name=name, shared=False, throws=_EXPECTED, **_MAINTENANCE)(_of_user(work))
 
     @celery.task(name=EMBED_MISSING, shared=False, throws=_EXPECTED, **_MAINTENANCE)  # type: ignore[untyped-decorator]

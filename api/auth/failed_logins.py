@@ -105,6 +105,14 @@ class FailedLogins:
         except InvalidCredentialsError:
             raise refusal from None
 
+    def forget(self, username: str, block: str) -> None:
+        """Delete the counts of a user who is deleted: their keys have the name, which somebody else may have next."""
+        _, *of_user = self._counters(username, block)
+        for limit, *key in of_user:
+            self._in_memory.clear(limit, *key)
+            with suppress(RedisError):
+                self._in_redis.clear(limit, *key)
+
     def _counters(self, username: str, block: str) -> list[_Counter]:
         per_block, per_user_and_block, per_user = self._limits
         return [

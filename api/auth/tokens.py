@@ -21,7 +21,9 @@ from api.auth import api_keys
 from api.auth.key_uses import KeyUses
 from api.auth.principal import Principal
 from api.auth.token_cache import TokenCache
+from api.http.addresses import MAX_UNPARSED_CHARACTERS
 from shared.accounts import logins
+from shared.accounts.logins import MAX_USER_AGENT_LENGTH, Device
 from shared.errors import InvalidTokenError
 from shared.messaging.announcements import Announcer
 from shared.settings import Settings
@@ -69,9 +71,9 @@ class Authenticator:
         JWTManager(app)
 
     def log_in(self, session: Session, user_id: int) -> TokenPair:
-        """Start a login."""
+        """Start a login of the sender of this request."""
         family, refresh_id = uuid4(), uuid4()
-        logins.start(session, user_id, family, refresh_id, self._settings.refresh_token_days)
+        logins.start(session, user_id, family, refresh_id, self._settings.refresh_token_days, _current_device())
         return _issue(user_id, family, refresh_id)
 
     def rotate(self, session: Session, refresh: str) -> tuple[int, TokenPair | None]:
@@ -87,7 +89,7 @@ class Authenticator:
         claims = _decode(refresh, "refresh")
         user_id, refresh_id = int(claims.user_id), uuid4()
         days = self._settings.refresh_token_days
-        if not logins.rotate(session, claims.family, claims.token_id, refresh_id, days):
+        if not logins.rotate(session, claims.family, claims.token_id, refresh_id, days, _current_device()):
             logins.end(session, claims.family)
             return user_id, None
         return user_id, _issue(user_id, claims.family, refresh_id)
@@ -151,6 +153,12 @@ def bearer_token(header: str | None) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise InvalidTokenError("An access token or an API key is needed: Authorization: Bearer <token>.")
     return token.strip()
+
+
+def _current_device() -> Device:
+    """The device that has sent this request."""
+    user_agent = request.headers.get("User-Agent", "").replace("\0", "")[:MAX_USER_AGENT_LENGTH]
+    return Device((request.remote_addr or "unknown")[:MAX_UNPARSED_CHARACTERS], user_agent or None)
 
 
 def _issue(user_id: int, family: UUID, refresh_id: UUID) -> TokenPair:

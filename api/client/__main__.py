@@ -5,6 +5,7 @@ from typing import TextIO, get_args
 
 import click
 
+from .account_commands import account
 from .credentials import read_credentials
 from .display import show_answer, show_list
 from .errors import ClientError
@@ -214,6 +215,9 @@ def listen(options: Options, since: int | None, limit: int | None) -> None:
             count += 1
             if count == limit:
                 return
+
+
+main.add_command(account)
 
 
 def run() -> Exit:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx
 
+from .account import AccountClient
 from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_content, not_promptwire
@@ -56,6 +57,7 @@ class Client:
         self._http = HttpClient(self.url, self._limits, pause)
         self._session = Session(self._http, MemoryTokenStore() if token_store is None else token_store, api_key)
         self.keys = Keys(self._session)  #: the user's API keys
+        self.account = AccountClient(self._session)
         self._socket = EventSocket(self.url, self._session, self._limits, pause)
 
     def __enter__(self) -> "Client":

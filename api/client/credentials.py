@@ -8,6 +8,7 @@ from typing import TextIO
 import click
 
 PASSWORD_VARIABLE = "PROMPTWIRE_PASSWORD"  # noqa: S105  # nosec B105
+NEW_PASSWORD_VARIABLE = "PROMPTWIRE_NEW_PASSWORD"  # noqa: S105  # nosec B105
 
 
 def read_credentials(
@@ -23,23 +24,30 @@ def read_credentials(
                 "--credentials already has a username and a password: leave out NAME and --password-file."
             )
         return _from_file(credentials)
-    is_terminal = sys.stdin.isatty()
     if username is None:
-        if not is_terminal:
+        if not sys.stdin.isatty():
             raise click.UsageError("Give a username, as an argument or in --credentials.")
         username = click.prompt("Username", err=True)
+    return str(username), read_password("Password", PASSWORD_VARIABLE, password_file, confirm=confirm)
+
+
+def read_password(label: str, variable: str, password_file: TextIO | None, *, confirm: bool = False) -> str:
+    """Read a password from a file, from an environment variable, from a terminal without echo, or from stdin.
+
+    Raises click.UsageError if it is missing.
+    """
     if password_file is not None:
         password = password_file.readline()
-    elif from_environment := os.environ.get(PASSWORD_VARIABLE):
+    elif from_environment := os.environ.get(variable):
         password = from_environment
-    elif is_terminal:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
+    elif sys.stdin.isatty():
+        password = click.prompt(label, hide_input=True, confirmation_prompt=confirm, err=True)
     else:
         password = sys.stdin.readline()
     password = password.rstrip("\r\n")
     if not password:
-        raise click.UsageError(f"Give a password, on stdin, in --password-file or in {PASSWORD_VARIABLE}.")
-    return str(username), password
+        raise click.UsageError(f"Give a password, on stdin, in --password-file or in {variable}.")
+    return str(password)
 
 
 def _from_file(file: TextIO) -> tuple[str, str]:

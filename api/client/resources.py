@@ -92,6 +92,29 @@ class User(TypedDict):
     created_at: str
 
 
+class Account(TypedDict):
+    """The account of a user, and the user's limits by the names of their settings."""
+
+    id: int
+    username: str
+    is_admin: bool
+    created_at: str
+    authenticated_by: Literal["login", "api_key"]
+    limits: dict[str, str | int | None]
+
+
+class LoginEntry(TypedDict):
+    """A login that has not ended."""
+
+    id: str
+    created_at: str | None
+    last_used_at: str | None
+    expires_at: str
+    address: str | None
+    user_agent: str | None
+    is_current: bool
+
+
 class Event(TypedDict):
     """An event about a prompt.
 

@@ -78,6 +78,11 @@ class Session:
             self._token_store.write(None)
         return login
 
+    def forget(self) -> None:
+        """Forget the login here, because it has ended on the server."""
+        with self._token_store.locked():
+            self._token_store.write(None)
+
     def request(
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
     ) -> httpx.Response:

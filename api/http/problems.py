@@ -29,6 +29,7 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.AlreadyEndedError: HTTPStatus.CONFLICT,
     errors.NotEndedError: HTTPStatus.CONFLICT,
     errors.UsernameTakenError: HTTPStatus.CONFLICT,
+    errors.LoginNotFoundError: HTTPStatus.NOT_FOUND,
     errors.InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     errors.InvalidTokenError: HTTPStatus.UNAUTHORIZED,
     errors.KeyNotFoundError: HTTPStatus.NOT_FOUND,
@@ -65,6 +66,10 @@ def invalid(error: ValidationError) -> Response:
     """The response to a request that its model does not accept, with the first MAX_ERRORS errors."""
     listed = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
     found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in listed]
+    return _invalid(found)
+
+
+def _invalid(found: list[dict[str, str]]) -> Response:
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=found)
 
 
@@ -90,6 +95,8 @@ def from_error(error: errors.PromptwireError) -> Response:
         return _rate_limit(error)
     if isinstance(error, errors.NotAllowedError):
         return _not_allowed(error)
+    if isinstance(error, errors.WrongPasswordError):
+        return _invalid([{"field": error.field, "message": "The password is wrong."}])
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _unexpected(error)

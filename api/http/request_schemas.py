@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from typing import Annotated
+from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
@@ -90,6 +91,30 @@ class Credentials(Body):
     password: Annotated[
         str, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
     ]
+
+
+_KnownPassword = Annotated[
+    str, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
+]
+
+
+class PasswordChange(Body):
+    """The present password, and the next one."""
+
+    current_password: _KnownPassword
+    password: Password = Field(description="The new one.")
+
+
+class AccountDeletion(Body):
+    """The password, because a stolen token must not be enough."""
+
+    password: _KnownPassword
+
+
+class LoginPath(Parameters):
+    login_id: UUID = Field(
+        description="The login's `id`.", json_schema_extra=example("6a1c0d6e-8d4f-4c43-a0c0-5d2f2a3c6a11")
+    )
 
 
 class RefreshToken(Body):

@@ -4,12 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from api.auth.principal import KeyGrant
 from api.http.openapi.models import Answer
 from shared import timestamps
-from shared.db.models import ApiKey, Priority, Scope, Status
+from shared.accounts.export import ExportedPrompt
+from shared.accounts.logins import LiveLogin
+from shared.db.models import ApiKey, Priority, Scope, Status, User
 from shared.prompts.answer import FinishReason
 from shared.prompts.provider_pause import ProviderPause
 from shared.prompts.queries import PromptRow
+from shared.settings import Settings
 
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -21,6 +25,52 @@ class NewUser(Answer):
     id: Id
     username: str
     created_at: Moment
+
+
+class UserLimits(Answer):
+    """The limits of one user, each with the name of its setting; null where there is none."""
+
+    prompt_rate_limit: str = Field(description="How many prompts in which time, with API keys and without.")
+    user_backlog_limit: int = Field(description="Unfinished prompts.")
+    user_running_limit: int | None = Field(description="Prompts that run at the same time.")
+    user_socket_limit: int = Field(description="WebSockets, for each API process.")
+    user_wait_limit: int = Field(description="Streams, exports and waiting requests, for each API process.")
+    user_search_limit: int = Field(description="Searches at the same time, for each API process.")
+    user_monthly_tokens: int | None = Field(description="Tokens in a calendar month (UTC).")
+
+
+class AccountKey(Answer):
+    """What the API key of the caller may do, in addition to the user's limits."""
+
+    id: Id
+    scopes: list[Scope]
+    models: list[str] | None = Field(description="The models that it may use; null for all.")
+    rate_limit: str | None = Field(description="How many prompts in which time.")
+    monthly_tokens: int | None = Field(description="Tokens in a calendar month (UTC).")
+
+
+class Account(Answer):
+    """The caller's account."""
+
+    id: Id
+    username: str
+    is_admin: bool
+    created_at: Moment
+    authenticated_by: Literal["login", "api_key"]
+    key: AccountKey | None = Field(description="The API key, if the caller has authenticated by one.")
+    limits: UserLimits
+
+
+class LoginEntry(Answer):
+    """A login of the caller that has not ended."""
+
+    id: Annotated[str, Field(json_schema_extra={"format": "uuid"})]
+    created_at: Moment | None = Field(description="Null if an earlier release of the service has started it.")
+    last_used_at: Moment | None = Field(description="When it began, or was last refreshed.")
+    expires_at: Moment = Field(description="When it ends, unless it is refreshed before.")
+    address: str | None = Field(description="The client's address at the last refresh.")
+    user_agent: str | None = Field(description="The client's `User-Agent` at the last refresh, shortened.")
+    is_current: bool = Field(description="Whether the caller uses it.")
 
 
 class TokenPair(Answer):
@@ -152,6 +202,59 @@ def api_key_resource(key: ApiKey) -> dict[str, Any]:
         "monthly_tokens": key.monthly_tokens,
         "created_at": timestamps.rfc3339(key.created_at),
         "last_used_at": timestamps.rfc3339_or_none(key.last_used_at),
+    }
+
+
+def account_resource(user: User, key: KeyGrant | None, settings: Settings) -> dict[str, Any]:
+    """Render the account of a caller as an Account."""
+    return {
+        "id": user.id,
+        "username": user.username,
+        "is_admin": user.is_admin,
+        "created_at": timestamps.rfc3339(user.created_at),
+        "authenticated_by": "login" if key is None else "api_key",
+        "key": None if key is None else _account_key(key),
+        "limits": {name: getattr(settings, name) for name in UserLimits.model_fields},
+    }
+
+
+def _account_key(key: KeyGrant) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "scopes": sorted(key.scopes),
+        "models": None if key.models is None else sorted(key.models),
+        "rate_limit": key.rate_limit,
+        "monthly_tokens": key.monthly_tokens,
+    }
+
+
+def login_entry(login: LiveLogin, *, is_current: bool) -> dict[str, Any]:
+    """Render a login as a LoginEntry."""
+    return {
+        "id": str(login.id),
+        "created_at": timestamps.rfc3339_or_none(login.created_at),
+        "last_used_at": timestamps.rfc3339_or_none(login.last_used_at or login.created_at),
+        "expires_at": timestamps.rfc3339(login.expires_at),
+        "address": login.address,
+        "user_agent": login.user_agent,
+        "is_current": is_current,
+    }
+
+
+def exported_prompt(exported: ExportedPrompt, username: str) -> dict[str, Any]:
+    """Render a prompt as a line of an export: a PromptResource, and everything else that is known of it."""
+    prompt = exported.prompt
+    return prompt_resource(prompt, username) | {
+        "request_id": exported.request_id,
+        "seq": prompt.seq,
+        "route": prompt.route,
+        "generator": prompt.answer.generator,
+        "cache": prompt.cache,
+        "api_key_id": exported.key_id,
+        "queued_at": timestamps.rfc3339(exported.queued_at),
+        "used_prompt_tokens": exported.used_prompt_tokens,
+        "used_completion_tokens": exported.used_completion_tokens,
+        "emptied_at": timestamps.rfc3339_or_none(exported.emptied_at),
     }
 
 

@@ -1,52 +1,214 @@
-"""The caller's account."""
+"""The caller's own account: who it is, its password, its logins, its export and its end."""
 
+from collections.abc import Callable, Generator
+from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
+from flask import Response, jsonify, request
 from flask_openapi3 import Tag
+from sqlalchemy.orm import Session
 
-from api.auth.permissions import require_prompts
-from api.auth.principal import current_principal
+from api.auth.failed_logins import FAILED_LOGINS_PER_USER_AND_BLOCK
+from api.auth.password_check import PasswordCheck
+from api.auth.permissions import require_login, require_scope
+from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
+from api.http.export import MIMETYPE, PromptExport
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.models import Answer
-from api.http.openapi.responses import Responses, error_responses, json_response
-from api.http.response_schemas import Id
-from shared.db.models import Scope
-from shared.errors import InsufficientScopeError
+from api.http.openapi.examples import EXPORT
+from api.http.openapi.responses import (
+    TOO_MANY_WAITS,
+    Responses,
+    empty_response,
+    error_responses,
+    json_response,
+    rate_limited,
+)
+from api.http.request_schemas import AccountDeletion, LoginPath, PasswordChange
+from api.http.response_schemas import Account, LoginEntry, account_resource, login_entry
+from api.intake.user_slots import UserSlots
+from api.server.threadpool import offload
+from shared.accounts import audit, deletion, logins, users
+from shared.accounts.deletion import DeletedAccount
+from shared.db.engine import Sessions
+from shared.db.models import Scope, User
+from shared.errors import (
+    InsufficientScopeError,
+    InvalidCredentialsError,
+    InvalidTokenError,
+    LoginNotFoundError,
+    LoginRequiredError,
+    UserNotFoundError,
+    WrongPasswordError,
+)
+from shared.settings import Settings
+
+_FOR_READERS = error_responses(InsufficientScopeError(Scope.PROMPTS_READ))
+_FOR_LOGINS = error_responses(LoginRequiredError())
 
 
-class AccountResource(Answer):
-    """An account."""
-
-    id: Id
-    username: str
-    is_admin: bool
+def _for_the_owner(field: str) -> Responses:
+    """The errors of what needs the password, which is in this field."""
+    wrong = WrongPasswordError(field)
+    return error_responses(400, wrong, LoginRequiredError(), rate_limited(FAILED_LOGINS_PER_USER_AND_BLOCK), 413, 415)
 
 
-SHOW: Responses = {200: json_response(AccountResource, "The account.", "account")}
+SHOW: Responses = {200: json_response(Account, "The account.", "account", "account by key"), **_FOR_READERS}
+PASSWORD: Responses = {
+    204: empty_response("The password is changed, and all other logins have ended."),
+    **_for_the_owner("current_password"),
+}
+LOGINS: Responses = {200: json_response([LoginEntry], "The logins.", "logins"), **_FOR_LOGINS}
+END_LOGIN: Responses = {
+    204: empty_response("The login has ended."),
+    **error_responses(LoginNotFoundError(), LoginRequiredError()),
+}
+EXPORT_PROMPTS: Responses = {
+    # OpenAPI 3.1 cannot describe the lines of a stream.
+    200: empty_response("A prompt a line, oldest first.") | {"content": {MIMETYPE: {"example": EXPORT}}},
+    **error_responses(TOO_MANY_WAITS),
+    **_FOR_READERS,
+}
+DELETE: Responses = {204: empty_response("The account is deleted."), **_for_the_owner("password")}
+
+_READ_ENDPOINTS = ("account.show", "account.export")
+_require_reading = require_scope(read=Scope.PROMPTS_READ, write=Scope.PROMPTS_WRITE)
 
 
 class AccountRoutes:
-    """Views of the caller's account."""
+    """Views of the caller's account.
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    Args:
+        slots: Limits the streams and waiting requests of a user.
+        announce_deletion: Called with an account after the commit that deleted it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        authenticator: Authenticator,
+        password_check: PasswordCheck,
+        export: PromptExport,
+        slots: UserSlots,
+        announce_deletion: Callable[[DeletedAccount], None],
+    ) -> None:
+        self._settings = settings
+        self._sessions = sessions
         self._authenticator = authenticator
+        self._password_check = password_check
+        self._export = export
+        self._slots = slots
+        self._announce_deletion = announce_deletion
 
     def blueprint(self) -> Blueprint:
         bp = Blueprint(
             "account",
             __name__,
             url_prefix="/account",
-            abp_tags=[Tag(name="Account", description="The caller's account.")],
+            abp_tags=[Tag(name="Account", description="The caller's own account.")],
             abp_security=[{"bearer": []}],
-            abp_responses=error_responses(400, 401, InsufficientScopeError(Scope.PROMPTS_READ), 500, 503),
+            abp_responses=error_responses(400, 401, 500, 503),
         )
         bp.before_request(self._authenticator.authenticate_request)
-        bp.before_request(require_prompts)
-        bp.get("/", operation_id="showAccount", responses=SHOW)(self.show)
+        bp.before_request(_authorize)
+        bp.get("/", operation_id="getAccount", responses=SHOW)(self.show)
+        bp.delete("/", operation_id="deleteAccount", responses=DELETE)(self.delete)
+        bp.post("/password/", operation_id="changePassword", responses=PASSWORD)(self.change_password)
+        bp.get("/logins/", operation_id="listLogins", responses=LOGINS)(self.logins)
+        bp.delete("/logins/<uuid:login_id>/", operation_id="endLogin", responses=END_LOGIN)(self.end_login)
+        bp.get("/export/", operation_id="exportPrompts", responses=EXPORT_PROMPTS)(self.export)
         return bp
 
     def show(self) -> dict[str, Any]:
-        """Get the caller's account."""
+        """Get the account, by what the caller has authenticated, and the limits of this service."""
         principal = current_principal()
-        return {"id": principal.id, "username": principal.username, "is_admin": principal.is_admin}
+        with self._sessions() as session:
+            user = session.get(User, principal.id)
+        if user is None or user.deleted_at is not None:
+            raise InvalidTokenError
+        return account_resource(user, principal.key, self._settings)
+
+    def change_password(self, body: PasswordChange) -> tuple[str, int]:
+        """Change the password.
+
+        All other logins end, with their sockets and streams; the caller's own stays. API keys stay, too: revoke those
+        that somebody else may know. A wrong `current_password` counts as a failed login, with the same limits.
+        """
+        principal = current_principal()
+        with self._password_check.verified(body.current_password, field="current_password") as user:
+            password_hash = offload(users.hash_password, body.password)
+            with self._sessions.begin() as session:
+                if not users.change_password(session, user, password_hash, keep=principal.family):
+                    raise InvalidCredentialsError
+                audit.record(session, current_actor(), "password.changed", user.id)
+        self._authenticator.announce_logout(principal.id)
+        return "", HTTPStatus.NO_CONTENT
+
+    def logins(self) -> Response:
+        """List the logins that have not ended, the last used first.
+
+        At most 100. Address and user agent are those of the login, or of its last refresh; an access token is refreshed
+        every 15 minutes by default.
+        """
+        principal = current_principal()
+        with self._sessions() as session:
+            live = logins.list_live(session, principal.id)
+        return jsonify([login_entry(each, is_current=each.id == principal.family) for each in live])
+
+    def end_login(self, path: LoginPath) -> tuple[str, int]:
+        """End a login, with its sockets and streams. All of its tokens become invalid."""
+        principal = current_principal()
+        with self._sessions.begin() as session:
+            logins.end_one(session, principal.id, path.login_id)
+            audit.record(session, current_actor(), "login.ended", principal.id)
+        self._authenticator.announce_logout(principal.id)
+        return "", HTTPStatus.NO_CONTENT
+
+    def export(self) -> Response:
+        """Export all prompts of the caller, oldest first, each with everything that is known of it.
+
+        The response is a stream of JSON Lines. It counts as a waiting stream against `USER_WAIT_LIMIT`. Prompts that
+        are submitted meanwhile are left out. If the service is interrupted, the response ends without its last chunk,
+        which HTTP clients report: it is not complete then.
+        """
+        lines = self._export_lines()
+        first = next(lines, b"")  # so that an error is still a response
+        response = Response(chain((first,), lines) if first else b"", mimetype=MIMETYPE)
+        response.call_on_close(lines.close)
+        response.headers["Content-Disposition"] = "attachment; filename=prompts.jsonl"
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
+        return response
+
+    def delete(self, body: AccountDeletion) -> tuple[str, int]:
+        """Delete the account with everything that belongs to it, for good.
+
+        From now on nobody can log in to it, its tokens and API keys are refused, its sockets and streams end, and its
+        name is free. Prompts, vectors, events, keys, webhooks and usage are deleted within a day, usually within a
+        minute. A wrong password counts as a failed login, with the same limits.
+        """
+        with self._password_check.verified(body.password, field="password") as user, self._sessions.begin() as session:
+            deleted = _delete(session, user)
+        self._announce_deletion(deleted)
+        self._password_check.forget(user)
+        return "", HTTPStatus.NO_CONTENT
+
+    def _export_lines(self) -> Generator[bytes, None, None]:
+        principal = current_principal()
+        with self._slots.hold(principal.id):
+            yield from self._export.pages(principal)
+
+
+def _delete(session: Session, user: User) -> DeletedAccount:
+    try:
+        return deletion.delete(session, user.id, current_actor(), password_hash=user.password_hash)
+    except UserNotFoundError:  # its password was changed meanwhile, or another request has deleted it
+        raise InvalidCredentialsError from None
+
+
+def _authorize() -> None:
+    if request.endpoint in _READ_ENDPOINTS:
+        _require_reading()
+    else:
+        require_login()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Interval, bindparam, delete, func, insert, select, union, update
@@ -10,24 +10,64 @@ from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
 from shared.db.models import ApiKey, TokenFamily, User
+from shared.errors import LoginNotFoundError
+
+#: How many logins a list has: those that were used last. A program that logs in for each call has thousands.
+MAX_LISTED = 100
+#: How much of a user agent is kept.
+MAX_USER_AGENT_LENGTH = 200
 
 
-def start(session: Session, user_id: int, family: UUID, refresh_id: UUID, days: int) -> None:
+class Device(NamedTuple):
+    """Where a login is used from, as far as the last login or refresh tells."""
+
+    address: str
+    user_agent: str | None
+
+
+def start(session: Session, user_id: int, family: UUID, refresh_id: UUID, days: int, device: Device) -> None:
     """Start a login whose first refresh token is `refresh_id`. It expires after `days` unless it is refreshed."""
-    session.execute(
-        insert(TokenFamily).values(id=family, user_id=user_id, current=refresh_id, expires_at=_in_days(days))
-    )
+    session.execute(insert(TokenFamily).values(id=family, user_id=user_id, **_used(refresh_id, days, device)))
 
 
-def rotate(session: Session, family: UUID, spent: UUID, refresh_id: UUID, days: int) -> bool:
+def rotate(session: Session, family: UUID, spent: UUID, refresh_id: UUID, days: int, device: Device) -> bool:
     """Replace the newest refresh token of a login. Returns False unless the login is live and `spent` is its newest."""
     changed = session.execute(
         update(TokenFamily)
         .where(TokenFamily.id == family, TokenFamily.current == spent, _is_live())
-        .values(current=refresh_id, expires_at=_in_days(days))
+        .values(_used(refresh_id, days, device))
         .returning(TokenFamily.id)
     )
     return changed.first() is not None
+
+
+class LiveLogin(NamedTuple):
+    """A login that has not ended. Each field is a column.
+
+    All but the id and `expires_at` are None if an earlier release has started it, and nobody has refreshed it since.
+    """
+
+    id: UUID
+    created_at: datetime | None
+    last_used_at: datetime | None
+    expires_at: datetime
+    address: str | None
+    user_agent: str | None
+
+
+def list_live(executor: Executor, user_id: int) -> list[LiveLogin]:
+    """The user's live logins, the last used first: at most MAX_LISTED."""
+    return [LiveLogin(*row) for row in executor.execute(_LIST, {"user_id": user_id})]
+
+
+def end_one(session: Session, user_id: int, family: UUID) -> None:
+    """End a live login of this user.
+
+    Raises:
+        LoginNotFoundError: it does not exist, has ended, or is another user's.
+    """
+    if not _revoke(session, TokenFamily.id == family, TokenFamily.user_id == user_id, _is_live()):
+        raise LoginNotFoundError
 
 
 def end(session: Session, family: UUID) -> None:
@@ -35,9 +75,9 @@ def end(session: Session, family: UUID) -> None:
     _revoke(session, TokenFamily.id == family)
 
 
-def end_all(session: Session, user_id: int) -> None:
-    """End all logins of a user."""
-    _revoke(session, TokenFamily.user_id == user_id)
+def end_all(session: Session, user_id: int, *, but: UUID | None = None) -> None:
+    """End all logins of a user, but for one."""
+    _revoke(session, TokenFamily.user_id == user_id, *([] if but is None else [TokenFamily.id != but]))
 
 
 class LoggedIn(NamedTuple):
@@ -96,7 +136,21 @@ _RECENTLY_ENDED = union(
 )
 
 
-def _revoke(session: Session, condition: ColumnElement[bool]) -> None:
-    session.execute(
-        update(TokenFamily).where(condition, TokenFamily.revoked_at.is_(None)).values(revoked_at=func.now())
-    )
+_last_used = func.coalesce(TokenFamily.last_used_at, TokenFamily.created_at)
+_LIST = (
+    select(*(getattr(TokenFamily, name) for name in LiveLogin._fields))
+    .where(TokenFamily.user_id == bindparam("user_id"), _is_live())
+    .order_by(_last_used.desc().nulls_last(), TokenFamily.id)
+    .limit(MAX_LISTED)
+)
+
+
+def _used(refresh_id: UUID, days: int, device: Device) -> dict[str, Any]:
+    """The columns that each login and refresh sets."""
+    return {"current": refresh_id, "expires_at": _in_days(days), "last_used_at": func.now(), **device._asdict()}
+
+
+def _revoke(session: Session, *conditions: ColumnElement[bool]) -> int:
+    """End the logins for which these conditions hold. Returns how many."""
+    ended = update(TokenFamily).where(*conditions, TokenFamily.revoked_at.is_(None)).values(revoked_at=func.now())
+    return session.execute(ended).rowcount  # type: ignore[attr-defined, no-any-return]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -64,12 +65,12 @@ def create(session: Session, username: str, password_hash: str) -> User:
 
 
 def find(session: Session, username: str) -> User | None:
-    return session.scalar(select(User).where(User.username == username))
+    return session.scalar(select(User).where(User.username == username, User.deleted_at.is_(None)))
 
 
 def list_all(session: Session) -> Sequence[User]:
     """All users, by username."""
-    return session.scalars(select(User).order_by(User.username)).all()
+    return session.scalars(select(User).where(User.deleted_at.is_(None)).order_by(User.username)).all()
 
 
 def set_password(session: Session, username: str, password_hash: str) -> int:
@@ -85,6 +86,19 @@ def set_password(session: Session, username: str, password_hash: str) -> int:
         raise UserNotFoundError(f"There is no user {username!r}.")
     logins.end_all(session, user_id)
     return user_id
+
+
+def change_password(session: Session, user: User, password_hash: str, *, keep: UUID | None) -> bool:
+    """Change a password, and end the user's logins but for one.
+
+    Returns False, and changes nothing, if the password is not the one that was read, or the account is deleted.
+    """
+    current = (User.id == user.id, User.password_hash == user.password_hash, User.deleted_at.is_(None))
+    changed = session.scalar(update(User).where(*current).values(password_hash=password_hash).returning(User.id))
+    if changed is None:
+        return False
+    logins.end_all(session, user.id, but=keep)
+    return True
 
 
 def lock_password(session: Session, user: User) -> bool:

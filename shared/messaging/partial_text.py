@@ -4,7 +4,7 @@ It is a convenience and expires: it may be lost at any time, and Postgres has th
 finished. Positions are counted in bytes of UTF-8. Announcements only say that there is more to read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -94,6 +94,15 @@ class PartialText:
             log.warning("partial text not read", error=cause(error))
             return ""
         return found.partition(_GAP)[0].decode(errors="ignore")
+
+    def delete(self, attempts: Collection[tuple[int, int]]) -> None:
+        """Delete the texts of these prompts at these attempts."""
+        if not attempts:
+            return
+        try:
+            self._redis.unlink(*(_name(prompt_id, attempt) for prompt_id, attempt in attempts))
+        except RedisError as error:
+            log.warning("partial text not deleted", error=cause(error))
 
     def end(self, prompt_id: int, attempt: int) -> None:
         """Let the text expire soon."""

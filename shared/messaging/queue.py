@@ -28,6 +28,7 @@ PROCESS_PROMPTS = "promptwire.process_prompts"
 SEAL = "promptwire.seal"
 REINDEX = "promptwire.reindex"
 EMBED_MISSING = "promptwire.embed_missing"
+PURGE_ACCOUNT = "promptwire.purge_account"
 #: The queue of maintenance, and of the messages of the release before the fair queue.
 QUEUE = "prompts"
 #: The largest number of prompts that a message asks for.
@@ -142,6 +143,10 @@ class Queue:
     def request_reindex(self, user_id: int) -> bool:
         """Have a worker rebuild a user's vectors. Returns whether the broker took the message."""
         return self._send(REINDEX, user_id)
+
+    def request_purge(self, user_id: int) -> bool:
+        """Have a worker delete what is left of a deleted account. Returns whether the broker took the message."""
+        return self._send(PURGE_ACCOUNT, user_id)
 
     def request_backfill(self) -> bool:
         """Have a worker embed prompts that were completed without a vector. Returns whether the message was sent.

@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, bindparam, func, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, bindparam, func, select
 
 from shared.db.engine import Executor
 from shared.db.models import UNFINISHED, Prompt, Status, User
@@ -55,7 +55,9 @@ _OF_USER = _prompts.user_id == bindparam("user_id")
 _ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
 _ALL = select(*COLUMNS).where(_prompts.id == func.any(bindparam("prompt_ids", type_=ARRAY(BigInteger))))
 _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
-    Prompt.__table__, User.__table__, User.__table__.c.id == _prompts.user_id
+    Prompt.__table__,
+    User.__table__,
+    and_(User.__table__.c.id == _prompts.user_id, User.__table__.c.deleted_at.is_(None)),
 )
 _COMPLETED = select(*COLUMNS).where(
     _prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _prompts.status == Status.COMPLETED
@@ -137,7 +139,7 @@ def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[Prom
     """The user's prompt, and the newest number of the user's feed at the same moment.
 
     Raises:
-        PromptNotFoundError: it does not exist, or belongs to another user.
+        PromptNotFoundError: it does not exist, belongs to another user, or the account is deleted.
     """
     row = executor.execute(_ONE_WITH_SEQ, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is None:

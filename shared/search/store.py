@@ -51,6 +51,9 @@ class VectorStore(Protocol):
     def forget(self, user_id: int) -> None:
         """Drop everything derived for the user; the next search rebuilds it from the log."""
 
+    def drop_deleted(self) -> None:
+        """Drop what this process holds of deleted accounts."""
+
 
 class Maintenance(Protocol):
     """What a worker does for a store when asked: sealing segments, or building an index."""

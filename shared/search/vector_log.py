@@ -5,7 +5,7 @@ Rows are read in PostgreSQL's binary format, through a binary cursor: in text fo
 several times the time. (COPY would be as fast, but psycopg2 refuses it where a wait callback is set.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, NamedTuple
@@ -109,6 +109,10 @@ class Snapshot(NamedTuple):
 
 
 _STATE = "SELECT seq, index_version, embedder, vectors_missing FROM users WHERE id = %(user_id)s"
+_DELETED = """
+SELECT known.id FROM unnest(%(user_ids)s::bigint[]) AS known(id)
+WHERE NOT EXISTS (SELECT FROM users WHERE users.id = known.id AND deleted_at IS NULL)
+"""
 
 # The state is returned as a row like the others, with a negative number that contains `vectors_missing`, too. Each
 # original is on a page of its own, and PostgreSQL prefetches pages only in a bitmap scan: when they were not in memory,
@@ -143,6 +147,11 @@ def fetch_state(connection: Connection, user_id: int) -> State:
     """Return the user's state. A user who does not exist has the state of one without vectors."""
     row = connection.exec_driver_sql(_STATE, {"user_id": user_id}).first()
     return State(*row) if row is not None else State(0, 0, None)
+
+
+def find_deleted(connection: Connection, user_ids: Sequence[int]) -> list[int]:
+    """Those of these users whose accounts are deleted."""
+    return [row[0] for row in connection.exec_driver_sql(_DELETED, {"user_ids": list(user_ids)})]
 
 
 def fetch_snapshot(connection: Connection, user_id: int, embedder: Embedder, wanted: list[int]) -> Snapshot:

@@ -6,14 +6,14 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.support.client import ApiUser
+from tests.support.client import PASSWORD, ApiUser
 from worker.pipeline import Pipeline
 
 SECRET = "xylophone-confession"
 
 
 class Victim:
-    """A user with prompts in several states, an idempotency key, a page cursor and an API key."""
+    """A user with prompts in several states, an idempotency key, a page cursor, an API key and a login."""
 
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
@@ -24,12 +24,14 @@ class Victim:
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
+        self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
 
     def state(self) -> list[dict]:
-        """The victim's prompts, but for their positions in the queue, because newcomers may pass them; and keys."""
+        """The victim's account, keys, and prompts, but for their positions in the queue: newcomers may pass them."""
         prompts = [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
-        return prompts + self.user.get("/auth/keys/").json
+        own = [*self.user.get("/account/logins/").json, *self.user.get("/auth/keys/").json]
+        return [*prompts, self.user.get("/account/").json, *own]
 
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
@@ -39,6 +41,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
     if "{key_id}" in path:
         return [attacker.call(method, path.format(key_id=victim.key_id))]
+    if "{login_id}" in path:
+        return [attacker.call(method, path.format(login_id=login_id)) for login_id in victim.logins]
     login = {"username": "victim", "password": "a guess of theirs"}
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
@@ -47,9 +51,12 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
         "/auth/logout/": {"refresh": victim.user.tokens["access"]},
         "/auth/keys/": {"name": "mine"},
+        "/account/password/": {"current_password": PASSWORD, "password": PASSWORD},
     }
     if method == "POST":
         return [attacker.post(path, json=bodies[path], headers={"Idempotency-Key": "the-key"})]
+    if (method, path) == ("DELETE", "/account/"):
+        return [attacker.call(method, path, json={"password": "a guess of theirs"})]
     queries = [
         {},
         {"cursor": victim.cursor},

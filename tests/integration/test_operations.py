@@ -17,7 +17,8 @@ from shared.prompts import concurrency
 from shared.settings import Settings
 from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
-from tests.support.servers import ROOT, environment_of
+from tests.support.servers import ROOT, environment_of, wait_until
+from worker.pipeline import Pipeline
 
 
 class TestHealth:
@@ -132,6 +133,8 @@ class TestCommandLine:
             (("create", "a b"), PASSWORD, "Usernames use letters"),
             (("create", "eve"), "short", "Passwords have 8 to 1024"),
             (("set-password", "nobody"), PASSWORD, "There is no user 'nobody'"),
+            (("delete", "nobody", "--yes"), PASSWORD, "There is no user 'nobody'"),
+            (("export", "nobody"), PASSWORD, "There is no user 'nobody'"),
         ],
     )
     def test_the_command_reports_invalid_input(
@@ -140,6 +143,28 @@ class TestCommandLine:
         result = self.run(settings, *arguments, password=password)
         assert result.returncode == 1
         assert message in result.stderr
+
+    def test_delete_deletes_a_user_and_asks_before(
+        self, settings: Settings, app: Flask, alice: ApiUser, bob: ApiUser
+    ) -> None:
+        alice.submit()
+        assert self.run(settings, "delete", "alice").returncode == 1  # nobody answers
+        assert alice.get("/prompts/").status_code == 200
+        assert self.run(settings, "delete", "alice", "--yes").stdout == (
+            "Deleted alice. The workers purge what is left.\n"
+        )
+        wait_until(lambda: alice.get("/prompts/").status_code == 401)
+        assert "alice" not in self.run(settings, "list").stdout
+        assert bob.get("/prompts/").status_code == 200
+
+    def test_export_writes_what_the_user_would_export(
+        self, settings: Settings, alice: ApiUser, worker: Pipeline
+    ) -> None:
+        alice.submit("What is a tide?")
+        worker.process(1)
+        result = self.run(settings, "export", "alice")
+        assert result.stdout == alice.get("/account/export/").text
+        assert json.loads(result.stdout)["prompt_text"] == "What is a tide?"
 
     def test_creating_a_user_with_a_taken_name_is_rejected(self, settings: Settings, alice: ApiUser) -> None:
         assert "taken" in self.run(settings, "create", "alice").stderr

@@ -276,7 +276,7 @@ class TestDamage:
     @staticmethod
     def _flip(sessions: Sessions, tmp_path: Path) -> None:
         """Flip a bit in each stored segment."""
-        for file in tmp_path.glob("segments/*"):
+        for file in tmp_path.glob("segments/*/*"):
             data = bytearray(file.read_bytes())
             data[len(data) // 2] ^= 1
             file.write_bytes(data)
@@ -285,7 +285,7 @@ class TestDamage:
 
     @staticmethod
     def _lose(sessions: Sessions, tmp_path: Path) -> None:
-        for file in tmp_path.glob("segments/*"):
+        for file in tmp_path.glob("segments/*/*"):
             file.unlink()
         with sessions.begin() as session:
             session.execute(text("DELETE FROM segment_parts"))
@@ -308,7 +308,7 @@ class TestDamage:
         fresh = make_process(segments_url=url)
         assert fresh.distances(carol, vectors[5]) == expected
         assert fresh.seal_requests == []
-        assert len(list(tmp_path.glob("segments/*"))) == (1 if url else 0)
+        assert len(list(tmp_path.glob("segments/*/*"))) == (1 if url else 0)
 
 
 def test_concurrent_searches_changes_and_sealing_stay_consistent(make_process, sessions: Sessions, carol: Log) -> None:

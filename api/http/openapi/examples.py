@@ -1,5 +1,6 @@
 """Examples of requests and responses. Tests validate them against the schemas."""
 
+import json
 from typing import Any
 
 from shared.version import get_version
@@ -90,6 +91,9 @@ _WHOLE_KEY = "pw_3kTMd9fVqYbX0hLw2Zr8cJ5nGs7aEoUi1DpKxR4mWtQ2kmvXK"
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxIiwiZXhwIjoxNzk1NDI3NzAwfQ."
 
 _WORDS = "correct horse battery"
+_OTHER_WORDS = "battery staple, correct"
+#: Not those of any other example: who tries one example after the other keeps the account.
+_NOBODYS_WORDS = "the words of this account"
 _CREDENTIALS = {"username": "alice", "password": _WORDS}
 _TEXT = {"prompt_text": "Explain what causes ocean tides"}
 
@@ -112,10 +116,64 @@ data: {"type":"prompt.completed","id":1,"user":"alice","response_text":"Here is 
 
 """
 
+#: The first line of a response of `GET /account/export/`.
+EXPORT = json.dumps(
+    _COMPLETED
+    | {
+        "request_id": "7f0c6f2a5d1e4b7c9a3d8e6f5b4c3a21",
+        "seq": 1,
+        "route": "default",
+        "generator": "simulated",
+        "cache": None,
+        "api_key_id": None,
+        "queued_at": "2026-11-23T09:30:00.000Z",
+        "used_prompt_tokens": 5,
+        "used_completion_tokens": 42,
+        "emptied_at": None,
+    }
+)
+
+_LIMITS = {
+    "prompt_rate_limit": "1/second;10/minute",
+    "user_backlog_limit": 1000,
+    "user_running_limit": None,
+    "user_socket_limit": 100,
+    "user_wait_limit": 100,
+    "user_search_limit": 4,
+    "user_monthly_tokens": None,
+}
+_ACCOUNT = {
+    "id": 1,
+    "username": "alice",
+    "is_admin": False,
+    "created_at": "2026-11-23T09:00:00.000Z",
+    "authenticated_by": "login",
+    "key": None,
+    "limits": _LIMITS,
+}
+_KEY = {
+    "id": 3,
+    "scopes": ["prompts:read", "prompts:write"],
+    "models": None,
+    "rate_limit": "5/minute",
+    "monthly_tokens": 1_000_000,
+}
+_LOGIN = {
+    "id": "6a1c0d6e-8d4f-4c43-a0c0-5d2f2a3c6a11",
+    "created_at": "2026-11-23T09:00:00.000Z",
+    "last_used_at": "2026-11-23T09:45:00.000Z",
+    "expires_at": "2026-12-23T09:45:00.000Z",
+    "address": "192.0.2.7",
+    "user_agent": "promptwire/1.0",
+    "is_current": True,
+}
+
 #: Request bodies, by the model's name: summary, value.
 BODIES: dict[str, dict[str, Any]] = {
     "Registration": {"A user": _CREDENTIALS},
     "Credentials": {"A user": _CREDENTIALS},
+    "PasswordChange": {"Both passwords": {"current_password": _WORDS, "password": _OTHER_WORDS}},
+    "AccountDeletion": {"The password": {"password": _NOBODYS_WORDS}},
     "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
     "NewApiKey": {
         "For prompts": {"name": "Nightly report"},
@@ -144,8 +202,10 @@ def _health(status: str, **checks: str) -> dict[str, Any]:
 #: Response bodies, by a short name: summary, value.
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
+    "account": ("By a login", _ACCOUNT),
+    "account by key": ("By an API key", _ACCOUNT | {"authenticated_by": "api_key", "key": _KEY}),
+    "logins": ("Logins", [_LOGIN]),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
-    "account": ("An account", {"id": 1, "username": "alice", "is_admin": False}),
     "new key": ("A new key", _KEY | {"key": _WHOLE_KEY}),
     "keys": ("Keys", [_KEY | {"last_used_at": "2026-11-24T02:00:00.000Z"}]),
     "queued": ("Waiting for a worker", _QUEUED),

@@ -109,6 +109,13 @@ class FaissStore:
             self._slots.pop(user_id, None)
             self._set_size(user_id, 0)
 
+    def drop_deleted(self) -> None:
+        """Drop the replicas of deleted accounts."""
+        with self._slots_lock:
+            user_ids = list(self._slots)
+        for user_id in self._loader.find_deleted(user_ids):
+            self.forget(user_id)
+
     def _run(self, replica: Replica, function: Callable[..., Any], *args: Any) -> Any:
         return self._offload(function, *args) if len(replica) >= OFFLOAD_FROM else function(*args)
 

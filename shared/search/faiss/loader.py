@@ -52,6 +52,13 @@ class Loader:
         with self._autocommit_engine.connect() as connection:
             return vector_log.fetch_snapshot(connection, user_id, replica.embedder, candidates.seqs.tolist())
 
+    def find_deleted(self, user_ids: Sequence[int]) -> Sequence[int]:
+        """Those of these users whose accounts are deleted."""
+        if not user_ids:
+            return []
+        with self._autocommit_engine.connect() as connection:
+            return vector_log.find_deleted(connection, user_ids)
+
     def catch_up(self, user_id: int, replica: Replica, seq: int) -> None:
         """Apply what the log has up to this number. The replica must be current."""
         while replica.seq < seq:

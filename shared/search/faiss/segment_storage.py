@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
@@ -12,7 +13,7 @@ import structlog
 from fsspec.utils import get_protocol
 from sqlalchemy import Connection, delete, insert, select, update
 
-from shared.db.engine import BINARY_RESULTS
+from shared.db.engine import BINARY_RESULTS, Sessions
 from shared.db.models import SegmentEntry, SegmentPart
 from shared.search.faiss import segment
 from shared.search.faiss.segment import DamagedSegmentError, Segment
@@ -47,8 +48,8 @@ _COLUMNS = [getattr(SegmentEntry, name) for name in SegmentInfo.__slots__]
 class PayloadStore(Protocol):
     """Stores the bytes of segments."""
 
-    def put(self, connection: Connection, segment_id: int, payload: bytes) -> str | None:
-        """Store a payload. Returns its location, if that is not the database."""
+    def put(self, connection: Connection, user_id: int, segment_id: int, payload: bytes) -> str | None:
+        """Store a payload of a user. Returns its location, if that is not the database."""
 
     def get(self, connection: Connection, info: SegmentInfo) -> bytes:
         """Return the stored payload. Raises OSError if it cannot be read."""
@@ -60,7 +61,7 @@ class PayloadStore(Protocol):
 class PostgresPayloadStore:
     """Payloads in the table `segment_parts`."""
 
-    def put(self, connection: Connection, segment_id: int, payload: bytes) -> None:
+    def put(self, connection: Connection, user_id: int, segment_id: int, payload: bytes) -> None:
         for number, start in enumerate(range(0, len(payload), PART_BYTES)):
             part = {"segment_id": segment_id, "number": number, "data": payload[start : start + PART_BYTES]}
             connection.execute(insert(SegmentPart).values(part))
@@ -99,9 +100,10 @@ class FilePayloadStore:
         self._files, path = fsspec.url_to_fs(url)
         self._path = path.rstrip("/")
 
-    def put(self, connection: Connection, segment_id: int, payload: bytes) -> str:
-        location = f"{self._path}/{segment_id}-{uuid4().hex}.segment"
-        self._files.makedirs(self._path, exist_ok=True)
+    def put(self, connection: Connection, user_id: int, segment_id: int, payload: bytes) -> str:
+        folder = self._folder(user_id)
+        location = f"{folder}/{segment_id}-{uuid4().hex}.segment"
+        self._files.makedirs(folder, exist_ok=True)
         self._files.pipe_file(location, payload)
         return location
 
@@ -111,6 +113,16 @@ class FilePayloadStore:
 
     def delete(self, info: SegmentInfo) -> None:
         self._files.rm_file(info.location)
+
+    def delete_all(self, user_id: int) -> None:
+        """Delete all payloads of a user, also those whose rows were never committed. Raises OSError if that fails."""
+        folder = self._folder(user_id)
+        self._files.invalidate_cache(folder)  # other processes have written there
+        with suppress(FileNotFoundError):
+            self._files.rm(folder, recursive=True)
+
+    def _folder(self, user_id: int) -> str:
+        return f"{self._path}/{user_id}"
 
 
 class SegmentStorage:
@@ -148,7 +160,7 @@ class SegmentStorage:
             "faiss_version": faiss.__version__,
         }
         segment_id = connection.execute(insert(SegmentEntry).values(values).returning(SegmentEntry.id)).scalar_one()
-        location = (self._files or self._database).put(connection, segment_id, payload)
+        location = (self._files or self._database).put(connection, user_id, segment_id, payload)
         if location is not None:
             connection.execute(update(SegmentEntry).where(SegmentEntry.id == segment_id).values(location=location))
 
@@ -187,6 +199,37 @@ class SegmentStorage:
                     payloads.delete(info)
             except OSError as error:
                 log.warning("segment file not deleted", location=info.location, error=str(error))
+
+    def delete_all(self, sessions: Sessions, user_id: int) -> bool:
+        """Delete all segments of a user, each payload before its row. Returns False if a payload may be left."""
+        with sessions() as session:
+            infos = self.list_for_user(session.connection(), user_id, None)
+        left = [info for info in infos if not self._delete_payload_and_row(sessions, info)]
+        return not left and self._delete_folder(user_id)
+
+    def _delete_folder(self, user_id: int) -> bool:
+        try:
+            if self._files is not None:
+                self._files.delete_all(user_id)
+        except OSError as error:
+            log.warning("segment files not deleted", user_id=user_id, error=str(error))
+            return False
+        return True
+
+    def _delete_payload_and_row(self, sessions: Sessions, info: SegmentInfo) -> bool:
+        payloads = self._payload_store(info)
+        if payloads is None:
+            log.warning("segment file not deleted", location=info.location, error="SEGMENTS_URL is not set")
+            return False
+        try:
+            with suppress(FileNotFoundError):
+                payloads.delete(info)
+        except OSError as error:
+            log.warning("segment file not deleted", location=info.location, error=str(error))
+            return False
+        with sessions.begin() as session:
+            self.delete(session.connection(), [info])
+        return True
 
     def _payload_store(self, info: SegmentInfo) -> PayloadStore | None:
         return self._database if info.location is None else self._files

@@ -76,6 +76,17 @@ class HnswBuilder:
         return int(build)
 
 
+def drop_indexes(sessions: Sessions, user_id: int) -> bool:
+    """Drop the indexes of a deleted user. Returns False, and does nothing, while another process builds an index."""
+    with index_lock(sessions, ALL_USERS) as acquired, sessions() as session:
+        if not acquired:
+            return False
+        with unlimited(session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})) as connection:
+            for name in _indexes(connection, user_id):
+                connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {name}")
+    return True
+
+
 def _indexes(connection: Connection, user_id: int) -> dict[str, bool]:
     """Return the names of the user's HNSW indexes, and whether each is complete."""
     query = text(

@@ -162,6 +162,9 @@ class PgvectorStore:
         while not self._delete_some(user_id):
             pass
 
+    def drop_deleted(self) -> None:
+        """Do nothing: everything is in Postgres."""
+
     def _fetch_snapshot(self, user_id: int, embedder: Embedder, vector: Vectors, k: int) -> _Snapshot:
         parameters = {"user_id": user_id, "vector": literals(vector.reshape(1, -1))[0], "k": k}
         with self._autocommit_engine.connect() as connection:

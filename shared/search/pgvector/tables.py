@@ -3,6 +3,8 @@
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
+from shared.db.engine import Sessions
+from shared.search.pgvector.hnsw import drop_indexes
 from shared.settings import SettingsError
 
 _TABLES = """
@@ -20,6 +22,13 @@ CREATE TABLE IF NOT EXISTS pgvector_vectors (
     PRIMARY KEY (user_id, prompt_id)
 ) WITH (toast_tuple_target = 8160)       -- vectors of up to 2,000 dimensions stay in their rows
 """
+_EXIST = "SELECT to_regclass('pgvector_vectors') IS NOT NULL"
+_DELETE_ROWS = text("""
+DELETE FROM pgvector_vectors
+WHERE ctid = ANY(ARRAY(SELECT ctid FROM pgvector_vectors WHERE user_id = :user_id LIMIT :limit))
+""")
+_DELETE_STATE = text("DELETE FROM pgvector_state WHERE user_id = :user_id")
+DELETE_BATCH = 1_000
 _MIN_VERSION = [0, 8]  # the first one with iterative scans
 
 
@@ -40,6 +49,19 @@ def create_tables(connection: Connection) -> None:
             "CREATE EXTENSION vector in this database, or set VECTOR_STORE=faiss."
         ) from error
     connection.execute(text(_TABLES))
+
+
+def delete_user(sessions: Sessions, user_id: int) -> bool:
+    """Delete a user's rows and indexes. Returns False if indexes are left, because another process builds one."""
+    with sessions() as session:
+        if not session.scalar(text(_EXIST)):
+            return True
+    rows = 1
+    while rows:
+        with sessions.begin() as session:
+            rows = session.execute(_DELETE_ROWS, {"user_id": user_id, "limit": DELETE_BATCH}).rowcount  # type: ignore[attr-defined]
+            session.execute(_DELETE_STATE, {"user_id": user_id})
+    return drop_indexes(sessions, user_id)
 
 
 def check_version(version: str | None) -> None:

@@ -1,0 +1,104 @@
+"""The commands of `promptwire account`."""
+
+from typing import BinaryIO, TextIO
+
+import click
+
+from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, read_password
+from .options import Options, common_options
+from .output import local_time, one_line
+from .resources import Account, LoginEntry
+
+_password_file = click.option(
+    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
+)
+
+
+@click.group()
+def account() -> None:
+    """Your account: show, password, logins, export, delete."""
+
+
+@account.command()
+@common_options
+@click.pass_obj
+def show(options: Options) -> None:
+    """Show who you are, and your limits."""
+    with options.client() as client:
+        found = client.account.show()
+        options.output.result(found, _describe(found))
+
+
+@account.command()
+@_password_file
+@click.option(
+    "--new-password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the new password."
+)
+@common_options
+@click.pass_obj
+def password(options: Options, password_file: TextIO | None, new_password_file: TextIO | None) -> None:
+    """Change your password. All other logins end; API keys stay.
+
+    The passwords come from the files, from PROMPTWIRE_PASSWORD and PROMPTWIRE_NEW_PASSWORD, a prompt without echo, or
+    stdin, the present one first.
+    """
+    with options.client() as client:
+        current = read_password("Current password", PASSWORD_VARIABLE, password_file)
+        new = read_password("New password", NEW_PASSWORD_VARIABLE, new_password_file, confirm=True)
+        client.account.change_password(current, new)
+    options.output.note("The password was changed. All other logins have ended.")
+
+
+@account.command()
+@click.option("--end", metavar="ID", help="End this login.")
+@common_options
+@click.pass_obj
+def logins(options: Options, end: str | None) -> None:
+    """Show your logins, the last used first, or end one."""
+    with options.client() as client:
+        if end is not None:
+            client.account.end_login(end)
+            options.output.note(f"The login {end} has ended.")
+            return
+        options.output.results(client.account.logins(), ("ID", "LAST USED", "ADDRESS", "PROGRAM"), _row)
+
+
+@account.command()
+@click.option("--output", "file", type=click.File("wb"), default="-", help="A file to write.  [stdout]")
+@common_options
+@click.pass_obj
+def export(options: Options, file: BinaryIO) -> None:
+    """Write all your prompts as lines of JSON, oldest first."""
+    with options.client() as client:
+        for line in client.account.export_lines():
+            file.write(line)
+
+
+@account.command()
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@_password_file
+@common_options
+@click.pass_obj
+def delete(options: Options, yes: bool, password_file: TextIO | None) -> None:
+    """Delete your account with all prompts and answers, for good.
+
+    The password comes from --password-file, PROMPTWIRE_PASSWORD, a prompt without echo, or stdin.
+    """
+    with options.client() as client:
+        username = client.username
+        if not yes:
+            click.confirm(f"Delete {username} at {client.url} with all prompts, for good?", abort=True, err=True)
+        client.account.delete(read_password("Password", PASSWORD_VARIABLE, password_file))
+    options.output.note(f"The account {username} was deleted.")
+
+
+def _describe(found: Account) -> str:
+    limits = (f"{name:<22}  {'none' if value is None else value}" for name, value in found["limits"].items())
+    head = f"{found['username']} (id {found['id']}), since {local_time(found['created_at'])}"
+    return "\n".join([f"{head}{', admin' if found['is_admin'] else ''}", "", *limits])
+
+
+def _row(login: LoginEntry) -> tuple[str, str, str, str]:
+    used = local_time(login["last_used_at"]) if login["last_used_at"] else "unknown"
+    current = " (this one)" if login["is_current"] else ""
+    return login["id"], used + current, login["address"] or "unknown", one_line(login["user_agent"] or "unknown")
