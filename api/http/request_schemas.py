@@ -6,7 +6,14 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from api.http.openapi.models import Body, Parameters, Query, example
-from shared.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, USERNAME_PATTERN, check_username
+from shared.accounts.names import (
+    MAX_PASSWORD_LENGTH,
+    MAX_USERNAME_LENGTH,
+    MIN_PASSWORD_LENGTH,
+    USERNAME_PATTERN,
+    new_password,
+    new_username,
+)
 from shared.db.models import Priority, Status
 
 MAX_PROMPT_LENGTH = 100_000
@@ -33,11 +40,6 @@ def _not_blank(text: str) -> str:
     return _storable(text)
 
 
-def _allowed_username(username: str) -> str:
-    check_username(username)
-    return username
-
-
 def _whole(number: object) -> object:
     """Accept 4.0 as 4: JSON has one kind of number."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
@@ -46,7 +48,12 @@ def _whole(number: object) -> object:
 NotBlank = Annotated[
     str, Field(min_length=1, json_schema_extra={"pattern": _STORABLE_NOT_BLANK}), AfterValidator(_not_blank)
 ]
-Username = Annotated[str, Field(json_schema_extra={"pattern": USERNAME_PATTERN}), AfterValidator(_allowed_username)]
+Username = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": USERNAME_PATTERN, "maxLength": MAX_USERNAME_LENGTH}),
+    AfterValidator(new_username),
+]
+#: A new password, in its normal form.
 Password = Annotated[
     str,
     Field(
@@ -54,14 +61,16 @@ Password = Annotated[
         max_length=MAX_PASSWORD_LENGTH,
         json_schema_extra={"pattern": _STORABLE, "format": "password"},
     ),
-    AfterValidator(_storable),
+    AfterValidator(new_password),
 ]
 
 
 class Registration(Body):
     """A new user."""
 
-    username: Username = Field(description="Letters, digits, `_`, `.` and `-`; it cannot be changed.")
+    username: Username = Field(
+        description="Letters, digits, `_`, `.` and `-`, unique in any case; it cannot be changed."
+    )
     password: Password = Field(description="Stored as an argon2id hash only.")
 
 
@@ -70,7 +79,7 @@ class Credentials(Body):
 
     username: Annotated[
         str,
-        Field(min_length=1, max_length=150, json_schema_extra={"pattern": _STORABLE}),
+        Field(min_length=1, max_length=MAX_USERNAME_LENGTH, json_schema_extra={"pattern": _STORABLE}),
         AfterValidator(_storable),
     ]
     password: Annotated[

@@ -55,9 +55,13 @@ def find_user(executor: Executor, family: UUID) -> LoggedIn | None:
 
 
 def list_recently_ended(executor: Executor, within: timedelta) -> Sequence[int]:
-    """The ids of users of whom a login was ended, by a logout or a new password, within this time."""
-    recently = TokenFamily.revoked_at > func.now() - within
-    return executor.scalars(select(TokenFamily.user_id).where(recently).distinct()).all()
+    """The ids of users whose cached tokens must be forgotten, because of a change within this time.
+
+    A login was ended, by a logout or a new password, or the user has become an admin, or is none any more.
+    """
+    since = func.now() - within
+    ended = select(TokenFamily.user_id).where(TokenFamily.revoked_at > since)
+    return executor.scalars(ended.union(select(User.id).where(User.admin_changed_at > since))).all()
 
 
 def purge_expired(session: Session) -> None:
