@@ -28,6 +28,10 @@ class NotEndedError(PromptwireError):
     """Only a failed or a cancelled prompt can be retried."""
 
 
+class PromptEmptiedError(PromptwireError):
+    """The texts of this prompt were removed because of its age, so it cannot be answered again."""
+
+
 class UsernameTakenError(PromptwireError):
     """This username is taken."""
 

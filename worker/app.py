@@ -38,6 +38,7 @@ from worker.leases import WorkerStopping
 from worker.maintenance import bootstep
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
+from worker.maintenance.emptier import Emptier
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
@@ -111,13 +112,17 @@ def _send_last_spans(**_: Any) -> None:
 def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     redis = make_redis(settings)
     sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
-    reaper = Reaper(settings, sessions, Queue(app, redis), Announcer(redis))
-    cleaner = Cleaner(settings, sessions)
-    return {
+    queue = Queue(app, redis)
+    reaper = Reaper(settings, sessions, queue, Announcer(redis))
+    jobs: dict[str, tuple[Job, float]] = {
         "reaper": (reaper.round, settings.reaper_seconds),
         "probes": (reaper.start_probe, PROBE_SECONDS),
-        "cleaner": (cleaner.round, INTERVAL_SECONDS),
+        "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
     }
+    if settings.retention_days is not None:
+        emptier = Emptier(sessions, settings.retention_days, queue.request_sealing)
+        jobs["emptier"] = (emptier.round, INTERVAL_SECONDS)
+    return jobs
 
 
 app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))

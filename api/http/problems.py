@@ -28,6 +28,7 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
     errors.AlreadyEndedError: HTTPStatus.CONFLICT,
     errors.NotEndedError: HTTPStatus.CONFLICT,
+    errors.PromptEmptiedError: HTTPStatus.CONFLICT,
     errors.UsernameTakenError: HTTPStatus.CONFLICT,
     errors.InvalidCredentialsError: HTTPStatus.UNAUTHORIZED,
     errors.InvalidTokenError: HTTPStatus.UNAUTHORIZED,

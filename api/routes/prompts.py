@@ -32,6 +32,7 @@ from shared.errors import (
     IdempotencyKeyReusedError,
     NotEndedError,
     OverloadedError,
+    PromptEmptiedError,
     PromptNotFoundError,
 )
 from shared.messaging import announcements
@@ -65,7 +66,7 @@ SUBMIT: Responses = {
 SHOW: Responses = {
     200: _prompt(
         "The prompt. `Retry-After` is present until it has ended.",
-        *("queued", "waiting", "completed", "cut off", "cached", "failed", "cancelled"),
+        *("queued", "waiting", "completed", "cut off", "cached", "failed", "cancelled", "emptied"),
         headers=_SHOWN,
     ),
     304: empty_response("It has not changed since the client's `ETag`.", headers=_SHOWN),
@@ -78,7 +79,7 @@ CANCEL: Responses = {
 }
 RETRY: Responses = {
     202: _prompt("It is queued again.", "retried", headers=("Location", "Retry-After")),
-    **error_responses(PromptNotFoundError(), NotEndedError()),
+    **error_responses(PromptNotFoundError(), NotEndedError(), PromptEmptiedError()),
 }
 DELETE: Responses = {204: empty_response("It is deleted."), **error_responses(PromptNotFoundError())}
 
@@ -155,6 +156,8 @@ class PromptRoutes:
         seconds = preferred_wait(header.prefer)
         prompt = self._with_queue_state(self._read(path.prompt_id, seconds))
         etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
+        if prompt.emptied_at is not None:
+            etag += "-emptied"
         if prompt.status == Status.QUEUED:
             pause = prompt.waiting_for
             etag += f"-{prompt.position or 0}-{pause.next_attempt_at.timestamp() if pause else 0:.0f}"

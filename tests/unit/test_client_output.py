@@ -26,6 +26,7 @@ def prompt(**fields: Any) -> Any:
         "cached_from": None,
         "created_at": "2026-11-23T09:30:00.000Z",
         "completed_at": None,
+        "emptied_at": None,
     }
     return known | fields
 

@@ -23,6 +23,7 @@ _QUEUED = {
     "cached_from": None,
     "created_at": "2026-11-23T09:30:00.000Z",
     "completed_at": None,
+    "emptied_at": None,
 }
 _COMPLETED = _QUEUED | {
     "response_text": "Here is an explanation for “Explain what causes ocean tides”. Start from what it is for, …",
@@ -63,6 +64,7 @@ _FAILED = _QUEUED | {
     "completed_at": "2026-11-23T09:32:07.000Z",
 }
 _CANCELLED = _QUEUED | {"status": "cancelled", "position": None, "completed_at": "2026-11-23T09:30:01.250Z"}
+_EMPTIED = _COMPLETED | {"prompt_text": "", "response_text": None, "emptied_at": "2026-12-23T09:40:00.000Z"}
 _RETRIED = _FAILED | {"status": "queued", "position": 1, "error": None, "completed_at": None}
 _SIMILAR = {
     "id": 1,
@@ -127,6 +129,7 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "cached": ("Answered from an earlier prompt", _CACHED),
     "failed": ("Failed", _FAILED),
     "cancelled": ("Cancelled", _CANCELLED),
+    "emptied": ("Emptied after RETENTION_DAYS", _EMPTIED),
     "retried": ("Queued again", _RETRIED),
     "page": ("A page", [_FAILED, _CACHED, _COMPLETED]),
     "similar": ("Results", [_SIMILAR]),
