@@ -17,6 +17,7 @@ from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
 from api.routes import docs, page
+from api.routes.admin import AdminRoutes
 from api.routes.auth import AuthRoutes
 from api.routes.ops import OpsRoutes
 from api.routes.prompts import PromptRoutes
@@ -98,8 +99,9 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
+    admin = AdminRoutes(s.sessions, s.autocommit_engine, s.authenticator)
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
+    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, admin, ops)]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

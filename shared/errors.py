@@ -40,6 +40,14 @@ class UserNotFoundError(PromptwireError):
     """There is no such user."""
 
 
+class ApiKeyNotFoundError(PromptwireError):
+    """There is no such API key, or it is revoked."""
+
+
+class OwnAccountError(PromptwireError):
+    """Admins cannot do this to their own account, so that one is always left. Ask another admin."""
+
+
 class InvalidCredentialsError(PromptwireError):
     """The username or the password is wrong."""
 

@@ -97,6 +97,19 @@ def find_existing(session: Session, username: str) -> User:
     return user
 
 
+def lock(session: Session, user_id: int) -> User:
+    """The user of this id, locked until the commit.
+
+    Raises:
+        UserNotFoundError: there is none.
+    """
+    one = select(User).where(User.id == user_id, User.deleted_at.is_(None)).with_for_update(key_share=True)
+    user = session.scalar(one)
+    if user is None:
+        raise UserNotFoundError
+    return user
+
+
 def set_admin(session: Session, user: User, *, is_admin: bool) -> bool:
     """Make the user an admin, or an admin a user again. Returns whether that changed anything.
 

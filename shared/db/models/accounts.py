@@ -136,6 +136,8 @@ class Usage(Base):
     #: At the route's prices of that time, in their currency.
     cost: Mapped[Decimal] = mapped_column(Numeric, server_default=text("0"))
 
+    __table_args__ = (Index("usage_by_day", "day"),)
+
 
 class AuditEntry(Base):
     """An act of an admin, or a change of an account's security. Triggers refuse to change or delete entries.

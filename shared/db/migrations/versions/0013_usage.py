@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("completion_tokens", sa.BigInteger, nullable=False, server_default=_ZERO),
         sa.Column("cost", sa.Numeric, nullable=False, server_default=_ZERO),
     )
+    op.create_index("usage_by_day", "usage", ["day"])
     op.add_column("prompts", sa.Column("key_id", sa.BigInteger))
     for name in _COUNTERS:
         op.add_column("prompts", sa.Column(name, sa.BigInteger, nullable=False, server_default=_ZERO))
