@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from shared.db import advisory_locks
 from shared.db.models import Change, FeedEntry, VectorLogEntry
 
-#: How many prompts are emptied in a transaction. The rows of their users are locked for some 10 ms.
+#: How many prompts are emptied in a transaction, during which the rows of their users are locked.
 BATCH = 200
 #: The `prompt_id` of an entry in the feed that is about no prompt.
 _NO_PROMPT = 0
