@@ -71,8 +71,8 @@ _RAISE = text("""
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:seqs AS bigint[])) AS reached(id, seq) WHERE users.id = reached.id
 """)
 _HAVE_SEGMENTS = text("SELECT DISTINCT user_id FROM segments WHERE user_id = ANY(:user_ids)")
-# VECTOR_STORE=pgvector has a copy of the vectors, which it would otherwise keep until the user's next search. The state
-# is locked, because who writes vectors holds it, and may have read the log before.
+# VECTOR_STORE=pgvector has a copy of the vectors, which it would otherwise keep until the user's next search. A process
+# that writes vectors locks the state, and may have read the log before this transaction: wait for it.
 _HAS_COPIES = text("SELECT to_regclass('pgvector_vectors') IS NOT NULL")
 _LOCK_COPIES = text("SELECT FROM pgvector_state WHERE user_id = ANY(:user_ids) ORDER BY user_id FOR UPDATE")
 _REMOVE_COPIES = text("DELETE FROM pgvector_vectors WHERE user_id = ANY(:user_ids) AND prompt_id = ANY(:ids)")

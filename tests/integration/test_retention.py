@@ -1,6 +1,9 @@
 """RETENTION_DAYS: old prompts lose their texts, answers, errors and vectors, everywhere; counts stay."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -18,7 +21,7 @@ from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
 from tests.support.providers import Counting, Script
-from tests.support.servers import environment_of
+from tests.support.servers import ROOT, environment_of, make_settings
 from worker.maintenance.emptier import Emptier
 from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
@@ -136,6 +139,15 @@ def test_an_emptied_prompt_is_not_found_and_no_copy_of_its_vector_is_kept(
     if settings.vector_store == "pgvector":
         assert count(sessions, "pgvector_vectors") == 0
     assert found(alice) == []
+
+
+@pytest.mark.parametrize(("days", "is_there"), [("30", "True"), ("", "False")])
+def test_workers_empty_prompts_only_if_retention_days_is_set(days: str, is_there: str) -> None:
+    program = "from worker.app import _make_maintenance_jobs as jobs; print('emptier' in jobs())"
+    environment = os.environ | environment_of(make_settings()) | {"RETENTION_DAYS": days}
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{is_there}\n"
 
 
 def test_young_prompts_of_the_same_user_are_still_found(
