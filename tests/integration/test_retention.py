@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -21,7 +22,7 @@ from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
 from tests.support.providers import Counting, Script
-from tests.support.servers import ROOT, environment_of, make_settings
+from tests.support.servers import ROOT, environment_of, make_settings, wait_until
 from worker.maintenance.emptier import Emptier
 from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
@@ -250,6 +251,32 @@ def test_a_search_that_races_with_the_emptier_shows_no_empty_prompt(
     with sessions() as session:
         assert queries.ranked(session, alice.id, [completed], max_bytes=1_000).prompts == []
         assert queries.completed(session, alice.id, [completed]) == {}
+
+
+def test_a_reindex_that_stores_vectors_meanwhile_leaves_none(
+    completed: int, emptier: Emptier, sessions: Sessions, grow_old: Callable[..., None]
+) -> None:
+    grow_old()
+    with sessions() as reindexing:
+        # As `Reindexer` does, which adds vectors of another embedder.
+        locked = text("SELECT FROM prompts WHERE id = :id FOR KEY SHARE")
+        reindexing.execute(locked, {"id": completed})
+        copied = "SELECT user_id, seq, 'another', prompt_id, vector FROM vector_log"
+        reindexing.execute(text(f"INSERT INTO vector_log (user_id, seq, embedder, prompt_id, vector) {copied}"))
+        emptying = threading.Thread(target=emptier.round)
+        emptying.start()
+        wait_until(lambda: waiting_for_locks(sessions) == 1)
+        reindexing.commit()
+        emptying.join()
+    with sessions() as session:
+        assert session.scalar(text("SELECT count(vector) FROM vector_log")) == 0
+
+
+def waiting_for_locks(sessions: Sessions) -> int:
+    """How many connections to this database wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with sessions() as session:
+        return session.execute(text(query)).scalar_one()
 
 
 class TestClients:
