@@ -154,6 +154,15 @@ class TestUsers:
         assert patch(admin, alice.id, is_admin=False).json["is_admin"] is False
         assert_problem(alice.get("/admin/users/"), 403)
 
+    def test_of_two_admins_who_remove_each_other_one_stays(
+        self, admin: ApiUser, alice: ApiUser, sessions: Sessions
+    ) -> None:
+        assert admin.get("/admin/users/").status_code == 200
+        with sessions.begin() as session:  # another process has just removed this one, and not announced it yet
+            session.execute(text("UPDATE users SET is_admin = (username = 'alice')"))
+        assert_problem(patch(admin, alice.id, is_admin=False), 403)
+        assert alice.get("/admin/users/").status_code == 200
+
     def test_admins_cannot_lose_their_own_rights_nor_delete_themselves(self, admin: ApiUser) -> None:
         assert_problem(patch(admin, admin.id, is_admin=False), 409)
         assert_problem(admin.delete(f"/admin/users/{admin.id}/"), 409)
