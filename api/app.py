@@ -20,6 +20,7 @@ from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
 from api.routes import docs, page
 from api.routes.account import AccountRoutes
+from api.routes.admin import AdminRoutes
 from api.routes.auth import AuthRoutes
 from api.routes.keys import KeyRoutes
 from api.routes.ops import OpsRoutes
@@ -106,6 +107,9 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         max_page_bytes=s.settings.max_page_bytes,
     )
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
+    announce_deletion = partial(
+        deletion.announce, partial_text=s.partial_text, queue=s.queue, end_logins=s.authenticator.announce_logout
+    )
     account = AccountRoutes(
         s.settings,
         s.sessions,
@@ -113,11 +117,11 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         PasswordCheck(s.sessions, s.failed_logins),
         PromptExport(s.autocommit_engine),
         s.user_limits.waits,
-        announce_deletion=partial(
-            deletion.announce, partial_text=s.partial_text, queue=s.queue, end_logins=s.authenticator.announce_logout
-        ),
+        announce_deletion,
     )
-    return [routes.blueprint() for routes in (auth, account, keys, prompts, text_stream, search, ops)]
+    admin = AdminRoutes(s.sessions, s.autocommit_engine, s.authenticator, announce_deletion)
+    routes = (auth, account, keys, prompts, text_stream, search, admin, ops)
+    return [each.blueprint() for each in routes]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

@@ -4,12 +4,14 @@ From a checkout: `python -m api.users_cli create alice`.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from api.http.export import json_lines
 from shared import timestamps
-from shared.accounts import deletion, users
+from shared.accounts import audit, deletion, names, users
 from shared.accounts import export as account_export
 from shared.accounts.audit import COMMAND_LINE
 from shared.accounts.deletion import DeletedAccount
@@ -48,13 +50,16 @@ def main(context: click.Context) -> None:
 @main.command()
 @click.argument("username")
 @_Password
+@click.option("--admin", is_flag=True, help="Make the user an admin.")
 @click.pass_obj
-def create(sessions: Sessions, username: str, password: str) -> None:
+def create(sessions: Sessions, username: str, password: str, *, admin: bool) -> None:
     """Add a user."""
-    _check(username, password)
+    with _sentences():
+        username, password = names.new_username(username), names.new_password(password)
     with sessions.begin() as session:
-        user = users.create(session, username, users.hash_password(password))
-    click.echo(f"Created {user.username} (id {user.id}).")
+        user = users.create(session, username, users.hash_password(password), is_admin=admin)
+        audit.record(session, COMMAND_LINE, "user.created", user.id, is_admin=admin)
+    click.echo(f"Created {user.username} (id {user.id}{', admin' if admin else ''}).")
 
 
 @main.command()
@@ -63,20 +68,38 @@ def create(sessions: Sessions, username: str, password: str) -> None:
 @click.pass_obj
 def set_password(sessions: Sessions, username: str, password: str) -> None:
     """Change a password. All logins of the user end."""
-    _check(username, password)
+    with _sentences():
+        password = names.new_password(password)
     with sessions.begin() as session:
         user_id = users.set_password(session, username, users.hash_password(password))
-    Announcer(make_redis(load_settings())).login_ended(user_id)
+        audit.record(session, COMMAND_LINE, "password.changed", user_id)
+    _announce_change(user_id)
     click.echo(f"Changed the password of {username}.")
+
+
+@main.command()
+@click.argument("username")
+@click.option("--remove", is_flag=True, help="Make an admin a user again.")
+@click.pass_obj
+def set_admin(sessions: Sessions, username: str, *, remove: bool) -> None:
+    """Make a user an admin. It takes effect at once."""
+    with sessions.begin() as session:
+        user = users.find_existing(session, username)
+        if users.set_admin(session, user, is_admin=not remove):
+            audit.record(session, COMMAND_LINE, "admin.removed" if remove else "admin.granted", user.id)
+        user_id = user.id
+    _announce_change(user_id)
+    click.echo(f"{username} is {'no admin' if remove else 'an admin'}.")
 
 
 @main.command("list")
 @click.pass_obj
 def list_users(sessions: Sessions) -> None:
-    """List all users: id, username, created at."""
+    """List all users: id, username, created at, and `admin` for admins."""
     with sessions() as session:
         for user in users.list_all(session):
-            click.echo(f"{user.id}\t{user.username}\t{timestamps.rfc3339(user.created_at)}")
+            fields = [str(user.id), user.username, timestamps.rfc3339(user.created_at)]
+            click.echo("\t".join([*fields, "admin"] if user.is_admin else fields))
 
 
 @main.command()
@@ -129,10 +152,16 @@ def _announce_deletion(deleted: DeletedAccount) -> None:
     )
 
 
-def _check(username: str, password: str) -> None:
+def _announce_change(user_id: int) -> None:
+    """Make all processes forget the user's tokens. (Without Redis they notice the change in the database.)"""
+    Announcer(make_redis(load_settings())).login_ended(user_id)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Show the message of a ValueError instead of a traceback."""
     try:
-        users.check_username(username)
-        users.check_password(password)
+        yield
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 

@@ -28,6 +28,10 @@ class NotEndedError(PromptwireError):
     """Only a failed or a cancelled prompt can be retried."""
 
 
+class PromptEmptiedError(PromptwireError):
+    """The texts of this prompt were removed because of its age, so it cannot be answered again."""
+
+
 class UsernameTakenError(PromptwireError):
     """This username is taken."""
 
@@ -46,6 +50,10 @@ class WrongPasswordError(PromptwireError):
     def __init__(self, field: str) -> None:
         super().__init__("The request is not valid.")
         self.field = field  #: of the request's body
+
+
+class OwnAccountError(PromptwireError):
+    """Admins cannot do this to their own account, so that one is always left. Ask another admin."""
 
 
 class InvalidCredentialsError(PromptwireError):

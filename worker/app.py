@@ -39,6 +39,7 @@ from worker.leases import WorkerStopping
 from worker.maintenance import bootstep, purger
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
+from worker.maintenance.emptier import Emptier
 from worker.maintenance.purger import Purger
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.prefetch import PrefetchStep
@@ -116,13 +117,16 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
     queue = Queue(app, redis)
     reaper = Reaper(settings, sessions, queue, Announcer(redis))
-    cleaner = Cleaner(settings, sessions)
-    return {
+    jobs: dict[str, tuple[Job, float]] = {
         "reaper": (reaper.round, settings.reaper_seconds),
         "probes": (reaper.start_probe, PROBE_SECONDS),
-        "cleaner": (cleaner.round, INTERVAL_SECONDS),
+        "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
         "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }
+    if settings.retention_days is not None:
+        emptier = Emptier(sessions, settings.retention_days, queue.request_sealing)
+        jobs["emptier"] = (emptier.round, INTERVAL_SECONDS)
+    return jobs
 
 
 app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))

@@ -10,7 +10,7 @@ from api.auth.failed_logins import FailedLogins
 from api.auth.principal import current_principal
 from api.http.rate_limits import client_block
 from api.server.threadpool import offload
-from shared.accounts import login_blocks, users
+from shared.accounts import login_blocks, names, users
 from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, WrongPasswordError
@@ -39,7 +39,7 @@ class PasswordCheck:
         """
         user, block = self._caller(), client_block()
         try:
-            with self._failed_logins.attempt(user.username, block, lambda: self._is_known(user, block)):
+            with self._failed_logins.attempt(names.fold(user.username), block, lambda: self._is_known(user, block)):
                 _verify(user, password)
                 yield user
         except InvalidCredentialsError:
@@ -47,7 +47,7 @@ class PasswordCheck:
 
     def forget(self, user: User) -> None:
         """Forget how often the password of a deleted user was wrong."""
-        self._failed_logins.forget(user.username, client_block())
+        self._failed_logins.forget(names.fold(user.username), client_block())
 
     def _caller(self) -> User:
         with self._sessions() as session:

@@ -136,6 +136,7 @@ def full_text(prompt: Prompt) -> str:
         "submitted": local_time(prompt["created_at"]),
         "finished": local_time(prompt["completed_at"]) if prompt["completed_at"] else "",
         "cached from": str(prompt["cached_from"] or ""),
+        "texts": "removed because of its age" if prompt.get("emptied_at") else "",
         "error": prompt["error"] or "",
     }
     lines = [f"{name:<11}  {value}" for name, value in fields.items() if value]

@@ -50,6 +50,7 @@ class Prompt(TypedDict):
     cached_from: int | None
     created_at: str
     completed_at: str | None
+    emptied_at: str | None
 
 
 class SimilarPrompt(TypedDict):

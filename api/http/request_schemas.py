@@ -9,7 +9,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from api.http.openapi.models import Body, Parameters, Query, example
 from shared import timestamps
-from shared.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, USERNAME_PATTERN, check_username
+from shared.accounts.names import (
+    MAX_PASSWORD_LENGTH,
+    MAX_USERNAME_LENGTH,
+    MIN_PASSWORD_LENGTH,
+    USERNAME_PATTERN,
+    new_password,
+    new_username,
+)
 from shared.db.models import DEFAULT_SCOPES, Priority, Scope, Status
 from shared.settings import values
 
@@ -38,11 +45,6 @@ def _not_blank(text: str) -> str:
     return _storable(text)
 
 
-def _allowed_username(username: str) -> str:
-    check_username(username)
-    return username
-
-
 def _time(text: object) -> datetime:
     return timestamps.parse(text if isinstance(text, str) else "")
 
@@ -61,7 +63,12 @@ def _whole(number: object) -> object:
 NotBlank = Annotated[
     str, Field(min_length=1, json_schema_extra={"pattern": _STORABLE_NOT_BLANK}), AfterValidator(_not_blank)
 ]
-Username = Annotated[str, Field(json_schema_extra={"pattern": USERNAME_PATTERN}), AfterValidator(_allowed_username)]
+Username = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": USERNAME_PATTERN, "maxLength": MAX_USERNAME_LENGTH}),
+    AfterValidator(new_username),
+]
+#: A new password, in its normal form.
 Password = Annotated[
     str,
     Field(
@@ -69,14 +76,16 @@ Password = Annotated[
         max_length=MAX_PASSWORD_LENGTH,
         json_schema_extra={"pattern": _STORABLE, "format": "password"},
     ),
-    AfterValidator(_storable),
+    AfterValidator(new_password),
 ]
 
 
 class Registration(Body):
     """A new user."""
 
-    username: Username = Field(description="Letters, digits, `_`, `.` and `-`; it cannot be changed.")
+    username: Username = Field(
+        description="Letters, digits, `_`, `.` and `-`, unique in any case; it cannot be changed."
+    )
     password: Password = Field(description="Stored as an argon2id hash only.")
 
 
@@ -85,7 +94,7 @@ class Credentials(Body):
 
     username: Annotated[
         str,
-        Field(min_length=1, max_length=150, json_schema_extra={"pattern": _STORABLE}),
+        Field(min_length=1, max_length=MAX_USERNAME_LENGTH, json_schema_extra={"pattern": _STORABLE}),
         AfterValidator(_storable),
     ]
     password: Annotated[

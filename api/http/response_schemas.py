@@ -123,7 +123,7 @@ class PromptResource(Answer):
     id: Id
     user: str = Field(description="The username.")
     prompt_text: str
-    response_text: str | None = Field(description="The answer; null unless `completed`.")
+    response_text: str | None = Field(description="The answer; null unless `completed`, and once it is emptied.")
     status: Status = Field(description="`queued` → `processing` → `completed`, `failed` or `cancelled`.")
     websocket: bool = Field(description="Whether its events are sent to the user's sockets.")
     attempt: int = Field(description="How many times a worker has started to answer it.")
@@ -146,6 +146,10 @@ class PromptResource(Answer):
     cached_from: Id | None = Field(description="The `id` of the prompt whose answer was used.")
     created_at: Moment
     completed_at: Moment | None = Field(description="When it ended, with any status.")
+    emptied_at: Moment | None = Field(
+        description="When its texts were removed, because it was older than `RETENTION_DAYS`. Then `prompt_text` is "
+        "empty, and `response_text` and `error` are null."
+    )
 
 
 class SimilarPrompt(Answer):
@@ -276,6 +280,7 @@ def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
         **prompt.answer.details(),
         "created_at": timestamps.rfc3339(prompt.created_at),
         "completed_at": timestamps.rfc3339_or_none(prompt.completed_at),
+        "emptied_at": timestamps.rfc3339_or_none(prompt.emptied_at),
     }
 
 

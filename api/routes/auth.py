@@ -25,7 +25,7 @@ from api.http.request_schemas import Credentials, RefreshToken, Registration
 from api.http.response_schemas import NewUser
 from api.server.threadpool import offload
 from shared import timestamps
-from shared.accounts import login_blocks, users
+from shared.accounts import login_blocks, names, users
 from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
@@ -104,13 +104,13 @@ class AuthRoutes:
         has logged in before, the right password is accepted in spite of these limits, with some delay.
         """
         block = client_block()
-        with self._failed_logins.attempt(body.username, block, lambda: self._is_known(body.username, block)):
-            user = self._check_password(body.username, body.password)
-            with self._sessions.begin() as session:
-                if not users.lock_password(session, user):
-                    raise InvalidCredentialsError
-                login_blocks.remember(session, user.id, block)
-                return _token_pair(self._authenticator.log_in(session, user.id))
+        folded = names.fold(body.username)
+        with self._failed_logins.attempt(folded, block, lambda: self._is_known(body.username, block)):
+            # The password may be changed between its check and the login. Then it is checked again, once.
+            pair = self._log_in(body, block) or self._log_in(body, block)
+            if pair is None:
+                raise InvalidCredentialsError
+        return _token_pair(pair)
 
     def refresh(self, body: RefreshToken) -> dict[str, Any]:
         """Exchange a refresh token for a new pair.
@@ -131,18 +131,37 @@ class AuthRoutes:
         self._authenticator.announce_logout(user_id)
         return "", HTTPStatus.NO_CONTENT
 
+    def _log_in(self, body: Credentials, block: str) -> TokenPair | None:
+        """Check the password, and start a login. Returns None if the password was changed in between."""
+        user = self._check_password(body.username, body.password)
+        with self._sessions.begin() as session:
+            if not users.lock_password(session, user):
+                return None
+            login_blocks.remember(session, user.id, block)
+            return self._authenticator.log_in(session, user.id)
+
     def _is_known(self, username: str, block: str) -> bool:
         with self._sessions() as session:
             return login_blocks.is_known(session, username, block)
 
     def _check_password(self, username: str, password: str) -> User:
-        """Verify one hash, whether or not the user exists, so that both take as long."""
+        """Verify the same number of hashes, whether or not the user exists, so that both take as long."""
         with self._sessions() as session:
             user = users.find(session, username)
         password_hash = users.NO_USER_HASH if user is None else user.password_hash
-        if not offload(users.verify_password, password_hash, password) or user is None:
+        matching = offload(users.matching_form, password_hash, password)
+        if matching is None or user is None:
             raise InvalidCredentialsError
+        if matching != names.password_forms(password)[0]:
+            self._normalise_password(user, names.password_forms(password)[0])
         return user
+
+    def _normalise_password(self, user: User, normalised: str) -> None:
+        """Replace a hash of the release before passwords were normalised, so that all ways to type it match."""
+        password_hash = offload(users.hash_password, normalised)
+        with self._sessions.begin() as session:
+            users.replace_hash(session, user, password_hash)
+        user.password_hash = password_hash
 
 
 def limit_body() -> None:

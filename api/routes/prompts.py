@@ -35,6 +35,7 @@ from shared.errors import (
     NotAllowedError,
     NotEndedError,
     OverloadedError,
+    PromptEmptiedError,
     PromptNotFoundError,
 )
 from shared.messaging import announcements
@@ -69,7 +70,7 @@ SUBMIT: Responses = {
 SHOW: Responses = {
     200: _prompt(
         "The prompt. `Retry-After` is present until it has ended.",
-        *("queued", "waiting", "completed", "cut off", "cached", "failed", "cancelled"),
+        *("queued", "waiting", "completed", "cut off", "cached", "failed", "cancelled", "emptied"),
         headers=_SHOWN,
     ),
     304: empty_response("It has not changed since the client's `ETag`.", headers=_SHOWN),
@@ -86,6 +87,7 @@ RETRY: Responses = {
         *(
             PromptNotFoundError(),
             NotEndedError(),
+            PromptEmptiedError(),
             InsufficientScopeError(Scope.PROMPTS_WRITE),
             NotAllowedError("This API key may not use the model default."),
         )
@@ -168,6 +170,8 @@ class PromptRoutes:
         seconds = preferred_wait(header.prefer)
         prompt = self._with_queue_state(self._read(path.prompt_id, seconds))
         etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
+        if prompt.emptied_at is not None:
+            etag += "-emptied"
         if prompt.status == Status.QUEUED:
             pause = prompt.waiting_for
             etag += f"-{prompt.position or 0}-{pause.next_attempt_at.timestamp() if pause else 0:.0f}"

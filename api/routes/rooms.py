@@ -13,7 +13,7 @@ from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.handshake import Sock
 from api.realtime.room_session import UNAUTHENTICATED, SocketSession, refuse
 from api.realtime.websocket import WebSocket
-from shared.accounts import users
+from shared.accounts import names, users
 from shared.db.engine import Sessions
 from shared.db.models import Scope
 from shared.errors import InsufficientScopeError, InvalidTokenError, UserLimitError
@@ -98,11 +98,19 @@ class RoomRoutes:
             principal = self._authenticator.authenticate_token(_token())
         except InvalidTokenError as error:
             raise RefusedError(UNAUTHENTICATED, str(error)) from error
-        if principal.username != username:
+        if not self._is_name_of(principal, username):
             raise RefusedError(NOT_YOURS, "This room is another user's.")
         if not principal.has_scope(Scope.PROMPTS_READ):
             raise RefusedError(NOT_YOURS, str(InsufficientScopeError(Scope.PROMPTS_READ)))
         return principal
+
+    def _is_name_of(self, principal: Principal, username: str) -> bool:
+        """Whether this is the user's name, in any case."""
+        if username == principal.username or names.fold(username) != names.fold(principal.username):
+            return username == principal.username
+        with self._sessions() as session:  # of two users who registered such names long ago, it may be the other one's
+            user = users.find(session, username)
+        return user is not None and user.id == principal.id
 
     def _find_user(self, username: str) -> Principal:
         with self._sessions() as session:

@@ -241,7 +241,7 @@ function showMore() {
 
 function announceEnd(prompt) {
   const { id, status: outcome, response_text: answer, error } = prompt;
-  if (outcome === "completed") say(`Prompt ${id} was answered: ${excerpt(answer)} ${cutOffNote(prompt)}`.trim());
+  if (outcome === "completed") say(`Prompt ${id} was answered: ${excerpt(answer ?? "")} ${cutOffNote(prompt)}`.trim());
   else say(`Prompt ${id} ${outcome === "failed" ? "failed" : "was cancelled"}. ${error ?? ""}`);
   if (document.hidden) showUnseen(unseen + 1);
   search.refresh();

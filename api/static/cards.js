@@ -10,6 +10,7 @@ const STATUS = {
   failed: "Failed",
   cancelled: "Cancelled",
 };
+const EMPTIED = "The texts of this prompt were removed because of its age.";
 // Longer texts scroll, so they must be focusable.
 const MAX_CHARACTERS = 1200;
 const MAX_LINES = 14;
@@ -94,7 +95,7 @@ function fill(item, prompt) {
   time.title = new Date(prompt.created_at).toLocaleString();
   set(time, timeAgo(prompt.created_at));
 
-  setText(find(".prompt"), prompt.prompt_text, `Text of prompt ${prompt.id}`);
+  setText(find(".prompt"), prompt.emptied_at ? EMPTIED : prompt.prompt_text, `Text of prompt ${prompt.id}`);
   const partial = (prompt.partialText ?? "") + (prompt.hasGap ? " …" : "");
   const answer = running ? partial : (prompt.response_text ?? "");
   setText(find(".answer"), answer, `Answer to prompt ${prompt.id}`);
@@ -105,7 +106,8 @@ function fill(item, prompt) {
   set(find(".error"), prompt.error ?? "");
   find(".error").hidden = !prompt.error || status === "cancelled";
 
-  const actions = { cancel: running, retry: status === "failed" || status === "cancelled", delete: true };
+  const canRetry = (status === "failed" || status === "cancelled") && !prompt.emptied_at;
+  const actions = { cancel: running, retry: canRetry, delete: true };
   for (const button of item.querySelectorAll("button")) {
     const isAvailable = actions[button.dataset.action];
     if (!isAvailable && button === document.activeElement) card.focus();

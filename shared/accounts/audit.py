@@ -1,11 +1,13 @@
 """The audit trail: who did what to whom, when, and from where. It is append-only."""
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert
-from sqlalchemy.orm import Session
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session, aliased
 
-from shared.db.models import AuditEntry
+from shared.db.engine import Executor
+from shared.db.models import AuditEntry, User
 
 
 class Actor(NamedTuple):
@@ -36,3 +38,46 @@ def record(session: Session, actor: Actor, action: str, user_id: int | None, **d
             request_id=actor.request_id,
         )
     )
+
+
+class Entry(NamedTuple):
+    """An entry of the audit trail. Names are None for users who are deleted, and where there is no user."""
+
+    id: int
+    at: datetime
+    actor_id: int | None
+    actor_name: str | None
+    key_id: int | None
+    action: str
+    user_id: int | None
+    username: str | None
+    details: dict[str, Any]
+    address: str
+    request_id: str | None
+
+
+def list_entries(executor: Executor, *, limit: int, before: int, user_id: int | None = None) -> list[Entry]:
+    """Entries with ids below `before`, the newest first; of all users, or of what concerns one."""
+    statement = _ENTRIES.where(AuditEntry.user_id == user_id) if user_id is not None else _ENTRIES
+    page = statement.where(AuditEntry.id < before).order_by(AuditEntry.id.desc()).limit(limit)
+    return [Entry(*row) for row in executor.execute(page)]
+
+
+_actor, _user = aliased(User), aliased(User)
+_ENTRIES = (
+    select(
+        AuditEntry.id,
+        AuditEntry.at,
+        AuditEntry.actor_id,
+        _actor.username,
+        AuditEntry.key_id,
+        AuditEntry.action,
+        AuditEntry.user_id,
+        _user.username,
+        AuditEntry.details,
+        AuditEntry.address,
+        AuditEntry.request_id,
+    )
+    .outerjoin(_actor, (_actor.id == AuditEntry.actor_id) & _actor.deleted_at.is_(None))
+    .outerjoin(_user, (_user.id == AuditEntry.user_id) & _user.deleted_at.is_(None))
+)

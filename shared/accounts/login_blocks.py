@@ -9,8 +9,9 @@ from sqlalchemy import delete, exists, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from shared.accounts import users
 from shared.db.engine import Executor
-from shared.db.models import LoginBlock, User
+from shared.db.models import LoginBlock
 
 MAX_BLOCKS_PER_USER = 32
 RETENTION = timedelta(days=180)
@@ -37,8 +38,8 @@ def remember(session: Session, user_id: int, block: str) -> None:
 
 
 def is_known(executor: Executor, username: str, block: str) -> bool:
-    """Whether a user of this name has logged in from this block."""
-    found = exists().where(User.username == username, LoginBlock.user_id == User.id, LoginBlock.address_block == block)
+    """Whether the user of this name has logged in from this block."""
+    found = exists().where(LoginBlock.user_id == users.id_of(username), LoginBlock.address_block == block)
     return bool(executor.scalar(select(found)))
 
 

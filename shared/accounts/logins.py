@@ -95,14 +95,14 @@ def find_user(executor: Executor, family: UUID) -> LoggedIn | None:
 
 
 class EndedLogin(NamedTuple):
-    """A login that was ended, by a logout or a new password, or an API key that was revoked."""
+    """A login that was ended, by a logout or a new password, an API key that was revoked, or a change of an admin."""
 
     user_id: int
     at: datetime
 
 
 def list_recently_ended(executor: Executor, within: timedelta) -> Sequence[EndedLogin]:
-    """The logins and API keys that were ended within this time."""
+    """The logins and API keys that were ended within this time, and the users whose being an admin has changed."""
     return [EndedLogin._make(row) for row in executor.execute(_RECENTLY_ENDED, {"within": within})]
 
 
@@ -126,13 +126,13 @@ _USER_OF_LIVE_LOGIN = (
 )
 
 
+_ENDS = (
+    (TokenFamily.user_id, TokenFamily.revoked_at),
+    (ApiKey.user_id, ApiKey.revoked_at),
+    (User.id, User.admin_changed_at),
+)
 _RECENTLY_ENDED = union(
-    *(
-        select(table.user_id, table.revoked_at).where(
-            table.revoked_at > func.now() - bindparam("within", type_=Interval)
-        )
-        for table in (TokenFamily, ApiKey)
-    )
+    *(select(user_id, time).where(time > func.now() - bindparam("within", type_=Interval)) for user_id, time in _ENDS)
 )
 
 

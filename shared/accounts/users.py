@@ -1,22 +1,17 @@
-"""Users and their passwords."""
+"""Users and their passwords. `shared/accounts/names.py` normalises both."""
 
-import re
 from collections.abc import Sequence
 from uuid import UUID
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from shared.accounts import logins
+from shared.accounts import logins, names
 from shared.db.models import User
 from shared.errors import UsernameTakenError, UserNotFoundError
-
-USERNAME_PATTERN = r"^[A-Za-z0-9_.-]{1,150}$"
-MIN_PASSWORD_LENGTH = 8
-MAX_PASSWORD_LENGTH = 1024
 
 # argon2id with OWASP's parameters (Password Storage Cheat Sheet: m=19 MiB, t=2, p=1).
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -26,46 +21,52 @@ NO_USER_HASH = "$argon2id$v=19$m=19456,t=2,p=1$DdzFrPvPmtR6E+LDTH4ZjQ$ZJ60+gBqZw
 
 
 def hash_password(password: str) -> str:
-    """Return the argon2id hash. It takes about 20 ms of CPU: keep it off an event loop."""
+    """Return the argon2id hash of a normalised password. It takes about 20 ms of CPU: keep it off an event loop."""
     return _hasher.hash(password)
 
 
 def verify_password(password_hash: str, password: str) -> bool:
-    """Whether the password matches. As expensive as hashing."""
+    """Whether the password matches, in its normal form or as it was typed. As expensive as hashing, for each form."""
+    return matching_form(password_hash, password) is not None
+
+
+def matching_form(password_hash: str, password: str) -> str | None:
+    """The form of the password that matches; None if none does. It verifies all forms, so it always takes as long."""
+    matching = [form for form in names.password_forms(password) if _verify(password_hash, form)]
+    return matching[0] if matching else None
+
+
+def _verify(password_hash: str, password: str) -> bool:
     try:
         return _hasher.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
+    except (VerificationError, InvalidHashError, UnicodeEncodeError):
         return False
 
 
-def check_username(username: str) -> None:
-    """Raise ValueError, with a message for people, unless the username is allowed."""
-    if not re.fullmatch(USERNAME_PATTERN, username):
-        raise ValueError('Usernames use letters, digits, "_", "." and "-" (up to 150).')
-
-
-def check_password(password: str) -> None:
-    """Raise ValueError, with a message for people, unless the password is allowed."""
-    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-        raise ValueError(f"Passwords have {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters.")
-
-
-def create(session: Session, username: str, password_hash: str) -> User:
-    """Add a user.
+def create(session: Session, username: str, password_hash: str, *, is_admin: bool = False) -> User:
+    """Add a user, of a normalised name.
 
     Raises:
-        UsernameTakenError: another user has this name.
+        UsernameTakenError: another user has this name, in any case.
     """
-    user = session.execute(
-        upsert(User).values(username=username, password_hash=password_hash).on_conflict_do_nothing().returning(User)
-    ).scalar_one_or_none()
+    values = {"username": username, "password_hash": password_hash, "is_admin": is_admin}
+    user = session.execute(upsert(User).values(**values).on_conflict_do_nothing().returning(User)).scalar_one_or_none()
     if user is None:
         raise UsernameTakenError(f"The username {username!r} is taken.")
     return user
 
 
 def find(session: Session, username: str) -> User | None:
-    return session.scalar(select(User).where(User.username == username, User.deleted_at.is_(None)))
+    """The user of this name, in any case and way to write it. Among users who share it, only the exact name counts."""
+    return session.scalar(select(User).where(User.id == id_of(username)))
+
+
+def id_of(username: str) -> ColumnElement[int]:
+    """The id of the user that `find` finds, as a part of a statement."""
+    exact = User.username == username
+    folded = func.lower(User.username.collate("C")) == names.fold(username)  # as the index `users_by_folded_name`
+    named = select(User.id).where(exact | (folded & ~User.shares_name), User.deleted_at.is_(None))
+    return named.order_by(exact.desc()).limit(1).scalar_subquery()
 
 
 def list_all(session: Session) -> Sequence[User]:
@@ -79,13 +80,47 @@ def set_password(session: Session, username: str, password_hash: str) -> int:
     Raises:
         UserNotFoundError: no user has this name.
     """
-    user_id: int | None = session.scalar(
-        update(User).where(User.username == username).values(password_hash=password_hash).returning(User.id)
-    )
-    if user_id is None:
+    user = find_existing(session, username)
+    user.password_hash = password_hash
+    logins.end_all(session, user.id)
+    return user.id
+
+
+def find_existing(session: Session, username: str) -> User:
+    """As `find`.
+
+    Raises:
+        UserNotFoundError: no user has this name.
+    """
+    user = find(session, username)
+    if user is None:
         raise UserNotFoundError(f"There is no user {username!r}.")
-    logins.end_all(session, user_id)
-    return user_id
+    return user
+
+
+def lock(session: Session, user_id: int) -> User:
+    """The user of this id, locked until the commit.
+
+    Raises:
+        UserNotFoundError: there is none.
+    """
+    one = select(User).where(User.id == user_id, User.deleted_at.is_(None)).with_for_update(key_share=True)
+    user = session.scalar(one)
+    if user is None:
+        raise UserNotFoundError
+    return user
+
+
+def set_admin(session: Session, user: User, *, is_admin: bool) -> bool:
+    """Make the user an admin, or an admin a user again. Returns whether that changed anything.
+
+    After the commit, announce that a login has ended: all processes then forget what the user was.
+    """
+    if user.is_admin == is_admin:
+        return False
+    user.is_admin = is_admin
+    user.admin_changed_at = func.now()
+    return True
 
 
 def change_password(session: Session, user: User, password_hash: str, *, keep: UUID | None) -> bool:
@@ -105,3 +140,9 @@ def lock_password(session: Session, user: User) -> bool:
     """Keep the password from being changed before the commit. Returns whether it is still the one that was read."""
     current = select(User.password_hash).where(User.id == user.id).with_for_update(read=True)
     return session.scalar(current) == user.password_hash
+
+
+def replace_hash(session: Session, user: User, password_hash: str) -> None:
+    """Store another hash of the same password, unless the password was changed meanwhile."""
+    unchanged = (User.id == user.id, User.password_hash == user.password_hash)
+    session.execute(update(User).where(*unchanged).values(password_hash=password_hash))

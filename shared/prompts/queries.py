@@ -36,6 +36,7 @@ class PromptRow(NamedTuple):
     priority: str
     created_at: datetime
     completed_at: datetime | None
+    emptied_at: datetime | None  #: when its texts were removed, because of its age
     answer: Answer
     position: int | None = None  #: in line; None unless it is queued and has a turn
     waiting_for: ProviderPause | None = None
@@ -52,6 +53,7 @@ _prompts = Prompt.__table__.c
 _OWN_COLUMNS = PromptRow._fields.index("answer")
 COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in (*PromptRow._fields[:_OWN_COLUMNS], *Answer._fields)]
 _OF_USER = _prompts.user_id == bindparam("user_id")
+_IS_ANSWERED = (_prompts.status == Status.COMPLETED) & _prompts.emptied_at.is_(None)
 _ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
 _ALL = select(*COLUMNS).where(_prompts.id == func.any(bindparam("prompt_ids", type_=ARRAY(BigInteger))))
 _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
@@ -59,9 +61,7 @@ _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from
     User.__table__,
     and_(User.__table__.c.id == _prompts.user_id, User.__table__.c.deleted_at.is_(None)),
 )
-_COMPLETED = select(*COLUMNS).where(
-    _prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _prompts.status == Status.COMPLETED
-)
+_COMPLETED = select(*COLUMNS).where(_prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _IS_ANSWERED)
 _UNFINISHED = select(func.count()).select_from(
     select(_prompts.id).where(_OF_USER, _prompts.status.in_(UNFINISHED)).limit(bindparam("limit")).subquery()
 )
@@ -113,7 +113,7 @@ _ranks = (
 _RANKED = _within_bytes(
     select(*COLUMNS, _SIZE.label("size"), _ranks.c.rank)
     .join_from(_ranks, Prompt.__table__, _prompts.id == _ranks.c.id)
-    .where(_OF_USER, _prompts.status == Status.COMPLETED),
+    .where(_OF_USER, _IS_ANSWERED),
     "rank",
 )
 
@@ -170,7 +170,7 @@ def page(
 
 
 def ranked(executor: Executor, user_id: int, prompt_ids: Sequence[int], *, max_bytes: int) -> Page:
-    """Those of these prompts that are the user's and completed, in this order.
+    """Those of these prompts that are the user's and completed, and not emptied since, in this order.
 
     It ends where the texts would have more than `max_bytes` of UTF-8 together, but has at least one.
     """
@@ -180,7 +180,7 @@ def ranked(executor: Executor, user_id: int, prompt_ids: Sequence[int], *, max_b
 
 
 def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
-    """Those of these prompts that are the user's and completed, by id."""
+    """Those of these prompts that are the user's and completed, and not emptied since, by id."""
     rows = executor.execute(_COMPLETED, {"user_id": user_id, "prompt_ids": prompt_ids})
     return {row.id: PromptRow.from_row(row) for row in rows}
 

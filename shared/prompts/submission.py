@@ -31,7 +31,7 @@ from shared.db.models import (
     VectorLogEntry,
 )
 from shared.db.prepared import PreparedStatement
-from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError, UserLimitError
+from shared.errors import AlreadyEndedError, NotEndedError, PromptEmptiedError, PromptNotFoundError, UserLimitError
 from shared.prompts import feed, queries, scheduling
 from shared.prompts.answer import Answer
 from shared.prompts.completion import Outcome, finish
@@ -186,6 +186,7 @@ def submit(
             priority=new.priority,
             created_at=row.created_at,
             completed_at=None,
+            emptied_at=None,
             answer=Answer(),
             position=row.queue_position,
         )
@@ -224,6 +225,7 @@ def retry(
     Raises:
         PromptNotFoundError: it does not exist, or belongs to another user.
         NotEndedError: it is neither failed nor cancelled.
+        PromptEmptiedError: its text is not kept any more.
         UserLimitError: the user has too many unfinished prompts.
     """
     scheduling.lock_user(session, user_id)
@@ -231,7 +233,12 @@ def retry(
         raise backlog_error(limits.backlog)
     row = session.execute(
         update(Prompt)
-        .where(Prompt.id == prompt_id, Prompt.user_id == user_id, Prompt.status.in_(RETRIABLE))
+        .where(
+            Prompt.id == prompt_id,
+            Prompt.user_id == user_id,
+            Prompt.status.in_(RETRIABLE),
+            Prompt.emptied_at.is_(None),
+        )
         .values(
             status=Status.QUEUED,
             error=None,
@@ -256,6 +263,8 @@ def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> PromptR
     prompt = queries.get(executor, user_id, prompt_id)
     if prompt.status not in RETRIABLE:
         raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {prompt.status}.")
+    if prompt.emptied_at is not None:
+        raise PromptEmptiedError
     return prompt
 
 

@@ -19,7 +19,7 @@ class Differences:
 
     embedder: str | None  #: the one whose vectors searches compare, if it is not the expected one
     missing: list[int] = field(default_factory=list)  #: prompts that are completed but have no vector, without a reason
-    orphans: list[int] = field(default_factory=list)  #: prompts that have a vector but are not completed
+    orphans: list[int] = field(default_factory=list)  #: prompts that have a vector but should have none
     damaged: list[int] = field(default_factory=list)  #: prompts whose vector is not a valid one of the embedder
     old: list[int] = field(default_factory=list)  #: prompts with a vector by another embedder
     segments: list[int] = field(default_factory=list)  #: segments that are unreadable or lack a vector
@@ -42,7 +42,12 @@ def lacks_vector(user_id: int, embedder: str) -> ColumnElement[bool]:
     has = exists().where(row.user_id == user_id, row.prompt_id == Prompt.id, row.embedder == embedder)
     is_compared = exists().where(User.id == user_id, or_(User.embedder.is_(None), User.embedder == embedder))
     is_known = and_(Prompt.vector_due_at.is_not(None), is_compared)
-    return and_(Prompt.user_id == user_id, Prompt.status == Status.COMPLETED, ~has, ~is_known)
+    return and_(Prompt.user_id == user_id, is_embedded(), ~has, ~is_known)
+
+
+def is_embedded() -> ColumnElement[bool]:
+    """A condition on prompts: those that should have a vector."""
+    return and_(Prompt.status == Status.COMPLETED, Prompt.emptied_at.is_(None))
 
 
 def is_by_another(user_id: int, embedder: str) -> ColumnElement[bool]:
@@ -55,7 +60,7 @@ def find_differences(connection: Connection, storage: SegmentStorage, user_id: i
     compared = vector_log.fetch_state(connection, user_id).embedder
     missing = connection.scalars(select(Prompt.id).where(lacks_vector(user_id, embedder.name)).order_by(Prompt.id))
     row = VectorLogEntry
-    completed = exists().where(Prompt.id == row.prompt_id, Prompt.status == Status.COMPLETED)
+    completed = exists().where(Prompt.id == row.prompt_id, is_embedded())
     orphans = select(row.prompt_id).where(row.user_id == user_id, row.vector.is_not(None), ~completed)
     seqs, damaged = _read_log(connection, user_id, embedder)
     due, given_up = Prompt.vector_due_at.is_not(None), Prompt.vector_due_at == text("'infinity'")

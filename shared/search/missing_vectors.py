@@ -104,7 +104,8 @@ _REFUSE = text(f"""
 _MARK_REFUSED = text("""
     UPDATE prompts SET vector_due_at = now() + :backoff, vector_failures = 1
     WHERE vector_due_at IS NULL AND id = ANY(ARRAY(
-        SELECT id FROM prompts WHERE id = ANY(:ids) AND status = 'completed' ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM prompts WHERE id = ANY(:ids) AND status = 'completed' AND emptied_at IS NULL ORDER BY id
+        FOR NO KEY UPDATE
     ))
 """)
 _RETRY_REFUSED = text("""

@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.accounts import users
+from shared.db.engine import make_engine, make_sessions
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import RemoteUser
@@ -23,8 +25,10 @@ def worker(settings: Settings) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("worker")
-def test_every_response_is_as_described(url: str, tmp_path: Path) -> None:
+def test_every_response_is_as_described(url: str, settings: Settings, tmp_path: Path) -> None:
     alice = RemoteUser(url)
+    with make_sessions(make_engine(settings, application_name="test")).begin() as session:
+        users.set_admin(session, users.find_existing(session, alice.username), is_admin=True)
     alice.wait(alice.submit())
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     token = f"Authorization: {alice.http.headers['Authorization']}"

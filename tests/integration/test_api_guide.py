@@ -20,7 +20,7 @@ def test_the_guide_lists_every_route(app: Flask) -> None:
         path = re.sub(r"<(?:\w+:)?(?:\w+_(?=id>))?(\w+)>", r"{\1}", str(rule))
         for method in rule.methods - {"HEAD", "OPTIONS"}:
             served.add(("WS" if rule.websocket or path.startswith("/ws/") else method, path))
-    listed = set(re.findall(r"^\| `(GET|POST|DELETE|WS) (\S+)` \|", GUIDE, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(GET|POST|PATCH|DELETE|WS) (\S+)` \|", GUIDE, re.MULTILINE))
     assert listed == {(method, path) for method, path in served if not NO_CALLS.fullmatch(path)}
 
 

@@ -4,8 +4,11 @@ import json
 
 import pytest
 from flask import Flask
+from sqlalchemy import insert, update
 from werkzeug.test import TestResponse
 
+from shared.accounts import users
+from shared.db.models import ApiKey
 from tests.support.client import PASSWORD, ApiUser
 from worker.pipeline import Pipeline
 
@@ -21,6 +24,9 @@ class Victim:
         worker.process(1)
         self.user.post(f"/prompts/{cancelled}/cancel/")
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
+        with worker.sessions.begin() as session:
+            key = {"user_id": self.user.id, "name": SECRET, "key_hash": b"", "prefix": SECRET, "scopes": []}
+            self.key_id = session.scalar(insert(ApiKey).values(**key).returning(ApiKey.id))
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
@@ -39,6 +45,9 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if path.startswith("/admin/"):
+        path = path.format(user_id=victim.user.id, key_id=victim.key_id)
+        return [attacker.call(method, path, json={"is_admin": True} if method == "PATCH" else None)]
     if "{key_id}" in path:
         return [attacker.call(method, path.format(key_id=victim.key_id))]
     if "{login_id}" in path:
@@ -86,6 +95,21 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                 assert response.status_code < 500, where
                 if "{" in path:
                     assert response.status_code == 404, where
+                if path.startswith("/admin/"):
+                    assert response.status_code == 403, where
     assert victim.state() == before
     worker.process(100)
     assert victim.user.show(victim.queued)["status"] == "completed"
+
+
+def test_admins_see_no_texts_of_prompts(app: Flask, victim: Victim, worker: Pipeline) -> None:
+    with worker.sessions.begin() as session:
+        session.execute(update(ApiKey).values(name="a key", prefix="pw_"))
+        users.create(session, "root", users.hash_password(PASSWORD), is_admin=True)
+    admin = ApiUser(app, "root", is_new=False)
+    paths = app.test_client().get("/openapi.json").json["paths"]
+    for path in paths:
+        if path.startswith("/admin/") and "get" in paths[path]:
+            response = admin.get(path.format(user_id=victim.user.id))
+            assert response.status_code == 200
+            assert SECRET not in response.text, path

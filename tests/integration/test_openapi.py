@@ -109,9 +109,12 @@ def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == ["application/problem+json"]
 
 
+WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/admin/")
+
+
 def test_every_operation_that_needs_a_token_declares_it(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
-        assert bool(operation["security"]) == path.startswith(("/prompts/", "/auth/keys/", "/account/"))
+        assert bool(operation["security"]) == path.startswith(WITH_TOKEN)
         assert not operation["security"] or "WWW-Authenticate" in operation["responses"]["401"]["headers"]
 
 

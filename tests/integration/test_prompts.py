@@ -39,6 +39,7 @@ class TestSubmit:
             "finish_reason": None,
             "cached_from": None,
             "completed_at": None,
+            "emptied_at": None,
         }
 
     def test_both_forms_of_a_path_work_without_a_redirect(self, alice: ApiUser) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 
+from shared.accounts import users
 from shared.db import migrations
 from shared.db.engine import make_engine
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.settings import Settings
-from tests.support.client import ApiUser, serving
+from tests.support.client import PASSWORD, ApiUser, serving
 from tests.support.processes import RemoteUser
 from tests.support.servers import ROOT, Servers, environment_of
 from worker.maintenance.reaper import Reaper
@@ -32,6 +34,8 @@ from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
 
 COMMIT = "6a82d21"
+#: As some keyboards compose it: an `e` and an accent.
+OLD_PASSWORD = "cafe\u0301 au lait"
 DATA = ROOT / "tests" / "data" / "first_release"
 # As if the dump had just been made: otherwise leases, logins and feeds would be older each day.
 _MAKE_RECENT = """
@@ -125,6 +129,42 @@ def test_prompts_of_the_first_release_are_answered_found_and_pushed(
         headers={"Idempotency-Key": "key-1"},
     )
     assert repeated.json["status"] == "completed"
+
+
+@pytest.fixture
+def legacy_users(first_release: str) -> None:
+    """Users of the first release whose names differ only in case, or cannot be registered any more.
+
+    The first one's password is not normalised.
+    """
+    for name, password in (("Carol", OLD_PASSWORD), ("CAROL", PASSWORD), ("carol", PASSWORD), ("..", PASSWORD)):
+        columns = f"('{name}', '{users.hash_password(password)}')"
+        execute(first_release, f"INSERT INTO users (username, password_hash) VALUES {columns}")  # noqa: S608
+
+
+@pytest.mark.usefixtures("legacy_users")  # before the migration, which `settings` does
+class TestUsersOfTheFirstRelease:
+    @pytest.mark.parametrize("username", ["CAROL", "carol", "..", "alice"])
+    def test_they_log_in_by_their_exact_names(self, app: Flask, username: str) -> None:
+        own = ApiUser(app, username, is_new=False)
+        assert own.get("/prompts/").status_code == 200
+        assert {prompt["user"] for prompt in own.get("/prompts/").json} <= {username}
+
+    @pytest.mark.parametrize("username", ["Carol", "CaRoL"])
+    def test_the_first_of_those_who_share_a_name_has_it_in_any_other_case(self, app: Flask, username: str) -> None:
+        login = {"username": username, "password": OLD_PASSWORD}
+        assert app.test_client().post("/login/", json=login).status_code == 200
+
+    @pytest.mark.parametrize(("username", "status"), [("cARol", 409), ("ALICE", 409), ("..", 400), ("dave", 201)])
+    def test_nobody_registers_another_way_to_write_their_names(self, app: Flask, username: str, status: int) -> None:
+        login = {"username": username, "password": PASSWORD}
+        assert app.test_client().post("/auth/register/", json=login).status_code == status
+
+    def test_a_password_that_was_not_normalised_keeps_working_and_then_matches_in_any_form(self, app: Flask) -> None:
+        normal = unicodedata.normalize("NFC", OLD_PASSWORD)
+        assert normal != OLD_PASSWORD
+        logins = [{"username": "Carol", "password": password} for password in (OLD_PASSWORD, normal, OLD_PASSWORD)]
+        assert [app.test_client().post("/login/", json=login).status_code for login in logins] == [200, 200, 200]
 
 
 def test_migrations_only_add(servers: Servers, first_release: str) -> None:

@@ -26,6 +26,7 @@ def prompt(**fields: Any) -> Any:
         "cached_from": None,
         "created_at": "2026-11-23T09:30:00.000Z",
         "completed_at": None,
+        "emptied_at": None,
     }
     return known | fields
 
@@ -83,3 +84,9 @@ class TestWaitingPrompts:
     def test_json_output_is_not_mixed_with_notes(self, capsys: pytest.CaptureFixture[str]) -> None:
         show_list(Output(True), [prompt(status="queued", waiting_for=WAITING)])
         assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_an_emptied_prompt_says_why_it_has_no_texts() -> None:
+    emptied = prompt(prompt_text="", response_text=None, emptied_at="2026-12-23T09:30:00.000Z")
+    assert full_text(emptied).splitlines()[-1].split(maxsplit=1) == ["texts", "removed because of its age"]
+    assert "texts" not in full_text(prompt())

@@ -8,11 +8,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from shared.db.engine import Sessions, long_snapshot
-from shared.db.models import Prompt, Status, User, VectorLogEntry
+from shared.db.models import Prompt, User, VectorLogEntry
 from shared.providers import Embedders
 from shared.providers.embed_each import EmbedderOutageError, embed_each
 from shared.search import missing_vectors, vector_log
-from shared.search.consistency_check import find_differences, is_by_another, lacks_vector
+from shared.search.consistency_check import find_differences, is_by_another, is_embedded, lacks_vector
 from shared.search.faiss.segment_storage import SegmentStorage
 from shared.search.index_lock import index_lock
 from shared.search.store import Maintenance, VectorStore
@@ -125,7 +125,7 @@ class Reindexer:
     def _store_vectors(self, user_id: int, vectors: dict[int, bytes]) -> None:
         with self._sessions.begin() as session:
             # A transaction that deletes one of these prompts waits for this lock, and then deletes the new vector too.
-            wanted = select(Prompt.id, Prompt.seq).where(Prompt.id.in_(vectors), Prompt.status == Status.COMPLETED)
+            wanted = select(Prompt.id, Prompt.seq).where(Prompt.id.in_(vectors), is_embedded())
             rows = [
                 {"user_id": user_id, "seq": seq, "embedder": self._name, "prompt_id": i, "vector": vectors[i]}
                 for i, seq in session.execute(wanted.with_for_update(read=True, key_share=True))

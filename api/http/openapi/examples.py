@@ -24,6 +24,7 @@ _QUEUED = {
     "cached_from": None,
     "created_at": "2026-11-23T09:30:00.000Z",
     "completed_at": None,
+    "emptied_at": None,
 }
 _COMPLETED = _QUEUED | {
     "response_text": "Here is an explanation for “Explain what causes ocean tides”. Start from what it is for, …",
@@ -64,6 +65,7 @@ _FAILED = _QUEUED | {
     "completed_at": "2026-11-23T09:32:07.000Z",
 }
 _CANCELLED = _QUEUED | {"status": "cancelled", "position": None, "completed_at": "2026-11-23T09:30:01.250Z"}
+_EMPTIED = _COMPLETED | {"prompt_text": "", "response_text": None, "emptied_at": "2026-12-23T09:40:00.000Z"}
 _RETRIED = _FAILED | {"status": "queued", "position": 1, "error": None, "completed_at": None}
 _SIMILAR = {
     "id": 1,
@@ -174,6 +176,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "Credentials": {"A user": _CREDENTIALS},
     "PasswordChange": {"Both passwords": {"current_password": _WORDS, "password": _OTHER_WORDS}},
     "AccountDeletion": {"The password": {"password": _NOBODYS_WORDS}},
+    "UserChange": {"An admin": {"is_admin": True}},
     "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
     "NewApiKey": {
         "For prompts": {"name": "Nightly report"},
@@ -192,6 +195,78 @@ BODIES: dict[str, dict[str, Any]] = {
         "From the cache, if possible": _TEXT | {"cache": True},
         "With earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
     },
+}
+
+_USED = {"prompts": 12, "prompt_tokens": 340, "completion_tokens": 5210, "total_tokens": 5550, "cost": 0.0104}
+_BOB = {"id": 2, "username": "bob"}
+_ADMIN_USER = {
+    **_BOB,
+    "is_admin": False,
+    "created_at": "2026-11-02T08:00:00.000Z",
+    "logins": 1,
+    "keys": 2,
+    "unfinished": 3,
+    "this_month": _USED,
+}
+_ADMIN_KEY = {
+    "id": 7,
+    "user": _BOB,
+    "name": "nightly report",
+    "prefix": "pw_4Xq9Zt0a",
+    "scopes": ["prompts:read", "prompts:write"],
+    "models": None,
+    "rate_limit": None,
+    "monthly_tokens": 1_000_000,
+    "created_at": "2026-11-02T08:05:00.000Z",
+    "expires_at": None,
+    "last_used_at": "2026-11-23T09:30:00.000Z",
+    "revoked_at": None,
+    "this_month": _USED,
+}
+_LOAD = {"model": "default", "user": None, "queued": 3, "running": 1, "oldest_waiting_seconds": 4.2}
+_QUEUE = {
+    "models": [_LOAD],
+    "users": [_LOAD | {"user": _BOB}],
+    "running": [
+        {
+            "id": 41,
+            "user": _BOB,
+            "model": "default",
+            "attempt": 1,
+            "queued_at": "2026-11-23T09:30:00.000Z",
+            "leased_until": "2026-11-23T09:31:00.000Z",
+        }
+    ],
+    "providers": [
+        {
+            "model": "default",
+            "paused_until": "2026-11-23T09:30:04.000Z",
+            "detail": "The provider could not be reached.",
+            "unavailable_since": "2026-11-23T09:29:50.000Z",
+            "failures": 3,
+            "concurrency": None,
+        }
+    ],
+}
+_FAILURES = {
+    "error": "The provider failed.",
+    "count": 12,
+    "users": 2,
+    "first_at": "2026-11-23T08:00:00.000Z",
+    "last_at": "2026-11-23T09:30:00.000Z",
+    "newest_prompt_id": 40,
+    "model": "default",
+}
+_ACT = {
+    "id": 5,
+    "at": "2026-11-23T09:30:00.000Z",
+    "actor": {"id": 1, "username": "alice"},
+    "key_id": None,
+    "action": "key.revoked",
+    "user": _BOB,
+    "details": {"key_id": 7},
+    "address": "203.0.113.9",
+    "request_id": "7f0c6f2a5d1e4b7c9a3d8e6f5b4c3a21",
 }
 
 
@@ -215,10 +290,26 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "cached": ("Answered from an earlier prompt", _CACHED),
     "failed": ("Failed", _FAILED),
     "cancelled": ("Cancelled", _CANCELLED),
+    "emptied": ("Emptied after RETENTION_DAYS", _EMPTIED),
     "retried": ("Queued again", _RETRIED),
     "page": ("A page", [_FAILED, _CACHED, _COMPLETED]),
     "similar": ("Results", [_SIMILAR]),
     "none": ("An empty list", []),
+    "admin user": ("A user", _ADMIN_USER),
+    "admin users": ("A page", [_ADMIN_USER]),
+    "admin keys": ("A page", [_ADMIN_KEY]),
+    "admin usage": (
+        "By user",
+        {
+            "since": "2026-11-01",
+            "until": "2026-11-23",
+            "by": "user",
+            "rows": [{"user": 2, "name": "bob", **_USED}],
+        },
+    ),
+    "admin queue": ("A queue", _QUEUE),
+    "admin failures": ("One error", [_FAILURES]),
+    "admin audit": ("A page", [_ACT]),
     "alive": ("It runs", _health("ok")),
     "ready": ("Everything works", _health("ok", postgres="ok", redis="ok")),
     "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),

@@ -30,6 +30,8 @@ class User(Base):
     vectors_missing: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: When that changed last, so that each process forgets what it was.
+    admin_changed_at: Mapped[datetime | None]
     #: When the account was deleted: nothing of it is shown any more, and its rows are about to be deleted.
     deleted_at: Mapped[datetime | None]
     #: It was registered before names that differ only in case were refused, and another user has that name.
@@ -43,6 +45,7 @@ class User(Base):
             postgresql_where=text("NOT shares_name"),
         ),
         Index("users_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index("users_admin_changed", "admin_changed_at", postgresql_where=text("admin_changed_at IS NOT NULL")),
     )
 
 
@@ -132,6 +135,8 @@ class Usage(Base):
     completion_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     #: At the route's prices of that time, in their currency.
     cost: Mapped[Decimal] = mapped_column(Numeric, server_default=text("0"))
+
+    __table_args__ = (Index("usage_by_day", "day"),)
 
 
 class AuditEntry(Base):

@@ -40,6 +40,8 @@ class Change(StrEnum):
     #: A vector that was missing was added. It is no event, and its entry names no prompt (`prompt_id` is 0): readers of
     #: the feed, also those of the release before, pass over it.
     EMBEDDED = "embedded"
+    #: The vector of an old prompt was removed (RETENTION_DAYS). Its entry is like that of a vector that was added.
+    EMPTIED = "emptied"
 
 
 class Priority(StrEnum):
@@ -135,8 +137,6 @@ class Prompt(Base):
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
         Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
-        # Rows are inserted in order of time, so a block range index is enough for finding old ones.
-        Index("prompts_by_time", "created_at", postgresql_using="brin"),
     )
 
 
@@ -182,7 +182,10 @@ class FeedEntry(Base):
     at: Mapped[datetime]
 
     # Rows are inserted in order of time, so a block range index is enough for purging.
-    __table_args__ = (Index("feed_by_time", "at", postgresql_using="brin"),)
+    __table_args__ = (
+        Index("feed_by_time", "at", postgresql_using="brin"),
+        Index("feed_failures", "at", postgresql_where=text("change = 'failed'")),
+    )
 
 
 class IdempotencyKey(Base):

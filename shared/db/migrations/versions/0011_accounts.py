@@ -32,6 +32,7 @@ _REFUSE_CHANGES = """
 
 def upgrade() -> None:
     op.add_column("users", sa.Column("is_admin", sa.Boolean, nullable=False, server_default=_FALSE))
+    op.add_column("users", sa.Column("admin_changed_at", sa.DateTime(timezone=True)))
     op.add_column("users", sa.Column("deleted_at", sa.DateTime(timezone=True)))
     op.add_column("users", sa.Column("shares_name", sa.Boolean, nullable=False, server_default=_FALSE))
     op.execute(_MARK_DUPLICATES)
@@ -43,6 +44,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("NOT shares_name"),
     )
     op.create_index("users_deleted", "users", ["deleted_at"], postgresql_where=sa.text("deleted_at IS NOT NULL"))
+    op.create_index(
+        "users_admin_changed",
+        "users",
+        ["admin_changed_at"],
+        postgresql_where=sa.text("admin_changed_at IS NOT NULL"),
+    )
     # NULL for existing logins: when they began is not known.
     op.add_column("token_families", sa.Column("created_at", sa.DateTime(timezone=True)))
     op.alter_column("token_families", "created_at", server_default=sa.func.now())
@@ -70,7 +77,8 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION refuse_audit_change")
     for name in ("user_agent", "address", "last_used_at", "created_at"):
         op.drop_column("token_families", name)
+    op.drop_index("users_admin_changed", table_name="users")
     op.drop_index("users_deleted", table_name="users")
     op.drop_index("users_by_folded_name", table_name="users")
-    for name in ("shares_name", "deleted_at", "is_admin"):
+    for name in ("shares_name", "deleted_at", "admin_changed_at", "is_admin"):
         op.drop_column("users", name)

@@ -28,15 +28,16 @@ def upgrade() -> None:
         sa.Column("completion_tokens", sa.BigInteger, nullable=False, server_default=_ZERO),
         sa.Column("cost", sa.Numeric, nullable=False, server_default=_ZERO),
     )
+    op.create_index("usage_by_day", "usage", ["day"])
     op.add_column("prompts", sa.Column("key_id", sa.BigInteger))
     for name in _COUNTERS:
         op.add_column("prompts", sa.Column(name, sa.BigInteger, nullable=False, server_default=_ZERO))
     op.add_column("prompts", sa.Column("emptied_at", sa.DateTime(timezone=True)))
-    op.create_index("prompts_by_time", "prompts", ["created_at"], postgresql_using="brin")
+    op.create_index("feed_failures", "feed", ["at"], postgresql_where=sa.text("change = 'failed'"))
 
 
 def downgrade() -> None:
-    op.drop_index("prompts_by_time", table_name="prompts")
+    op.drop_index("feed_failures", table_name="feed")
     for name in ("emptied_at", *_COUNTERS, "key_id"):
         op.drop_column("prompts", name)
     op.drop_table("usage")

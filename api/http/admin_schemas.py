@@ -1,0 +1,296 @@
+"""What admins send and get: pydantic models that describe it, and functions that render what the database has."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BeforeValidator, Field
+
+from api.http.openapi.models import Answer, Body, Parameters, Query, example
+from api.http.request_schemas import MAX_ID
+from api.http.response_schemas import Id, Moment
+from shared import timestamps
+from shared.accounts.audit import Entry
+from shared.accounts.names import MAX_USERNAME_LENGTH
+from shared.accounts.overview import KeyOverview, UsageSum, UsedTokens, UserOverview
+from shared.prompts.overview import FailureGroup, Load, ProviderState, Running
+
+
+def _in_form(pattern: str, form: str) -> BeforeValidator:
+    """Accept only this form of a time. Pydantic also takes numbers."""
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError(f"must be {form}")
+        return value
+
+    return BeforeValidator(check)
+
+
+Day = Annotated[date, _in_form(r"\d{4}-\d\d-\d\d", "a date, as 2026-11-23")]
+Time = Annotated[
+    AwareDatetime,
+    _in_form(
+        r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", "a time by RFC 3339, as 2026-11-23T09:30:00Z"
+    ),
+]
+_Cursor = Annotated[
+    str | None,
+    Field(
+        max_length=64,
+        description="The start of the page, as it is in the `Link` to the next page.",
+        json_schema_extra=example("YmVmb3JlOjQx"),
+    ),
+]
+_UserId = Annotated[int | None, Field(ge=1, le=MAX_ID, description="Only of the user with this `id`.")]
+
+
+class UserPath(Parameters):
+    user_id: int = Field(ge=1, le=MAX_ID, description="The user's `id`.", json_schema_extra=example(1))
+
+
+class KeyPath(Parameters):
+    key_id: int = Field(ge=1, le=MAX_ID, description="The API key's `id`.", json_schema_extra=example(1))
+
+
+class UsersQuery(Query):
+    username: str | None = Field(None, max_length=MAX_USERNAME_LENGTH, description="Only the user of this name.")
+    limit: int = Field(20, ge=1, le=100, description="How many to return.")
+    cursor: _Cursor = None
+
+
+class EntriesQuery(Query):
+    """Of lists that can be limited to a user."""
+
+    user: _UserId = None
+    limit: int = Field(20, ge=1, le=100, description="How many to return.")
+    cursor: _Cursor = None
+
+
+class UsageQuery(Query):
+    since: Day | None = Field(None, description="The first day (UTC); by default the first of this month.")
+    until: Day | None = Field(None, description="The last day (UTC); by default today.")
+    by: Literal["day", "model", "key", "user"] = Field("day", description="What to add up by.")
+
+
+class FailuresQuery(Query):
+    since: Time | None = Field(None, description="Only later ones; by default those of the last 24 hours.")
+
+
+class UserChange(Body):
+    """A change of a user."""
+
+    is_admin: bool = Field(description="Whether the user is an admin.")
+
+
+class Used(Answer):
+    """What prompts used. Failed and cancelled attempts count, too."""
+
+    prompts: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: float = Field(description="At the prices of that time.")
+
+
+class AdminUser(Answer):
+    """A user as admins see them."""
+
+    id: Id
+    username: str
+    is_admin: bool
+    created_at: Moment
+    logins: int = Field(description="How many logins are live.")
+    keys: int = Field(description="How many API keys are live.")
+    unfinished: int = Field(description="How many prompts have not ended.")
+    this_month: Used = Field(description="What was used since the first of the month (UTC).")
+
+
+class UserName(Answer):
+    """A user by id and name."""
+
+    id: Id
+    username: str | None = Field(description="Null if the account is deleted.")
+
+
+class AdminKey(Answer):
+    """An API key as admins see it."""
+
+    id: Id
+    user: UserName
+    name: str
+    prefix: str = Field(description="The key's first characters.")
+    scopes: list[str]
+    models: list[str] | None = Field(description="The models that it may use; null for all.")
+    rate_limit: str | None
+    monthly_tokens: int | None = Field(description="Its budget of a calendar month (UTC).")
+    created_at: Moment
+    expires_at: Moment | None
+    last_used_at: Moment | None
+    revoked_at: Moment | None
+    this_month: Used = Field(description="What was used since the first of the month (UTC).")
+
+
+class AdminUsageRow(Used):
+    """What was used on a day, of a model, by an API key, or by a user. It has the member that was asked for."""
+
+    day: str | None = Field(None, json_schema_extra={"format": "date"})
+    model: str | None = None
+    key: Id | None = Field(None, description="The API key's `id`; null for all logins.")
+    user: Id | None = None
+    name: str | None = Field(None, description="Of the API key, or of the user.")
+
+
+class AdminUsage(Answer):
+    """What all users used."""
+
+    since: str = Field(json_schema_extra={"format": "date"})
+    until: str = Field(json_schema_extra={"format": "date"})
+    by: Literal["day", "model", "key", "user"]
+    rows: list[AdminUsageRow] = Field(description="The 1,000 with the most tokens; days in order.")
+
+
+class QueueLoad(Answer):
+    """The unfinished prompts of a model, of all users or of one."""
+
+    model: str = Field(description="The model's route.")
+    user: UserName | None = Field(description="Null for all users.")
+    queued: int
+    running: int
+    oldest_waiting_seconds: float | None = Field(description="For how long the oldest queued one has waited.")
+
+
+class RunningPrompt(Answer):
+    """A prompt that is being answered. Its text is not shown."""
+
+    id: Id
+    user: UserName
+    model: str
+    attempt: int
+    queued_at: Moment
+    leased_until: Moment = Field(description="Without a sign of life from its worker, it is queued again then.")
+
+
+class Provider(Answer):
+    """The provider of a model."""
+
+    model: str
+    paused_until: Moment | None = Field(description="Null while it is available.")
+    detail: str | None = Field(description="Why it is unavailable.")
+    unavailable_since: Moment | None
+    failures: int = Field(description="How often in succession it was unavailable.")
+    concurrency: float | None = Field(description="How many prompts it is sent at a time, because it refused more.")
+
+
+class QueueState(Answer):
+    """What waits and what runs."""
+
+    models: list[QueueLoad]
+    users: list[QueueLoad] = Field(description="The users with the most unfinished prompts.")
+    running: list[RunningPrompt] = Field(description="At most 100, the oldest first.")
+    providers: list[Provider]
+
+
+class FailuresOfError(Answer):
+    """Failures with the same error."""
+
+    error: str | None = Field(description="Its first 200 characters; null if it was removed after `RETENTION_DAYS`.")
+    count: int
+    users: int = Field(description="Of how many users.")
+    first_at: Moment
+    last_at: Moment
+    newest_prompt_id: Id
+    model: str | None = Field(description="The model of that prompt; null if it was deleted.")
+
+
+class AuditedAct(Answer):
+    """An entry of the audit trail."""
+
+    id: Id
+    at: Moment
+    actor: UserName | None = Field(description="Who acted; null on the command line.")
+    key_id: Id | None = Field(description="With which API key; null for a login.")
+    action: str = Field(description="As `account.deleted`.")
+    user: UserName | None = Field(description="Whose account, key or prompts it was.")
+    details: dict[str, Any]
+    address: str = Field(description="The client's address, or `command line`.")
+    request_id: str | None
+
+
+def admin_user(user: UserOverview) -> dict[str, Any]:
+    """Render a user as an AdminUser."""
+    values = user._asdict() | {"created_at": timestamps.rfc3339(user.created_at)}
+    return values | {"this_month": _used(values.pop("used"))}
+
+
+def admin_key(key: KeyOverview) -> dict[str, Any]:
+    """Render an API key as an AdminKey."""
+    values = _with_times(key._asdict(), "created_at", "expires_at", "last_used_at", "revoked_at")
+    user = {"id": values.pop("user_id"), "username": values.pop("username")}
+    return values | {"user": user, "this_month": _used(values.pop("used"))}
+
+
+def usage_row(row: UsageSum, by: str) -> dict[str, Any]:
+    """Render a sum as an AdminUsageRow."""
+    group = row.group.isoformat() if isinstance(row.group, date) else row.group
+    name = {"name": row.name} if by in ("key", "user") else {}
+    return {by: group, **name, **_used(row.used)}
+
+
+def queue_load(load: Load) -> dict[str, Any]:
+    """Render a load as a QueueLoad."""
+    values = load._asdict()
+    return values | {"user": _user_name(values.pop("user_id"), values.pop("username"))}
+
+
+def running_prompt(prompt: Running) -> dict[str, Any]:
+    """Render a prompt as a RunningPrompt."""
+    values = _with_times(prompt._asdict(), "queued_at", "leased_until")
+    return values | {"user": _user_name(values.pop("user_id"), values.pop("username"))}
+
+
+def provider(state: ProviderState) -> dict[str, Any]:
+    """Render the state of a provider."""
+    values = _with_times(state._asdict(), "paused_until", "unavailable_since")
+    return values | {"detail": values.pop("pause_detail")}
+
+
+def failures_of_error(group: FailureGroup) -> dict[str, Any]:
+    """Render failures as a FailuresOfError."""
+    values = _with_times(group._asdict(), "first_at", "last_at")
+    return values | {"count": values.pop("number")}
+
+
+def audited_act(entry: Entry) -> dict[str, Any]:
+    """Render an entry as an AuditedAct."""
+    values = _with_times(entry._asdict(), "at")
+    actor = _user_name(values.pop("actor_id"), values.pop("actor_name"))
+    return values | {"actor": actor, "user": _user_name(values.pop("user_id"), values.pop("username"))}
+
+
+def month_of(day: date) -> date:
+    """The first day of its month."""
+    return day.replace(day=1)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _with_times(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return values | {name: timestamps.rfc3339_or_none(values[name]) for name in names}
+
+
+def _user_name(user_id: int | None, username: str | None) -> dict[str, Any] | None:
+    return None if user_id is None else {"id": user_id, "username": username}
+
+
+def _used(used: UsedTokens) -> dict[str, Any]:
+    prompts, prompt_tokens, completion_tokens = map(int, used[:3])
+    return {
+        "prompts": prompts,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "cost": float(used.cost),
+    }
