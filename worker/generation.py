@@ -99,24 +99,33 @@ class Generation:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
-        parts = read_parts(self.generator, GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
+        request, meter = GenerationRequest(claim.prompt_text, history, claim.idempotency_key), claim.meter
+        meter.send(request.texts)
+        parts, has_begun = read_parts(self.generator, request), False
         try:
             with self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
                 for part in parts:
+                    has_begun = True
                     interruption.check()
                     if isinstance(part, Usage):
                         usage = storable_usage(part)
+                        meter.report(usage.prompt_tokens, usage.completion_tokens)
                         continue
                     if not part:
                         continue
                     if not texts:
                         metrics.first_chunks.observe(time.perf_counter() - started)
                         self.provider_status.record_available(claim)
+                    meter.receive(len(part.encode("utf-8", "replace")))
                     text = self._checked(part, bytes_left)
                     bytes_left -= len(text.encode())
                     texts.append(text)
                     if deltas is not None:
                         self.deltas.add(deltas, text)
+        except Exception as error:
+            if not has_begun and interruption.reason is None and not isinstance(error, SoftTimeLimitExceeded):
+                meter.reset()  # the provider refused the prompt
+            raise
         finally:
             parts.close()
         if not texts:
