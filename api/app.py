@@ -23,6 +23,7 @@ from api.routes.prompts import PromptRoutes
 from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
 from api.routes.text_stream import TextStreamRoutes
+from api.routes.usage import UsageRoutes
 from api.services import Services, make_services
 from shared.settings import Settings
 
@@ -98,8 +99,9 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
+    usage = UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens)
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
+    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, usage, ops)]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

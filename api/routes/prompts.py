@@ -11,6 +11,7 @@ from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
+    OVER_BUDGET,
     TOO_MANY_WAITS,
     Responses,
     empty_response,
@@ -58,7 +59,7 @@ SUBMIT: Responses = {
         *("queued", "completed"),
     ),
     **error_responses(
-        *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OverloadedError()),
+        *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OVER_BUDGET, OverloadedError()),
         *(PromptNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
     ),
 }
@@ -78,7 +79,7 @@ CANCEL: Responses = {
 }
 RETRY: Responses = {
     202: _prompt("It is queued again.", "retried", headers=("Location", "Retry-After")),
-    **error_responses(PromptNotFoundError(), NotEndedError()),
+    **error_responses(PromptNotFoundError(), NotEndedError(), rate_limited("1/second;10/minute"), OVER_BUDGET),
 }
 DELETE: Responses = {204: empty_response("It is deleted."), **error_responses(PromptNotFoundError())}
 
@@ -133,7 +134,9 @@ class PromptRoutes:
         """
         principal, seconds = current_principal(), preferred_wait(header.prefer)
         with self._long_poll.slot(principal.id, seconds):
-            stored = self._submissions.store(self._new_prompt(body, principal), _key_use(body, header, principal))
+            stored = self._submissions.store(
+                self._new_prompt(body, principal), _key_use(body, header, principal), key_budget=_key_budget(principal)
+            )
             prompt = stored.prompt
             if seconds is not None:
                 prompt = self._long_poll.wait_for_end(principal.id, prompt.id, seconds)
@@ -202,9 +205,14 @@ class PromptRoutes:
     def retry(self, path: PromptPath) -> Response:
         """Queue a failed or cancelled prompt again.
 
-        It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits.
+        It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits and
+        budgets.
         """
-        prompt = self._with_queue_state(self._submissions.retry(current_principal().id, path.prompt_id))
+        principal = current_principal()
+        retried = self._submissions.retry(
+            principal.id, path.prompt_id, key_id=_key_id(principal), key_budget=_key_budget(principal)
+        )
+        prompt = self._with_queue_state(retried)
         response = _prompt_response(prompt, HTTPStatus.ACCEPTED)
         set_location(response, f"/prompts/{prompt.id}/")
         return response
@@ -229,6 +237,7 @@ class PromptRoutes:
             cache=self._cache_use(body),
             history=body.history or 0,
             traceparent=tracing.current_traceparent(),
+            key_id=_key_id(principal),
         )
 
     def _cache_use(self, body: Submission) -> CacheUse | None:
@@ -254,6 +263,14 @@ class PromptRoutes:
             return prompt
         with self._engine.connect() as connection:
             return queries.with_queue_state(connection, [prompt])[0]
+
+
+def _key_id(principal: Principal) -> int | None:
+    return None if principal.key is None else principal.key.id
+
+
+def _key_budget(principal: Principal) -> int | None:
+    return None if principal.key is None else principal.key.monthly_tokens
 
 
 def _key_use(body: Submission, header: SubmissionHeaders, principal: Principal) -> KeyUse | None:

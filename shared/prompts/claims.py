@@ -112,7 +112,7 @@ def claim(
         rows = list(CLAIM_WITHIN_LIMIT(executor, {**parameters, "ceiling": ceiling}))
     first = rows[0]
     found = [] if first.id is None else sorted(rows, key=lambda row: row.claim_rank)
-    held = [Claim(*row[4:], meter=Meter(prices)) for row in found]
+    held = [Claim(*(*row[4:], Meter(prices))) for row in found]
     return Claimed(held, first.passed_over, first.limited, first.ready)
 
 

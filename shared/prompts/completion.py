@@ -1,5 +1,5 @@
-"""Finishing prompts: the answer, the user's next feed number and its entry, its webhook deliveries, the vector, and what
-the attempt used, all or nothing.
+"""Finishing prompts: the answer, the user's next feed number and its entry, its webhook deliveries, the vector, and
+what the attempt used, all or nothing.
 
 An answer whose prompt could not be embedded is stored without a vector. `shared/search/missing_vectors.py` adds it.
 

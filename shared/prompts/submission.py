@@ -15,6 +15,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from shared.accounts import budgets
+from shared.accounts.budgets import Reservation
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import (
@@ -52,6 +54,8 @@ class NewPrompt(NamedTuple):
     traceparent: str | None = None  #: of the request, if there are traces
     priority: str = Priority.DEFAULT
     route: str = DEFAULT_ROUTE
+    key_id: int | None = None  #: the API key that submits it; None for a login
+    reserved_tokens: int = 0  #: of its budgets (see `shared/accounts/budgets.py`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,13 @@ class Deletion:
 
 
 class PromptLimits(NamedTuple):
-    """How many unfinished prompts a user may have, and how many of them may run or have a turn. None: any number."""
+    """How many unfinished prompts a user may have, how many of them may run or have a turn, and how many tokens all
+    prompts of the user may use in a month. None: any number.
+    """
 
     backlog: int | None = None
     running: int | None = None
+    monthly_tokens: int | None = None
 
 
 NO_LIMITS = PromptLimits()
@@ -214,17 +221,26 @@ def retry(
     grace: timedelta,
     attempts: int,
     limits: PromptLimits = NO_LIMITS,
+    key_id: int | None = None,
+    reserved_tokens: int = 0,
 ) -> PromptRow:
     """Queue a failed or cancelled prompt again, with `attempts` more attempts, and a new turn.
+
+    From now on it is a prompt of the API key `key_id`, or of a login.
 
     Raises:
         PromptNotFoundError: it does not exist, or belongs to another user.
         NotEndedError: it is neither failed nor cancelled.
         UserLimitError: the user has too many unfinished prompts.
+        BudgetExceededError: a budget has less than `reserved_tokens` left.
     """
-    scheduling.lock_user(session, user_id)
+    scheduling.lock_users(session, [user_id])
     if limits.backlog is not None and queries.count_unfinished(session, user_id, limits.backlog) >= limits.backlog:
         raise backlog_error(limits.backlog)
+    if reserved_tokens:
+        (exceeded,) = budgets.check(session, [Reservation(user_id, key_id, reserved_tokens)], limits.monthly_tokens)
+        if exceeded is not None:
+            raise exceeded
     row = session.execute(
         update(Prompt)
         .where(Prompt.id == prompt_id, Prompt.user_id == user_id, Prompt.status.in_(RETRIABLE))
@@ -236,6 +252,8 @@ def retry(
             due_at=func.now() + grace,
             queued_at=func.now(),
             attempt_limit=Prompt.attempt + attempts,
+            key_id=key_id,
+            reserved_tokens=reserved_tokens,
         )
         .returning(*queries.COLUMNS)
     ).first()
@@ -246,11 +264,12 @@ def retry(
     return PromptRow.from_row(row)
 
 
-def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> None:
-    """Check that the prompt may be retried. Raises as `retry` does."""
-    status = queries.get(executor, user_id, prompt_id).status
-    if status not in RETRIABLE:
-        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {status}.")
+def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
+    """The prompt, if it may be retried. Raises as `retry` does."""
+    prompt = queries.get(executor, user_id, prompt_id)
+    if prompt.status not in RETRIABLE:
+        raise NotEndedError(f"Only a failed or a cancelled prompt can be retried; this one is {prompt.status}.")
+    return prompt
 
 
 def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:

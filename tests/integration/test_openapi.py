@@ -110,7 +110,7 @@ def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
 
 def test_every_operation_that_needs_a_token_declares_it(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
-        assert bool(operation["security"]) == path.startswith("/prompts/")
+        assert bool(operation["security"]) == path.startswith(("/prompts/", "/usage/"))
         assert not operation["security"] or "WWW-Authenticate" in operation["responses"]["401"]["headers"]
 
 
