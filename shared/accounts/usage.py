@@ -69,8 +69,7 @@ def report(executor: Executor, by: UsageBy, since: date, until: date, *, user_id
     Without `user_id` it is that of all users.
     """
     parameters = {"since": since, "until": until, "user_id": user_id}
-    rows = executor.execute(_REPORTS[by], parameters).tuples()
-    return [UsageRow(tuple(group), *sums) for *sums, group in ((*row[:4], row[4:]) for row in rows)]
+    return [UsageRow(tuple(row[4:]), *row[:4]) for row in executor.execute(_REPORTS[by], parameters)]
 
 
 def total(rows: Sequence[UsageRow]) -> UsageRow:
