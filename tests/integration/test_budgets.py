@@ -80,7 +80,11 @@ def test_budgets_are_reserved_at_submission_and_settled_at_the_end(
     alice, _ = budgeted
     assert statuses(alice, 2) == [202] * 2
     assert budget(alice) == (0, 2)
-    worker.process(1)
+    during: list[tuple[int, int]] = []
+    answer = SimulatedGenerator.answer(PROMPT)
+    script = Script(answer.rstrip("."), between_chunks=lambda: during.append(budget(alice)))
+    dataclasses.replace(worker, generator=script).process(1)
+    assert set(during) == {(0, 2)}
     assert budget(alice) == (1, 1)
     worker.process(1)
     assert budget(alice) == (2, 0)
