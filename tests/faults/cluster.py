@@ -54,8 +54,10 @@ class Host:
         self._environment = unchanged | changes
         self.stop()
         self.start()
-        yield
-        self._environment = unchanged
+        try:
+            yield
+        finally:
+            self._environment = unchanged
         self.stop()
         self.start()
 

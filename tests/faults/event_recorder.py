@@ -206,7 +206,8 @@ class EventRecorder:
         """Return the tokens that each of these users has used, and those that are reserved at the same moment."""
         sql = """
             SELECT id,
-                (SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM usage WHERE user_id = users.id),
+                (SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM usage
+                    WHERE user_id = users.id),
                 (SELECT coalesce(sum(reserved_tokens), 0)::bigint FROM prompts
                     WHERE user_id = users.id AND status IN ('queued', 'processing'))
             FROM users WHERE id = ANY(%s)
