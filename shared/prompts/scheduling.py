@@ -16,7 +16,7 @@ A released prompt keeps its turn. With USER_RUNNING_LIMIT only that many of a us
 one of them ends, `grant_turns` gives the user's oldest waiting prompt a turn.
 
 The turns of a user are given under an advisory lock of the user. So two API processes never give the same turn, and the
-user's limits are exact. Lock order: idempotency keys, advisory locks of users, prompts, users.
+user's limits and budgets are exact. Lock order: idempotency keys, advisory locks of users, prompts, users, the ledger.
 """
 
 from collections import Counter

@@ -65,7 +65,8 @@ class OpenAIGenerator:
             try:
                 rest = reader.end()
             except ProviderError:
-                yield reader.usage  # what the model has used without answering
+                if reader.usage.completion_tokens is not None:
+                    yield reader.usage  # what the model has used without answering
                 raise
             if rest:
                 yield rest
