@@ -1,6 +1,7 @@
 """The ledger counts what every attempt uses, and `GET /usage/` reports it."""
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,11 +12,16 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from api.services import Services
+from shared.accounts import usage
 from shared.accounts.metering import Prices
+from shared.accounts.usage import UsageBy
 from shared.db.engine import Sessions
 from shared.db.models import Prompt, Usage
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.prompts import claims, overdue, submission
+from shared.prompts.answer import Answer
+from shared.prompts.claims import Claim
+from shared.prompts.completion import Outcome
 from shared.prompts.submission import NewPrompt
 from shared.providers import GenerationRequest
 from shared.providers import Usage as Reported
@@ -161,9 +167,9 @@ def test_the_history_counts_as_part_of_the_prompt(alice: ApiUser, worker: Pipeli
 def test_the_simulated_generator_reports_its_tokens(alice: ApiUser, worker: Pipeline, sessions: Sessions) -> None:
     prompt_id = alice.submit(PROMPT)
     worker.process(1)
-    usage = alice.show(prompt_id)["usage"]
-    assert used(sessions, alice) == (1, usage["prompt_tokens"], usage["completion_tokens"])
-    assert usage["prompt_tokens"] == PROMPT_TOKENS
+    shown = alice.show(prompt_id)["usage"]
+    assert used(sessions, alice) == (1, shown["prompt_tokens"], shown["completion_tokens"])
+    assert shown["prompt_tokens"] == PROMPT_TOKENS
 
 
 # Each attempt once
@@ -244,6 +250,48 @@ def test_the_usage_of_a_user_who_is_gone_is_not_recorded(alice: ApiUser, session
         claim.meter.report(5, 6)
         claims.settle(session, [claim])
         assert ledger(session, alice.id) == (0, 0, 0)
+
+
+def test_attempts_that_end_at_the_same_time_in_any_order_are_all_counted(
+    alice: ApiUser, bob: ApiUser, sessions: Sessions
+) -> None:
+    people = [alice, bob]
+    for i in range(40):
+        people[i % 2].submit(PROMPT)
+    with sessions.begin() as session:
+        held = lifecycle.claim_any(session, 40)
+    for claim in held:
+        claim.meter.report(3, 4)
+    parts = [held[0:8], held[8:16][::-1], held[16:24], held[24:32][::-1], held[32:40]]
+    failed: list[Exception] = []
+
+    def end(part: list[Claim]) -> None:
+        try:
+            for again in range(2):  # each twice, as after a lost answer of the database
+                with sessions.begin() as session:
+                    claims.complete(session, [outcome(claim) for claim in part[:4]])
+                with sessions.begin() as session:
+                    claims.release(session, part[4:6], grace=lifecycle.MINUTE)
+                for claim in part[6:]:
+                    with sessions.begin() as session:
+                        claims.reschedule(session, claim, lifecycle.MINUTE)
+                if not again:
+                    for claim in part[4:]:
+                        claim.meter.report(3, 4)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=end, args=(part,)) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert used(sessions, alice) == used(sessions, bob) == (10, 20 * 3, 20 * 4)
+
+
+def outcome(claim: Claim) -> Outcome:
+    return Outcome(claim.id, claim.attempt, used=claim.meter.used, answer=Answer("An answer.", "test"))
 
 
 # Prices
@@ -356,6 +404,15 @@ def test_usage_refuses_what_is_no_day_and_no_group(alice: ApiUser, query: str) -
 
 def test_usage_needs_a_login_or_a_key(app) -> None:
     assert_problem(app.test_client().get("/usage/"), 401)
+
+
+def test_an_operator_can_add_up_the_usage_of_all_users(
+    alice: ApiUser, bob: ApiUser, three_months: int, sessions: Sessions
+) -> None:
+    assert three_months
+    with sessions() as session:
+        rows = usage.report(session, UsageBy.USER, date(2026, 10, 1), date(2026, 10, 31))
+    assert [(row.group, row.prompt_tokens) for row in rows] == [((alice.id, "alice"), 1_110), ((bob.id, "bob"), 7)]
 
 
 def test_usage_shows_nothing_of_other_users(bob: ApiUser, three_months: int) -> None:
