@@ -22,7 +22,10 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_ending AFTER UPDATE ON prompts FOR EACH ROW
-    WHEN (NEW.status IN ('completed', 'failed', 'cancelled') AND NEW IS DISTINCT FROM OLD)
+    WHEN (NEW.status IN ('completed', 'failed', 'cancelled')
+        -- What an attempt has used may be recorded later.
+        AND (NEW.status, NEW.attempt, NEW.seq, NEW.completed_at, NEW.response_text, NEW.error)
+            IS DISTINCT FROM (OLD.status, OLD.attempt, OLD.seq, OLD.completed_at, OLD.response_text, OLD.error))
     EXECUTE FUNCTION note_ending();
 
 CREATE TABLE fault_claims (prompt_id bigint, attempt bigint, at timestamptz DEFAULT clock_timestamp());
