@@ -1,6 +1,7 @@
 """Errors of the domain. A class's docstring is its message; `api/http/problems.py` renders it as HTTP."""
 
 import re
+from datetime import UTC, datetime
 
 
 class PromptwireError(Exception):
@@ -105,7 +106,7 @@ class OverloadedError(PromptwireError):
 class UserLimitError(PromptwireError):
     """This user has reached a limit. The message says which one; `limit` is the name of its setting."""
 
-    retry_after = 1  #: after how many seconds a client may try again
+    retry_after: float = 1  #: after how many seconds a client may try again
 
     def __init__(self, message: str | None = None, *, limit: str = "") -> None:
         super().__init__(message)
@@ -115,6 +116,20 @@ class UserLimitError(PromptwireError):
     def kind(cls) -> str:
         """Ends in `/user-limit`, which clients look for."""
         return "urn:promptwire:problem/user-limit"
+
+
+class BudgetExceededError(UserLimitError):
+    """The budget of this month is used up. `resets_at` is when the next month begins."""
+
+    def __init__(self, message: str, *, limit: str, resets_at: datetime) -> None:
+        super().__init__(message, limit=limit)
+        self.resets_at = resets_at
+        self.retry_after = (resets_at - datetime.now(UTC)).total_seconds()
+
+    @classmethod
+    def kind(cls) -> str:
+        """Ends in `/budget-exceeded`, which clients look for."""
+        return "urn:promptwire:problem/budget-exceeded"
 
 
 class ProviderError(PromptwireError):

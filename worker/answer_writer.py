@@ -110,8 +110,10 @@ class AnswerWriter:
                 self.slots.fill()
             self._announce(finished, held)
             completed += [each.prompt_id for each in finished]
+            for each in finished:
+                held[each.prompt_id].meter.reset()  # it is recorded
             for prompt_id in held.keys() - {each.prompt_id for each in finished} - others.keys():
-                attempt_metrics.count_lost_claim(prompt_id)
+                self.failures.record_lost(held[prompt_id])
             self._apply_vectors(finished, outcomes)
             attempt_metrics.count_finished(finished)
             moved = [replace(claim, embedder=others[claim.id]) for claim in held.values() if claim.id in others]
@@ -150,5 +152,6 @@ def _outcome(prompt: EmbeddedPrompt, answer: Answer) -> Outcome:
         embedder=None if prompt.vector is None else prompt.embedder.name,
         vector=None if prompt.vector is None else prompt.vector.tobytes(),
         expected_embedder=prompt.claim.embedder,
+        used=prompt.claim.meter.used,
         answer=answer,
     )

@@ -71,6 +71,17 @@ class Failures:
         for claim in held:
             self.provider_status.record_inconclusive(claim)
 
+    def record_lost(self, claim: Claim) -> None:
+        """Record a claim that was lost, and what its attempt has used."""
+        attempt_metrics.count_lost_claim(claim.id)
+        used = claim.meter.used
+        try:
+            with self.sessions.begin() as session:
+                claims.settle(session, [claim])
+        except SQLAlchemyError as failure:
+            tokens = {"prompt_tokens": used.used_prompt_tokens, "completion_tokens": used.used_completion_tokens}
+            log_database_error("usage of an attempt not recorded", failure, prompt_id=claim.id, **tokens)
+
     def handle(self, held: Sequence[Claim], error: Exception, *, of_generator: bool = False) -> None:
         """Release, reschedule or fail the prompts of these claims, whose attempt ended with this error.
 

@@ -1,13 +1,15 @@
 """Answering one prompt: from an earlier answer, or by the generator."""
 
 import time
+from collections.abc import Generator as PythonGenerator
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
+from shared.accounts.metering import Meter
 from shared.db.models import CacheUse
 from shared.errors import ProviderError
 from shared.prompts.answer import Answer, FinishReason
@@ -99,31 +101,59 @@ class Generation:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
-        parts = read_parts(self.generator, GenerationRequest(claim.prompt_text, history, claim.idempotency_key))
-        try:
-            with self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
-                for part in parts:
-                    interruption.check()
-                    if isinstance(part, Usage):
-                        usage = storable_usage(part)
-                        continue
-                    if not part:
-                        continue
-                    if not texts:
-                        metrics.first_chunks.observe(time.perf_counter() - started)
-                        self.provider_status.record_available(claim)
-                    text = self._checked(part, bytes_left)
-                    bytes_left -= len(text.encode())
-                    texts.append(text)
-                    if deltas is not None:
-                        self.deltas.add(deltas, text)
-        finally:
-            parts.close()
+        request = GenerationRequest(claim.prompt_text, history, claim.idempotency_key)
+        with (
+            self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas,
+            closing(self._metered(claim.meter, request, interruption)) as parts,
+        ):
+            for part in parts:
+                if isinstance(part, Usage):
+                    usage = part
+                    continue
+                if not part:
+                    continue
+                if not texts:
+                    metrics.first_chunks.observe(time.perf_counter() - started)
+                    self.provider_status.record_available(claim)
+                text = self._checked(part, bytes_left)
+                bytes_left -= len(text.encode())
+                texts.append(text)
+                if deltas is not None:
+                    self.deltas.add(deltas, text)
         if not texts:
             self.provider_status.record_available(claim)
             raise _no_text(usage.finish_reason)
         metrics.generations.observe(time.perf_counter() - started)
         return Answer("".join(texts), self.generator.name, *usage)
+
+    def _metered(
+        self, meter: Meter, request: GenerationRequest, interruption: Interruption
+    ) -> PythonGenerator[str | Usage, None, None]:
+        """Yield what the generator yields, and count what that uses.
+
+        An attempt that fails before the generator has yielded anything used nothing: the provider refused it. One that
+        is interrupted may have used the prompt.
+        """
+        meter.send(request.texts)
+        parts, has_begun = read_parts(self.generator, request), False
+        try:
+            for part in parts:
+                has_begun = True
+                interruption.check()
+                if isinstance(part, Usage):
+                    usage = storable_usage(part)
+                    meter.report(usage.prompt_tokens, usage.completion_tokens)
+                    yield usage
+                else:
+                    meter.receive(len(part.encode("utf-8", "replace")))
+                    yield part
+        except Exception as error:
+            is_interrupted = interruption.reason is not None or isinstance(error, SoftTimeLimitExceeded)
+            if not has_begun and not is_interrupted:
+                meter.reset()
+            raise
+        finally:
+            parts.close()
 
 
 def _no_text(finish_reason: str | None) -> ProviderError:

@@ -20,6 +20,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.accounts.metering import FREE, Prices
 from shared.db.engine import Sessions, cause
 from shared.errors import ProviderUnavailableError
 from shared.messaging.announcements import Announcer
@@ -29,7 +30,6 @@ from shared.prompts.claims import Claim
 from shared.providers import Embedders, Generator
 from shared.search.store import VectorStore
 from shared.telemetry import metrics, tracing
-from worker import attempt_metrics
 from worker.answer_writer import AnsweredPrompt, AnswerWriter
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
@@ -67,6 +67,7 @@ class Pipeline:
         running_limit: USER_RUNNING_LIMIT.
         ceiling: OPENAI_CONCURRENCY.
         max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
+        prices: Those of the route.
     """
 
     sessions: Sessions
@@ -90,6 +91,7 @@ class Pipeline:
     max_answer_bytes: int
     running_limit: int | None = None
     ceiling: int | None = None
+    prices: Prices = FREE
 
     def process(self, count: int) -> TaskResult:
         """Answer up to `count` prompts, as many as the generator takes at once, and wake up workers for the rest.
@@ -170,6 +172,7 @@ class Pipeline:
                 low_share=_low_share(size),
                 low_first=_low_share(1) > 0,
                 ceiling=self.ceiling,
+                prices=self.prices,
             )
             traces += _traces(claimed.claims)
         remaining = claimed.passed_over
@@ -238,7 +241,7 @@ class Pipeline:
                 with log_context(prompt.claim):
                     answered.append((prompt, generation.answer(prompt)))
             except ClaimLostError:
-                attempt_metrics.count_lost_claim(prompt.claim.id)
+                self._failures.record_lost(prompt.claim)
                 self.provider_status.record_inconclusive(prompt.claim)
             except SoftTimeLimitExceeded as error:  # this prompt has used up the time of all
                 self._failures.handle([prompt.claim], error)

@@ -7,6 +7,7 @@ from functools import partial
 
 from prometheus_client import Gauge
 
+from shared.accounts.metering import Prices
 from shared.db.engine import make_engine, make_sessions
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.announcements import Announcer
@@ -102,6 +103,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
         ceiling=settings.concurrency_ceiling,
+        prices=Prices.from_settings(settings),
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     storage = SegmentStorage(settings.segments_url)

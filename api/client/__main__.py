@@ -12,7 +12,8 @@ from .errors import ClientError
 from .key_commands import keys
 from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
-from .resources import Priority, Status
+from .resources import Priority, Status, UsageBy
+from .usage_table import usage_text
 
 EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
 4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
@@ -191,6 +192,19 @@ def similar(options: Options, text: str, limit: int, max_score: float | None) ->
         ("ID", "SCORE", "PROMPT"),
         lambda prompt: (str(prompt["id"]), f"{prompt['similarity_score']:.3f}", one_line(prompt["prompt_text"])),
     )
+
+
+@main.command()
+@click.option("--by", type=click.Choice(get_args(UsageBy)), default="day", show_default=True, help="What to add up by.")
+@click.option("--since", metavar="DAY", help="The first day (UTC).  [that of the month]")
+@click.option("--until", metavar="DAY", help="The last day (UTC).  [today]")
+@common_options
+@click.pass_obj
+def usage(options: Options, by: UsageBy, since: str | None, until: str | None) -> None:
+    """Show what your prompts used: tokens and their cost, and your budgets."""
+    with options.client() as client:
+        report = client.usage(since=since, until=until, by=by)
+    options.output.result(report, usage_text(report))
 
 
 @main.command()

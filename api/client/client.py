@@ -12,7 +12,7 @@ from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_content, not_promptwire
 from .keys import Keys
-from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, User
+from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, UsageBy, UsageReport, User
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
 from .text_stream import follow
@@ -186,6 +186,21 @@ class Client:
         except ProblemError as problem:
             if problem.status != 404 or not problem.repeated:  # else an earlier attempt deleted it
                 raise
+
+    def usage(self, *, since: str | None = None, until: str | None = None, by: UsageBy = "day") -> UsageReport:
+        """Return what the user's prompts used, and the user's budgets.
+
+        Args:
+            since: the first day (UTC), such as "2026-11-01". By default that of the month.
+            until: the last day, by default today.
+            by: what the rows are about.
+        """
+        days = {name: day for name, day in (("since", since), ("until", until)) if day is not None}
+        response = self._session.request("GET", "/usage/", params={"by": by, **days})
+        report = json_content(response, "rows", "total", "budgets")
+        if isinstance(report, list):
+            raise not_promptwire(response)
+        return cast(UsageReport, report)
 
     def listen(self, *, since: int | None = None) -> Iterator[Event]:
         """Yield an event for each of the user's prompts that finishes, without end and without duplicates.

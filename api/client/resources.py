@@ -10,6 +10,8 @@ FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
 Scope = Literal["prompts:read", "prompts:write", "keys:write", "admin"]
 
+UsageBy = Literal["day", "model", "key"]
+
 UNFINISHED: tuple[Status, ...] = ("queued", "processing")
 
 
@@ -83,6 +85,53 @@ class NewApiKey(ApiKey):
     """A new API key, with the key itself, which is shown only this once."""
 
     key: str
+
+
+class UsageKey(TypedDict):
+    """The API key of a row of the usage."""
+
+    id: int
+    name: str
+    prefix: str
+
+
+class UsageTotal(TypedDict):
+    """What was used: how many prompts finished, and the tokens and cost of all attempts."""
+
+    prompts: int
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: float
+
+
+class UsageRow(UsageTotal):
+    """What was used on a day, of a model, or with an API key, which is None for logins."""
+
+    day: NotRequired[str]
+    model: NotRequired[str]
+    key: NotRequired[UsageKey | None]
+
+
+class Budget(TypedDict):
+    """A budget of tokens in a calendar month: of an API key, by its id, or of all of the user's prompts."""
+
+    key: int | None
+    monthly_tokens: int
+    used_tokens: int
+    reserved_tokens: int
+    resets_at: str
+
+
+class UsageReport(TypedDict):
+    """What was used on the days from `since` to `until` (UTC), both included."""
+
+    by: UsageBy
+    since: str
+    until: str
+    rows: list[UsageRow]
+    total: UsageTotal
+    budgets: list[Budget]
 
 
 class User(TypedDict):

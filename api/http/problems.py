@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.http.rate_limits import RateLimitedError, policy_name, rate_limited_error
 from api.http.requests import route_template
-from shared import errors
+from shared import errors, timestamps
 from shared.db.engine import cause, is_unavailable
 from shared.telemetry import metrics
 
@@ -105,7 +105,10 @@ def from_error(error: errors.PromptwireError) -> Response:
         return _unexpected(error)
     wait = error.retry_after if isinstance(error, errors.ProviderUnavailableError | errors.UserLimitError) else None
     headers = {"Retry-After": str(max(1, math.ceil(wait)))} if wait is not None else None
-    return problem(status, str(error), kind=error.kind(), headers=headers)
+    members = {}
+    if isinstance(error, errors.BudgetExceededError):
+        members["resets_at"] = timestamps.rfc3339(error.resets_at)
+    return problem(status, str(error), kind=error.kind(), headers=headers, **members)
 
 
 def _not_allowed(error: errors.NotAllowedError) -> Response:

@@ -1,11 +1,11 @@
 """Request bodies, headers and parameters: pydantic models that validate requests and describe the API."""
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from api.http.openapi.models import Body, Parameters, Query, example
 from shared import timestamps
@@ -30,6 +30,8 @@ MAX_TOKENS = 10**15
 
 # The validators below, as JSON Schema patterns.
 _STORABLE = r"^[^\u0000]*$"
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME = _DATE + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
 _STORABLE_NOT_BLANK = r"^[^\u0000]*\S[^\u0000]*$"
 
 
@@ -60,6 +62,20 @@ def _whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+def _day(moment: object) -> date:
+    """The day, in UTC, of an RFC 3339 date or time."""
+    text = str(moment).upper().replace(" ", "T")
+    try:
+        if re.fullmatch(_DATE, text):
+            return date.fromisoformat(text)
+        if re.fullmatch(_TIME, text):
+            text = text.replace(":60", ":59")  # a leap second is in the same day
+            return datetime.fromisoformat(text).astimezone(UTC).date()
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a date, such as 2026-11-30, or a time, such as 2026-11-30T09:30:00Z")
+
+
 NotBlank = Annotated[
     str, Field(min_length=1, json_schema_extra={"pattern": _STORABLE_NOT_BLANK}), AfterValidator(_not_blank)
 ]
@@ -77,6 +93,13 @@ Password = Annotated[
         json_schema_extra={"pattern": _STORABLE, "format": "password"},
     ),
     AfterValidator(new_password),
+]
+
+
+Day = Annotated[
+    date,
+    BeforeValidator(_day, json_schema_input_type=str),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}),
 ]
 
 
@@ -228,6 +251,16 @@ class PageQuery(Query):
         description="The start of the page, as it is in the `Link` to the next page.",
         json_schema_extra=example("YmVmb3JlOjQx"),
     )
+
+
+class UsageQuery(Query):
+    since: Day | None = Field(
+        None, description="The first day (UTC), as a date or a time in it.", json_schema_extra=example("2026-11-01")
+    )
+    until: Day | None = Field(
+        None, description="The last day (UTC), as a date or a time in it.", json_schema_extra=example("2026-11-30")
+    )
+    by: Literal["day", "model", "key"] = Field("day", description="What the rows are about.")
 
 
 class SimilarQuery(Query):

@@ -1,5 +1,7 @@
 """Response bodies: pydantic models that describe the API, and functions that render what the database has."""
 
+from collections.abc import Sequence
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -7,8 +9,11 @@ from pydantic import Field
 from api.auth.principal import KeyGrant
 from api.http.openapi.models import Answer
 from shared import timestamps
+from shared.accounts import usage
+from shared.accounts.budgets import Budget
 from shared.accounts.export import ExportedPrompt
 from shared.accounts.logins import LiveLogin
+from shared.accounts.usage import UsageBy
 from shared.db.models import ApiKey, Priority, Scope, Status, User
 from shared.prompts.answer import FinishReason
 from shared.prompts.provider_pause import ProviderPause
@@ -16,6 +21,7 @@ from shared.prompts.queries import PromptRow
 from shared.settings import Settings
 
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
+Day = Annotated[str, Field(json_schema_extra={"format": "date"})]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
@@ -165,6 +171,55 @@ class SimilarPrompt(Answer):
     created_at: Moment
 
 
+class UsageKey(Answer):
+    """The API key of a row of the usage."""
+
+    id: Id
+    name: str
+    prefix: str = Field(description="The key's first characters.")
+
+
+class UsageTotal(Answer):
+    """What was used."""
+
+    prompts: int = Field(
+        description="How many prompts finished: completed, failed or cancelled. A retried one counts again."
+    )
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    cost: float = Field(description="At the prices of the time, in the currency of `INPUT_PRICE` and `OUTPUT_PRICE`.")
+
+
+class UsageRow(UsageTotal):
+    """What was used: on a day, of a model, or with an API key."""
+
+    day: Day | None = Field(None, description="By day: the day (UTC).")
+    model: str | None = Field(None, description="By model: the route's name.")
+    key: UsageKey | None = Field(None, description="By key: the API key; null for logins.")
+
+
+class BudgetState(Answer):
+    """A budget of tokens in a calendar month (UTC)."""
+
+    key: Id | None = Field(description="The API key's `id`; null for the budget of all of the user's prompts.")
+    monthly_tokens: int
+    used_tokens: int = Field(description="What this month's attempts used.")
+    reserved_tokens: int = Field(description="What unfinished prompts reserve.")
+    resets_at: Moment = Field(description="When the next month begins.")
+
+
+class UsageReport(Answer):
+    """What was used, and the budgets."""
+
+    by: Literal["day", "model", "key"]
+    since: Day = Field(description="The first day.")
+    until: Day = Field(description="The last day.")
+    rows: list[UsageRow] = Field(description="Only those with any usage.")
+    total: UsageTotal
+    budgets: list[BudgetState]
+
+
 class FieldError(Answer):
     """An invalid field, header or parameter."""
 
@@ -183,6 +238,7 @@ class Problem(Answer):
     status: int = Field(ge=400, le=599)
     detail: str = Field(description="What went wrong, in words.")
     errors: list[FieldError] | None = Field(None, description="For an invalid request: what is wrong with it.")
+    resets_at: Moment | None = Field(None, description="For an exceeded budget: when it begins again.")
 
 
 class Health(Answer):
@@ -298,4 +354,50 @@ def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[st
         "response_text": prompt.answer.response_text,
         "similarity_score": distance,
         "created_at": timestamps.rfc3339(prompt.created_at),
+    }
+
+
+def usage_report(
+    by: UsageBy, since: date, until: date, rows: Sequence[usage.UsageRow], budgets: Sequence[Budget]
+) -> dict[str, Any]:
+    """Render the usage as a UsageReport. `rows` are those of `by`."""
+    return {
+        "by": by,
+        "since": since.isoformat(),
+        "until": until.isoformat(),
+        "rows": [{by: _usage_group(by, row.group), **_usage_sums(row)} for row in rows],
+        "total": _usage_sums(usage.total(rows)),
+        "budgets": [budget_state(budget) for budget in budgets if not budget.is_revoked],
+    }
+
+
+def budget_state(budget: Budget) -> dict[str, Any]:
+    """Render a budget as a BudgetState."""
+    return {
+        "key": budget.key_id,
+        "monthly_tokens": budget.monthly_tokens,
+        "used_tokens": budget.used_tokens,
+        "reserved_tokens": budget.reserved_tokens,
+        "resets_at": timestamps.rfc3339(budget.resets_at),
+    }
+
+
+def _usage_group(by: UsageBy, group: tuple[Any, ...]) -> Any:
+    first = group[0]
+    if by == UsageBy.DAY:
+        return first.isoformat()
+    if by == UsageBy.MODEL:
+        return first
+    if by == UsageBy.USER:
+        return dict(zip(("id", "username"), group, strict=True))
+    return dict(zip(("id", "name", "prefix"), group, strict=True)) if first else None
+
+
+def _usage_sums(row: usage.UsageRow) -> dict[str, Any]:
+    return {
+        "prompts": row.prompts,
+        "prompt_tokens": row.prompt_tokens,
+        "completion_tokens": row.completion_tokens,
+        "total_tokens": row.prompt_tokens + row.completion_tokens,
+        "cost": float(row.cost),
     }

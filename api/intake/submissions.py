@@ -18,6 +18,8 @@ from api.http.rate_limits import RateLimitedError
 from api.intake.backlog import Backlog
 from api.intake.group_commit import GroupCommit
 from api.intake.submission_limits import Caller, SubmissionLimits
+from shared.accounts import budgets
+from shared.accounts.budgets import Estimator, Reservation
 from shared.db.engine import Executor, Sessions, is_unavailable
 from shared.errors import InvalidTokenError, OverloadedError, PromptNotFoundError
 from shared.messaging.queue import Queue
@@ -68,7 +70,10 @@ class Submissions:
         self._queue = queue
         self._limits = SubmissionLimits(redis, settings.prompt_rate_limit)
         self._backlog = Backlog(settings.backlog_limit)
-        self._user_limits = PromptLimits(settings.user_backlog_limit, settings.user_running_limit)
+        self._user_limits = PromptLimits(
+            settings.user_backlog_limit, settings.user_running_limit, settings.user_monthly_tokens
+        )
+        self._estimator = Estimator(settings)
         self._store = GroupCommit(self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING)
 
     @property
@@ -85,24 +90,28 @@ class Submissions:
             PromptNotFoundError: the prompt of an earlier request with this key has been deleted.
             RateLimitedError: the user or the API key has submitted too much recently. (A replay does not count.)
             UserLimitError: the user has too many unfinished prompts.
-            OverloadedError: all users together have.
+            BudgetExceededError: a budget has too few tokens left.
+            OverloadedError: all users together have too many unfinished prompts.
         """
         check_model(api_key, prompt.route)
         if self.is_overloaded:
             raise OverloadedError
+        if reserved := self._reserved_tokens(prompt, api_key):
+            prompt = prompt._replace(reserved_tokens=reserved)
         return self._store(_Submission(prompt, key, Caller(prompt.user_id, api_key)))
 
     def retry(self, user_id: int, prompt_id: int, api_key: KeyGrant | None = None) -> PromptRow:
         """Queue a failed or cancelled prompt again. It counts as a submission, against every limit.
 
         Raises:
-            PromptNotFoundError, NotEndedError, UserLimitError: see `shared/prompts/submission.py`.
+            PromptNotFoundError, NotEndedError, UserLimitError, BudgetExceededError: see `shared/prompts/submission.py`.
             NotAllowedError, RateLimitedError, OverloadedError: see `store`.
         """
         if self.is_overloaded:
             raise OverloadedError
         with self._autocommit_engine.connect() as connection:
-            check_model(api_key, submission.check_retriable(connection, user_id, prompt_id).route)
+            ended = submission.check_retriable(connection, user_id, prompt_id)
+            check_model(api_key, ended.route)
             if not self._backlog.room(connection, 1):
                 raise OverloadedError
         (verdict,) = self._limits.count([Caller(user_id, api_key)])
@@ -117,6 +126,7 @@ class Submissions:
                 attempts=self._attempt_limit,
                 limits=self._user_limits,
                 key_id=None if api_key is None else api_key.id,
+                reserved_tokens=self._reserved_tokens(ended, api_key),
             )
         self._backlog.added(1)
         self._queue.wake(prompt.route, 1)
@@ -133,15 +143,20 @@ class Submissions:
             for route, count in granted.items():
                 self._queue.wake(route, count)
 
+    def _reserved_tokens(self, prompt: NewPrompt | PromptRow, api_key: KeyGrant | None) -> int:
+        key_budget = None if api_key is None else api_key.monthly_tokens
+        return self._estimator.tokens(prompt.prompt_text, prompt.history, key_budget)
+
     def _store_group(self, group: Sequence[_Submission]) -> Sequence[Outcome]:
         """The outcome of each submission of a group, once it is committed."""
-        has_keys = any(each.key is not None for each in group)
-        # Without keys there is a single statement to commit.
-        begin = self._sessions.begin if has_keys else self._autocommit_engine.connect
+        # Without idempotency keys and budgets there is a single statement to commit.
+        is_single = all(each.key is None and not each.prompt.reserved_tokens for each in group)
+        begin = self._autocommit_engine.connect if is_single else self._sessions.begin
         try:
             with begin() as executor:
                 self._resolve_keys(executor, group)
                 self._refuse_excess(executor, _pending(group))
+                self._refuse_over_budget(executor, _pending(group))
                 self._insert(executor, _pending(group))
         except Exception as error:
             if is_unavailable(error):
@@ -191,6 +206,16 @@ class Submissions:
                 each.is_counted, each.rate_limited = True, verdict
         for each in admitted:
             each.outcome = each.rate_limited
+
+    def _refuse_over_budget(self, executor: Executor, pending: Sequence[_Submission]) -> None:
+        """Refuse the submissions that their budgets have no room for."""
+        wanted = [Reservation(each.prompt.user_id, each.prompt.key_id, each.prompt.reserved_tokens) for each in pending]
+        if not any(each.reserved_tokens for each in wanted):
+            return
+        scheduling.lock_users(executor, [each.user_id for each in wanted])
+        verdicts = budgets.check(executor, wanted, self._user_limits.monthly_tokens)
+        for each, verdict in zip(pending, verdicts, strict=True):
+            each.outcome = verdict
 
     def _insert(self, executor: Executor, pending: Sequence[_Submission]) -> None:
         if not pending:

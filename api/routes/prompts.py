@@ -12,6 +12,7 @@ from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
+    OVER_BUDGET,
     TOO_MANY_WAITS,
     Responses,
     empty_response,
@@ -62,7 +63,7 @@ SUBMIT: Responses = {
         *("queued", "completed"),
     ),
     **error_responses(
-        *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OverloadedError()),
+        *(413, 415, 503, rate_limited("1/second;10/minute"), TOO_MANY_WAITS, OVER_BUDGET, OverloadedError()),
         *(InsufficientScopeError(Scope.PROMPTS_WRITE), NotAllowedError("This API key may not use the model default.")),
         *(PromptNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
     ),
@@ -89,6 +90,8 @@ RETRY: Responses = {
             NotEndedError(),
             PromptEmptiedError(),
             InsufficientScopeError(Scope.PROMPTS_WRITE),
+            rate_limited("1/second;10/minute"),
+            OVER_BUDGET,
             NotAllowedError("This API key may not use the model default."),
         )
     ),
@@ -219,7 +222,8 @@ class PromptRoutes:
     def retry(self, path: PromptPath) -> Response:
         """Queue a failed or cancelled prompt again.
 
-        It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits.
+        It keeps its id, and its attempts continue to count. A retry counts as a submission, against all limits and
+        budgets.
         """
         principal = current_principal()
         prompt = self._with_queue_state(self._submissions.retry(principal.id, path.prompt_id, principal.key))

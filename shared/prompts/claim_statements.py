@@ -14,6 +14,9 @@ same reason a claim of several prompts raises their `attempt_limit`, and only `r
 A route with a limit (`shared/prompts/concurrency.py`) has a statement of its own, which costs half as much again.
 """
 
+from shared.accounts.metering import Used
+from shared.accounts.usage import add_to_ledger
+from shared.db.arrays import unnest
 from shared.db.models import CLAIMABLE
 from shared.db.prepared import PreparedStatement
 from shared.prompts.concurrency import LIMIT, LOCK_SLOTS, RUNNING
@@ -99,7 +102,8 @@ def _columns(is_limited: str) -> str:
         claim_rank, prompts.id, prompts.attempt,
         prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
         websocket, request_id, embedder, cache, history, queued_at, traceparent, clock_timestamp() AS claimed_at,
-        {is_limited} AS is_limited, in_group, CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease END AS probe
+        {is_limited} AS is_limited, in_group, CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease END AS probe,
+        key_id, prompts.route
     """  # nosec B608
 
 
@@ -167,3 +171,32 @@ CLAIM_WITHIN_LIMIT = PreparedStatement(
     {**_TYPES, "ceiling": "bigint"},
     first=f"{_NO_WAIT} {LOCK_SLOTS};",
 )
+
+SETTLE_TYPES = {
+    "id": "bigint",
+    "attempt": "bigint",
+    "user_id": "bigint",
+    "key_id": "bigint",
+    "route": "text",
+    **dict(zip(Used._fields, ("bigint", "bigint", "numeric"), strict=True)),
+}
+#: Records what attempts used that have ended, each once, also if their prompts or users were deleted meanwhile.
+SETTLE = f"""
+    WITH ended AS (
+        SELECT * FROM {unnest(SETTLE_TYPES)} AS ended({", ".join(SETTLE_TYPES)})
+    ), locked AS MATERIALIZED (
+        SELECT id, settled_attempt FROM prompts WHERE id IN (SELECT id FROM ended) ORDER BY id FOR NO KEY UPDATE
+    ), unsettled AS (
+        SELECT ended.*
+        FROM ended JOIN users ON users.id = user_id LEFT JOIN locked ON locked.id = ended.id
+        WHERE coalesce(settled_attempt, 0) < attempt
+    ), settled AS (
+        UPDATE prompts
+        SET used_prompt_tokens = prompts.used_prompt_tokens + unsettled.used_prompt_tokens,
+            used_completion_tokens = prompts.used_completion_tokens + unsettled.used_completion_tokens,
+            settled_attempt = unsettled.attempt
+        FROM unsettled
+        WHERE prompts.id = unsettled.id
+    )
+    {add_to_ledger("unsettled", at="clock_timestamp()", prompts=0)}
+"""  # noqa: S608  # nosec B608

@@ -2,6 +2,7 @@
 
     claim → (renew …) → complete | fail | reschedule | release
 
+Each of the last four also records what the attempt used. If the claim was lost meanwhile, `settle` does.
 `shared/prompts/overdue.py` has what the reaper does with prompts whose worker did none of these.
 
 An *attempt* is a fence: a worker changes a prompt only `WHERE status = 'processing' AND attempt = …`, so one that wakes
@@ -9,21 +10,24 @@ up late changes nothing. All times are the database's.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, tuple_, update
+from sqlalchemy import ColumnElement, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
+from shared.accounts.metering import FREE, Meter, Prices
+from shared.db.arrays import array_parameters
 from shared.db.engine import Executor
-from shared.db.models import Change, Prompt, Status
-from shared.prompts.claim_statements import CLAIM, CLAIM_WITHIN_LIMIT
+from shared.db.models import DEFAULT_ROUTE, Change, Prompt, Status
+from shared.prompts.claim_statements import CLAIM, CLAIM_WITHIN_LIMIT, SETTLE, SETTLE_TYPES
 from shared.prompts.completion import FinishResult, Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 
 CLAIMED = (Status.PROCESSING,)
+_SETTLE = text(SETTLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,9 @@ class Claim:
     #: Its provider was unavailable, and its end decides whether it is available again. The end of the pause until then,
     #: which identifies this probe; None for all other claims.
     probe: datetime | None = None
+    key_id: int | None = None  #: the API key that submitted it; None for a login
+    route: str = DEFAULT_ROUTE
+    meter: Meter = field(default_factory=Meter, compare=False)  #: what the attempt uses
 
     def waited(self) -> timedelta:
         """How long ago the user last queued it, about: by this host's clock."""
@@ -89,12 +96,13 @@ def claim(
     low_share: int = 0,
     low_first: bool = False,
     ceiling: int | None = None,
+    prices: Prices = FREE,
 ) -> Claimed:
     """Claim the next prompts of a route, at most `size`, and as many as it has free slots, in the order of their turns.
 
     `low_share` of them have low priority. If there are fewer prompts of one priority, those of the other are claimed
     instead. `low_first` says which priority has its first prompt claimed, even if that must be alone. `ceiling` is the
-    largest number of prompts of the route that run at a time.
+    largest number of prompts of the route that run at a time, `prices` are those of the route.
     """
     parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share, "low_first": low_first}
     rows: list[Any] = []
@@ -104,7 +112,8 @@ def claim(
         rows = list(CLAIM_WITHIN_LIMIT(executor, {**parameters, "ceiling": ceiling}))
     first = rows[0]
     found = [] if first.id is None else sorted(rows, key=lambda row: row.claim_rank)
-    return Claimed([Claim(*row[4:]) for row in found], first.passed_over, first.limited, first.ready)
+    held = [Claim(*(*row[4:], Meter(prices))) for row in found]
+    return Claimed(held, first.passed_over, first.limited, first.ready)
 
 
 def renew(session: Session, held: Iterable[tuple[int, int]], lease: timedelta) -> set[tuple[int, int]]:
@@ -134,8 +143,13 @@ def complete(executor: Executor, outcomes: Sequence[Outcome]) -> FinishResult:
 
 def fail(executor: Executor, claim: Claim, error: str) -> FinishedPrompt | None:
     """Finish the prompt as failed. Returns what to announce, or None if the claim no longer holds."""
-    finished = finish(executor, [Outcome(claim.id, claim.attempt, error=error)], Change.FAILED, of=CLAIMED).finished
-    return finished[0] if finished else None
+    outcome = Outcome(claim.id, claim.attempt, error=error, used=claim.meter.used)
+    finished = finish(executor, [outcome], Change.FAILED, of=CLAIMED).finished
+    if not finished:
+        settle(executor, [claim])
+        return None
+    claim.meter.reset()
+    return finished[0]
 
 
 def reschedule(session: Session, claim: Claim, delay: timedelta, *, counts: bool = True) -> bool:
@@ -151,6 +165,7 @@ def reschedule(session: Session, claim: Claim, delay: timedelta, *, counts: bool
         .where(_is_held_and_locked([(claim.id, claim.attempt)]))
         .values(status=Status.QUEUED, turn=None, due_at=later, not_before=later, attempt_limit=limit)
     )
+    settle(session, [claim])
     return bool(changed.rowcount)  # type: ignore[attr-defined]
 
 
@@ -159,7 +174,7 @@ def release(session: Session, held: Iterable[Claim], *, grace: timedelta) -> int
 
     Returns how many claims held: wake up workers for them after the commit.
     """
-    released = 0
+    released, held = 0, list(held)
     for in_group, members in groupby(sorted(held, key=lambda each: each.in_group), key=lambda each: each.in_group):
         limit = Prompt.attempt_limit if in_group else Prompt.attempt_limit + 1
         changed = session.execute(
@@ -168,7 +183,22 @@ def release(session: Session, held: Iterable[Claim], *, grace: timedelta) -> int
             .values(status=Status.QUEUED, due_at=func.now() + grace, attempt_limit=limit)
         )
         released += changed.rowcount  # type: ignore[attr-defined]
+    settle(session, held)
     return released
+
+
+def settle(executor: Executor, ended: Iterable[Claim]) -> None:
+    """Record what these attempts used, unless that is recorded, whether or not their claims held to the end.
+
+    Their meters are reset: an attempt whose prompt was deleted must not be recorded twice.
+    """
+    used = [claim for claim in ended if not claim.meter.is_zero]
+    if not used:
+        return
+    rows = [(each.id, each.attempt, each.user_id, each.key_id or 0, each.route, *each.meter.used) for each in used]
+    executor.execute(_SETTLE, array_parameters(SETTLE_TYPES, rows))
+    for claim in used:
+        claim.meter.reset()
 
 
 def _is_held(held: Iterable[tuple[int, int]]) -> ColumnElement[bool]:

@@ -1,5 +1,5 @@
-"""Finishing prompts: the answer, the user's next feed number and its entry, its webhook deliveries, and the vector, all
-or nothing.
+"""Finishing prompts: the answer, the user's next feed number and its entry, its webhook deliveries, the vector, and
+what the attempt used, all or nothing.
 
 An answer whose prompt could not be embedded is stored without a vector. `shared/search/missing_vectors.py` adds it.
 
@@ -9,6 +9,8 @@ One statement does it, for one prompt or many, so a lone prompt takes one round 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from shared.accounts.metering import Used
+from shared.accounts.usage import add_to_ledger
 from shared.db import advisory_locks
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
@@ -30,6 +32,8 @@ class Outcome(NamedTuple):
     embedder: str | None = None  #: the name of the one that made `vector`
     vector: bytes | None = None  #: little-endian float32
     expected_embedder: str | None = None  #: the embedder of the user's vectors when this one was made
+    #: What the attempt used. Unknown unless its worker finishes it: then that may still record it (`claims.settle`).
+    used: Used = Used()
     answer: Answer = Answer()
 
 
@@ -51,6 +55,9 @@ _TYPES = {
     "embedder": "text",
     "vector": "bytea",
     "expected_embedder": "text",
+    "used_prompt_tokens": "bigint",
+    "used_completion_tokens": "bigint",
+    "cost": "numeric",
     **column_types(Prompt.__table__, Answer._fields),
 }
 _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
@@ -67,7 +74,7 @@ _FINISH = PreparedStatement(
     WITH outcome AS (
         SELECT * FROM {unnest(_TYPES)} AS outcome({", ".join(_TYPES)})
     ), locked AS (
-        SELECT outcome.*, prompts.user_id
+        SELECT outcome.*, prompts.user_id, coalesce(prompts.key_id, 0) AS key_id, prompts.route
         FROM outcome JOIN prompts USING (id, attempt)
         WHERE prompts.status = ANY(CAST(:statuses AS text[]))
         ORDER BY prompts.id
@@ -100,11 +107,17 @@ _FINISH = PreparedStatement(
         UPDATE prompts
         SET status = :change, seq = agreed.seq, error = agreed.error, {_SET_ANSWER},
             due_at = NULL, not_before = NULL, turn = NULL, completed_at = clock_timestamp(),
-            vector_due_at = CASE WHEN agreed.lacks_vector THEN clock_timestamp() END
+            vector_due_at = CASE WHEN agreed.lacks_vector THEN clock_timestamp() END,
+            used_prompt_tokens = prompts.used_prompt_tokens + coalesce(agreed.used_prompt_tokens, 0),
+            used_completion_tokens = prompts.used_completion_tokens + coalesce(agreed.used_completion_tokens, 0),
+            settled_attempt = CASE WHEN cost IS NULL THEN settled_attempt ELSE agreed.attempt END
         FROM agreed
         WHERE prompts.id = agreed.id
         RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, prompt_text, agreed.error,
-            created_at, completed_at
+            created_at, completed_at, agreed.key_id, agreed.route, agreed.used_prompt_tokens,
+            agreed.used_completion_tokens, cost
+    ), recorded AS (
+        {add_to_ledger("finished", at="completed_at", prompts=1)}
     ), published AS (
         INSERT INTO feed (user_id, seq, prompt_id, change, error, at)
         SELECT user_id, seq, id, :change, error, completed_at FROM finished
@@ -134,7 +147,7 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
     From then on the user's searches compare vectors of the outcome's embedder, if the user had no vectors before. A
     prompt whose vector is of another embedder than its user's by now is left as it is: it needs another vector.
     """
-    rows = [(*outcome[:-1], *outcome.answer) for outcome in outcomes]
+    rows = [(*outcome[:-2], *outcome.used, *outcome.answer) for outcome in outcomes]
     parameters = array_parameters(_TYPES, rows)
     by_id = {outcome.id: outcome for outcome in outcomes}
     result, is_reduced = FinishResult([], {}), False

@@ -16,7 +16,7 @@ A released prompt keeps its turn. With USER_RUNNING_LIMIT only that many of a us
 one of them ends, `grant_turns` gives the user's oldest waiting prompt a turn.
 
 The turns of a user are given under an advisory lock of the user. So two API processes never give the same turn, and the
-user's limits are exact. Lock order: idempotency keys, advisory locks of users, prompts, users.
+user's limits and budgets are exact. Lock order: idempotency keys, advisory locks of users, prompts, users, the ledger.
 """
 
 from collections import Counter
@@ -134,9 +134,12 @@ class QueueState(NamedTuple):
     waiting_for: ProviderPause | None
 
 
-def lock_user(executor: Executor, user_id: int) -> None:
-    """Lock the user until the end of the transaction: no other transaction gives turns to the user's prompts."""
-    executor.execute(_LOCK, {"user_id": [user_id]})
+def lock_users(executor: Executor, user_ids: Sequence[int]) -> None:
+    """Lock the users until the end of the transaction: no other transaction submits prompts of them, or gives turns.
+
+    A transaction must lock all of its users at once, in this order, or two of them may wait for each other.
+    """
+    executor.execute(_LOCK, {"user_id": list(user_ids)})
 
 
 def users_without_turn(executor: Executor, prompt_ids: Sequence[int] | None = None) -> Sequence[int]:

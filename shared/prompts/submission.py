@@ -15,6 +15,8 @@ from sqlalchemy import delete as delete_from
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
+from shared.accounts import budgets
+from shared.accounts.budgets import Reservation
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import (
@@ -53,6 +55,7 @@ class NewPrompt(NamedTuple):
     priority: str = Priority.DEFAULT
     route: str = DEFAULT_ROUTE
     key_id: int | None = None  #: the API key that submits it; None for a login
+    reserved_tokens: int = 0  #: of its budgets (see `shared/accounts/budgets.py`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,13 @@ class Deletion:
 
 
 class PromptLimits(NamedTuple):
-    """How many unfinished prompts a user may have, and how many of them may run or have a turn. None: any number."""
+    """How many unfinished prompts a user may have, how many of them may run or have a turn, and how many tokens all
+    prompts of the user may use in a month. None: any number.
+    """
 
     backlog: int | None = None
     running: int | None = None
+    monthly_tokens: int | None = None
 
 
 NO_LIMITS = PromptLimits()
@@ -217,20 +223,26 @@ def retry(
     attempts: int,
     limits: PromptLimits = NO_LIMITS,
     key_id: int | None = None,
+    reserved_tokens: int = 0,
 ) -> PromptRow:
     """Queue a failed or cancelled prompt again, with `attempts` more attempts, and a new turn.
 
-    From then on it is a prompt of the API key that retries it, or of none.
+    From now on it is a prompt of the API key `key_id`, or of a login.
 
     Raises:
         PromptNotFoundError: it does not exist, or belongs to another user.
         NotEndedError: it is neither failed nor cancelled.
         PromptEmptiedError: its text is not kept any more.
         UserLimitError: the user has too many unfinished prompts.
+        BudgetExceededError: a budget has less than `reserved_tokens` left.
     """
-    scheduling.lock_user(session, user_id)
+    scheduling.lock_users(session, [user_id])
     if limits.backlog is not None and queries.count_unfinished(session, user_id, limits.backlog) >= limits.backlog:
         raise backlog_error(limits.backlog)
+    if reserved_tokens:
+        (exceeded,) = budgets.check(session, [Reservation(user_id, key_id, reserved_tokens)], limits.monthly_tokens)
+        if exceeded is not None:
+            raise exceeded
     row = session.execute(
         update(Prompt)
         .where(
@@ -248,6 +260,7 @@ def retry(
             queued_at=func.now(),
             attempt_limit=Prompt.attempt + attempts,
             key_id=key_id,
+            reserved_tokens=reserved_tokens,
         )
         .returning(*queries.COLUMNS)
     ).first()

@@ -34,6 +34,11 @@ class GenerationRequest:
     #: The same for every attempt at a prompt, and unique to it.
     idempotency_key: str = ""
 
+    @property
+    def texts(self) -> list[str]:
+        """All texts that the model reads."""
+        return [*(text for exchange in self.history for text in exchange), self.prompt_text]
+
 
 class Usage(NamedTuple):
     """The model and the tokens of an answer, and how it ended, as far as the provider reports them."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from shared.errors import ProviderError
 from shared.providers import GenerationRequest, Usage
 from shared.providers.json_events import EventReader
 from shared.providers.openai_endpoint import Endpoint
@@ -61,7 +62,13 @@ class OpenAIGenerator:
             )
             if reader.is_done:
                 self.endpoint.finish(response, chunks)
-            if rest := reader.end():
+            try:
+                rest = reader.end()
+            except ProviderError:
+                if reader.usage.completion_tokens is not None:
+                    yield reader.usage  # what the model has used without answering
+                raise
+            if rest:
                 yield rest
             yield reader.usage
 

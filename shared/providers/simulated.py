@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 from shared.providers import GenerationRequest, Usage
+from shared.providers.tokens import estimate_tokens
 from shared.settings import Settings
 
 _QUOTE_LENGTH = 200
@@ -52,13 +53,19 @@ class SimulatedGenerator:
         self.max_batch_size = 1 if delay else _MAX_BATCH_SIZE
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
-        words = re.findall(r"\S+\s*", self.answer(request.prompt_text))
+        answer = self.answer(request.prompt_text)
+        words = re.findall(r"\S+\s*", answer)
         chunks = ["".join(words[i : i + _WORDS_PER_CHUNK]) for i in range(0, len(words), _WORDS_PER_CHUNK)]
         for chunk in chunks:
             if self._delay:
                 time.sleep(self._delay / len(chunks))
             yield chunk
-        yield Usage(self.name, finish_reason="stop")
+        yield Usage(self.name, *self.usage(request.prompt_text, answer), finish_reason="stop")
+
+    @staticmethod
+    def usage(prompt_text: str, answer: str) -> tuple[int, int]:
+        """The tokens of a prompt and of its answer. It does not read the history, so that uses none."""
+        return estimate_tokens(prompt_text), estimate_tokens(answer)
 
     @staticmethod
     def answer(prompt_text: str) -> str:

@@ -93,6 +93,7 @@ class TestCommands:
         assert shell.json("retry", str(slow["id"]))[0]["status"] == "queued"
         assert shell.json("delete", str(slow["id"])) == []
         assert shell.json("list", "--all") == [moon, tide]
+        assert shell.json("usage", "--by", "model")[0]["total"]["prompts"] == 3
         assert shell.json("logout") == [{"url": shell.url, "username": name}]
         assert shell.json("list", code=Exit.NOT_LOGGED_IN) == []
 

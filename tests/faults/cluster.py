@@ -47,6 +47,20 @@ class Host:
         self._environment = environment
         self.start()
 
+    @contextlib.contextmanager
+    def changed(self, **changes: str) -> Iterator[None]:
+        """Restart with these changes of the environment, which hold for all starts within the block."""
+        unchanged = self._environment
+        self._environment = unchanged | changes
+        self.stop()
+        self.start()
+        try:
+            yield
+        finally:
+            self._environment = unchanged
+        self.stop()
+        self.start()
+
     def start(self, **changes: str) -> None:
         """Start, with these changes of the environment this time."""
         with self._log.open("ab") as log:

@@ -22,7 +22,10 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER note_ending AFTER UPDATE ON prompts FOR EACH ROW
-    WHEN (NEW.status IN ('completed', 'failed', 'cancelled') AND NEW IS DISTINCT FROM OLD)
+    WHEN (NEW.status IN ('completed', 'failed', 'cancelled')
+        -- What an attempt has used may be recorded later.
+        AND (NEW.status, NEW.attempt, NEW.seq, NEW.completed_at, NEW.response_text, NEW.error)
+            IS DISTINCT FROM (OLD.status, OLD.attempt, OLD.seq, OLD.completed_at, OLD.response_text, OLD.error))
     EXECUTE FUNCTION note_ending();
 
 CREATE TABLE fault_claims (prompt_id bigint, attempt bigint, at timestamptz DEFAULT clock_timestamp());
@@ -183,6 +186,36 @@ class EventRecorder:
         """Return every event that the user's sockets must receive: each prompt's ending, once."""
         sql = "SELECT seq, prompt_id, change FROM feed WHERE user_id = %s ORDER BY seq"
         return [PushedEvent(*row) for row in self.query(sql, user_id)]
+
+    def ledger(self, user_id: int) -> tuple[int, int, int]:
+        """Return what the ledger has of the user: endings of prompts, tokens of prompts and of answers."""
+        sql = """
+            SELECT coalesce(sum(prompts), 0)::bigint, coalesce(sum(prompt_tokens), 0)::bigint,
+                coalesce(sum(completion_tokens), 0)::bigint
+            FROM usage WHERE user_id = %s
+        """
+        return self.query(sql, user_id)[0]
+
+    def used(self, user_id: int) -> tuple[int, int, int]:
+        """Return the same, as the user's prompts and their recorded endings have it."""
+        sql = """
+            SELECT (SELECT count(*) FROM fault_endings WHERE user_id = %s),
+                coalesce(sum(used_prompt_tokens), 0)::bigint, coalesce(sum(used_completion_tokens), 0)::bigint
+            FROM prompts WHERE user_id = %s
+        """
+        return self.query(sql, user_id, user_id)[0]
+
+    def spent(self, user_ids: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return the tokens that each of these users has used, and those that are reserved at the same moment."""
+        sql = """
+            SELECT id,
+                (SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM usage
+                    WHERE user_id = users.id),
+                (SELECT coalesce(sum(reserved_tokens), 0)::bigint FROM prompts
+                    WHERE user_id = users.id AND status IN ('queued', 'processing'))
+            FROM users WHERE id = ANY(%s)
+        """
+        return {row[0]: (row[1], row[2]) for row in self.query(sql, list(user_ids))}
 
     def exact_search(self, user_id: int) -> Callable[[str, int], list[tuple[int, float]]]:
         """Return an exact search over the user's completed prompts, which embeds and compares all of them."""

@@ -28,7 +28,7 @@ def kills(cluster: Cluster, scale: Scale) -> Outcome:
         run.may_exit = True  # a Celery worker exits if a child is killed while it starts
         for _ in range(scale.kills):
             run.expect(lambda: bool(run.recorder.claimed()), 60, "work to interrupt")
-            while not _kill(cluster, rng):
+            while not kill_any(cluster, rng):
                 run.pause(0.1)
             run.note_fault()
             run.pause(rng.uniform(0.2, 2))
@@ -45,7 +45,7 @@ def kills(cluster: Cluster, scale: Scale) -> Outcome:
     return outcome
 
 
-def _kill(cluster: Cluster, rng: random.Random) -> bool:
+def kill_any(cluster: Cluster, rng: random.Random) -> bool:
     """Kill a random process. Return False if there was none, because a starting host has no children yet.
 
     A killed host is restarted immediately, as its supervisor would do.

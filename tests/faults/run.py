@@ -51,6 +51,8 @@ class Run:
         #: Worker hosts that exited by themselves.
         self.exits: list[str] = []
         self.may_exit = False
+        #: The statuses that a request may have.
+        self.expected = set(_EXPECTED)
         #: Start and end of each server outage, if the scenario has any. Then only requests within them count for p99.
         self.outages: list[tuple[float, float]] = []
         self._interrupted: list[_Interrupted] = []
@@ -142,7 +144,7 @@ class Run:
         outcome = self.outcome
         outcome.answers = dict(sorted(Counter(str(call.answer) for call in self.calls).items()))
         for answer in outcome.answers:
-            expected = answer in _EXPECTED or answer.startswith(_CONNECTION_FAILURES)
+            expected = answer in self.expected or answer.startswith(_CONNECTION_FAILURES)
             outcome.require(expected, f"a request was answered {answer}")
         outcome.p99_seconds = p99_by_kind([call for call in self.calls if self._is_counted(call)])
         endings = self.recorder.endings(feeds)
@@ -167,6 +169,8 @@ class Run:
         outcome.lost += sum(statuses.get(i) in (None, "queued", "processing") for i in user.accepted)
         outcome.twice += len(set(statuses) - set(user.accepted))
         outcome.revived += sum(statuses[i] != "cancelled" for i in user.cancelled)
+        used = self.recorder.used(user.id)
+        outcome.require(self.recorder.ledger(user.id) == used, f"the ledger of {user.username} is not {used}")
         in_feed = {(event.prompt_id, event.change) for event in feed}
         outcome.require(in_feed == set(statuses.items()), "the feed differs from the prompts table")
         outcome.require([event.seq for event in feed] == list(range(1, len(feed) + 1)), "the feed has gaps")

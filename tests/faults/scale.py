@@ -7,6 +7,8 @@ from dataclasses import dataclass
 class Scale:
     prompts: int
     kills: int
+    #: The tokens that each of some users may use.
+    budget: int
     broker_restarts: int
     broker_stalls: int
     broker_stall_seconds: float
@@ -29,6 +31,7 @@ class Scale:
 SHORT = Scale(
     prompts=300,
     kills=8,
+    budget=1_000,
     broker_restarts=3,
     broker_stalls=3,
     broker_stall_seconds=2,
@@ -49,6 +52,7 @@ SHORT = Scale(
 LONG = Scale(
     prompts=20_000,
     kills=200,
+    budget=20_000,
     broker_restarts=20,
     broker_stalls=20,
     broker_stall_seconds=60,

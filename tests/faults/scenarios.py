@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tests.faults import (
+    budget_kills,
     damaged_segments,
     poison_prompts,
     process_kills,
@@ -17,6 +18,7 @@ from tests.faults.scale import Scale
 SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     process_kills.kills,
     process_kills.rolling_restarts,
+    budget_kills.budgets,
     server_outages.broker_restarts,
     server_outages.broker_stalls,
     server_outages.postgres_restarts,

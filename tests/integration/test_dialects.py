@@ -95,3 +95,13 @@ def test_chunks_with_trailers_are_understood_and_the_connection_is_reused(
         server.script(head, body, b"0\r\nX-Took: 1\r\n\r\n", then="keep")
         assert list(generator.generate(GenerationRequest("Why?")))[-1] == Usage("m", finish_reason="stop")
     assert [len(connection.requests) for connection in server.connections] == [2]
+
+
+def test_what_a_model_uses_without_answering_is_reported(server: RawServer, generator: Generator) -> None:
+    usage = dialects.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 700}})
+    reasoning = dialects.choice(index=0, delta={"reasoning": "Hm"}, finish_reason="length")
+    server.script(response(reasoning + usage + dialects.DONE))
+    parts = generator.generate(GenerationRequest("Why?"))
+    assert next(parts) == Usage("m", 9, 700, "length")
+    with pytest.raises(ProviderError, match="limit of tokens while reasoning"):
+        next(parts)

@@ -23,7 +23,7 @@ from shared.search import missing_vectors, vector_log
 from shared.search.faiss.replica import Replica
 from shared.search.missing_vectors import BackfilledVector
 from shared.search.vector_log import Changes, State
-from tests.support import lifecycle
+from tests.support import lifecycle, usage
 from tests.support.generated import QUIET
 from tests.support.servers import Servers
 
@@ -51,6 +51,8 @@ class Expected:
     not_before: float | None = None  #: while it waits for a turn
     response: str | None = None
     lacks_vector: bool = False  #: completed while its embedder failed
+    used: int = 0  #: tokens, by all attempts
+    settled: int = 0  #: the newest attempt whose usage is recorded
     claims: list[Claim] = field(default_factory=list)
 
     @property
@@ -59,6 +61,14 @@ class Expected:
 
     def holds(self, claim: Claim) -> bool:
         return self.status == "processing" and self.attempt == claim.attempt
+
+    def settle(self, claim: Claim, tokens: int) -> int:
+        """Record what an attempt used. Return what that adds to the ledger."""
+        if not tokens or self.settled >= claim.attempt:
+            return 0
+        self.used += tokens
+        self.settled = claim.attempt
+        return tokens
 
     def end(self, status: str) -> None:
         self.status, self.due, self.not_before = status, None, None
@@ -81,6 +91,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.now = 0.0
         self.expected: dict[int, Expected] = {}
         self.changes: list[tuple[int, str]] = []
+        self.ledger = 0
+        self.claims_of_deleted: list[Claim] = []
         with self.sessions.begin() as session:
             self.user_id = users.create(session, uuid4().hex, "hash").id
 
@@ -124,6 +136,34 @@ class Lifecycle(RuleBasedStateMachine):
         each.claims.append(claim)
 
     @has_claims
+    @rule(data=st.data(), tokens=st.integers(1, 9))
+    def use(self, data: st.DataObject, tokens: int) -> None:
+        claim = self.any_claim(data)
+        if self.expected[claim.id].settled < claim.attempt:
+            claim.meter.report(tokens, 0)
+
+    @has_claims
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        """The worker notices that it has lost the claim."""
+        claim = self.any_claim(data)
+        if self.expected[claim.id].holds(claim):
+            return
+        tokens = used(claim)
+        with self.sessions.begin() as session:
+            claims.settle(session, [claim])
+        self.ledger += self.expected[claim.id].settle(claim, tokens)
+
+    @precondition(lambda self: self.claims_of_deleted)
+    @rule()
+    def settle_deleted(self) -> None:
+        claim = self.claims_of_deleted.pop()
+        self.ledger += used(claim)
+        with self.sessions.begin() as session:
+            claims.settle(session, [claim])
+            claims.settle(session, [claim])
+
+    @has_claims
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         claim = self.any_claim(data)
@@ -140,10 +180,14 @@ class Lifecycle(RuleBasedStateMachine):
         claim = self.any_claim(data)
         each = self.expected[claim.id]
         vector = VECTOR if is_embedded else None
+        tokens = used(claim)
         with self.sessions.begin() as session:
             ending = lifecycle.complete(session, claim, f"by {claim.attempt}", vector=vector)
         assert (ending is not None) == each.holds(claim)
         if ending is not None:
+            claim.meter.reset()
+            self.ledger += tokens
+            each.used, each.settled = each.used + tokens, claim.attempt
             each.response = f"by {claim.attempt}"
             each.end("completed")
             each.lacks_vector = not is_embedded
@@ -168,9 +212,15 @@ class Lifecycle(RuleBasedStateMachine):
     def fail(self, data: st.DataObject, retry: bool) -> None:
         claim = self.any_claim(data)
         each = self.expected[claim.id]
+        tokens = used(claim)
         with self.sessions.begin() as session:
             changed = claims.reschedule(session, claim, PAUSE) if retry else bool(claims.fail(session, claim, "no"))
         assert changed == each.holds(claim)
+        if changed and not retry:
+            self.ledger += tokens
+            each.used, each.settled = each.used + tokens, claim.attempt
+        else:
+            self.ledger += each.settle(claim, tokens)
         if changed and retry:
             each.status = "queued"
             each.due = each.not_before = self.now + PAUSE.total_seconds()
@@ -183,8 +233,10 @@ class Lifecycle(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         claim = self.any_claim(data)
         each = self.expected[claim.id]
+        tokens = used(claim)
         with self.sessions.begin() as session:
             assert claims.release(session, [claim], grace=GRACE) == each.holds(claim)
+        self.ledger += each.settle(claim, tokens)
         if each.holds(claim):
             each.status, each.due, each.limit = "queued", self.now + GRACE.total_seconds(), each.limit + 1
 
@@ -218,7 +270,8 @@ class Lifecycle(RuleBasedStateMachine):
         prompt_id = self.any_prompt(data)
         assert self._try(submission.delete, prompt_id)
         assert not self._try(submission.delete, prompt_id)
-        del self.expected[prompt_id]
+        deleted = self.expected.pop(prompt_id)
+        self.claims_of_deleted += [claim for claim in deleted.claims if claim.attempt > deleted.settled]
         self.changes.append((prompt_id, "deleted"))
 
     @rule()
@@ -261,6 +314,14 @@ class Lifecycle(RuleBasedStateMachine):
                 (i, e.status, e.attempt, e.limit, e.response) for i, e in self.expected.items()
             }
             assert all((row.due_at is None) == (row.status not in ("queued", "processing")) for row in rows)
+
+    @invariant()
+    def the_ledger_has_what_every_attempt_used_once(self) -> None:
+        with self.sessions() as session:
+            rows = session.query(Prompt).filter(Prompt.user_id == self.user_id).all()
+            assert {(row.id, row.used_prompt_tokens) for row in rows} == {(i, e.used) for i, e in self.expected.items()}
+            endings = sum(change in ("completed", "failed", "cancelled") for _, change in self.changes)
+            assert usage.ledger(session, self.user_id) == (endings, self.ledger, 0)
 
     @invariant()
     def the_feed_has_every_change_once_without_gaps(self) -> None:
@@ -312,6 +373,11 @@ class Lifecycle(RuleBasedStateMachine):
         except PromptwireError:
             return False
         return True
+
+
+def used(claim: Claim) -> int:
+    """The tokens that an attempt has used and not recorded."""
+    return claim.meter.used.used_prompt_tokens or 0
 
 
 def test_any_interleaving_of_steps_matches_the_model(sessions: Sessions) -> None:

@@ -109,7 +109,7 @@ def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == ["application/problem+json"]
 
 
-WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/admin/")
+WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/usage/", "/admin/")
 
 
 def test_every_operation_that_needs_a_token_declares_it(document: dict[str, Any]) -> None:

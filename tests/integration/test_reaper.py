@@ -103,7 +103,7 @@ def test_a_user_whose_lock_is_held_does_not_keep_the_reaper_from_others(
     with sessions.begin() as session:
         session.execute(text("UPDATE prompts SET turn = NULL"))
     with sessions.begin() as holding:
-        scheduling.lock_user(holding, alice.id)
+        scheduling.lock_users(holding, [alice.id])
         reaper.round()
     assert (alice.show(stuck)["position"], bob.show(free)["position"]) == (None, 1)
     reaper.round()

@@ -80,6 +80,7 @@ def complete(
         embedder=None if vector is None else embedder,
         vector=vector,
         expected_embedder=claim.embedder,
+        used=claim.meter.used,
         answer=Answer(response_text, "test"),
     )
     finished = claims.complete(session, [outcome]).finished

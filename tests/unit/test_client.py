@@ -270,6 +270,24 @@ class TestRequestsAndResponses:
             "/prompts/similar/?prompt=a+b&limit=3&cursor=x",
         ]
 
+    def test_usage_is_asked_for_by_group_and_days(self, client: Client, stub: StubApi) -> None:
+        report = {"by": "key", "rows": [], "total": {}, "budgets": []}
+        stub.answers = [Answer(200, report)] * 2 + [Answer(200, [])]
+        assert client.usage(by="key", since="2026-10-01", until="2026-10-31") == report
+        client.usage()
+        assert [request.path for request in stub.requests] == [
+            "/usage/?by=key&since=2026-10-01&until=2026-10-31",
+            "/usage/?by=day",
+        ]
+        with pytest.raises(UnreachableError, match="not Promptwire's API"):
+            client.usage()
+
+    def test_an_exceeded_budget_is_not_retried_until_the_next_month(self, client: Client, stub: StubApi) -> None:
+        body = {"type": "urn:promptwire:problem/budget-exceeded", "detail": "The budget is used up."}
+        stub.answers = [Answer(429, body, {"Retry-After": "864000"})]
+        with pytest.raises(ProblemError, match="The budget is used up"):
+            client.submit("Hi")
+
     def test_a_problem_has_all_members_of_the_response(self, client: Client, stub: StubApi) -> None:
         errors = [{"field": "prompt_text", "message": "must not be blank"}]
         body = {"type": "urn:x", "title": "Bad Request", "detail": "The request is not valid.", "errors": errors}

@@ -9,6 +9,7 @@ import pytest
 from api.client.display import show_answer, show_list
 from api.client.options import Exit
 from api.client.output import Output, event_line, full_text, status_line
+from api.client.usage_table import usage_text
 
 CUT_OFF = "Cut off at the length limit."
 FILTERED = "Stopped by the provider's content filter."
@@ -90,3 +91,41 @@ def test_an_emptied_prompt_says_why_it_has_no_texts() -> None:
     emptied = prompt(prompt_text="", response_text=None, emptied_at="2026-12-23T09:30:00.000Z")
     assert full_text(emptied).splitlines()[-1].split(maxsplit=1) == ["texts", "removed because of its age"]
     assert "texts" not in full_text(prompt())
+
+
+def used(prompts: int, tokens_in: int, tokens_out: int, cost: float, **group: object) -> Any:
+    total = tokens_in + tokens_out
+    sums = {"prompts": prompts, "prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": total}
+    return {**group, **sums, "cost": cost}
+
+
+class TestUsage:
+    TOTAL = used(12, 1_234, 56_789, 12.5)
+
+    def text(self, by: str, rows: list[Any], budgets: list[Any] | None = None) -> list[str]:
+        period = {"since": "2026-11-01", "until": "2026-11-30"}
+        return usage_text({"by": by, **period, "rows": rows, "total": self.TOTAL, "budgets": budgets or []}).split("\n")
+
+    def test_usage_is_a_table_with_a_total(self) -> None:
+        rows = [used(2, 234, 89, 0.5, day="2026-11-01"), used(10, 1_000, 56_700, 12.0, day="2026-11-02")]
+        assert self.text("day", rows) == [
+            "DAY         PROMPTS  TOKENS IN  TOKENS OUT     COST",
+            "2026-11-01        2        234          89   0.5000",
+            "2026-11-02       10      1,000      56,700  12.0000",
+            "TOTAL            12      1,234      56,789  12.5000",
+        ]
+
+    def test_keys_are_named_and_control_characters_are_not_printed(self) -> None:
+        key = {"id": 1, "name": "nightly\n\x1b[31m", "prefix": "pw_3kTz9Qx1"}
+        _, first, second, _ = self.text("key", [used(1, 1, 1, 0, key=None), used(1, 1, 1, 0, key=key)])
+        assert first.startswith("(logins)  ")
+        assert second.startswith("nightly �[31m (pw_3kTz9Qx1…)  ")
+
+    def test_budgets_stand_below_the_table(self) -> None:
+        state = {"monthly_tokens": 100_000, "used_tokens": 4_600, "reserved_tokens": 0}
+        resets_at = "2026-12-01T00:00:00.000Z"
+        budgets = [{"key": key, "resets_at": resets_at, **state} for key in (None, 7)]
+        *_, blank, own, of_key = self.text("model", [used(1, 1, 1, 0, model="default")], budgets)
+        assert blank == ""
+        assert own.startswith("Your budget: 4,600 of 100,000 tokens used, 0 reserved. It begins again at 20")
+        assert of_key.startswith("The budget of API key 7: 4,600 of")

@@ -7,6 +7,7 @@ import pytest
 from shared.providers.factory import make_embedder, make_embedders, make_generator
 from shared.providers.hashing import HashingEmbedder
 from shared.providers.simulated import SimulatedGenerator
+from shared.providers.tokens import estimate_tokens
 from shared.settings import SettingsError
 from tests.support.providers import Backwards, Commanded
 from tests.support.servers import make_settings
@@ -123,3 +124,10 @@ def test_a_custom_generator_with_the_old_name_of_max_batch_size_is_refused(folde
         "GENERATOR='legacy:Old' is written for an earlier version: rename its `at_once` to `max_batch_size`."
     )
     assert make_generator(make_settings(generator="legacy:Both")).max_batch_size == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("", 1), ("a", 1), ("abcd", 1), ("abcde", 2), ("é" * 4, 2), ("a" * 400, 100)]
+)
+def test_a_token_is_estimated_as_four_bytes_of_utf8_and_no_text_has_none(text: str, tokens: int) -> None:
+    assert estimate_tokens(text) == tokens

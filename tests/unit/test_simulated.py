@@ -6,11 +6,12 @@ import pytest
 
 from shared.providers import GenerationRequest, Usage
 from shared.providers.simulated import SimulatedGenerator
+from shared.providers.tokens import estimate_tokens
 
 
 def chunks_for(prompt: str, delay: float = 0) -> list[str]:
     *chunks, usage = SimulatedGenerator(delay).generate(GenerationRequest(prompt))
-    assert usage == Usage("simulated-1", finish_reason="stop")
+    assert usage == Usage("simulated-1", estimate_tokens(prompt), estimate_tokens("".join(chunks)), "stop")
     return chunks
 
 

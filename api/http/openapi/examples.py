@@ -274,6 +274,21 @@ def _health(status: str, **checks: str) -> dict[str, Any]:
     return {"status": status, "version": get_version(), "checks": checks}
 
 
+_SUMS = {"prompts": 3, "prompt_tokens": 1200, "completion_tokens": 3400, "total_tokens": 4600, "cost": 0.0376}
+_KEY_BUDGET = {
+    "key": 1,
+    "monthly_tokens": 100_000,
+    "used_tokens": 4_600,
+    "reserved_tokens": 1_012,
+    "resets_at": "2026-12-01T00:00:00.000Z",
+}
+
+
+def _usage(by: str, group: object) -> dict[str, Any]:
+    sums = {"rows": [{by: group} | _SUMS], "total": _SUMS}
+    return {"by": by, "since": "2026-11-01", "until": "2026-11-30", **sums, "budgets": [_KEY_BUDGET]}
+
+
 #: Response bodies, by a short name: summary, value.
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
@@ -310,6 +325,9 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "admin queue": ("A queue", _QUEUE),
     "admin failures": ("One error", [_FAILURES]),
     "admin audit": ("A page", [_ACT]),
+    "usage by day": ("By day", _usage("day", "2026-11-23")),
+    "usage by model": ("By model", _usage("model", "default")),
+    "usage by key": ("By API key", _usage("key", {"id": 1, "name": "nightly job", "prefix": "pw_3kTz9Qx1"})),
     "alive": ("It runs", _health("ok")),
     "ready": ("Everything works", _health("ok", postgres="ok", redis="ok")),
     "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),

@@ -5,6 +5,7 @@ The examples of errors are rendered by `problems.py`, so that the document shows
 
 import re
 from collections import defaultdict
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +17,7 @@ from api.http import problems
 from api.http.openapi.examples import ANSWERS
 from api.http.openapi.models import Answer
 from api.http.rate_limits import RateLimitedError
-from shared.errors import InvalidTokenError, PromptwireError, UserLimitError
+from shared.errors import BudgetExceededError, InvalidTokenError, PromptwireError, UserLimitError
 
 Responses = dict[int | str, Any]
 
@@ -31,6 +32,12 @@ TOO_MANY_WAITS = UserLimitError(
 TOO_MANY_SEARCHES = UserLimitError(
     "A user may have 4 searches at a time: repeat this one when another has ended. (USER_SEARCH_LIMIT)",
     limit="USER_SEARCH_LIMIT",
+)
+OVER_BUDGET = BudgetExceededError(
+    "The budget of this API key is 100000 tokens a month. 98200 are used and 1500 are reserved by unfinished prompts; "
+    "this prompt needs 1012. (monthly_tokens)",
+    limit="monthly_tokens",
+    resets_at=datetime(2026, 12, 1, tzinfo=UTC),
 )
 
 _ALWAYS = "X-Request-ID"

@@ -1,0 +1,149 @@
+"""Budgets: how many tokens the prompts of an API key, and those of a user, may use in a calendar month (UTC).
+
+    spent = what the ledger has of this month + what unfinished prompts reserve
+
+A submission that may exceed a budget reserves what it will use at most, as far as that is known (`Estimator`). It is
+refused if that is more than is left. The reservation is a column of the prompt that counts while the prompt is
+unfinished, so whatever ends the prompt releases it, and nothing can leak.
+
+`read` gives the numbers by which submissions are refused, and those that users see.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import NamedTuple
+
+from sqlalchemy import text
+
+from shared.db.engine import Executor
+from shared.errors import BudgetExceededError
+from shared.providers.simulated import SimulatedGenerator
+from shared.providers.tokens import BYTES_PER_TOKEN, estimate_tokens
+from shared.settings import Settings
+
+# In one statement, so that a prompt that ends meanwhile counts either as unfinished or as used.
+_READ = text("""
+    WITH month AS (
+        SELECT date_trunc('month', statement_timestamp() AT TIME ZONE 'UTC') AS start
+    ), spent AS (
+        SELECT user_id, 0 AS key_id, 0 AS used, 0 AS reserved FROM unnest(CAST(:user_ids AS bigint[])) AS given(user_id)
+        UNION ALL
+        SELECT user_id, key_id, prompt_tokens + completion_tokens, 0
+        FROM usage
+        WHERE user_id = ANY(:user_ids) AND day >= (SELECT CAST(start AS date) FROM month)
+        UNION ALL
+        SELECT user_id, coalesce(key_id, 0), 0, reserved_tokens
+        FROM prompts
+        WHERE user_id = ANY(:user_ids) AND status IN ('queued', 'processing')
+        UNION ALL
+        SELECT user_id, id, 0, 0 FROM api_keys WHERE user_id = ANY(:user_ids) AND monthly_tokens IS NOT NULL
+    )
+    SELECT spent.user_id, key_id, CAST(sum(used) AS bigint) AS used, CAST(sum(reserved) AS bigint) AS reserved,
+        monthly_tokens, revoked_at IS NOT NULL AS is_revoked,
+        (SELECT (start + interval '1 month') AT TIME ZONE 'UTC' FROM month) AS resets_at
+    FROM spent LEFT JOIN api_keys ON api_keys.id = key_id AND api_keys.user_id = spent.user_id
+    GROUP BY spent.user_id, key_id, monthly_tokens, revoked_at
+    ORDER BY spent.user_id, key_id
+""")
+
+
+class Budget(NamedTuple):
+    """The state of a budget. Numbers are tokens."""
+
+    key_id: int | None  #: None for the budget of all of a user's prompts
+    monthly_tokens: int
+    used_tokens: int
+    reserved_tokens: int
+    resets_at: datetime  #: when the next month begins
+    is_revoked: bool = False  #: whether the API key is
+
+    @property
+    def left(self) -> int:
+        """How much may still be reserved; negative if prompts have used more than they reserved."""
+        return self.monthly_tokens - self.used_tokens - self.reserved_tokens
+
+
+class Reservation(NamedTuple):
+    """What a submission reserves: for which user and API key, and how many tokens."""
+
+    user_id: int
+    key_id: int | None
+    reserved_tokens: int
+
+
+class Estimator:
+    """How much a prompt reserves of its budgets.
+
+    The simulated generator uses exactly that. Another one may use more, if its answers are longer than
+    RESERVED_OUTPUT_TOKENS and their length is not limited, or if failed attempts are repeated.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._user_budget = settings.user_monthly_tokens
+        self._is_simulated = settings.generator == "simulated"
+        self._answer = settings.reserved_output_tokens
+        self._history = -(-settings.history_characters // BYTES_PER_TOKEN)
+        self._instructions = 0
+        if settings.generator == "openai":
+            self._answer = settings.openai_max_tokens or self._answer
+            self._instructions = estimate_tokens(settings.openai_system_prompt) if settings.openai_system_prompt else 0
+
+    def tokens(self, prompt_text: str, history: int, key_budget: int | None) -> int:
+        """The tokens that a prompt reserves: at least 1, or 0 if neither its key nor its user has a budget."""
+        if self._user_budget is None and key_budget is None:
+            return 0
+        if self._is_simulated:
+            return sum(SimulatedGenerator.usage(prompt_text, SimulatedGenerator.answer(prompt_text)))
+        context = self._history if history else 0
+        return self._instructions + context + estimate_tokens(prompt_text) + self._answer
+
+
+def read(executor: Executor, user_ids: Sequence[int], user_budget: int | None) -> dict[int, list[Budget]]:
+    """The budgets of these users and of their API keys, by user. `user_budget` is USER_MONTHLY_TOKENS."""
+    found: dict[int, list[Budget]] = {}
+    rows = executor.execute(_READ, {"user_ids": list(user_ids)})
+    for user_id, group in groupby(rows, key=attrgetter("user_id")):
+        lines = list(group)  # one for each key, and one for logins
+        budgets = found[user_id] = []
+        if user_budget is not None:
+            used, reserved = sum(line.used for line in lines), sum(line.reserved for line in lines)
+            budgets.append(Budget(None, user_budget, used, reserved, lines[0].resets_at))
+        for line in lines:
+            if line.monthly_tokens is not None:
+                state = (line.used, line.reserved, line.resets_at, line.is_revoked)
+                budgets.append(Budget(line.key_id, line.monthly_tokens, *state))
+    return found
+
+
+def check(
+    executor: Executor, wanted: Sequence[Reservation], user_budget: int | None
+) -> list[BudgetExceededError | None]:
+    """Decide on submissions, in this order: None for those that their budgets have room for, or the error.
+
+    The caller holds the users' locks (`scheduling.lock_users`) until it has stored the prompts.
+    """
+    user_ids = sorted({each.user_id for each in wanted if each.reserved_tokens})
+    state = read(executor, user_ids, user_budget)
+    added: dict[tuple[int, int | None], int] = defaultdict(int)
+    verdicts: list[BudgetExceededError | None] = []
+    for user_id, key_id, reserved in wanted:
+        budgets = [each for each in state.get(user_id, ()) if each.key_id in (None, key_id)] if reserved else []
+        exceeded = next((each for each in budgets if added[user_id, each.key_id] + reserved > each.left), None)
+        verdicts.append(None if exceeded is None else _error(exceeded, reserved, added[user_id, exceeded.key_id]))
+        if exceeded is None:
+            for each in budgets:
+                added[user_id, each.key_id] += reserved
+    return verdicts
+
+
+def _error(budget: Budget, wanted: int, added: int) -> BudgetExceededError:
+    owner = "you" if budget.key_id is None else "this API key"
+    name = "USER_MONTHLY_TOKENS" if budget.key_id is None else "monthly_tokens"
+    message = (
+        f"The budget of {owner} is {budget.monthly_tokens} tokens a month. {budget.used_tokens} are used and "
+        f"{budget.reserved_tokens + added} are reserved by unfinished prompts; this prompt needs {wanted}. ({name})"
+    )
+    return BudgetExceededError(message, limit=name, resets_at=budget.resets_at)
