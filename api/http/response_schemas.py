@@ -8,7 +8,6 @@ from api.http.openapi.models import Answer
 from shared import timestamps
 from shared.db.models import Priority, Status
 from shared.prompts.answer import FinishReason
-from shared.prompts.provider_pause import ProviderPause
 from shared.prompts.queries import PromptRow
 
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
@@ -116,32 +115,6 @@ class Health(Answer):
     status: Literal["ok", "degraded", "unavailable"]
     version: str = Field(description="The version of Promptwire.")
     checks: dict[str, str] = Field(description="By dependency: `ok`, or what is wrong.")
-
-
-def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
-    """Render a prompt as a PromptResource."""
-    return {
-        "id": prompt.id,
-        "user": username,
-        "prompt_text": prompt.prompt_text,
-        "response_text": prompt.answer.response_text,
-        "status": prompt.status,
-        "websocket": prompt.websocket,
-        "attempt": prompt.attempt,
-        "error": prompt.error,
-        "history": prompt.history,
-        "priority": prompt.priority,
-        "position": prompt.position,
-        "waiting_for": prompt.waiting_for and _waiting(prompt.waiting_for),
-        **prompt.answer.details(),
-        "created_at": timestamps.rfc3339(prompt.created_at),
-        "completed_at": timestamps.rfc3339_or_none(prompt.completed_at),
-    }
-
-
-def _waiting(pause: ProviderPause) -> dict[str, Any]:
-    next_attempt_at = timestamps.rfc3339(pause.next_attempt_at)
-    return {"reason": "provider", "detail": pause.detail, "next_attempt_at": next_attempt_at}
 
 
 def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[str, Any]:

@@ -17,7 +17,7 @@ _PRIVATE_HOSTS = [
     "0x7F.1",
     "017700000001",
     "0",
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104
     "10.0.0.1",
     "172.16.0.1",
     "172.31.255.255",
@@ -114,7 +114,7 @@ def test_private_addresses_are_allowed_where_the_operator_says_so(host: str) -> 
         "https://exam\tple.com/",
         "https://example.com\x00/",
         "https://①②⑦.⓪.⓪.①/",
-        "https://1２7.0.0.1/",
+        "https://1２7.0.0.1/",  # noqa: RUF001
         "https://١٢٧.0.0.1/",
         "https://%31%32%37.0.0.1/",
         "https://127.0.0.1%00.example.com/",
