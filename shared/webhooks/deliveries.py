@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 
 from shared.db.engine import Executor
-from shared.prompts.answer import Answer
 from shared.prompts.queries import COLUMNS, PromptRow
 from shared.webhooks import events
 from shared.webhooks.events import Event
@@ -89,7 +88,8 @@ _READ = text(f"""
         LIMIT :limit
     ), sized AS (
         SELECT next.*, row_number() OVER in_order AS rank, count(*) OVER () AS total,
-            sum(coalesce(octet_length(prompt_text) + coalesce(octet_length(response_text), 0), 0)) OVER in_order AS bytes
+            sum(coalesce(octet_length(prompt_text), 0) + coalesce(octet_length(response_text), 0))
+                OVER in_order AS bytes
         FROM next LEFT JOIN prompts ON prompts.id = next.prompt_id
         WINDOW in_order AS (ORDER BY next.seq NULLS FIRST, next.id)
     )

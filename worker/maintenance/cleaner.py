@@ -6,12 +6,16 @@ from shared.accounts import login_blocks, logins
 from shared.db.engine import Sessions
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
+from shared.webhooks import results
 
 INTERVAL_SECONDS = 600
 
 
 class Cleaner:
-    """Deletes old feed entries, expired idempotency keys, expired logins, and address blocks of old logins."""
+    """Deletes old feed entries and deliveries, expired idempotency keys and logins, and address blocks of old logins.
+
+    It also ends deliveries that are not tried any more.
+    """
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._feed_retention = timedelta(days=settings.feed_retention_days)
@@ -23,3 +27,5 @@ class Cleaner:
             idempotency.purge(session)
             logins.purge_expired(session)
             login_blocks.purge(session)
+            results.give_up(session)
+            results.purge(session, self._feed_retention)

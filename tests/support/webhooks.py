@@ -1,0 +1,222 @@
+"""A receiver of webhooks, and the webhooks and events of a database."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, text
+from standardwebhooks import Webhook as Verifier
+
+from shared.db.engine import Sessions
+from shared.prompts import claims
+from shared.prompts.answer import Answer
+from shared.prompts.completion import Outcome
+from tests.support import lifecycle
+from tests.support.servers import wait_until
+from tests.support.user_queue import UserQueue
+from worker.webhooks.deliverer import Deliverer
+
+KEY = b"a key of the tests, 32 bytes long"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def answer(status: int, *headers: str, body: bytes = b"") -> bytes:
+    """A whole response."""
+    lines = [f"HTTP/1.1 {status} Status", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a receiver got. Names of headers are in lower case."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def event(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    @property
+    def seq(self) -> int:
+        return self.event["data"]["seq"]
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+    def is_signed(self, key: bytes = KEY) -> bool:
+        """Whether the library accepts the signature."""
+        Verifier(key).verify(self.body, self.headers)
+        return True
+
+
+class WebhookReceiver:
+    """An HTTP server for any number of connections, in one thread.
+
+    Args:
+        reply: The response to a request; None to keep silent.
+    """
+
+    def __init__(self, reply: Callable[[Request], bytes | None] = lambda _: OK) -> None:
+        self.reply = reply
+        self.received: list[Request] = []
+        self.connections = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        starting = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2_048, limit=4 * 2**20)
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "WebhookReceiver":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def seqs(self, path: str = "/") -> list[int]:
+        """The numbers of the events that this path got."""
+        return [request.seq for request in self.received if request.path == path]
+
+    async def _close(self) -> None:
+        self._server.close()
+        tasks = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                fields = (line.split(": ", 1) for line in head[1:] if line)
+                headers = {name.lower(): value for name, value in fields}
+                body = await reader.readexactly(int(headers["content-length"]))
+                request = Request(head[0].split(" ")[1], headers, body)
+                self.received.append(request)
+                reply = self.reply(request)
+                if reply is None:
+                    await reader.read()  # until the client closes
+                    break
+                writer.write(reply)
+        writer.close()
+
+
+class Webhooks:
+    """The webhooks in a database, and the events of their users."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self.queue = UserQueue(sessions)
+
+    def add(self, url: str, user: str = "alice", *, key: bytes = KEY, events: list[str] | None = None) -> int:
+        """Store a webhook. Returns its id."""
+        insert = """
+            INSERT INTO webhooks (user_id, url, secret, events) VALUES (:user_id, :url, :key, :events) RETURNING id
+        """
+        (row,) = self.execute(insert, user_id=self.queue.user(user), url=url, key=key, events=events)
+        return row.id
+
+    def finish(self, count: int = 1, user: str = "alice", *, response_text: str = "An answer.") -> list[int]:
+        """Complete new prompts of a user. Returns their ids, in the order of their events."""
+        ids = self.queue.submit(*[user] * count)
+        with self.sessions.begin() as session:
+            claimed = [lifecycle.claim(session, prompt_id) for prompt_id in ids]
+            outcomes = [Outcome(claim.id, claim.attempt, answer=Answer(response_text, "test")) for claim in claimed]
+            finished = claims.complete(session, outcomes).finished
+        return [prompt.prompt_id for prompt in finished]
+
+    def add_test_event(self, webhook_id: int) -> int:
+        (row,) = self.execute(
+            "INSERT INTO webhook_deliveries (webhook_id, event) VALUES (:id, 'webhook.test') RETURNING id", id=webhook_id
+        )
+        return row.id
+
+    def get(self, webhook_id: int) -> Row[Any]:
+        (row,) = self.execute("SELECT * FROM webhooks WHERE id = :id", id=webhook_id)
+        return row
+
+    def deliveries(self, webhook_id: int) -> Sequence[Row[Any]]:
+        return self.execute(
+            "SELECT * FROM webhook_deliveries WHERE webhook_id = :id ORDER BY seq, id", id=webhook_id
+        )
+
+    def attempts(self, webhook_id: int) -> Sequence[Row[Any]]:
+        """All attempts, in the order of the events and of time."""
+        return self.execute(
+            """
+            SELECT webhook_attempts.*, seq FROM webhook_attempts JOIN webhook_deliveries ON delivery_id = id
+            WHERE webhook_id = :id ORDER BY seq, delivery_id, number
+            """,
+            id=webhook_id,
+        )
+
+    def statuses(self, webhook_id: int) -> list[str]:
+        return [row.status for row in self.deliveries(webhook_id)]
+
+    def pending(self) -> int:
+        (row,) = self.execute("SELECT count(*) FROM webhook_deliveries WHERE status = 'pending'")
+        return row[0]
+
+    def pass_time(self, seconds: float) -> None:
+        """Move all times into the past, as if this time had passed."""
+        past = "{0} = {0} - make_interval(secs => :seconds)"
+        for table, columns in (
+            ("webhooks", ("paused_until", "leased_until", "created_at", "previous_secret_expires_at")),
+            ("webhook_deliveries", ("next_attempt_at", "created_at")),
+        ):
+            changes = ", ".join(past.format(column) for column in columns)
+            self.execute(f"UPDATE {table} SET {changes}", seconds=seconds)
+
+    def end_pause(self, webhook_id: int) -> float:
+        """Wait until the endpoint is paused and released, and move the end of the pause to now. Returns its seconds."""
+
+        def pause() -> Row[Any]:
+            (row,) = self.execute(
+                "SELECT extract(epoch FROM paused_until - now()) AS left FROM webhooks "
+                "WHERE id = :id AND leased_by IS NULL",
+                id=webhook_id,
+            ) or (None,)
+            return row
+
+        wait_until(lambda: (row := pause()) is not None and row.left is not None and row.left > 0, what="a pause")
+        left = float(pause().left)
+        self.pass_time(left)
+        return left
+
+    def execute(self, statement: str, **parameters: Any) -> Sequence[Row[Any]]:
+        with self.sessions.begin() as session:
+            result = session.execute(text(statement), parameters)
+            return result.all() if result.returns_rows else []
+
+
+def make_key() -> bytes:
+    return secrets.token_bytes(32)
+
+
+@contextmanager
+def delivering(sessions: Sessions, **options: Any) -> Iterator[Deliverer]:
+    """A deliverer, which sends to private addresses unless the options say otherwise."""
+    deliverer = Deliverer(sessions, **({"allow_private": True} | options))
+    deliverer.start()
+    try:
+        yield deliverer
+    finally:
+        deliverer.stop()
+
+
+HOUR = timedelta(hours=1).total_seconds()
