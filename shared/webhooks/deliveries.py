@@ -73,9 +73,13 @@ _CLAIM = text("""
 """)
 
 _PROMPT = ", ".join(f"prompts.{column.name}" for column in COLUMNS)
-# PostgreSQL adds up the sizes before it reads the texts, as in `feed.read`. A feed may have been emptied by a restore
+# Without a sort PostgreSQL reads the first entries of `webhook_deliveries_pending`, which are in order. With statistics
+# from before a backlog it would read all that is pending by another index.
+#
+# It adds up the sizes before it reads the texts, as in `feed.read`. A feed may have been emptied by a restore
 # (`shared/db/restored.py`): then the prompt itself tells, if it has not been retried.
 _READ = text(f"""
+    SET LOCAL enable_sort = off;
     WITH held AS (
         UPDATE webhooks SET leased_until = clock_timestamp() + :lease
         WHERE id = :webhook_id AND leased_by = :owner AND disabled_at IS NULL

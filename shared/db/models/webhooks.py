@@ -71,7 +71,7 @@ class WebhookDelivery(Base):
         Index("webhook_deliveries_of_event", "webhook_id", "seq", unique=True),
         Index("webhook_deliveries_of_webhook", "webhook_id", "id"),
         # The order of an endpoint's deliveries, test events first, and the earliest time of one.
-        Index("webhook_deliveries_pending", "webhook_id", text("seq NULLS FIRST"), postgresql_where=_PENDING),
+        Index("webhook_deliveries_pending", "webhook_id", text("seq NULLS FIRST"), "id", postgresql_where=_PENDING),
         Index("webhook_deliveries_due", "webhook_id", "next_attempt_at", postgresql_where=_PENDING),
         Index("webhook_deliveries_by_time", "created_at", postgresql_using="brin"),
     )

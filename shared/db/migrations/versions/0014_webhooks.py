@@ -54,7 +54,7 @@ def upgrade() -> None:
     op.create_index(
         "webhook_deliveries_pending",
         "webhook_deliveries",
-        ["webhook_id", sa.text("seq NULLS FIRST")],
+        ["webhook_id", sa.text("seq NULLS FIRST"), "id"],
         postgresql_where=sa.text("status = 'pending'"),
     )
     op.create_index(
