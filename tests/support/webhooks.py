@@ -142,7 +142,8 @@ class Webhooks:
 
     def add_test_event(self, webhook_id: int) -> int:
         (row,) = self.execute(
-            "INSERT INTO webhook_deliveries (webhook_id, event) VALUES (:id, 'webhook.test') RETURNING id", id=webhook_id
+            "INSERT INTO webhook_deliveries (webhook_id, event) VALUES (:id, 'webhook.test') RETURNING id",
+            id=webhook_id,
         )
         return row.id
 
@@ -151,9 +152,7 @@ class Webhooks:
         return row
 
     def deliveries(self, webhook_id: int) -> Sequence[Row[Any]]:
-        return self.execute(
-            "SELECT * FROM webhook_deliveries WHERE webhook_id = :id ORDER BY seq, id", id=webhook_id
-        )
+        return self.execute("SELECT * FROM webhook_deliveries WHERE webhook_id = :id ORDER BY seq, id", id=webhook_id)
 
     def attempts(self, webhook_id: int) -> Sequence[Row[Any]]:
         """All attempts, in the order of the events and of time."""

@@ -14,18 +14,23 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import Executor, Sessions, cause
+from shared.descriptor_limit import raise_descriptor_limit
 from shared.webhooks import deliveries
 from worker.webhooks.daemon_threads import DaemonThreads
 from worker.webhooks.endpoint import Endpoint, Tools
 from worker.webhooks.network import CheckedBackend, LookUp, look_up
+from worker.webhooks.receiver import TIMEOUT_SECONDS
 from worker.webhooks.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
 
-#: How many endpoints a host serves at a time. The last ones are for endpoints that have not failed.
+#: How many endpoints a host serves at a time, if it may have as many connections.
 MAX_ENDPOINTS = 2_000
-RESERVED_ENDPOINTS = 500
+#: Of the places for endpoints one in so many is kept for endpoints that have not failed.
+RESERVED_SHARE = 4
+#: File descriptors for everything else that the process does.
+OTHER_DESCRIPTORS = 300
 #: How often to look for endpoints that have something to deliver.
 POLL_SECONDS = 0.5
 #: How long requests in flight may take when the worker stops. The rest is released, and sent again by another host.
@@ -38,6 +43,7 @@ class Deliverer:
 
     Args:
         allow_private: Whether webhooks may have private addresses.
+        timeout: How many seconds a request may take.
     """
 
     def __init__(
@@ -47,12 +53,16 @@ class Deliverer:
         allow_private: bool,
         look_up: LookUp = look_up,
         tls: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
         self._sessions = sessions
         self._allow_private = allow_private
         self._look_up = look_up
+        self._timeout = timeout
         self._tls = tls or httpx.create_ssl_context()
         self._owner = uuid4().hex
+        descriptors = raise_descriptor_limit(MAX_ENDPOINTS + OTHER_DESCRIPTORS)
+        self._max_endpoints = max(descriptors - OTHER_DESCRIPTORS, RESERVED_SHARE)
         self._endpoints: dict[int, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -85,6 +95,7 @@ class Deliverer:
             recorder=recorder,
             backend=CheckedBackend(allow_private=self._allow_private, look_up=self._look_up),
             tls=self._tls,
+            timeout=self._timeout,
             is_stopping=self._stopping.is_set,
         )
         while not self._stopping.is_set():
@@ -96,9 +107,9 @@ class Deliverer:
 
     async def _serve(self, tools: Tools) -> None:
         """Lease endpoints, and begin to deliver to them."""
-        free = MAX_ENDPOINTS - len(self._endpoints)
-        only_healthy = free <= RESERVED_ENDPOINTS
-        limit = free if only_healthy else free - RESERVED_ENDPOINTS
+        free, reserved = self._max_endpoints - len(self._endpoints), self._max_endpoints // RESERVED_SHARE
+        only_healthy = free <= reserved
+        limit = free if only_healthy else free - reserved
         if not limit:
             return
         try:

@@ -38,6 +38,7 @@ class Tools:
     recorder: Recorder
     backend: CheckedBackend
     tls: ssl.SSLContext
+    timeout: float  #: seconds for a request
     is_stopping: Callable[[], bool]
 
 
@@ -107,7 +108,7 @@ class Endpoint:
         if self._receiver is None or self._receiver.url != batch.url:
             if self._receiver is not None:
                 await self._receiver.close()
-            self._receiver = Receiver(batch.url, self._tools.backend, self._tools.tls)
+            self._receiver = Receiver(batch.url, self._tools.backend, self._tools.tls, self._tools.timeout)
         return await self._receiver.post(event.body, signing.sign(event.message_id, at, event.body, batch.keys))
 
     def _succeed(self, attempt: "_Attempt") -> None:

@@ -46,8 +46,11 @@ class Receiver:
     Redirects are not followed, cookies are not kept, and proxies and credentials of the environment are not used.
     """
 
-    def __init__(self, url: str, backend: CheckedBackend, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, url: str, backend: CheckedBackend, tls: ssl.SSLContext, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
         self.url = url
+        self._timeout = timeout
         self._backend = backend
         self._tls = tls
         parsed = httpx.URL(url)
@@ -70,14 +73,14 @@ class Receiver:
         fields = [*self._headers, (b"Content-Length", b"%d" % len(content))]
         fields += [(name.encode(), value.encode()) for name, value in headers.items()]
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout):
                 response = await self._send(content, fields)
             status = response.status
             wait = retry_after({name.decode().lower(): value.decode("latin-1") for name, value in response.headers})
             error = None if 200 <= status < 300 else _describe_status(status)
             await self._discard_body(response)
         except TimeoutError:
-            error = f"No response within {TIMEOUT_SECONDS:g} s."
+            error = f"No response within {self._timeout:g} s."
             await self.close()
         except Exception as failure:
             if not isinstance(failure, httpcore.NetworkError | httpcore.ProtocolError):
