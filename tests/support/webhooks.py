@@ -15,7 +15,8 @@ from sqlalchemy import Row, text
 from standardwebhooks import Webhook as Verifier
 
 from shared.db.engine import Sessions
-from shared.prompts import claims
+from shared.db.models import Change, Status
+from shared.prompts import claims, completion
 from shared.prompts.answer import Answer
 from shared.prompts.completion import Outcome
 from tests.support import lifecycle
@@ -140,6 +141,18 @@ class Webhooks:
             finished = claims.complete(session, outcomes).finished
         return [prompt.prompt_id for prompt in finished]
 
+    def finish_otherwise(self, *statuses: str, user: str = "alice") -> list[int]:
+        """Let new prompts of a user fail, or be cancelled. Returns their ids."""
+        ids = self.queue.submit(*[user] * len(statuses))
+        with self.sessions.begin() as session:
+            for prompt_id, status in zip(ids, statuses, strict=True):
+                claim = lifecycle.claim(session, prompt_id)
+                error = "It broke." if status == "failed" else None
+                completion.finish(
+                    session, [Outcome(claim.id, claim.attempt, error)], Change(status), of=[Status.PROCESSING]
+                )
+        return ids
+
     def add_test_event(self, webhook_id: int) -> int:
         (row,) = self.execute(
             "INSERT INTO webhook_deliveries (webhook_id, event) VALUES (:id, 'webhook.test') RETURNING id",
@@ -179,7 +192,7 @@ class Webhooks:
             ("webhook_deliveries", ("next_attempt_at", "created_at")),
         ):
             changes = ", ".join(past.format(column) for column in columns)
-            self.execute(f"UPDATE {table} SET {changes}", seconds=seconds)
+            self.execute(f"UPDATE {table} SET {changes}", seconds=seconds)  # noqa: S608
 
     def end_pause(self, webhook_id: int) -> float:
         """Wait until the endpoint is paused and released, and move the end of the pause to now. Returns its seconds."""
@@ -210,7 +223,7 @@ def make_key() -> bytes:
 @contextmanager
 def delivering(sessions: Sessions, **options: Any) -> Iterator[Deliverer]:
     """A deliverer, which sends to private addresses unless the options say otherwise."""
-    deliverer = Deliverer(sessions, **({"allow_private": True} | options))
+    deliverer = Deliverer(sessions, **({"allow_private": True, "poll_seconds": 0.05} | options))
     deliverer.start()
     try:
         yield deliverer

@@ -31,7 +31,6 @@ MAX_ENDPOINTS = 2_000
 RESERVED_SHARE = 4
 #: File descriptors for everything else that the process does.
 OTHER_DESCRIPTORS = 300
-#: How often to look for endpoints that have something to deliver.
 POLL_SECONDS = 0.5
 #: How long requests in flight may take when the worker stops. The rest is released, and sent again by another host.
 STOP_SECONDS = 2.0
@@ -44,6 +43,7 @@ class Deliverer:
     Args:
         allow_private: Whether webhooks may have private addresses.
         timeout: How many seconds a request may take.
+        poll_seconds: How often to look for endpoints that have something to deliver.
     """
 
     def __init__(
@@ -54,11 +54,13 @@ class Deliverer:
         look_up: LookUp = look_up,
         tls: ssl.SSLContext | None = None,
         timeout: float = TIMEOUT_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._sessions = sessions
         self._allow_private = allow_private
         self._look_up = look_up
         self._timeout = timeout
+        self._poll_seconds = poll_seconds
         self._tls = tls or httpx.create_ssl_context()
         self._owner = uuid4().hex
         descriptors = raise_descriptor_limit(MAX_ENDPOINTS + OTHER_DESCRIPTORS)
@@ -101,7 +103,7 @@ class Deliverer:
         while not self._stopping.is_set():
             await self._serve(tools)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), POLL_SECONDS)
+                await asyncio.wait_for(self._stopping.wait(), self._poll_seconds)
         await self._finish(recorder)
         writing.cancel()
 
