@@ -24,6 +24,7 @@ class Scale:
     damages: int
     outages: int
     outage_seconds: float
+    webhook_kills: int
 
 
 SHORT = Scale(
@@ -45,6 +46,7 @@ SHORT = Scale(
     damages=3,
     outages=1,
     outage_seconds=4,
+    webhook_kills=2,
 )
 LONG = Scale(
     prompts=20_000,
@@ -65,4 +67,5 @@ LONG = Scale(
     damages=30,
     outages=3,
     outage_seconds=60,
+    webhook_kills=30,
 )

@@ -5,14 +5,16 @@ import contextlib
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import Row, text
 from standardwebhooks import Webhook as Verifier
+from standardwebhooks import WebhookVerificationError
 
 from shared.db.engine import Sessions
 from shared.db.models import Change, Status
@@ -124,12 +126,21 @@ class Webhooks:
         self.sessions = sessions
         self.queue = UserQueue(sessions)
 
-    def add(self, url: str, user: str = "alice", *, key: bytes = KEY, events: list[str] | None = None) -> int:
-        """Store a webhook. Returns its id."""
+    def add(
+        self,
+        url: str,
+        user: str = "alice",
+        *,
+        key: bytes = KEY,
+        events: list[str] | None = None,
+        user_id: int | None = None,
+    ) -> int:
+        """Store a webhook of a user, who is added if necessary and no id is given. Returns the webhook's id."""
+        user_id = user_id or self.queue.user(user)
         insert = """
             INSERT INTO webhooks (user_id, url, secret, events) VALUES (:user_id, :url, :key, :events) RETURNING id
         """
-        (row,) = self.execute(insert, user_id=self.queue.user(user), url=url, key=key, events=events)
+        (row,) = self.execute(insert, user_id=user_id, url=url, key=key, events=events)
         return row.id
 
     def finish(self, count: int = 1, user: str = "alice", *, response_text: str = "An answer.") -> list[int]:
@@ -214,6 +225,63 @@ class Webhooks:
         with self.sessions.begin() as session:
             result = session.execute(text(statement), parameters)
             return result.all() if result.returns_rows else []
+
+
+@dataclass
+class Counts:
+    """What endpoints got. All but `requests` and `repeated` must be 0."""
+
+    requests: int = 0
+    repeated: int = 0  #: with the `webhook-id` and the body of an earlier one
+    lost: int = 0
+    unsigned: int = 0
+    misdelivered: int = 0  #: events of another endpoint
+    changed: int = 0  #: repeated with another body, or under another `webhook-id`
+    disordered: int = 0  #: apart from repetitions
+
+    def broken(self) -> dict[str, int]:
+        fine = ("requests", "repeated")
+        return {name: count for name, count in vars(self).items() if count and name not in fine}
+
+
+@dataclass
+class Expected:
+    """What an endpoint should get: the events with these numbers, of this user, signed with this key."""
+
+    webhook_id: int
+    user: str
+    key: bytes
+    seqs: Sequence[int]
+
+
+def count(received: Sequence[Request], expected: Mapping[str, Expected]) -> Counts:
+    """Compare what a receiver got with what the endpoints, by their paths, should get."""
+    counts = Counts(len(received))
+    for path, endpoint in expected.items():
+        bodies: dict[str, bytes] = {}
+        seqs: list[int] = []
+        for request in (request for request in received if request.path == path):
+            counts.unsigned += not _is_signed(request, endpoint.key)
+            counts.misdelivered += request.event["data"]["user"] != endpoint.user
+            if request.id in bodies:
+                counts.repeated += 1
+                counts.changed += bodies[request.id] != request.body
+            else:
+                seqs.append(request.seq)
+            bodies[request.id] = request.body
+            counts.changed += request.id != f"msg_{endpoint.webhook_id}_{request.seq}"
+        counts.lost += len(set(endpoint.seqs) - set(seqs))
+        counts.misdelivered += len(set(seqs) - set(endpoint.seqs))
+        counts.disordered += sum(later < earlier for earlier, later in pairwise(seqs))
+    counts.misdelivered += sum(request.path not in expected for request in received)
+    return counts
+
+
+def _is_signed(request: Request, key: bytes) -> bool:
+    try:
+        return request.is_signed(key)
+    except WebhookVerificationError:
+        return False
 
 
 def make_key() -> bytes:
