@@ -138,12 +138,13 @@ def record(executor: Executor, owner: str, results: Sequence[Result], states: Ma
         executor.execute(_SET_STATE, {"owner": owner, **array_parameters(_STATE, rows)})
 
 
-def give_up(executor: Executor) -> None:
-    """Fail pending deliveries for which no further attempt is due, a part of them at a time."""
+def give_up(executor: Executor) -> int:
+    """Fail pending deliveries that are not tried any more, MAX_CHANGES at a time. Returns how many."""
     parameters = {"gone": GONE, "max_attempts": schedule.MAX_ATTEMPTS, "whole": schedule.WHOLE, "limit": MAX_CHANGES}
-    executor.execute(_GIVE_UP, parameters)
+    return executor.execute(_GIVE_UP, parameters).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
-def purge(executor: Executor, retention: timedelta) -> None:
-    """Delete deliveries that are older than the retention, with their attempts, a part of them at a time."""
-    executor.execute(_PURGE, {"retention": retention, "limit": MAX_CHANGES})
+def purge(executor: Executor, retention: timedelta) -> int:
+    """Delete deliveries older than the retention, with their attempts, MAX_CHANGES at a time. Returns how many."""
+    deleted = executor.execute(_PURGE, {"retention": retention, "limit": MAX_CHANGES})
+    return deleted.rowcount  # type: ignore[attr-defined, no-any-return]

@@ -67,5 +67,5 @@ LONG = Scale(
     damages=30,
     outages=3,
     outage_seconds=60,
-    webhook_kills=30,
+    webhook_kills=20,
 )

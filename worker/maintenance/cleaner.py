@@ -1,6 +1,10 @@
 """The cleaner: deletes what has expired."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+
+from sqlalchemy.orm import Session
 
 from shared.accounts import login_blocks, logins
 from shared.db.engine import Sessions
@@ -27,5 +31,12 @@ class Cleaner:
             idempotency.purge(session)
             logins.purge_expired(session)
             login_blocks.purge(session)
-            results.give_up(session)
-            results.purge(session, self._feed_retention)
+        self._repeat(results.give_up)
+        self._repeat(partial(results.purge, retention=self._feed_retention))
+
+    def _repeat(self, step: Callable[[Session], int]) -> None:
+        """Do what is too much for one transaction."""
+        count = results.MAX_CHANGES
+        while count == results.MAX_CHANGES:
+            with self._sessions.begin() as session:
+                count = step(session)

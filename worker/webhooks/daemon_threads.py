@@ -21,7 +21,11 @@ class DaemonThreads:
         self._free = asyncio.Semaphore(limit)
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run a function. If the caller is cancelled, the function goes on, and keeps its place until it returns."""
+        """Run a function. If the caller is cancelled, the function goes on, and keeps its place until it returns.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
         await self._free.acquire()
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Result] = loop.create_future()
@@ -44,5 +48,9 @@ class DaemonThreads:
             with suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(finish, result, error)
 
-        threading.Thread(target=work, name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=work, name=self._name, daemon=True).start()
+        except RuntimeError:
+            self._free.release()
+            raise
         return await outcome

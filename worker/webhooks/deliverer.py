@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.db.engine import Executor, Sessions, cause
 from shared.descriptor_limit import raise_descriptor_limit
 from shared.webhooks import deliveries
+from worker.webhooks.byte_budget import ByteBudget
 from worker.webhooks.daemon_threads import DaemonThreads
 from worker.webhooks.endpoint import Endpoint, Tools
 from worker.webhooks.network import CheckedBackend, LookUp, look_up
@@ -25,10 +26,11 @@ from worker.webhooks.recorder import Recorder
 log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
 
-#: How many endpoints a host serves at a time, if it may have as many connections.
 MAX_ENDPOINTS = 2_000
 #: Of the places for endpoints one in so many is kept for endpoints that have not failed.
 RESERVED_SHARE = 4
+#: What the events that are being sent may take.
+MAX_BYTES = 256 * 2**20
 #: File descriptors for everything else that the process does.
 OTHER_DESCRIPTORS = 300
 POLL_SECONDS = 0.5
@@ -44,6 +46,7 @@ class Deliverer:
         allow_private: Whether webhooks may have private addresses.
         timeout: How many seconds a request may take.
         poll_seconds: How often to look for endpoints that have something to deliver.
+        max_endpoints: How many to serve at a time, if the process may have as many connections.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Deliverer:
         tls: ssl.SSLContext | None = None,
         timeout: float = TIMEOUT_SECONDS,
         poll_seconds: float = POLL_SECONDS,
+        max_endpoints: int = MAX_ENDPOINTS,
     ) -> None:
         self._sessions = sessions
         self._allow_private = allow_private
@@ -63,7 +67,7 @@ class Deliverer:
         self._poll_seconds = poll_seconds
         self._tls = tls or httpx.create_ssl_context()
         self._owner = uuid4().hex
-        descriptors = raise_descriptor_limit(MAX_ENDPOINTS + OTHER_DESCRIPTORS)
+        descriptors = raise_descriptor_limit(max_endpoints + OTHER_DESCRIPTORS)
         self._max_endpoints = max(descriptors - OTHER_DESCRIPTORS, RESERVED_SHARE)
         self._endpoints: dict[int, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,6 +99,7 @@ class Deliverer:
         tools = Tools(
             read=lambda webhook_id: self._execute(partial(deliveries.read, owner=self._owner, webhook_id=webhook_id)),
             recorder=recorder,
+            memory=ByteBudget(MAX_BYTES),
             backend=CheckedBackend(allow_private=self._allow_private, look_up=self._look_up),
             tls=self._tls,
             timeout=self._timeout,
@@ -119,6 +124,9 @@ class Deliverer:
             claimed = await self._execute(claim)
         except SQLAlchemyError as error:
             log.warning("webhooks not read", error=cause(error))
+            return
+        except Exception:  # as when the machine has no more threads
+            log.exception("webhooks not read")
             return
         for webhook_id in claimed:
             if webhook_id not in self._endpoints:  # its lease may have lapsed while PostgreSQL was unavailable

@@ -19,6 +19,7 @@ from shared.webhooks import schedule, signing
 from shared.webhooks.deliveries import Batch, Delivery
 from shared.webhooks.events import Event
 from shared.webhooks.results import GONE, EndpointState, Result
+from worker.webhooks.byte_budget import ByteBudget
 from worker.webhooks.network import CheckedBackend
 from worker.webhooks.receiver import Receiver, Response
 from worker.webhooks.recorder import Recorder
@@ -26,6 +27,8 @@ from worker.webhooks.recorder import Recorder
 #: A batch is not sent for longer than this, because URL, secrets and prompts may change. With two requests that take
 #: their whole time after that, it is still shorter than the lease.
 BATCH_SECONDS = 1.0
+#: What a batch may take: two events with the longest answer and prompt.
+MAX_BATCH_BYTES = 4 * 2**20
 #: Then other endpoints get this one's place.
 TURN_SECONDS = 20.0
 
@@ -36,6 +39,7 @@ class Tools:
 
     read: Callable[[int], Awaitable[Batch | None]]  #: the next batch of an endpoint
     recorder: Recorder
+    memory: ByteBudget
     backend: CheckedBackend
     tls: ssl.SSLContext
     timeout: float  #: seconds for a request
@@ -58,17 +62,23 @@ class Endpoint:
         """Deliver what is pending, then release the endpoint; at once if cancelled, and an event may be sent twice."""
         end = time.monotonic() + TURN_SECONDS
         try:
-            while (batch := await self._tools.read(self._id)) is not None:
-                self._failures = batch.failures
-                may_go_on = await self._send(batch) and batch.has_more
-                if not may_go_on or self._tools.is_stopping() or time.monotonic() > end:
-                    break
+            while await self._send_next() and not self._tools.is_stopping() and time.monotonic() < end:
                 self._tools.recorder.put_state(self._id, self._state)
                 await self._tools.recorder.flushed()
         finally:
             self._tools.recorder.put_state(self._id, self._state._replace(is_released=True))
             if self._receiver is not None:
                 await self._receiver.close()
+
+    async def _send_next(self) -> bool:
+        """Read and send a batch. Returns whether there is more to send now."""
+        async with self._tools.memory.reserve(MAX_BATCH_BYTES) as keep:
+            batch = await self._tools.read(self._id)
+            if batch is None:
+                return False
+            keep(sum(len(delivery.event.body) for delivery in batch.deliveries if delivery.event))
+            self._failures = batch.failures
+            return await self._send(batch) and batch.has_more
 
     async def _send(self, batch: Batch) -> bool:
         """Send a batch. Returns whether the endpoint may be sent more."""

@@ -77,7 +77,7 @@ class CheckedBackend(AsyncNetworkBackend):
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
         try:
             addresses = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError, RuntimeError) as error:
             raise httpcore.ConnectError(error) from error
         if not self._allow_private and not all(is_public(ip_address(address)) for address in addresses):
             raise AddressRefusedError

@@ -4,7 +4,6 @@ import asyncio
 from functools import partial
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import Sessions, cause, is_unavailable
 from shared.webhooks import results
@@ -68,9 +67,11 @@ class Recorder:
             try:
                 await self._threads.run(partial(self._record, written, states))
                 return
-            except SQLAlchemyError as error:
+            except RuntimeError:  # the machine has no more threads
+                log.exception("webhook results not recorded yet")
+            except Exception as error:
                 if not is_unavailable(error):
-                    log.exception("webhook results not recorded", error=cause(error))
+                    log.exception("webhook results not recorded")
                     return
                 log.warning("webhook results not recorded yet", error=cause(error))
             await asyncio.sleep(_RETRY_SECONDS)
