@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from standardwebhooks import WebhookVerificationError
 
 from shared.db.engine import Sessions
 from shared.settings import Settings
+from shared.telemetry import metrics
 from shared.webhooks import deliveries, results, schedule
 from shared.webhooks.deliveries import MAX_BYTES
 from shared.webhooks.results import EndpointState, Result
@@ -414,12 +416,13 @@ def test_deliveries_wait_while_postgres_refuses_and_nothing_is_lost(
 ) -> None:
     webhooks.add(f"{receiver.url}/")
     webhooks.finish(3)
-    with sessions() as blocking, delivering(sessions):
+    with sessions() as blocking:
         blocking.execute(text("LOCK TABLE webhook_attempts IN EXCLUSIVE MODE"))
-        wait_until(lambda: len(receiver.received) == 3)
-        assert webhooks.pending() == 3
-        blocking.rollback()
-        wait_until(lambda: not webhooks.pending())
+        with delivering(sessions):
+            wait_until(lambda: len(receiver.received) == 3)
+            assert webhooks.pending() == 3
+            blocking.rollback()
+            wait_until(lambda: not webhooks.pending())
     assert receiver.seqs() == [1, 2, 3]
 
 
@@ -535,3 +538,38 @@ def test_who_wants_more_bytes_than_are_free_waits() -> None:
     happened = asyncio.run(run())
     assert happened[:2] == ["first begins", "second begins"]
     assert happened.index("third begins") > 1 + happened.index("first ends")
+
+
+def test_a_slow_receiver_gets_one_event_after_the_other(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    """It does not wait for the next poll, although URL and prompts are read again meanwhile."""
+
+    def reply(_: Request) -> bytes:
+        time.sleep(0.4)
+        return OK
+
+    receiver.reply = reply
+    webhooks.add(f"{receiver.url}/")
+    webhooks.finish(5)
+    with delivering(sessions, poll_seconds=10 * MAX_WAIT_SECONDS):
+        wait_until(lambda: not webhooks.pending())
+    assert receiver.seqs() == [1, 2, 3, 4, 5]
+
+
+def test_deliveries_are_counted(webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions) -> None:
+    before = _outcomes()
+    receiver.reply = lambda request: OK if request.path == "/" else answer(500)
+    for url in (f"{receiver.url}/", f"{receiver.url}/broken", "http://127.0.0.1:9/"):
+        webhooks.add(url)
+    webhooks.finish()
+    with delivering(sessions):
+        wait_until(lambda: len(webhooks.execute("SELECT FROM webhook_attempts")) == 3)
+    counted = {name: count - before[name] for name, count in _outcomes().items()}
+    assert counted == {"delivered": 1, "refused": 1, "unreachable": 1, "given_up": 0}
+
+
+def _outcomes() -> dict[str, float]:
+    metrics.flush()
+    (family,) = metrics._webhook_attempts.collect()
+    return {sample.labels["outcome"]: sample.value for sample in family.samples if sample.name.endswith("_total")}

@@ -60,7 +60,7 @@ class Request:
         return self.headers["webhook-id"]
 
     def verify(self, key: bytes = KEY) -> None:
-        """Verify the signature as a receiver does. Raises WebhookVerificationError, also if some minutes have passed."""
+        """Verify the signature as a receiver does, within five minutes. Raises WebhookVerificationError."""
         Verifier(key).verify(self.body, self.headers)
 
     def was_signed(self, key: bytes) -> bool:

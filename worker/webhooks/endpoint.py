@@ -78,19 +78,19 @@ class Endpoint:
                 return False
             keep(sum(len(delivery.event.body) for delivery in batch.deliveries if delivery.event))
             self._failures = batch.failures
-            return await self._send(batch) and batch.has_more
+            return await self._send(batch)
 
     async def _send(self, batch: Batch) -> bool:
-        """Send a batch. Returns whether the endpoint may be sent more."""
+        """Send a batch. Returns whether there is more to send now."""
         clock = _Clock(batch.read_at)
         try:
             for delivery in batch.deliveries:
-                is_over = clock.seconds > BATCH_SECONDS or self._tools.is_stopping()
-                if is_over and self._refused is None:  # a probe is sent in any case
+                is_over = clock.seconds > BATCH_SECONDS and self._refused is None  # a probe is sent in any case
+                if is_over or self._tools.is_stopping():
                     return True
                 if not await self._deliver(batch, delivery, clock):
                     return False
-            return self._refused is None
+            return batch.has_more and self._refused is None
         finally:
             if self._refused is not None:  # no other event has shown that the endpoint is up
                 self._pause(self._refused)

@@ -21,8 +21,8 @@ MAX_LOOK_UPS = 1_000
 MAX_ADDRESSES = 4
 #: How long to wait for each of them but the last.
 CONNECT_SECONDS = 3.0
-#: What a response may have in all: interim responses, head, body and how these are framed.
-MAX_RESPONSE_BYTES = 256 * 1024
+#: How much of a response is read: interim responses, head, and as much of the body as there is.
+MAX_RESPONSE_BYTES = 64 * 1024
 
 #: Gives the addresses of a host, in the order in which they are to be tried. Raises OSError.
 LookUp = Callable[[str, int], Sequence[str]]

@@ -20,8 +20,7 @@ log = structlog.get_logger(__name__)
 
 #: For a delivery in all: looking the name up, connecting, TLS, sending, and the head of the response.
 TIMEOUT_SECONDS = 10.0
-#: The body of a response is read, so that the connection can be used again, up to this size and for this long.
-MAX_BODY_BYTES = 64 * 1024
+#: How long the rest of a response is read, so that the connection can be used again.
 BODY_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 5.0
 _MAX_ERROR_CHARACTERS = 300
@@ -111,18 +110,13 @@ class Receiver:
 
     async def _discard_body(self, response: httpcore.Response) -> None:
         """Read the body and ignore it. The status counts, whatever the body is."""
-        size = 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in response.aiter_stream():
-                    size += len(chunk)
-                    if size > MAX_BODY_BYTES:
-                        break
-                await response.aclose()  # also closes the connection, unless the body was read to its end
-                return
+                async for _ in response.aiter_stream():
+                    pass
+                await response.aclose()
         except (TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
-            pass
-        await self.close()
+            await self.close()
 
 
 def _describe_status(status: int) -> str:
