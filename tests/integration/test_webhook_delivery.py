@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
@@ -573,3 +574,14 @@ def _outcomes() -> dict[str, float]:
     metrics.flush()
     (family,) = metrics._webhook_attempts.collect()
     return {sample.labels["outcome"]: sample.value for sample in family.samples if sample.name.endswith("_total")}
+
+
+def test_a_prompt_finishes_while_its_webhook_is_deleted(webhooks: Webhooks, sessions: Sessions) -> None:
+    webhooks.add("http://127.0.0.1:9/")
+    with ThreadPoolExecutor() as pool, sessions() as deleting:
+        deleting.execute(text("DELETE FROM webhooks"))
+        finishing = pool.submit(webhooks.finish)
+        wait_until(lambda: webhooks.execute("SELECT FROM pg_locks WHERE NOT granted"), what="the wait for the lock")
+        deleting.commit()
+        assert len(finishing.result()) == 1
+    assert webhooks.pending() == 0
