@@ -66,9 +66,11 @@ class Endpoint:
                 self._tools.recorder.put_state(self._id, self._state)
                 await self._tools.recorder.flushed()
         finally:
-            self._tools.recorder.put_state(self._id, self._state._replace(is_released=True))
-            if self._receiver is not None:
-                await self._receiver.close()
+            try:
+                if self._receiver is not None:
+                    await self._receiver.close()
+            finally:  # last, because this host may lease the endpoint again from now on
+                self._tools.recorder.put_state(self._id, self._state._replace(is_released=True))
 
     async def _send_next(self) -> bool:
         """Read and send a batch. Returns whether there is more to send now."""
