@@ -43,7 +43,6 @@ from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
 from worker.webhooks import bootstep as webhooks_bootstep
-from worker.webhooks.deliverer import Deliverer
 
 configure_logging(settings)  # before Celery logs anything
 # Celery warns of root because of pickled messages, which are not accepted here.
@@ -122,7 +121,9 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     }
 
 
-def _make_deliverer() -> Deliverer:
+def _make_deliverer() -> webhooks_bootstep.Service:
+    from worker.webhooks.deliverer import Deliverer  # slow to load, and Flower and forked processes do without
+
     sessions = make_sessions(make_engine(settings, application_name="promptwire-webhooks"))
     return Deliverer(sessions, allow_private=settings.webhooks_may_be_private)
 

@@ -7,8 +7,10 @@ may lead elsewhere by then (`worker/webhooks/network.py`).
 import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 MAX_URL_CHARACTERS = 2_048
 
@@ -59,7 +61,9 @@ def check_url(url: str, *, allow_private: bool) -> None:
         _check_host(parsed.host)
 
 
-def _parse(url: str) -> httpx.URL:
+def _parse(url: str) -> "httpx.URL":
+    import httpx  # slow to load, and rarely needed
+
     # Parsers disagree about backslashes and blanks.
     if "\\" in url or any(character <= " " or character == "\x7f" for character in url):
         raise ValueError("A webhook's URL has no spaces, backslashes or control characters.")

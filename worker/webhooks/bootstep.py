@@ -1,14 +1,19 @@
 """Running the deliverer in a Celery worker's main process."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from celery import bootsteps
 
-from worker.webhooks.deliverer import Deliverer
+
+class Service(Protocol):
+    """What runs while the worker runs: the deliverer."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
 
 
-def as_bootstep(make: Callable[[], Deliverer]) -> type[bootsteps.StartStopStep]:
+def as_bootstep(make: Callable[[], Service]) -> type[bootsteps.StartStopStep]:
     """A part of the Celery worker that delivers to webhooks while the worker runs.
 
     It starts after the pool has forked its processes. A process that is forked later has copies of the connections
@@ -20,7 +25,7 @@ def as_bootstep(make: Callable[[], Deliverer]) -> type[bootsteps.StartStopStep]:
 
         def __init__(self, parent: Any, **kwargs: Any) -> None:
             super().__init__(parent, **kwargs)
-            self._deliverer: Deliverer | None = None
+            self._deliverer: Service | None = None
 
         def start(self, parent: Any) -> None:
             self._deliverer = make()
