@@ -45,6 +45,7 @@ from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
+from worker.webhooks import bootstep as webhooks_bootstep
 
 configure_logging(settings)  # before Celery logs anything
 # Celery warns of root because of pickled messages, which are not accepted here.
@@ -129,7 +130,20 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     return jobs
 
 
-app.steps["worker"].update((bootstep.as_bootstep(_make_maintenance_jobs), metrics_server.as_bootstep(settings)))
+def _make_deliverer() -> webhooks_bootstep.Service:
+    from worker.webhooks.deliverer import Deliverer  # slow to load, and Flower and forked processes do without
+
+    sessions = make_sessions(make_engine(settings, application_name="promptwire-webhooks"))
+    return Deliverer(sessions, allow_private=settings.webhooks_may_be_private)
+
+
+app.steps["worker"].update(
+    (
+        bootstep.as_bootstep(_make_maintenance_jobs),
+        metrics_server.as_bootstep(settings),
+        webhooks_bootstep.as_bootstep(_make_deliverer),
+    )
+)
 app.steps["consumer"].add(PrefetchStep)
 if settings.heartbeat_file:
     app.steps["consumer"].add(heartbeat.as_bootstep(Path(settings.heartbeat_file)))

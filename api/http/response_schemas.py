@@ -16,8 +16,8 @@ from shared.accounts.logins import LiveLogin
 from shared.accounts.usage import UsageBy
 from shared.db.models import ApiKey, Priority, Scope, Status, User
 from shared.prompts.answer import FinishReason
-from shared.prompts.provider_pause import ProviderPause
 from shared.prompts.queries import PromptRow
+from shared.prompts.resource import prompt_resource
 from shared.settings import Settings
 
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
@@ -316,33 +316,6 @@ def exported_prompt(exported: ExportedPrompt, username: str) -> dict[str, Any]:
         "used_completion_tokens": exported.used_completion_tokens,
         "emptied_at": timestamps.rfc3339_or_none(exported.emptied_at),
     }
-
-
-def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
-    """Render a prompt as a PromptResource."""
-    return {
-        "id": prompt.id,
-        "user": username,
-        "prompt_text": prompt.prompt_text,
-        "response_text": prompt.answer.response_text,
-        "status": prompt.status,
-        "websocket": prompt.websocket,
-        "attempt": prompt.attempt,
-        "error": prompt.error,
-        "history": prompt.history,
-        "priority": prompt.priority,
-        "position": prompt.position,
-        "waiting_for": prompt.waiting_for and _waiting(prompt.waiting_for),
-        **prompt.answer.details(),
-        "created_at": timestamps.rfc3339(prompt.created_at),
-        "completed_at": timestamps.rfc3339_or_none(prompt.completed_at),
-        "emptied_at": timestamps.rfc3339_or_none(prompt.emptied_at),
-    }
-
-
-def _waiting(pause: ProviderPause) -> dict[str, Any]:
-    next_attempt_at = timestamps.rfc3339(pause.next_attempt_at)
-    return {"reason": "provider", "detail": pause.detail, "next_attempt_at": next_attempt_at}
 
 
 def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from sqlalchemy import Engine
 
 from api.auth.principal import Principal
 from api.auth.token_cache import is_alive
-from api.http.response_schemas import prompt_resource
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.relay import Relay
 from api.realtime.single_flight import SingleFlight
@@ -24,6 +23,7 @@ from shared.errors import PromptNotFoundError
 from shared.messaging.partial_text import PartialText
 from shared.prompts import queries
 from shared.prompts.queries import PromptRow
+from shared.prompts.resource import prompt_resource
 from shared.telemetry import metrics
 
 HEARTBEAT_SECONDS = 15.0

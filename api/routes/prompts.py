@@ -23,7 +23,7 @@ from api.http.openapi.responses import (
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page, set_location
 from api.http.request_schemas import MAX_ID, PageQuery, PromptPath, ShowHeaders, Submission, SubmissionHeaders
 from api.http.requests import request_id
-from api.http.response_schemas import PromptResource, prompt_resource
+from api.http.response_schemas import PromptResource
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions
@@ -44,6 +44,7 @@ from shared.messaging.announcements import Announcer
 from shared.prompts import idempotency, queries, submission
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.queries import PromptRow
+from shared.prompts.resource import prompt_resource
 from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
 from shared.telemetry import metrics, tracing

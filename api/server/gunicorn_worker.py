@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import resource
 import signal
 from http import HTTPStatus
 from types import FrameType
@@ -14,6 +13,7 @@ from gunicorn.workers import ggevent
 from api.server import gunicorn_responses
 from api.server.client_socket import ClientSocket, RequestTimeoutError
 from api.server.listening_socket import DrainingServer
+from shared.descriptor_limit import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from api.server.connections import Connections
@@ -140,16 +140,3 @@ def refuse(client: ClientSocket) -> None:
     """Tell a client that its address has too many connections."""
     with contextlib.suppress(OSError):
         gunicorn_responses.write_problem(client, HTTPStatus.TOO_MANY_REQUESTS, "", TOO_MANY_CONNECTIONS, retry_after=1)
-
-
-def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the soft limit on open files to `wanted`, or as far as the hard limit (`ulimit -Hn`) allows.
-
-    Each connection takes one. Returns the number of files that may then be open, at most `wanted`.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted

@@ -1,13 +1,10 @@
 """Translates the failures of an endpoint into `ProviderError`s, which say why, and contain no secrets."""
 
-import math
 import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -15,9 +12,9 @@ import httpx
 from shared.errors import ProviderError, ProviderOverloadedError, ProviderUnavailableError
 from shared.providers.interruptible_transport import ConnectFailedError
 from shared.providers.openai_error_payloads import QUOTA, effective_status, find_message
+from shared.retry_after import retry_after
 
 CONNECT_SECONDS = 5
-MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
 MAX_QUOTED = 500  # characters of a provider's message
 
 _OVERLOADED_STATUSES = (429, 503, 529)
@@ -181,32 +178,3 @@ def _causes(error: BaseException | None, *kinds: type[Exception]) -> Iterator[An
         if isinstance(error, kinds):
             yield error
         error = error.__cause__ or error.__context__
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait before the next request, at most a day; None if the headers do not say.
-
-    Reads `Retry-After` (RFC 9110, 10.2.3: seconds or a date) and OpenAI's `retry-after-ms`.
-    """
-    seconds = _number(headers.get("retry-after-ms"), 0.001)
-    if seconds is None:
-        seconds = _number(headers.get("retry-after"))
-    if seconds is None:
-        seconds = _seconds_until(headers.get("retry-after"))
-    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
-
-
-def _number(text: str | None, unit: float = 1) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number * unit if math.isfinite(number) else None
-
-
-def _seconds_until(date: str | None) -> float | None:
-    try:
-        then = parsedate_to_datetime(date or "")
-    except ValueError:
-        return None
-    return (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

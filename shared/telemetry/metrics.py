@@ -169,6 +169,18 @@ concurrency_reductions = _counter(
 )
 tokens = _counter("tokens", "Tokens used, as the providers report.", "kind", known=("prompt", "completion"))
 
+# --- Webhooks ---
+
+#: How an attempt at a delivery ended.
+WEBHOOK_OUTCOMES = ("delivered", "refused", "unreachable", "given_up")
+_webhook_attempts = _counter(
+    "webhook_deliveries", "Attempts to deliver an event to a webhook.", "outcome", known=WEBHOOK_OUTCOMES
+)
+webhook_deliveries = {name: BufferedCounter(_webhook_attempts.labels(name)) for name in WEBHOOK_OUTCOMES}
+webhook_durations = BufferedHistogram(
+    _histogram("webhook_delivery_duration", "Requests to webhooks, until the status of the response.", _REQUEST)
+)
+
 # --- The machine ---
 
 relay_reconnects = _counter("relay_reconnects", "Reconnects of a relay to Redis.")

@@ -33,6 +33,9 @@ _MISSING_VECTORS = text("""
         SELECT vector_due_at = 'infinity' AS is_given_up FROM prompts WHERE vector_due_at IS NOT NULL LIMIT :most
     ) AS missing
 """)
+_PENDING_DELIVERIES = text("""
+    SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE status = 'pending' LIMIT :most) AS pending
+""")
 
 _ROUTES = text("""
     SELECT known.route, unavailable_since IS NOT NULL AS is_paused,
@@ -57,6 +60,7 @@ class _Counts(NamedTuple):
     routes: Sequence[_Route]
     waiting: int  #: queued prompts whose provider is unavailable
     missing_vectors: Mapping[str, int]  #: completed prompts without a vector, by state
+    pending_deliveries: int  #: to webhooks
 
 
 class ServiceMetrics(Collector):
@@ -102,6 +106,7 @@ class ServiceMetrics(Collector):
                 parameters = {"route": DEFAULT_ROUTE, "ceiling": self._ceiling}
                 routes = [_Route(*row) for row in connection.execute(_ROUTES, parameters)]
                 due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
+                pending = connection.execute(_PENDING_DELIVERIES, {"most": MAX_COUNTED}).scalar_one()
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
@@ -112,7 +117,7 @@ class ServiceMetrics(Collector):
             if status == Status.QUEUED:
                 oldest_age = max(oldest_age, float(age))
                 waiting += count if route in paused else 0
-        return _Counts(prompts, oldest_age, routes, waiting, {"due": due, "given_up": given_up})
+        return _Counts(prompts, oldest_age, routes, waiting, {"due": due, "given_up": given_up}, pending)
 
 
 def _families(counts: _Counts) -> Iterator[Metric]:
@@ -133,6 +138,9 @@ def _families(counts: _Counts) -> Iterator[Metric]:
     for state, count in counts.missing_vectors.items():
         vectors.add_metric([state], count)
     yield vectors
+    yield GaugeMetricFamily(
+        "promptwire_webhook_deliveries_pending", "Events that webhooks have not taken yet.", counts.pending_deliveries
+    )
 
 
 def _route_families(routes: Sequence[_Route]) -> Iterator[Metric]:

@@ -27,6 +27,7 @@ SETTINGS: dict[str, object] = {
     "feed_check_seconds": 1,
     "seal_from_vectors": 256,
     "access_token_minutes": 1440,
+    "webhook_allow_private": True,
     "log_level": "ERROR",
 }
 WORKER_CHILDREN = 2  # processes of a worker host

@@ -26,6 +26,7 @@ class Scale:
     damages: int
     outages: int
     outage_seconds: float
+    webhook_kills: int
 
 
 SHORT = Scale(
@@ -48,6 +49,7 @@ SHORT = Scale(
     damages=3,
     outages=1,
     outage_seconds=4,
+    webhook_kills=2,
 )
 LONG = Scale(
     prompts=20_000,
@@ -69,4 +71,5 @@ LONG = Scale(
     damages=30,
     outages=3,
     outage_seconds=60,
+    webhook_kills=20,
 )

@@ -10,6 +10,7 @@ from tests.faults import (
     provider_outages,
     server_outages,
     socket_misuse,
+    webhook_kills,
 )
 from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
@@ -30,4 +31,5 @@ SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     provider_outages.provider_outages,
     socket_misuse.cut_connections,
     damaged_segments.damaged_segments,
+    webhook_kills.webhook_kills,
 )

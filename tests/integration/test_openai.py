@@ -13,7 +13,8 @@ import pytest
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.factory import make_generator
-from shared.providers.openai_errors import MAX_QUOTED, MAX_RETRY_AFTER_SECONDS
+from shared.providers.openai_errors import MAX_QUOTED
+from shared.retry_after import MAX_RETRY_AFTER_SECONDS
 from shared.settings import SettingsError
 from tests.support.openai_replies import WORDS, Gate, Reply
 from tests.support.openai_server import MODEL, OpenAIServer

@@ -1,17 +1,25 @@
 """The cleaner: deletes what has expired."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+
+from sqlalchemy.orm import Session
 
 from shared.accounts import login_blocks, logins
 from shared.db.engine import Sessions
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
+from shared.webhooks import results
 
 INTERVAL_SECONDS = 600
 
 
 class Cleaner:
-    """Deletes old feed entries, expired idempotency keys, expired logins, and address blocks of old logins."""
+    """Deletes old feed entries and deliveries, expired idempotency keys and logins, and address blocks of old logins.
+
+    It also ends deliveries that are not tried any more.
+    """
 
     def __init__(self, settings: Settings, sessions: Sessions) -> None:
         self._feed_retention = timedelta(days=settings.feed_retention_days)
@@ -23,3 +31,12 @@ class Cleaner:
             idempotency.purge(session)
             logins.purge_expired(session)
             login_blocks.purge(session)
+        self._repeat(results.give_up)
+        self._repeat(partial(results.purge, retention=self._feed_retention))
+
+    def _repeat(self, step: Callable[[Session], int]) -> None:
+        """Do what is too much for one transaction."""
+        count = results.MAX_CHANGES
+        while count == results.MAX_CHANGES:
+            with self._sessions.begin() as session:
+                count = step(session)

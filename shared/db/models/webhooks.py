@@ -32,8 +32,9 @@ class Webhook(Base):
     #: No delivery before this time, because the last ones failed; how many in succession.
     paused_until: Mapped[datetime | None]
     failures: Mapped[int] = mapped_column(server_default=text("0"))
-    #: The end of the lease of the worker that delivers to it.
+    #: The end of the lease of the worker host that delivers to it, and the name of that.
     leased_until: Mapped[datetime | None]
+    leased_by: Mapped[str | None]
 
 
 class DeliveryStatus(StrEnum):
@@ -61,6 +62,7 @@ class WebhookDelivery(Base):
     prompt_id: Mapped[int | None]
     status: Mapped[str] = mapped_column(server_default=DeliveryStatus.PENDING)
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Later than now if the endpoint has refused this one and accepts others. A pause of the endpoint changes nothing.
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ended_at: Mapped[datetime | None]
@@ -68,7 +70,9 @@ class WebhookDelivery(Base):
     __table_args__ = (
         Index("webhook_deliveries_of_event", "webhook_id", "seq", unique=True),
         Index("webhook_deliveries_of_webhook", "webhook_id", "id"),
-        Index("webhook_deliveries_pending", "webhook_id", "seq", postgresql_where=_PENDING),
+        # The order of an endpoint's deliveries, test events first, and the earliest time of one.
+        Index("webhook_deliveries_pending", "webhook_id", text("seq NULLS FIRST"), "id", postgresql_where=_PENDING),
+        Index("webhook_deliveries_due", "webhook_id", "next_attempt_at", postgresql_where=_PENDING),
         Index("webhook_deliveries_by_time", "created_at", postgresql_using="brin"),
     )
 

@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("paused_until", sa.DateTime(timezone=True)),
         sa.Column("failures", sa.BigInteger, nullable=False, server_default=_ZERO),
         sa.Column("leased_until", sa.DateTime(timezone=True)),
+        sa.Column("leased_by", sa.String),
     )
     op.create_table(
         "webhook_deliveries",
@@ -53,7 +54,13 @@ def upgrade() -> None:
     op.create_index(
         "webhook_deliveries_pending",
         "webhook_deliveries",
-        ["webhook_id", "seq"],
+        ["webhook_id", sa.text("seq NULLS FIRST"), "id"],
+        postgresql_where=sa.text("status = 'pending'"),
+    )
+    op.create_index(
+        "webhook_deliveries_due",
+        "webhook_deliveries",
+        ["webhook_id", "next_attempt_at"],
         postgresql_where=sa.text("status = 'pending'"),
     )
     op.create_index("webhook_deliveries_by_time", "webhook_deliveries", ["created_at"], postgresql_using="brin")

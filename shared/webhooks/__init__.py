@@ -1,0 +1,1 @@
+"""Webhooks: endpoints of users, the events that are delivered to them, and the addresses that they may have."""

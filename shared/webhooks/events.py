@@ -1,0 +1,44 @@
+"""The events that webhooks get: `{"type", "timestamp", "data"}`, as the Standard Webhooks specification wants them."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pydantic_core
+
+from shared import timestamps
+from shared.db.models import Status
+from shared.prompts.answer import Answer
+from shared.prompts.queries import PromptRow
+from shared.prompts.resource import prompt_resource
+
+TEST = "webhook.test"
+_PROMPT = "prompt."
+
+
+class Event(NamedTuple):
+    """An event, and the id that it has each time it is sent, also by a replay."""
+
+    message_id: str
+    body: str
+
+
+def from_prompt(
+    webhook_id: int, event: str, seq: int, prompt: PromptRow, username: str, *, at: datetime, error: str | None
+) -> Event:
+    """The event `prompt.completed`, `prompt.failed` or `prompt.cancelled`.
+
+    It shows the prompt as it was at that number of its user's feed, though it may have been retried since.
+    """
+    status = event.removeprefix(_PROMPT)
+    answer = prompt.answer if status == Status.COMPLETED else Answer()
+    prompt = prompt._replace(status=status, error=error, seq=seq, completed_at=at, answer=answer)
+    return Event(f"msg_{webhook_id}_{seq}", _body(event, at, {**prompt_resource(prompt, username), "seq": seq}))
+
+
+def from_test(webhook_id: int, delivery_id: int, at: datetime) -> Event:
+    """The event `webhook.test`."""
+    return Event(f"msg_{webhook_id}_test_{delivery_id}", _body(TEST, at, {"webhook_id": webhook_id}))
+
+
+def _body(event: str, at: datetime, data: dict[str, Any]) -> str:
+    return pydantic_core.to_json({"type": event, "timestamp": timestamps.rfc3339(at), "data": data}).decode()

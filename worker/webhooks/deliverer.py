@@ -1,0 +1,162 @@
+"""The thread that delivers: it leases endpoints that have something to deliver, and serves all of them at a time."""
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+from uuid import uuid4
+
+import httpx
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.db.engine import Executor, Sessions, cause
+from shared.descriptor_limit import raise_descriptor_limit
+from shared.webhooks import deliveries
+from worker.webhooks.byte_budget import ByteBudget
+from worker.webhooks.daemon_threads import DaemonThreads
+from worker.webhooks.endpoint import Endpoint, Tools
+from worker.webhooks.network import CheckedBackend, LookUp, look_up
+from worker.webhooks.receiver import TIMEOUT_SECONDS
+from worker.webhooks.recorder import Recorder
+
+log = structlog.get_logger(__name__)
+Value = TypeVar("Value")
+
+MAX_ENDPOINTS = 2_000
+#: Of the places for endpoints one in so many is kept for endpoints that have not failed.
+RESERVED_SHARE = 4
+#: What the events that are being sent may take.
+MAX_BYTES = 256 * 2**20
+#: File descriptors for everything else that the process does.
+OTHER_DESCRIPTORS = 300
+POLL_SECONDS = 0.5
+#: How long requests in flight may take when the worker stops. The rest is released, and sent again by another host.
+STOP_SECONDS = 2.0
+_DATABASE_THREADS = 4
+
+
+class Deliverer:
+    """Delivers to webhooks, in a thread of its own.
+
+    Args:
+        allow_private: Whether webhooks may have private addresses.
+        timeout: How many seconds a request may take.
+        poll_seconds: How often to look for endpoints that have something to deliver.
+        max_endpoints: How many to serve at a time, if the process may have as many connections.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        *,
+        allow_private: bool,
+        look_up: LookUp = look_up,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
+        max_endpoints: int = MAX_ENDPOINTS,
+    ) -> None:
+        self._sessions = sessions
+        self._allow_private = allow_private
+        self._look_up = look_up
+        self._timeout = timeout
+        self._poll_seconds = poll_seconds
+        self._tls = tls or httpx.create_ssl_context()
+        self._owner = uuid4().hex
+        descriptors = raise_descriptor_limit(max_endpoints + OTHER_DESCRIPTORS)
+        self._max_endpoints = max(descriptors - OTHER_DESCRIPTORS, RESERVED_SHARE)
+        self._endpoints: dict[int, asyncio.Task[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish or release what is in flight, within a few seconds."""
+        if self._loop is None:
+            return
+        with suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(2 * STOP_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._deliver())
+        except Exception:
+            log.exception("webhook deliveries stopped")
+
+    async def _deliver(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._threads = DaemonThreads("webhook-database", _DATABASE_THREADS)
+        recorder = Recorder(self._sessions, self._owner, self._threads)
+        writing = asyncio.create_task(recorder.run())
+        tools = Tools(
+            read=lambda webhook_id: self._execute(partial(deliveries.read, owner=self._owner, webhook_id=webhook_id)),
+            recorder=recorder,
+            memory=ByteBudget(MAX_BYTES),
+            backend=CheckedBackend(allow_private=self._allow_private, look_up=self._look_up),
+            tls=self._tls,
+            timeout=self._timeout,
+            is_stopping=self._stopping.is_set,
+        )
+        while not self._stopping.is_set():
+            await self._serve(tools)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), self._poll_seconds)
+        await self._finish(recorder)
+        writing.cancel()
+
+    async def _serve(self, tools: Tools) -> None:
+        """Lease endpoints, and begin to deliver to them."""
+        free, reserved = self._max_endpoints - len(self._endpoints), self._max_endpoints // RESERVED_SHARE
+        only_healthy = free <= reserved
+        limit = free if only_healthy else free - reserved
+        if not limit:
+            return
+        try:
+            claim = partial(deliveries.claim, owner=self._owner, limit=limit, only_healthy=only_healthy)
+            claimed = await self._execute(claim)
+        except SQLAlchemyError as error:
+            log.warning("webhooks not read", error=cause(error))
+            return
+        except Exception:  # as when the machine has no more threads
+            log.exception("webhooks not read")
+            return
+        for webhook_id in claimed:
+            if webhook_id not in self._endpoints:  # its lease may have lapsed while PostgreSQL was unavailable
+                self._endpoints[webhook_id] = asyncio.create_task(self._serve_one(webhook_id, tools))
+
+    async def _serve_one(self, webhook_id: int, tools: Tools) -> None:
+        try:
+            await Endpoint(webhook_id, tools).run()
+        except SQLAlchemyError as error:
+            log.warning("webhook not read", webhook_id=webhook_id, error=cause(error))
+        except Exception:
+            log.exception("webhook deliveries interrupted", webhook_id=webhook_id)
+        finally:
+            del self._endpoints[webhook_id]
+
+    async def _finish(self, recorder: Recorder) -> None:
+        """Let requests in flight end, release the endpoints of the others, and write all results."""
+        tasks = list(self._endpoints.values())
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(recorder.flushed(), STOP_SECONDS)
+
+    async def _execute(self, work: Callable[[Executor], Value]) -> Value:
+        """Run a transaction in a thread."""
+        return await self._threads.run(partial(self._transact, work))
+
+    def _transact(self, work: Callable[[Executor], Value]) -> Value:
+        with self._sessions.begin() as session:
+            return work(session)
