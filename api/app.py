@@ -23,6 +23,7 @@ from api.routes.prompts import PromptRoutes
 from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
 from api.routes.text_stream import TextStreamRoutes
+from api.routes.webhooks import WebhookRoutes
 from api.services import Services, make_services
 from shared.settings import Settings
 
@@ -98,8 +99,9 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
+    webhooks = WebhookRoutes(s.settings, s.sessions, s.authenticator)
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, ops)]
+    return [routes.blueprint() for routes in (auth, prompts, text_stream, search, webhooks, ops)]
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

@@ -83,6 +83,34 @@ class UserLimitError(PromptwireError):
         return "urn:promptwire:problem/user-limit"
 
 
+class WebhookNotFoundError(PromptwireError):
+    """There is no such webhook."""
+
+
+class WebhookDisabledError(PromptwireError):
+    """This webhook is disabled. Enable it first: PATCH it with {"disabled": false}."""
+
+
+class TooManyWebhooksError(PromptwireError):
+    """A user may not have more webhooks. Delete one first."""
+
+
+class DeliveryNotFoundError(PromptwireError):
+    """There is no such delivery. Old ones are not kept."""
+
+
+class DeliveryPendingError(PromptwireError):
+    """This delivery is pending: it has not ended yet."""
+
+
+class EventNotKeptError(PromptwireError):
+    """There is nothing left to send: the prompt of this event was deleted, or the event is too old."""
+
+
+class SinceOutOfRangeError(PromptwireError):
+    """The events after `since` are not all there: it is too old, or later than the newest event."""
+
+
 class ProviderError(PromptwireError):
     """The provider failed.
 

@@ -35,6 +35,13 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.LoginRequiredError: HTTPStatus.FORBIDDEN,
     errors.IdempotencyKeyInUseError: HTTPStatus.CONFLICT,
     errors.IdempotencyKeyReusedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.WebhookNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.WebhookDisabledError: HTTPStatus.CONFLICT,
+    errors.TooManyWebhooksError: HTTPStatus.CONFLICT,
+    errors.DeliveryNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.DeliveryPendingError: HTTPStatus.CONFLICT,
+    errors.EventNotKeptError: HTTPStatus.CONFLICT,
+    errors.SinceOutOfRangeError: HTTPStatus.CONFLICT,
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UserLimitError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -66,6 +73,11 @@ def invalid(error: ValidationError) -> Response:
     listed = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
     found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in listed]
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=found)
+
+
+def invalid_field(field: str, message: str) -> Response:
+    """The response to a request with a field that is not valid, for a reason that its model does not know."""
+    return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=[{"field": field, "message": message}])
 
 
 def init_app(app: Flask, limiter: Limiter) -> None:

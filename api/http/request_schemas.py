@@ -17,11 +17,11 @@ MAX_HISTORY = 20
 MAX_ID = 2**63 - 1
 
 # The validators below, as JSON Schema patterns.
-_STORABLE = r"^[^\u0000]*$"
+STORABLE = r"^[^\u0000]*$"
 _STORABLE_NOT_BLANK = r"^[^\u0000]*\S[^\u0000]*$"
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain NUL characters")
     return text
@@ -30,7 +30,7 @@ def _storable(text: str) -> str:
 def _not_blank(text: str) -> str:
     if not re.search(r"\S", text):
         raise ValueError("must not be blank")
-    return _storable(text)
+    return storable(text)
 
 
 def _allowed_username(username: str) -> str:
@@ -38,7 +38,7 @@ def _allowed_username(username: str) -> str:
     return username
 
 
-def _whole(number: object) -> object:
+def whole(number: object) -> object:
     """Accept 4.0 as 4: JSON has one kind of number."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -52,9 +52,9 @@ Password = Annotated[
     Field(
         min_length=MIN_PASSWORD_LENGTH,
         max_length=MAX_PASSWORD_LENGTH,
-        json_schema_extra={"pattern": _STORABLE, "format": "password"},
+        json_schema_extra={"pattern": STORABLE, "format": "password"},
     ),
-    AfterValidator(_storable),
+    AfterValidator(storable),
 ]
 
 
@@ -70,8 +70,8 @@ class Credentials(Body):
 
     username: Annotated[
         str,
-        Field(min_length=1, max_length=150, json_schema_extra={"pattern": _STORABLE}),
-        AfterValidator(_storable),
+        Field(min_length=1, max_length=150, json_schema_extra={"pattern": STORABLE}),
+        AfterValidator(storable),
     ]
     password: Annotated[
         str, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
@@ -94,7 +94,7 @@ class Submission(Body):
         description="Whether the answer of a nearly identical earlier prompt may be used; null means the "
         "service's default (`SEMANTIC_CACHE`).",
     )
-    history: Annotated[int, Field(ge=0, le=MAX_HISTORY), BeforeValidator(_whole)] | None = Field(
+    history: Annotated[int, Field(ge=0, le=MAX_HISTORY), BeforeValidator(whole)] | None = Field(
         None, description="How many of the user's earlier exchanges, the most similar ones, the model gets as context."
     )
     priority: Annotated[Priority, Field(strict=False)] | None = Field(

@@ -61,6 +61,9 @@ _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 # One transaction at a time finishes prompts of a user, by an advisory lock. Without it, two of them block each other if
 # the user submits a prompt meanwhile, whose foreign key locks the user's row, too: the one that has locked the newest
 # version waits, in its UPDATE, for the version that its snapshot has; the other holds that, and waits for it.
+#
+# Webhooks are locked as the foreign key of their deliveries does it, but before: a webhook that is deleted meanwhile
+# gets no delivery, instead of a violated key, which would undo the answer.
 _FINISH = PreparedStatement(
     "finish",
     f"""
@@ -113,6 +116,7 @@ _FINISH = PreparedStatement(
         SELECT webhooks.id, event, finished.seq, finished.id
         FROM finished JOIN webhooks USING (user_id) CROSS JOIN LATERAL (SELECT 'prompt.' || :change AS event) AS type
         WHERE disabled_at IS NULL AND (events IS NULL OR event = ANY(events))
+        FOR KEY SHARE OF webhooks
     ), logged AS (
         INSERT INTO vector_log (user_id, seq, embedder, prompt_id, vector)
         SELECT user_id, seq, embedder, id, vector FROM agreed WHERE vector IS NOT NULL

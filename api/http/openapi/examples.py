@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.http.openapi import webhook_examples
 from shared.version import get_version
 
 _QUEUED = {
@@ -109,6 +110,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "From the cache, if possible": _TEXT | {"cache": True},
         "With earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
     },
+    **webhook_examples.BODIES,
 }
 
 
@@ -136,4 +138,5 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),
     "unready": ("Without Postgres", _health("unavailable", postgres="unavailable", redis="ok")),
     "unmigrated": ("Before the migrations", _health("unavailable", postgres="not migrated", redis="ok")),
+    **webhook_examples.ANSWERS,
 }

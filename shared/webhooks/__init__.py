@@ -1,0 +1,1 @@
+"""Webhooks: endpoints of users, to which their events are sent."""

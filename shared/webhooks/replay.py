@@ -1,0 +1,156 @@
+"""Sending to a webhook because its user asks for it: a test, an event again, or all events after one.
+
+Delivery itself is the workers' part (`worker/webhooks`). Each function takes the webhook's lock first, as these do.
+"""
+
+from typing import Any
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from shared.db.engine import Sessions
+from shared.db.models import DeliveryStatus, FeedEntry, Prompt, Webhook, WebhookDelivery
+from shared.errors import (
+    DeliveryNotFoundError,
+    DeliveryPendingError,
+    EventNotKeptError,
+    SinceOutOfRangeError,
+    WebhookDisabledError,
+)
+from shared.prompts import feed
+from shared.webhooks import webhooks
+from shared.webhooks.webhooks import RESUMED
+
+TEST_EVENT = "webhook.test"
+#: How many numbers of a feed a transaction recovers. A longer recovery takes several, in the order of the feed.
+RECOVERED_AT_ONCE = 2_000
+
+_PENDING_AGAIN: dict[str, Any] = {
+    "status": DeliveryStatus.PENDING,
+    "attempts": 0,
+    "next_attempt_at": func.now(),
+    "created_at": func.now(),
+    "ended_at": None,
+}
+# A feed has no entry of its own for a prompt that was deleted: only those whose prompt exists can be sent. A delivery
+# that exists is kept, and its log with it, so that a webhook gets each event once, also if it ends meanwhile: the
+# transaction that finishes a prompt commits its delivery together with the feed's entry.
+_RECOVER = text("""
+    INSERT INTO webhook_deliveries (webhook_id, event, seq, prompt_id)
+    SELECT :webhook_id, event, feed.seq, prompts.id
+    FROM feed JOIN prompts ON prompts.id = feed.prompt_id
+        CROSS JOIN LATERAL (SELECT 'prompt.' || change AS event) AS type
+    WHERE feed.user_id = :user_id AND feed.seq > :after AND feed.seq <= :upto
+        AND change IN ('completed', 'failed', 'cancelled')
+        AND (CAST(:events AS text[]) IS NULL OR event = ANY(CAST(:events AS text[])))
+    ORDER BY feed.seq
+    ON CONFLICT (webhook_id, seq) DO UPDATE
+    SET status = 'pending', attempts = 0, next_attempt_at = now(), created_at = now(), ended_at = NULL
+""")
+
+
+def send_test(session: Session, user_id: int, webhook_id: int) -> WebhookDelivery:
+    """Add a test event.
+
+    Raises:
+        WebhookNotFoundError: the webhook does not exist, or belongs to another user.
+        WebhookDisabledError: it is disabled.
+        DeliveryPendingError: the test event before is still pending.
+    """
+    _resume(session, user_id, webhook_id)
+    tests = select(WebhookDelivery.id).where(
+        WebhookDelivery.webhook_id == webhook_id,
+        WebhookDelivery.seq.is_(None),
+        WebhookDelivery.status == DeliveryStatus.PENDING,
+    )
+    if session.scalar(tests.limit(1)) is not None:
+        raise DeliveryPendingError("A test event is still pending for this webhook.")
+    delivery = WebhookDelivery(webhook_id=webhook_id, event=TEST_EVENT)
+    session.add(delivery)
+    session.flush()
+    return delivery
+
+
+def replay(session: Session, user_id: int, webhook_id: int, delivery_id: int) -> WebhookDelivery:
+    """Make a delivery that has ended pending again.
+
+    Raises:
+        WebhookNotFoundError, DeliveryNotFoundError: it does not exist, or belongs to another user.
+        WebhookDisabledError: the webhook is disabled.
+        DeliveryPendingError: it is pending.
+        EventNotKeptError: there is nothing left to send.
+    """
+    webhook = _resume(session, user_id, webhook_id)
+    one = (WebhookDelivery.id == delivery_id, WebhookDelivery.webhook_id == webhook_id)
+    delivery = session.scalar(select(WebhookDelivery).where(*one).with_for_update(key_share=True))
+    if delivery is None:
+        raise DeliveryNotFoundError
+    if delivery.status == DeliveryStatus.PENDING:
+        raise DeliveryPendingError
+    if delivery.seq is not None and not _is_kept(session, webhook.user_id, delivery.seq):
+        raise EventNotKeptError
+    changed = update(WebhookDelivery).where(*one).values(_PENDING_AGAIN).returning(WebhookDelivery)
+    return session.scalars(changed, execution_options={"populate_existing": True}).one()
+
+
+def recover(sessions: Sessions, user_id: int, webhook_id: int, since: int) -> int:
+    """Make every event after `since` pending again, with a delivery for those that have none. Returns their number.
+
+    Events that the webhook did not ask for are left out, and those of deleted prompts. Each RECOVERED_AT_ONCE numbers
+    of the feed are a transaction; if one fails, the call can be repeated.
+
+    Raises:
+        WebhookNotFoundError: the webhook does not exist, or belongs to another user.
+        WebhookDisabledError: it is disabled.
+        SinceOutOfRangeError: the feed no longer has all events after `since`, or has not got that far.
+    """
+    with sessions.begin() as session:
+        _resume(session, user_id, webhook_id)
+        newest = _check_since(session, user_id, since)
+    count = 0
+    for after in range(since, newest, RECOVERED_AT_ONCE):
+        upto = min(after + RECOVERED_AT_ONCE, newest)
+        with sessions.begin() as session:
+            webhook = _enabled(session, user_id, webhook_id)
+            parameters = {"webhook_id": webhook_id, "user_id": user_id, "events": webhook.events}
+            count += session.execute(_RECOVER, parameters | {"after": after, "upto": upto}).rowcount  # type: ignore[attr-defined]
+    return count
+
+
+def _enabled(session: Session, user_id: int, webhook_id: int) -> Webhook:
+    webhook = webhooks.get(session, user_id, webhook_id, lock=True)
+    if webhook.disabled_at is not None:
+        raise WebhookDisabledError
+    return webhook
+
+
+def _resume(session: Session, user_id: int, webhook_id: int) -> Webhook:
+    """The webhook, which is tried at once, whatever failed before."""
+    webhook = _enabled(session, user_id, webhook_id)
+    for name, value in RESUMED.items():
+        setattr(webhook, name, value)
+    return webhook
+
+
+def _is_kept(session: Session, user_id: int, seq: int) -> bool:
+    """Whether the feed has the event, and its prompt exists."""
+    event = select(FeedEntry.seq).where(FeedEntry.user_id == user_id, FeedEntry.seq == seq)
+    return session.scalar(event.join(Prompt, Prompt.id == FeedEntry.prompt_id)) is not None
+
+
+def _check_since(session: Session, user_id: int, since: int) -> int:
+    """The newest number of the user's feed.
+
+    Raises:
+        SinceOutOfRangeError: the feed does not have all events after `since`.
+    """
+    newest, is_complete = feed.position(session, user_id, since)
+    if since > newest:
+        raise SinceOutOfRangeError(f"There is no event {since} yet: your newest is {newest}.")
+    if not is_complete:
+        oldest = session.scalar(select(func.min(FeedEntry.seq)).where(FeedEntry.user_id == user_id))
+        before = newest if oldest is None else oldest - 1
+        raise SinceOutOfRangeError(
+            f"Events up to {before} are no longer kept. Recover since {before}; GET /prompts/ has the prompts before."
+        )
+    return newest
