@@ -10,7 +10,7 @@ from api.http.request_schemas import MAX_ID, STORABLE, storable, whole
 from api.http.response_schemas import Id, Moment, PromptResource
 from shared import timestamps
 from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
-from shared.webhooks.addresses import MAX_URL_LENGTH
+from shared.webhooks.addresses import MAX_URL_CHARACTERS
 from shared.webhooks.delivery_log import LoggedDelivery
 from shared.webhooks.messages import message_id
 from shared.webhooks.webhooks import EventType, format_secret
@@ -19,7 +19,7 @@ MAX_DESCRIPTION_LENGTH = 500
 
 Url = Annotated[
     str,
-    Field(min_length=1, max_length=MAX_URL_LENGTH, json_schema_extra={"format": "uri", "pattern": STORABLE}),
+    Field(min_length=1, max_length=MAX_URL_CHARACTERS, json_schema_extra={"format": "uri", "pattern": STORABLE}),
     AfterValidator(storable),
 ]
 Events = Annotated[list[Annotated[EventType, Field(strict=False)]], Field(min_length=1, max_length=len(EventType))]
@@ -145,12 +145,26 @@ class EventPrompt(PromptResource):
     seq: int = Field(description="The event's number. Numbers rise; a gap may be an event that was lost.")
 
 
-class WebhookEvent(Answer):
-    """The body of a request to a webhook."""
+class PromptEvent(Answer):
+    """What a webhook gets when a prompt ends."""
 
     type: EventType
     timestamp: Moment = Field(description="When the event happened.")
     data: EventPrompt
+
+
+class TestedWebhook(BaseModel):
+    """The webhook that is tested."""
+
+    webhook_id: Id
+
+
+class TestEvent(Answer):
+    """What a webhook gets as a test."""
+
+    type: Literal["webhook.test"]
+    timestamp: Moment
+    data: TestedWebhook
 
 
 def webhook_resource(webhook: Webhook) -> dict[str, Any]:

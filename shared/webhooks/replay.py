@@ -5,7 +5,7 @@ Delivery itself is the workers' part (`worker/webhooks`). Each function takes th
 
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions
@@ -87,7 +87,7 @@ def replay(session: Session, user_id: int, webhook_id: int, delivery_id: int) ->
         raise DeliveryNotFoundError
     if delivery.status == DeliveryStatus.PENDING:
         raise DeliveryPendingError
-    if delivery.seq is not None and not _is_kept(session, webhook.user_id, delivery.seq):
+    if delivery.event != TEST_EVENT and not _is_kept(session, webhook.user_id, delivery):
         raise EventNotKeptError
     changed = update(WebhookDelivery).where(*one).values(_PENDING_AGAIN).returning(WebhookDelivery)
     return session.scalars(changed, execution_options={"populate_existing": True}).one()
@@ -132,10 +132,11 @@ def _resume(session: Session, user_id: int, webhook_id: int) -> Webhook:
     return webhook
 
 
-def _is_kept(session: Session, user_id: int, seq: int) -> bool:
-    """Whether the feed has the event, and its prompt exists."""
-    event = select(FeedEntry.seq).where(FeedEntry.user_id == user_id, FeedEntry.seq == seq)
-    return session.scalar(event.join(Prompt, Prompt.id == FeedEntry.prompt_id)) is not None
+def _is_kept(session: Session, user_id: int, delivery: WebhookDelivery) -> bool:
+    """Whether there is a prompt to send, and the feed or the prompt itself tells how it was at that number."""
+    entry = exists().where(FeedEntry.user_id == user_id, FeedEntry.seq == delivery.seq)
+    prompt = select(Prompt.id).where(Prompt.id == delivery.prompt_id, or_(Prompt.seq == delivery.seq, entry))
+    return session.scalar(prompt) is not None
 
 
 def _check_since(session: Session, user_id: int, since: int) -> int:

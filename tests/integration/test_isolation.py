@@ -13,10 +13,12 @@ SECRET = "xylophone-confession"
 
 
 class Victim:
-    """A user with prompts in several states, an idempotency key and a page cursor."""
+    """A user with prompts in several states, an idempotency key, a page cursor, and a webhook with a delivery."""
 
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
+        webhook = {"url": f"https://hooks.example/{SECRET}", "description": SECRET}
+        self.webhook = self.user.post("/webhooks/", json=webhook).json["id"]
         completed, self.queued, cancelled = (self.user.submit(f"{SECRET} {i}", websocket=True) for i in range(3))
         worker.process(1)
         self.user.post(f"/prompts/{cancelled}/cancel/")
@@ -29,15 +31,23 @@ class Victim:
         """The victim's prompts, but for their positions in the queue: newcomers may pass them."""
         return [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
 
+    def webhooks(self) -> list[list[dict]]:
+        return [self.user.get(f"/webhooks/{path}").json for path in ("", f"{self.webhook}/deliveries/")]
+
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
     """Call the route as the attacker, with each of the victim's values that it accepts."""
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if "{webhook_id}" in path:
+        (delivery, *_) = victim.webhooks()[1]
+        body = {"since": 0} if path.endswith("/recover/") else {"url": "https://mine.example/"}
+        return [attacker.call(method, path.format(webhook_id=victim.webhook, delivery_id=delivery["id"]), json=body)]
     login = {"username": "victim", "password": "a guess of theirs"}
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
+        "/webhooks/": {"url": "https://mine.example/"},
         "/auth/register/": login,
         "/login/": login,
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
@@ -63,7 +73,7 @@ def victim(app: Flask, worker: Pipeline) -> Victim:
 def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: Victim, worker: Pipeline) -> None:
     attacker = ApiUser(app, "attacker")
     described = app.test_client().get("/openapi.json").json["paths"]
-    before = victim.state()
+    before, webhooks = victim.state(), victim.webhooks()
     assert SECRET in json.dumps(before)
     for path, operations in described.items():
         for method in operations:
@@ -72,8 +82,8 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                 assert SECRET not in response.text, where
                 assert "victim" not in response.text.replace("'victim'", ""), where
                 assert response.status_code < 500, where
-                if "{prompt_id}" in path:
+                if "{" in path:
                     assert response.status_code == 404, where
-    assert victim.state() == before
+    assert (victim.state(), victim.webhooks()) == (before, webhooks)
     worker.process(100)
     assert victim.user.show(victim.queued)["status"] == "completed"

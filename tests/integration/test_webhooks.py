@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 import threading
 from collections.abc import Callable
@@ -12,8 +13,10 @@ from flask import Flask
 from sqlalchemy import text
 from standardwebhooks import Webhook as Receiver
 
+from api.auth.principal import KeyGrant, Principal
 from api.services import Services
 from shared.db.engine import Sessions
+from shared.db.models import Scope
 from shared.webhooks import replay, webhooks
 from tests.support.client import ApiUser, assert_problem
 from tests.support.servers import wait_until
@@ -554,13 +557,21 @@ class TestReplay:
         assert problem["type"] == "urn:promptwire:problem:event-not-kept"
         assert log.events(webhook["id"]) == [(1, "prompt.completed", "delivered", 1)]
 
-    def test_an_event_that_the_feed_no_longer_has_is_409(self, alice: ApiUser, worker: Pipeline, log: Log) -> None:
+    def test_an_event_that_the_feed_no_longer_has_is_409_unless_it_is_the_prompts_last(
+        self, alice: ApiUser, worker: Pipeline, log: Log
+    ) -> None:
         webhook = create(alice)
-        finish(alice, worker)
+        prompt = alice.submit()
+        alice.post(f"/prompts/{prompt}/cancel/")
+        alice.post(f"/prompts/{prompt}/retry/")
+        worker.process(1)
         log.end_all()
         log.execute("DELETE FROM feed")
-        (delivery,) = deliveries(alice, webhook)
-        assert_problem(act(alice, webhook, f"deliveries/{delivery['id']}/replay"), 409)
+        last, first = (
+            act(alice, webhook, f"deliveries/{delivery['id']}/replay") for delivery in deliveries(alice, webhook)
+        )
+        assert last.status_code == 202
+        assert assert_problem(first, 409)["type"] == "urn:promptwire:problem:event-not-kept"
 
     def test_a_purged_delivery_and_one_of_another_webhook_are_404(
         self, alice: ApiUser, worker: Pipeline, log: Log
@@ -748,6 +759,29 @@ class TestAccess:
         url = "/webhooks/" if path is None else f"/webhooks/1/{path}"
         response = assert_problem(app.test_client().open(url, method=method), 401)
         assert response["type"] == "urn:promptwire:problem:invalid-token"
+
+    @pytest.mark.parametrize(
+        ("scopes", "reading", "writing"),
+        [
+            ({Scope.PROMPTS_READ, Scope.PROMPTS_WRITE}, 200, 201),
+            ({Scope.PROMPTS_READ}, 200, 403),
+            ({Scope.PROMPTS_WRITE}, 403, 403),  # it would get answers that it may not read
+            ({Scope.KEYS_WRITE, Scope.ADMIN}, 403, 403),
+        ],
+    )
+    def test_an_api_key_needs_to_read_prompts_and_for_changes_also_to_write_them(
+        self,
+        alice: ApiUser,
+        services: Services,
+        monkeypatch: pytest.MonkeyPatch,
+        scopes: set,
+        reading: int,
+        writing: int,
+    ) -> None:
+        principal = Principal(alice.id, "alice", None, math.inf, key=KeyGrant(1, frozenset(scopes)))
+        monkeypatch.setattr(services.authenticator, "authenticate_token", lambda _: principal)
+        assert alice.get("/webhooks/").status_code == reading
+        assert alice.post("/webhooks/", json={"url": URL}).status_code == writing
 
     def test_ids_out_of_range_are_400_or_404(self, alice: ApiUser) -> None:
         for webhook_id in ("0", str(2**63), "-1", "x", "9" * 400):

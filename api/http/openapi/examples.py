@@ -140,3 +140,17 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "unmigrated": ("Before the migrations", _health("unavailable", postgres="not migrated", redis="ok")),
     **webhook_examples.ANSWERS,
 }
+
+_ENDS = {"completed": _COMPLETED, "failed": _FAILED, "cancelled": _CANCELLED}
+#: Bodies of requests to webhooks, by the type of the event.
+EVENT_BODIES: dict[str, Any] = {
+    **{
+        f"prompt.{status}": {
+            "type": f"prompt.{status}",
+            "timestamp": prompt["completed_at"],
+            "data": prompt | {"seq": 42},
+        }
+        for status, prompt in _ENDS.items()
+    },
+    "webhook.test": {"type": "webhook.test", "timestamp": "2026-11-23T09:29:00.000Z", "data": {"webhook_id": 1}},
+}
