@@ -15,7 +15,7 @@ it. You can copy the folder into another project, under any name.
 
 from .client import DEFAULT_URL, Client
 from .errors import ClientError, FieldError, NotLoggedInError, ProblemError, RefusedError, UnreachableError
-from .resources import UNFINISHED, Event, Prompt, SimilarPrompt, Status, User
+from .resources import UNFINISHED, Delivery, Event, Prompt, SimilarPrompt, Status, User, Webhook
 from .token_store import FileTokenStore, Login, MemoryTokenStore, TokenStore
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "UNFINISHED",
     "Client",
     "ClientError",
+    "Delivery",
     "Event",
     "FieldError",
     "FileTokenStore",
@@ -37,4 +38,5 @@ __all__ = [
     "TokenStore",
     "UnreachableError",
     "User",
+    "Webhook",
 ]

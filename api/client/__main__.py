@@ -11,6 +11,7 @@ from .errors import ClientError
 from .options import Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
 from .resources import Priority, Status
+from .webhook_commands import webhooks
 
 EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
 4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
@@ -210,6 +211,9 @@ def listen(options: Options, since: int | None, limit: int | None) -> None:
             count += 1
             if count == limit:
                 return
+
+
+main.add_command(webhooks)
 
 
 def run() -> Exit:
