@@ -36,7 +36,11 @@ UNFINISHED = "fail-until /nowhere"
 def settings(servers: Servers) -> Iterator[Settings]:
     with servers.database() as name:
         yield servers.settings(
-            name, generator="tests.support.providers:one_by_one", reaper_seconds=0.5, max_attempts=100
+            name,
+            generator="tests.support.providers:one_by_one",
+            reaper_seconds=0.5,
+            max_attempts=100,
+            webhook_allow_private=True,
         )
 
 
@@ -574,7 +578,7 @@ def test_the_session_of_the_webhooks_guide_works_as_pasted(shell: CommandLine, t
         processes.kill(pasted)
     assert pasted.returncode == 0, errors
     assert "Received: webhook.test" in output
-    assert "Received: prompt.completed Explain what causes ocean tides done" in output
+    assert "Received: prompt.completed done" in output
     assert re.search(r"webhook.test +delivered", output)
     assert re.search(r"prompt.completed +delivered", output)
 
