@@ -11,13 +11,13 @@ _WEBHOOK = {
     "disabled_reason": None,
     "paused_until": None,
     "failures": 0,
-    "previous_secret_expires_at": None,
+    "previous_secret_expires_at": None,  # nosec B105
     "created_at": "2026-11-23T09:00:00.000Z",
 }
 _PAUSED = _WEBHOOK | {"status": "paused", "paused_until": "2026-11-23T09:35:10.000Z", "failures": 3}
 _DISABLED = _WEBHOOK | {"status": "disabled", "disabled_reason": "You have disabled it."}
 _SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD9lGjAAAAAAA="  # noqa: S105  # nosec B105
-_ROTATED = _WEBHOOK | {"secret": _SECRET, "previous_secret_expires_at": "2026-11-24T09:40:00.000Z"}
+_ROTATED = _WEBHOOK | {"secret": _SECRET, "previous_secret_expires_at": "2026-11-24T09:40:00.000Z"}  # nosec B105
 _ATTEMPT = {"number": 1, "at": "2026-11-23T09:30:00.520Z", "status_code": 204, "error": None, "seconds": 0.082}
 _REFUSED = {"number": 1, "at": "2026-11-23T09:30:00.520Z", "status_code": 500, "error": None, "seconds": 0.04}
 _DELIVERED = {
