@@ -9,6 +9,9 @@ from .pages import json_list, read_pages
 from .resources import Delivery, DeliveryStatus, EventType, Webhook
 from .session import Session
 
+#: What the server may take for a webhook with hundreds of thousands of events.
+_LONG_SECONDS = 60.0
+
 
 class Webhooks:
     """The user's webhooks, as `Client.webhooks`. Errors are those of the client."""
@@ -36,7 +39,7 @@ class Webhooks:
     def delete(self, webhook_id: int) -> None:
         """Delete a webhook. What is pending is not sent any more."""
         try:
-            self._session.request("DELETE", f"/webhooks/{webhook_id}/")
+            self._session.request("DELETE", f"/webhooks/{webhook_id}/", server_wait=_LONG_SECONDS)
         except ProblemError as problem:
             if problem.status != 404 or not problem.repeated:  # else an earlier attempt deleted it
                 raise
@@ -61,7 +64,8 @@ class Webhooks:
 
     def recover(self, webhook_id: int, since: int) -> int:
         """Send every event after this `seq` again, in order. Returns how many these are."""
-        response = self._session.request("POST", f"/webhooks/{webhook_id}/recover/", json={"since": since})
+        path, body = f"/webhooks/{webhook_id}/recover/", {"since": since}
+        response = self._session.request("POST", path, json=body, server_wait=_LONG_SECONDS)
         return int(json_content(response, "deliveries")["deliveries"])
 
     def _webhook(self, method: str, path: str, **options: Any) -> Webhook:
