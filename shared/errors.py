@@ -88,7 +88,7 @@ class WebhookNotFoundError(PromptwireError):
 
 
 class WebhookDisabledError(PromptwireError):
-    """This webhook is disabled. Enable it first: PATCH it with {"disabled": false}."""
+    """This webhook is disabled. Enable it first."""
 
 
 class TooManyWebhooksError(PromptwireError):

@@ -135,7 +135,7 @@ def deliveries(options: Options, webhook_id: int, status: DeliveryStatus | None,
     """Show what was sent, newest first."""
     with options.client() as client:
         found = client.webhooks.deliveries(webhook_id, status=status, limit=None if everything else limit)
-        header = ("ID", "SEQ", "EVENT", "STATUS", "SINCE", "ATTEMPTS", "LAST ATTEMPT")
+        header = ("ID", "SEQ", "EVENT", "STATUS", "QUEUED", "ATTEMPTS", "LAST ATTEMPT")
         options.output.results(found, header, _delivery_row)
 
 
