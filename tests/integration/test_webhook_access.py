@@ -54,9 +54,9 @@ class TestAccess:
         assert (show(alice, webhook), deliveries(alice, webhook)) == before
 
     @pytest.mark.parametrize(("method", "path"), [("GET", None), ("POST", None), *ROUTES])
-    def test_every_call_needs_a_token(self, app: Flask, method: str, path: str | None) -> None:
+    def test_every_call_needs_a_token(self, shared_app: Flask, method: str, path: str | None) -> None:
         url = "/webhooks/" if path is None else f"/webhooks/1/{path}"
-        response = assert_problem(app.test_client().open(url, method=method), 401)
+        response = assert_problem(shared_app.test_client().open(url, method=method), 401)
         assert response["type"] == "urn:promptwire:problem:invalid-token"
 
     @pytest.mark.parametrize(

@@ -21,6 +21,12 @@ def log(sessions: Sessions) -> Log:
     return Log(sessions)
 
 
+@pytest.fixture(scope="module")
+def shared_webhook(shared_alice: ApiUser) -> dict:
+    """A webhook for tests that change nothing."""
+    return create(shared_alice)
+
+
 class TestDeliveries:
     def test_the_log_shows_each_attempts_time_status_and_duration(
         self, alice: ApiUser, worker: Pipeline, log: Log
@@ -88,9 +94,8 @@ class TestDeliveries:
     @pytest.mark.parametrize(
         "query", ["limit=0", "limit=101", "limit=x", "status=queued", "cursor=x", "cursor=YmVmb3JlOjA", "page=2"]
     )
-    def test_an_invalid_query_is_400(self, alice: ApiUser, query: str) -> None:
-        webhook = create(alice)
-        assert_problem(alice.get(f"/webhooks/{webhook['id']}/deliveries/?{query}"), 400)
+    def test_an_invalid_query_is_400(self, shared_alice: ApiUser, shared_webhook: dict, query: str) -> None:
+        assert_problem(shared_alice.get(f"/webhooks/{shared_webhook['id']}/deliveries/?{query}"), 400)
 
 
 class TestTest:
@@ -318,9 +323,8 @@ class TestRecover:
             {"a": 1},
         ],
     )
-    def test_an_invalid_since_is_400(self, alice: ApiUser, body: dict) -> None:
-        webhook = create(alice)
-        assert_problem(alice.post(f"/webhooks/{webhook['id']}/recover/", json=body), 400)
+    def test_an_invalid_since_is_400(self, shared_alice: ApiUser, shared_webhook: dict, body: dict) -> None:
+        assert_problem(shared_alice.post(f"/webhooks/{shared_webhook['id']}/recover/", json=body), 400)
 
 
 class TestDisabledWebhooks:
