@@ -76,7 +76,7 @@ def invalid(error: ValidationError) -> Response:
 
 
 def invalid_field(field: str, message: str) -> Response:
-    """The response to a request with a field that is not valid, for a reason that its model does not know."""
+    """The response to a request of which one field has a value that is not valid. `abort` sends it."""
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=[{"field": field, "message": message}])
 
 

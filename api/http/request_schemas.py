@@ -17,11 +17,11 @@ MAX_HISTORY = 20
 MAX_ID = 2**63 - 1
 
 # The validators below, as JSON Schema patterns.
-STORABLE = r"^[^\u0000]*$"
+_STORABLE = r"^[^\u0000]*$"
 _STORABLE_NOT_BLANK = r"^[^\u0000]*\S[^\u0000]*$"
 
 
-def storable(text: str) -> str:
+def _storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain NUL characters")
     return text
@@ -30,7 +30,7 @@ def storable(text: str) -> str:
 def _not_blank(text: str) -> str:
     if not re.search(r"\S", text):
         raise ValueError("must not be blank")
-    return storable(text)
+    return _storable(text)
 
 
 def _allowed_username(username: str) -> str:
@@ -38,7 +38,7 @@ def _allowed_username(username: str) -> str:
     return username
 
 
-def whole(number: object) -> object:
+def _whole(number: object) -> object:
     """Accept 4.0 as 4: JSON has one kind of number."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
@@ -46,15 +46,17 @@ def whole(number: object) -> object:
 NotBlank = Annotated[
     str, Field(min_length=1, json_schema_extra={"pattern": _STORABLE_NOT_BLANK}), AfterValidator(_not_blank)
 ]
+Storable = Annotated[str, Field(json_schema_extra={"pattern": _STORABLE}), AfterValidator(_storable)]
+SeqNumber = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_whole)]
 Username = Annotated[str, Field(json_schema_extra={"pattern": USERNAME_PATTERN}), AfterValidator(_allowed_username)]
 Password = Annotated[
     str,
     Field(
         min_length=MIN_PASSWORD_LENGTH,
         max_length=MAX_PASSWORD_LENGTH,
-        json_schema_extra={"pattern": STORABLE, "format": "password"},
+        json_schema_extra={"pattern": _STORABLE, "format": "password"},
     ),
-    AfterValidator(storable),
+    AfterValidator(_storable),
 ]
 
 
@@ -70,8 +72,8 @@ class Credentials(Body):
 
     username: Annotated[
         str,
-        Field(min_length=1, max_length=150, json_schema_extra={"pattern": STORABLE}),
-        AfterValidator(storable),
+        Field(min_length=1, max_length=150, json_schema_extra={"pattern": _STORABLE}),
+        AfterValidator(_storable),
     ]
     password: Annotated[
         str, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
@@ -94,7 +96,7 @@ class Submission(Body):
         description="Whether the answer of a nearly identical earlier prompt may be used; null means the "
         "service's default (`SEMANTIC_CACHE`).",
     )
-    history: Annotated[int, Field(ge=0, le=MAX_HISTORY), BeforeValidator(whole)] | None = Field(
+    history: Annotated[int, Field(ge=0, le=MAX_HISTORY), BeforeValidator(_whole)] | None = Field(
         None, description="How many of the user's earlier exchanges, the most similar ones, the model gets as context."
     )
     priority: Annotated[Priority, Field(strict=False)] | None = Field(

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
-from api.http.request_schemas import MAX_ID, STORABLE, storable, whole
+from api.http.request_schemas import MAX_ID, SeqNumber, Storable
 from api.http.response_schemas import Id, Moment, PromptResource
 from shared import timestamps
 from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
@@ -17,18 +17,10 @@ from shared.webhooks.webhooks import EventType, format_secret
 
 MAX_DESCRIPTION_LENGTH = 500
 
-Url = Annotated[
-    str,
-    Field(min_length=1, max_length=MAX_URL_CHARACTERS, json_schema_extra={"format": "uri", "pattern": STORABLE}),
-    AfterValidator(storable),
-]
+Url = Annotated[Storable, Field(min_length=1, max_length=MAX_URL_CHARACTERS, json_schema_extra={"format": "uri"})]
 Events = Annotated[list[Annotated[EventType, Field(strict=False)]], Field(min_length=1, max_length=len(EventType))]
-Description = Annotated[
-    str,
-    Field(max_length=MAX_DESCRIPTION_LENGTH, json_schema_extra={"pattern": STORABLE}),
-    AfterValidator(storable),
-]
-_URL = "Where events are sent: https, and an address that everybody can reach (see docs/webhooks.md)."
+Description = Annotated[Storable, Field(max_length=MAX_DESCRIPTION_LENGTH)]
+_URL = "Where events are sent: https, and a public address."
 _EVENTS = "The types of the events that it gets; null for all."
 
 
@@ -56,9 +48,7 @@ class WebhookChanges(Body):
 class Recovery(Body):
     """The last event that the receiver has."""
 
-    since: Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(whole)] = Field(
-        description="Its `seq`; 0 for all events that are kept."
-    )
+    since: SeqNumber = Field(description="Its `seq`; 0 for all events that are kept.")
 
 
 class WebhookPath(Parameters):

@@ -17,7 +17,7 @@ NO_CALLS = re.compile(r"/(static|docs)/.+|/ws/|/ws/prompts/|/ws/\{rest\}")
 def test_the_guide_lists_every_route(app: Flask) -> None:
     served = set()
     for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(?:\w+:)?(?:[a-z]+_)?(\w+)>", r"{\1}", str(rule))
+        path = re.sub(r"<(?:\w+:)?(?:\w+_(?=id>))?(\w+)>", r"{\1}", str(rule))
         for method in rule.methods - {"HEAD", "OPTIONS"}:
             served.add(("WS" if rule.websocket or path.startswith("/ws/") else method, path))
     listed = set(re.findall(r"^\| `(GET|POST|PATCH|DELETE|WS) (\S+)` \|", GUIDE, re.MULTILINE))
