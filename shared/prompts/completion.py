@@ -62,8 +62,8 @@ _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 # the user submits a prompt meanwhile, whose foreign key locks the user's row, too: the one that has locked the newest
 # version waits, in its UPDATE, for the version that its snapshot has; the other holds that, and waits for it.
 #
-# Webhooks are locked as the foreign key of their deliveries does it, but before: a webhook that is deleted meanwhile
-# gets no delivery, instead of a violated key, which would undo the answer.
+# A webhook that is deleted meanwhile is locked before its foreign key is checked: then it gets no delivery, where the
+# check would fail.
 _FINISH = PreparedStatement(
     "finish",
     f"""

@@ -1,1 +1,1 @@
-"""Webhooks: endpoints of users, to which their events are sent."""
+"""Webhooks: endpoints of users, the events that are delivered to them, and the addresses that they may have."""

@@ -10,7 +10,7 @@ from api.services import Services
 from shared.db.engine import Sessions
 from shared.db.models import Scope
 from tests.support.client import ApiUser, assert_problem
-from tests.support.webhooks import URL, Log, act, change, create, deliveries, finish, show
+from tests.support.webhook_calls import URL, Log, act, change, create, deliveries, finish, show
 from worker.pipeline import Pipeline
 
 ROUTES = [

@@ -12,7 +12,7 @@ from api.services import Services
 from shared.db.engine import Sessions
 from shared.webhooks import replay
 from tests.support.client import ApiUser, assert_problem
-from tests.support.webhooks import Log, act, change, create, deliveries, finish, recover, show
+from tests.support.webhook_calls import Log, act, change, create, deliveries, finish, recover, show
 from worker.pipeline import Pipeline
 
 

@@ -17,7 +17,7 @@ from shared.db.engine import Sessions
 from shared.webhooks import webhooks
 from tests.support.client import ApiUser, assert_problem
 from tests.support.servers import wait_until
-from tests.support.webhooks import URL, Log, act, change, create, finish, show
+from tests.support.webhook_calls import URL, Log, act, change, create, finish, show
 from worker.pipeline import Pipeline
 
 
