@@ -5,7 +5,8 @@ Delivery itself is the workers' part (`worker/webhooks`). Each function takes th
 
 from typing import Any
 
-from sqlalchemy import exists, func, or_, select, text, update
+from sqlalchemy import exists, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions
@@ -19,7 +20,7 @@ from shared.errors import (
 )
 from shared.prompts import feed
 from shared.webhooks import webhooks
-from shared.webhooks.webhooks import RESUMED
+from shared.webhooks.webhooks import RESUMED, EventType
 
 TEST_EVENT = "webhook.test"
 #: How many numbers of a feed a transaction recovers. A longer recovery takes several, in the order of the feed.
@@ -32,21 +33,6 @@ _PENDING_AGAIN: dict[str, Any] = {
     "created_at": func.now(),
     "ended_at": None,
 }
-# A feed has no entry of its own for a prompt that was deleted: only those whose prompt exists can be sent. A delivery
-# that exists is kept, and its log with it, so that a webhook gets each event once, also if it ends meanwhile: the
-# transaction that finishes a prompt commits its delivery together with the feed's entry.
-_RECOVER = text("""
-    INSERT INTO webhook_deliveries (webhook_id, event, seq, prompt_id)
-    SELECT :webhook_id, event, feed.seq, prompts.id
-    FROM feed JOIN prompts ON prompts.id = feed.prompt_id
-        CROSS JOIN LATERAL (SELECT 'prompt.' || change AS event) AS type
-    WHERE feed.user_id = :user_id AND feed.seq > :after AND feed.seq <= :upto
-        AND change IN ('completed', 'failed', 'cancelled')
-        AND (CAST(:events AS text[]) IS NULL OR event = ANY(CAST(:events AS text[])))
-    ORDER BY feed.seq
-    ON CONFLICT (webhook_id, seq) DO UPDATE
-    SET status = 'pending', attempts = 0, next_attempt_at = now(), created_at = now(), ended_at = NULL
-""")
 
 
 def send_test(session: Session, user_id: int, webhook_id: int) -> WebhookDelivery:
@@ -109,12 +95,29 @@ def recover(sessions: Sessions, user_id: int, webhook_id: int, since: int) -> in
         newest = _check_since(session, user_id, since)
     count = 0
     for after in range(since, newest, RECOVERED_AT_ONCE):
-        upto = min(after + RECOVERED_AT_ONCE, newest)
         with sessions.begin() as session:
             webhook = _enabled(session, user_id, webhook_id)
-            parameters = {"webhook_id": webhook_id, "user_id": user_id, "events": webhook.events}
-            count += session.execute(_RECOVER, parameters | {"after": after, "upto": upto}).rowcount  # type: ignore[attr-defined]
+            count += _recover_some(session, webhook, after, min(after + RECOVERED_AT_ONCE, newest))
     return count
+
+
+def _recover_some(session: Session, webhook: Webhook, after: int, upto: int) -> int:
+    """Make the events after a number, up to another one, pending again. Returns how many these are.
+
+    A delivery that exists is kept, with its log, so that there is one for each event. An event that happens meanwhile
+    gets no second one: it is committed together with its entry in the feed.
+    """
+    event = literal("prompt.") + FeedEntry.change
+    events = (
+        select(literal(webhook.id), event, FeedEntry.seq, Prompt.id)
+        .join(Prompt, Prompt.id == FeedEntry.prompt_id)
+        .where(FeedEntry.user_id == webhook.user_id, FeedEntry.seq > after, FeedEntry.seq <= upto)
+        .where(event.in_(webhook.events or list(EventType)))
+        .order_by(FeedEntry.seq)
+    )
+    added = upsert(WebhookDelivery).from_select(["webhook_id", "event", "seq", "prompt_id"], events)
+    recovered = added.on_conflict_do_update(index_elements=["webhook_id", "seq"], set_=_PENDING_AGAIN)
+    return session.execute(recovered).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
 def _enabled(session: Session, user_id: int, webhook_id: int) -> Webhook:
