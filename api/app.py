@@ -29,6 +29,7 @@ from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
 from api.routes.text_stream import TextStreamRoutes
 from api.routes.usage import UsageRoutes
+from api.routes.webhooks import WebhookRoutes
 from api.services import Services, make_services
 from shared.accounts import deletion
 from shared.db.models import DEFAULT_ROUTE
@@ -107,6 +108,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
+    webhooks = WebhookRoutes(s.settings, s.sessions, s.authenticator)
     usage = UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens)
     ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
     announce_deletion = partial(
@@ -122,7 +124,7 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         announce_deletion,
     )
     admin = AdminRoutes(s.sessions, s.autocommit_engine, s.authenticator, announce_deletion)
-    routes = (auth, account, keys, prompts, text_stream, search, usage, admin, ops)
+    routes = (auth, account, keys, prompts, text_stream, search, usage, webhooks, admin, ops)
     return [each.blueprint() for each in routes]
 
 

@@ -132,6 +132,34 @@ class BudgetExceededError(UserLimitError):
         return "urn:promptwire:problem/budget-exceeded"
 
 
+class WebhookNotFoundError(PromptwireError):
+    """There is no such webhook."""
+
+
+class WebhookDisabledError(PromptwireError):
+    """This webhook is disabled. Enable it first."""
+
+
+class TooManyWebhooksError(PromptwireError):
+    """A user may not have more webhooks. Delete one first."""
+
+
+class DeliveryNotFoundError(PromptwireError):
+    """There is no such delivery. Old ones are not kept."""
+
+
+class DeliveryPendingError(PromptwireError):
+    """This delivery is pending: it has not ended yet."""
+
+
+class EventNotKeptError(PromptwireError):
+    """There is nothing left to send: the prompt of this event was deleted, or the event is too old."""
+
+
+class SinceOutOfRangeError(PromptwireError):
+    """The events after `since` are not all there: it is too old, or later than the newest event."""
+
+
 class ProviderError(PromptwireError):
     """The provider failed.
 

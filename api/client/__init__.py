@@ -17,7 +17,19 @@ it. You can copy the folder into another project, under any name.
 
 from .client import DEFAULT_URL, Client
 from .errors import ClientError, FieldError, NotLoggedInError, ProblemError, RefusedError, UnreachableError
-from .resources import UNFINISHED, ApiKey, Event, NewApiKey, Prompt, Scope, SimilarPrompt, Status, User
+from .resources import (
+    UNFINISHED,
+    ApiKey,
+    Delivery,
+    Event,
+    NewApiKey,
+    Prompt,
+    Scope,
+    SimilarPrompt,
+    Status,
+    User,
+    Webhook,
+)
 from .token_store import FileTokenStore, Login, MemoryTokenStore, TokenStore
 
 __all__ = [
@@ -26,6 +38,7 @@ __all__ = [
     "ApiKey",
     "Client",
     "ClientError",
+    "Delivery",
     "Event",
     "FieldError",
     "FileTokenStore",
@@ -42,4 +55,5 @@ __all__ = [
     "TokenStore",
     "UnreachableError",
     "User",
+    "Webhook",
 ]

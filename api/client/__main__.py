@@ -14,6 +14,7 @@ from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code,
 from .output import event_line, full_text, one_line, printable, status_line
 from .resources import Priority, Status, UsageBy
 from .usage_table import usage_text
+from .webhook_commands import webhooks
 
 EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
 4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
@@ -232,6 +233,7 @@ def listen(options: Options, since: int | None, limit: int | None) -> None:
 
 
 main.add_command(account)
+main.add_command(webhooks)
 
 
 def run() -> Exit:

@@ -12,16 +12,17 @@ from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_content, not_promptwire
 from .keys import Keys
+from .pages import json_list, read_pages
 from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, UsageBy, UsageReport, User
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
 from .text_stream import follow
 from .token_store import MemoryTokenStore, TokenStore
+from .webhooks import Webhooks
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _LONG_POLL_SECONDS = 60
-_MAX_PAGE_SIZE = 100
 _MIN_POLL_INTERVAL_SECONDS = 1.0
 
 
@@ -58,6 +59,7 @@ class Client:
         self._session = Session(self._http, MemoryTokenStore() if token_store is None else token_store, api_key)
         self.keys = Keys(self._session)  #: the user's API keys
         self.account = AccountClient(self._session)
+        self.webhooks = Webhooks(self._session)
         self._socket = EventSocket(self.url, self._session, self._limits, pause)
 
     def __enter__(self) -> "Client":
@@ -145,18 +147,7 @@ class Client:
 
     def prompts(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Prompt]:
         """Yield the user's prompts, newest first: at most `limit`, or all."""
-        left = float("inf") if limit is None else limit
-        params: dict[str, Any] = {} if status is None else {"status": status}
-        while left > 0:
-            params["limit"] = int(min(left, _MAX_PAGE_SIZE))
-            response = self._session.request("GET", "/prompts/", params=params)
-            page: list[Prompt] = _json_list(response)
-            yield from page
-            left -= len(page)
-            next_page = response.links.get("next")
-            if next_page is None:
-                return
-            params = dict(httpx.URL(next_page["url"]).params)
+        yield from read_pages(self._session, "/prompts/", limit, status=status)
 
     def similar(self, text: str, *, limit: int | None = None, max_score: float | None = None) -> list[SimilarPrompt]:
         """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default."""
@@ -165,7 +156,7 @@ class Client:
         found: list[SimilarPrompt] = []
         while True:
             response = self._session.request("GET", "/prompts/similar/", params=params)
-            found += cast(list[SimilarPrompt], _json_list(response))
+            found += cast(list[SimilarPrompt], json_list(response))
             next_page = response.links.get("next")
             if next_page is None:
                 return found
@@ -240,10 +231,3 @@ class Client:
         if isinstance(prompt, list):
             raise not_promptwire(response)
         return cast(Prompt, prompt)
-
-
-def _json_list(response: httpx.Response) -> Any:
-    resources = json_content(response, "id")
-    if not isinstance(resources, list):
-        raise not_promptwire(response)
-    return resources

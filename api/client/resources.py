@@ -165,6 +165,52 @@ class LoginEntry(TypedDict):
     is_current: bool
 
 
+EventType = Literal["prompt.completed", "prompt.failed", "prompt.cancelled"]
+
+DeliveryStatus = Literal["pending", "delivered", "failed"]
+
+
+class Webhook(TypedDict):
+    """An endpoint to which events are sent. Only a new or rotated one has its `secret`."""
+
+    id: int
+    url: str
+    events: list[EventType] | None
+    description: str
+    status: Literal["enabled", "paused", "disabled"]
+    disabled_reason: str | None
+    paused_until: str | None
+    failures: int
+    previous_secret_expires_at: str | None
+    created_at: str
+    secret: NotRequired[str]
+
+
+class Attempt(TypedDict):
+    """An attempt to send an event."""
+
+    number: int
+    at: str
+    status_code: int | None
+    error: str | None
+    seconds: float
+
+
+class Delivery(TypedDict):
+    """An event that is sent to a webhook. `seq` and `prompt_id` are None for a test event."""
+
+    id: int
+    message_id: str
+    event: str
+    seq: int | None
+    prompt_id: int | None
+    status: DeliveryStatus
+    attempts: list[Attempt]
+    next_attempt_at: str | None
+    created_at: str
+    ended_at: str | None
+
+
 class Event(TypedDict):
     """An event about a prompt.
 

@@ -79,6 +79,8 @@ def _day(moment: object) -> date:
 NotBlank = Annotated[
     str, Field(min_length=1, json_schema_extra={"pattern": _STORABLE_NOT_BLANK}), AfterValidator(_not_blank)
 ]
+Storable = Annotated[str, Field(json_schema_extra={"pattern": _STORABLE}), AfterValidator(_storable)]
+SeqNumber = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(_whole)]
 Username = Annotated[
     str,
     Field(json_schema_extra={"pattern": USERNAME_PATTERN, "maxLength": MAX_USERNAME_LENGTH}),

@@ -26,7 +26,7 @@ from tests.support import processes
 from tests.support.client import PASSWORD
 from tests.support.command_line import RETRY_FOREVER, CommandLine, command
 from tests.support.processes import API, RemoteUser
-from tests.support.servers import ROOT, SECRET, Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, SECRET, Servers, wait_until
 
 #: A prompt that fails and is rescheduled again and again, without blocking a worker.
 UNFINISHED = "fail-until /nowhere"
@@ -36,7 +36,11 @@ UNFINISHED = "fail-until /nowhere"
 def settings(servers: Servers) -> Iterator[Settings]:
     with servers.database() as name:
         yield servers.settings(
-            name, generator="tests.support.providers:one_by_one", reaper_seconds=0.5, max_attempts=100
+            name,
+            generator="tests.support.providers:one_by_one",
+            reaper_seconds=0.5,
+            max_attempts=100,
+            webhook_allow_private=True,
         )
 
 
@@ -552,6 +556,33 @@ def test_the_sessions_of_the_guide_work_as_pasted(shell: CommandLine, tmp_path: 
     assert result.returncode == 0, result.stderr
     assert "Explain what causes ocean tides → done" in result.stdout
     assert result.stdout.endswith("done\n")
+
+
+def test_the_session_of_the_webhooks_guide_works_as_pasted(shell: CommandLine, tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "webhooks.md").read_text()
+    (tmp_path / "receiver.py").write_text(re.search(r"```python\n(.*?)```", guide, re.DOTALL)[1])
+    session = re.search(r"```bash\n(.*?)```", guide, re.DOTALL)[1].replace(".venv/bin/python", sys.executable)
+    user = RemoteUser(shell.url)
+    (tmp_path / "alice.json").write_text(json.dumps({"username": user.username, "password": PASSWORD}))
+    environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    pasted = subprocess.Popen(
+        ["bash", "-euc", session],
+        env=environment | {"PORT": str(processes.free_port())},
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        output, errors = pasted.communicate(timeout=MAX_WAIT_SECONDS)
+    finally:
+        processes.kill(pasted)
+    assert pasted.returncode == 0, errors
+    assert "Received: webhook.test" in output
+    assert "Received: prompt.completed done" in output
+    assert re.search(r"webhook.test +delivered", output)
+    assert re.search(r"prompt.completed +delivered", output)
 
 
 def write(file: Path, text: str) -> None:

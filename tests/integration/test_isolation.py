@@ -4,7 +4,7 @@ import json
 
 import pytest
 from flask import Flask
-from sqlalchemy import insert, update
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from shared.accounts import users
@@ -16,17 +16,16 @@ SECRET = "xylophone-confession"
 
 
 class Victim:
-    """A user with prompts in several states, an idempotency key, a page cursor, an API key and a login."""
+    """A user with prompts in several states, an idempotency key, a page cursor, an API key, a login and a webhook."""
 
     def __init__(self, app: Flask, worker: Pipeline) -> None:
         self.user = ApiUser(app, "victim")
+        webhook = {"url": f"https://hooks.example/{SECRET}", "description": SECRET}
+        self.webhook = self.user.post("/webhooks/", json=webhook).json["id"]
         completed, self.queued, cancelled = (self.user.submit(f"{SECRET} {i}", websocket=True) for i in range(3))
         worker.process(1)
         self.user.post(f"/prompts/{cancelled}/cancel/")
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
-        with worker.sessions.begin() as session:
-            key = {"user_id": self.user.id, "name": SECRET, "key_hash": b"", "prefix": SECRET, "scopes": []}
-            self.key_id = session.scalar(insert(ApiKey).values(**key).returning(ApiKey.id))
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
@@ -38,6 +37,9 @@ class Victim:
         prompts = [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
         own = [*self.user.get("/account/logins/").json, *self.user.get("/auth/keys/").json]
         return [*prompts, self.user.get("/account/").json, *own]
+
+    def webhooks(self) -> list[list[dict]]:
+        return [self.user.get(f"/webhooks/{path}").json for path in ("", f"{self.webhook}/deliveries/")]
 
 
 def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[TestResponse]:
@@ -52,9 +54,14 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         return [attacker.call(method, path.format(key_id=victim.key_id))]
     if "{login_id}" in path:
         return [attacker.call(method, path.format(login_id=login_id)) for login_id in victim.logins]
+    if "{webhook_id}" in path:
+        (delivery, *_) = victim.webhooks()[1]
+        body = {"since": 0} if path.endswith("/recover/") else {"url": "https://mine.example/"}
+        return [attacker.call(method, path.format(webhook_id=victim.webhook, delivery_id=delivery["id"]), json=body)]
     login = {"username": "victim", "password": "a guess of theirs"}
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
+        "/webhooks/": {"url": "https://mine.example/"},
         "/auth/register/": login,
         "/login/": login,
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
@@ -84,7 +91,7 @@ def victim(app: Flask, worker: Pipeline) -> Victim:
 def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: Victim, worker: Pipeline) -> None:
     attacker = ApiUser(app, "attacker")
     described = app.test_client().get("/openapi.json").json["paths"]
-    before = victim.state()
+    before, webhooks = victim.state(), victim.webhooks()
     assert SECRET in json.dumps(before)
     for path, operations in described.items():
         for method in operations:
@@ -97,7 +104,7 @@ def test_no_route_shows_or_changes_anything_of_another_user(app: Flask, victim: 
                     assert response.status_code == 404, where
                 if path.startswith("/admin/"):
                     assert response.status_code == 403, where
-    assert victim.state() == before
+    assert (victim.state(), victim.webhooks()) == (before, webhooks)
     worker.process(100)
     assert victim.user.show(victim.queued)["status"] == "completed"
 

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 
 from flask import Flask
 from hypothesis import given, settings
@@ -22,12 +23,17 @@ POSTED = [
     "/prompts/",
     "/prompts/{prompt_id}/cancel/",
     "/prompts/{prompt_id}/retry/",
+    "/webhooks/",
+    "/webhooks/{webhook_id}/recover/",
+    "/webhooks/{webhook_id}/deliveries/{delivery_id}/replay/",
 ]
 PATHS = [
     *POSTED,
     "/prompts/{prompt_id}/",
     "/prompts/{prompt_id}/stream/",
     "/prompts/similar/",
+    "/webhooks/{webhook_id}/",
+    "/webhooks/{webhook_id}/deliveries/",
     "/livez/",
     "/readyz/",
     "/metrics/",
@@ -42,12 +48,12 @@ def cancel_all(user: ApiUser) -> None:
 
 
 @SIXTY_EXAMPLES
-@given(method=st.sampled_from(["GET", "POST", "DELETE"]), data=st.data())
+@given(method=st.sampled_from(["GET", "POST", "PATCH", "DELETE"]), data=st.data())
 def test_arbitrary_bytes_in_path_query_and_body_cause_no_server_error(
     shared_app: Flask, shared_alice: ApiUser, method: str, data
 ) -> None:
     cancel_all(shared_alice)
-    path = data.draw(st.sampled_from(PATHS)).replace("{prompt_id}", data.draw(st.text("0129a%-.")))
+    path = re.sub(r"\{\w+\}", lambda _: data.draw(st.text("0129a%-.")), data.draw(st.sampled_from(PATHS)))
     response = shared_alice.call(
         method,
         path,
@@ -66,7 +72,9 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-_FIELDS = st.sampled_from(["prompt_text", "websocket", "username", "password", "refresh", "other"])
+_FIELDS = st.sampled_from(
+    ["prompt_text", "websocket", "username", "password", "refresh", "url", "events", "since", "other"]
+)
 
 
 @SIXTY_EXAMPLES
@@ -75,8 +83,6 @@ def test_arbitrary_values_in_fields_cause_no_server_error(
     shared_app: Flask, shared_alice: ApiUser, path: str, data
 ) -> None:
     body = data.draw(st.dictionaries(_FIELDS, _JSON | st.sampled_from(["a\0b", "\ud800", "password 1"])))
-    response = shared_alice.post(
-        path.replace("{prompt_id}", "1"), data=json.dumps(body), content_type="application/json"
-    )
+    response = shared_alice.post(re.sub(r"\{\w+\}", "1", path), data=json.dumps(body), content_type="application/json")
     assert response.status_code < 500
     assert response.status_code < 400 or response.content_type == "application/problem+json"

@@ -9,6 +9,9 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from shared.webhooks.replay import TEST_EVENT
+from shared.webhooks.webhooks import EventType
+
 METHODS = {"get", "post", "put", "patch", "delete"}
 
 #: Blueprints that the document leaves out: sockets and pages.
@@ -48,8 +51,8 @@ def examples(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], An
 
     for name, header in document["components"]["headers"].items():
         yield from of(name, header)
-    for _, _, operation in operations(document):
-        where = operation["operationId"]
+    received = [(event, item["post"]) for event, item in document["webhooks"].items()]
+    for where, operation in [*((each["operationId"], each) for _, _, each in operations(document)), *received]:
         for parameter in operation["parameters"]:
             yield from of(where, resolve(document, parameter))
         bodies = [operation["requestBody"]] if "requestBody" in operation else []
@@ -66,6 +69,10 @@ def test_the_document_describes_every_route(app: Flask, document: dict[str, Any]
         if rule.endpoint.partition(".")[0] not in UNDOCUMENTED_BLUEPRINTS and str(rule) != "/openapi.json"
     }
     assert {(method, path) for method, path, _ in operations(document)} == served
+
+
+def test_the_document_describes_every_event_that_webhooks_get(document: dict[str, Any]) -> None:
+    assert set(document["webhooks"]) == {*EventType, TEST_EVENT}
 
 
 def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
@@ -109,7 +116,7 @@ def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
                 assert list(response["content"]) == ["application/problem+json"]
 
 
-WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/usage/", "/admin/")
+WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/usage/", "/webhooks/", "/admin/")
 
 
 def test_every_operation_that_needs_a_token_declares_it(document: dict[str, Any]) -> None:

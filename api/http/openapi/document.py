@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from api.http.openapi.examples import BODIES
 from api.http.openapi.models import Answer, Body, Schema
 from api.http.openapi.responses import HEADERS, LINKS
+from api.http.openapi.webhook_events import EVENTS
 from api.http.response_schemas import Problem
 from shared.version import get_version
 
@@ -60,6 +61,7 @@ class DescribedApi(OpenAPI):
             "links": LINKS,
             "parameters": {"X-Request-ID": _REQUEST_ID},
         }
+        document["webhooks"] = EVENTS
         for path in document["paths"].values():
             for operation in path.values():
                 _complete(operation)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from api.http.openapi import webhook_examples
 from shared.version import get_version
 
 _QUEUED = {
@@ -195,6 +196,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "From the cache, if possible": _TEXT | {"cache": True},
         "With earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
     },
+    **webhook_examples.BODIES,
 }
 
 _USED = {"prompts": 12, "prompt_tokens": 340, "completion_tokens": 5210, "total_tokens": 5550, "cost": 0.0104}
@@ -333,4 +335,19 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),
     "unready": ("Without Postgres", _health("unavailable", postgres="unavailable", redis="ok")),
     "unmigrated": ("Before the migrations", _health("unavailable", postgres="not migrated", redis="ok")),
+    **webhook_examples.ANSWERS,
+}
+
+_ENDS = {"completed": _COMPLETED, "failed": _FAILED, "cancelled": _CANCELLED}
+#: Bodies of requests to webhooks, by the type of the event.
+EVENT_BODIES: dict[str, Any] = {
+    **{
+        f"prompt.{status}": {
+            "type": f"prompt.{status}",
+            "timestamp": prompt["completed_at"],
+            "data": prompt | {"seq": 42},
+        }
+        for status, prompt in _ENDS.items()
+    },
+    "webhook.test": {"type": "webhook.test", "timestamp": "2026-11-23T09:29:00.000Z", "data": {"webhook_id": 1}},
 }

@@ -58,7 +58,9 @@ HEADERS: dict[str, dict[str, Any]] = {
         required=True,
         pattern=r"^[A-Za-z0-9._:/+=-]{1,128}$",
     ),
-    "Location": _header("The prompt's path.", "/prompts/1/", required=True, pattern=r"^(/[^?#]+)?/prompts/[0-9]+/$"),
+    "Location": _header(
+        "The resource's path.", "/prompts/1/", required=True, pattern=r"^(/[^?#]+)?/(prompts|webhooks)/[0-9]+/$"
+    ),
     "Retry-After": _header("Seconds until the client should ask again.", "1", pattern=r"^[0-9]+$"),
     "Preference-Applied": _header("The applied `wait`, if one was preferred.", "wait=10", pattern=r"^wait=[0-9]+$"),
     "Idempotency-Replayed": _header(

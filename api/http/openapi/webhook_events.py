@@ -1,0 +1,53 @@
+"""The `webhooks` of the OpenAPI document: the requests that the receivers of events get."""
+
+from typing import Any
+
+from api.http.openapi.examples import EVENT_BODIES
+
+_HEADERS = {
+    "webhook-id": ("The event's id, the same each time it is sent: an event that you have is a duplicate.", "msg_1_42"),
+    "webhook-timestamp": ("When it was sent, in seconds since 1970. Refuse it if it is old.", "1795426200"),
+    "webhook-signature": (
+        "`v1,` and the base64 of HMAC-SHA256 of `id.timestamp.body` by the secret. For 24 hours after a rotation there "
+        "are two, separated by a space: accept the request if one of them is right.",
+        "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
+    ),
+}
+_SUMMARIES = {
+    "prompt.completed": "A prompt was answered",
+    "prompt.failed": "A prompt has failed",
+    "prompt.cancelled": "A prompt was cancelled",
+    "webhook.test": "A test that you have asked for",
+}
+
+
+def _receive(event: str, summary: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{'TestEvent' if event == 'webhook.test' else 'PromptEvent'}"}
+    parameters = [
+        {
+            "name": name,
+            "in": "header",
+            "required": True,
+            "description": text,
+            "schema": {"type": "string"},
+            "example": value,
+        }
+        for name, (text, value) in _HEADERS.items()
+    ]
+    return {
+        "summary": summary,
+        "tags": ["Webhooks"],
+        "parameters": parameters,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "example": EVENT_BODIES[event]}},
+        },
+        "responses": {
+            "2XX": {"description": "The event has arrived."},
+            "410": {"description": "The endpoint is gone: its webhook is disabled."},
+            "default": {"description": "It is sent again later: after `Retry-After`, if that is longer."},
+        },
+    }
+
+
+EVENTS: dict[str, Any] = {event: {"post": _receive(event, summary)} for event, summary in _SUMMARIES.items()}
