@@ -314,7 +314,6 @@ def exported_prompt(exported: ExportedPrompt, username: str) -> dict[str, Any]:
         "queued_at": timestamps.rfc3339(exported.queued_at),
         "used_prompt_tokens": exported.used_prompt_tokens,
         "used_completion_tokens": exported.used_completion_tokens,
-        "emptied_at": timestamps.rfc3339_or_none(exported.emptied_at),
     }
 
 

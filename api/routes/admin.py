@@ -22,7 +22,7 @@ from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
 from api.http.pages import add_next_link, decode_cursor, encode_cursor
 from api.http.request_schemas import MAX_ID
-from shared.accounts import audit, deletion, logins, overview, users
+from shared.accounts import api_keys, audit, deletion, logins, overview, users
 from shared.accounts.deletion import DeletedAccount
 from shared.db.engine import Sessions
 from shared.db.models import Scope, User
@@ -151,7 +151,7 @@ class AdminRoutes:
     def revoke_key(self, path: KeyPath) -> tuple[str, int]:
         """Revoke an API key of any user."""
         with self._sessions.begin() as session:
-            user_id = overview.revoke_key(session, path.key_id)
+            user_id = api_keys.revoke(session, path.key_id)
             audit.record(session, current_actor(), "key.revoked", user_id, key_id=path.key_id)
         self._authenticator.announce_logout(user_id)
         return "", HTTPStatus.NO_CONTENT

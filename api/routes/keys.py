@@ -103,7 +103,7 @@ class KeyRoutes:
         """
         principal = current_principal()
         with self._sessions.begin() as session:
-            api_keys.revoke(session, principal.id, path.key_id)
+            api_keys.revoke(session, path.key_id, user_id=principal.id)
             audit.record(session, current_actor(), "key.revoked", principal.id, key_id=path.key_id)
         self._authenticator.announce_logout(principal.id)
         return "", HTTPStatus.NO_CONTENT

@@ -15,9 +15,12 @@ from api.http.request_schemas import UsageQuery
 from api.http.response_schemas import UsageReport, usage_report
 from shared.accounts import budgets, usage
 from shared.accounts.usage import UsageBy
+from shared.db.models import Scope
+from shared.errors import InsufficientScopeError
 
 USAGE: Responses = {
     200: json_response(UsageReport, "What was used.", "usage by day", "usage by model", "usage by key"),
+    **error_responses(InsufficientScopeError(Scope.PROMPTS_READ)),
 }
 
 

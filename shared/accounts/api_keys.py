@@ -75,14 +75,16 @@ def list_all(session: Session, user_id: int) -> Sequence[ApiKey]:
     return session.scalars(select(ApiKey).where(*of_user).order_by(ApiKey.id.desc())).all()
 
 
-def revoke(session: Session, user_id: int, key_id: int) -> None:
-    """Revoke a key for good.
+def revoke(session: Session, key_id: int, *, user_id: int | None = None) -> int:
+    """Revoke a key for good: one of this user, or, without `user_id`, of any. Returns the id of its user.
 
     Raises:
         KeyNotFoundError: it does not exist, is another user's, or was revoked before.
     """
-    if not _revoke(session, ApiKey.user_id == user_id, ApiKey.id == key_id):
+    revoked = _revoke(session, ApiKey.id == key_id, *([] if user_id is None else [ApiKey.user_id == user_id]))
+    if not revoked:
         raise KeyNotFoundError
+    return revoked[0]
 
 
 def revoke_all(session: Session, user_id: int) -> None:
@@ -99,9 +101,10 @@ def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _revoke(session: Session, *of: ColumnElement[bool]) -> bool:
-    revoked = update(ApiKey).where(*of, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now()).returning(ApiKey.id)
-    return bool(session.scalars(revoked).all())
+def _revoke(session: Session, *of: ColumnElement[bool]) -> Sequence[int]:
+    """Revoke keys. Returns the ids of their users."""
+    revoked = update(ApiKey).where(*of, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
+    return session.scalars(revoked.returning(ApiKey.user_id)).all()
 
 
 _is_live = (

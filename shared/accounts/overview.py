@@ -9,10 +9,9 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import text
-from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
-from shared.errors import KeyNotFoundError, UserNotFoundError
+from shared.errors import UserNotFoundError
 
 #: The most rows of a sum of usage.
 MAX_USAGE_ROWS = 1_000
@@ -130,19 +129,6 @@ def list_keys(executor: Executor, *, limit: int, before: int, user_id: int | Non
     statement = _PAGE_OF_KEYS if user_id is None else _PAGE_OF_USERS_KEYS
     rows = executor.execute(statement, {"limit": limit, "before": before, "user_id": user_id})
     return [KeyOverview(*_fields(row)) for row in rows]
-
-
-def revoke_key(session: Session, key_id: int) -> int:
-    """Revoke an API key. Returns the id of its user.
-
-    Raises:
-        KeyNotFoundError: there is no such key, or it was revoked before.
-    """
-    revoked = text("UPDATE api_keys SET revoked_at = now() WHERE id = :id AND revoked_at IS NULL RETURNING user_id")
-    user_id: int | None = session.scalar(revoked, {"id": key_id})
-    if user_id is None:
-        raise KeyNotFoundError
-    return user_id
 
 
 def sum_usage(executor: Executor, by: UsageBy, *, since: date, until: date) -> list[UsageSum]:

@@ -7,7 +7,10 @@ from urllib.parse import urlsplit
 #: The first parts of the API's paths. A path prefix must differ from them: otherwise `/prompts/` could be the page
 #: below the prefix `/prompts`, or the list of prompts after a proxy has removed the prefix.
 FIRST_SEGMENTS = frozenset(
-    ("auth", "docs", "livez", "login", "metrics", "openapi.json", "prompts", "readyz", "static", "webhooks", "ws")
+    (
+        *("account", "admin", "auth", "docs", "livez", "login", "metrics", "openapi.json", "prompts", "readyz"),
+        *("static", "usage", "webhooks", "ws"),
+    )
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PREFIX = re.compile(r"(/[\w.~-]*)*", re.ASCII)

@@ -9,6 +9,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import event, text, update
 
+from api.auth.principal import KeyGrant
+from api.intake.submission_limits import Caller
 from api.intake.submissions import Stored, _Submission
 from api.services import Services
 from shared.accounts import budgets
@@ -155,7 +157,7 @@ def test_a_retry_belongs_to_the_api_key_that_retries(
     key = add_key(sessions, alice.id, monthly_tokens=TOKENS)
     prompt_id = submit(alice).json["id"]
     alice.post(f"/prompts/{prompt_id}/cancel/")
-    services.submissions.retry(alice.id, prompt_id, key_id=key, key_budget=TOKENS)
+    services.submissions.retry(alice.id, prompt_id, KeyGrant(key, frozenset(), monthly_tokens=TOKENS))
     assert [each["reserved_tokens"] for each in alice.get("/usage/").json["budgets"]] == [TOKENS, TOKENS]
     worker.process(1)
     (cancelled, completed) = alice.get("/usage/?by=key").json["rows"]
@@ -198,7 +200,7 @@ def test_a_key_has_a_budget_of_its_own_besides_that_of_its_user(
     def refused_by(key: int | None) -> str | None:
         new = NewPrompt(alice.id, PROMPT, False, "r", key_id=key)
         try:
-            services.submissions.store(new, None, key_budget=key and 2 * TOKENS)
+            services.submissions.store(new, None, key and KeyGrant(key, frozenset(), monthly_tokens=2 * TOKENS))
         except BudgetExceededError as error:
             return error.limit
         return None
@@ -222,7 +224,9 @@ def test_the_budget_of_a_revoked_key_is_not_reported_but_still_refuses(
     with sessions.begin() as session:
         session.execute(update(ApiKey).values(revoked_at=text("now()")))
     with pytest.raises(BudgetExceededError):
-        services.submissions.store(NewPrompt(alice.id, PROMPT, False, "r", key_id=key), None, key_budget=1)
+        services.submissions.store(
+            NewPrompt(alice.id, PROMPT, False, "r", key_id=key), None, KeyGrant(key, frozenset(), monthly_tokens=1)
+        )
     assert [each["key"] for each in alice.get("/usage/").json["budgets"]] == [None]
 
 
@@ -301,7 +305,7 @@ def test_groups_of_several_users_never_wait_for_each_other(make_app: MakeApp, se
                 new = NewPrompt(user_id, PROMPT, False, "r")
                 if user_id == with_budget:
                     new = new._replace(key_id=keys[user_id], reserved_tokens=TOKENS)
-                group.append(_Submission(new, None))
+                group.append(_Submission(new, None, Caller(user_id)))
             try:
                 outcomes = services.submissions._store_group(group)
             except Exception as error:

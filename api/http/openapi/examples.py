@@ -154,7 +154,7 @@ _ACCOUNT = {
     "key": None,
     "limits": _LIMITS,
 }
-_KEY = {
+_ACCOUNT_KEY = {
     "id": 3,
     "scopes": ["prompts:read", "prompts:write"],
     "models": None,
@@ -295,7 +295,7 @@ def _usage(by: str, group: object) -> dict[str, Any]:
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
     "account": ("By a login", _ACCOUNT),
-    "account by key": ("By an API key", _ACCOUNT | {"authenticated_by": "api_key", "key": _KEY}),
+    "account by key": ("By an API key", _ACCOUNT | {"authenticated_by": "api_key", "key": _ACCOUNT_KEY}),
     "logins": ("Logins", [_LOGIN]),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
     "new key": ("A new key", _KEY | {"key": _WHOLE_KEY}),
