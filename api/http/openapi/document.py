@@ -8,6 +8,7 @@ from flask_openapi3 import Info, OpenAPI, Server
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import BODIES
 from api.http.openapi.models import Answer, Body, Schema
 from api.http.openapi.responses import HEADERS, LINKS
@@ -53,6 +54,9 @@ class DescribedApi(OpenAPI):
         )
 
     def generate_spec_json(self) -> None:
+        for blueprint in self.blueprints.values():
+            if isinstance(blueprint, Blueprint):
+                self._describe(blueprint)
         super().generate_spec_json()  # type: ignore[no-untyped-call]
         document = self.spec_json
         document["components"] |= {
@@ -65,6 +69,14 @@ class DescribedApi(OpenAPI):
         for path in document["paths"].values():
             for operation in path.values():
                 _complete(operation)
+
+    def _describe(self, blueprint: Blueprint) -> None:
+        """Add the blueprint's views to the document, as `register_api` does with one that is described already."""
+        blueprint.describe()
+        self.tags += [tag for tag in blueprint.tags if tag.name not in self.tag_names]
+        self.tag_names += [tag.name for tag in blueprint.tags if tag.name not in self.tag_names]
+        self.paths.update(blueprint.paths)
+        self.components_schemas.update(blueprint.components_schemas)
 
 
 def _complete(operation: dict[str, Any]) -> None:
