@@ -13,6 +13,7 @@ pending keeps its number, so it has the `webhook-id` by which its receiver knows
 import click
 from sqlalchemy import Connection, Engine, text
 
+from shared.accounts.audit import COMMAND_LINE
 from shared.cli_errors import run
 from shared.db import migrations
 from shared.db.engine import make_engine
@@ -35,7 +36,11 @@ _STATEMENTS = (
     text("SELECT setval(format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) + :gap) FROM pg_sequences"),
     text("UPDATE token_families SET revoked_at = now() WHERE revoked_at IS NULL"),
 )
-_REVOKE_KEYS = text("UPDATE api_keys SET revoked_at = now() WHERE revoked_at IS NULL")
+_REVOKE_KEYS = text("""
+    WITH revoked AS (UPDATE api_keys SET revoked_at = now() WHERE revoked_at IS NULL RETURNING id, user_id)
+    INSERT INTO audit (action, user_id, details, address)
+    SELECT 'key.revoked', user_id, jsonb_build_object('key_id', id), :address FROM revoked
+""")
 _DISABLE_WEBHOOKS = text("""
     UPDATE webhooks SET disabled_at = now(), disabled_reason = 'The service was restored from a backup.'
     WHERE disabled_at IS NULL
@@ -63,7 +68,7 @@ def prepare(engine: Engine, *, vector_store: str, revoke_keys: bool = False, dis
     with engine.begin() as connection:
         skip_numbers(connection)
         if revoke_keys:
-            connection.execute(_REVOKE_KEYS)
+            connection.execute(_REVOKE_KEYS, {"address": COMMAND_LINE.address})
         if disable_webhooks:
             connection.execute(_DISABLE_WEBHOOKS)
 

@@ -283,5 +283,7 @@ class TestKeysAndWebhooks:
         restore_into(empty, file, revoke_keys=True, disable_webhooks=True)
         app, _ = make_app(database_url=empty.database_url)
         assert app.test_client().get("/prompts/", headers=headers).status_code == 401
+        audited = rows(empty, "SELECT details, address FROM audit WHERE action = 'key.revoked'")
+        assert audited == [({"key_id": 1}, "command line")]
         shown = ApiUser(app, "alice", is_new=False).get(f"/webhooks/{webhook_id}/").json
         assert (shown["status"], shown["disabled_reason"]) == ("disabled", "The service was restored from a backup.")
