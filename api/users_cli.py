@@ -89,7 +89,7 @@ def set_admin(sessions: Sessions, username: str, *, remove: bool) -> None:
             audit.record(session, COMMAND_LINE, "admin.removed" if remove else "admin.granted", user.id)
         user_id = user.id
     _announce_change(user_id)
-    click.echo(f"{username} is {'no admin' if remove else 'an admin'}.")
+    click.echo(f"{username} is {'no longer an admin' if remove else 'an admin'}.")
 
 
 @main.command("list")

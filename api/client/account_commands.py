@@ -1,5 +1,6 @@
 """The commands of `promptwire account`."""
 
+from collections.abc import Mapping
 from typing import BinaryIO, TextIO
 
 import click
@@ -23,7 +24,7 @@ def account() -> None:
 @common_options
 @click.pass_obj
 def show(options: Options) -> None:
-    """Show who you are, and your limits."""
+    """Show who you are, and your limits; with an API key also what it may do."""
     with options.client() as client:
         found = client.account.show()
         options.output.result(found, _describe(found))
@@ -93,9 +94,17 @@ def delete(options: Options, yes: bool, password_file: TextIO | None) -> None:
 
 
 def _describe(found: Account) -> str:
-    limits = (f"{name:<22}  {'none' if value is None else value}" for name, value in found["limits"].items())
     head = f"{found['username']} (id {found['id']}), since {local_time(found['created_at'])}"
-    return "\n".join([f"{head}{', admin' if found['is_admin'] else ''}", "", *limits])
+    lines = [f"{head}{', admin' if found['is_admin'] else ''}", "", *_limits(found["limits"])]
+    if key := found["key"]:
+        models = "all" if key["models"] is None else " ".join(key["models"])
+        own = {"models": models, "rate_limit": key["rate_limit"], "monthly_tokens": key["monthly_tokens"]}
+        lines += ["", f"with API key {key['id']}: {' '.join(key['scopes'])}", "", *_limits(own)]
+    return "\n".join(lines)
+
+
+def _limits(limits: Mapping[str, str | int | None]) -> list[str]:
+    return [f"{name:<22}  {'none' if value is None else value}" for name, value in limits.items()]
 
 
 def _row(login: LoginEntry) -> tuple[str, str, str, str]:

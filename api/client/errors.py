@@ -19,7 +19,7 @@ class ClientError(Exception):
 
 
 class NotLoggedInError(ClientError):
-    """Not logged in, or the login has ended."""
+    """Not logged in, or the login has ended. Log in again, or use an API key."""
 
 
 class UnreachableError(ClientError):

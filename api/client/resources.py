@@ -142,6 +142,16 @@ class User(TypedDict):
     created_at: str
 
 
+class AccountKey(TypedDict):
+    """The API key that the caller uses, and its limits."""
+
+    id: int
+    scopes: list[str]
+    models: list[str] | None
+    rate_limit: str | None
+    monthly_tokens: int | None
+
+
 class Account(TypedDict):
     """The account of a user, and the user's limits by the names of their settings."""
 
@@ -150,6 +160,7 @@ class Account(TypedDict):
     is_admin: bool
     created_at: str
     authenticated_by: Literal["login", "api_key"]
+    key: AccountKey | None
     limits: dict[str, str | int | None]
 
 

@@ -9,8 +9,9 @@ from flask import Flask, Response, json
 from flask_limiter import Limiter, RateLimitExceeded
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
+from api.http import validation_messages
 from api.http.rate_limits import RateLimitedError, policy_name, rate_limited_error
 from api.http.requests import route_template
 from shared import errors, timestamps
@@ -23,6 +24,8 @@ RETRY_AFTER_SECONDS = 2
 #: How many errors the response to an invalid request lists, and how many characters of a field's name it repeats.
 MAX_ERRORS = 20
 MAX_FIELD_LENGTH = 200
+#: Instead of werkzeug's sentence, which is for people who enter URLs.
+NO_SUCH_PATH = "There is nothing at this path."
 
 _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
@@ -74,8 +77,8 @@ def problem(
 
 def invalid(error: ValidationError) -> Response:
     """The response to a request that its model does not accept, with the first MAX_ERRORS errors."""
-    listed = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_ERRORS]
-    found = [{"field": _field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in listed]
+    listed = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
+    found = [{"field": _field(e["loc"]), "message": validation_messages.describe(e)} for e in listed]
     return _invalid(found)
 
 
@@ -143,7 +146,8 @@ def _http(error: HTTPException) -> Response:
     if error.response is not None:  # it has its response already: abort(response), a redirect
         return error.response  # type: ignore[return-value]
     kept = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Upgrade")}
-    return problem(error.code or 500, error.description or "", headers=kept)
+    detail = NO_SUCH_PATH if error.description == NotFound.description else error.description or ""
+    return problem(error.code or 500, detail, headers=kept)
 
 
 def _rate_limit(error: RateLimitedError) -> Response:

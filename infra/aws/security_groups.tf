@@ -119,7 +119,7 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
 resource "aws_vpc_security_group_egress_rule" "services" {
   for_each          = local.egress
   security_group_id = local.groups[each.value.from]
-  description       = "AWS services and model providers."
+  description       = "AWS services, model providers and webhooks."
   cidr_ipv4         = "0.0.0.0/0"
   ip_protocol       = "tcp"
   from_port         = each.value.port

@@ -67,7 +67,7 @@ variable "zones" {
 }
 
 variable "single_nat_gateway" {
-  description = "One NAT gateway for all zones: cheaper, but tasks cannot reach model providers while its zone is unavailable."
+  description = "One NAT gateway for all zones: cheaper, but tasks cannot reach model providers and webhooks while its zone is unavailable."
   type        = bool
   default     = false
 }
@@ -79,7 +79,7 @@ variable "interface_endpoints" {
 }
 
 variable "egress_ports" {
-  description = "TCP ports on which tasks may connect to other hosts: 443 for AWS and most providers, and the ports of other models."
+  description = "TCP ports on which tasks may connect to other hosts: 443 for AWS, most providers and most webhooks, and the ports of others."
   type        = set(number)
   default     = [443]
 }

@@ -23,6 +23,7 @@ from infra.doctor import (
     public_url,
     settings,
     stores,
+    webhooks,
 )
 from shared.cli_errors import run
 from shared.settings import Settings, SettingsError, load_settings
@@ -40,7 +41,9 @@ CHECKS = (
     Check("generator", providers.generator),
     Check("embedder", providers.embedder),
     Check("embedder and index", stores.embedders),
+    Check("budgets", webhooks.budgets),
     Check("workers", network.workers),
+    Check("webhooks", webhooks.webhooks),
     Check("public URL", public_url.public_url),
     Check("flower", network.flower),
 )

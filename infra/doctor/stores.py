@@ -32,7 +32,7 @@ class _WritesRefusedError(NotCheckedError):
 def postgres(settings: Settings) -> Iterator[Finding]:
     """Postgres is reachable, accepts writes, is recent, migrated and durable, and admits enough connections."""
     try:
-        with _connection(settings) as connection:
+        with connect(settings) as connection:
             yield from _check_server(connection, settings)
     except _WritesRefusedError as error:
         yield Finding(
@@ -50,7 +50,7 @@ def vector_store(settings: Settings) -> Iterator[Finding]:
         segment_storage.check_url(settings.segments_url)
     if settings.vector_store != "pgvector":
         return
-    with _connection(settings) as connection:
+    with connect(settings) as connection:
         if connection.scalar(text("SELECT to_regclass('pgvector_vectors')")) is None:
             yield Finding(
                 "VECTOR_STORE=pgvector, but its tables do not exist.",
@@ -61,7 +61,7 @@ def vector_store(settings: Settings) -> Iterator[Finding]:
 def embedders(settings: Settings) -> Iterator[Finding]:
     """Every user's vectors come from an embedder that is configured."""
     configured = make_embedders(settings)
-    with _connection(settings) as connection:
+    with connect(settings) as connection:
         query = text("SELECT embedder, count(*) FROM users WHERE embedder IS NOT NULL GROUP BY embedder")
         users = {row.embedder: row.count for row in connection.execute(query)}
     for name, count in users.items():
@@ -117,7 +117,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
 
 def clocks(settings: Settings) -> Iterator[Finding]:
     """The clocks of this machine, Postgres and Redis agree: tokens expire by the first, leases by the second."""
-    with _connection(settings) as connection:
+    with connect(settings) as connection:
         now = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
         yield from _check_skew("Postgres", float(now or 0) - time.time())
     try:
@@ -129,7 +129,8 @@ def clocks(settings: Settings) -> Iterator[Finding]:
 
 
 @contextmanager
-def _connection(settings: Settings) -> Iterator[Connection]:
+def connect(settings: Settings) -> Iterator[Connection]:
+    """A connection to Postgres. Raises NotCheckedError."""
     engine = make_engine(settings, application_name="promptwire-doctor")
     try:
         with engine.connect() as connection:

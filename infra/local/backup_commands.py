@@ -42,19 +42,25 @@ def run_restore(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="make restore FILE=…", description=run_restore.__doc__)
     parser.add_argument("file", type=Path, metavar="FILE")
     parser.add_argument("--replace", action="store_true", help="Delete what the database has.")
+    parser.add_argument("--revoke-keys", action="store_true", help="Revoke all API keys.")
+    parser.add_argument("--disable-webhooks", action="store_true", help="Send nothing to webhooks.")
     given = parser.parse_args(arguments)
+    options = {"revoke_keys": given.revoke_keys, "disable_webhooks": given.disable_webhooks}
     check(given.file)
     with _interruptible(), _database(DataFolder(data_dir()), may_run=False) as settings:
         tools = PostgresTools(settings.database_url.get_secret_value())
-        restore(tools, given.file, prepare=lambda name: prepare(settings, name), replace=given.replace)
+        restore(tools, given.file, prepare=lambda name: prepare(settings, name, **options), replace=given.replace)
 
 
-def prepare(settings: Settings, database: str) -> None:
-    """Prepare the restored database of this name for use. Raises CannotStartError."""
+def prepare(settings: Settings, database: str, **options: bool) -> None:
+    """Prepare the restored database of this name for use, with the options of `restored.prepare`.
+
+    Raises CannotStartError.
+    """
     url = database_url.with_database(settings.database_url.get_secret_value(), database)
     changed = settings.model_copy(update={"database_url": SecretStr(url)})
     with opened(changed, "promptwire-restored") as engine:
-        restored.prepare(engine, vector_store=settings.vector_store)
+        restored.prepare(engine, vector_store=settings.vector_store, **options)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ unfinished, so whatever ends the prompt releases it, and nothing can leak.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -140,10 +140,11 @@ def check(
 
 
 def _error(budget: Budget, wanted: int, added: int) -> BudgetExceededError:
-    owner = "you" if budget.key_id is None else "this API key"
+    subject = "Your budget" if budget.key_id is None else "The budget of this API key"
     name = "USER_MONTHLY_TOKENS" if budget.key_id is None else "monthly_tokens"
     message = (
-        f"The budget of {owner} is {budget.monthly_tokens} tokens a month. {budget.used_tokens} are used and "
-        f"{budget.reserved_tokens + added} are reserved by unfinished prompts; this prompt needs {wanted}. ({name})"
+        f"{subject} is {budget.monthly_tokens} tokens a month. {budget.used_tokens} are used and "
+        f"{budget.reserved_tokens + added} are reserved by unfinished prompts; this prompt needs {wanted}. "
+        f"It begins again on {budget.resets_at.astimezone(UTC):%Y-%m-%d} (UTC). ({name})"
     )
     return BudgetExceededError(message, limit=name, resets_at=budget.resets_at)

@@ -6,11 +6,14 @@ versions of users' indexes and ids continue after a gap. Clients that join with 
 processes that kept running load their indexes again. Redis needs nothing: its messages only wake workers up.
 
 All logins end. Otherwise those that were ended after the backup, by a logout or a new password, would be valid again.
+API keys and webhooks stay as the backup has them, because programs could not go on by themselves. An event that was
+pending keeps its number, so it has the `webhook-id` by which its receiver knows it.
 """
 
 import click
 from sqlalchemy import Connection, Engine, text
 
+from shared.accounts.audit import COMMAND_LINE
 from shared.cli_errors import run
 from shared.db import migrations
 from shared.db.engine import make_engine
@@ -33,14 +36,27 @@ _STATEMENTS = (
     text("SELECT setval(format('%I.%I', schemaname, sequencename), coalesce(last_value, 0) + :gap) FROM pg_sequences"),
     text("UPDATE token_families SET revoked_at = now() WHERE revoked_at IS NULL"),
 )
+_REVOKE_KEYS = text("""
+    WITH revoked AS (UPDATE api_keys SET revoked_at = now() WHERE revoked_at IS NULL RETURNING id, user_id)
+    INSERT INTO audit (action, user_id, details, address)
+    SELECT 'key.revoked', user_id, jsonb_build_object('key_id', id), :address FROM revoked
+""")
+_DISABLE_WEBHOOKS = text("""
+    UPDATE webhooks SET disabled_at = now(), disabled_reason = 'The service was restored from a backup.'
+    WHERE disabled_at IS NULL
+""")
 
 
 class NewerSchemaError(Exception):
     """The database is of a newer release. The message says which one, and what to do."""
 
 
-def prepare(engine: Engine, *, vector_store: str) -> None:
+def prepare(engine: Engine, *, vector_store: str, revoke_keys: bool = False, disable_webhooks: bool = False) -> None:
     """Migrate a restored database, and give none of its numbers twice. Doing it again is harmless.
+
+    Args:
+        revoke_keys: Revoke all API keys, because some may have been revoked after the backup.
+        disable_webhooks: Send nothing to any webhook until its user enables it.
 
     Raises:
         NewerSchemaError: this release is too old for it. Nothing has changed.
@@ -51,6 +67,10 @@ def prepare(engine: Engine, *, vector_store: str) -> None:
     migrations.upgrade(engine, vector_store=vector_store)
     with engine.begin() as connection:
         skip_numbers(connection)
+        if revoke_keys:
+            connection.execute(_REVOKE_KEYS, {"address": COMMAND_LINE.address})
+        if disable_webhooks:
+            connection.execute(_DISABLE_WEBHOOKS)
 
 
 def check_revision(revision: str | None) -> None:
@@ -70,12 +90,19 @@ def skip_numbers(connection: Connection) -> None:
 
 
 @click.command()
-def main() -> None:
+@click.option("--revoke-keys", is_flag=True, help="Revoke all API keys: some were revoked after the backup.")
+@click.option("--disable-webhooks", is_flag=True, help="Send nothing to webhooks until their users enable them.")
+def main(*, revoke_keys: bool, disable_webhooks: bool) -> None:
     """Prepare a restored database for use: migrate it, requeue what workers held, end all logins, reset the feeds."""
     try:
         settings = load_settings()
         engine = make_engine(settings, application_name="promptwire-restored")
-        prepare(engine, vector_store=settings.vector_store)
+        prepare(
+            engine,
+            vector_store=settings.vector_store,
+            revoke_keys=revoke_keys,
+            disable_webhooks=disable_webhooks,
+        )
     except (NewerSchemaError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
     click.echo("The restored database can be used. All users log in again.")

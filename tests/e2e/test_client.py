@@ -567,7 +567,7 @@ def test_the_session_of_the_webhooks_guide_works_as_pasted(shell: CommandLine, t
     environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     pasted = subprocess.Popen(
         ["bash", "-euc", session],
-        env=environment | {"PORT": str(processes.free_port())},
+        env=environment | {"RECEIVER_PORT": str(processes.free_port())},
         cwd=tmp_path,
         start_new_session=True,
         stdout=subprocess.PIPE,

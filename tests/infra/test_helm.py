@@ -158,6 +158,16 @@ def test_the_api_reaches_the_provider_only_if_it_embeds_there(rendered: dict[str
     assert ports == {"minimal": [53, 5432, 6379], "everything": [53, 5432, 6379, 443, 4318]}
 
 
+def test_workers_reach_webhooks_wherever_the_model_is(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
+    model = {"port": 8000, "to": [{"podSelector": {}}]}
+    given = {"images": {"registry": "r", "tag": "1"}, "existingSecret": "s", "networkPolicy": {"provider": model}}
+    (copy / CHART / "ci/model-values.yaml").write_text(json.dumps(given))
+    policy = named(render(copy)["model"])["NetworkPolicy promptwire-worker"]["spec"]
+    ((webhooks,),) = [rule["to"] for rule in policy["egress"] if rule["ports"] == [{"protocol": "TCP", "port": 443}]]
+    assert webhooks["ipBlock"]["cidr"] == "0.0.0.0/0"
+    assert "169.254.0.0/16" in webhooks["ipBlock"]["except"]
+
+
 def test_nobody_reaches_the_api_if_no_callers_are_given(copy: Path, rendered: dict[str, list[Manifest]]) -> None:
     """To Kubernetes, a rule that names no source allows all."""
     given = {"images": {"registry": "r", "tag": "1"}, "existingSecret": "s", "networkPolicy": {"ingress": []}}

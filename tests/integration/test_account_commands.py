@@ -34,6 +34,13 @@ def test_show_prints_the_account_and_its_limits(shell: CommandLine) -> None:
     assert "user_running_limit      none" in lines
 
 
+def test_show_prints_what_the_api_key_may_do_that_one_uses(shell: CommandLine) -> None:
+    made = shell.json("keys", "create", "small", "--scope", "prompts:read", "--monthly-tokens", "60")[0]
+    lines = shell.run("account", "show", PROMPTWIRE_API_KEY=made["key"]).stdout.splitlines()
+    own = lines[lines.index(f"with API key {made['id']}: prompts:read") + 2 :]
+    assert [line.split() for line in own] == [["models", "all"], ["rate_limit", "none"], ["monthly_tokens", "60"]]
+
+
 def test_password_changes_the_password_and_never_takes_one_as_an_argument(
     shell: CommandLine, alice: RemoteUser
 ) -> None:

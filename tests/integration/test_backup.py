@@ -21,6 +21,8 @@ from tests.support.backups import restore_into, rows
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers, environment_of, wait_until
+from tests.support.webhook_calls import create as create_webhook
+from tests.support.webhook_calls import finish
 from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
 from worker.services import make_services
@@ -245,3 +247,43 @@ class TestFile:
         (tmp_path / "file").touch()
         with pytest.raises(CannotStartError, match=r"new\.dump cannot be written"):
             back_up(tools, tmp_path / "file" / "new.dump")
+
+
+class TestKeysAndWebhooks:
+    """What a backup has of API keys and webhooks, and what a restore does with them."""
+
+    @pytest.fixture
+    def backed_up(
+        self, alice: ApiUser, worker: Pipeline, backup: Callable[[], Path]
+    ) -> tuple[dict[str, str], int, Path]:
+        """An API key, a webhook with a pending event, and a backup of both."""
+        key = alice.post("/auth/keys/", json={"name": "Report"}).json
+        webhook = create_webhook(alice)
+        finish(alice, worker)
+        return {"Authorization": f"Bearer {key['key']}"}, webhook["id"], backup()
+
+    def test_a_pending_event_keeps_its_webhook_id_and_no_later_one_has_it(
+        self, make_app: Callable[..., tuple], empty: Settings, backed_up: tuple[dict[str, str], int, Path]
+    ) -> None:
+        headers, webhook_id, file = backed_up
+        restore_into(empty, file)
+        app, _ = make_app(database_url=empty.database_url)
+        alice = ApiUser(app, "alice", is_new=False)
+        pipeline = make_services(empty).pipeline
+        finish(alice, pipeline)
+        pipeline.sessions.kw["bind"].dispose()
+        listed = app.test_client().get(f"/webhooks/{webhook_id}/deliveries/", headers=headers).json
+        assert [each["message_id"] for each in reversed(listed)] == [f"msg_{webhook_id}_{seq}" for seq in (1, GAP + 2)]
+        assert {each["status"] for each in listed} == {"pending"}
+
+    def test_a_restore_can_revoke_all_keys_and_disable_all_webhooks(
+        self, make_app: Callable[..., tuple], empty: Settings, backed_up: tuple[dict[str, str], int, Path]
+    ) -> None:
+        headers, webhook_id, file = backed_up
+        restore_into(empty, file, revoke_keys=True, disable_webhooks=True)
+        app, _ = make_app(database_url=empty.database_url)
+        assert app.test_client().get("/prompts/", headers=headers).status_code == 401
+        audited = rows(empty, "SELECT details, address FROM audit WHERE action = 'key.revoked'")
+        assert audited == [({"key_id": 1}, "command line")]
+        shown = ApiUser(app, "alice", is_new=False).get(f"/webhooks/{webhook_id}/").json
+        assert (shown["status"], shown["disabled_reason"]) == ("disabled", "The service was restored from a backup.")

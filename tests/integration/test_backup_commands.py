@@ -23,6 +23,7 @@ from shared.settings import Settings
 from tests.support.backups import rows
 from tests.support.client import ApiUser, assert_problem
 from tests.support.servers import ROOT, Servers, environment_of
+from tests.support.webhook_calls import create as create_webhook
 
 
 class TestCommands:
@@ -75,6 +76,16 @@ class TestCommands:
         command("backup", tmp_path / "new.dump", **environment_of(settings))
         command("restore", tmp_path / "new.dump", **environment_of(empty))
         assert rows(empty, "SELECT username FROM users") == [("alice",)]
+
+    def test_a_restore_revokes_keys_and_disables_webhooks_on_demand(
+        self, command: Callable[..., str], settings: Settings, empty: Settings, alice: ApiUser, tmp_path: Path
+    ) -> None:
+        alice.post("/auth/keys/", json={"name": "Report"})
+        create_webhook(alice)
+        command("backup", tmp_path / "new.dump", **environment_of(settings))
+        command("restore", tmp_path / "new.dump", "--revoke-keys", "--disable-webhooks", **environment_of(empty))
+        query = "SELECT revoked_at IS NOT NULL, disabled_at IS NOT NULL FROM api_keys, webhooks"
+        assert rows(empty, query) == [(True, True)]
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_ends_a_backup_and_leaves_nothing(

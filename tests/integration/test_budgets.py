@@ -71,8 +71,8 @@ def test_over_budget_is_429_budget_exceeded_with_the_time_at_which_it_begins_aga
     assert (resets_at.day, resets_at.time().isoformat()) == (1, "00:00:00")
     assert timedelta(0) < resets_at - now <= timedelta(days=31)
     assert abs(int(response.headers["Retry-After"]) - (resets_at - now).total_seconds()) < 60
-    assert f"is {3 * TOKENS} tokens a month. 0 are used and {3 * TOKENS} are reserved" in problem["detail"]
-    assert f"needs {TOKENS}. (USER_MONTHLY_TOKENS)" in problem["detail"]
+    assert f"Your budget is {3 * TOKENS} tokens a month. 0 are used and {3 * TOKENS} are reserved" in problem["detail"]
+    assert f"needs {TOKENS}. It begins again on {resets_at:%Y-%m-%d} (UTC). (USER_MONTHLY_TOKENS)" in problem["detail"]
     assert len(alice.get("/prompts/").json) == 3
 
 

@@ -6,6 +6,7 @@
 import json
 import re
 
+import pytest
 from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,3 +87,9 @@ def test_arbitrary_values_in_fields_cause_no_server_error(
     response = shared_alice.post(re.sub(r"\{\w+\}", "1", path), data=json.dumps(body), content_type="application/json")
     assert response.status_code < 500
     assert response.status_code < 400 or response.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/no/such/path/", "/account/logins/nonsense/", "/prompts/x/"])
+def test_a_path_that_does_not_exist_is_404_in_one_plain_sentence(shared_alice: ApiUser, path: str) -> None:
+    response = shared_alice.get(path)
+    assert (response.status_code, response.json["detail"]) == (404, "There is nothing at this path.")

@@ -29,6 +29,8 @@ from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser, serving
 from tests.support.processes import RemoteUser
 from tests.support.servers import ROOT, Servers, environment_of
+from tests.support.webhook_calls import create as create_webhook
+from tests.support.webhook_calls import deliveries, recover
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
@@ -183,9 +185,15 @@ def test_migrations_only_add(servers: Servers, first_release: str) -> None:
 def test_statements_of_the_first_release_do_the_same_on_the_present_schema(
     first_release: str, settings: Settings, reaper: Reaper, worker: Pipeline
 ) -> None:
+    send_statements(first_release)
+    end_all_prompts(first_release, reaper, worker)
+
+
+def send_statements(url: str) -> None:
+    """Send what the API, the worker and the reaper of the first release sent, with the same results."""
     statements = json.loads((DATA / "statements.json").read_text())
     assert len(statements) > 50
-    with contextlib.closing(psycopg2.connect(first_release)) as connection, connection.cursor() as cursor:
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         for statement, count in statements:
             if "DECLARE" in statement:
@@ -194,7 +202,32 @@ def test_statements_of_the_first_release_do_the_same_on_the_present_schema(
             assert cursor.rowcount == count, statement
             if "CLOSE" in statement:
                 cursor.execute("COMMIT")
-    end_all_prompts(first_release, reaper, worker)
+
+
+def test_what_a_worker_of_the_first_release_finishes_is_in_no_usage_and_recovered_by_webhooks(
+    first_release: str, settings: Settings, app: Flask
+) -> None:
+    alice = ApiUser(app, "alice", is_new=False)
+    webhook = create_webhook(alice)
+    send_statements(first_release)
+    assert deliveries(alice, webhook) == []
+    assert alice.get("/usage/").json["total"]["prompts"] == 0
+    ((events,),) = execute(
+        first_release,
+        "SELECT count(*) FROM feed JOIN prompts ON prompts.id = prompt_id JOIN users ON users.id = feed.user_id "
+        "WHERE username = 'alice' AND change IN ('completed', 'failed', 'cancelled')",
+    )
+    assert recover(alice, webhook, 0) == events > 4
+
+
+def test_a_user_that_the_first_release_adds_has_the_name_in_any_case(
+    first_release: str, settings: Settings, app: Flask
+) -> None:
+    insert = "INSERT INTO users (username, password_hash) VALUES ('{}', '{}')"
+    execute(first_release, insert.format("Dave", users.hash_password(PASSWORD)))
+    assert ApiUser(app, "dAVE", is_new=False).get("/account/").json["username"] == "Dave"
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        execute(first_release, insert.format("DAVE", users.hash_password(PASSWORD)))
 
 
 def test_the_code_of_the_first_release_runs_on_the_present_schema(

@@ -16,10 +16,16 @@ def tools_of(settings: Settings) -> PostgresTools:
     return PostgresTools(settings.database_url.get_secret_value())
 
 
-def restore_into(settings: Settings, file: Path, *, replace: bool = False) -> str:
-    """Restore a backup. Returns what it said."""
+def restore_into(settings: Settings, file: Path, *, replace: bool = False, **options: bool) -> str:
+    """Restore a backup, with the options of `shared.db.restored.prepare`. Returns what it said."""
     said: list[str] = []
-    restore(tools_of(settings), file, prepare=lambda name: prepare(settings, name), replace=replace, say=said.append)
+    restore(
+        tools_of(settings),
+        file,
+        prepare=lambda name: prepare(settings, name, **options),
+        replace=replace,
+        say=said.append,
+    )
     return "\n".join(said)
 
 

@@ -35,7 +35,7 @@ TOO_MANY_SEARCHES = UserLimitError(
 )
 OVER_BUDGET = BudgetExceededError(
     "The budget of this API key is 100000 tokens a month. 98200 are used and 1500 are reserved by unfinished prompts; "
-    "this prompt needs 1012. (monthly_tokens)",
+    "this prompt needs 1012. It begins again on 2026-12-01 (UTC). (monthly_tokens)",
     limit="monthly_tokens",
     resets_at=datetime(2026, 12, 1, tzinfo=UTC),
 )
@@ -109,7 +109,7 @@ LINKS = {
 _COMMON: dict[int, dict[str, Response]] = {
     400: {
         "invalid": problems.problem(
-            400, "The request is not valid.", errors=[{"field": "prompt_text", "message": "Field required"}]
+            400, "The request is not valid.", errors=[{"field": "prompt_text", "message": "is required"}]
         ),
         "not-json": problems.problem(
             400, "The body is not valid JSON: EOF while parsing an object at line 1 column 17."

@@ -86,7 +86,7 @@ def sign_up(settings: Settings, count: int) -> list[Account]:
     """Create users who are logged in. They have no passwords, because hashing is as slow as everything else here."""
     services = make_services(settings)
     accounts = []
-    with create_app(settings, services).app_context(), services.sessions.begin() as session:
+    with create_app(settings, services).test_request_context(), services.sessions.begin() as session:
         for number in range(count):
             user = users.create(session, f"user-{number}", "-")
             accounts.append(Account(user.username, services.authenticator.log_in(session, user.id).access))
