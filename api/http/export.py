@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.principal import Principal
 from api.auth.token_cache import is_alive
-from api.http.response_schemas import exported_prompt
+from api.http.prompt_schemas import exported_prompt
 from api.realtime.fair_semaphore import FairSemaphore
 from shared.accounts import export
 from shared.accounts.export import ExportedPrompt

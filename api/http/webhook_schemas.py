@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.http.fields import MAX_ID, Cursor, Id, Moment, PageSize, SeqNumber, Storable
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
-from api.http.request_schemas import MAX_ID, SeqNumber, Storable
-from api.http.response_schemas import Id, Moment, PromptResource
+from api.http.prompt_schemas import PromptResource
 from shared import timestamps
 from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
 from shared.webhooks.addresses import MAX_URL_CHARACTERS
@@ -60,14 +60,9 @@ class DeliveryPath(WebhookPath):
 
 
 class DeliveriesQuery(Query):
-    limit: int = Field(20, ge=1, le=100, description="How many to return.")
+    limit: PageSize = 20
     status: DeliveryStatus | None = Field(None, description="Only deliveries with this status.")
-    cursor: str | None = Field(
-        None,
-        max_length=64,
-        description="The start of the page, as it is in the `Link` to the next page.",
-        json_schema_extra=example("YmVmb3JlOjEy"),
-    )
+    cursor: Cursor = None
 
 
 class _WebhookFields(BaseModel):

@@ -14,6 +14,15 @@ from api.auth.password_check import PasswordCheck
 from api.auth.permissions import require_login, require_scope
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
+from api.http.account_schemas import (
+    Account,
+    AccountDeletion,
+    LoginEntry,
+    LoginPath,
+    PasswordChange,
+    account_resource,
+    login_entry,
+)
 from api.http.export import MIMETYPE, PromptExport
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import EXPORT
@@ -25,8 +34,6 @@ from api.http.openapi.responses import (
     json_response,
     rate_limited,
 )
-from api.http.request_schemas import AccountDeletion, LoginPath, PasswordChange
-from api.http.response_schemas import Account, LoginEntry, account_resource, login_entry
 from api.intake.user_slots import UserSlots
 from api.server.threadpool import offload
 from shared.accounts import audit, deletion, logins, users

@@ -10,7 +10,8 @@ from werkzeug.exceptions import Forbidden
 
 from api.auth.failed_logins import FAILED_LOGINS_PER_USER_AND_BLOCK, FailedLogins
 from api.auth.tokens import Authenticator, TokenPair
-from api.http import response_schemas
+from api.http import account_schemas
+from api.http.account_schemas import Credentials, NewUser, RefreshToken, Registration
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
     REGISTRATION_CLOSED,
@@ -21,8 +22,6 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.rate_limits import REGISTRATIONS_PER_ADDRESS, client_block
-from api.http.request_schemas import Credentials, RefreshToken, Registration
-from api.http.response_schemas import NewUser
 from api.server.threadpool import offload
 from shared import timestamps
 from shared.accounts import login_blocks, names, users
@@ -34,7 +33,7 @@ from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTa
 MAX_BODY_BYTES = 16 * 1024
 
 _SPENT = "The refresh token was used before or revoked; log in again."
-_TOKENS = json_response(response_schemas.TokenPair, "The tokens.", "tokens")
+_TOKENS = json_response(account_schemas.TokenPair, "The tokens.", "tokens")
 
 REGISTER: Responses = {
     201: json_response(NewUser, "The user was added.", "user"),

@@ -14,10 +14,9 @@ from api.auth.principal import current_actor, current_principal
 from api.auth.token_cache import is_live
 from api.auth.tokens import Authenticator
 from api.http import problems
+from api.http.key_schemas import ApiKeyResource, CreatedApiKey, KeyPath, NewApiKey, api_key_resource
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.http.request_schemas import KeyPath, NewApiKey
-from api.http.response_schemas import ApiKeyResource, CreatedApiKey, api_key_resource
 from api.routes.auth import limit_body
 from shared.accounts import api_keys, audit
 from shared.accounts.api_keys import NewKey

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from api.auth.permissions import require_prompts
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
+from api.http.fields import MAX_ID
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
     OVER_BUDGET,
@@ -21,9 +22,8 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page, set_location
-from api.http.request_schemas import MAX_ID, PageQuery, PromptPath, ShowHeaders, Submission, SubmissionHeaders
+from api.http.prompt_schemas import PageQuery, PromptPath, PromptResource, ShowHeaders, Submission, SubmissionHeaders
 from api.http.requests import request_id
-from api.http.response_schemas import PromptResource
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions

@@ -16,7 +16,7 @@ from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.examples import STREAM
 from api.http.openapi.responses import TOO_MANY_WAITS, Responses, empty_response, error_responses
-from api.http.request_schemas import FollowHeaders, PromptPath
+from api.http.prompt_schemas import FollowHeaders, PromptPath
 from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import Event, Position, TextStream

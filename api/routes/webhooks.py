@@ -11,10 +11,10 @@ from api.auth.permissions import require_prompts, require_scope
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
 from api.http import problems
+from api.http.fields import MAX_ID
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page, set_location
-from api.http.request_schemas import MAX_ID
 from api.http.webhook_schemas import (
     DeliveriesQuery,
     DeliveryPath,

@@ -276,7 +276,6 @@ def _health(status: str, **checks: str) -> dict[str, Any]:
     return {"status": status, "version": get_version(), "checks": checks}
 
 
-_SUMS = {"prompts": 3, "prompt_tokens": 1200, "completion_tokens": 3400, "total_tokens": 4600, "cost": 0.0376}
 _KEY_BUDGET = {
     "key": 1,
     "monthly_tokens": 100_000,
@@ -287,8 +286,12 @@ _KEY_BUDGET = {
 
 
 def _usage(by: str, group: object) -> dict[str, Any]:
-    sums = {"rows": [{by: group} | _SUMS], "total": _SUMS}
-    return {"by": by, "since": "2026-11-01", "until": "2026-11-30", **sums, "budgets": [_KEY_BUDGET]}
+    sums = {"rows": [{by: group} | _USED], "total": _USED}
+    return {"by": by, "since": "2026-11-01", "until": "2026-11-30", **sums}
+
+
+def _own_usage(by: str, group: object) -> dict[str, Any]:
+    return _usage(by, group) | {"budgets": [_KEY_BUDGET]}
 
 
 #: Response bodies, by a short name: summary, value.
@@ -315,21 +318,13 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "admin user": ("A user", _ADMIN_USER),
     "admin users": ("A page", [_ADMIN_USER]),
     "admin keys": ("A page", [_ADMIN_KEY]),
-    "admin usage": (
-        "By user",
-        {
-            "since": "2026-11-01",
-            "until": "2026-11-23",
-            "by": "user",
-            "rows": [{"user": 2, "name": "bob", **_USED}],
-        },
-    ),
+    "admin usage": ("By user", _usage("user", _BOB)),
     "admin queue": ("A queue", _QUEUE),
     "admin failures": ("One error", [_FAILURES]),
     "admin audit": ("A page", [_ACT]),
-    "usage by day": ("By day", _usage("day", "2026-11-23")),
-    "usage by model": ("By model", _usage("model", "default")),
-    "usage by key": ("By API key", _usage("key", {"id": 1, "name": "nightly job", "prefix": "pw_3kTz9Qx1"})),
+    "usage by day": ("By day", _own_usage("day", "2026-11-23")),
+    "usage by model": ("By model", _own_usage("model", "default")),
+    "usage by key": ("By API key", _own_usage("key", {"id": 1, "name": "nightly job", "prefix": "pw_3kTz9Qx1"})),
     "alive": ("It runs", _health("ok")),
     "ready": ("Everything works", _health("ok", postgres="ok", redis="ok")),
     "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),
