@@ -12,8 +12,8 @@ from shared import timestamps
 from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
 from shared.webhooks.addresses import MAX_URL_CHARACTERS
 from shared.webhooks.delivery_log import LoggedDelivery
-from shared.webhooks.messages import message_id
-from shared.webhooks.webhooks import EventType, format_secret
+from shared.webhooks.events import EventType, message_id
+from shared.webhooks.webhooks import format_secret
 
 MAX_DESCRIPTION_LENGTH = 500
 

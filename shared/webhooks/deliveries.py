@@ -143,11 +143,12 @@ def read(executor: Executor, owner: str, webhook_id: int) -> Batch | None:
 
 
 def _event(webhook_id: int, row: Row[Any]) -> Event | None:
+    message_id = events.message_id(webhook_id, row.event_seq, row.delivery_id)
     if row.event == events.TEST:
-        return events.from_test(webhook_id, row.delivery_id, row.delivery_at)
+        return events.from_test(message_id, webhook_id, row.delivery_at)
     if not row.is_kept:
         return None
     prompt = PromptRow.from_row(row[: len(COLUMNS)])
     return events.from_prompt(
-        webhook_id, row.event, row.event_seq, prompt, row.username, at=row.at, error=row.event_error
+        message_id, row.event, row.event_seq, prompt, row.username, at=row.at, error=row.event_error
     )

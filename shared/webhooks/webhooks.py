@@ -7,7 +7,6 @@ import base64
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -35,14 +34,6 @@ _DISABLED: dict[str, Any] = {
     "disabled_at": func.coalesce(Webhook.disabled_at, func.now()),
     "disabled_reason": func.coalesce(Webhook.disabled_reason, "You have disabled it."),
 }
-
-
-class EventType(StrEnum):
-    """The type of an event that a webhook may ask for."""
-
-    COMPLETED = "prompt.completed"
-    FAILED = "prompt.failed"
-    CANCELLED = "prompt.cancelled"
 
 
 def format_secret(secret: bytes) -> str:
