@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from api.http.fields import MAX_ID, Id, Moment, NotBlank, Time, whole
 from api.http.openapi.models import Answer, Body, Parameters, example
 from shared import timestamps
+from shared.accounts.budgets import Budget
 from shared.db.models import DEFAULT_SCOPES, ApiKey, Scope
 from shared.settings import values
 
@@ -57,6 +58,8 @@ class ApiKeyResource(Answer):
     expires_at: Moment | None = Field(description="Until when it is valid; null: until it is revoked.")
     rate_limit: str | None = Field(description="How many prompts it may submit, in addition to the user's limit.")
     monthly_tokens: int | None = Field(description="How many tokens its prompts may use in a calendar month (UTC).")
+    used_tokens: int | None = Field(description="How many of `monthly_tokens` this month's attempts used.")
+    reserved_tokens: int | None = Field(description="How many of `monthly_tokens` unfinished prompts reserve.")
     created_at: Moment
     last_used_at: Moment | None = Field(description="When it was last used, to the minute.")
 
@@ -67,8 +70,8 @@ class CreatedApiKey(ApiKeyResource):
     key: str = Field(description="The key. It is not stored and never shown again.")
 
 
-def api_key_resource(key: ApiKey) -> dict[str, Any]:
-    """Render an API key as an ApiKeyResource."""
+def api_key_resource(key: ApiKey, budget: Budget | None) -> dict[str, Any]:
+    """Render an API key, and the state of its budget if it has one, as an ApiKeyResource."""
     return {
         "id": key.id,
         "name": key.name,
@@ -78,6 +81,8 @@ def api_key_resource(key: ApiKey) -> dict[str, Any]:
         "expires_at": timestamps.rfc3339_or_none(key.expires_at),
         "rate_limit": key.rate_limit,
         "monthly_tokens": key.monthly_tokens,
+        "used_tokens": None if budget is None else budget.used_tokens,
+        "reserved_tokens": None if budget is None else budget.reserved_tokens,
         "created_at": timestamps.rfc3339(key.created_at),
         "last_used_at": timestamps.rfc3339_or_none(key.last_used_at),
     }

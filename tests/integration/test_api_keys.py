@@ -36,8 +36,8 @@ class TestCreation:
         assert response.status_code == 201
         assert response.headers["Cache-Control"] == "no-store"
         assert created["scopes"] == ["prompts:read", "prompts:write"]
-        limits = ("models", "expires_at", "rate_limit", "monthly_tokens", "last_used_at")
-        assert [created[name] for name in limits] == [None] * 5
+        limits = ("models", "expires_at", "rate_limit", "monthly_tokens", "used_tokens", "reserved_tokens")
+        assert [created[name] for name in (*limits, "last_used_at")] == [None] * 7
         assert (created["name"], created["prefix"]) == ("Nightly report", created["key"][:11])
         (listed,) = alice.get("/auth/keys/").json
         assert listed == {name: value for name, value in created.items() if name != "key"}

@@ -93,6 +93,26 @@ def test_budgets_are_reserved_at_submission_and_settled_at_the_end(
     assert statuses(alice, 2) == [202, 429]
 
 
+def test_the_list_of_api_keys_shows_what_each_budget_has_used_and_reserved(make_app: MakeApp, worker: Pipeline) -> None:
+    app, services = make_app(prompt_rate_limit=UNLIMITED)
+    alice = ApiUser(app, "alice")
+    unlimited, limited = alice.create_key(), alice.create_key(monthly_tokens=3 * TOKENS)
+    caller = alice.with_key(limited["key"])
+    assert statuses(caller, 4) == [202, 202, 202, 429]
+    worker.process(1)
+    listed = {key["id"]: (key["used_tokens"], key["reserved_tokens"]) for key in alice.get("/auth/keys/").json}
+    assert listed == {unlimited["id"]: (None, None), limited["id"]: (TOKENS, 2 * TOKENS)}
+
+    seen: list[str] = []
+    event.listen(services.sessions.kw["bind"], "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+    alice.get("/auth/keys/")
+    assert len(seen) == 2
+    alice.delete(f"/auth/keys/{limited['id']}/")
+    seen.clear()
+    alice.get("/auth/keys/")
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "deleted", "failed", "given-up", "released"])
 def test_what_a_prompt_reserved_and_did_not_use_is_released_when_it_ends(
     budgeted: tuple[ApiUser, Services], worker: Pipeline, sessions: Sessions, ending: str

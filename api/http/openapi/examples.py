@@ -86,6 +86,8 @@ _KEY = {
     "expires_at": "2027-11-23T09:30:00.000Z",
     "rate_limit": "100/hour",
     "monthly_tokens": 1_000_000,
+    "used_tokens": 0,
+    "reserved_tokens": 0,
     "created_at": "2026-11-23T09:30:00.000Z",
     "last_used_at": None,
 }
@@ -302,7 +304,10 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "logins": ("Logins", [_LOGIN]),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
     "new key": ("A new key", _KEY | {"key": _WHOLE_KEY}),
-    "keys": ("Keys", [_KEY | {"last_used_at": "2026-11-24T02:00:00.000Z"}]),
+    "keys": (
+        "Keys",
+        [_KEY | {"used_tokens": 4_600, "reserved_tokens": 1_012, "last_used_at": "2026-11-24T02:00:00.000Z"}],
+    ),
     "queued": ("Waiting for a worker", _QUEUED),
     "completed": ("Answered", _COMPLETED),
     "cut off": ("Cut off at the limit of tokens", _CUT_OFF),
