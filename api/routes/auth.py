@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_limiter import Limiter
 from flask_openapi3 import Tag
 from werkzeug.exceptions import Forbidden
@@ -22,15 +22,13 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.rate_limits import REGISTRATIONS_PER_ADDRESS, client_block
+from api.http.requests import limit_body
 from api.server.threadpool import offload
 from shared import timestamps
 from shared.accounts import login_blocks, names, users
 from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
-
-#: The senders of these bodies are not logged in. The longest valid body has a password of 1,024 escaped characters.
-MAX_BODY_BYTES = 16 * 1024
 
 _SPENT = "The refresh token was used before or revoked; log in again."
 _TOKENS = json_response(account_schemas.TokenPair, "The tokens.", "tokens")
@@ -161,11 +159,6 @@ class AuthRoutes:
         with self._sessions.begin() as session:
             users.replace_hash(session, user, password_hash)
         user.password_hash = password_hash
-
-
-def limit_body() -> None:
-    """Limit the request's body. Use it as a blueprint's `before_request`."""
-    request.max_content_length = min(MAX_BODY_BYTES, request.max_content_length or MAX_BODY_BYTES)
 
 
 def _token_pair(pair: TokenPair) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from api.http import problems
 from api.http.key_schemas import ApiKeyResource, CreatedApiKey, KeyPath, NewApiKey, api_key_resource
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.routes.auth import limit_body
+from api.http.requests import limit_body
 from shared.accounts import api_keys, audit, budgets
 from shared.accounts.api_keys import NewKey
 from shared.accounts.budgets import Budget
