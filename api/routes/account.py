@@ -25,7 +25,7 @@ from api.http.account_schemas import (
 )
 from api.http.export import MIMETYPE, PromptExport
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.examples import EXPORT
+from api.http.openapi.prompt_examples import EXPORT
 from api.http.openapi.responses import (
     TOO_MANY_WAITS,
     Responses,

@@ -180,7 +180,7 @@ def test_a_retry_belongs_to_the_api_key_that_retries(
     services.submissions.retry(alice.id, prompt_id, KeyGrant(key, frozenset(), monthly_tokens=TOKENS))
     assert [each["reserved_tokens"] for each in alice.get("/usage/").json["budgets"]] == [TOKENS, TOKENS]
     worker.process(1)
-    (cancelled, completed) = alice.get("/usage/?by=key").json["rows"]
+    (completed, cancelled) = alice.get("/usage/?by=key").json["rows"]
     assert (cancelled["key"], cancelled["prompts"], cancelled["total_tokens"]) == (None, 1, 0)
     assert (completed["key"]["id"], completed["prompts"], completed["total_tokens"]) == (key, 1, TOKENS)
 

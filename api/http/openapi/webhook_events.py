@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.http.openapi.examples import EVENT_BODIES
+from api.http.openapi.prompt_examples import EVENT_BODIES
 from shared.webhooks import events
 
 _HEADERS = {
