@@ -8,7 +8,7 @@ from typing import cast
 import httpx
 
 from .errors import UnreachableError
-from .http import json_content, not_promptwire
+from .http import json_list, json_object, not_promptwire
 from .resources import Account, LoginEntry, Prompt
 from .session import Session
 
@@ -25,7 +25,7 @@ class AccountClient:
     def show(self) -> Account:
         """Return the account, and the limits of its user."""
         response = self._session.request("GET", "/account/")
-        return cast(Account, json_content(response, "id", "username", "limits"))
+        return cast(Account, json_object(response, "id", "username", "limits"))
 
     def change_password(self, current: str, new: str) -> None:
         """Change the password. All other logins end; API keys stay. Raises ProblemError (400) if `current` is wrong."""
@@ -36,11 +36,11 @@ class AccountClient:
     def logins(self) -> list[LoginEntry]:
         """Return the logins that have not ended, the last used first; at most 100."""
         response = self._session.request("GET", "/account/logins/")
-        return cast(list[LoginEntry], json_content(response, "id", "is_current"))
+        return cast(list[LoginEntry], json_list(response, "id", "is_current"))
 
     def end_login(self, login_id: str) -> None:
         """End a login. Raises ProblemError (404) if there is none with this id."""
-        self._session.request("DELETE", f"/account/logins/{login_id}/")
+        self._session.delete(f"/account/logins/{login_id}/")
 
     def export(self) -> Iterator[Prompt]:
         """Yield all prompts with everything that is known of them, oldest first."""

@@ -4,14 +4,10 @@ from typing import BinaryIO, TextIO
 
 import click
 
-from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, read_password
+from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, password_file_option, read_password
 from .options import Options, common_options
 from .output import local_time, one_line
 from .resources import Account, LoginEntry
-
-_password_file = click.option(
-    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
-)
 
 
 @click.group()
@@ -30,7 +26,7 @@ def show(options: Options) -> None:
 
 
 @account.command()
-@_password_file
+@password_file_option
 @click.option(
     "--new-password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the new password."
 )
@@ -76,7 +72,7 @@ def export(options: Options, file: BinaryIO) -> None:
 
 @account.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@_password_file
+@password_file_option
 @common_options
 @click.pass_obj
 def delete(options: Options, yes: bool, password_file: TextIO | None) -> None:
