@@ -22,7 +22,7 @@ from api.http.fields import MAX_ID
 from api.http.key_schemas import KeyPath
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.http.pages import add_next_link, decode_cursor, encode_cursor
+from api.http.pages import add_older_link, decode_before
 from api.http.usage_schemas import AdminUsageQuery, UsageReport, usage_report
 from shared.accounts import api_keys, audit, deletion, logins, overview, usage, users
 from shared.accounts.deletion import DeletedAccount
@@ -105,7 +105,7 @@ class AdminRoutes:
         if query.username is not None:
             return jsonify(self._named(query.username))
         with self._engine.connect() as connection:
-            found = overview.list_users(connection, limit=query.limit + 1, before=_before(query.cursor))
+            found = overview.list_users(connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID)
         return _page("/admin/users/", [schemas.admin_user(user) for user in found], query.limit)
 
     def user(self, path: UserPath) -> Response:
@@ -147,7 +147,7 @@ class AdminRoutes:
         """List API keys, the newest first, also revoked ones, with what they used in this month."""
         with self._engine.connect() as connection:
             found = overview.list_keys(
-                connection, limit=query.limit + 1, before=_before(query.cursor), user_id=query.user
+                connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID, user_id=query.user
             )
         return _page("/admin/keys/", [schemas.admin_key(key) for key in found], query.limit, user=query.user)
 
@@ -193,7 +193,7 @@ class AdminRoutes:
         """List who did what to whom, when and from where, the newest first. Entries cannot be changed or deleted."""
         with self._engine.connect() as connection:
             found = audit.list_entries(
-                connection, limit=query.limit + 1, before=_before(query.cursor), user_id=query.user
+                connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID, user_id=query.user
             )
         return _page("/admin/audit/", [schemas.audited_act(each) for each in found], query.limit, user=query.user)
 
@@ -222,13 +222,9 @@ def _lock_with_caller(session: Session, user_id: int) -> User:
     return locked[user_id]
 
 
-def _before(cursor: str | None) -> int:
-    return MAX_ID if cursor is None else decode_cursor("before", cursor, highest=MAX_ID)
-
-
 def _page(path: str, shown: list[dict[str, Any]], limit: int, **parameters: object) -> Response:
     """A page of at most `limit` rows with ids, of which one more than that was read if there is a next page."""
     response = jsonify(shown[:limit])
     if len(shown) > limit:
-        add_next_link(response, path, limit=limit, cursor=encode_cursor("before", shown[limit - 1]["id"]), **parameters)
+        add_older_link(response, path, before=shown[limit - 1]["id"], limit=limit, **parameters)
     return response
