@@ -43,8 +43,6 @@ _CANCEL = text("""
     ))
     RETURNING id, attempt
 """)
-# As `shared/prompts/completion.py` does, and for the same reason.
-_LOCK_FINISHES = text(f"SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, hashint8(:user_id))")
 # No name has a "#", and no password has this hash. The new name locks the row against foreign keys, too: so a prompt
 # that is being stored is stored either before this, or for an account that is deleted.
 _CLOSE = text("""
@@ -80,7 +78,7 @@ def delete(session: Session, user_id: int, actor: Actor, *, password_hash: str |
     """
     # Locks are taken in the order of `shared/prompts/feed.py`: prompts, finishes, users.
     cancelled = session.execute(_CANCEL, {"user_id": user_id, "limit": MAX_CANCELLED}).all()
-    session.execute(_LOCK_FINISHES, {"user_id": user_id})
+    advisory_locks.lock_finishes(session, [user_id])
     closed = session.execute(_CLOSE, {"user_id": user_id, "password_hash": password_hash}).first()
     if closed is None:
         raise UserNotFoundError
