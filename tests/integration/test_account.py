@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
 from api.auth.principal import KeyGrant, Principal
@@ -129,9 +129,7 @@ class TestPassword:
             assert my_socket.ask({"type": "ping"})["type"] == "pong"
 
     def test_api_keys_stay(self, alice: ApiUser, sessions: Sessions) -> None:
-        key = {"user_id": alice.id, "name": "n", "key_hash": b"h", "prefix": "pw_x", "scopes": ["prompts:read"]}
-        with sessions.begin() as session:
-            session.execute(insert(ApiKey).values(key))
+        alice.create_key()
         change_password(alice)
         with sessions() as session:
             assert session.scalars(select(ApiKey)).one().revoked_at is None

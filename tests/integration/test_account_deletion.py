@@ -158,9 +158,8 @@ class TestElsewhere:
             assert session.scalar(text("SELECT count(*) FROM webhook_deliveries")) == 0
 
     def test_keys_are_revoked_and_webhooks_are_disabled(self, alice: ApiUser, sessions: Sessions) -> None:
-        key = {"user_id": alice.id, "name": "n", "key_hash": b"h", "prefix": "pw_x", "scopes": ["prompts:read"]}
+        alice.create_key()
         with sessions.begin() as session:
-            session.execute(insert(ApiKey).values(key))
             webhook = {
                 "user_id": alice.id,
                 "url": "https://example.com/",

@@ -73,7 +73,7 @@ class TestBecomingAnAdmin:
     ) -> None:
         assert cli("set-admin", "ALICE").output == "ALICE is an admin.\n"
         assert cli("list").output.split("\t")[-1] == "admin\n"
-        assert cli("set-admin", "alice", "--remove").output == "alice is no admin.\n"
+        assert cli("set-admin", "alice", "--remove").output == "alice is not an admin.\n"
         assert "There is no user 'nobody'" in str(cli("set-admin", "nobody").exception)
 
     def test_it_takes_effect_in_every_process_without_another_login(
