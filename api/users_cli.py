@@ -89,7 +89,7 @@ def set_admin(sessions: Sessions, username: str, *, remove: bool) -> None:
             audit.record(session, COMMAND_LINE, "admin.removed" if remove else "admin.granted", user.id)
         user_id = user.id
     _announce_change(user_id)
-    click.echo(f"{username} is {'no admin' if remove else 'an admin'}.")
+    click.echo(f"{username} is {'not an admin' if remove else 'an admin'}.")
 
 
 @main.command("list")
@@ -110,7 +110,9 @@ def delete(sessions: Sessions, username: str, yes: bool) -> None:
     """Delete a user with all prompts, answers and keys, for good."""
     user = _find(sessions, username)
     if not yes:
-        click.confirm(f"Delete {user.username} (id {user.id}) and everything of theirs, for good?", abort=True)
+        click.confirm(
+            f"Delete {user.username} (id {user.id}) with all prompts, answers and keys, for good?", abort=True
+        )
     with sessions.begin() as session:
         deleted = deletion.delete(session, user.id, COMMAND_LINE)
     _announce_deletion(deleted)

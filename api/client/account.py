@@ -1,4 +1,4 @@
-"""The user's own account: its password, its logins, its export and its end."""
+"""The user's own account: its password, its logins, its export and its deletion."""
 
 import json
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from .http import json_list, json_object, not_promptwire
 from .resources import Account, LoginEntry, Prompt
 from .session import Session
 
-#: A server that is well sends the next part of an export within this time.
+#: A healthy server sends the next part of an export within this time.
 _EXPORT_TIMEOUT_SECONDS = 60.0
 
 
@@ -43,7 +43,7 @@ class AccountClient:
         self._session.delete(f"/account/logins/{login_id}/")
 
     def export(self) -> Iterator[Prompt]:
-        """Yield all prompts with everything that is known of them, oldest first."""
+        """Yield all prompts with all of their fields, oldest first."""
         for line in self.export_lines():
             yield cast(Prompt, json.loads(line))
 
@@ -68,6 +68,6 @@ class AccountClient:
                 raise UnreachableError(f"The export was interrupted, and is not complete ({cause}).") from error
 
     def delete(self, password: str) -> None:
-        """Delete the account with everything that belongs to it, for good. Raises ProblemError (400) if it is wrong."""
+        """Delete the account and all that belongs to it, for good. Raises ProblemError (400) for a wrong password."""
         self._session.request("DELETE", "/account/", json={"password": password}, idempotent=False)
         self._session.forget()

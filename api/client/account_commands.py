@@ -36,7 +36,7 @@ def password(options: Options, password_file: TextIO | None, new_password_file: 
     """Change your password. All other logins end; API keys stay.
 
     The passwords come from the files, from PROMPTWIRE_PASSWORD and PROMPTWIRE_NEW_PASSWORD, a prompt without echo, or
-    stdin, the present one first.
+    stdin, the current one first.
     """
     with options.client() as client:
         current = read_password("Current password", PASSWORD_VARIABLE, password_file)

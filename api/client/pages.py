@@ -13,7 +13,10 @@ _MAX_PAGE_SIZE = 100
 
 
 def read_pages(session: Session, path: str, limit: int | None, **params: object) -> Iterator[Any]:
-    """Yield the resources of a list: at most `limit`, or all. Pages are fetched on demand; None is no parameter."""
+    """Yield the resources of a list: at most `limit`, or all. Pages are fetched on demand.
+
+    Parameters that are None are left out.
+    """
     left = math.inf if limit is None else limit
     query: dict[str, Any] = {name: value for name, value in params.items() if value is not None}
     while left > 0:

@@ -8,7 +8,7 @@ from .pages import read_pages
 from .resources import Delivery, DeliveryStatus, EventType, Webhook
 from .session import Session
 
-#: What the server may take for a webhook with hundreds of thousands of events.
+#: How long the server may take for a webhook with hundreds of thousands of events.
 _LONG_SECONDS = 60.0
 
 

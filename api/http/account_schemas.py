@@ -69,7 +69,7 @@ class RefreshToken(Body):
 
 
 class PasswordChange(Body):
-    """The present password, and the next one."""
+    """The current password, and the new one."""
 
     current_password: _KnownPassword
     password: Password = Field(description="The new one.")

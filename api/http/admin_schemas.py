@@ -93,7 +93,7 @@ class RunningPrompt(Answer):
     model: str
     attempt: int
     queued_at: Moment
-    leased_until: Moment = Field(description="Without a sign of life from its worker, it is queued again then.")
+    leased_until: Moment = Field(description="When it is queued again, unless its worker renews the lease.")
 
 
 class Provider(Answer):
@@ -104,7 +104,7 @@ class Provider(Answer):
     detail: str | None = Field(description="Why it is unavailable.")
     unavailable_since: Moment | None
     failures: int = Field(description="How often in succession it was unavailable.")
-    concurrency: float | None = Field(description="How many prompts it is sent at a time, because it refused more.")
+    concurrency: float | None = Field(description="How many prompts it gets at a time, because it refused more.")
 
 
 class QueueState(Answer):
@@ -135,7 +135,7 @@ class AuditedAct(Answer):
     at: Moment
     actor: UserName | None = Field(description="Who acted; null on the command line.")
     key_id: Id | None = Field(description="With which API key; null for a login.")
-    action: str = Field(description="As `account.deleted`.")
+    action: str = Field(description="Such as `account.deleted`.")
     user: UserName | None = Field(description="Whose account, key or prompts it was.")
     details: dict[str, Any]
     address: str = Field(description="The client's address, or `command line`.")

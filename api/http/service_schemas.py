@@ -1,4 +1,4 @@
-"""Responses of the service as such: problems and health."""
+"""Responses about the service itself: problems and health."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ class Problem(Answer):
     status: int = Field(ge=400, le=599)
     detail: str = Field(description="What went wrong, in words.")
     errors: list[FieldError] | None = Field(None, description="For an invalid request: what is wrong with it.")
-    resets_at: Moment | None = Field(None, description="For an exceeded budget: when it begins again.")
+    resets_at: Moment | None = Field(None, description="For an exceeded budget: when the next month begins.")
 
 
 class Health(Answer):

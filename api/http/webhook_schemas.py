@@ -41,7 +41,7 @@ class WebhookChanges(Body):
     description: Description = Field(default_factory=str, description="A note for yourself.")
     disabled: bool = Field(
         default_factory=bool,
-        description="true: nothing is sent. false: it is sent again, at once, whatever failed before.",
+        description="true: nothing is sent. false: pending events are sent, at once.",
     )
 
 

@@ -223,7 +223,7 @@ def _lock_with_caller(session: Session, user_id: int) -> User:
 
 
 def _page(path: str, shown: list[dict[str, Any]], limit: int, **parameters: object) -> Response:
-    """A page of at most `limit` rows with ids, of which one more than that was read if there is a next page."""
+    """A page of at most `limit` rows with ids. If there is a next page, `shown` has one row more."""
     response = jsonify(shown[:limit])
     if len(shown) > limit:
         add_older_link(response, path, before=shown[limit - 1]["id"], limit=limit, **parameters)

@@ -71,11 +71,11 @@ class KeyRoutes:
         return bp
 
     def create(self, body: NewApiKey) -> tuple[Response, int]:
-        """Make an API key.
+        """Create an API key.
 
         It may be used wherever an access token may: `Authorization: Bearer pw_…`. By default it may read and write
-        prompts. `keys:write` allows to list, make and revoke keys; `admin` is only for keys of admins. A key can make
-        other keys only with scopes that it has itself, and only if it has no models, expiry, rate limit or budget.
+        prompts. `keys:write` allows listing, creating and revoking keys; `admin` is only for keys of admins. A key can
+        create other keys only with scopes of its own, and only if it has no models, expiry, rate limit or budget.
         """
         principal = current_principal()
         own_keys.check_may_create(principal, body.scopes)

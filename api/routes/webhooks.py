@@ -178,7 +178,7 @@ class WebhookRoutes:
         return webhook_with_secret(webhook)
 
     def test(self, path: WebhookPath) -> Response:
-        """Send the event `webhook.test`. Its delivery shows how that went."""
+        """Send the event `webhook.test`. Its delivery shows the result."""
         with self._sessions.begin() as session:
             delivery = replay.send_test(session, current_principal().id, path.webhook_id)
         return _with_status(HTTPStatus.ACCEPTED, delivery_resource(delivery_log.LoggedDelivery(delivery, [])))

@@ -91,7 +91,7 @@ def revoke(session: Session, key_id: int, *, user_id: int | None = None) -> int:
 
 
 def touch(executor: Executor, key_ids: Collection[int]) -> None:
-    """Note that these keys were used now, except for those of which that was noted within the last minute."""
+    """Set the last use of these keys to now, unless it was set within the last minute."""
     executor.execute(_TOUCH, {"key_ids": sorted(key_ids)})
 
 

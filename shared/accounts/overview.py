@@ -100,5 +100,5 @@ def list_keys(executor: Executor, *, limit: int, before: int, user_id: int | Non
 
 
 def _fields(row: Sequence[Any]) -> list[Any]:
-    """The columns of a row, of which the last ones are what was used."""
+    """The columns of a row, with the last ones as a UsageTotal."""
     return [*row[: -len(UsageTotal._fields)], UsageTotal(*row[-len(UsageTotal._fields) :])]

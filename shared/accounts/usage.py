@@ -1,6 +1,6 @@
 """The ledger: what the attempts of each user used, by day (UTC), API key and model route.
 
-Whatever ends an attempt adds to it, in the same transaction. `prompts` has the same numbers for each prompt, so for all
+The transaction that ends an attempt adds to it. `prompts` has the same numbers for each prompt, so for all
 prompts that were not deleted
 
     sum(prompts.used_prompt_tokens) = sum(usage.prompt_tokens), and so for the tokens of answers

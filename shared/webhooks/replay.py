@@ -128,7 +128,7 @@ def _enabled(session: Session, user_id: int, webhook_id: int) -> Webhook:
 
 
 def _resume(session: Session, user_id: int, webhook_id: int) -> Webhook:
-    """The webhook, which is tried at once, whatever failed before."""
+    """The webhook, whose pause is ended."""
     webhook = _enabled(session, user_id, webhook_id)
     for name, value in RESUMED.items():
         setattr(webhook, name, value)
@@ -136,7 +136,7 @@ def _resume(session: Session, user_id: int, webhook_id: int) -> Webhook:
 
 
 def _is_kept(session: Session, user_id: int, delivery: WebhookDelivery) -> bool:
-    """Whether there is a prompt to send, and the feed or the prompt itself tells how it was at that number."""
+    """Whether the prompt exists, and the feed or the prompt itself shows how it was at that number."""
     entry = exists().where(FeedEntry.user_id == user_id, FeedEntry.seq == delivery.seq)
     prompt = select(Prompt.id).where(Prompt.id == delivery.prompt_id, or_(Prompt.seq == delivery.seq, entry))
     return session.scalar(prompt) is not None

@@ -1,4 +1,4 @@
-"""Recording what became of deliveries, and deleting the log of them."""
+"""Recording the results of deliveries, and deleting their log."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
