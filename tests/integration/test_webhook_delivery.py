@@ -17,7 +17,8 @@ from shared.webhooks import deliveries, results, schedule
 from shared.webhooks.deliveries import MAX_BYTES
 from shared.webhooks.results import EndpointState, Result
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
-from tests.support.webhooks import HOUR, OK, Request, WebhookReceiver, Webhooks, answer, delivering, make_key
+from tests.support.webhook_receiver import OK, Request, WebhookReceiver, answer, make_key
+from tests.support.webhooks import HOUR, Webhooks, delivering
 from worker.maintenance.cleaner import Cleaner
 from worker.webhooks.byte_budget import ByteBudget
 
