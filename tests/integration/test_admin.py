@@ -149,7 +149,7 @@ class TestUsers:
         assert patch(admin, alice.id, is_admin=False).json["is_admin"] is False
         assert_problem(alice.get("/admin/users/"), 403)
 
-    def test_of_two_admins_who_remove_each_other_one_stays(
+    def test_when_two_admins_remove_each_other_one_stays_an_admin(
         self, admin: ApiUser, alice: ApiUser, sessions: Sessions
     ) -> None:
         assert admin.get("/admin/users/").status_code == 200
@@ -369,7 +369,7 @@ class TestAudit:
         ]
 
 
-def test_users_who_are_no_admins_get_403_from_every_admin_route_and_nothing_else(app: Flask, alice: ApiUser) -> None:
+def test_every_admin_route_is_403_for_users_who_are_not_admins(app: Flask, alice: ApiUser) -> None:
     paths = app.test_client().get("/openapi.json").json["paths"]
     calls = [(method, path) for path in paths if path.startswith("/admin/") for method in paths[path]]
     assert len(calls) == 11

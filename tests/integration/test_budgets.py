@@ -114,7 +114,7 @@ def test_the_list_of_api_keys_shows_what_each_budget_has_used_and_reserved(make_
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "deleted", "failed", "given-up", "released"])
-def test_what_a_prompt_reserved_and_did_not_use_is_released_when_it_ends(
+def test_tokens_that_a_prompt_reserved_and_did_not_use_are_released_when_it_ends(
     budgeted: tuple[ApiUser, Services], worker: Pipeline, sessions: Sessions, ending: str
 ) -> None:
     alice, _ = budgeted
@@ -199,7 +199,7 @@ def test_a_budget_whose_prompts_used_more_than_they_reserved_refuses_until_the_n
     assert statuses(alice, 3) == [202] * 3
 
 
-def test_what_was_reserved_in_one_month_and_used_in_the_next_counts_in_the_next(
+def test_tokens_that_are_reserved_in_one_month_and_used_in_the_next_count_in_the_next(
     budgeted: tuple[ApiUser, Services], worker: Pipeline, sessions: Sessions
 ) -> None:
     alice, _ = budgeted
@@ -250,7 +250,7 @@ def test_the_budget_of_a_revoked_key_is_not_reported_but_still_refuses(
     assert [each["key"] for each in alice.get("/usage/").json["budgets"]] == [None]
 
 
-def test_a_budget_does_not_count_what_other_users_use(budgeted: tuple[ApiUser, Services], app: Flask) -> None:
+def test_a_budget_does_not_count_the_tokens_of_other_users(budgeted: tuple[ApiUser, Services], app: Flask) -> None:
     alice, _ = budgeted
     assert statuses(alice, 4) == [202] * 3 + [429]
     assert statuses(ApiUser(app, "bob"), 1) == [202]
@@ -392,5 +392,5 @@ def test_a_prompt_reserves_its_tokens_its_history_and_the_longest_answer(
     assert Estimator(settings.model_copy(update=changes)).tokens(PROMPT, history, None) == 0
 
 
-def test_what_is_left_of_a_budget_is_what_is_neither_used_nor_reserved() -> None:
+def test_the_rest_of_a_budget_is_neither_used_nor_reserved() -> None:
     assert Budget(None, 100, 20, 30, datetime.now(UTC)).left == 50

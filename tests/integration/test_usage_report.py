@@ -97,7 +97,7 @@ def test_usage_is_that_of_this_month_by_default(alice: ApiUser, worker: Pipeline
     "query",
     ["since=yesterday", "until=2026-13-01", "since=1700000000", "by=user", "by=", "since=2026-10-01T25:00:00Z", "x=1"],
 )
-def test_usage_refuses_what_is_no_day_and_no_group(alice: ApiUser, query: str) -> None:
+def test_an_invalid_day_or_group_is_400(alice: ApiUser, query: str) -> None:
     assert assert_problem(alice.get(f"/usage/?{query}"), 400)["errors"]
 
 

@@ -197,7 +197,7 @@ class TestCreate:
 
 
 class TestChange:
-    def test_patch_changes_what_it_names_and_nothing_else(self, alice: ApiUser) -> None:
+    def test_patch_changes_only_the_given_fields(self, alice: ApiUser) -> None:
         webhook = create(alice, events=["prompt.failed"], description="first")
         before = show(alice, webhook)
         assert change(alice, webhook, description="second") == before | {"description": "second"}
