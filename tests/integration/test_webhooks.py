@@ -21,17 +21,6 @@ from tests.support.webhook_calls import URL, Log, act, change, create, finish, s
 from worker.pipeline import Pipeline
 
 
-@pytest.fixture
-def log(sessions: Sessions) -> Log:
-    return Log(sessions)
-
-
-@pytest.fixture(scope="module")
-def shared_webhook(shared_alice: ApiUser) -> dict:
-    """A webhook for tests that change nothing."""
-    return create(shared_alice)
-
-
 class TestCreate:
     def test_a_new_webhook_is_201_with_its_secret_shown_once(self, alice: ApiUser) -> None:
         response = alice.post("/webhooks/", json={"url": URL, "description": "The shop"})
