@@ -76,7 +76,7 @@ def end(session: Session, family: UUID) -> None:
 
 
 def end_all(session: Session, user_id: int, *, but: UUID | None = None) -> None:
-    """End all logins of a user, but for one."""
+    """End all logins of a user, except one."""
     _revoke(session, TokenFamily.user_id == user_id, *([] if but is None else [TokenFamily.id != but]))
 
 

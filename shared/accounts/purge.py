@@ -74,7 +74,7 @@ def delete_prompts(sessions: Sessions, user_id: int) -> Iterator[list[tuple[int,
 
 
 def delete_rows(sessions: Sessions, user_id: int) -> Iterator[None]:
-    """Delete everything else of the user, but for logins and keys. Yields after the commit of each batch."""
+    """Delete everything else of the user, except logins and keys. Yields after the commit of each batch."""
     for table, key in _LARGE_TABLES.items():
         yield from _delete_from(sessions, table, "user_id", user_id, key)
     with sessions() as session:

@@ -21,7 +21,7 @@ class DaemonThreads:
         self._free = asyncio.Semaphore(limit)
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run a function. If the caller is cancelled, the function goes on, and keeps its place until it returns.
+        """Run a function. If the caller is cancelled, the function continues, and keeps its place until it returns.
 
         Raises:
             RuntimeError: the system has no more threads.
