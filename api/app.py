@@ -1,5 +1,6 @@
 """The application factory."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from flask import Blueprint, Flask
@@ -32,6 +33,7 @@ from api.routes.usage import UsageRoutes
 from api.routes.webhooks import WebhookRoutes
 from api.services import Services, make_services
 from shared.accounts import deletion
+from shared.accounts.deletion import DeletedAccount
 from shared.db.models import DEFAULT_ROUTE
 from shared.settings import Settings
 
@@ -78,8 +80,11 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
 
 
 def _api_blueprints(services: Services) -> list[ApiBlueprint]:
-    """The blueprints whose routes are in the OpenAPI document."""
-    s = services
+    """The blueprints whose routes are in the OpenAPI document, in its order."""
+    return [*_for_accounts(services), *_for_prompts(services), *_for_operators(services)]
+
+
+def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
     auth = AuthRoutes(
         s.sessions,
         s.authenticator,
@@ -87,7 +92,22 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         s.registration_limiter,
         registration_open=s.settings.registration_open,
     )
-    keys = KeyRoutes(s.sessions, s.authenticator, model_routes=[DEFAULT_ROUTE])
+    account = AccountRoutes(
+        s.settings,
+        s.sessions,
+        s.authenticator,
+        PasswordCheck(s.sessions, s.failed_logins),
+        PromptExport(s.autocommit_engine),
+        s.user_limits.waits,
+        _announce_deletion(s),
+    )
+    yield auth.blueprint()
+    yield account.blueprint()
+    yield KeyRoutes(s.sessions, s.authenticator, model_routes=[DEFAULT_ROUTE]).blueprint()
+    yield UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens).blueprint()
+
+
+def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
     prompts = PromptRoutes(
         settings=s.settings,
         sessions=s.sessions,
@@ -108,24 +128,20 @@ def _api_blueprints(services: Services) -> list[ApiBlueprint]:
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,
     )
-    webhooks = WebhookRoutes(s.settings, s.sessions, s.authenticator)
-    usage = UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens)
-    ops = OpsRoutes(s.settings, s.dependency_checks, s.service_metrics)
-    announce_deletion = partial(
-        deletion.announce, partial_text=s.partial_text, queue=s.queue, end_logins=s.authenticator.announce_logout
-    )
-    account = AccountRoutes(
-        s.settings,
-        s.sessions,
-        s.authenticator,
-        PasswordCheck(s.sessions, s.failed_logins),
-        PromptExport(s.autocommit_engine),
-        s.user_limits.waits,
-        announce_deletion,
-    )
-    admin = AdminRoutes(s.sessions, s.autocommit_engine, s.authenticator, announce_deletion)
-    routes = (auth, account, keys, prompts, text_stream, search, usage, webhooks, admin, ops)
-    return [each.blueprint() for each in routes]
+    yield prompts.blueprint()
+    yield text_stream.blueprint()
+    yield search.blueprint()
+    yield WebhookRoutes(s.settings, s.sessions, s.authenticator).blueprint()
+
+
+def _for_operators(s: Services) -> Iterator[ApiBlueprint]:
+    yield AdminRoutes(s.sessions, s.autocommit_engine, s.authenticator, _announce_deletion(s)).blueprint()
+    yield OpsRoutes(s.settings, s.dependency_checks, s.service_metrics).blueprint()
+
+
+def _announce_deletion(s: Services) -> Callable[[DeletedAccount], None]:
+    end_logins = s.authenticator.announce_logout
+    return partial(deletion.announce, partial_text=s.partial_text, queue=s.queue, end_logins=end_logins)
 
 
 def _rooms(services: Services, address: PublicAddress) -> Blueprint:

@@ -110,7 +110,9 @@ def delete(sessions: Sessions, username: str, yes: bool) -> None:
     """Delete a user with all prompts, answers and keys, for good."""
     user = _find(sessions, username)
     if not yes:
-        click.confirm(f"Delete {user.username} (id {user.id}) and everything of theirs, for good?", abort=True)
+        click.confirm(
+            f"Delete {user.username} (id {user.id}) with all prompts, answers and keys, for good?", abort=True
+        )
     with sessions.begin() as session:
         deleted = deletion.delete(session, user.id, COMMAND_LINE)
     _announce_deletion(deleted)

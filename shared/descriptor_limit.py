@@ -1,4 +1,4 @@
-"""The limit on open files, of which each connection takes one."""
+"""The limit on open files. Each connection is one."""
 
 import resource
 

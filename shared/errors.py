@@ -157,7 +157,7 @@ class EventNotKeptError(PromptwireError):
 
 
 class SinceOutOfRangeError(PromptwireError):
-    """The events after `since` are not all there: it is too old, or later than the newest event."""
+    """Not all events after `since` are kept, or it is later than the newest event."""
 
 
 class ProviderError(PromptwireError):

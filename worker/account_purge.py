@@ -1,8 +1,7 @@
 """The task that purges a deleted account: everything that `shared/accounts/deletion.py` has left.
 
 It may be interrupted at any moment, and is requested again by the maintenance until the user's row is gone, which is
-deleted last. Whatever refers to something outside PostgreSQL is deleted after it: a prompt after its text in Redis has
-at most seconds to live, a segment's row after its file.
+deleted last. A row that refers to something outside PostgreSQL is deleted after that: a segment's row after its file.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""API keys as their callers have them: their form, what they may do, and who may make which.
+"""API keys as callers send them: their form, their verification, and who may create which.
 
 A key is `pw_`, 43 digits in base 62 of 256 random bits, and 6 digits of the CRC-32 of those 43. So a scanner of
 repositories recognises a key without asking. The service does not use the checksum: a wrong key is looked up as any
@@ -22,7 +22,7 @@ PREFIX = "pw_"
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _BITS, _RANDOM_DIGITS, _CHECKSUM_DIGITS = 256, 43, 6
 
-RESTRICTED = "An API key with models, an expiry, a rate limit or a budget of its own may not make other keys."
+RESTRICTED = "An API key with models, an expiry, a rate limit or a budget of its own may not create other keys."
 
 
 def generate() -> str:

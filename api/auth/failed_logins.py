@@ -106,7 +106,7 @@ class FailedLogins:
             raise refusal from None
 
     def forget(self, username: str, block: str) -> None:
-        """Delete the counts of a user who is deleted: their keys have the name, which somebody else may have next."""
+        """Delete the counts of a deleted user. They are kept by name, and another user may take the name."""
         _, *of_user = self._counters(username, block)
         for limit, *key in of_user:
             self._in_memory.clear(limit, *key)

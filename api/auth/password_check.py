@@ -1,4 +1,4 @@
-"""Checks the password of somebody who is logged in already, before what only the owner of an account may do.
+"""Checks the password of a caller who is logged in, before acts that only the owner of an account may do.
 
 A stolen access token must not help to guess the password: wrong ones count as failed logins.
 """

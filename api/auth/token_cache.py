@@ -74,7 +74,7 @@ class TokenCache:
                     self._principals.popitem(last=False)
 
     def forget(self, user_ids: Collection[int]) -> None:
-        """Drop the tokens of users of whom a login or a key has ended."""
+        """Drop the tokens of these users, because a login or a key of theirs has ended."""
         with self._lock:
             self._version += 1
             for token in [token for token, principal in self._principals.items() if principal.id in user_ids]:

@@ -6,7 +6,7 @@ from typing import TextIO, get_args
 import click
 
 from .account_commands import account
-from .credentials import read_credentials
+from .credentials import password_file_option, read_credentials
 from .display import show_answer, show_list
 from .errors import ClientError
 from .key_commands import keys
@@ -32,9 +32,6 @@ main.add_command(keys)
 _credentials = click.option(
     "--credentials", type=click.File(encoding="utf-8"), help='A JSON file: {"username": …, "password": …}.'
 )
-_password_file = click.option(
-    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
-)
 _prompt_id = click.argument("prompt_id", metavar="ID", type=click.IntRange(1))
 _wait = click.option("--wait", is_flag=True, help="Wait for the answer and print only the answer.")
 _follow = click.option("--follow", is_flag=True, help="Print the answer as it is generated.")
@@ -43,7 +40,7 @@ _follow = click.option("--follow", is_flag=True, help="Print the answer as it is
 @main.command()
 @click.argument("username", required=False)
 @_credentials
-@_password_file
+@password_file_option
 @common_options
 @click.pass_obj
 def login(options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None) -> None:
@@ -73,7 +70,7 @@ def logout(options: Options) -> None:
 @main.command()
 @click.argument("username", required=False)
 @_credentials
-@_password_file
+@password_file_option
 @common_options
 @click.pass_obj
 def register(options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None) -> None:

@@ -1,4 +1,4 @@
-"""The user's own account: its password, its logins, its export and its end."""
+"""The user's own account: its password, its logins, its export and its deletion."""
 
 import json
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from typing import cast
 import httpx
 
 from .errors import UnreachableError
-from .http import json_content, not_promptwire
+from .http import json_list, json_object, not_promptwire
 from .resources import Account, LoginEntry, Prompt
 from .session import Session
 
-#: A server that is well sends the next part of an export within this time.
+#: A healthy server sends the next part of an export within this time.
 _EXPORT_TIMEOUT_SECONDS = 60.0
 
 
@@ -25,7 +25,7 @@ class AccountClient:
     def show(self) -> Account:
         """Return the account, and the limits of its user."""
         response = self._session.request("GET", "/account/")
-        return cast(Account, json_content(response, "id", "username", "limits"))
+        return cast(Account, json_object(response, "id", "username", "limits"))
 
     def change_password(self, current: str, new: str) -> None:
         """Change the password. All other logins end; API keys stay. Raises ProblemError (400) if `current` is wrong."""
@@ -36,14 +36,14 @@ class AccountClient:
     def logins(self) -> list[LoginEntry]:
         """Return the logins that have not ended, the last used first; at most 100."""
         response = self._session.request("GET", "/account/logins/")
-        return cast(list[LoginEntry], json_content(response, "id", "is_current"))
+        return cast(list[LoginEntry], json_list(response, "id", "is_current"))
 
     def end_login(self, login_id: str) -> None:
         """End a login. Raises ProblemError (404) if there is none with this id."""
-        self._session.request("DELETE", f"/account/logins/{login_id}/")
+        self._session.delete(f"/account/logins/{login_id}/")
 
     def export(self) -> Iterator[Prompt]:
-        """Yield all prompts with everything that is known of them, oldest first."""
+        """Yield all prompts with all of their fields, oldest first."""
         for line in self.export_lines():
             yield cast(Prompt, json.loads(line))
 
@@ -68,6 +68,6 @@ class AccountClient:
                 raise UnreachableError(f"The export was interrupted, and is not complete ({cause}).") from error
 
     def delete(self, password: str) -> None:
-        """Delete the account with everything that belongs to it, for good. Raises ProblemError (400) if it is wrong."""
+        """Delete the account and all that belongs to it, for good. Raises ProblemError (400) for a wrong password."""
         self._session.request("DELETE", "/account/", json={"password": password}, idempotent=False)
         self._session.forget()

@@ -5,14 +5,10 @@ from typing import BinaryIO, TextIO
 
 import click
 
-from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, read_password
+from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, password_file_option, read_password
 from .options import Options, common_options
 from .output import local_time, one_line
 from .resources import Account, LoginEntry
-
-_password_file = click.option(
-    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
-)
 
 
 @click.group()
@@ -31,7 +27,7 @@ def show(options: Options) -> None:
 
 
 @account.command()
-@_password_file
+@password_file_option
 @click.option(
     "--new-password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the new password."
 )
@@ -41,7 +37,7 @@ def password(options: Options, password_file: TextIO | None, new_password_file: 
     """Change your password. All other logins end; API keys stay.
 
     The passwords come from the files, from PROMPTWIRE_PASSWORD and PROMPTWIRE_NEW_PASSWORD, a prompt without echo, or
-    stdin, the present one first.
+    stdin, the current one first.
     """
     with options.client() as client:
         current = read_password("Current password", PASSWORD_VARIABLE, password_file)
@@ -77,7 +73,7 @@ def export(options: Options, file: BinaryIO) -> None:
 
 @account.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-@_password_file
+@password_file_option
 @common_options
 @click.pass_obj
 def delete(options: Options, yes: bool, password_file: TextIO | None) -> None:

@@ -10,9 +10,9 @@ import httpx
 from .account import AccountClient
 from .errors import ProblemError
 from .events import EventSocket
-from .http import HttpClient, json_content, not_promptwire
+from .http import HttpClient, json_list, json_object
 from .keys import Keys
-from .pages import json_list, read_pages
+from .pages import read_pages
 from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, UsageBy, UsageReport, User
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
@@ -80,7 +80,7 @@ class Client:
         """Register a user. Does not log in."""
         body = {"username": username, "password": password}
         response = self._http.send("POST", "/auth/register/", json=body, idempotent=False)
-        return cast(User, json_content(response, "id"))
+        return cast(User, json_object(response, "id"))
 
     def login(self, username: str, password: str) -> None:
         """Log in. Raises NotLoggedInError if the username or the password is wrong."""
@@ -156,7 +156,7 @@ class Client:
         found: list[SimilarPrompt] = []
         while True:
             response = self._session.request("GET", "/prompts/similar/", params=params)
-            found += cast(list[SimilarPrompt], json_list(response))
+            found += cast(list[SimilarPrompt], json_list(response, "id"))
             next_page = response.links.get("next")
             if next_page is None:
                 return found
@@ -172,11 +172,7 @@ class Client:
 
     def delete(self, prompt_id: int) -> None:
         """Delete a prompt, its answer and its vector."""
-        try:
-            self._session.request("DELETE", f"/prompts/{prompt_id}/")
-        except ProblemError as problem:
-            if problem.status != 404 or not problem.repeated:  # else an earlier attempt deleted it
-                raise
+        self._session.delete(f"/prompts/{prompt_id}/")
 
     def usage(self, *, since: str | None = None, until: str | None = None, by: UsageBy = "day") -> UsageReport:
         """Return what the user's prompts used, and the user's budgets.
@@ -188,10 +184,7 @@ class Client:
         """
         days = {name: day for name, day in (("since", since), ("until", until)) if day is not None}
         response = self._session.request("GET", "/usage/", params={"by": by, **days})
-        report = json_content(response, "rows", "total", "budgets")
-        if isinstance(report, list):
-            raise not_promptwire(response)
-        return cast(UsageReport, report)
+        return cast(UsageReport, json_object(response, "rows", "total", "budgets"))
 
     def listen(self, *, since: int | None = None) -> Iterator[Event]:
         """Yield an event for each of the user's prompts that finishes, without end and without duplicates.
@@ -226,8 +219,4 @@ class Client:
             return self.show(prompt_id)  # an earlier attempt has changed it
 
     def _prompt(self, method: str, path: str, **options: Any) -> Prompt:
-        response = self._session.request(method, path, **options)
-        prompt = json_content(response, "id", "status")
-        if isinstance(prompt, list):
-            raise not_promptwire(response)
-        return cast(Prompt, prompt)
+        return cast(Prompt, json_object(self._session.request(method, path, **options), "id", "status"))

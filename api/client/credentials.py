@@ -10,6 +10,10 @@ import click
 PASSWORD_VARIABLE = "PROMPTWIRE_PASSWORD"  # noqa: S105  # nosec B105
 NEW_PASSWORD_VARIABLE = "PROMPTWIRE_NEW_PASSWORD"  # noqa: S105  # nosec B105
 
+password_file_option = click.option(
+    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
+)
+
 
 def read_credentials(
     username: str | None, credentials: TextIO | None, password_file: TextIO | None, *, confirm: bool = False

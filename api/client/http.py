@@ -1,6 +1,6 @@
 """HTTP requests, retried where that is safe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -80,25 +80,40 @@ class HttpClient:
             retries.wait(failure)
 
 
-def json_content(response: httpx.Response, *required: str) -> Any:
-    """The JSON of a response: an object with the required members, or a list of such objects.
+def json_object(response: httpx.Response, *required: str) -> Any:
+    """The JSON object of a response, which has the required members.
 
     Raises:
-        UnreachableError: the JSON has another shape, so another service answers at this address.
+        UnreachableError: the content has another shape, so another service answers at this address.
     """
-    try:
-        value = response.json()
-    except (ValueError, RecursionError) as error:
-        raise not_promptwire(response) from error
-    for each in value if isinstance(value, list) else [value]:
-        if not isinstance(each, dict) or not each.keys() >= set(required):
-            raise not_promptwire(response)
+    value = _json(response)
+    if not _is_object(value, required):
+        raise not_promptwire(response)
+    return value
+
+
+def json_list(response: httpx.Response, *required: str) -> Any:
+    """The JSON objects of a response that is a list. Raises the errors of `json_object`."""
+    value = _json(response)
+    if not isinstance(value, list) or not all(_is_object(each, required) for each in value):
+        raise not_promptwire(response)
     return value
 
 
 def not_promptwire(response: httpx.Response) -> UnreachableError:
     """The error for a response that did not come from Promptwire."""
     return UnreachableError(f"The server at {response.url} is not Promptwire's API.")
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except (ValueError, RecursionError) as error:
+        raise not_promptwire(response) from error
+
+
+def _is_object(value: Any, required: Sequence[str]) -> bool:
+    return isinstance(value, dict) and value.keys() >= set(required)
 
 
 def _timeout(retries: Retries, server_wait: float, stream_timeout: float | None) -> httpx.Timeout:

@@ -39,7 +39,7 @@ def create(
     rate_limit: str | None,
     monthly_tokens: int | None,
 ) -> None:
-    """Create a key for what NAME says, and print it: it is not shown again."""
+    """Create a key with this NAME, and print it: it is not shown again."""
     with options.client() as client:
         created = client.keys.create(
             name,

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from .errors import ProblemError
-from .http import json_content, not_promptwire
+from .http import json_list, json_object
 from .resources import ApiKey, NewApiKey, Scope
 from .session import Session
 
@@ -44,20 +43,12 @@ class Keys:
         }
         body: dict[str, Any] = {"name": name} | {field: value for field, value in limits.items() if value is not None}
         response = self._session.request("POST", "/auth/keys/", json=body, idempotent=False)
-        return cast(NewApiKey, json_content(response, "id", "key"))
+        return cast(NewApiKey, json_object(response, "id", "key"))
 
     def list(self) -> list[ApiKey]:
         """Return the keys that are not revoked, newest first."""
-        response = self._session.request("GET", "/auth/keys/")
-        keys = json_content(response, "id", "prefix")
-        if not isinstance(keys, list):
-            raise not_promptwire(response)
-        return cast("list[ApiKey]", keys)
+        return cast("list[ApiKey]", json_list(self._session.request("GET", "/auth/keys/"), "id", "prefix"))
 
     def revoke(self, key_id: int) -> None:
         """Revoke a key for good. Raises ProblemError (404) if there is no such key."""
-        try:
-            self._session.request("DELETE", f"/auth/keys/{key_id}/")
-        except ProblemError as problem:
-            if problem.status != 404 or not problem.repeated:  # else an earlier attempt revoked it
-                raise
+        self._session.delete(f"/auth/keys/{key_id}/")

@@ -6,31 +6,26 @@ from typing import Any
 
 import httpx
 
-from .http import json_content, not_promptwire
+from .http import json_list
 from .session import Session
 
 _MAX_PAGE_SIZE = 100
 
 
 def read_pages(session: Session, path: str, limit: int | None, **params: object) -> Iterator[Any]:
-    """Yield the resources of a list: at most `limit`, or all. Pages are fetched on demand; None is no parameter."""
+    """Yield the resources of a list: at most `limit`, or all. Pages are fetched on demand.
+
+    Parameters that are None are left out.
+    """
     left = math.inf if limit is None else limit
     query: dict[str, Any] = {name: value for name, value in params.items() if value is not None}
     while left > 0:
         query["limit"] = int(min(left, _MAX_PAGE_SIZE))
         response = session.request("GET", path, params=query)
-        page = json_list(response)
+        page = json_list(response, "id")
         yield from page
         left -= len(page)
         next_page = response.links.get("next")
         if next_page is None:
             return
         query = dict(httpx.URL(next_page["url"]).params)
-
-
-def json_list(response: httpx.Response) -> Any:
-    """The resources of a response that is a list. Raises UnreachableError if it has another shape."""
-    resources = json_content(response, "id")
-    if not isinstance(resources, list):
-        raise not_promptwire(response)
-    return resources

@@ -77,6 +77,8 @@ class ApiKey(TypedDict):
     expires_at: str | None
     rate_limit: str | None
     monthly_tokens: int | None
+    used_tokens: int | None
+    reserved_tokens: int | None
     created_at: str
     last_used_at: str | None
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from .errors import NotLoggedInError, ProblemError
-from .http import HttpClient, json_content
+from .http import HttpClient, json_object
 from .token_store import Login, TokenStore
 
 
@@ -34,7 +34,7 @@ class Session:
         if self._api_key is None:
             return self.login.username
         if self._key_username is None:
-            account = json_content(self.request("GET", "/account/"), "username")
+            account = json_object(self.request("GET", "/account/"), "username")
             self._key_username = str(account["username"])
         return self._key_username
 
@@ -98,6 +98,14 @@ class Session:
             token = self.renew(token)
         raise AssertionError
 
+    def delete(self, path: str, **options: Any) -> None:
+        """Delete what is at this path. Raises ProblemError (404) if there was nothing."""
+        try:
+            self.request("DELETE", path, **options)
+        except ProblemError as problem:
+            if problem.status != 404 or not problem.repeated:  # else an earlier attempt has deleted it
+                raise
+
     def renew(self, expired: str) -> str:
         """Exchange the login, whose access token is no longer valid, for the next one. Returns its access token."""
         with self._token_store.locked():
@@ -117,7 +125,7 @@ class Session:
 
 
 def _to_login(username: str, response: httpx.Response) -> Login:
-    pair = json_content(response, "access", "refresh")
+    pair = json_object(response, "access", "refresh")
     return Login(username, pair["access"], pair["refresh"])
 
 

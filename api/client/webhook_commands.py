@@ -13,7 +13,7 @@ from .resources import Delivery, DeliveryStatus, EventType, Webhook
 @click.group()
 @common_options
 def webhooks() -> None:
-    """Have events sent to a server of yours, and see how that goes."""
+    """Send events to your server, and see the results."""
 
 
 _id = click.argument("webhook_id", metavar="ID", type=click.IntRange(1))
@@ -30,7 +30,7 @@ _description = click.option("--description", help="A note for yourself.")
 @common_options
 @click.pass_obj
 def create(options: Options, endpoint: str, events: Sequence[EventType], description: str | None) -> None:
-    """Have events sent to URL: all of them, or those that you name."""
+    """Send events to URL: all of them, or those that you name."""
     with options.client() as client:
         webhook = client.webhooks.create(endpoint, events=events or None, description=description or "")
     options.output.result(webhook, f"Webhook {webhook['id']} was created. {_secret(webhook)}")
@@ -120,7 +120,7 @@ def test(options: Options, webhook_id: int) -> None:
     with options.client() as client:
         delivery = client.webhooks.test(webhook_id)
     options.output.result(
-        delivery, f"Test event {delivery['id']} will be sent. `webhooks deliveries {webhook_id}` shows how that went."
+        delivery, f"Test event {delivery['id']} will be sent. `webhooks deliveries {webhook_id}` shows the result."
     )
 
 

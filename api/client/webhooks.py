@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from .errors import ProblemError
-from .http import json_content
-from .pages import json_list, read_pages
+from .http import json_list, json_object
+from .pages import read_pages
 from .resources import Delivery, DeliveryStatus, EventType, Webhook
 from .session import Session
 
-#: What the server may take for a webhook with hundreds of thousands of events.
+#: How long the server may take for a webhook with hundreds of thousands of events.
 _LONG_SECONDS = 60.0
 
 
@@ -26,7 +25,7 @@ class Webhooks:
 
     def list(self) -> list[Webhook]:
         """Return the webhooks, oldest first."""
-        return cast("list[Webhook]", json_list(self._session.request("GET", "/webhooks/")))
+        return cast("list[Webhook]", json_list(self._session.request("GET", "/webhooks/"), "id", "url"))
 
     def show(self, webhook_id: int) -> Webhook:
         """Return a webhook."""
@@ -38,11 +37,7 @@ class Webhooks:
 
     def delete(self, webhook_id: int) -> None:
         """Delete a webhook. What is pending is not sent any more."""
-        try:
-            self._session.request("DELETE", f"/webhooks/{webhook_id}/", server_wait=_LONG_SECONDS)
-        except ProblemError as problem:
-            if problem.status != 404 or not problem.repeated:  # else an earlier attempt deleted it
-                raise
+        self._session.delete(f"/webhooks/{webhook_id}/", server_wait=_LONG_SECONDS)
 
     def rotate(self, webhook_id: int) -> Webhook:
         """Give a webhook a new `secret`. The old one signs, too, for 24 hours."""
@@ -66,10 +61,10 @@ class Webhooks:
         """Send every event after this `seq` again, in order. Returns how many these are."""
         path, body = f"/webhooks/{webhook_id}/recover/", {"since": since}
         response = self._session.request("POST", path, json=body, server_wait=_LONG_SECONDS)
-        return int(json_content(response, "deliveries")["deliveries"])
+        return int(json_object(response, "deliveries")["deliveries"])
 
     def _webhook(self, method: str, path: str, **options: Any) -> Webhook:
-        return cast(Webhook, json_content(self._session.request(method, path, **options), "id", "url"))
+        return cast(Webhook, json_object(self._session.request(method, path, **options), "id", "url"))
 
     def _delivery(self, path: str) -> Delivery:
-        return cast(Delivery, json_content(self._session.request("POST", path, idempotent=False), "id", "status"))
+        return cast(Delivery, json_object(self._session.request("POST", path, idempotent=False), "id", "status"))

@@ -1,47 +1,18 @@
 """What admins send and get: pydantic models that describe it, and functions that render what the database has."""
 
-import re
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import Field
 
+from api.http.fields import MAX_ID, Cursor, Id, Moment, PageSize, Time
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
-from api.http.request_schemas import MAX_ID
-from api.http.response_schemas import Id, Moment
+from api.http.usage_schemas import UsageTotal, UserName, usage_total
 from shared import timestamps
 from shared.accounts.audit import Entry
 from shared.accounts.names import MAX_USERNAME_LENGTH
-from shared.accounts.overview import KeyOverview, UsageSum, UsedTokens, UserOverview
+from shared.accounts.overview import KeyOverview, UserOverview
 from shared.prompts.overview import FailureGroup, Load, ProviderState, Running
 
-
-def _in_form(pattern: str, form: str) -> BeforeValidator:
-    """Accept only this form of a time. Pydantic also takes numbers."""
-
-    def check(value: object) -> object:
-        if isinstance(value, str) and not re.fullmatch(pattern, value):
-            raise ValueError(f"must be {form}")
-        return value
-
-    return BeforeValidator(check)
-
-
-Day = Annotated[date, _in_form(r"\d{4}-\d\d-\d\d", "a date, as 2026-11-23")]
-Time = Annotated[
-    AwareDatetime,
-    _in_form(
-        r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", "a time by RFC 3339, as 2026-11-23T09:30:00Z"
-    ),
-]
-_Cursor = Annotated[
-    str | None,
-    Field(
-        max_length=64,
-        description="The start of the page, as it is in the `Link` to the next page.",
-        json_schema_extra=example("YmVmb3JlOjQx"),
-    ),
-]
 _UserId = Annotated[int | None, Field(ge=1, le=MAX_ID, description="Only of the user with this `id`.")]
 
 
@@ -49,28 +20,18 @@ class UserPath(Parameters):
     user_id: int = Field(ge=1, le=MAX_ID, description="The user's `id`.", json_schema_extra=example(1))
 
 
-class KeyPath(Parameters):
-    key_id: int = Field(ge=1, le=MAX_ID, description="The API key's `id`.", json_schema_extra=example(1))
-
-
 class UsersQuery(Query):
     username: str | None = Field(None, max_length=MAX_USERNAME_LENGTH, description="Only the user of this name.")
-    limit: int = Field(20, ge=1, le=100, description="How many to return.")
-    cursor: _Cursor = None
+    limit: PageSize = 20
+    cursor: Cursor = None
 
 
 class EntriesQuery(Query):
     """Of lists that can be limited to a user."""
 
     user: _UserId = None
-    limit: int = Field(20, ge=1, le=100, description="How many to return.")
-    cursor: _Cursor = None
-
-
-class UsageQuery(Query):
-    since: Day | None = Field(None, description="The first day (UTC); by default the first of this month.")
-    until: Day | None = Field(None, description="The last day (UTC); by default today.")
-    by: Literal["day", "model", "key", "user"] = Field("day", description="What to add up by.")
+    limit: PageSize = 20
+    cursor: Cursor = None
 
 
 class FailuresQuery(Query):
@@ -83,16 +44,6 @@ class UserChange(Body):
     is_admin: bool = Field(description="Whether the user is an admin.")
 
 
-class Used(Answer):
-    """What prompts used. Failed and cancelled attempts count, too."""
-
-    prompts: int
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    cost: float = Field(description="At the prices of that time.")
-
-
 class AdminUser(Answer):
     """A user as admins see them."""
 
@@ -103,14 +54,7 @@ class AdminUser(Answer):
     logins: int = Field(description="How many logins are live.")
     keys: int = Field(description="How many API keys are live.")
     unfinished: int = Field(description="How many prompts have not ended.")
-    this_month: Used = Field(description="What was used since the first of the month (UTC).")
-
-
-class UserName(Answer):
-    """A user by id and name."""
-
-    id: Id
-    username: str | None = Field(description="Null if the account is deleted.")
+    this_month: UsageTotal = Field(description="What was used since the first of the month (UTC).")
 
 
 class AdminKey(Answer):
@@ -128,26 +72,7 @@ class AdminKey(Answer):
     expires_at: Moment | None
     last_used_at: Moment | None
     revoked_at: Moment | None
-    this_month: Used = Field(description="What was used since the first of the month (UTC).")
-
-
-class AdminUsageRow(Used):
-    """What was used on a day, of a model, by an API key, or by a user. It has the member that was asked for."""
-
-    day: str | None = Field(None, json_schema_extra={"format": "date"})
-    model: str | None = None
-    key: Id | None = Field(None, description="The API key's `id`; null for all logins.")
-    user: Id | None = None
-    name: str | None = Field(None, description="Of the API key, or of the user.")
-
-
-class AdminUsage(Answer):
-    """What all users used."""
-
-    since: str = Field(json_schema_extra={"format": "date"})
-    until: str = Field(json_schema_extra={"format": "date"})
-    by: Literal["day", "model", "key", "user"]
-    rows: list[AdminUsageRow] = Field(description="The 1,000 with the most tokens; days in order.")
+    this_month: UsageTotal = Field(description="What was used since the first of the month (UTC).")
 
 
 class QueueLoad(Answer):
@@ -168,7 +93,7 @@ class RunningPrompt(Answer):
     model: str
     attempt: int
     queued_at: Moment
-    leased_until: Moment = Field(description="Without a sign of life from its worker, it is queued again then.")
+    leased_until: Moment = Field(description="When it is queued again, unless its worker renews the lease.")
 
 
 class Provider(Answer):
@@ -179,7 +104,7 @@ class Provider(Answer):
     detail: str | None = Field(description="Why it is unavailable.")
     unavailable_since: Moment | None
     failures: int = Field(description="How often in succession it was unavailable.")
-    concurrency: float | None = Field(description="How many prompts it is sent at a time, because it refused more.")
+    concurrency: float | None = Field(description="How many prompts it gets at a time, because it refused more.")
 
 
 class QueueState(Answer):
@@ -210,7 +135,7 @@ class AuditedAct(Answer):
     at: Moment
     actor: UserName | None = Field(description="Who acted; null on the command line.")
     key_id: Id | None = Field(description="With which API key; null for a login.")
-    action: str = Field(description="As `account.deleted`.")
+    action: str = Field(description="Such as `account.deleted`.")
     user: UserName | None = Field(description="Whose account, key or prompts it was.")
     details: dict[str, Any]
     address: str = Field(description="The client's address, or `command line`.")
@@ -220,21 +145,14 @@ class AuditedAct(Answer):
 def admin_user(user: UserOverview) -> dict[str, Any]:
     """Render a user as an AdminUser."""
     values = user._asdict() | {"created_at": timestamps.rfc3339(user.created_at)}
-    return values | {"this_month": _used(values.pop("used"))}
+    return values | {"this_month": usage_total(values.pop("used"))}
 
 
 def admin_key(key: KeyOverview) -> dict[str, Any]:
     """Render an API key as an AdminKey."""
     values = _with_times(key._asdict(), "created_at", "expires_at", "last_used_at", "revoked_at")
     user = {"id": values.pop("user_id"), "username": values.pop("username")}
-    return values | {"user": user, "this_month": _used(values.pop("used"))}
-
-
-def usage_row(row: UsageSum, by: str) -> dict[str, Any]:
-    """Render a sum as an AdminUsageRow."""
-    group = row.group.isoformat() if isinstance(row.group, date) else row.group
-    name = {"name": row.name} if by in ("key", "user") else {}
-    return {by: group, **name, **_used(row.used)}
+    return values | {"user": user, "this_month": usage_total(values.pop("used"))}
 
 
 def queue_load(load: Load) -> dict[str, Any]:
@@ -268,29 +186,9 @@ def audited_act(entry: Entry) -> dict[str, Any]:
     return values | {"actor": actor, "user": _user_name(values.pop("user_id"), values.pop("username"))}
 
 
-def month_of(day: date) -> date:
-    """The first day of its month."""
-    return day.replace(day=1)
-
-
-def today() -> date:
-    return datetime.now(UTC).date()
-
-
 def _with_times(values: dict[str, Any], *names: str) -> dict[str, Any]:
     return values | {name: timestamps.rfc3339_or_none(values[name]) for name in names}
 
 
 def _user_name(user_id: int | None, username: str | None) -> dict[str, Any] | None:
     return None if user_id is None else {"id": user_id, "username": username}
-
-
-def _used(used: UsedTokens) -> dict[str, Any]:
-    prompts, prompt_tokens, completion_tokens = map(int, used[:3])
-    return {
-        "prompts": prompts,
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-        "cost": float(used.cost),
-    }

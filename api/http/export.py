@@ -1,4 +1,4 @@
-"""Exports: all prompts of a user as JSON Lines, a page at a time, so that their number takes no memory."""
+"""Exports: all prompts of a user as JSON Lines, a page at a time, so that any number of them takes constant memory."""
 
 import errno
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.auth.principal import Principal
 from api.auth.token_cache import is_alive
-from api.http.response_schemas import exported_prompt
+from api.http.prompt_schemas import exported_prompt
 from api.realtime.fair_semaphore import FairSemaphore
 from shared.accounts import export
 from shared.accounts.export import ExportedPrompt
@@ -48,7 +48,7 @@ class PromptExport:
     def _next_page(self, principal: Principal, after: int, last: int) -> list[ExportedPrompt]:
         try:
             with self._reads:
-                # A token that expires does not matter: a long export takes longer.
+                # The token may expire: a long export takes longer than it is valid.
                 if not is_alive(self._engine, replace(principal, expires_at=float("inf"))):
                     raise _Interrupted("the login has ended")
                 with self._engine.connect() as connection:

@@ -10,6 +10,8 @@ from flask import Response, request
 from pydantic_core import to_json
 from werkzeug.exceptions import BadRequest
 
+from api.http.fields import MAX_ID
+
 
 def json_page(resources: Iterable[dict[str, Any]], max_bytes: int) -> tuple[Response, int]:
     """Render as many of the resources as fit into `max_bytes` of a JSON array, at least one. Returns their number, too.
@@ -31,6 +33,16 @@ def add_next_link(response: Response, path: str, **parameters: object) -> None:
     """Add the link to the next page. Parameters that are None are left out."""
     query = urlencode({name: value for name, value in parameters.items() if value is not None})
     response.headers["Link"] = f'<{request.script_root}{path}?{query}>; rel="next"'
+
+
+def add_older_link(response: Response, path: str, *, before: int, **parameters: object) -> None:
+    """Add the link to the next page of a list, newest first, that ends with this id."""
+    add_next_link(response, path, cursor=encode_cursor("before", before), **parameters)
+
+
+def decode_before(cursor: str | None) -> int | None:
+    """The id before which a page of such a list begins; None without a cursor. Raises BadRequest."""
+    return None if cursor is None else decode_cursor("before", cursor, highest=MAX_ID)
 
 
 def set_location(response: Response, path: str) -> None:

@@ -87,7 +87,7 @@ def _invalid(found: list[dict[str, str]]) -> Response:
 
 
 def invalid_field(field: str, message: str) -> Response:
-    """The response to a request of which one field has a value that is not valid. `abort` sends it."""
+    """The response to a request with one invalid field. `abort` sends it."""
     return problem(HTTPStatus.BAD_REQUEST, "The request is not valid.", errors=[{"field": field, "message": message}])
 
 

@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from api.http.fields import MAX_ID, Cursor, Id, Moment, PageSize, SeqNumber, Storable
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
-from api.http.request_schemas import MAX_ID, SeqNumber, Storable
-from api.http.response_schemas import Id, Moment, PromptResource
+from api.http.prompt_schemas import PromptResource
 from shared import timestamps
 from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
 from shared.webhooks.addresses import MAX_URL_CHARACTERS
 from shared.webhooks.delivery_log import LoggedDelivery
-from shared.webhooks.messages import message_id
-from shared.webhooks.webhooks import EventType, format_secret
+from shared.webhooks.events import EventType, message_id
+from shared.webhooks.webhooks import format_secret
 
 MAX_DESCRIPTION_LENGTH = 500
 
@@ -41,7 +41,7 @@ class WebhookChanges(Body):
     description: Description = Field(default_factory=str, description="A note for yourself.")
     disabled: bool = Field(
         default_factory=bool,
-        description="true: nothing is sent. false: it is sent again, at once, whatever failed before.",
+        description="true: nothing is sent. false: pending events are sent, at once.",
     )
 
 
@@ -60,14 +60,9 @@ class DeliveryPath(WebhookPath):
 
 
 class DeliveriesQuery(Query):
-    limit: int = Field(20, ge=1, le=100, description="How many to return.")
+    limit: PageSize = 20
     status: DeliveryStatus | None = Field(None, description="Only deliveries with this status.")
-    cursor: str | None = Field(
-        None,
-        max_length=64,
-        description="The start of the page, as it is in the `Link` to the next page.",
-        json_schema_extra=example("YmVmb3JlOjEy"),
-    )
+    cursor: Cursor = None
 
 
 class _WebhookFields(BaseModel):

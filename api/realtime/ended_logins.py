@@ -30,7 +30,7 @@ class EndedLogins:
     """Drops the tokens of ended logins from the cache, and reports each of these logins once.
 
     Args:
-        report: Called with the id of a user of whom a login or a key has ended.
+        report: Called with the id of a user when a login or a key of theirs has ended.
     """
 
     def __init__(self, autocommit_engine: Engine, token_cache: TokenCache, report: Callable[[int], None]) -> None:

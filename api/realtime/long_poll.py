@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from sqlalchemy import Engine
 
 from api.http import requests
-from api.http.request_schemas import MAX_WAIT_SECONDS
+from api.http.prompt_schemas import MAX_WAIT_SECONDS
 from api.intake.user_slots import UserSlots
 from api.realtime.relay import Relay
 from api.realtime.single_flight import SingleFlight

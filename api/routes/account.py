@@ -1,4 +1,4 @@
-"""The caller's own account: who it is, its password, its logins, its export and its end."""
+"""The caller's own account: who it is, its password, its logins, its export and its deletion."""
 
 from collections.abc import Callable, Generator
 from http import HTTPStatus
@@ -14,9 +14,18 @@ from api.auth.password_check import PasswordCheck
 from api.auth.permissions import require_login, require_scope
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
+from api.http.account_schemas import (
+    Account,
+    AccountDeletion,
+    LoginEntry,
+    LoginPath,
+    PasswordChange,
+    account_resource,
+    login_entry,
+)
 from api.http.export import MIMETYPE, PromptExport
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.examples import EXPORT
+from api.http.openapi.prompt_examples import EXPORT
 from api.http.openapi.responses import (
     TOO_MANY_WAITS,
     Responses,
@@ -25,8 +34,6 @@ from api.http.openapi.responses import (
     json_response,
     rate_limited,
 )
-from api.http.request_schemas import AccountDeletion, LoginPath, PasswordChange
-from api.http.response_schemas import Account, LoginEntry, account_resource, login_entry
 from api.intake.user_slots import UserSlots
 from api.server.threadpool import offload
 from shared.accounts import audit, deletion, logins, users
@@ -122,7 +129,7 @@ class AccountRoutes:
         return bp
 
     def show(self) -> dict[str, Any]:
-        """Get the account, by what the caller has authenticated, and the limits of this service."""
+        """Get the account, how the caller has authenticated, and the limits of a user."""
         principal = current_principal()
         with self._sessions() as session:
             user = session.get(User, principal.id)
@@ -134,7 +141,7 @@ class AccountRoutes:
         """Change the password.
 
         All other logins end, with their sockets and streams; the caller's own stays. API keys stay, too: revoke those
-        that somebody else may know. A wrong `current_password` counts as a failed login, with the same limits.
+        that others may know. A wrong `current_password` counts as a failed login, with the same limits.
         """
         principal = current_principal()
         with self._password_check.verified(body.current_password, field="current_password") as user:
@@ -184,9 +191,9 @@ class AccountRoutes:
     def delete(self, body: AccountDeletion) -> tuple[str, int]:
         """Delete the account with everything that belongs to it, for good.
 
-        From now on nobody can log in to it, its tokens and API keys are refused, its sockets and streams end, and its
-        name is free. Prompts, vectors, events, keys, webhooks and usage are deleted within a day, usually within a
-        minute. A wrong password counts as a failed login, with the same limits.
+        From now on its logins, tokens and API keys are refused, its sockets and streams end, and its name is free.
+        Prompts, vectors, events, keys, webhooks and usage are deleted within a day, usually within a minute. A wrong
+        password counts as a failed login, with the same limits.
         """
         with self._password_check.verified(body.password, field="password") as user, self._sessions.begin() as session:
             deleted = _delete(session, user)

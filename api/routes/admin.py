@@ -17,13 +17,16 @@ from api.auth.permissions import require_admin
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
 from api.http import admin_schemas as schemas
-from api.http.admin_schemas import EntriesQuery, FailuresQuery, KeyPath, UsageQuery, UserChange, UserPath, UsersQuery
+from api.http.admin_schemas import EntriesQuery, FailuresQuery, UserChange, UserPath, UsersQuery
+from api.http.fields import MAX_ID
+from api.http.key_schemas import KeyPath
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.http.pages import add_next_link, decode_cursor, encode_cursor
-from api.http.request_schemas import MAX_ID
-from shared.accounts import api_keys, audit, deletion, logins, overview, users
+from api.http.pages import add_older_link, decode_before
+from api.http.usage_schemas import AdminUsageQuery, UsageReport, usage_report
+from shared.accounts import api_keys, audit, deletion, logins, overview, usage, users
 from shared.accounts.deletion import DeletedAccount
+from shared.accounts.usage import UsageBy
 from shared.db.engine import Sessions
 from shared.db.models import Scope, User
 from shared.errors import InsufficientScopeError, KeyNotFoundError, OwnAccountError, UserNotFoundError
@@ -41,7 +44,7 @@ DELETE_USER: Responses = {204: empty_response("The account is deleted."), **erro
 END_LOGINS: Responses = {204: empty_response("All logins have ended."), **error_responses(_NO_USER)}
 KEYS: Responses = {200: json_response([schemas.AdminKey], "A page, the newest first.", "admin keys", headers=("Link",))}
 REVOKE_KEY: Responses = {204: empty_response("The key is revoked."), **error_responses(KeyNotFoundError())}
-USAGE: Responses = {200: json_response(schemas.AdminUsage, "The sums.", "admin usage")}
+USAGE: Responses = {200: json_response(UsageReport, "What was used.", "admin usage")}
 QUEUE: Responses = {200: json_response(schemas.QueueState, "The queue.", "admin queue")}
 FAILURES: Responses = {
     200: json_response([schemas.FailuresOfError], "The most frequent errors first.", "admin failures")
@@ -102,7 +105,7 @@ class AdminRoutes:
         if query.username is not None:
             return jsonify(self._named(query.username))
         with self._engine.connect() as connection:
-            found = overview.list_users(connection, limit=query.limit + 1, before=_before(query.cursor))
+            found = overview.list_users(connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID)
         return _page("/admin/users/", [schemas.admin_user(user) for user in found], query.limit)
 
     def user(self, path: UserPath) -> Response:
@@ -144,7 +147,7 @@ class AdminRoutes:
         """List API keys, the newest first, also revoked ones, with what they used in this month."""
         with self._engine.connect() as connection:
             found = overview.list_keys(
-                connection, limit=query.limit + 1, before=_before(query.cursor), user_id=query.user
+                connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID, user_id=query.user
             )
         return _page("/admin/keys/", [schemas.admin_key(key) for key in found], query.limit, user=query.user)
 
@@ -156,14 +159,12 @@ class AdminRoutes:
         self._authenticator.announce_logout(user_id)
         return "", HTTPStatus.NO_CONTENT
 
-    def usage(self, query: UsageQuery) -> dict[str, Any]:
-        """Add up what all users used, by day, model, API key or user."""
-        until = query.until or schemas.today()
-        since = query.since or schemas.month_of(until)
+    def usage(self, query: AdminUsageQuery) -> Response:
+        """Get what all users used, by day, model, API key or user, as `GET /usage/` counts it."""
+        by, (since, until) = UsageBy(query.by), query.days()
         with self._engine.connect() as connection:
-            rows = overview.sum_usage(connection, query.by, since=since, until=until)
-        shown = [schemas.usage_row(row, query.by) for row in rows]
-        return {"since": since.isoformat(), "until": until.isoformat(), "by": query.by, "rows": shown}
+            report = usage.report(connection, by, since, until)
+        return jsonify(usage_report(by, since, until, report))
 
     def queue(self) -> dict[str, Any]:
         """Show what waits and what runs, by model and by user, and the state of the providers."""
@@ -192,7 +193,7 @@ class AdminRoutes:
         """List who did what to whom, when and from where, the newest first. Entries cannot be changed or deleted."""
         with self._engine.connect() as connection:
             found = audit.list_entries(
-                connection, limit=query.limit + 1, before=_before(query.cursor), user_id=query.user
+                connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID, user_id=query.user
             )
         return _page("/admin/audit/", [schemas.audited_act(each) for each in found], query.limit, user=query.user)
 
@@ -221,13 +222,9 @@ def _lock_with_caller(session: Session, user_id: int) -> User:
     return locked[user_id]
 
 
-def _before(cursor: str | None) -> int:
-    return MAX_ID if cursor is None else decode_cursor("before", cursor, highest=MAX_ID)
-
-
 def _page(path: str, shown: list[dict[str, Any]], limit: int, **parameters: object) -> Response:
-    """A page of at most `limit` rows with ids, of which one more than that was read if there is a next page."""
+    """A page of at most `limit` rows with ids. If there is a next page, `shown` has one row more."""
     response = jsonify(shown[:limit])
     if len(shown) > limit:
-        add_next_link(response, path, limit=limit, cursor=encode_cursor("before", shown[limit - 1]["id"]), **parameters)
+        add_older_link(response, path, before=shown[limit - 1]["id"], limit=limit, **parameters)
     return response

@@ -3,14 +3,15 @@
 from http import HTTPStatus
 from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from flask_limiter import Limiter
 from flask_openapi3 import Tag
 from werkzeug.exceptions import Forbidden
 
 from api.auth.failed_logins import FAILED_LOGINS_PER_USER_AND_BLOCK, FailedLogins
 from api.auth.tokens import Authenticator, TokenPair
-from api.http import response_schemas
+from api.http import account_schemas
+from api.http.account_schemas import Credentials, NewUser, RefreshToken, Registration
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import (
     REGISTRATION_CLOSED,
@@ -21,8 +22,7 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.rate_limits import REGISTRATIONS_PER_ADDRESS, client_block
-from api.http.request_schemas import Credentials, RefreshToken, Registration
-from api.http.response_schemas import NewUser
+from api.http.requests import limit_body
 from api.server.threadpool import offload
 from shared import timestamps
 from shared.accounts import login_blocks, names, users
@@ -30,11 +30,8 @@ from shared.db.engine import Sessions
 from shared.db.models import User
 from shared.errors import InvalidCredentialsError, InvalidTokenError, UsernameTakenError
 
-#: The senders of these bodies are not logged in. The longest valid body has a password of 1,024 escaped characters.
-MAX_BODY_BYTES = 16 * 1024
-
 _SPENT = "The refresh token was used before or revoked; log in again."
-_TOKENS = json_response(response_schemas.TokenPair, "The tokens.", "tokens")
+_TOKENS = json_response(account_schemas.TokenPair, "The tokens.", "tokens")
 
 REGISTER: Responses = {
     201: json_response(NewUser, "The user was added.", "user"),
@@ -162,11 +159,6 @@ class AuthRoutes:
         with self._sessions.begin() as session:
             users.replace_hash(session, user, password_hash)
         user.password_hash = password_hash
-
-
-def limit_body() -> None:
-    """Limit the request's body. Use it as a blueprint's `before_request`."""
-    request.max_content_length = min(MAX_BODY_BYTES, request.max_content_length or MAX_BODY_BYTES)
 
 
 def _token_pair(pair: TokenPair) -> dict[str, Any]:

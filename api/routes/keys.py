@@ -1,6 +1,6 @@
 """API keys: create, list, revoke."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -14,15 +14,15 @@ from api.auth.principal import current_actor, current_principal
 from api.auth.token_cache import is_live
 from api.auth.tokens import Authenticator
 from api.http import problems
+from api.http.key_schemas import ApiKeyResource, CreatedApiKey, KeyPath, NewApiKey, api_key_resource
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.http.request_schemas import KeyPath, NewApiKey
-from api.http.response_schemas import ApiKeyResource, CreatedApiKey, api_key_resource
-from api.routes.auth import limit_body
-from shared.accounts import api_keys, audit
+from api.http.requests import limit_body
+from shared.accounts import api_keys, audit, budgets
 from shared.accounts.api_keys import NewKey
+from shared.accounts.budgets import Budget
 from shared.db.engine import Sessions
-from shared.db.models import Scope
+from shared.db.models import ApiKey, Scope
 from shared.errors import (
     InsufficientScopeError,
     InvalidTokenError,
@@ -71,11 +71,11 @@ class KeyRoutes:
         return bp
 
     def create(self, body: NewApiKey) -> tuple[Response, int]:
-        """Make an API key.
+        """Create an API key.
 
         It may be used wherever an access token may: `Authorization: Bearer pw_…`. By default it may read and write
-        prompts. `keys:write` allows to list, make and revoke keys; `admin` is only for keys of admins. A key can make
-        other keys only with scopes that it has itself, and only if it has no models, expiry, rate limit or budget.
+        prompts. `keys:write` allows listing, creating and revoking keys; `admin` is only for keys of admins. A key can
+        create other keys only with scopes of its own, and only if it has no models, expiry, rate limit or budget.
         """
         principal = current_principal()
         own_keys.check_may_create(principal, body.scopes)
@@ -91,10 +91,13 @@ class KeyRoutes:
         return jsonify(self._store(new)), HTTPStatus.CREATED
 
     def index(self) -> Response:
-        """List the caller's API keys, without the revoked ones."""
+        """List the caller's API keys, without the revoked ones.
+
+        `used_tokens` and `reserved_tokens` are the numbers by which submissions with the key are refused.
+        """
+        user_id = current_principal().id
         with self._sessions() as session:
-            keys = api_keys.list_all(session, current_principal().id)
-        return jsonify([api_key_resource(key) for key in keys])
+            return jsonify(_with_budgets(session, user_id, api_keys.list_all(session, user_id)))
 
     def revoke(self, path: KeyPath) -> tuple[str, int]:
         """Revoke an API key for good.
@@ -114,13 +117,22 @@ class KeyRoutes:
             created = api_keys.create(session, principal.id, new, key)
             _check_is_live(session)
             audit.record(session, current_actor(), "key.created", principal.id, key_id=created.id, scopes=new.scopes)
-        return api_key_resource(created) | {"key": key}
+            (shown,) = _with_budgets(session, principal.id, [created])
+        return shown | {"key": key}
 
     def _check_models(self, models: Collection[str] | None) -> None:
         unknown = set(models or ()) - set(self._model_routes)
         if unknown:
             known = ", ".join(sorted(self._model_routes))
             abort(problems.invalid_field("models", f"There is no model {min(unknown)!r}. There are: {known}."))
+
+
+def _with_budgets(session: Session, user_id: int, keys: Sequence[ApiKey]) -> list[dict[str, Any]]:
+    """Render the user's API keys. Only if one has a budget, that is read."""
+    states: dict[int | None, Budget] = {}
+    if any(key.monthly_tokens is not None for key in keys):
+        states = {state.key_id: state for state in budgets.read(session, [user_id], user_budget=None)[user_id]}
+    return [api_key_resource(key, states.get(key.id)) for key in keys]
 
 
 def _check_is_live(session: Session) -> None:

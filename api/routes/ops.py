@@ -9,7 +9,7 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, error_responses, json_response
-from api.http.response_schemas import Health
+from api.http.service_schemas import Health
 from api.server.dependency_checks import OK, DependencyChecks
 from shared.settings import Settings
 from shared.telemetry import exposition

@@ -20,10 +20,9 @@ from api.http.openapi.responses import (
     json_response,
     rate_limited,
 )
-from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page, set_location
-from api.http.request_schemas import MAX_ID, PageQuery, PromptPath, ShowHeaders, Submission, SubmissionHeaders
+from api.http.pages import add_older_link, decode_before, json_page, set_location
+from api.http.prompt_schemas import PageQuery, PromptPath, PromptResource, ShowHeaders, Submission, SubmissionHeaders
 from api.http.requests import request_id
-from api.http.response_schemas import PromptResource
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions
@@ -195,7 +194,7 @@ class PromptRoutes:
         ends early when its prompts are large.
         """
         principal, max_bytes = current_principal(), self._settings.max_page_bytes
-        before = None if query.cursor is None else decode_cursor("before", query.cursor, highest=MAX_ID)
+        before = decode_before(query.cursor)
         with self._engine.connect() as connection:
             prompts, has_more = queries.page(
                 connection, principal.id, limit=query.limit, max_bytes=max_bytes, status=query.status, before=before
@@ -203,9 +202,8 @@ class PromptRoutes:
             prompts = queries.with_queue_state(connection, prompts)
         response, count = json_page((prompt_resource(prompt, principal.username) for prompt in prompts), max_bytes)
         if has_more or count < len(prompts):
-            cursor = encode_cursor("before", prompts[count - 1].id)
-            status = None if query.status is None else query.status.value
-            add_next_link(response, "/prompts/", limit=query.limit, cursor=cursor, status=status)
+            before = prompts[count - 1].id
+            add_older_link(response, "/prompts/", before=before, limit=query.limit, status=query.status)
         return response
 
     def cancel(self, path: PromptPath) -> Response:

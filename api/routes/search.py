@@ -14,8 +14,7 @@ from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, error_responses, json_response
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
-from api.http.request_schemas import SimilarQuery
-from api.http.response_schemas import SimilarPrompt, similar_prompt
+from api.http.prompt_schemas import SimilarPrompt, SimilarQuery, similar_prompt
 from api.intake.user_slots import UserSlots
 from shared.db.models import Scope
 from shared.errors import InsufficientScopeError, ProviderError, ProviderUnavailableError

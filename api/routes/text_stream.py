@@ -14,9 +14,9 @@ from api.auth.permissions import require_prompts
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.examples import STREAM
+from api.http.openapi.prompt_examples import STREAM
 from api.http.openapi.responses import TOO_MANY_WAITS, Responses, empty_response, error_responses
-from api.http.request_schemas import FollowHeaders, PromptPath
+from api.http.prompt_schemas import FollowHeaders, PromptPath
 from api.intake.user_slots import UserSlots
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import Event, Position, TextStream

@@ -1,7 +1,5 @@
 """What the caller's prompts used, and the caller's budgets."""
 
-from datetime import UTC, date, datetime
-
 from flask import Response, jsonify
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
@@ -11,15 +9,14 @@ from api.auth.principal import current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, error_responses, json_response
-from api.http.request_schemas import UsageQuery
-from api.http.response_schemas import UsageReport, usage_report
+from api.http.usage_schemas import UsageAndBudgets, UsageQuery, budget_state, usage_report
 from shared.accounts import budgets, usage
 from shared.accounts.usage import UsageBy
 from shared.db.models import Scope
 from shared.errors import InsufficientScopeError
 
 USAGE: Responses = {
-    200: json_response(UsageReport, "What was used.", "usage by day", "usage by model", "usage by key"),
+    200: json_response(UsageAndBudgets, "What was used.", "usage by day", "usage by model", "usage by key"),
     **error_responses(InsufficientScopeError(Scope.PROMPTS_READ)),
 }
 
@@ -59,16 +56,10 @@ class UsageRoutes:
 
         `budgets` has the numbers by which submissions are refused.
         """
-        principal, today = current_principal(), datetime.now(UTC).date()
-        by = UsageBy(query.by)
-        since, until = _period(query, today)
+        principal = current_principal()
+        by, (since, until) = UsageBy(query.by), query.days()
         with self._engine.connect() as connection:
-            rows = usage.report(connection, by, since, until, user_id=principal.id)
+            report = usage.report(connection, by, since, until, user_id=principal.id)
             limits = budgets.read(connection, [principal.id], self._user_budget)[principal.id]
-        return jsonify(usage_report(by, since, until, rows, limits))
-
-
-def _period(query: UsageQuery, today: date) -> tuple[date, date]:
-    """The first and the last day: of this month by default, and else up to today."""
-    until = query.until or max(today, query.since or today)
-    return query.since or until.replace(day=1), until
+        shown = [budget_state(budget) for budget in limits if not budget.is_revoked]
+        return jsonify(usage_report(by, since, until, report) | {"budgets": shown})

@@ -13,8 +13,7 @@ from api.auth.tokens import Authenticator
 from api.http import problems
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page, set_location
-from api.http.request_schemas import MAX_ID
+from api.http.pages import add_older_link, decode_before, json_page, set_location
 from api.http.webhook_schemas import (
     DeliveriesQuery,
     DeliveryPath,
@@ -179,7 +178,7 @@ class WebhookRoutes:
         return webhook_with_secret(webhook)
 
     def test(self, path: WebhookPath) -> Response:
-        """Send the event `webhook.test`. Its delivery shows how that went."""
+        """Send the event `webhook.test`. Its delivery shows the result."""
         with self._sessions.begin() as session:
             delivery = replay.send_test(session, current_principal().id, path.webhook_id)
         return _with_status(HTTPStatus.ACCEPTED, delivery_resource(delivery_log.LoggedDelivery(delivery, [])))
@@ -189,7 +188,7 @@ class WebhookRoutes:
 
         The next page is in the `Link` header. Deliveries are kept as long as the feed: 30 days by default.
         """
-        before = None if query.cursor is None else decode_cursor("before", query.cursor, highest=MAX_ID)
+        before = decode_before(query.cursor)
         with self._sessions() as session:
             webhook = webhooks.get(session, current_principal().id, path.webhook_id)
             # One more shows whether there is a next page.
@@ -197,10 +196,8 @@ class WebhookRoutes:
         resources = map(delivery_resource, found[: query.limit])
         response, count = json_page(resources, self._settings.max_page_bytes)
         if count < len(found):
-            cursor = encode_cursor("before", found[count - 1].delivery.id)
-            status = None if query.status is None else query.status.value
-            link = f"/webhooks/{webhook.id}/deliveries/"
-            add_next_link(response, link, limit=query.limit, cursor=cursor, status=status)
+            before, link = found[count - 1].delivery.id, f"/webhooks/{webhook.id}/deliveries/"
+            add_older_link(response, link, before=before, limit=query.limit, status=query.status)
         return response
 
     def replay(self, path: DeliveryPath) -> Response:

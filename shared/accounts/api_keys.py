@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, bindparam, func, insert, select, update
+from sqlalchemy import ARRAY, BigInteger, bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Executor
@@ -81,30 +81,22 @@ def revoke(session: Session, key_id: int, *, user_id: int | None = None) -> int:
     Raises:
         KeyNotFoundError: it does not exist, is another user's, or was revoked before.
     """
-    revoked = _revoke(session, ApiKey.id == key_id, *([] if user_id is None else [ApiKey.user_id == user_id]))
-    if not revoked:
+    one = [ApiKey.id == key_id, *([] if user_id is None else [ApiKey.user_id == user_id]), ApiKey.revoked_at.is_(None)]
+    owner: int | None = session.scalar(
+        update(ApiKey).where(*one).values(revoked_at=func.now()).returning(ApiKey.user_id)
+    )
+    if owner is None:
         raise KeyNotFoundError
-    return revoked[0]
-
-
-def revoke_all(session: Session, user_id: int) -> None:
-    """Revoke all keys of a user."""
-    _revoke(session, ApiKey.user_id == user_id)
+    return owner
 
 
 def touch(executor: Executor, key_ids: Collection[int]) -> None:
-    """Note that these keys were used now, except for those of which that was noted within the last minute."""
+    """Set the last use of these keys to now, unless it was set within the last minute."""
     executor.execute(_TOUCH, {"key_ids": sorted(key_ids)})
 
 
 def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
-
-
-def _revoke(session: Session, *of: ColumnElement[bool]) -> Sequence[int]:
-    """Revoke keys. Returns the ids of their users."""
-    revoked = update(ApiKey).where(*of, ApiKey.revoked_at.is_(None)).values(revoked_at=func.now())
-    return session.scalars(revoked.returning(ApiKey.user_id)).all()
 
 
 _is_live = (

@@ -4,7 +4,7 @@
 
 A submission that may exceed a budget reserves what it will use at most, as far as that is known (`Estimator`). It is
 refused if that is more than is left. The reservation is a column of the prompt that counts while the prompt is
-unfinished, so whatever ends the prompt releases it, and nothing can leak.
+unfinished. So every end of a prompt releases its reservation, and none can leak.
 
 `read` gives the numbers by which submissions are refused, and those that users see.
 """

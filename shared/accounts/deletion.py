@@ -1,11 +1,11 @@
-"""Deleting an account: at once for everybody who asks, then, in batches, in every table and store.
+"""Deleting an account: at once in every answer, then, in batches, in every table and store.
 
     delete → commit → announce → purge (`shared/accounts/purge.py`, by a worker, until nothing is left)
 
-`delete` closes the account in one short transaction, however many prompts it has: nobody can log in to it, its logins
-and keys are revoked, and its name is free. What is left belongs to a user without a name, and no route shows it. The
-row of the user is the last to go. It stays for a while, because requests that were authenticated just before may
-still refer to it: what they store is purged with the rest.
+`delete` closes the account in one short transaction, however many prompts it has: logging in fails, its logins and
+keys are revoked, and its name is free. The remaining rows belong to a user without a name, and no route shows them. The
+row of the user is deleted last. It stays for a while, because requests that were authenticated just before may still
+refer to it: what they store is purged with the rest.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ from shared.errors import UserNotFoundError
 from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue
 
-#: How many unfinished prompts are cancelled at once. The purge deletes the others; until then they may be answered, and
-#: nobody sees the answers.
+#: How many unfinished prompts are cancelled at once. The purge deletes the others; until then they may be answered, but
+#: no route shows the answers.
 MAX_CANCELLED = 10_000
 
 
@@ -33,7 +33,7 @@ class DeletedAccount(NamedTuple):
     attempts: list[tuple[int, int]]  #: the unfinished prompts and their attempts, whose text may be in Redis
 
 
-# No event tells anybody about it. A worker that answers one of them notices that its claim is lost, and stops.
+# There is no event about it. A worker that answers one of them notices that its claim is lost, and stops.
 _CANCEL = text("""
     UPDATE prompts SET status = 'cancelled', due_at = NULL, not_before = NULL, turn = NULL,
         completed_at = clock_timestamp()
@@ -43,8 +43,6 @@ _CANCEL = text("""
     ))
     RETURNING id, attempt
 """)
-# As `shared/prompts/completion.py` does, and for the same reason.
-_LOCK_FINISHES = text(f"SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, hashint8(:user_id))")
 # No name has a "#", and no password has this hash. The new name locks the row against foreign keys, too: so a prompt
 # that is being stored is stored either before this, or for an account that is deleted.
 _CLOSE = text("""
@@ -73,14 +71,14 @@ def delete(session: Session, user_id: int, actor: Actor, *, password_hash: str |
     """Delete an account. Call `announce` after the commit.
 
     Args:
-        password_hash: The hash of the password that was verified; None if nobody gave one, as with an admin.
+        password_hash: The hash of the password that was verified; None without a password, as for an admin.
 
     Raises:
         UserNotFoundError: there is no such account, or its password was changed after it was verified.
     """
     # Locks are taken in the order of `shared/prompts/feed.py`: prompts, finishes, users.
     cancelled = session.execute(_CANCEL, {"user_id": user_id, "limit": MAX_CANCELLED}).all()
-    session.execute(_LOCK_FINISHES, {"user_id": user_id})
+    advisory_locks.lock_finishes(session, [user_id])
     closed = session.execute(_CLOSE, {"user_id": user_id, "password_hash": password_hash}).first()
     if closed is None:
         raise UserNotFoundError
@@ -95,7 +93,7 @@ def announce(
 ) -> None:
     """Have every process drop what it holds of the account, and a worker purge it. Best effort.
 
-    What is lost here is found later: ended logins by each process, the purge by the maintenance.
+    If a message is lost, each process finds the ended logins in the database, and the maintenance requests the purge.
 
     Args:
         end_logins: Notifies all processes that logins of this user have ended, as `Announcer.login_ended` does.

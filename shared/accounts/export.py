@@ -45,12 +45,12 @@ _NEWEST = text("SELECT coalesce(max(id), 0) FROM prompts WHERE user_id = :user_i
 
 
 def newest_id(executor: Executor, user_id: int) -> int:
-    """The id of the user's newest prompt, where the export ends, whatever is submitted meanwhile; 0 without any."""
+    """The id of the user's newest prompt, or 0. Prompts that are submitted later are not exported."""
     return int(executor.execute(_NEWEST, {"user_id": user_id}).scalar_one())
 
 
 def page(executor: Executor, user_id: int, *, after: int, last: int) -> list[ExportedPrompt]:
-    """The user's next prompts, oldest first, with ids from `after`, without it, to `last`. Empty if there are none."""
+    """The user's next prompts, oldest first, with ids above `after` and up to `last`."""
     parameters = {"user_id": user_id, "after": after, "last": last, "limit": MAX_ROWS, "max_bytes": MAX_BYTES}
     rows = executor.execute(_PAGE, parameters).all()
     prompts = queries.with_queue_state(executor, [PromptRow.from_row(row) for row in rows])

@@ -19,7 +19,7 @@ MAX_USER_AGENT_LENGTH = 200
 
 
 class Device(NamedTuple):
-    """Where a login is used from, as far as the last login or refresh tells."""
+    """The client of a login, at the last login or refresh."""
 
     address: str
     user_agent: str | None
@@ -44,7 +44,7 @@ def rotate(session: Session, family: UUID, spent: UUID, refresh_id: UUID, days: 
 class LiveLogin(NamedTuple):
     """A login that has not ended. Each field is a column.
 
-    All but the id and `expires_at` are None if an earlier release has started it, and nobody has refreshed it since.
+    All but the id and `expires_at` are None if an earlier release has started it, and it was not refreshed since.
     """
 
     id: UUID
@@ -76,7 +76,7 @@ def end(session: Session, family: UUID) -> None:
 
 
 def end_all(session: Session, user_id: int, *, but: UUID | None = None) -> None:
-    """End all logins of a user, but for one."""
+    """End all logins of a user, except one."""
     _revoke(session, TokenFamily.user_id == user_id, *([] if but is None else [TokenFamily.id != but]))
 
 
@@ -95,14 +95,14 @@ def find_user(executor: Executor, family: UUID) -> LoggedIn | None:
 
 
 class EndedLogin(NamedTuple):
-    """A login that was ended, by a logout or a new password, an API key that was revoked, or a change of an admin."""
+    """The end of a login, by a logout or a new password, or of an API key; or a change of who is an admin."""
 
     user_id: int
     at: datetime
 
 
 def list_recently_ended(executor: Executor, within: timedelta) -> Sequence[EndedLogin]:
-    """The logins and API keys that were ended within this time, and the users whose being an admin has changed."""
+    """The logins and API keys that were ended within this time, and changes of who is an admin."""
     return [EndedLogin._make(row) for row in executor.execute(_RECENTLY_ENDED, {"within": within})]
 
 

@@ -48,7 +48,7 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again: nothing was used."""
+        """Set all counts to zero."""
         self._prompt_tokens = 0
         self._received_bytes = 0
         self._reported: tuple[int | None, int | None] = (None, None)
@@ -62,7 +62,7 @@ class Meter:
         self._received_bytes += byte_count
 
     def report(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
-        """Count what the generator reports, as far as it does, instead of the estimate."""
+        """Count what the generator reports instead of the estimate. None: it does not report that number."""
         self._reported = (prompt_tokens, completion_tokens)
 
     @property

@@ -38,7 +38,7 @@ def new_username(username: str) -> str:
 def fold(username: str) -> str:
     """What all ways to write a name have in common: its normal form in lower case.
 
-    A text that cannot be a name stays as it is, but for its case.
+    A text that cannot be a name is only lowered.
     """
     return (_normalised_username(username) or username).lower()
 

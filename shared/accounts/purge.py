@@ -1,7 +1,7 @@
 """The rows of deleted accounts, in every table (see `shared/accounts/deletion.py`). Segments and pgvector's tables are
 in `shared/search`.
 
-Rows are deleted in batches, each in a transaction of its own: a purge that is interrupted goes on where it was.
+Rows are deleted in batches, each in a transaction of its own: a purge that is interrupted continues where it stopped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,14 @@ from shared.db.engine import Executor, Sessions
 #: How many rows a transaction deletes; of prompts, whose texts are long, fewer.
 BATCH_ROWS = 2_000
 BATCH_PROMPTS = 500
-#: How long the row of a deleted user stays, and with it ended logins and revoked keys: longer than a process believes
-#: what it knows of a token (`api/auth/token_cache.py`), and than a request with that token takes.
+#: How long the row of a deleted user stays, and with it ended logins and revoked keys: longer than a process
+#: caches a token (`api/auth/token_cache.py`), and than a request with that token takes.
 USER_KEPT_FOR = timedelta(minutes=5)
 #: After this time a purge is requested again, because its message may be lost.
 REQUESTED_AGAIN_AFTER = timedelta(minutes=1)
 
 _IS_DELETED = text("SELECT EXISTS (SELECT FROM users WHERE id = :user_id AND deleted_at IS NOT NULL)")
-# In no particular order, so that accounts which cannot be purged now do not hold up the others.
+# In random order, so that accounts that cannot be purged now do not block the others.
 _FIND_DUE = text("SELECT id FROM users WHERE deleted_at < now() - :age ORDER BY random() LIMIT :limit")
 # Each batch begins after the one before: PostgreSQL would otherwise pass over everything that it deleted, in the index.
 _FOLLOWING = "(:after IS NULL OR {key} > :after)"
@@ -42,11 +42,11 @@ _DELETE_BATCH = f"""
     )
     SELECT max(key) FROM batch
 """  # noqa: S608  # nosec B608
-# Whatever a running transaction adds to these, it adds while it has a prompt's lock. So they come after the prompts.
+# Transactions add rows to these only while they hold a prompt's lock. So these are deleted after the prompts.
 _LARGE_TABLES = {"vector_log": "seq", "feed": "seq", "idempotency_keys": "key"}
 _SMALL_TABLES = ("webhooks", "usage", "login_blocks")
 _WEBHOOKS = text("SELECT id FROM webhooks WHERE user_id = :user_id")
-# What was stored since the last batch goes along, by cascade.
+# By cascade, this also deletes what was stored since the last batch.
 _DELETE_USER = text("DELETE FROM users WHERE id = :user_id AND deleted_at < now() - :kept_for")
 
 
@@ -56,7 +56,7 @@ def is_deleted(executor: Executor, user_id: int) -> bool:
 
 
 def find_due(executor: Executor, limit: int) -> Sequence[int]:
-    """Deleted accounts whose first purge should have ended by now."""
+    """Deleted accounts that were not purged within REQUESTED_AGAIN_AFTER."""
     return executor.scalars(_FIND_DUE, {"age": REQUESTED_AGAIN_AFTER, "limit": limit}).all()
 
 
@@ -74,7 +74,7 @@ def delete_prompts(sessions: Sessions, user_id: int) -> Iterator[list[tuple[int,
 
 
 def delete_rows(sessions: Sessions, user_id: int) -> Iterator[None]:
-    """Delete everything else of the user, but for logins and keys. Yields after the commit of each batch."""
+    """Delete everything else of the user, except logins and keys. Yields after the commit of each batch."""
     for table, key in _LARGE_TABLES.items():
         yield from _delete_from(sessions, table, "user_id", user_id, key)
     with sessions() as session:

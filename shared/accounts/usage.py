@@ -1,6 +1,6 @@
 """The ledger: what the attempts of each user used, by day (UTC), API key and model route.
 
-Whatever ends an attempt adds to it, in the same transaction. `prompts` has the same numbers for each prompt, so for all
+The transaction that ends an attempt adds to it. `prompts` has the same numbers for each prompt, so for all
 prompts that were not deleted
 
     sum(prompts.used_prompt_tokens) = sum(usage.prompt_tokens), and so for the tokens of answers
@@ -8,7 +8,6 @@ prompts that were not deleted
 Lock order: rows of the ledger come last, in the order of their keys.
 """
 
-from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -17,6 +16,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import TextClause, text
 
 from shared.db.engine import Executor
+
+#: The most rows of a report.
+MAX_ROWS = 1_000
 
 
 class UsageBy(StrEnum):
@@ -28,15 +30,28 @@ class UsageBy(StrEnum):
     USER = "user"
 
 
+class UsageTotal(NamedTuple):
+    """What was used."""
+
+    prompts: int  #: how many finished; one that was retried counts each time
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal
+
+
 class UsageRow(NamedTuple):
     """What was used on a day, of a model route, with an API key, or by a user."""
 
     #: The day; the route's name; id, name and prefix of the key, with 0 for logins; id and name of the user.
     group: tuple[Any, ...]
-    prompts: int  #: how many finished; one that was retried counts each time
-    prompt_tokens: int
-    completion_tokens: int
-    cost: Decimal
+    used: UsageTotal
+
+
+class Report(NamedTuple):
+    """What was used, in all and by group."""
+
+    total: UsageTotal
+    rows: list[UsageRow]  #: at most MAX_ROWS
 
 
 #: The columns of each group, and where they come from.
@@ -44,44 +59,49 @@ _GROUPS = {
     UsageBy.DAY: ("day", "usage"),
     UsageBy.MODEL: ("route", "usage"),
     UsageBy.KEY: ("key_id, name, prefix", "usage LEFT JOIN api_keys ON api_keys.id = key_id"),
-    UsageBy.USER: ("usage.user_id, username", "usage JOIN users ON users.id = usage.user_id"),
+    UsageBy.USER: ("usage.user_id, username", "usage JOIN users ON users.id = usage.user_id AND deleted_at IS NULL"),
 }
+#: SQL of the fields of a UsageTotal.
+SUMS = ", ".join(
+    f"coalesce(sum(usage.{name}), 0)::{kind}"
+    for name, kind in zip(UsageTotal._fields, ("bigint", "bigint", "bigint", "numeric"), strict=True)
+)
 
 
-def _report(columns: str, source: str) -> TextClause:
-    sums = ", ".join(f"CAST(sum({name}) AS bigint)" for name in ("prompts", "prompt_tokens", "completion_tokens"))
+def _report(by: UsageBy) -> TextClause:
+    columns, source = _GROUPS[by]
+    first = columns.partition(",")[0]
+    order = first if by == UsageBy.DAY else f"sum(usage.prompt_tokens + usage.completion_tokens) DESC, {first}"
+    # The empty group is the total. It comes first, so that the limit does not cut it off.
     return text(f"""
-        SELECT {sums}, sum(cost), {columns}
+        SELECT {SUMS}, {columns}
         FROM {source}
         WHERE day BETWEEN :since AND :until
             AND (CAST(:user_id AS bigint) IS NULL OR usage.user_id = CAST(:user_id AS bigint))
-        GROUP BY {columns}
-        ORDER BY {columns}
+        GROUP BY GROUPING SETS ((), ({columns}))
+        ORDER BY GROUPING({first}) DESC, {order}
+        LIMIT :limit
     """)  # noqa: S608  # nosec B608
 
 
-_REPORTS = {by: _report(*group) for by, group in _GROUPS.items()}
+_REPORTS = {by: _report(by) for by in UsageBy}
 
 
-def report(executor: Executor, by: UsageBy, since: date, until: date, *, user_id: int | None = None) -> list[UsageRow]:
-    """What attempts used that ended on these days, both included, in the order of the groups.
+def report(executor: Executor, by: UsageBy, since: date, until: date, *, user_id: int | None = None) -> Report:
+    """What attempts used that ended on these days, both included: days in order, other groups by their tokens.
 
-    Without `user_id` it is that of all users.
+    Without `user_id` it is that of all users. Groups beyond MAX_ROWS count in the total only.
     """
-    parameters = {"since": since, "until": until, "user_id": user_id}
-    return [UsageRow(tuple(row[4:]), *row[:4]) for row in executor.execute(_REPORTS[by], parameters)]
-
-
-def total(rows: Sequence[UsageRow]) -> UsageRow:
-    """The sum of the rows."""
-    sums = [sum(values) for values in list(zip(*rows, strict=True))[1:]] or [0, 0, 0, Decimal(0)]
-    return UsageRow((), *sums)
+    parameters = {"since": since, "until": until, "user_id": user_id, "limit": 1 + MAX_ROWS}
+    size = len(UsageTotal._fields)
+    rows = [UsageRow(tuple(row[size:]), UsageTotal(*row[:size])) for row in executor.execute(_REPORTS[by], parameters)]
+    return Report(rows[0].used, rows[1:])
 
 
 def add_to_ledger(source: str, *, at: str, prompts: int) -> str:
     """The SQL that adds the rows of `source` to the ledger, which have user_id, key_id, route and the fields of `Used`.
 
-    `at` is the time when they ended, and each counts as so many `prompts`. What is NULL adds nothing.
+    `at` is the time when they ended, and each counts as `prompts` finished prompts. What is NULL adds nothing.
     """
     return f"""
         INSERT INTO usage (user_id, day, key_id, route, prompts, prompt_tokens, completion_tokens, cost)

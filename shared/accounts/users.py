@@ -124,7 +124,7 @@ def set_admin(session: Session, user: User, *, is_admin: bool) -> bool:
 
 
 def change_password(session: Session, user: User, password_hash: str, *, keep: UUID | None) -> bool:
-    """Change a password, and end the user's logins but for one.
+    """Change a password, and end the user's other logins. `keep` is the login that stays.
 
     Returns False, and changes nothing, if the password is not the one that was read, or the account is deleted.
     """

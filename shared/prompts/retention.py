@@ -1,9 +1,9 @@
 """Emptying old prompts (RETENTION_DAYS): their texts, answers, errors and vectors are removed.
 
-What can be counted stays: status, times, attempts, tokens. A prompt that has not ended is emptied later.
+Status, times, attempts and tokens stay. A prompt that has not ended is emptied later.
 
 Vectors leave the search indexes as those of deleted prompts do: by a tombstone in the vector log for each. A tombstone
-takes the next number of its user, whose entry in the feed is no event (`Change.EMPTIED`): readers pass over it.
+takes the next number of its user, whose entry in the feed is not an event (`Change.EMPTIED`): readers pass over it.
 
 Locks are taken in the order of `shared/prompts/feed.py`: prompts first, then their users, both by id. All times are the
 database's.
@@ -22,18 +22,18 @@ from shared.db.models import Change, FeedEntry, VectorLogEntry
 
 #: How many prompts are emptied in a transaction, during which the rows of their users are locked.
 BATCH = 200
-#: The `prompt_id` of an entry in the feed that is about no prompt.
+#: The `prompt_id` of an entry in the feed that concerns no prompt.
 _NO_PROMPT = 0
 
 
 class Emptied(NamedTuple):
     """What a call of `empty_batch` did."""
 
-    reached: int  #: the last prompt that it has looked at
+    reached: int  #: the last prompt that it has read
     complete: int  #: all prompts up to this one are empty; `reached`, or less if one has not ended
     more: bool  #: whether there may be others that are old enough
     prompts: int = 0  #: how many it emptied
-    unsealed: Sequence[int] = ()  #: users who have segments, of whom vectors were removed
+    unsealed: Sequence[int] = ()  #: users with segments, some of whose vectors were removed
 
 
 # Ids are in the order of creation, or nearly so: the boundary between old and new may be off by a few prompts.
@@ -46,11 +46,6 @@ _LOCK_PROMPTS = text("""
     SELECT id, user_id, created_at FROM prompts
     WHERE id = ANY(:ids) AND completed_at IS NOT NULL AND emptied_at IS NULL ORDER BY id FOR UPDATE
 """)
-# As `shared/prompts/completion.py` does, and for the same reason.
-_LOCK_FINISHES = text(f"""
-    SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, lock)
-    FROM (SELECT DISTINCT hashint8(id) AS lock FROM unnest(CAST(:user_ids AS bigint[])) AS id ORDER BY lock) AS locks
-""")  # noqa: S608  # nosec B608
 _LOCK_USERS = text("SELECT id, seq FROM users WHERE id = ANY(:user_ids) ORDER BY id FOR NO KEY UPDATE")
 _EMPTY = text("""
     UPDATE prompts SET prompt_text = '', response_text = NULL, error = NULL, vector_due_at = NULL, vector_failures = 0,
@@ -98,7 +93,7 @@ def _empty(session: Session, prompts: Sequence[Row[tuple[int, int, datetime]]]) 
     """Empty these prompts, which are locked. Returns the users who have segments with their vectors."""
     ids, owners = [row.id for row in prompts], [row.user_id for row in prompts]
     user_ids = sorted(set(owners))
-    session.execute(_LOCK_FINISHES, {"user_ids": user_ids})
+    advisory_locks.lock_finishes(session, user_ids)
     seqs = {row.id: row.seq for row in session.execute(_LOCK_USERS, {"user_ids": user_ids})}
     session.execute(_EMPTY, {"ids": ids})
     session.execute(_EMPTY_FEED, {"ids": ids, "oldest": min(row.created_at for row in prompts)})
@@ -110,11 +105,11 @@ def _empty(session: Session, prompts: Sequence[Row[tuple[int, int, datetime]]]) 
         session.execute(_REMOVE_COPIES, {"user_ids": user_ids, "ids": ids})
     if not removed:
         return ()
-    _bury(session, removed, seqs)
+    _add_tombstones(session, removed, seqs)
     return session.scalars(_HAVE_SEGMENTS, {"user_ids": list(removed)}).all()
 
 
-def _bury(session: Session, removed: dict[int, set[int]], seqs: dict[int, int]) -> None:
+def _add_tombstones(session: Session, removed: dict[int, set[int]], seqs: dict[int, int]) -> None:
     """Add the tombstones of these prompts, by user, after the users' newest numbers."""
     tombstones = [
         {"user_id": user_id, "seq": seq, "prompt_id": prompt_id}

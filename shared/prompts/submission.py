@@ -237,38 +237,37 @@ def retry(
         BudgetExceededError: a budget has less than `reserved_tokens` left.
     """
     scheduling.lock_users(session, [user_id])
-    if limits.backlog is not None and queries.count_unfinished(session, user_id, limits.backlog) >= limits.backlog:
-        raise backlog_error(limits.backlog)
-    if reserved_tokens:
-        (exceeded,) = budgets.check(session, [Reservation(user_id, key_id, reserved_tokens)], limits.monthly_tokens)
-        if exceeded is not None:
-            raise exceeded
-    row = session.execute(
-        update(Prompt)
-        .where(
-            Prompt.id == prompt_id,
-            Prompt.user_id == user_id,
-            Prompt.status.in_(RETRIABLE),
-            Prompt.emptied_at.is_(None),
-        )
-        .values(
-            status=Status.QUEUED,
-            error=None,
-            completed_at=None,
-            turn=None,
-            due_at=func.now() + grace,
-            queued_at=func.now(),
-            attempt_limit=Prompt.attempt + attempts,
-            key_id=key_id,
-            reserved_tokens=reserved_tokens,
-        )
-        .returning(*queries.COLUMNS)
-    ).first()
+    _check_limits(session, Reservation(user_id, key_id, reserved_tokens), limits)
+    mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
+    changes = {
+        "status": Status.QUEUED,
+        "error": None,
+        "completed_at": None,
+        "turn": None,
+        "due_at": func.now() + grace,
+        "queued_at": func.now(),
+        "attempt_limit": Prompt.attempt + attempts,
+        "key_id": key_id,
+        "reserved_tokens": reserved_tokens,
+    }
+    retriable = update(Prompt).where(*mine, Prompt.status.in_(RETRIABLE), Prompt.emptied_at.is_(None))
+    row = session.execute(retriable.values(changes).returning(*queries.COLUMNS)).first()
     if row is None:
         check_retriable(session, user_id, prompt_id)
         raise NotEndedError  # its status has changed since
     scheduling.grant_turns(session, [user_id], grace=grace, running_limit=limits.running)
     return PromptRow.from_row(row)
+
+
+def _check_limits(session: Session, reservation: Reservation, limits: PromptLimits) -> None:
+    """Raise UserLimitError or BudgetExceededError if the user may not have one more unfinished prompt."""
+    user_id = reservation.user_id
+    if limits.backlog is not None and queries.count_unfinished(session, user_id, limits.backlog) >= limits.backlog:
+        raise backlog_error(limits.backlog)
+    if reservation.reserved_tokens:
+        (exceeded,) = budgets.check(session, [reservation], limits.monthly_tokens)
+        if exceeded is not None:
+            raise exceeded
 
 
 def check_retriable(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:

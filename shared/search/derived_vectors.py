@@ -1,4 +1,4 @@
-"""What is derived of a user's vectors, whichever VECTOR_STORE has made it: it may have been another one before."""
+"""What is derived from a user's vectors, by this VECTOR_STORE or by one that was used before."""
 
 from shared.db.engine import Sessions
 from shared.search.faiss.segment_storage import SegmentStorage

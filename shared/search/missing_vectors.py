@@ -28,7 +28,7 @@ from shared.search.vector_log import LogRow
 MAX_REFUSALS = 5
 #: The pause after a first refusal; it is four times as long after each further one.
 REFUSAL_BACKOFF = timedelta(minutes=1)
-#: The `prompt_id` of an entry in the feed that is about no prompt.
+#: The `prompt_id` of an entry in the feed that concerns no prompt.
 _NO_PROMPT = 0
 
 
@@ -115,11 +115,6 @@ _RETRY_REFUSED = text("""
 _LOCK_PROMPTS = text("""
     SELECT id, user_id FROM prompts WHERE id = ANY(:ids) AND vector_due_at IS NOT NULL ORDER BY id FOR NO KEY UPDATE
 """)
-# As `shared/prompts/completion.py` does, and for the same reason.
-_LOCK_FINISHES = text(f"""
-    SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, lock)
-    FROM (SELECT DISTINCT hashint8(id) AS lock FROM unnest(CAST(:ids AS bigint[])) AS id ORDER BY lock) AS locks
-""")  # noqa: S608  # nosec B608
 _LOCK_USERS = text("SELECT id, seq, embedder FROM users WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")
 _PRESENT = text("""
     SELECT prompt_id, embedder FROM vector_log
@@ -189,7 +184,7 @@ def store(session: Session, vectors: Sequence[BackfilledVector]) -> Stored:
     by_prompt = {each.prompt_id: each for each in vectors}
     locked = session.execute(_LOCK_PROMPTS, {"ids": list(by_prompt)}).all()
     user_ids = sorted({row.user_id for row in locked})
-    session.execute(_LOCK_FINISHES, {"ids": user_ids})
+    advisory_locks.lock_finishes(session, user_ids)
     owners = {row.id: row for row in session.execute(_LOCK_USERS, {"ids": user_ids})}
     # A statement of its own, after the locks: it sees what those who held them before have committed.
     wanted = {"user_ids": user_ids, "prompt_ids": [row.id for row in locked]}

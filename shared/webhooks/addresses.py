@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_URL_CHARACTERS = 2_048
 
-# What `is_global` of some versions of Python takes for public. IANA's registries of special-purpose addresses:
+# Blocks that `is_global` of some versions of Python takes for public. IANA's registries of special-purpose addresses:
 # https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry.
 _SPECIAL = tuple(
     ip_network(block)
@@ -32,7 +32,7 @@ _SPECIAL = tuple(
 )
 _AUTHORITY = re.compile(r"[^/?#]*//([^/?#]*)")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
-#: A last label that makes a host an address, if anything (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+#: A last label that makes a host an address, or invalid (https://url.spec.whatwg.org/#ends-in-a-number-checker).
 _NUMBER = re.compile(r"(^|\.)([0-9]+|0x[0-9a-f]*)\.?$")
 _IPV6_UNICAST = ip_network("2000::/3")
 #: IPv4 addresses behind a network's NAT64, which DNS64 returns instead of them (RFC 6052).

@@ -18,7 +18,7 @@ from shared.webhooks.events import Event
 
 #: A host holds an endpoint for this long after it has read a batch. It is longer than sending one can take.
 LEASE = timedelta(seconds=30)
-#: A batch has at most so many deliveries, and so many bytes of texts, but at least two if two are pending: the second
+#: The most deliveries, and bytes of texts, of a batch. It has at least two deliveries if two are pending: the second
 #: shows whether an endpoint that refuses the first refuses everything.
 MAX_DELIVERIES = 50
 MAX_BYTES = 256 * 1024
@@ -77,7 +77,7 @@ _PROMPT = ", ".join(f"prompts.{column.name}" for column in COLUMNS)
 # from before a backlog it would read all that is pending by another index.
 #
 # It adds up the sizes before it reads the texts, as in `feed.read`. A feed may have been emptied by a restore
-# (`shared/db/restored.py`): then the prompt itself tells, if it has not been retried.
+# (`shared/db/restored.py`): then the prompt itself is read, if it has not been retried.
 _READ = text(f"""
     SET LOCAL enable_sort = off;
     WITH held AS (
@@ -143,11 +143,12 @@ def read(executor: Executor, owner: str, webhook_id: int) -> Batch | None:
 
 
 def _event(webhook_id: int, row: Row[Any]) -> Event | None:
+    message_id = events.message_id(webhook_id, row.event_seq, row.delivery_id)
     if row.event == events.TEST:
-        return events.from_test(webhook_id, row.delivery_id, row.delivery_at)
+        return events.from_test(message_id, webhook_id, row.delivery_at)
     if not row.is_kept:
         return None
     prompt = PromptRow.from_row(row[: len(COLUMNS)])
     return events.from_prompt(
-        webhook_id, row.event, row.event_seq, prompt, row.username, at=row.at, error=row.event_error
+        message_id, row.event, row.event_seq, prompt, row.username, at=row.at, error=row.event_error
     )

@@ -1,4 +1,4 @@
-"""What was sent to a webhook, and how that went: its deliveries with their attempts."""
+"""What was sent to a webhook, and the results: its deliveries with their attempts."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The events that webhooks get: `{"type", "timestamp", "data"}`, as the Standard Webhooks specification wants them."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -11,8 +12,17 @@ from shared.prompts.answer import Answer
 from shared.prompts.queries import PromptRow
 from shared.prompts.resource import prompt_resource
 
+#: The type of a test event.
 TEST = "webhook.test"
 _PROMPT = "prompt."
+
+
+class EventType(StrEnum):
+    """The type of an event that a webhook may ask for."""
+
+    COMPLETED = "prompt.completed"
+    FAILED = "prompt.failed"
+    CANCELLED = "prompt.cancelled"
 
 
 class Event(NamedTuple):
@@ -22,8 +32,16 @@ class Event(NamedTuple):
     body: str
 
 
+def message_id(webhook_id: int, seq: int | None, delivery_id: int) -> str:
+    """The `webhook-id` of an event, or of a test event, which has no `seq`.
+
+    It depends on nothing else, so that retries, replays and recoveries have the same one.
+    """
+    return f"msg_{webhook_id}_{seq}" if seq is not None else f"msg_{webhook_id}_test_{delivery_id}"
+
+
 def from_prompt(
-    webhook_id: int, event: str, seq: int, prompt: PromptRow, username: str, *, at: datetime, error: str | None
+    message_id: str, event: str, seq: int, prompt: PromptRow, username: str, *, at: datetime, error: str | None
 ) -> Event:
     """The event `prompt.completed`, `prompt.failed` or `prompt.cancelled`.
 
@@ -32,12 +50,12 @@ def from_prompt(
     status = event.removeprefix(_PROMPT)
     answer = prompt.answer if status == Status.COMPLETED else Answer()
     prompt = prompt._replace(status=status, error=error, seq=seq, completed_at=at, answer=answer)
-    return Event(f"msg_{webhook_id}_{seq}", _body(event, at, {**prompt_resource(prompt, username), "seq": seq}))
+    return Event(message_id, _body(event, at, {**prompt_resource(prompt, username), "seq": seq}))
 
 
-def from_test(webhook_id: int, delivery_id: int, at: datetime) -> Event:
+def from_test(message_id: str, webhook_id: int, at: datetime) -> Event:
     """The event `webhook.test`."""
-    return Event(f"msg_{webhook_id}_test_{delivery_id}", _body(TEST, at, {"webhook_id": webhook_id}))
+    return Event(message_id, _body(TEST, at, {"webhook_id": webhook_id}))
 
 
 def _body(event: str, at: datetime, data: dict[str, Any]) -> str:

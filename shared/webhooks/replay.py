@@ -19,10 +19,10 @@ from shared.errors import (
     WebhookDisabledError,
 )
 from shared.prompts import feed
-from shared.webhooks import webhooks
-from shared.webhooks.webhooks import RESUMED, EventType
+from shared.webhooks import events, webhooks
+from shared.webhooks.events import EventType
+from shared.webhooks.webhooks import RESUMED
 
-TEST_EVENT = "webhook.test"
 #: How many numbers of a feed a transaction recovers. A longer recovery takes several, in the order of the feed.
 RECOVERED_AT_ONCE = 2_000
 
@@ -51,7 +51,7 @@ def send_test(session: Session, user_id: int, webhook_id: int) -> WebhookDeliver
     )
     if session.scalar(tests.limit(1)) is not None:
         raise DeliveryPendingError("A test event is still pending for this webhook.")
-    delivery = WebhookDelivery(webhook_id=webhook_id, event=TEST_EVENT)
+    delivery = WebhookDelivery(webhook_id=webhook_id, event=events.TEST)
     session.add(delivery)
     session.flush()
     return delivery
@@ -73,7 +73,7 @@ def replay(session: Session, user_id: int, webhook_id: int, delivery_id: int) ->
         raise DeliveryNotFoundError
     if delivery.status == DeliveryStatus.PENDING:
         raise DeliveryPendingError
-    if delivery.event != TEST_EVENT and not _is_kept(session, webhook.user_id, delivery):
+    if delivery.event != events.TEST and not _is_kept(session, webhook.user_id, delivery):
         raise EventNotKeptError
     changed = update(WebhookDelivery).where(*one).values(_PENDING_AGAIN).returning(WebhookDelivery)
     return session.scalars(changed, execution_options={"populate_existing": True}).one()
@@ -108,14 +108,14 @@ def _recover_some(session: Session, webhook: Webhook, after: int, upto: int) -> 
     gets no second one: it is committed together with its entry in the feed.
     """
     event = literal("prompt.") + FeedEntry.change
-    events = (
+    wanted = (
         select(literal(webhook.id), event, FeedEntry.seq, Prompt.id)
         .join(Prompt, Prompt.id == FeedEntry.prompt_id)
         .where(FeedEntry.user_id == webhook.user_id, FeedEntry.seq > after, FeedEntry.seq <= upto)
         .where(event.in_(webhook.events or list(EventType)))
         .order_by(FeedEntry.seq)
     )
-    added = upsert(WebhookDelivery).from_select(["webhook_id", "event", "seq", "prompt_id"], events)
+    added = upsert(WebhookDelivery).from_select(["webhook_id", "event", "seq", "prompt_id"], wanted)
     recovered = added.on_conflict_do_update(index_elements=["webhook_id", "seq"], set_=_PENDING_AGAIN)
     return session.execute(recovered).rowcount  # type: ignore[attr-defined, no-any-return]
 
@@ -128,7 +128,7 @@ def _enabled(session: Session, user_id: int, webhook_id: int) -> Webhook:
 
 
 def _resume(session: Session, user_id: int, webhook_id: int) -> Webhook:
-    """The webhook, which is tried at once, whatever failed before."""
+    """The webhook, whose pause is ended."""
     webhook = _enabled(session, user_id, webhook_id)
     for name, value in RESUMED.items():
         setattr(webhook, name, value)
@@ -136,7 +136,7 @@ def _resume(session: Session, user_id: int, webhook_id: int) -> Webhook:
 
 
 def _is_kept(session: Session, user_id: int, delivery: WebhookDelivery) -> bool:
-    """Whether there is a prompt to send, and the feed or the prompt itself tells how it was at that number."""
+    """Whether the prompt exists, and the feed or the prompt itself shows how it was at that number."""
     entry = exists().where(FeedEntry.user_id == user_id, FeedEntry.seq == delivery.seq)
     prompt = select(Prompt.id).where(Prompt.id == delivery.prompt_id, or_(Prompt.seq == delivery.seq, entry))
     return session.scalar(prompt) is not None

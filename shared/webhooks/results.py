@@ -1,4 +1,4 @@
-"""Recording what became of deliveries, and deleting the log of them."""
+"""Recording the results of deliveries, and deleting their log."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -56,7 +56,7 @@ _STATE = {
     "is_released": "boolean",
 }
 
-# A replay may count a delivery's attempts again from 0, while its log goes on.
+# A replay counts a delivery's attempts from 0 again; its log continues.
 _RECORD = text(f"""
     WITH result AS (
         SELECT * FROM {unnest(_RESULT)} AS result({", ".join(_RESULT)})
@@ -107,8 +107,8 @@ _SET_STATE = text(f"""
     FROM state JOIN held USING (id)
     WHERE webhooks.id = state.id
 """)  # noqa: S608  # nosec B608
-# Deliveries of an endpoint that is gone, and those that have waited for the whole schedule while their endpoint failed
-# each time: the deliveries before them were tried instead.
+# Deliveries of an endpoint that answered 410, and those that have waited for the whole schedule while their endpoint
+# failed each time: the deliveries before them were tried instead.
 _GIVE_UP = text("""
     UPDATE webhook_deliveries SET status = 'failed', ended_at = clock_timestamp()
     WHERE id = ANY(ARRAY(

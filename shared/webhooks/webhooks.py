@@ -7,7 +7,6 @@ import base64
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -28,21 +27,13 @@ DELETED_AT_ONCE = 2_000
 
 _SECRET_BYTES = 32
 _SECRET_PREFIX = "whsec_"  # noqa: S105  # nosec B105
-#: An endpoint that is tried at once, whatever failed before.
+#: The values that end an endpoint's pause: it is tried at once.
 RESUMED: dict[str, Any] = {"paused_until": None, "failures": 0}
 _ENABLED: dict[str, Any] = {"disabled_at": None, "disabled_reason": None, **RESUMED}
 _DISABLED: dict[str, Any] = {
     "disabled_at": func.coalesce(Webhook.disabled_at, func.now()),
     "disabled_reason": func.coalesce(Webhook.disabled_reason, "You have disabled it."),
 }
-
-
-class EventType(StrEnum):
-    """The type of an event that a webhook may ask for."""
-
-    COMPLETED = "prompt.completed"
-    FAILED = "prompt.failed"
-    CANCELLED = "prompt.cancelled"
 
 
 def format_secret(secret: bytes) -> str:
@@ -79,7 +70,7 @@ def list_all(session: Session, user_id: int) -> Sequence[Webhook]:
 
 
 def get(session: Session, user_id: int, webhook_id: int, *, lock: bool = False) -> Webhook:
-    """The user's webhook; with `lock` nobody changes it until the commit.
+    """The user's webhook, with `lock` locked until the commit.
 
     Raises:
         WebhookNotFoundError: it does not exist, or belongs to another user.
@@ -91,7 +82,7 @@ def get(session: Session, user_id: int, webhook_id: int, *, lock: bool = False) 
 def change(session: Session, user_id: int, webhook_id: int, changes: Mapping[str, Any]) -> Webhook:
     """Change the `url`, `events` or `description`, or whether it is `disabled`. Returns the changed webhook.
 
-    A webhook that is enabled, or gets another URL, is tried at once, whatever failed before.
+    A webhook that is enabled, or gets another URL, is tried at once.
 
     Raises:
         WebhookNotFoundError: it does not exist, or belongs to another user.

@@ -43,7 +43,7 @@ def test_an_export_is_complete_and_does_not_grow_the_process(alice: RemoteUser) 
     assert most - before < COUNT * BYTES / 2
 
 
-def test_a_client_that_does_not_read_its_export_keeps_nobody_waiting(alice: RemoteUser, url: str) -> None:
+def test_a_client_that_does_not_read_its_export_delays_no_other_client(alice: RemoteUser, url: str) -> None:
     bob = RemoteUser(url)
     with alice.http.stream("GET", "/account/export/") as response:
         next(response.iter_raw())

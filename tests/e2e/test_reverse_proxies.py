@@ -22,8 +22,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from api.client.client import Client
+from api.http.prompt_schemas import MAX_WAIT_SECONDS as LONGEST_WAIT_SECONDS
 from api.http.public_address import STRICT_TRANSPORT_SECURITY
-from api.http.request_schemas import MAX_WAIT_SECONDS as LONGEST_WAIT_SECONDS
 from infra.doctor.public_url import public_url
 from shared.accounts import users
 from shared.db.engine import Sessions

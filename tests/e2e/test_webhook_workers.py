@@ -11,7 +11,8 @@ from shared.settings import Settings
 from shared.webhooks.deliveries import LEASE
 from tests.support import processes
 from tests.support.servers import Servers, wait_until
-from tests.support.webhooks import OK, Expected, Request, WebhookReceiver, Webhooks, count, delivering, make_key
+from tests.support.webhook_receiver import OK, Expected, Request, WebhookReceiver, count, make_key
+from tests.support.webhooks import Webhooks, delivering
 
 USERS = ("alice", "bob", "carol")
 EVENTS = 150

@@ -9,7 +9,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.outcome import Outcome
 from tests.faults.run import Run, under_load
 from tests.faults.scale import Scale
-from tests.support.webhooks import OK, Expected, Request, WebhookReceiver, Webhooks, count, make_key
+from tests.support.webhook_receiver import OK, Expected, Request, WebhookReceiver, count, make_key
+from tests.support.webhooks import Webhooks
 
 #: For starting a worker host, and delivering what has piled up.
 _CATCH_UP_SECONDS = 30.0

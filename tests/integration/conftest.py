@@ -10,11 +10,14 @@ import pytest
 
 from infra.local.backup import back_up
 from infra.local.postgres_tools import PostgresTools
+from shared.db.engine import Sessions
 from shared.providers import openai_endpoint, openai_parameters
 from shared.settings import Settings
 from tests.support.backups import tools_of
+from tests.support.client import ApiUser
 from tests.support.raw_server import RawServer
 from tests.support.servers import Servers
+from tests.support.webhook_calls import Log, create
 
 
 @pytest.fixture
@@ -67,3 +70,15 @@ def empty(servers: Servers, settings: Settings) -> Iterator[Settings]:
     name = f"test_{uuid4().hex[:12]}"
     yield servers.changed(settings, database_url=servers.postgres.url(name))
     servers._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def log(sessions: Sessions) -> Log:
+    """The deliveries to webhooks in the database."""
+    return Log(sessions)
+
+
+@pytest.fixture(scope="module")
+def shared_webhook(shared_alice: ApiUser) -> dict:
+    """A webhook for tests that change nothing."""
+    return create(shared_alice)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from sqlalchemy import insert, select, text
+from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
 from api.auth.principal import KeyGrant, Principal
@@ -43,7 +43,7 @@ def by_key(services: Services, alice: ApiUser):
 
 
 class TestAccount:
-    def test_get_account_says_who_one_is_and_what_the_limits_are(self, alice: ApiUser) -> None:
+    def test_get_account_shows_the_caller_and_the_limits(self, alice: ApiUser) -> None:
         account = alice.get("/account/").json
         created_at = account.pop("created_at")
         assert created_at.endswith("Z")
@@ -129,9 +129,7 @@ class TestPassword:
             assert my_socket.ask({"type": "ping"})["type"] == "pong"
 
     def test_api_keys_stay(self, alice: ApiUser, sessions: Sessions) -> None:
-        key = {"user_id": alice.id, "name": "n", "key_hash": b"h", "prefix": "pw_x", "scopes": ["prompts:read"]}
-        with sessions.begin() as session:
-            session.execute(insert(ApiKey).values(key))
+        alice.create_key()
         change_password(alice)
         with sessions() as session:
             assert session.scalars(select(ApiKey)).one().revoked_at is None
@@ -190,7 +188,7 @@ class TestLogins:
         assert after["user_agent"] == "Tablet/2.0"
         assert after["last_used_at"] > before["last_used_at"]
 
-    def test_a_login_of_the_release_before_is_listed_without_what_is_not_known(
+    def test_a_login_of_an_earlier_release_is_listed_without_the_unknown_fields(
         self, alice: ApiUser, sessions: Sessions
     ) -> None:
         unknown = "created_at = NULL, last_used_at = NULL, address = NULL, user_agent = NULL"

@@ -146,7 +146,7 @@ class TestElsewhere:
             assert lifecycle.complete(session, claim, "an answer") is None
         assert worker.process(10) == ([], [])
 
-    def test_no_event_and_no_delivery_tells_that_prompts_were_cancelled(
+    def test_prompts_that_a_deletion_cancels_get_no_event_and_no_delivery(
         self, alice: ApiUser, sessions: Sessions
     ) -> None:
         with sessions.begin() as session:
@@ -158,9 +158,8 @@ class TestElsewhere:
             assert session.scalar(text("SELECT count(*) FROM webhook_deliveries")) == 0
 
     def test_keys_are_revoked_and_webhooks_are_disabled(self, alice: ApiUser, sessions: Sessions) -> None:
-        key = {"user_id": alice.id, "name": "n", "key_hash": b"h", "prefix": "pw_x", "scopes": ["prompts:read"]}
+        alice.create_key()
         with sessions.begin() as session:
-            session.execute(insert(ApiKey).values(key))
             webhook = {
                 "user_id": alice.id,
                 "url": "https://example.com/",
@@ -203,7 +202,7 @@ class TestName:
         wrong = [log_in_with(app, "alice", f"guess {i}") for i in range(10)]
         assert wrong == [401] * 10
 
-    def test_the_name_of_a_deleted_user_is_no_name_of_a_user(
+    def test_the_name_of_a_deleted_user_is_not_a_valid_username(
         self, app: Flask, alice: ApiUser, sessions: Sessions
     ) -> None:
         delete(alice)
@@ -240,7 +239,7 @@ class TestRaces:
             deletion.delete(session, alice.id, COMMAND_LINE, password_hash="the former hash")
         assert alice.get("/prompts/").status_code == 200
 
-    def test_of_two_deletions_at_the_same_time_one_finds_no_account(
+    def test_the_second_of_two_concurrent_deletions_finds_no_account(
         self, alice: ApiUser, threads: ThreadPoolExecutor, sessions: Sessions
     ) -> None:
         statuses = sorted(future.result().status_code for future in [threads.submit(delete, alice) for _ in range(4)])

@@ -46,7 +46,7 @@ def test_the_export_has_every_prompt_with_all_fields_of_its_resource_oldest_firs
         assert {name: line[name] for name in resource} == resource
 
 
-def test_a_line_has_what_else_is_known_of_its_prompt(alice: ApiUser, prompts: list[int]) -> None:
+def test_a_line_has_all_other_fields_of_its_prompt(alice: ApiUser, prompts: list[int]) -> None:
     line = lines(alice)[0]
     assert line.keys() - alice.show(prompts[0]).keys() == {
         "request_id", "seq", "route", "generator", "cache", "api_key_id", "queued_at", "used_prompt_tokens",

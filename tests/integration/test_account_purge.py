@@ -67,7 +67,7 @@ def let_time_pass(sessions: Sessions) -> Callable[[], None]:
 
 
 @EACH_STORE
-def test_of_a_deleted_account_no_trace_is_left_anywhere(
+def test_no_trace_of_a_deleted_account_is_left_anywhere(
     vector_store: str,
     user: ApiUser,
     bob: ApiUser,
@@ -219,7 +219,7 @@ def test_a_purge_does_nothing_while_another_process_works_on_the_vectors_of_the_
     assert traces.rows_of(engine, deleted.id) == before
 
 
-def test_what_was_stored_after_the_purge_is_deleted_by_the_next(
+def test_rows_that_were_stored_after_a_purge_are_deleted_by_the_next(
     deleted: ApiUser,
     worker_services: WorkerServices,
     engine: Engine,
@@ -265,7 +265,7 @@ def test_a_user_stays_until_no_file_of_a_segment_is_left(
     assert list(segments.glob("*")) == []
 
 
-def test_a_segment_whose_file_was_deleted_before_the_purge_was_killed_is_no_obstacle(
+def test_a_purge_that_was_killed_after_it_deleted_a_segments_file_is_completed_by_the_next(
     user: ApiUser,
     worker_services: WorkerServices,
     sessions: Sessions,

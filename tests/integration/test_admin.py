@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from api.services import Services
 from api.users_cli import main as users_cli
 from shared.db.engine import Sessions
-from shared.db.models import ApiKey, AuditEntry, Usage
+from shared.db.models import AuditEntry, Usage
 from shared.errors import ProviderError
 from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.providers import Script
 from tests.support.servers import environment_of, wait_until
+from tests.support.usage import add_key
 from worker.pipeline import Pipeline
 
 SECRET = "xylophone-confession"
@@ -55,12 +56,6 @@ def acts(admin: ApiUser, **parameters: object) -> list[tuple]:
         (each["actor"] and each["actor"]["username"], each["action"], each["user"] and each["user"]["username"])
         for each in shown
     ]
-
-
-def add_key(sessions: Sessions, user: ApiUser, name: str = "report") -> int:
-    key = {"user_id": user.id, "name": name, "key_hash": name.encode(), "prefix": "pw_4Xq9Zt0a", "scopes": ["admin"]}
-    with sessions.begin() as session:
-        return session.scalar(insert(ApiKey).values(**key).returning(ApiKey.id))
 
 
 def add_usage(sessions: Sessions, user: ApiUser, tokens: int, *, key_id: int = 0, route: str = "default") -> None:
@@ -106,7 +101,7 @@ class TestUsers:
         self, admin: ApiUser, alice: ApiUser, sessions: Sessions
     ) -> None:
         alice.submit(SECRET)
-        add_key(sessions, alice)
+        add_key(sessions, alice.id)
         add_usage(sessions, alice, 40)
         add_usage(sessions, alice, 60, route="other")
         with sessions.begin() as session:
@@ -154,7 +149,7 @@ class TestUsers:
         assert patch(admin, alice.id, is_admin=False).json["is_admin"] is False
         assert_problem(alice.get("/admin/users/"), 403)
 
-    def test_of_two_admins_who_remove_each_other_one_stays(
+    def test_when_two_admins_remove_each_other_one_stays_an_admin(
         self, admin: ApiUser, alice: ApiUser, sessions: Sessions
     ) -> None:
         assert admin.get("/admin/users/").status_code == 200
@@ -188,7 +183,7 @@ class TestKeys:
     def test_admins_see_all_keys_with_their_usage_and_never_the_key(
         self, admin: ApiUser, alice: ApiUser, bob: ApiUser, sessions: Sessions
     ) -> None:
-        first, second = add_key(sessions, alice, "first"), add_key(sessions, bob, "second")
+        first, second = add_key(sessions, alice.id, name="first"), add_key(sessions, bob.id, name="second")
         add_usage(sessions, alice, 40, key_id=first)
         add_usage(sessions, alice, 2)
         shown = admin.get("/admin/keys/").json
@@ -201,7 +196,7 @@ class TestKeys:
         assert [each["id"] for each in admin.get(f"/admin/keys/?user={alice.id}").json] == [first]
 
     def test_an_admin_revokes_a_key_of_any_user(self, admin: ApiUser, alice: ApiUser, sessions: Sessions) -> None:
-        key_id = add_key(sessions, alice)
+        key_id = add_key(sessions, alice.id)
         assert admin.delete(f"/admin/keys/{key_id}/").status_code == 204
         assert admin.get("/admin/keys/").json[0]["revoked_at"] is not None
         assert admin.get(f"/admin/users/{alice.id}/").json["keys"] == 0
@@ -209,33 +204,32 @@ class TestKeys:
 
 
 class TestUsage:
+    """`test_usage_report.py` has what these reports and those of `GET /usage/` have in common."""
+
     @pytest.fixture(autouse=True)
     def used(self, admin: ApiUser, alice: ApiUser, bob: ApiUser, sessions: Sessions) -> None:
-        add_usage(sessions, alice, 40, key_id=add_key(sessions, alice))
+        add_usage(sessions, alice, 40, key_id=add_key(sessions, alice.id))
         add_usage(sessions, alice, 2)
         add_usage(sessions, bob, 100, route="other")
 
     @pytest.mark.parametrize(
-        ("by", "sums"),
+        ("by", "rows"),
         [
-            ("model", {"default": 42, "other": 100}),
-            ("user", {2: 42, 3: 100}),
-            ("key", {None: 102, 1: 40}),
+            ("model", [("other", 100), ("default", 42)]),
+            ("user", [({"id": 3, "username": "bob"}, 100), ({"id": 2, "username": "alice"}, 42)]),
+            ("key", [(None, 102), ({"id": 1, "name": "job", "prefix": "pw_12345678"}, 40)]),
         ],
     )
-    def test_the_usage_of_all_users_adds_up_by_model_user_and_key(self, admin: ApiUser, by: str, sums: dict) -> None:
-        shown = admin.get(f"/admin/usage/?by={by}").json
-        assert {row[by]: row["prompt_tokens"] for row in shown["rows"]} == sums
-        assert sum(row["cost"] for row in shown["rows"]) == 1.5
-        assert shown["by"] == by
+    def test_the_usage_of_all_users_adds_up_by_model_user_and_key(self, admin: ApiUser, by: str, rows: list) -> None:
+        report = admin.get(f"/admin/usage/?by={by}").json
+        assert [(row[by], row["prompt_tokens"]) for row in report["rows"]] == rows
+        assert (report["by"], report["total"]["prompt_tokens"], report["total"]["cost"]) == (by, 142, 1.5)
 
-    def test_the_usage_of_a_day(self, admin: ApiUser) -> None:
-        shown = admin.get("/admin/usage/").json
-        today = shown["rows"][0]["day"]
-        assert shown["rows"] == [
-            {"day": today, "prompts": 3, "prompt_tokens": 142, "completion_tokens": 3, "total_tokens": 145, "cost": 1.5}
-        ]
-        assert admin.get(f"/admin/usage/?since={today}&until={today}").json["rows"] == shown["rows"]
+    def test_the_usage_of_all_users_is_by_day_by_default(self, admin: ApiUser) -> None:
+        report = admin.get("/admin/usage/").json
+        assert report["rows"] == [{"day": report["until"], **report["total"]}]
+
+    def test_the_usage_of_other_days_is_left_out(self, admin: ApiUser) -> None:
         assert admin.get("/admin/usage/?since=2020-01-01&until=2020-12-31").json["rows"] == []
 
     @pytest.mark.parametrize("query", ["since=0", "since=2026-13-01", "until=tomorrow", "by=moon"])
@@ -312,7 +306,7 @@ class TestAudit:
     def test_every_act_of_an_admin_is_in_the_audit_trail(
         self, admin: ApiUser, alice: ApiUser, bob: ApiUser, sessions: Sessions
     ) -> None:
-        key_id = add_key(sessions, alice)
+        key_id = add_key(sessions, alice.id)
         assert patch(admin, alice.id, is_admin=True).status_code == 200
         alice.post(f"/admin/users/{bob.id}/end-logins/")
         patch(admin, alice.id, is_admin=True)  # changes nothing
@@ -375,7 +369,7 @@ class TestAudit:
         ]
 
 
-def test_users_who_are_no_admins_get_403_from_every_admin_route_and_nothing_else(app: Flask, alice: ApiUser) -> None:
+def test_every_admin_route_is_403_for_users_who_are_not_admins(app: Flask, alice: ApiUser) -> None:
     paths = app.test_client().get("/openapi.json").json["paths"]
     calls = [(method, path) for path in paths if path.startswith("/admin/") for method in paths[path]]
     assert len(calls) == 11

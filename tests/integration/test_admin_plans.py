@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from shared.accounts import audit, overview
+from shared.accounts import audit, overview, usage
+from shared.accounts.usage import UsageBy
 from shared.db.engine import make_engine
 from shared.prompts import overview as prompts_overview
 from tests.support.servers import Servers
@@ -53,7 +54,7 @@ LISTS = {
     "one user": lambda connection: overview.get_user(connection, 7),
     "keys": lambda connection: overview.list_keys(connection, limit=20, before=10**9),
     "keys of a user": lambda connection: overview.list_keys(connection, limit=20, before=10**9, user_id=7),
-    "usage": lambda connection: overview.sum_usage(connection, "user", since=TODAY, until=TODAY),
+    "usage": lambda connection: usage.report(connection, UsageBy.USER, TODAY, TODAY),
     "load": prompts_overview.load,
     "running": prompts_overview.running,
     "providers": prompts_overview.providers,

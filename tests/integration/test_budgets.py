@@ -93,8 +93,28 @@ def test_budgets_are_reserved_at_submission_and_settled_at_the_end(
     assert statuses(alice, 2) == [202, 429]
 
 
+def test_the_list_of_api_keys_shows_what_each_budget_has_used_and_reserved(make_app: MakeApp, worker: Pipeline) -> None:
+    app, services = make_app(prompt_rate_limit=UNLIMITED)
+    alice = ApiUser(app, "alice")
+    unlimited, limited = alice.create_key(), alice.create_key(monthly_tokens=3 * TOKENS)
+    caller = alice.with_key(limited["key"])
+    assert statuses(caller, 4) == [202, 202, 202, 429]
+    worker.process(1)
+    listed = {key["id"]: (key["used_tokens"], key["reserved_tokens"]) for key in alice.get("/auth/keys/").json}
+    assert listed == {unlimited["id"]: (None, None), limited["id"]: (TOKENS, 2 * TOKENS)}
+
+    seen: list[str] = []
+    event.listen(services.sessions.kw["bind"], "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+    alice.get("/auth/keys/")
+    assert len(seen) == 2
+    alice.delete(f"/auth/keys/{limited['id']}/")
+    seen.clear()
+    alice.get("/auth/keys/")
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "deleted", "failed", "given-up", "released"])
-def test_what_a_prompt_reserved_and_did_not_use_is_released_when_it_ends(
+def test_tokens_that_a_prompt_reserved_and_did_not_use_are_released_when_it_ends(
     budgeted: tuple[ApiUser, Services], worker: Pipeline, sessions: Sessions, ending: str
 ) -> None:
     alice, _ = budgeted
@@ -160,7 +180,7 @@ def test_a_retry_belongs_to_the_api_key_that_retries(
     services.submissions.retry(alice.id, prompt_id, KeyGrant(key, frozenset(), monthly_tokens=TOKENS))
     assert [each["reserved_tokens"] for each in alice.get("/usage/").json["budgets"]] == [TOKENS, TOKENS]
     worker.process(1)
-    (cancelled, completed) = alice.get("/usage/?by=key").json["rows"]
+    (completed, cancelled) = alice.get("/usage/?by=key").json["rows"]
     assert (cancelled["key"], cancelled["prompts"], cancelled["total_tokens"]) == (None, 1, 0)
     assert (completed["key"]["id"], completed["prompts"], completed["total_tokens"]) == (key, 1, TOKENS)
 
@@ -179,7 +199,7 @@ def test_a_budget_whose_prompts_used_more_than_they_reserved_refuses_until_the_n
     assert statuses(alice, 3) == [202] * 3
 
 
-def test_what_was_reserved_in_one_month_and_used_in_the_next_counts_in_the_next(
+def test_tokens_that_are_reserved_in_one_month_and_used_in_the_next_count_in_the_next(
     budgeted: tuple[ApiUser, Services], worker: Pipeline, sessions: Sessions
 ) -> None:
     alice, _ = budgeted
@@ -230,7 +250,7 @@ def test_the_budget_of_a_revoked_key_is_not_reported_but_still_refuses(
     assert [each["key"] for each in alice.get("/usage/").json["budgets"]] == [None]
 
 
-def test_a_budget_does_not_count_what_other_users_use(budgeted: tuple[ApiUser, Services], app: Flask) -> None:
+def test_a_budget_does_not_count_the_tokens_of_other_users(budgeted: tuple[ApiUser, Services], app: Flask) -> None:
     alice, _ = budgeted
     assert statuses(alice, 4) == [202] * 3 + [429]
     assert statuses(ApiUser(app, "bob"), 1) == [202]
@@ -372,5 +392,5 @@ def test_a_prompt_reserves_its_tokens_its_history_and_the_longest_answer(
     assert Estimator(settings.model_copy(update=changes)).tokens(PROMPT, history, None) == 0
 
 
-def test_what_is_left_of_a_budget_is_what_is_neither_used_nor_reserved() -> None:
+def test_the_rest_of_a_budget_is_neither_used_nor_reserved() -> None:
     assert Budget(None, 100, 20, 30, datetime.now(UTC)).left == 50

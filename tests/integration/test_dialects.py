@@ -97,7 +97,7 @@ def test_chunks_with_trailers_are_understood_and_the_connection_is_reused(
     assert [len(connection.requests) for connection in server.connections] == [2]
 
 
-def test_what_a_model_uses_without_answering_is_reported(server: RawServer, generator: Generator) -> None:
+def test_tokens_that_a_model_used_without_answering_are_reported(server: RawServer, generator: Generator) -> None:
     usage = dialects.event({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 700}})
     reasoning = dialects.choice(index=0, delta={"reasoning": "Hm"}, finish_reason="length")
     server.script(response(reasoning + usage + dialects.DONE))

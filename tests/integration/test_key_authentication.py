@@ -144,7 +144,7 @@ class TestRefusal:
         assert assert_problem(response, 401)["detail"] == "The API key is wrong, revoked or expired."
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
-    def test_a_key_is_no_refresh_token(self, app: Flask, alice: ApiUser) -> None:
+    def test_a_key_is_not_a_refresh_token(self, app: Flask, alice: ApiUser) -> None:
         for path in ("/auth/refresh/", "/auth/logout/"):
             response = app.test_client().post(path, json={"refresh": alice.create_key()["key"]})
             assert_problem(response, 401)

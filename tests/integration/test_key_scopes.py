@@ -97,9 +97,7 @@ def test_a_route_is_403_without_its_scope_and_open_with_it_alone(shared_alice: A
 
 
 @pytest.mark.parametrize(("method", "path"), LOGIN_ONLY)
-def test_what_only_a_login_may_do_is_403_with_a_key_of_all_scopes(
-    shared_alice: ApiUser, method: str, path: str
-) -> None:
+def test_routes_for_logins_are_403_with_a_key_of_all_scopes(shared_alice: ApiUser, method: str, path: str) -> None:
     response = call(shared_alice.with_key(scopes=[READ, WRITE, KEYS]), method, path)
     assert assert_problem(response, 403)["type"] == "urn:promptwire:problem:login-required"
 

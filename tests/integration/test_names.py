@@ -52,7 +52,7 @@ class TestUsernames:
         register(app, "Alice")
         assert log_in(app, typed).status_code == 200
 
-    def test_failed_logins_of_a_name_count_together_whatever_its_case(self, app: Flask) -> None:
+    def test_failed_logins_of_a_name_in_different_cases_count_together(self, app: Flask) -> None:
         register(app, "Alice")
         typed = ["alice", "ALICE", "\uff41lice", "Alice", "aLICE"] * 2
         assert [log_in(app, name, "a wrong one").status_code for name in typed] == [401] * 10
@@ -104,7 +104,7 @@ class TestUsersWhoShareAName:
     def test_each_logs_in_by_the_exact_name(self, app: Flask, username: str, password: str, status: int) -> None:
         assert log_in(app, username, password).status_code == status
 
-    def test_nobody_else_gets_a_third_way_to_write_it(self, app: Flask) -> None:
+    def test_another_user_cannot_register_a_third_case_of_a_shared_name(self, app: Flask) -> None:
         assert_problem(register(app, "BOB"), 409)
 
     @pytest.mark.parametrize(("room", "is_own"), [("Bob", True), ("bob", False), ("BOB", False)])

@@ -157,7 +157,7 @@ class TestCommandLine:
         assert "alice" not in self.run(settings, "list").stdout
         assert bob.get("/prompts/").status_code == 200
 
-    def test_export_writes_what_the_user_would_export(
+    def test_export_writes_the_same_lines_as_the_users_own_export(
         self, settings: Settings, alice: ApiUser, worker: Pipeline
     ) -> None:
         alice.submit("What is a tide?")

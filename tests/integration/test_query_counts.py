@@ -100,9 +100,7 @@ def test_a_submission_with_a_known_api_key_costs_as_much_as_with_a_token(api, li
 
 
 @pytest.mark.parametrize("state", ["wrong", "malformed", "revoked", "expired"])
-def test_a_key_that_is_not_valid_costs_one_statement_whatever_is_wrong_with_it(
-    api, sessions: Sessions, state: str
-) -> None:
+def test_wrong_revoked_and_expired_keys_cost_one_statement_each(api, sessions: Sessions, state: str) -> None:
     alice, _, measured = api
     made = alice.create_key()
     if state in ("revoked", "expired"):

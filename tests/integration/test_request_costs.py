@@ -10,8 +10,7 @@ from werkzeug.test import TestResponse
 
 from api.http import problems
 from api.http.openapi.models import MAX_UNKNOWN_NAMES
-from api.http.requests import MAX_CONTAINERS
-from api.routes.auth import MAX_BODY_BYTES
+from api.http.requests import MAX_CONTAINERS, SMALL_BODY_BYTES
 from tests.support.client import ApiUser, assert_problem
 from tests.support.costs import assert_linear
 
@@ -120,8 +119,8 @@ def test_brackets_in_a_text_do_not_count(alice: ApiUser, text: str) -> None:
 def test_a_body_over_16_kib_without_a_login_gets_413(app: Flask, path: str) -> None:
     body = b'{"username": "a", "password": "b"}'
     client = app.test_client()
-    assert_problem(client.post(path, data=body.ljust(MAX_BODY_BYTES + 1), content_type=JSON), 413)
-    assert client.post(path, data=body.ljust(MAX_BODY_BYTES), content_type=JSON).status_code in (400, 401)
+    assert_problem(client.post(path, data=body.ljust(SMALL_BODY_BYTES + 1), content_type=JSON), 413)
+    assert client.post(path, data=body.ljust(SMALL_BODY_BYTES), content_type=JSON).status_code in (400, 401)
 
 
 def test_the_longest_password_fits_however_it_is_escaped(app: Flask) -> None:

@@ -313,7 +313,7 @@ class TestClients:
             ]
             assert events[1]["error"] is None
 
-    def test_a_stream_ends_with_the_prompt_and_no_text(self, alice: ApiUser, completed: int) -> None:
+    def test_a_stream_of_an_emptied_prompt_ends_without_a_text(self, alice: ApiUser, completed: int) -> None:
         events = alice.get(f"/prompts/{completed}/stream/").text
         assert "prompt.delta" not in events
         assert "event: prompt.completed" in events
@@ -330,7 +330,9 @@ class TestClients:
     def test_they_can_be_deleted(self, alice: ApiUser, completed: int) -> None:
         assert alice.delete(f"/prompts/{completed}/").status_code == 204
 
-    def test_their_answers_are_not_reused_and_are_no_history(self, alice: ApiUser, worker: Pipeline) -> None:
+    def test_answers_of_emptied_prompts_are_not_reused_and_are_not_history(
+        self, alice: ApiUser, worker: Pipeline
+    ) -> None:
         body = {"prompt_text": f"{MARKER} question", "cache": True}
         generator = Counting("script")  # the name of the one that answered before
         answering = dataclasses.replace(worker, generator=generator)

@@ -153,12 +153,12 @@ class TestUsersOfTheFirstRelease:
         assert {prompt["user"] for prompt in own.get("/prompts/").json} <= {username}
 
     @pytest.mark.parametrize("username", ["Carol", "CaRoL"])
-    def test_the_first_of_those_who_share_a_name_has_it_in_any_other_case(self, app: Flask, username: str) -> None:
+    def test_the_first_user_of_a_shared_name_has_it_in_all_other_cases(self, app: Flask, username: str) -> None:
         login = {"username": username, "password": OLD_PASSWORD}
         assert app.test_client().post("/login/", json=login).status_code == 200
 
     @pytest.mark.parametrize(("username", "status"), [("cARol", 409), ("ALICE", 409), ("..", 400), ("dave", 201)])
-    def test_nobody_registers_another_way_to_write_their_names(self, app: Flask, username: str, status: int) -> None:
+    def test_another_case_of_a_shared_name_cannot_be_registered(self, app: Flask, username: str, status: int) -> None:
         login = {"username": username, "password": PASSWORD}
         assert app.test_client().post("/auth/register/", json=login).status_code == status
 

@@ -240,7 +240,7 @@ def test_each_prompt_of_a_group_counts_for_its_own_user_key_and_route(
     ]
 
 
-def test_the_usage_of_a_user_who_is_gone_is_not_recorded(alice: ApiUser, sessions: Sessions) -> None:
+def test_the_usage_of_a_deleted_user_is_not_recorded(alice: ApiUser, sessions: Sessions) -> None:
     prompt_id = alice.submit(PROMPT)
     with sessions.begin() as session:
         claim = lifecycle.claim(session, prompt_id)

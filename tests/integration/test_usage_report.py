@@ -56,8 +56,8 @@ def test_usage_reports_prompts_tokens_in_and_out_and_cost_by_day_model_or_key(
     key = {"id": three_months, "name": "nightly", "prefix": "pw_12345678"}
     expected = {
         "day": [("2026-10-01", sums(110, 2)), ("2026-10-31", sums(1_000))],
-        "model": [("default", sums(110, 2)), ("large", sums(1_000))],
-        "key": [(None, sums(10)), (key, sums(1_100, 2))],
+        "model": [("large", sums(1_000)), ("default", sums(110, 2))],
+        "key": [(key, sums(1_100, 2)), (None, sums(10))],
     }
     report = alice.get(f"/usage/?{OCTOBER}&by={by}").json
     assert report["rows"] == [{by: group} | used for group, used in expected[by]]
@@ -97,7 +97,7 @@ def test_usage_is_that_of_this_month_by_default(alice: ApiUser, worker: Pipeline
     "query",
     ["since=yesterday", "until=2026-13-01", "since=1700000000", "by=user", "by=", "since=2026-10-01T25:00:00Z", "x=1"],
 )
-def test_usage_refuses_what_is_no_day_and_no_group(alice: ApiUser, query: str) -> None:
+def test_an_invalid_day_or_group_is_400(alice: ApiUser, query: str) -> None:
     assert assert_problem(alice.get(f"/usage/?{query}"), 400)["errors"]
 
 
@@ -110,8 +110,20 @@ def test_an_operator_can_add_up_the_usage_of_all_users(
 ) -> None:
     assert three_months
     with sessions() as session:
-        rows = usage.report(session, UsageBy.USER, date(2026, 10, 1), date(2026, 10, 31))
-    assert [(row.group, row.prompt_tokens) for row in rows] == [((alice.id, "alice"), 1_110), ((bob.id, "bob"), 7)]
+        rows = usage.report(session, UsageBy.USER, date(2026, 10, 1), date(2026, 10, 31)).rows
+    assert [(row.group, row.used.prompt_tokens) for row in rows] == [((alice.id, "alice"), 1_110), ((bob.id, "bob"), 7)]
+
+
+@pytest.mark.parametrize(("by", "first"), [(UsageBy.DAY, (date(2026, 10, 1),)), (UsageBy.MODEL, ("large",))])
+def test_a_report_with_too_many_rows_has_the_first_days_or_the_most_tokens_and_the_total_of_all(
+    three_months: int, sessions: Sessions, by: UsageBy, first: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert three_months
+    monkeypatch.setattr(usage, "MAX_ROWS", 1)
+    with sessions() as session:
+        report = usage.report(session, by, date(2026, 10, 1), date(2026, 10, 31))
+    assert [row.group for row in report.rows] == [first]
+    assert report.total.prompt_tokens == 1_117
 
 
 def test_usage_shows_nothing_of_other_users(bob: ApiUser, three_months: int) -> None:

@@ -7,7 +7,6 @@ from flask import Flask
 
 from api.auth.principal import KeyGrant, Principal
 from api.services import Services
-from shared.db.engine import Sessions
 from shared.db.models import Scope
 from tests.support.client import ApiUser, assert_problem
 from tests.support.webhook_calls import URL, Log, act, change, create, deliveries, finish, show
@@ -24,11 +23,6 @@ ROUTES = [
     ("POST", "recover/"),
 ]
 BODIES = {"PATCH": {"description": "mine"}, "recover/": {"since": 0}}
-
-
-@pytest.fixture
-def log(sessions: Sessions) -> Log:
-    return Log(sessions)
 
 
 class TestAccess:

@@ -17,7 +17,8 @@ from shared.webhooks import deliveries, results, schedule
 from shared.webhooks.deliveries import MAX_BYTES
 from shared.webhooks.results import EndpointState, Result
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
-from tests.support.webhooks import HOUR, OK, Request, WebhookReceiver, Webhooks, answer, delivering, make_key
+from tests.support.webhook_receiver import OK, Request, WebhookReceiver, answer, make_key
+from tests.support.webhooks import HOUR, Webhooks, delivering
 from worker.maintenance.cleaner import Cleaner
 from worker.webhooks.byte_budget import ByteBudget
 
@@ -138,7 +139,7 @@ def test_both_secrets_sign_until_the_old_one_expires(
         after.verify(old)
 
 
-def test_a_test_event_comes_before_what_is_pending(
+def test_a_test_event_is_sent_before_pending_events(
     webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
 ) -> None:
     webhook_id = webhooks.add(f"{receiver.url}/")
@@ -374,7 +375,7 @@ def test_a_result_counts_only_while_the_lease_holds(webhooks: Webhooks, sessions
     assert (webhooks.get(webhook_id).failures, webhooks.get(webhook_id).leased_by) == (0, "present")
 
 
-def test_a_worker_that_stops_releases_what_it_was_sending(
+def test_a_worker_that_stops_releases_its_endpoints(
     webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
 ) -> None:
     webhook_id = webhooks.add(f"{receiver.url}/")
@@ -441,7 +442,7 @@ def test_old_deliveries_are_deleted_with_their_attempts(
     assert webhooks.attempts(webhook_id) == []
 
 
-def test_what_has_waited_for_the_whole_schedule_fails_with_an_endpoint_that_never_answered(
+def test_events_that_waited_for_the_whole_schedule_of_a_dead_endpoint_fail(
     webhooks: Webhooks, sessions: Sessions, settings: Settings
 ) -> None:
     webhook_id = webhooks.add("http://127.0.0.1:9/")
@@ -470,7 +471,7 @@ def test_a_replayed_delivery_has_the_same_id_and_its_log_goes_on(
     assert [attempt.number for attempt in webhooks.attempts(webhook_id)] == [1, 2]
 
 
-def test_1_000_endpoints_that_never_answer_delay_no_other(
+def test_1_000_endpoints_that_never_answer_delay_no_other_endpoint(
     webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
 ) -> None:
     """Another's delivery took 0.6 s beside them, of which half a second are the poll."""
@@ -522,7 +523,7 @@ def test_events_beyond_the_bound_of_memory_are_sent_later(
     assert receiver.seqs() == [1, 2, 3, 4, 5]
 
 
-def test_who_wants_more_bytes_than_are_free_waits() -> None:
+def test_a_reservation_of_more_bytes_than_are_free_waits() -> None:
     async def run() -> list[str]:
         budget, happened = ByteBudget(10), []
 

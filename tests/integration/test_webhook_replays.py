@@ -16,17 +16,6 @@ from tests.support.webhook_calls import Log, act, change, create, deliveries, fi
 from worker.pipeline import Pipeline
 
 
-@pytest.fixture
-def log(sessions: Sessions) -> Log:
-    return Log(sessions)
-
-
-@pytest.fixture(scope="module")
-def shared_webhook(shared_alice: ApiUser) -> dict:
-    """A webhook for tests that change nothing."""
-    return create(shared_alice)
-
-
 class TestDeliveries:
     def test_the_log_shows_each_attempts_time_status_and_duration(
         self, alice: ApiUser, worker: Pipeline, log: Log

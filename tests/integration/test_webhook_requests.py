@@ -231,7 +231,7 @@ def test_a_name_is_resolved_once_for_a_connection_and_checked_again_for_the_next
     assert all(line.startswith(b"Host: rebinding.example:") for line in hosts)
 
 
-def test_a_name_that_takes_for_ever_to_resolve_delays_no_other() -> None:
+def test_a_name_that_never_resolves_delays_no_other_endpoint() -> None:
     is_over = threading.Event()
 
     def look_up(host: str, port: int) -> Sequence[str]:

@@ -21,17 +21,6 @@ from tests.support.webhook_calls import URL, Log, act, change, create, finish, s
 from worker.pipeline import Pipeline
 
 
-@pytest.fixture
-def log(sessions: Sessions) -> Log:
-    return Log(sessions)
-
-
-@pytest.fixture(scope="module")
-def shared_webhook(shared_alice: ApiUser) -> dict:
-    """A webhook for tests that change nothing."""
-    return create(shared_alice)
-
-
 class TestCreate:
     def test_a_new_webhook_is_201_with_its_secret_shown_once(self, alice: ApiUser) -> None:
         response = alice.post("/webhooks/", json={"url": URL, "description": "The shop"})
@@ -197,7 +186,7 @@ class TestCreate:
 
 
 class TestChange:
-    def test_patch_changes_what_it_names_and_nothing_else(self, alice: ApiUser) -> None:
+    def test_patch_changes_only_the_given_fields(self, alice: ApiUser) -> None:
         webhook = create(alice, events=["prompt.failed"], description="first")
         before = show(alice, webhook)
         assert change(alice, webhook, description="second") == before | {"description": "second"}

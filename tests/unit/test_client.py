@@ -493,7 +493,7 @@ class TestApiKeys:
         ]
 
     @pytest.mark.parametrize("wrong", ["", "secret", "pw_", "pw_a b", "pw_é", "pw_a\n"])
-    def test_a_text_that_is_no_key_is_refused_before_it_is_sent(self, stub: StubApi, wrong: str) -> None:
+    def test_a_text_that_is_not_an_api_key_is_refused_before_it_is_sent(self, stub: StubApi, wrong: str) -> None:
         with pytest.raises(ValueError, match="pw_"):
             Client(stub.url, api_key=wrong)
 
@@ -509,7 +509,7 @@ class TestApiKeys:
             client.keys.revoke(3)
         assert [(request.method, request.path) for request in stub.requests] == [("DELETE", "/auth/keys/3/")] * 2
 
-    def test_the_command_line_says_that_the_variable_is_no_key(self) -> None:
+    def test_the_command_line_says_that_the_variable_is_not_an_api_key(self) -> None:
         result = CliRunner().invoke(main, ["list"], env={"PROMPTWIRE_API_KEY": "secret"})
         assert result.exit_code == Exit.USAGE
         assert "PROMPTWIRE_API_KEY is not valid: an API key is pw_" in result.output

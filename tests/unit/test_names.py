@@ -88,7 +88,7 @@ class TestPasswords:
             ("x" * 2000, ["x" * 2000]),
         ],
     )
-    def test_a_login_tries_the_normal_form_and_then_what_was_typed(self, typed: str, tried: list[str]) -> None:
+    def test_a_login_tries_the_normal_form_and_then_the_password_as_typed(self, typed: str, tried: list[str]) -> None:
         assert names.password_forms(typed) == tried
 
 

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 class Emptier:
     """Empties prompts in batches, each in a transaction of its own. Several emptiers may run at once.
 
-    It remembers up to which prompt all are empty, so only its first round reads all old prompts.
+    It remembers the id up to which all prompts are empty, so only its first round reads all old prompts.
 
     Args:
         request_sealing: Has a worker rebuild a user's segments without the vectors that were removed.

@@ -21,10 +21,10 @@ class DaemonThreads:
         self._free = asyncio.Semaphore(limit)
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run a function. If the caller is cancelled, the function goes on, and keeps its place until it returns.
+        """Run a function. If the caller is cancelled, the function continues, and keeps its place until it returns.
 
         Raises:
-            RuntimeError: the system gives no more threads.
+            RuntimeError: the system has no more threads.
         """
         await self._free.acquire()
         loop = asyncio.get_running_loop()
@@ -35,7 +35,7 @@ class DaemonThreads:
             if outcome.done():
                 return
             if error is None:
-                outcome.set_result(result)  # type: ignore[arg-type]  # a result, where there is no error
+                outcome.set_result(result)  # type: ignore[arg-type]  # there is a result if there is no error
             else:
                 outcome.set_exception(error)
 

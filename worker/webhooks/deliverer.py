@@ -1,4 +1,4 @@
-"""The thread that delivers: it leases endpoints that have something to deliver, and serves all of them at a time."""
+"""The thread that delivers: it leases endpoints that have something to deliver, and serves them concurrently."""
 
 import asyncio
 import ssl
@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
 
 MAX_ENDPOINTS = 2_000
-#: Of the places for endpoints one in so many is kept for endpoints that have not failed.
+#: A quarter of the places is kept for endpoints that have not failed.
 RESERVED_SHARE = 4
-#: What the events that are being sent may take.
+#: How many bytes the events that are being sent may take.
 MAX_BYTES = 256 * 2**20
 #: File descriptors for everything else that the process does.
 OTHER_DESCRIPTORS = 300
@@ -125,7 +125,7 @@ class Deliverer:
         except SQLAlchemyError as error:
             log.warning("webhooks not read", error=cause(error))
             return
-        except Exception:  # as when the machine has no more threads
+        except Exception:  # such as a lack of threads
             log.exception("webhooks not read")
             return
         for webhook_id in claimed:

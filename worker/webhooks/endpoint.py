@@ -1,8 +1,8 @@
 """Delivering to one endpoint: one event at a time, in the order of `seq`.
 
 After a failure the endpoint is paused, and nothing is sent to it, so the order is kept. An endpoint that refuses an
-event a second time may refuse only this one, so the next event is sent as a probe. If the endpoint takes that, the
-refused event waits by itself, and the others go on. If not, the endpoint is down, and everything waits.
+event a second time may refuse only this one, so the next event is sent as a probe. If the endpoint accepts that,
+the refused event is tried again on its own, and the others go on. If not, the endpoint is down, and all events wait.
 """
 
 import ssl
@@ -27,9 +27,9 @@ from worker.webhooks.recorder import Recorder
 #: A batch is not sent for longer than this, because URL, secrets and prompts may change. With two requests that take
 #: their whole time after that, it is still shorter than the lease.
 BATCH_SECONDS = 1.0
-#: What a batch may take: two events with the longest answer and prompt.
+#: How many bytes a batch may take: two events with the longest answer and prompt.
 MAX_BATCH_BYTES = 4 * 2**20
-#: Then other endpoints get this one's place.
+#: After this time other endpoints get this one's place.
 TURN_SECONDS = 20.0
 
 
@@ -59,7 +59,7 @@ class Endpoint:
         self._refused: _Attempt | None = None
 
     async def run(self) -> None:
-        """Deliver what is pending, then release the endpoint; at once if cancelled, and an event may be sent twice."""
+        """Deliver what is pending, then release the endpoint. If this is cancelled, an event may be sent twice."""
         end = time.monotonic() + TURN_SECONDS
         try:
             while await self._send_next() and not self._tools.is_stopping() and time.monotonic() < end:
@@ -187,7 +187,7 @@ class _Clock:
 
 
 class _Attempt(NamedTuple):
-    """A request, and what came of it."""
+    """A request, and its response."""
 
     webhook_id: int
     delivery: Delivery

@@ -86,7 +86,7 @@ class CheckedBackend(AsyncNetworkBackend):
         return addresses[:MAX_ADDRESSES]
 
     async def _resolve(self, host: str, port: int) -> Sequence[str]:
-        """Look a name up; once for all who want it at the same time, so that one name keeps one thread at most."""
+        """Look a name up, once for all concurrent callers, so that a name keeps at most one thread."""
         key = (host, port)
         if key not in self._running:
             task = asyncio.create_task(self._threads.run(partial(self._look_up, host, port)))
@@ -97,7 +97,7 @@ class CheckedBackend(AsyncNetworkBackend):
     def _forget(self, key: tuple[str, int], done: asyncio.Task[Sequence[str]]) -> None:
         del self._running[key]
         if not done.cancelled():
-            done.exception()  # nobody may wait for it any more
+            done.exception()  # its caller may no longer wait for it
 
 
 @dataclass

@@ -27,7 +27,7 @@ _MAX_ERROR_CHARACTERS = 300
 
 
 class Response(NamedTuple):
-    """What came of a request: a status, or an error for the webhook's user."""
+    """The result of a request: a status, or an error for the webhook's user."""
 
     status: int | None
     error: str | None
@@ -109,7 +109,7 @@ class Receiver:
         return await self._connection.handle_async_request(request)
 
     async def _discard_body(self, response: httpcore.Response) -> None:
-        """Read the body and ignore it. The status counts, whatever the body is."""
+        """Read the body and ignore it: only the status counts."""
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for _ in response.aiter_stream():

@@ -1,4 +1,4 @@
-"""Writing the results of all endpoints in one transaction after the other."""
+"""Writes the results of all endpoints, one transaction after the other."""
 
 import asyncio
 from functools import partial
@@ -62,7 +62,7 @@ class Recorder:
                     each.set_result(None)
 
     async def _write(self, written: list[Result], states: dict[int, EndpointState]) -> None:
-        """Write until PostgreSQL takes it. If it never will, the leases lapse, and the deliveries are sent again."""
+        """Write until PostgreSQL accepts it. If it never does, the leases lapse, and the deliveries are sent again."""
         while True:
             try:
                 await self._threads.run(partial(self._record, written, states))

@@ -13,7 +13,7 @@ from api.http.openapi.examples import BODIES
 from api.http.openapi.models import Answer, Body, Schema
 from api.http.openapi.responses import HEADERS, LINKS
 from api.http.openapi.webhook_events import EVENTS
-from api.http.response_schemas import Problem
+from api.http.service_schemas import Problem
 from shared.version import get_version
 
 _ABOUT = Path(__file__).with_name("about.md")

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from api.http.openapi.examples import EVENT_BODIES
+from api.http.openapi.prompt_examples import EVENT_BODIES
+from shared.webhooks import events
 
 _HEADERS = {
     "webhook-id": ("The event's id, the same each time it is sent: an event that you have is a duplicate.", "msg_1_42"),
@@ -17,12 +18,12 @@ _SUMMARIES = {
     "prompt.completed": "A prompt was answered",
     "prompt.failed": "A prompt has failed",
     "prompt.cancelled": "A prompt was cancelled",
-    "webhook.test": "A test that you have asked for",
+    events.TEST: "A test that you have asked for",
 }
 
 
 def _receive(event: str, summary: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{'TestEvent' if event == 'webhook.test' else 'PromptEvent'}"}
+    schema = {"$ref": f"#/components/schemas/{'TestEvent' if event == events.TEST else 'PromptEvent'}"}
     parameters = [
         {
             "name": name,

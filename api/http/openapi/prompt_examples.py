@@ -1,0 +1,150 @@
+"""Examples of prompts in requests and responses. Tests validate them against the schemas."""
+
+import json
+from typing import Any
+
+_QUEUED = {
+    "id": 1,
+    "user": "alice",
+    "prompt_text": "Explain what causes ocean tides",
+    "response_text": None,
+    "status": "queued",
+    "websocket": False,
+    "attempt": 0,
+    "error": None,
+    "history": 0,
+    "priority": "default",
+    "position": 1,
+    "waiting_for": None,
+    "model": None,
+    "usage": None,
+    "finish_reason": None,
+    "cached_from": None,
+    "created_at": "2026-11-23T09:30:00.000Z",
+    "completed_at": None,
+    "emptied_at": None,
+}
+_COMPLETED = _QUEUED | {
+    "response_text": "Here is an explanation for “Explain what causes ocean tides”. Start from what it is for, …",
+    "status": "completed",
+    "position": None,
+    "attempt": 1,
+    "model": "simulated",
+    "usage": {"prompt_tokens": 5, "completion_tokens": 42, "total_tokens": 47},
+    "finish_reason": "stop",
+    "completed_at": "2026-11-23T09:30:00.412Z",
+}
+_CACHED = _COMPLETED | {
+    "id": 2,
+    "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    "cached_from": 1,
+    "created_at": "2026-11-23T09:31:00.000Z",
+    "completed_at": "2026-11-23T09:31:00.020Z",
+}
+_CUT_OFF = _COMPLETED | {
+    "response_text": "Here is an explanation for “Explain what causes",
+    "usage": {"prompt_tokens": 5, "completion_tokens": 10, "total_tokens": 15},
+    "finish_reason": "length",
+}
+_WAITING = _QUEUED | {
+    "attempt": 1,
+    "waiting_for": {
+        "reason": "provider",
+        "detail": "The provider could not be reached.",
+        "next_attempt_at": "2026-11-23T09:30:04.000Z",
+    },
+}
+_FAILED = _QUEUED | {
+    "id": 3,
+    "status": "failed",
+    "position": None,
+    "attempt": 5,
+    "error": "The provider failed.",
+    "completed_at": "2026-11-23T09:32:07.000Z",
+}
+_CANCELLED = _QUEUED | {"status": "cancelled", "position": None, "completed_at": "2026-11-23T09:30:01.250Z"}
+_EMPTIED = _COMPLETED | {"prompt_text": "", "response_text": None, "emptied_at": "2026-12-23T09:40:00.000Z"}
+_RETRIED = _FAILED | {"status": "queued", "position": 1, "error": None, "completed_at": None}
+_SIMILAR = {
+    "id": 1,
+    "user": "alice",
+    "prompt_text": _COMPLETED["prompt_text"],
+    "response_text": _COMPLETED["response_text"],
+    "similarity_score": 0.6124,
+    "created_at": _COMPLETED["created_at"],
+}
+_TEXT = {"prompt_text": "Explain what causes ocean tides"}
+
+#: A response of `GET /prompts/{prompt_id}/stream/`.
+STREAM = """retry: 1000
+
+:
+
+id: 1-24
+event: prompt.delta
+data: {"type":"prompt.delta","id":1,"attempt":1,"offset":0,"text":"Here is an explanation f"}
+
+id: 1-31
+event: prompt.delta
+data: {"type":"prompt.delta","id":1,"attempt":1,"offset":24,"text":"or you."}
+
+id: 1-end
+event: prompt.completed
+data: {"type":"prompt.completed","id":1,"user":"alice","response_text":"Here is an explanation for you.",…}
+
+"""
+
+#: The first line of a response of `GET /account/export/`.
+EXPORT = json.dumps(
+    _COMPLETED
+    | {
+        "request_id": "7f0c6f2a5d1e4b7c9a3d8e6f5b4c3a21",
+        "seq": 1,
+        "route": "default",
+        "generator": "simulated",
+        "cache": None,
+        "api_key_id": None,
+        "queued_at": "2026-11-23T09:30:00.000Z",
+        "used_prompt_tokens": 5,
+        "used_completion_tokens": 42,
+    }
+)
+
+#: Request bodies, by the model's name: summary, value.
+BODIES: dict[str, dict[str, Any]] = {
+    "Submission": {
+        "Only the text": _TEXT,
+        "With events for the user's sockets": _TEXT | {"websocket": True},
+        "From the cache, if possible": _TEXT | {"cache": True},
+        "With earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
+    },
+}
+
+#: Response bodies, by a short name: summary, value.
+ANSWERS: dict[str, tuple[str, Any]] = {
+    "queued": ("Waiting for a worker", _QUEUED),
+    "completed": ("Answered", _COMPLETED),
+    "cut off": ("Cut off at the limit of tokens", _CUT_OFF),
+    "waiting": ("Waiting for the provider", _WAITING),
+    "cached": ("Answered from an earlier prompt", _CACHED),
+    "failed": ("Failed", _FAILED),
+    "cancelled": ("Cancelled", _CANCELLED),
+    "emptied": ("Emptied after RETENTION_DAYS", _EMPTIED),
+    "retried": ("Queued again", _RETRIED),
+    "page": ("A page", [_FAILED, _CACHED, _COMPLETED]),
+    "similar": ("Results", [_SIMILAR]),
+}
+
+_ENDED = {"completed": _COMPLETED, "failed": _FAILED, "cancelled": _CANCELLED}
+#: Bodies of requests to webhooks, by the type of the event.
+EVENT_BODIES: dict[str, Any] = {
+    **{
+        f"prompt.{status}": {
+            "type": f"prompt.{status}",
+            "timestamp": prompt["completed_at"],
+            "data": prompt | {"seq": 42},
+        }
+        for status, prompt in _ENDED.items()
+    },
+    "webhook.test": {"type": "webhook.test", "timestamp": "2026-11-23T09:29:00.000Z", "data": {"webhook_id": 1}},
+}
