@@ -16,7 +16,7 @@ from typing import NamedTuple
 from shared.db.models import DeliveryStatus
 from shared.telemetry import metrics
 from shared.webhooks import schedule, signing
-from shared.webhooks.deliveries import Batch, Delivery
+from shared.webhooks.deliveries import FIRST_DELIVERIES, MAX_DELIVERIES, Batch, Delivery
 from shared.webhooks.events import Event
 from shared.webhooks.results import GONE, EndpointState, Result
 from worker.webhooks.byte_budget import ByteBudget
@@ -37,7 +37,7 @@ TURN_SECONDS = 20.0
 class Tools:
     """What the endpoints of a host share."""
 
-    read: Callable[[int], Awaitable[Batch | None]]  #: the next batch of an endpoint
+    read: Callable[[int, int], Awaitable[Batch | None]]  #: the next batch of an endpoint, of so many deliveries at most
     recorder: Recorder
     memory: ByteBudget
     backend: CheckedBackend
@@ -52,6 +52,7 @@ class Endpoint:
     def __init__(self, webhook_id: int, tools: Tools) -> None:
         self._id = webhook_id
         self._tools = tools
+        self._limit = FIRST_DELIVERIES
         self._receiver: Receiver | None = None
         self._state = EndpointState()
         self._failures = 0
@@ -75,7 +76,8 @@ class Endpoint:
     async def _send_next(self) -> bool:
         """Read and send a batch. Returns whether there is more to send now."""
         async with self._tools.memory.reserve(MAX_BATCH_BYTES) as keep:
-            batch = await self._tools.read(self._id)
+            batch = await self._tools.read(self._id, self._limit)
+            self._limit = MAX_DELIVERIES
             if batch is None:
                 return False
             keep(sum(len(delivery.event.body) for delivery in batch.deliveries if delivery.event))

@@ -16,7 +16,7 @@ from shared.webhooks.addresses import is_public
 from worker.webhooks.daemon_threads import DaemonThreads
 
 #: A name is looked up by a thread that nothing can interrupt, and a hanging name server keeps one for 10 s or more.
-MAX_LOOK_UPS = 1_000
+MAX_LOOK_UPS = 2_000
 #: How many addresses of a name are tried.
 MAX_ADDRESSES = 4
 #: How long to wait for each of them but the last.
