@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 from sqlalchemy import text
@@ -14,6 +16,7 @@ from shared.db.engine import Sessions
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.webhooks import deliveries, results, schedule
+from shared.webhooks import webhooks as endpoints
 from shared.webhooks.deliveries import MAX_BYTES
 from shared.webhooks.results import EndpointState, Result
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
@@ -201,6 +204,10 @@ def test_a_delivery_is_tried_again_after_5_s_1_min_5_min_30_min_2_h_6_h_12_h_and
         request.verify()
 
 
+def _date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
 @pytest.mark.parametrize(("asked", "seconds"), [("3600", HOUR), ("9999999", 24 * HOUR), ("0", 5), ("soon", 5)])
 def test_retry_after_is_obeyed_up_to_a_day(
     webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, asked: str, seconds: float
@@ -215,6 +222,42 @@ def test_retry_after_is_obeyed_up_to_a_day(
     assert again == pytest.approx(max(seconds, 60), rel=schedule.JITTER if seconds == 5 else 0, abs=2)
     # No other event is sent instead of one for which the endpoint asks to wait.
     assert set(receiver.seqs()[:2]) == {1}
+
+
+@pytest.mark.parametrize(("moment", "seconds"), [(2 * HOUR, 2 * HOUR), (-HOUR, 5)], ids=["ahead", "past"])
+def test_retry_after_may_be_a_date(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, moment: float, seconds: float
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/")
+    receiver.reply = lambda _: answer(503, f"Retry-After: {_date(moment)}")
+    webhooks.finish()
+    with delivering(sessions):
+        wait = webhooks.end_pause(webhook_id)
+    assert seconds * (1 - schedule.JITTER) - MAX_WAIT_SECONDS < wait < seconds * (1 + schedule.JITTER) + 2
+
+
+def test_retry_after_is_obeyed_when_a_probe_gets_it(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/")
+    receiver.reply = lambda request: answer(400) if request.seq == 1 else answer(429, f"Retry-After: {HOUR:.0f}")
+    webhooks.finish(2)
+    with delivering(sessions):
+        webhooks.end_pause(webhook_id)
+        assert webhooks.end_pause(webhook_id) == pytest.approx(HOUR, abs=2)
+    assert receiver.seqs()[:3] == [1, 1, 2]
+
+
+def test_410_disables_an_endpoint_also_when_a_probe_gets_it(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/")
+    receiver.reply = lambda request: answer(400) if request.seq == 1 else answer(410)
+    webhooks.finish(2)
+    with delivering(sessions):
+        webhooks.end_pause(webhook_id)
+        wait_until(lambda: len(webhooks.attempts(webhook_id)) == 3)
+    assert webhooks.get(webhook_id).disabled_reason == "The endpoint answered 410 Gone."
 
 
 def test_410_disables_an_endpoint(
@@ -316,6 +359,29 @@ def test_a_url_that_changes_during_a_pause_is_used_after_it(
         webhooks.end_pause(webhook_id)
         wait_until(lambda: not webhooks.pending())
     assert (receiver.seqs("/old"), receiver.seqs("/new")) == ([1], [1, 2])
+
+
+@pytest.mark.parametrize("reply", [answer(410), answer(500)], ids=["410", "500"])
+def test_what_an_old_url_answers_after_the_change_says_nothing_about_the_new_one(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, reply: bytes
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/old")
+    webhooks.finish(2)
+
+    def change(request: Request) -> bytes:
+        if request.path == "/new":
+            return OK
+        with sessions.begin() as session:
+            user_id = webhooks.queue.user("alice")
+            endpoints.change(session, user_id, webhook_id, {"url": f"{receiver.url}/new"})
+        return reply
+
+    receiver.reply = change
+    with delivering(sessions):
+        wait_until(lambda: webhooks.statuses(webhook_id) == ["delivered"] * 2)
+    assert (receiver.seqs("/old"), receiver.seqs("/new")) == ([1], [1, 2])
+    assert [attempt.status_code for attempt in webhooks.attempts(webhook_id)] == [200, 200]
+    assert webhooks.get(webhook_id).disabled_at is None
 
 
 def test_a_webhook_that_is_deleted_during_a_request_stops_nothing(
@@ -420,7 +486,7 @@ def test_deliveries_wait_while_postgres_refuses_and_nothing_is_lost(
     with sessions() as blocking:
         blocking.execute(text("LOCK TABLE webhook_attempts IN EXCLUSIVE MODE"))
         with delivering(sessions):
-            wait_until(lambda: len(receiver.received) == 3)
+            wait_until(lambda: len(receiver.received) == deliveries.FIRST_DELIVERIES)
             assert webhooks.pending() == 3
             blocking.rollback()
             wait_until(lambda: not webhooks.pending())
@@ -488,6 +554,17 @@ def test_1_000_endpoints_that_never_answer_delay_no_other(
         webhooks.finish()
         wait_until(lambda: webhooks.statuses(alive) == ["delivered"])
         assert webhooks.pending() == 1_000  # all of the others are still waited for
+
+
+def test_users_take_turns_so_one_with_many_due_endpoints_delays_nobody(webhooks: Webhooks, sessions: Sessions) -> None:
+    for user, endpoints_count in (("alice", 1), ("bob", 30), ("carol", 2)):
+        for _ in range(endpoints_count):
+            webhooks.add("http://127.0.0.1:9/", user)
+        webhooks.finish(user=user)
+    with sessions.begin() as session:
+        first = deliveries.claim(session, "test", limit=3)
+    owners = webhooks.execute("SELECT user_id FROM webhooks WHERE id = ANY(:ids)", ids=first)
+    assert {owner.user_id for owner in owners} == {webhooks.queue.user(name) for name in ("alice", "bob", "carol")}
 
 
 def test_endpoints_that_have_failed_leave_places_for_the_others(

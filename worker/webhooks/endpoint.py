@@ -136,10 +136,12 @@ class Endpoint:
     def _fail(self, attempt: "_Attempt") -> bool:
         """Decide what a failure means. Returns whether to send the next event."""
         if self._refused is not None:  # this was the probe
+            self._pause(self._refused, attempt.response.retry_after)
+            self._refused = None
             self._put_failed(attempt)
             return False
         if not attempt.may_concern_only_this:
-            self._pause(attempt)
+            self._pause(attempt, attempt.response.retry_after)
             return False
         if self._failures == 0:  # it has taken other events since it first refused this one
             self._set_aside(attempt)
@@ -147,11 +149,11 @@ class Endpoint:
             self._refused = attempt
         return True
 
-    def _pause(self, attempt: "_Attempt") -> None:
+    def _pause(self, attempt: "_Attempt", retry_after: float | None = None) -> None:
         """Send nothing to the endpoint for a while."""
         self._failures += 1
-        pause = schedule.wait_seconds(self._failures, attempt.response.retry_after)
-        self._state = EndpointState(self._failures, pause_seconds=pause)
+        pause = schedule.wait_seconds(self._failures, retry_after)
+        self._state = self._state._replace(failures=self._failures, pause_seconds=pause)
         self._put_failed(attempt)
 
     def _set_aside(self, attempt: "_Attempt") -> None:
