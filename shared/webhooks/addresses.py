@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_URL_CHARACTERS = 2_048
 
-# What `is_global`, or that of some versions of Python, takes for public. IANA's registries of special-purpose addresses:
+# What `is_global`, or that of some versions of Python, takes for public. IANA has registries of special addresses:
 # https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry.
 _SPECIAL = tuple(
     ip_network(block)

@@ -13,13 +13,14 @@ import httpx
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Executor, Sessions, cause
+from shared.db.engine import Executor, Sessions
 from shared.descriptor_limit import raise_descriptor_limit
 from shared.webhooks import deliveries
 from worker.webhooks.byte_budget import ByteBudget
 from worker.webhooks.daemon_threads import DaemonThreads
 from worker.webhooks.endpoint import Endpoint, Tools
 from worker.webhooks.network import CheckedBackend, LookUp, look_up
+from worker.webhooks.outage_log import OutageLog
 from worker.webhooks.receiver import TIMEOUT_SECONDS
 from worker.webhooks.recorder import Recorder
 
@@ -75,6 +76,7 @@ class Deliverer:
         self._endpoints: dict[int, asyncio.Task[None]] = {}
         self._starting: set[int] = set()
         self._has_room = asyncio.Event()
+        self._outage = OutageLog("webhooks not read")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -130,7 +132,7 @@ class Deliverer:
             claim = partial(deliveries.claim, owner=self._owner, limit=limit, only_healthy=only_healthy, served=served)
             claimed = await self._execute(claim)
         except SQLAlchemyError as error:
-            log.warning("webhooks not read", error=cause(error))
+            self._outage.failed(error)
             return False
         except Exception:  # as when the machine has no more threads
             log.exception("webhooks not read")
@@ -159,7 +161,7 @@ class Deliverer:
             await Endpoint(webhook_id, tools).run()
             await tools.recorder.flushed()  # what is written later must not count for the next lease
         except SQLAlchemyError as error:
-            log.warning("webhook not read", webhook_id=webhook_id, error=cause(error))
+            self._outage.failed(error)
         except Exception:
             log.exception("webhook deliveries interrupted", webhook_id=webhook_id)
         finally:
