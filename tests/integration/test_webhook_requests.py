@@ -1,12 +1,14 @@
 """Requests to webhooks: checked addresses, bounded time and bytes, whatever the receiver does."""
 
 import asyncio
+import os
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.servers import MAX_WAIT_SECONDS
@@ -311,3 +313,39 @@ def test_a_kept_connection_that_the_receiver_has_closed_is_replaced() -> None:
 
     assert [response.status for response in asyncio.run(run())] == [200, 200]
     assert len(connections) == 2
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_timed_out_is_closed_although_a_forked_process_has_a_copy_of_it(scheme: str) -> None:
+    """A receiver that serves one connection at a time would wait for its end."""
+    ends: list[bytes] = []
+
+    async def run() -> Response:
+        is_over = asyncio.Event()
+
+        async def handle(reader: asyncio.StreamReader, _: object) -> None:
+            copies.extend(_copies_of_connections(port))
+            while await reader.read(65_536):
+                pass
+            ends.append(b"")
+            is_over.set()
+
+        copies: list[int] = []
+        async with _server(handle) as port:
+            response = await _post(port, scheme=scheme, timeout=_SHORT)
+            try:
+                async with asyncio.timeout(MAX_WAIT_SECONDS):
+                    await is_over.wait()
+            finally:
+                for copy in copies:
+                    os.close(copy)
+        return response
+
+    assert asyncio.run(run()).error == "No response within 0.3 s."
+    assert ends
+
+
+def _copies_of_connections(port: int) -> list[int]:
+    """Copies of this process' connections to a port, such as a fork makes."""
+    connections = psutil.Process().net_connections("tcp4")
+    return [os.dup(each.fd) for each in connections if each.raddr and each.raddr.port == port]
