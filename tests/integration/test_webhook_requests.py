@@ -315,6 +315,27 @@ def test_a_kept_connection_that_the_receiver_has_closed_is_replaced() -> None:
     assert len(connections) == 2
 
 
+def test_an_event_is_sent_once_to_a_receiver_whose_204_has_a_body() -> None:
+    received: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            received.append(await reader.readexactly(3))
+            writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\ndone")
+
+    async def run() -> None:
+        async with _server(handle) as port:
+            backend = CheckedBackend(allow_private=True, look_up=_LOCAL)
+            receiver = Receiver(f"http://hook.example:{port}/", backend, ssl.create_default_context())
+            for number in range(3):
+                assert (await receiver.post(f"[{number}]", {})).is_success
+            await receiver.close()
+
+    asyncio.run(run())
+    assert received == [b"[0]", b"[1]", b"[2]"]
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_connection_that_timed_out_is_closed_although_a_forked_process_has_a_copy_of_it(scheme: str) -> None:
     """A receiver that serves one connection at a time would wait for its end."""
