@@ -662,3 +662,14 @@ def test_a_prompt_finishes_while_its_webhook_is_deleted(webhooks: Webhooks, sess
         deleting.commit()
         assert len(finishing.result()) == 1
     assert webhooks.pending() == 0
+
+
+def test_bursts_of_finishes_by_several_workers_arrive_in_the_order_of_seq_without_a_gap(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    ids = [webhooks.add(f"{receiver.url}/{i}") for i in range(3)]
+    with delivering(sessions), delivering(sessions), ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda count: webhooks.finish(count), [1, 3, 2, 5] * 10))
+        wait_until(lambda: not webhooks.pending())
+    for i in range(len(ids)):
+        assert receiver.seqs(f"/{i}") == list(range(1, 111))
