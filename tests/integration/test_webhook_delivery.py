@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -23,6 +24,7 @@ from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from tests.support.webhooks import HOUR, OK, Request, WebhookReceiver, Webhooks, answer, delivering, make_key
 from worker.maintenance.cleaner import Cleaner
 from worker.webhooks.byte_budget import ByteBudget
+from worker.webhooks.deliverer import MAX_STARTING
 
 
 @pytest.fixture
@@ -673,3 +675,25 @@ def test_bursts_of_finishes_by_several_workers_arrive_in_the_order_of_seq_withou
         wait_until(lambda: not webhooks.pending())
     for i in range(len(ids)):
         assert receiver.seqs(f"/{i}") == list(range(1, 111))
+
+
+def test_no_more_than_fifty_endpoints_begin_at_a_time_so_one_that_is_due_later_waits_for_no_more(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(MAX_STARTING + 10):
+        webhooks.add(f"{receiver.url}/")
+    webhooks.finish()
+    may_read, read = threading.Event(), deliveries.read
+
+    def read_later(*arguments: Any, **options: Any) -> Any:
+        may_read.wait(MAX_WAIT_SECONDS)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(deliveries, "read", read_later)
+    leased = "SELECT FROM webhooks WHERE leased_by IS NOT NULL"
+    with delivering(sessions):
+        wait_until(lambda: webhooks.execute(leased))
+        time.sleep(0.2)  # for two polls
+        assert len(webhooks.execute(leased)) == MAX_STARTING
+        may_read.set()
+        wait_until(lambda: not webhooks.pending())
