@@ -32,6 +32,6 @@ def _number(text: str | None, unit: float = 1) -> float | None:
 def _seconds_until(date: str | None) -> float | None:
     try:
         then = parsedate_to_datetime(date or "")
-    except ValueError:
+    except (ValueError, OverflowError):  # a zone or an hour with too many digits
         return None
     return (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds()

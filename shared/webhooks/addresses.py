@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 MAX_URL_CHARACTERS = 2_048
 
-# Blocks that `is_global` of some versions of Python takes for public. IANA's registries of special-purpose addresses:
+# Blocks that `is_global`, or that of some versions of Python, takes for public. IANA's registries of special addresses:
 # https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry.
 _SPECIAL = tuple(
     ip_network(block)
     for block in (
+        "168.63.129.16/32",  # Azure's virtual machines reach the platform's services at it
         "192.0.0.0/24",  # protocol assignments, where clouds have some of their services
         "192.31.196.0/24",  # AS112
         "192.52.193.0/24",  # AMT
@@ -58,7 +59,7 @@ def check_url(url: str, *, allow_private: bool) -> None:
     if "#" in url:
         raise ValueError("A webhook's URL has no fragment (#…).")
     if not allow_private:
-        _check_host(parsed.host)
+        _check_host(parsed.raw_host.decode())
 
 
 def _parse(url: str) -> "httpx.URL":
@@ -69,7 +70,7 @@ def _parse(url: str) -> "httpx.URL":
         raise ValueError("A webhook's URL has no spaces, backslashes or control characters.")
     try:
         parsed = httpx.URL(url)  # encodes names by IDNA 2008, which has no digits but 0 to 9
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ValueError("This is not a valid URL.") from error
     host = parsed.raw_host.decode()
     if not host.strip("."):

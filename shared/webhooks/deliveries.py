@@ -5,7 +5,7 @@ The results of deliveries are in `results.py`. All times are the database's.
 Lock order: webhooks, then their deliveries. Both come after prompts and users.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ LEASE = timedelta(seconds=30)
 #: The most deliveries, and bytes of texts, of a batch. It has at least two deliveries if two are pending: the second
 #: shows whether an endpoint that refuses the first refuses everything.
 MAX_DELIVERIES = 50
+#: The first batch is small: what it holds lies in memory while an endpoint that is down is waited for.
+FIRST_DELIVERIES = 2
 MAX_BYTES = 256 * 1024
 
 
@@ -43,9 +45,16 @@ class Batch(NamedTuple):
     has_more: bool
 
 
+_READY = """
+    disabled_at IS NULL AND (paused_until IS NULL OR paused_until <= now())
+        AND (leased_until IS NULL OR leased_until <= now()) AND (failures = 0 OR NOT :only_healthy)
+        AND id <> ALL(CAST(:served AS bigint[]))
+"""
 # The recursion reads one entry of the index `webhook_deliveries_due` for each endpoint with pending deliveries, however
 # many those are: PostgreSQL's "loose index scan" (https://wiki.postgresql.org/wiki/Loose_indexscan).
-_CLAIM = text("""
+#
+# Users take turns, so one with many endpoints delays nobody. Rows cannot be ranked and locked at the same level.
+_CLAIM = text(f"""
     WITH RECURSIVE pending AS (
         (
             SELECT webhook_id, next_attempt_at FROM webhook_deliveries
@@ -57,20 +66,21 @@ _CLAIM = text("""
             SELECT webhook_id, next_attempt_at FROM webhook_deliveries
             WHERE status = 'pending' AND webhook_id > pending.webhook_id ORDER BY webhook_id, next_attempt_at LIMIT 1
         ) AS next
-    ), due AS (
-        SELECT id
+    ), ready AS (
+        SELECT id, row_number() OVER (PARTITION BY user_id ORDER BY failures > 0, random()) AS turn
         FROM webhooks JOIN pending ON pending.webhook_id = webhooks.id
-        WHERE next_attempt_at <= now() AND disabled_at IS NULL
-            AND (paused_until IS NULL OR paused_until <= now()) AND (leased_until IS NULL OR leased_until <= now())
-            AND (failures = 0 OR NOT :only_healthy)
-        ORDER BY failures > 0, random()
+        WHERE next_attempt_at <= now() AND {_READY}
+    ), due AS (
+        SELECT id FROM webhooks JOIN ready USING (id)
+        WHERE {_READY}
+        ORDER BY failures > 0, turn, random()
         LIMIT :limit
         FOR NO KEY UPDATE OF webhooks SKIP LOCKED
     )
     UPDATE webhooks SET leased_until = clock_timestamp() + :lease, leased_by = :owner
     FROM due WHERE webhooks.id = due.id
     RETURNING webhooks.id
-""")
+""")  # noqa: S608  # nosec B608
 
 _PROMPT = ", ".join(f"prompts.{column.name}" for column in COLUMNS)
 # Without a sort PostgreSQL reads the first entries of `webhook_deliveries_pending`, which are in order. With statistics
@@ -110,24 +120,27 @@ _READ = text(f"""
 """)  # noqa: S608  # nosec B608
 
 
-def claim(executor: Executor, owner: str, *, limit: int, only_healthy: bool = False) -> list[int]:
+def claim(
+    executor: Executor, owner: str, *, limit: int, only_healthy: bool = False, served: Collection[int] = ()
+) -> list[int]:
     """Lease endpoints that have something to deliver now. Returns their ids, those first that have not failed.
 
     Args:
         owner: The name of this worker host, and of this start of it.
         only_healthy: Whether to leave out endpoints whose last delivery has failed.
+        served: Endpoints to leave out: those that the host still sends to, though it may have lost their leases.
     """
-    parameters = {"owner": owner, "limit": limit, "only_healthy": only_healthy, "lease": LEASE}
+    parameters = {"owner": owner, "limit": limit, "only_healthy": only_healthy, "served": list(served), "lease": LEASE}
     return list(executor.execute(_CLAIM, parameters).scalars())
 
 
-def read(executor: Executor, owner: str, webhook_id: int) -> Batch | None:
-    """Renew the lease of an endpoint, and read its next deliveries.
+def read(executor: Executor, owner: str, webhook_id: int, limit: int = MAX_DELIVERIES) -> Batch | None:
+    """Renew the lease of an endpoint, and read its next deliveries, `limit` at most.
 
     None if there are none, or if this host may no longer deliver to it.
     """
     parameters = {"owner": owner, "webhook_id": webhook_id, "lease": LEASE}
-    limits = {"limit": MAX_DELIVERIES, "max_bytes": MAX_BYTES}
+    limits = {"limit": limit, "max_bytes": MAX_BYTES}
     rows = executor.execute(_READ, parameters | limits).all()
     if not rows:
         return None
@@ -138,7 +151,7 @@ def read(executor: Executor, owner: str, webhook_id: int) -> Batch | None:
         keys=[bytes(key) for key in (first.secret, first.previous_secret) if key is not None],
         failures=first.failures,
         deliveries=[Delivery(row.delivery_id, row.attempts, _event(webhook_id, row)) for row in rows],
-        has_more=first.total == MAX_DELIVERIES or first.total > len(rows),
+        has_more=first.total == limit or first.total > len(rows),
     )
 
 

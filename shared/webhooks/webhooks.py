@@ -29,7 +29,9 @@ _SECRET_BYTES = 32
 _SECRET_PREFIX = "whsec_"  # noqa: S105  # nosec B105
 #: The values that end an endpoint's pause: it is tried at once.
 RESUMED: dict[str, Any] = {"paused_until": None, "failures": 0}
-_ENABLED: dict[str, Any] = {"disabled_at": None, "disabled_reason": None, **RESUMED}
+#: It also takes the lease from a host that sends to the endpoint as it was: the outcome of that no longer counts.
+_RENEWED: dict[str, Any] = {"leased_until": None, "leased_by": None, **RESUMED}
+_ENABLED: dict[str, Any] = {"disabled_at": None, "disabled_reason": None, **_RENEWED}
 _DISABLED: dict[str, Any] = {
     "disabled_at": func.coalesce(Webhook.disabled_at, func.now()),
     "disabled_reason": func.coalesce(Webhook.disabled_reason, "You have disabled it."),
@@ -92,7 +94,7 @@ def change(session: Session, user_id: int, webhook_id: int, changes: Mapping[str
     if is_disabled is not None:
         values |= _DISABLED if is_disabled else _ENABLED
     if "url" in changes:
-        values |= RESUMED
+        values |= _RENEWED
     return _update(session, user_id, webhook_id, values) if values else get(session, user_id, webhook_id)
 
 

@@ -219,6 +219,8 @@ def test_an_overloaded_provider_is_unavailable(server: OpenAIServer, generator: 
         ({"Retry-After": "-3"}, 0, 0),
         ({"Retry-After": "1e300"}, MAX_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS),
         ({"Retry-After": "inf"}, None, None),
+        ({"Retry-After": "1 Jan 2026 00:00:00 +99999999999999"}, None, None),
+        ({"Retry-After": "1 Jan 2026 99999999999999999999:00:00 GMT"}, None, None),
         ({"Retry-After": "soon"}, None, None),
     ],
 )

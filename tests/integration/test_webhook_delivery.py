@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -14,6 +17,7 @@ from shared.db.engine import Sessions
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.webhooks import deliveries, results, schedule
+from shared.webhooks import webhooks as endpoints
 from shared.webhooks.deliveries import MAX_BYTES
 from shared.webhooks.results import EndpointState, Result
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
@@ -21,6 +25,7 @@ from tests.support.webhook_receiver import OK, Request, WebhookReceiver, answer,
 from tests.support.webhooks import HOUR, Webhooks, delivering
 from worker.maintenance.cleaner import Cleaner
 from worker.webhooks.byte_budget import ByteBudget
+from worker.webhooks.deliverer import MAX_STARTING
 
 
 @pytest.fixture
@@ -202,6 +207,10 @@ def test_a_delivery_is_tried_again_after_5_s_1_min_5_min_30_min_2_h_6_h_12_h_and
         request.verify()
 
 
+def _date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
 @pytest.mark.parametrize(("asked", "seconds"), [("3600", HOUR), ("9999999", 24 * HOUR), ("0", 5), ("soon", 5)])
 def test_retry_after_is_obeyed_up_to_a_day(
     webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, asked: str, seconds: float
@@ -216,6 +225,42 @@ def test_retry_after_is_obeyed_up_to_a_day(
     assert again == pytest.approx(max(seconds, 60), rel=schedule.JITTER if seconds == 5 else 0, abs=2)
     # No other event is sent instead of one for which the endpoint asks to wait.
     assert set(receiver.seqs()[:2]) == {1}
+
+
+@pytest.mark.parametrize(("moment", "seconds"), [(2 * HOUR, 2 * HOUR), (-HOUR, 5)], ids=["ahead", "past"])
+def test_retry_after_may_be_a_date(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, moment: float, seconds: float
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/")
+    receiver.reply = lambda _: answer(503, f"Retry-After: {_date(moment)}")
+    webhooks.finish()
+    with delivering(sessions):
+        wait = webhooks.end_pause(webhook_id)
+    assert seconds * (1 - schedule.JITTER) - MAX_WAIT_SECONDS < wait < seconds * (1 + schedule.JITTER) + 2
+
+
+def test_retry_after_is_obeyed_when_a_probe_gets_it(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/")
+    receiver.reply = lambda request: answer(400) if request.seq == 1 else answer(429, f"Retry-After: {HOUR:.0f}")
+    webhooks.finish(2)
+    with delivering(sessions):
+        webhooks.end_pause(webhook_id)
+        assert webhooks.end_pause(webhook_id) == pytest.approx(HOUR, abs=2)
+    assert receiver.seqs()[:3] == [1, 1, 2]
+
+
+def test_410_disables_an_endpoint_also_when_a_probe_gets_it(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/")
+    receiver.reply = lambda request: answer(400) if request.seq == 1 else answer(410)
+    webhooks.finish(2)
+    with delivering(sessions):
+        webhooks.end_pause(webhook_id)
+        wait_until(lambda: len(webhooks.attempts(webhook_id)) == 3)
+    assert webhooks.get(webhook_id).disabled_reason == "The endpoint answered 410 Gone."
 
 
 def test_410_disables_an_endpoint(
@@ -317,6 +362,29 @@ def test_a_url_that_changes_during_a_pause_is_used_after_it(
         webhooks.end_pause(webhook_id)
         wait_until(lambda: not webhooks.pending())
     assert (receiver.seqs("/old"), receiver.seqs("/new")) == ([1], [1, 2])
+
+
+@pytest.mark.parametrize("reply", [answer(410), answer(500)], ids=["410", "500"])
+def test_what_an_old_url_answers_after_the_change_says_nothing_about_the_new_one(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, reply: bytes
+) -> None:
+    webhook_id = webhooks.add(f"{receiver.url}/old")
+    webhooks.finish(2)
+
+    def change(request: Request) -> bytes:
+        if request.path == "/new":
+            return OK
+        with sessions.begin() as session:
+            user_id = webhooks.queue.user("alice")
+            endpoints.change(session, user_id, webhook_id, {"url": f"{receiver.url}/new"})
+        return reply
+
+    receiver.reply = change
+    with delivering(sessions):
+        wait_until(lambda: webhooks.statuses(webhook_id) == ["delivered"] * 2)
+    assert (receiver.seqs("/old"), receiver.seqs("/new")) == ([1], [1, 2])
+    assert [attempt.status_code for attempt in webhooks.attempts(webhook_id)] == [200, 200]
+    assert webhooks.get(webhook_id).disabled_at is None
 
 
 def test_a_webhook_that_is_deleted_during_a_request_stops_nothing(
@@ -421,7 +489,7 @@ def test_deliveries_wait_while_postgres_refuses_and_nothing_is_lost(
     with sessions() as blocking:
         blocking.execute(text("LOCK TABLE webhook_attempts IN EXCLUSIVE MODE"))
         with delivering(sessions):
-            wait_until(lambda: len(receiver.received) == 3)
+            wait_until(lambda: len(receiver.received) == deliveries.FIRST_DELIVERIES)
             assert webhooks.pending() == 3
             blocking.rollback()
             wait_until(lambda: not webhooks.pending())
@@ -489,6 +557,17 @@ def test_1_000_endpoints_that_never_answer_delay_no_other_endpoint(
         webhooks.finish()
         wait_until(lambda: webhooks.statuses(alive) == ["delivered"])
         assert webhooks.pending() == 1_000  # all of the others are still waited for
+
+
+def test_users_take_turns_so_one_with_many_due_endpoints_delays_nobody(webhooks: Webhooks, sessions: Sessions) -> None:
+    for user, endpoints_count in (("alice", 1), ("bob", 30), ("carol", 2)):
+        for _ in range(endpoints_count):
+            webhooks.add("http://127.0.0.1:9/", user)
+        webhooks.finish(user=user)
+    with sessions.begin() as session:
+        first = deliveries.claim(session, "test", limit=3)
+    owners = webhooks.execute("SELECT user_id FROM webhooks WHERE id = ANY(:ids)", ids=first)
+    assert {owner.user_id for owner in owners} == {webhooks.queue.user(name) for name in ("alice", "bob", "carol")}
 
 
 def test_endpoints_that_have_failed_leave_places_for_the_others(
@@ -586,3 +665,36 @@ def test_a_prompt_finishes_while_its_webhook_is_deleted(webhooks: Webhooks, sess
         deleting.commit()
         assert len(finishing.result()) == 1
     assert webhooks.pending() == 0
+
+
+def test_bursts_of_finishes_by_several_workers_arrive_in_the_order_of_seq_without_a_gap(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions
+) -> None:
+    ids = [webhooks.add(f"{receiver.url}/{i}") for i in range(3)]
+    with delivering(sessions), delivering(sessions), ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda count: webhooks.finish(count), [1, 3, 2, 5] * 10))
+        wait_until(lambda: not webhooks.pending())
+    for i in range(len(ids)):
+        assert receiver.seqs(f"/{i}") == list(range(1, 111))
+
+
+def test_no_more_than_fifty_endpoints_begin_at_a_time_so_one_that_is_due_later_waits_for_no_more(
+    webhooks: Webhooks, receiver: WebhookReceiver, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(MAX_STARTING + 10):
+        webhooks.add(f"{receiver.url}/")
+    webhooks.finish()
+    may_read, read = threading.Event(), deliveries.read
+
+    def read_later(*arguments: Any, **options: Any) -> Any:
+        may_read.wait(MAX_WAIT_SECONDS)
+        return read(*arguments, **options)
+
+    monkeypatch.setattr(deliveries, "read", read_later)
+    leased = "SELECT FROM webhooks WHERE leased_by IS NOT NULL"
+    with delivering(sessions):
+        wait_until(lambda: webhooks.execute(leased))
+        time.sleep(0.2)  # for two polls
+        assert len(webhooks.execute(leased)) == MAX_STARTING
+        may_read.set()
+        wait_until(lambda: not webhooks.pending())

@@ -1,12 +1,14 @@
 """Requests to webhooks: checked addresses, bounded time and bytes, whatever the receiver does."""
 
 import asyncio
+import os
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.servers import MAX_WAIT_SECONDS
@@ -231,7 +233,7 @@ def test_a_name_is_resolved_once_for_a_connection_and_checked_again_for_the_next
     assert all(line.startswith(b"Host: rebinding.example:") for line in hosts)
 
 
-def test_a_name_that_never_resolves_delays_no_other_endpoint() -> None:
+def test_1_000_names_that_never_resolve_delay_no_other_endpoint() -> None:
     is_over = threading.Event()
 
     def look_up(host: str, port: int) -> Sequence[str]:
@@ -243,7 +245,7 @@ def test_a_name_that_never_resolves_delays_no_other_endpoint() -> None:
         async with _server(_replying(_HEAD + b"Content-Length: 0\r\n\r\n")) as port:
             backend = CheckedBackend(allow_private=True, look_up=look_up)
             tls = ssl.create_default_context()
-            hosts = [*(f"hanging-{i}.example" for i in range(200)), "hook.example"]
+            hosts = [*(f"hanging-{i}.example" for i in range(1_000)), "hook.example"]
             receivers = [Receiver(f"http://{host}:{port}/", backend, tls) for host in hosts]
             hanging = [asyncio.create_task(receiver.post("{}", {})) for receiver in receivers[:-1]]
             await asyncio.sleep(0)
@@ -311,3 +313,60 @@ def test_a_kept_connection_that_the_receiver_has_closed_is_replaced() -> None:
 
     assert [response.status for response in asyncio.run(run())] == [200, 200]
     assert len(connections) == 2
+
+
+def test_an_event_is_sent_once_to_a_receiver_whose_204_has_a_body() -> None:
+    received: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            received.append(await reader.readexactly(3))
+            writer.write(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\ndone")
+
+    async def run() -> None:
+        async with _server(handle) as port:
+            backend = CheckedBackend(allow_private=True, look_up=_LOCAL)
+            receiver = Receiver(f"http://hook.example:{port}/", backend, ssl.create_default_context())
+            for number in range(3):
+                assert (await receiver.post(f"[{number}]", {})).is_success
+            await receiver.close()
+
+    asyncio.run(run())
+    assert received == [b"[0]", b"[1]", b"[2]"]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connection_that_timed_out_is_closed_although_a_forked_process_has_a_copy_of_it(scheme: str) -> None:
+    """A receiver that serves one connection at a time would wait for its end."""
+    ends: list[bytes] = []
+
+    async def run() -> Response:
+        is_over = asyncio.Event()
+
+        async def handle(reader: asyncio.StreamReader, _: object) -> None:
+            copies.extend(_copies_of_connections(port))
+            while await reader.read(65_536):
+                pass
+            ends.append(b"")
+            is_over.set()
+
+        copies: list[int] = []
+        async with _server(handle) as port:
+            response = await _post(port, scheme=scheme, timeout=_SHORT)
+            try:
+                async with asyncio.timeout(MAX_WAIT_SECONDS):
+                    await is_over.wait()
+            finally:
+                for copy in copies:
+                    os.close(copy)
+        return response
+
+    assert asyncio.run(run()).error == "No response within 0.3 s."
+    assert ends
+
+
+def _copies_of_connections(port: int) -> list[int]:
+    """Copies of this process' connections to a port, such as a fork makes."""
+    connections = psutil.Process().net_connections("tcp4")
+    return [os.dup(each.fd) for each in connections if each.raddr and each.raddr.port == port]

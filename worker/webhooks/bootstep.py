@@ -1,5 +1,6 @@
 """Running the deliverer in a Celery worker's main process."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -33,7 +34,8 @@ def as_bootstep(make: Callable[[], Service]) -> type[bootsteps.StartStopStep]:
 
         def stop(self, parent: Any) -> None:
             if self._deliverer is not None:
-                self._deliverer.stop()
+                # Beside the stop of the tasks, which it would delay. The process ends after the thread.
+                threading.Thread(target=self._deliverer.stop, name="webhooks-stop").start()
 
         terminate = stop
 

@@ -13,13 +13,14 @@ import httpx
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.db.engine import Executor, Sessions, cause
+from shared.db.engine import Executor, Sessions
 from shared.descriptor_limit import raise_descriptor_limit
 from shared.webhooks import deliveries
 from worker.webhooks.byte_budget import ByteBudget
 from worker.webhooks.daemon_threads import DaemonThreads
 from worker.webhooks.endpoint import Endpoint, Tools
 from worker.webhooks.network import CheckedBackend, LookUp, look_up
+from worker.webhooks.outage_log import OutageLog
 from worker.webhooks.receiver import TIMEOUT_SECONDS
 from worker.webhooks.recorder import Recorder
 
@@ -27,6 +28,9 @@ log = structlog.get_logger(__name__)
 Value = TypeVar("Value")
 
 MAX_ENDPOINTS = 2_000
+#: How many endpoints at a time wait for their first events to be read. While a thousand that are down are due, one that
+#: has just become due waits for no more than these.
+MAX_STARTING = 50
 #: A quarter of the places is kept for endpoints that have not failed.
 RESERVED_SHARE = 4
 #: How many bytes the events that are being sent may take.
@@ -70,6 +74,9 @@ class Deliverer:
         descriptors = raise_descriptor_limit(max_endpoints + OTHER_DESCRIPTORS)
         self._max_endpoints = max(descriptors - OTHER_DESCRIPTORS, RESERVED_SHARE)
         self._endpoints: dict[int, asyncio.Task[None]] = {}
+        self._starting: set[int] = set()
+        self._has_room = asyncio.Event()
+        self._outage = OutageLog("webhooks not read")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -97,7 +104,7 @@ class Deliverer:
         recorder = Recorder(self._sessions, self._owner, self._threads)
         writing = asyncio.create_task(recorder.run())
         tools = Tools(
-            read=lambda webhook_id: self._execute(partial(deliveries.read, owner=self._owner, webhook_id=webhook_id)),
+            read=self._read,
             recorder=recorder,
             memory=ByteBudget(MAX_BYTES),
             backend=CheckedBackend(allow_private=self._allow_private, look_up=self._look_up),
@@ -106,40 +113,59 @@ class Deliverer:
             is_stopping=self._stopping.is_set,
         )
         while not self._stopping.is_set():
-            await self._serve(tools)
+            has_more = await self._serve(tools)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), self._poll_seconds)
+                waited = self._has_room if has_more else self._stopping
+                await asyncio.wait_for(waited.wait(), self._poll_seconds)
         await self._finish(recorder)
         writing.cancel()
 
-    async def _serve(self, tools: Tools) -> None:
-        """Lease endpoints, and begin to deliver to them."""
+    async def _serve(self, tools: Tools) -> bool:
+        """Lease endpoints, and begin to deliver to them. Returns whether more may be due."""
         free, reserved = self._max_endpoints - len(self._endpoints), self._max_endpoints // RESERVED_SHARE
         only_healthy = free <= reserved
-        limit = free if only_healthy else free - reserved
+        limit = min(free if only_healthy else free - reserved, MAX_STARTING - len(self._starting))
         if not limit:
-            return
+            return free > 0
         try:
-            claim = partial(deliveries.claim, owner=self._owner, limit=limit, only_healthy=only_healthy)
+            served = list(self._endpoints)
+            claim = partial(deliveries.claim, owner=self._owner, limit=limit, only_healthy=only_healthy, served=served)
             claimed = await self._execute(claim)
         except SQLAlchemyError as error:
-            log.warning("webhooks not read", error=cause(error))
-            return
+            self._outage.failed(error)
+            return False
         except Exception:  # such as a lack of threads
             log.exception("webhooks not read")
-            return
+            return False
         for webhook_id in claimed:
-            if webhook_id not in self._endpoints:  # its lease may have lapsed while PostgreSQL was unavailable
-                self._endpoints[webhook_id] = asyncio.create_task(self._serve_one(webhook_id, tools))
+            self._starting.add(webhook_id)
+            self._endpoints[webhook_id] = asyncio.create_task(self._serve_one(webhook_id, tools))
+        self._has_room.clear()
+        return len(claimed) == limit
+
+    async def _read(self, webhook_id: int, limit: int) -> deliveries.Batch | None:
+        read = partial(deliveries.read, owner=self._owner, webhook_id=webhook_id, limit=limit)
+        try:
+            return await self._execute(read)
+        finally:
+            self._start_next(webhook_id)
+
+    def _start_next(self, webhook_id: int) -> None:
+        """Make room for endpoints that wait to be leased: this one has started, or failed to."""
+        self._starting.discard(webhook_id)
+        if len(self._starting) <= MAX_STARTING // 2:
+            self._has_room.set()
 
     async def _serve_one(self, webhook_id: int, tools: Tools) -> None:
         try:
             await Endpoint(webhook_id, tools).run()
+            await tools.recorder.flushed()  # what is written later must not count for the next lease
         except SQLAlchemyError as error:
-            log.warning("webhook not read", webhook_id=webhook_id, error=cause(error))
+            self._outage.failed(error)
         except Exception:
             log.exception("webhook deliveries interrupted", webhook_id=webhook_id)
         finally:
+            self._start_next(webhook_id)
             del self._endpoints[webhook_id]
 
     async def _finish(self, recorder: Recorder) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from shared.db.models import DeliveryStatus
 from shared.telemetry import metrics
 from shared.webhooks import schedule, signing
-from shared.webhooks.deliveries import Batch, Delivery
+from shared.webhooks.deliveries import FIRST_DELIVERIES, MAX_DELIVERIES, Batch, Delivery
 from shared.webhooks.events import Event
 from shared.webhooks.results import GONE, EndpointState, Result
 from worker.webhooks.byte_budget import ByteBudget
@@ -37,7 +37,7 @@ TURN_SECONDS = 20.0
 class Tools:
     """What the endpoints of a host share."""
 
-    read: Callable[[int], Awaitable[Batch | None]]  #: the next batch of an endpoint
+    read: Callable[[int, int], Awaitable[Batch | None]]  #: the next batch of an endpoint, of so many deliveries at most
     recorder: Recorder
     memory: ByteBudget
     backend: CheckedBackend
@@ -52,6 +52,7 @@ class Endpoint:
     def __init__(self, webhook_id: int, tools: Tools) -> None:
         self._id = webhook_id
         self._tools = tools
+        self._limit = FIRST_DELIVERIES
         self._receiver: Receiver | None = None
         self._state = EndpointState()
         self._failures = 0
@@ -75,7 +76,8 @@ class Endpoint:
     async def _send_next(self) -> bool:
         """Read and send a batch. Returns whether there is more to send now."""
         async with self._tools.memory.reserve(MAX_BATCH_BYTES) as keep:
-            batch = await self._tools.read(self._id)
+            batch = await self._tools.read(self._id, self._limit)
+            self._limit = MAX_DELIVERIES
             if batch is None:
                 return False
             keep(sum(len(delivery.event.body) for delivery in batch.deliveries if delivery.event))
@@ -134,10 +136,12 @@ class Endpoint:
     def _fail(self, attempt: "_Attempt") -> bool:
         """Decide what a failure means. Returns whether to send the next event."""
         if self._refused is not None:  # this was the probe
+            self._pause(self._refused, attempt.response.retry_after)
+            self._refused = None
             self._put_failed(attempt)
             return False
         if not attempt.may_concern_only_this:
-            self._pause(attempt)
+            self._pause(attempt, attempt.response.retry_after)
             return False
         if self._failures == 0:  # it has taken other events since it first refused this one
             self._set_aside(attempt)
@@ -145,11 +149,11 @@ class Endpoint:
             self._refused = attempt
         return True
 
-    def _pause(self, attempt: "_Attempt") -> None:
+    def _pause(self, attempt: "_Attempt", retry_after: float | None = None) -> None:
         """Send nothing to the endpoint for a while."""
         self._failures += 1
-        pause = schedule.wait_seconds(self._failures, attempt.response.retry_after)
-        self._state = EndpointState(self._failures, pause_seconds=pause)
+        pause = schedule.wait_seconds(self._failures, retry_after)
+        self._state = self._state._replace(failures=self._failures, pause_seconds=pause)
         self._put_failed(attempt)
 
     def _set_aside(self, attempt: "_Attempt") -> None:

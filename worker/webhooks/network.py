@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
@@ -16,7 +17,7 @@ from shared.webhooks.addresses import is_public
 from worker.webhooks.daemon_threads import DaemonThreads
 
 #: A name is looked up by a thread that nothing can interrupt, and a hanging name server keeps one for 10 s or more.
-MAX_LOOK_UPS = 1_000
+MAX_LOOK_UPS = 2_000
 #: How many addresses of a name are tried.
 MAX_ADDRESSES = 4
 #: How long to wait for each of them but the last.
@@ -126,6 +127,11 @@ class _BoundedStream(AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
+        connection = self._stream.get_extra_info("socket")
+        if connection is not None:
+            with suppress(OSError):
+                # A process that was forked meanwhile has a copy of the socket, which would keep the connection open.
+                connection.shutdown(socket.SHUT_RDWR)
         await self._stream.aclose()
 
     async def start_tls(
@@ -134,7 +140,11 @@ class _BoundedStream(AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> AsyncNetworkStream:
-        return _BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._budget)
+        try:
+            return _BoundedStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._budget)
+        except BaseException:  # httpcore does not close a connection whose handshake is cancelled
+            await self.aclose()
+            raise
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

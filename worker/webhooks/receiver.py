@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import NamedTuple
 
 import httpcore
@@ -115,8 +116,15 @@ class Receiver:
                 async for _ in response.aiter_stream():
                     pass
                 await response.aclose()
+            if response.status == HTTPStatus.NO_CONTENT and _announces_body(response):
+                await self.close()  # the body that a 204 cannot have would be taken for the next response
         except (TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
             await self.close()
+
+
+def _announces_body(response: httpcore.Response) -> bool:
+    headers = {name.lower(): value for name, value in response.headers}
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 def _describe_status(status: int) -> str:

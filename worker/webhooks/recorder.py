@@ -5,10 +5,11 @@ from functools import partial
 
 import structlog
 
-from shared.db.engine import Sessions, cause, is_unavailable
+from shared.db.engine import Sessions, is_unavailable
 from shared.webhooks import results
 from shared.webhooks.results import EndpointState, Result
 from worker.webhooks.daemon_threads import DaemonThreads
+from worker.webhooks.outage_log import OutageLog
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +31,7 @@ class Recorder:
         self._states: dict[int, EndpointState] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._is_needed = asyncio.Event()
+        self._outage = OutageLog("webhook results not recorded yet")
 
     def put(self, result: Result) -> None:
         """Record an attempt at a delivery."""
@@ -73,7 +75,7 @@ class Recorder:
                 if not is_unavailable(error):
                     log.exception("webhook results not recorded")
                     return
-                log.warning("webhook results not recorded yet", error=cause(error))
+                self._outage.failed(error)
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _record(self, written: list[Result], states: dict[int, EndpointState]) -> None:
