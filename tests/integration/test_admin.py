@@ -3,6 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from click.testing import CliRunner, Result
@@ -55,6 +57,13 @@ def acts(admin: ApiUser, **parameters: object) -> list[tuple]:
         (each["actor"] and each["actor"]["username"], each["action"], each["user"] and each["user"]["username"])
         for each in shown
     ]
+
+
+def waiting(sessions: Sessions) -> int:
+    """How many transactions wait for a lock."""
+    ours = "datname = current_database() AND wait_event_type = 'Lock'"
+    with sessions() as session:
+        return len(session.execute(text("SELECT FROM pg_stat_activity WHERE " + ours)).all())
 
 
 def add_key(sessions: Sessions, user: ApiUser, name: str = "report") -> int:
@@ -162,6 +171,24 @@ class TestUsers:
             session.execute(text("UPDATE users SET is_admin = (username = 'alice')"))
         assert_problem(patch(admin, alice.id, is_admin=False), 403)
         assert alice.get("/admin/users/").status_code == 200
+
+    def test_of_two_admins_who_delete_each_other_at_the_same_time_one_stays(
+        self, admin: ApiUser, alice: ApiUser, cli: Callable[..., Result], sessions: Sessions
+    ) -> None:
+        grant(cli, "alice")
+        deletions = [
+            partial(admin.delete, f"/admin/users/{alice.id}/"),
+            partial(alice.delete, f"/admin/users/{admin.id}/"),
+        ]
+        with sessions.begin() as session, ThreadPoolExecutor() as pool:
+            session.execute(text("SELECT FROM users FOR UPDATE"))  # until both have been authenticated
+            responses = [pool.submit(delete) for delete in deletions]
+            wait_until(lambda: waiting(sessions) == 2)
+            session.rollback()
+            statuses = sorted(response.result().status_code for response in responses)
+        assert statuses == [204, 403]
+        with sessions() as session:
+            assert session.scalar(text("SELECT count(*) FROM users WHERE is_admin")) == 1
 
     def test_admins_cannot_lose_their_own_rights_nor_delete_themselves(self, admin: ApiUser) -> None:
         assert_problem(patch(admin, admin.id, is_admin=False), 409)
