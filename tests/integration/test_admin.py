@@ -395,10 +395,12 @@ class TestAudit:
         grant(cli, "alice")
         cli("set-password", "alice")
         grant(cli, "alice", "--remove")
+        cli("export", "alice")
         assert acts(admin, user=alice.id) == [
             (None, "admin.granted", "alice"),
             (None, "password.changed", "alice"),
             (None, "admin.removed", "alice"),
+            (None, "account.exported", "alice"),
         ]
 
 
