@@ -24,7 +24,8 @@ from shared.providers.simulated import SimulatedGenerator
 from shared.providers.tokens import BYTES_PER_TOKEN, estimate_tokens
 from shared.settings import Settings
 
-# In one statement, so that a prompt that ends meanwhile counts either as unfinished or as used.
+# In one statement, so that a prompt that ends meanwhile counts either as unfinished or as used. Budgets of keys that
+# were revoked just now count, too: a request may have been authenticated before. Of older ones there may be very many.
 _READ = text("""
     WITH month AS (
         SELECT date_trunc('month', statement_timestamp() AT TIME ZONE 'UTC') AS start
@@ -39,7 +40,9 @@ _READ = text("""
         FROM prompts
         WHERE user_id = ANY(:user_ids) AND status IN ('queued', 'processing')
         UNION ALL
-        SELECT user_id, id, 0, 0 FROM api_keys WHERE user_id = ANY(:user_ids) AND monthly_tokens IS NOT NULL
+        SELECT user_id, id, 0, 0 FROM api_keys
+        WHERE user_id = ANY(:user_ids) AND monthly_tokens IS NOT NULL
+            AND (revoked_at IS NULL OR revoked_at > statement_timestamp() - interval '1 minute')
     )
     SELECT spent.user_id, key_id, CAST(sum(used) AS bigint) AS used, CAST(sum(reserved) AS bigint) AS reserved,
         monthly_tokens, revoked_at IS NOT NULL AS is_revoked,

@@ -72,7 +72,8 @@ _SUMS = """
     coalesce(sum(usage.prompts), 0), coalesce(sum(usage.prompt_tokens), 0), coalesce(sum(usage.completion_tokens), 0),
     coalesce(sum(usage.cost), 0)
 """
-_THIS_MONTH = "date_trunc('month', now())::date"
+# In UTC also where a pooler ignores the time zone of the sessions.
+_THIS_MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
 _USERS = f"""
     SELECT id, username, is_admin, created_at,
         (SELECT count(*) FROM token_families WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > now()),

@@ -230,6 +230,21 @@ def test_the_budget_of_a_revoked_key_is_not_reported_but_still_refuses(
     assert [each["key"] for each in alice.get("/usage/").json["budgets"]] == [None]
 
 
+def test_only_keys_that_were_revoked_just_now_are_read_with_the_live_ones(
+    budgeted: tuple[ApiUser, Services], sessions: Sessions
+) -> None:
+    """Otherwise a user who makes and revokes keys all the time would make each submission slower."""
+    alice, _ = budgeted
+    add_key(sessions, alice.id, monthly_tokens=1)
+    with sessions.begin() as session:
+        session.execute(update(ApiKey).values(revoked_at=text("now() - interval '2 minutes'")))
+    now, live = (add_key(sessions, alice.id, monthly_tokens=1) for _ in range(2))
+    with sessions.begin() as session:
+        session.execute(update(ApiKey).where(ApiKey.id == now).values(revoked_at=text("now()")))
+        read = budgets.read(session, [alice.id], None)[alice.id]
+    assert [each.key_id for each in read] == [now, live]
+
+
 def test_a_budget_does_not_count_what_other_users_use(budgeted: tuple[ApiUser, Services], app: Flask) -> None:
     alice, _ = budgeted
     assert statuses(alice, 4) == [202] * 3 + [429]
