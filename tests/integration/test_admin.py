@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.services import Services
 from api.users_cli import main as users_cli
+from shared.accounts import deletion
 from shared.db.engine import Sessions
 from shared.db.models import ApiKey, AuditEntry, Usage
 from shared.errors import ProviderError
@@ -333,6 +334,26 @@ class TestFailures:
         assert admin.get("/admin/failures/").json == []
         assert len(admin.get("/admin/failures/?since=2020-01-01T00:00:00Z").json) == 1
         assert_problem(admin.get("/admin/failures/?since=yesterday"), 400)
+
+
+def test_admins_see_nothing_of_a_deleted_account_at_once(
+    admin: ApiUser, alice: ApiUser, worker: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its purge, which may take a while. An error may quote a prompt."""
+    monkeypatch.setattr(deletion, "MAX_CANCELLED", 0)  # as if there were too many
+    alice.create_key(name=SECRET)
+    _, running = alice.submit(), alice.submit()
+    dataclasses.replace(worker, generator=Script(ProviderError(SECRET, retryable=False))).process(1)
+    with worker.sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET status = 'processing' WHERE id = :id"), {"id": running})
+    assert admin.delete(f"/admin/users/{alice.id}/").status_code == 204
+    paths = ("users/", "keys/", "usage/?by=user", "usage/?by=key", "queue/", "failures/", "audit/")
+    shown = {path: admin.get(f"/admin/{path}") for path in paths}
+    for response in shown.values():
+        assert response.status_code == 200
+        assert not any(each in response.text for each in (SECRET, "alice", f"#{alice.id}"))
+    assert shown["failures/"].json == []
+    assert shown["queue/"].json["running"][0]["user"] == {"id": alice.id, "username": None}
 
 
 class TestAudit:
