@@ -125,7 +125,8 @@ def delete(sessions: Sessions, username: str, yes: bool) -> None:
 def export(sessions: Sessions, username: str) -> None:
     """Write all prompts of a user to stdout, as JSON Lines: as GET /account/export/ does."""
     user = _find(sessions, username)
-    with sessions() as session:
+    with sessions.begin() as session:
+        audit.record(session, COMMAND_LINE, "account.exported", user.id)
         last = account_export.newest_id(session, user.id)
     after = 0
     while after < last:

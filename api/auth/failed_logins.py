@@ -21,6 +21,7 @@ from an unknown block. Only a client in the block can notice that it is known: a
 response takes.
 """
 
+import hashlib
 import random
 import threading
 import time
@@ -115,10 +116,11 @@ class FailedLogins:
 
     def _counters(self, username: str, block: str) -> list[_Counter]:
         per_block, per_user_and_block, per_user = self._limits
+        name = _hash(username)
         return [
             (per_block, "login-block", block),
-            (per_user_and_block, f"login-user-block:{block}", username),
-            (per_user, "login-user", username),
+            (per_user_and_block, f"login-user-block:{block}", name),
+            (per_user, "login-user", name),
         ]
 
     def _count(self, username: str, block: str) -> tuple[FixedWindowRateLimiter, RateLimitedError | None]:
@@ -153,8 +155,13 @@ class FailedLogins:
                 del self._waiting[key]
 
     def _is_permitted(self, username: str, block: str) -> bool:
-        key = (self._throttle, f"login-throttle:{block}", username)
+        key = (self._throttle, f"login-throttle:{block}", _hash(username))
         return self._fallback.count(lambda: self._in_redis.hit(*key), lambda: self._in_memory.hit(*key))
+
+
+def _hash(username: str) -> str:
+    """What counters are called by, so that Redis keeps no name of a deleted user, and no password typed as a name."""
+    return hashlib.sha256(username.encode("utf-8", "replace")).hexdigest()
 
 
 def _hit_all(limiter: FixedWindowRateLimiter, counters: list[_Counter]) -> RateLimitedError | None:

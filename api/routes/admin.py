@@ -11,7 +11,6 @@ from typing import Any
 from flask import Response, jsonify
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
 from api.auth.permissions import require_admin
 from api.auth.principal import current_actor, current_principal
@@ -28,7 +27,7 @@ from shared.accounts import api_keys, audit, deletion, logins, overview, usage, 
 from shared.accounts.deletion import DeletedAccount
 from shared.accounts.usage import UsageBy
 from shared.db.engine import Sessions
-from shared.db.models import Scope, User
+from shared.db.models import Scope
 from shared.errors import InsufficientScopeError, KeyNotFoundError, OwnAccountError, UserNotFoundError
 from shared.prompts import overview as prompts_overview
 
@@ -120,7 +119,7 @@ class AdminRoutes:
         """
         _refuse_own(path.user_id)
         with self._sessions.begin() as session:
-            user = _lock_with_caller(session, path.user_id)
+            user = users.lock_for_admin(session, path.user_id, current_principal().id)
             if users.set_admin(session, user, is_admin=body.is_admin):
                 audit.record(session, current_actor(), "admin.granted" if body.is_admin else "admin.removed", user.id)
         self._authenticator.announce_logout(path.user_id)
@@ -211,15 +210,6 @@ def _refuse_own(user_id: int) -> None:
     """Raise OwnAccountError if the caller is this user."""
     if user_id == current_principal().id:
         raise OwnAccountError
-
-
-def _lock_with_caller(session: Session, user_id: int) -> User:
-    """Lock the user and the caller, who must still be an admin: of two admins who remove each other, one stays."""
-    caller_id = current_principal().id
-    locked = {each: users.lock(session, each) for each in sorted((caller_id, user_id))}
-    if not locked[caller_id].is_admin:
-        raise InsufficientScopeError(Scope.ADMIN)
-    return locked[user_id]
 
 
 def _page(path: str, shown: list[dict[str, Any]], limit: int, **parameters: object) -> Response:

@@ -4,7 +4,8 @@
 
 A submission that may exceed a budget reserves what it will use at most, as far as that is known (`Estimator`). It is
 refused if that is more than is left. The reservation is a column of the prompt that counts while the prompt is
-unfinished. So every end of a prompt releases its reservation, and none can leak.
+unfinished. So every end of a prompt releases its reservation, and none can leak. If the prompt is cancelled or deleted
+while a worker answers it, the reservation counts until the worker has recorded what it used, or its lease lapses.
 
 `read` gives the numbers by which submissions are refused, and those that users see.
 """
@@ -16,15 +17,17 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Row, insert, text
 
 from shared.db.engine import Executor
+from shared.db.models import AbandonedAttempt, Prompt, Status
 from shared.errors import BudgetExceededError
 from shared.providers.simulated import SimulatedGenerator
 from shared.providers.tokens import BYTES_PER_TOKEN, estimate_tokens
 from shared.settings import Settings
 
-# In one statement, so that a prompt that ends meanwhile counts either as unfinished or as used.
+# In one statement, so that a prompt that ends meanwhile counts either as unfinished or as used. Budgets of keys that
+# were revoked just now count, too: a request may have been authenticated before. Of older ones there may be very many.
 _READ = text("""
     WITH month AS (
         SELECT date_trunc('month', statement_timestamp() AT TIME ZONE 'UTC') AS start
@@ -39,7 +42,12 @@ _READ = text("""
         FROM prompts
         WHERE user_id = ANY(:user_ids) AND status IN ('queued', 'processing')
         UNION ALL
-        SELECT user_id, id, 0, 0 FROM api_keys WHERE user_id = ANY(:user_ids) AND monthly_tokens IS NOT NULL
+        SELECT user_id, key_id, 0, reserved_tokens FROM abandoned_attempts
+        WHERE user_id = ANY(:user_ids) AND until > statement_timestamp()
+        UNION ALL
+        SELECT user_id, id, 0, 0 FROM api_keys
+        WHERE user_id = ANY(:user_ids) AND monthly_tokens IS NOT NULL
+            AND (revoked_at IS NULL OR revoked_at > statement_timestamp() - interval '1 minute')
     )
     SELECT spent.user_id, key_id, CAST(sum(used) AS bigint) AS used, CAST(sum(reserved) AS bigint) AS reserved,
         monthly_tokens, revoked_at IS NOT NULL AS is_revoked,
@@ -48,6 +56,10 @@ _READ = text("""
     GROUP BY spent.user_id, key_id, monthly_tokens, revoked_at
     ORDER BY spent.user_id, key_id
 """)
+
+
+#: The columns of a prompt that `keep_reserved` needs.
+RESERVED = (Prompt.id, Prompt.attempt, Prompt.status, Prompt.key_id, Prompt.reserved_tokens, Prompt.due_at)
 
 
 class Budget(NamedTuple):
@@ -137,6 +149,32 @@ def check(
             for each in budgets:
                 added[user_id, each.key_id] += reserved
     return verdicts
+
+
+def keep_reserved(
+    executor: Executor, user_id: int, prompt: Row[int, int, str, int | None, int, datetime | None]
+) -> None:
+    """Keep what a cancelled or deleted prompt has reserved, if an attempt at it runs on. `claims.settle` releases it.
+
+    Args:
+        prompt: Its columns RESERVED as they were before.
+    """
+    if prompt.status != Status.PROCESSING or not prompt.reserved_tokens:
+        return
+    values = {
+        "prompt_id": prompt.id,
+        "attempt": prompt.attempt,
+        "user_id": user_id,
+        "key_id": prompt.key_id or 0,
+        "reserved_tokens": prompt.reserved_tokens,
+        "until": prompt.due_at,
+    }
+    executor.execute(insert(AbandonedAttempt).values(values))
+
+
+def purge(executor: Executor) -> None:
+    """Delete what nobody has released, because workers were killed."""
+    executor.execute(text("DELETE FROM abandoned_attempts WHERE until <= now()"))
 
 
 def _error(budget: Budget, wanted: int, added: int) -> BudgetExceededError:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from shared.accounts import audit
+from shared.accounts import audit, users
 from shared.accounts.audit import Actor
 from shared.db import advisory_locks
 from shared.errors import UserNotFoundError
@@ -75,10 +75,13 @@ def delete(session: Session, user_id: int, actor: Actor, *, password_hash: str |
 
     Raises:
         UserNotFoundError: there is no such account, or its password was changed after it was verified.
+        InsufficientScopeError: the actor, who is another user, is no admin any more.
     """
     # Locks are taken in the order of `shared/prompts/feed.py`: prompts, finishes, users.
     cancelled = session.execute(_CANCEL, {"user_id": user_id, "limit": MAX_CANCELLED}).all()
     advisory_locks.lock_finishes(session, [user_id])
+    if actor.user_id not in (None, user_id):
+        users.lock_for_admin(session, user_id, actor.user_id)
     closed = session.execute(_CLOSE, {"user_id": user_id, "password_hash": password_hash}).first()
     if closed is None:
         raise UserNotFoundError

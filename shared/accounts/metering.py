@@ -74,8 +74,3 @@ class Meter:
         if completion_tokens is None:
             completion_tokens = tokens_of_bytes(self._received_bytes)
         return Used(prompt_tokens, completion_tokens, self._prices.cost(prompt_tokens, completion_tokens))
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether nothing was used."""
-        return self.used[:2] == (0, 0)

@@ -46,7 +46,8 @@ class KeyOverview(NamedTuple):
     used: UsageTotal  #: in this month
 
 
-_THIS_MONTH = "date_trunc('month', now())::date"
+# In UTC also where a pooler ignores the time zone of the sessions.
+_THIS_MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
 _USERS = f"""
     SELECT id, username, is_admin, created_at,
         (SELECT count(*) FROM token_families WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > now()),

@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from shared.accounts import logins, names
-from shared.db.models import User
-from shared.errors import UsernameTakenError, UserNotFoundError
+from shared.db.models import Scope, User
+from shared.errors import InsufficientScopeError, UsernameTakenError, UserNotFoundError
 
 # argon2id with OWASP's parameters (Password Storage Cheat Sheet: m=19 MiB, t=2, p=1).
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -109,6 +109,22 @@ def lock(session: Session, user_id: int) -> User:
     if user is None:
         raise UserNotFoundError
     return user
+
+
+def lock_for_admin(session: Session, user_id: int, admin_id: int) -> User:
+    """As `lock`, on behalf of another user who must be an admin still: of two admins who remove each other, one stays.
+
+    Raises:
+        UserNotFoundError: there is no user of this id.
+        InsufficientScopeError: the other is no admin any more.
+    """
+    both = select(User).where(User.id.in_((user_id, admin_id)), User.deleted_at.is_(None))
+    locked = {user.id: user for user in session.scalars(both.order_by(User.id).with_for_update(key_share=True))}
+    if admin_id not in locked or not locked[admin_id].is_admin:
+        raise InsufficientScopeError(Scope.ADMIN)
+    if user_id not in locked:
+        raise UserNotFoundError
+    return locked[user_id]
 
 
 def set_admin(session: Session, user: User, *, is_admin: bool) -> bool:

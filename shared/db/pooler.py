@@ -1,8 +1,8 @@
-"""Limits of statements behind a pooler in transaction mode, such as PgBouncer.
+"""Limits of statements, and the time zone, behind a pooler in transaction mode, such as PgBouncer.
 
 There each transaction may run in another session of the server, so settings of a session cannot be relied upon:
 PgBouncer refuses them when it is connected to, or ignores them (`ignore_startup_parameters`), and what a client sets
-later would hold for other clients. Then each transaction sets its own limits, in the round trip of its first statement.
+later would hold for other clients. Then each transaction sets its own, in the round trip of its first statement.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _IS_DUE = "limits_are_due"
 
 
 class TransactionLimits:
-    """Sets an engine's limits in each transaction, on connections whose session does not have them.
+    """Sets an engine's limits, and UTC, in each transaction, on connections whose session does not have them.
 
     Args:
         limits: PostgreSQL's settings and their values in milliseconds.
@@ -29,7 +29,8 @@ class TransactionLimits:
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self._is_logged = False
-        self._prefix = "".join(f"SET LOCAL {name} = {value}; " for name, value in limits.items())
+        values = {**limits, "timezone": "'UTC'"}
+        self._prefix = "".join(f"SET LOCAL {name} = {value}; " for name, value in values.items())
         self._query = "SELECT " + " AND ".join(
             f"current_setting('{name}')::interval = interval '{value} ms'" for name, value in limits.items()
         )

@@ -180,15 +180,21 @@ SETTLE_TYPES = {
     "route": "text",
     **dict(zip(Used._fields, ("bigint", "bigint", "numeric"), strict=True)),
 }
-#: Records what attempts used that have ended, each once, also if their prompts or users were deleted meanwhile.
+#: Records what attempts used that have ended, each once, also if their prompts or users were deleted meanwhile, and
+#: releases what they reserved.
 SETTLE = f"""
     WITH ended AS (
         SELECT * FROM {unnest(SETTLE_TYPES)} AS ended({", ".join(SETTLE_TYPES)})
+    ), released AS (
+        DELETE FROM abandoned_attempts AS abandoned USING ended
+        WHERE prompt_id = ended.id AND abandoned.attempt = ended.attempt
+    ), used AS (
+        SELECT * FROM ended WHERE used_prompt_tokens + used_completion_tokens > 0
     ), locked AS MATERIALIZED (
-        SELECT id, settled_attempt FROM prompts WHERE id IN (SELECT id FROM ended) ORDER BY id FOR NO KEY UPDATE
+        SELECT id, settled_attempt FROM prompts WHERE id IN (SELECT id FROM used) ORDER BY id FOR NO KEY UPDATE
     ), unsettled AS (
-        SELECT ended.*
-        FROM ended JOIN users ON users.id = user_id LEFT JOIN locked ON locked.id = ended.id
+        SELECT used.*
+        FROM used JOIN users ON users.id = user_id LEFT JOIN locked ON locked.id = used.id
         WHERE coalesce(settled_attempt, 0) < attempt
     ), settled AS (
         UPDATE prompts

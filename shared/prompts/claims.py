@@ -188,16 +188,17 @@ def release(session: Session, held: Iterable[Claim], *, grace: timedelta) -> int
 
 
 def settle(executor: Executor, ended: Iterable[Claim]) -> None:
-    """Record what these attempts used, unless that is recorded, whether or not their claims held to the end.
+    """Record what these attempts used, unless that is recorded, and release what they reserved.
 
-    Their meters are reset: an attempt whose prompt was deleted must not be recorded twice.
+    It does not matter whether their claims held to the end. Their meters are reset: an attempt whose prompt was deleted
+    must not be recorded twice.
     """
-    used = [claim for claim in ended if not claim.meter.is_zero]
-    if not used:
+    ended = list(ended)
+    if not ended:
         return
-    rows = [(each.id, each.attempt, each.user_id, each.key_id or 0, each.route, *each.meter.used) for each in used]
+    rows = [(each.id, each.attempt, each.user_id, each.key_id or 0, each.route, *each.meter.used) for each in ended]
     executor.execute(_SETTLE, array_parameters(SETTLE_TYPES, rows))
-    for claim in used:
+    for claim in ended:
         claim.meter.reset()
 
 

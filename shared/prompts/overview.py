@@ -23,7 +23,7 @@ class Load(NamedTuple):
 
     model: str
     user_id: int | None  #: None for all users
-    username: str | None
+    username: str | None  #: None for all users, and if the account is deleted
     queued: int
     running: int
     oldest_waiting_seconds: float | None
@@ -34,7 +34,7 @@ class Running(NamedTuple):
 
     id: int
     user_id: int
-    username: str
+    username: str | None  #: None if the account is deleted
     model: str
     attempt: int
     queued_at: datetime
@@ -72,12 +72,13 @@ _LOAD = text("""
         FROM prompts WHERE due_at IS NOT NULL
         GROUP BY GROUPING SETS ((route), (route, user_id))
     )
-    SELECT route, user_id, username, queued, running, waiting FROM load LEFT JOIN users ON users.id = user_id
+    SELECT route, user_id, username, queued, running, waiting
+    FROM load LEFT JOIN users ON users.id = user_id AND deleted_at IS NULL
     ORDER BY user_id IS NOT NULL, queued + running DESC, route, user_id LIMIT :limit
 """)
 _RUNNING = text("""
     SELECT prompts.id, user_id, username, route, attempt, queued_at, due_at
-    FROM prompts JOIN users ON users.id = user_id
+    FROM prompts LEFT JOIN users ON users.id = user_id AND deleted_at IS NULL
     WHERE status = 'processing' ORDER BY queued_at, prompts.id LIMIT :limit
 """)
 _PROVIDERS = text("""
@@ -88,7 +89,9 @@ _PROVIDERS = text("""
 _FAILURES = text("""
     WITH recent AS MATERIALIZED (
         SELECT left(error, :characters) AS error, user_id, prompt_id, at FROM feed
-        WHERE change = 'failed' AND at > :since ORDER BY at DESC LIMIT :failures
+        WHERE change = 'failed' AND at > :since
+            AND user_id <> ALL(ARRAY(SELECT id FROM users WHERE deleted_at IS NOT NULL))
+        ORDER BY at DESC LIMIT :failures
     )
     SELECT grouped.*, route
     FROM (
@@ -119,7 +122,7 @@ def providers(executor: Executor) -> list[ProviderState]:
 def failures(executor: Executor, since: datetime) -> list[FailureGroup]:
     """The failures since then, at most MAX_FAILURES, grouped by error, the most frequent first.
 
-    A prompt that was retried, and failed again, counts twice.
+    A prompt that was retried, and failed again, counts twice. Those of deleted accounts do not count.
     """
     parameters = {"since": since, "failures": MAX_FAILURES, "limit": MAX_ROWS, "characters": ERROR_CHARACTERS}
     return [FailureGroup(*row) for row in executor.execute(_FAILURES, parameters)]

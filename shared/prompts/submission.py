@@ -207,11 +207,12 @@ def cancel(session: Session, user_id: int, prompt_id: int) -> FinishedPrompt:
         AlreadyEndedError: it had finished before.
     """
     unfinished = (Prompt.id == prompt_id, Prompt.user_id == user_id, Prompt.status.in_(UNFINISHED))
-    attempt = session.scalar(select(Prompt.attempt).where(*unfinished).with_for_update())
-    if attempt is None:
+    prompt = session.execute(select(*budgets.RESERVED).where(*unfinished).with_for_update()).first()
+    if prompt is None:
         status = queries.get(session, user_id, prompt_id).status
         raise AlreadyEndedError(f"The prompt has already ended: it is {status}.")
-    return finish(session, [Outcome(prompt_id, attempt)], Change.CANCELLED, of=UNFINISHED).finished[0]
+    budgets.keep_reserved(session, user_id, prompt)
+    return finish(session, [Outcome(prompt_id, prompt.attempt)], Change.CANCELLED, of=UNFINISHED).finished[0]
 
 
 def retry(
@@ -287,9 +288,10 @@ def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:
         PromptNotFoundError: it does not exist, or belongs to another user.
     """
     mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
-    attempt = session.scalar(delete_from(Prompt).where(*mine).returning(Prompt.attempt))
-    if attempt is None:
+    prompt = session.execute(delete_from(Prompt).where(*mine).returning(*budgets.RESERVED)).first()
+    if prompt is None:
         raise PromptNotFoundError
+    budgets.keep_reserved(session, user_id, prompt)
     seq = feed.advance(session, user_id)
     session.add(
         FeedEntry(user_id=user_id, seq=seq, prompt_id=prompt_id, change=Change.DELETED, at=func.clock_timestamp())
@@ -298,4 +300,4 @@ def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:
     forgotten = delete_from(log).where(log.user_id == user_id, log.prompt_id == prompt_id).returning(log.seq)
     if session.execute(forgotten).all():
         session.execute(insert(log).values(user_id=user_id, seq=seq, prompt_id=prompt_id))
-    return Deletion(user_id, seq, prompt_id, attempt)
+    return Deletion(user_id, seq, prompt_id, prompt.attempt)

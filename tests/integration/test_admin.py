@@ -3,6 +3,8 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from api.services import Services
 from api.users_cli import main as users_cli
+from shared.accounts import deletion
 from shared.db.engine import Sessions
 from shared.db.models import AuditEntry, Usage
 from shared.errors import ProviderError
@@ -56,6 +59,13 @@ def acts(admin: ApiUser, **parameters: object) -> list[tuple]:
         (each["actor"] and each["actor"]["username"], each["action"], each["user"] and each["user"]["username"])
         for each in shown
     ]
+
+
+def waiting(sessions: Sessions) -> int:
+    """How many transactions wait for a lock."""
+    ours = "datname = current_database() AND wait_event_type = 'Lock'"
+    with sessions() as session:
+        return len(session.execute(text("SELECT FROM pg_stat_activity WHERE " + ours)).all())
 
 
 def add_usage(sessions: Sessions, user: ApiUser, tokens: int, *, key_id: int = 0, route: str = "default") -> None:
@@ -157,6 +167,24 @@ class TestUsers:
             session.execute(text("UPDATE users SET is_admin = (username = 'alice')"))
         assert_problem(patch(admin, alice.id, is_admin=False), 403)
         assert alice.get("/admin/users/").status_code == 200
+
+    def test_of_two_admins_who_delete_each_other_at_the_same_time_one_stays(
+        self, admin: ApiUser, alice: ApiUser, cli: Callable[..., Result], sessions: Sessions
+    ) -> None:
+        grant(cli, "alice")
+        deletions = [
+            partial(admin.delete, f"/admin/users/{alice.id}/"),
+            partial(alice.delete, f"/admin/users/{admin.id}/"),
+        ]
+        with sessions.begin() as session, ThreadPoolExecutor() as pool:
+            session.execute(text("SELECT FROM users FOR UPDATE"))  # until both have been authenticated
+            responses = [pool.submit(delete) for delete in deletions]
+            wait_until(lambda: waiting(sessions) == 2)
+            session.rollback()
+            statuses = sorted(response.result().status_code for response in responses)
+        assert statuses == [204, 403]
+        with sessions() as session:
+            assert session.scalar(text("SELECT count(*) FROM users WHERE is_admin")) == 1
 
     def test_admins_cannot_lose_their_own_rights_nor_delete_themselves(self, admin: ApiUser) -> None:
         assert_problem(patch(admin, admin.id, is_admin=False), 409)
@@ -302,6 +330,26 @@ class TestFailures:
         assert_problem(admin.get("/admin/failures/?since=yesterday"), 400)
 
 
+def test_admins_see_nothing_of_a_deleted_account_at_once(
+    admin: ApiUser, alice: ApiUser, worker: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its purge, which may take a while. An error may quote a prompt."""
+    monkeypatch.setattr(deletion, "MAX_CANCELLED", 0)  # as if there were too many
+    alice.create_key(name=SECRET)
+    _, running = alice.submit(), alice.submit()
+    dataclasses.replace(worker, generator=Script(ProviderError(SECRET, retryable=False))).process(1)
+    with worker.sessions.begin() as session:
+        session.execute(text("UPDATE prompts SET status = 'processing' WHERE id = :id"), {"id": running})
+    assert admin.delete(f"/admin/users/{alice.id}/").status_code == 204
+    paths = ("users/", "keys/", "usage/?by=user", "usage/?by=key", "queue/", "failures/", "audit/")
+    shown = {path: admin.get(f"/admin/{path}") for path in paths}
+    for response in shown.values():
+        assert response.status_code == 200
+        assert not any(each in response.text for each in (SECRET, "alice", f"#{alice.id}"))
+    assert shown["failures/"].json == []
+    assert shown["queue/"].json["running"][0]["user"] == {"id": alice.id, "username": None}
+
+
 class TestAudit:
     def test_every_act_of_an_admin_is_in_the_audit_trail(
         self, admin: ApiUser, alice: ApiUser, bob: ApiUser, sessions: Sessions
@@ -362,10 +410,12 @@ class TestAudit:
         grant(cli, "alice")
         cli("set-password", "alice")
         grant(cli, "alice", "--remove")
+        cli("export", "alice")
         assert acts(admin, user=alice.id) == [
             (None, "admin.granted", "alice"),
             (None, "password.changed", "alice"),
             (None, "admin.removed", "alice"),
+            (None, "account.exported", "alice"),
         ]
 
 

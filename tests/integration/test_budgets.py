@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, text, update
+from sqlalchemy import event, select, text, update
 
 from api.auth.principal import KeyGrant
 from api.intake.submission_limits import Caller
@@ -16,7 +16,7 @@ from api.services import Services
 from shared.accounts import budgets
 from shared.accounts.budgets import Budget, Estimator
 from shared.db.engine import Sessions
-from shared.db.models import ApiKey, Prompt, Usage
+from shared.db.models import AbandonedAttempt, ApiKey, Prompt, Usage
 from shared.errors import BudgetExceededError, ProviderError
 from shared.prompts import claims, overdue
 from shared.prompts.submission import NewPrompt
@@ -26,6 +26,7 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.providers import Script
 from tests.support.usage import add_key, ledger, of_prompts
+from worker.maintenance.cleaner import Cleaner
 from worker.pipeline import Pipeline
 
 PROMPT = "What is a tide?"
@@ -139,6 +140,64 @@ def test_tokens_that_a_prompt_reserved_and_did_not_use_are_released_when_it_ends
     assert statuses(alice, 2) == ([429, 429] if ending == "released" else [202, 429])
 
 
+class TestAnAttemptThatRunsOn:
+    """A worker notices within half a second that its prompt was cancelled or deleted. Until then it may use more."""
+
+    @pytest.fixture(params=["cancelled", "deleted"])
+    def end(self, request: pytest.FixtureRequest, budgeted: tuple[ApiUser, Services]) -> Callable[[int], int]:
+        alice, _ = budgeted
+        if request.param == "cancelled":
+            return lambda prompt_id: alice.post(f"/prompts/{prompt_id}/cancel/").status_code
+        return lambda prompt_id: alice.delete(f"/prompts/{prompt_id}/").status_code
+
+    def test_its_tokens_stay_reserved_until_its_worker_records_what_it_used(
+        self, budgeted: tuple[ApiUser, Services], worker: Pipeline, end: Callable[[int], int]
+    ) -> None:
+        alice, _ = budgeted
+        ids = [submit(alice).json["id"] for _ in range(3)]
+        meanwhile: list[object] = []
+
+        def interrupt() -> None:
+            if not meanwhile:
+                meanwhile.extend([end(ids[0]) in (200, 204), budget(alice), submit(alice).status_code])
+
+        script = Script(SimulatedGenerator.answer(PROMPT).rstrip("."), between_chunks=interrupt)
+        dataclasses.replace(worker, generator=script).process(1)
+        assert meanwhile == [True, (0, 3), 429]
+        (state,) = alice.get("/usage/").json["budgets"]
+        assert 0 < state["used_tokens"] <= TOKENS
+        assert state["reserved_tokens"] == 2 * TOKENS
+
+    def test_one_that_has_used_nothing_releases_its_tokens(
+        self, budgeted: tuple[ApiUser, Services], sessions: Sessions, end: Callable[[int], int]
+    ) -> None:
+        alice, _ = budgeted
+        prompt_id = submit(alice).json["id"]
+        with sessions.begin() as session:
+            claim = lifecycle.claim(session, prompt_id)
+        end(prompt_id)
+        assert budget(alice) == (0, 1)
+        with sessions.begin() as session:
+            claims.settle(session, [claim])
+        assert budget(alice) == (0, 0)
+
+    def test_its_tokens_are_released_when_its_lease_lapses_if_its_worker_was_killed(
+        self, budgeted: tuple[ApiUser, Services], sessions: Sessions, settings: Settings, end: Callable[[int], int]
+    ) -> None:
+        alice, _ = budgeted
+        prompt_id = submit(alice).json["id"]
+        with sessions.begin() as session:
+            lifecycle.claim(session, prompt_id)
+        end(prompt_id)
+        assert budget(alice) == (0, 1)
+        with sessions.begin() as session:  # the lease lapses
+            session.execute(update(AbandonedAttempt).values(until=text("now()")))
+        assert budget(alice) == (0, 0)
+        Cleaner(settings, sessions).round()
+        with sessions() as session:
+            assert session.scalars(select(AbandonedAttempt)).all() == []
+
+
 def test_a_replay_of_an_idempotency_key_reserves_nothing_again(budgeted: tuple[ApiUser, Services]) -> None:
     alice, _ = budgeted
     for _ in range(3):
@@ -248,6 +307,21 @@ def test_the_budget_of_a_revoked_key_is_not_reported_but_still_refuses(
             NewPrompt(alice.id, PROMPT, False, "r", key_id=key), None, KeyGrant(key, frozenset(), monthly_tokens=1)
         )
     assert [each["key"] for each in alice.get("/usage/").json["budgets"]] == [None]
+
+
+def test_only_keys_that_were_revoked_just_now_are_read_with_the_live_ones(
+    budgeted: tuple[ApiUser, Services], sessions: Sessions
+) -> None:
+    """Otherwise a user who makes and revokes keys all the time would make each submission slower."""
+    alice, _ = budgeted
+    add_key(sessions, alice.id, monthly_tokens=1)
+    with sessions.begin() as session:
+        session.execute(update(ApiKey).values(revoked_at=text("now() - interval '2 minutes'")))
+    now, live = (add_key(sessions, alice.id, monthly_tokens=1) for _ in range(2))
+    with sessions.begin() as session:
+        session.execute(update(ApiKey).where(ApiKey.id == now).values(revoked_at=text("now()")))
+        read = budgets.read(session, [alice.id], None)[alice.id]
+    assert [each.key_id for each in read] == [now, live]
 
 
 def test_a_budget_does_not_count_the_tokens_of_other_users(budgeted: tuple[ApiUser, Services], app: Flask) -> None:

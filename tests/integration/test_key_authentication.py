@@ -28,6 +28,33 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
+@pytest.mark.parametrize("form", ["Bearer {}", "bearer {}", "BEARER   {} "])
+def test_a_key_works_as_a_bearer_token_in_any_case_of_the_scheme(app: Flask, alice: ApiUser, form: str) -> None:
+    header = {"Authorization": form.format(alice.create_key()["key"])}
+    assert app.test_client().get("/account/", headers=header).json["username"] == "alice"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["{}", "Basic {}", "Token {}", "Bearer", "Bearer {} {}", "Bearer {}, Bearer {}", "Bearer {}é", "Bearer {}\0"],
+)
+def test_a_key_in_another_form_of_the_header_is_401(app: Flask, alice: ApiUser, header: str) -> None:
+    header = header.replace("{}", alice.create_key()["key"])
+    response = app.test_client().get("/account/", headers={"Authorization": header})
+    assert_problem(response, 401)
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize("name", ["access_token", "token", "jwt", "key", "api_key"])
+def test_a_key_in_the_query_a_cookie_or_another_header_is_401(app: Flask, alice: ApiUser, name: str) -> None:
+    """Addresses are logged and shared."""
+    key, client = alice.create_key()["key"], app.test_client()
+    assert_problem(client.get("/account/", query_string={name: key}), 401)
+    assert_problem(client.get("/account/", headers={"X-API-Key": key}), 401)
+    client.set_cookie(name, key)
+    assert_problem(client.get("/account/"), 401)
+
+
 def expire(sessions: Sessions, *, in_seconds: float) -> None:
     with sessions.begin() as session:
         session.execute(update(ApiKey).values(expires_at=text(f"now() + make_interval(secs => {in_seconds})")))

@@ -54,6 +54,16 @@ def site(make_site) -> Site:
 
 
 class TestFailures:
+    def test_redis_has_no_names(self, site: Site, settings: Settings) -> None:
+        """They would be there after the user was deleted; and people type passwords as names."""
+        site.log_in(HOME)
+        site.fail(HOME)
+        site.log_in(HOME)
+        with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+            names = [name.decode() for name in redis.scan_iter()]
+        assert len([name for name in names if "login-" in name]) == 4
+        assert not any(CREDENTIALS["username"] in name for name in names)
+
     def test_a_username_is_limited_to_ten_failed_logins_a_minute_from_a_block(self, site: Site) -> None:
         assert site.fail(HOME, 11) == [401] * 10 + [429]
         response = site.log_in(HOME, WRONG)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import psycopg2
@@ -79,6 +80,21 @@ def test_limits_hold_where_the_pooler_ignores_the_settings_of_a_session(servers:
         with engine.connect() as connection:
             assert connection.scalar(text("SELECT current_setting('statement_timeout')")) == "1234ms"
         engine.dispose()
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_times_are_in_utc_whatever_the_time_zone_of_the_server(
+    pooler: PgBouncer, servers: Servers, autocommit: bool
+) -> None:
+    """In an eastern one the last day of the year 9999, until which an API key may be valid, is in the year 10000."""
+    with servers.copy() as name:
+        servers._execute(f"ALTER DATABASE \"{name}\" SET timezone = 'Asia/Tokyo'")
+        settings = servers.settings(name, database_url=pooler.url(name))
+        engine = make_engine(settings, application_name="test", autocommit=autocommit)
+        with engine.connect() as connection:
+            last = connection.scalar(text("SELECT CAST('9999-12-31T23:59:59Z' AS timestamptz)"))
+        engine.dispose()
+    assert last == datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def test_a_long_snapshot_has_no_time_limit(make_limited) -> None:

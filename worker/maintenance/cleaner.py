@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from shared.accounts import login_blocks, logins
+from shared.accounts import budgets, login_blocks, logins
 from shared.db.engine import Sessions
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
@@ -31,6 +31,7 @@ class Cleaner:
             idempotency.purge(session)
             logins.purge_expired(session)
             login_blocks.purge(session)
+            budgets.purge(session)
         self._repeat(results.give_up)
         self._repeat(partial(results.purge, retention=self._feed_retention))
 

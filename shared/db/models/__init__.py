@@ -1,6 +1,16 @@
 """The tables. Postgres is the source of truth: the queue, FAISS and sockets can be rebuilt from it."""
 
-from shared.db.models.accounts import DEFAULT_SCOPES, ApiKey, AuditEntry, LoginBlock, Scope, TokenFamily, Usage, User
+from shared.db.models.accounts import (
+    DEFAULT_SCOPES,
+    AbandonedAttempt,
+    ApiKey,
+    AuditEntry,
+    LoginBlock,
+    Scope,
+    TokenFamily,
+    Usage,
+    User,
+)
 from shared.db.models.base import Base, WriteCheck
 from shared.db.models.prompts import (
     CLAIMABLE,
@@ -29,6 +39,7 @@ __all__ = [
     "UNFINISHED",
     "WITHOUT_TURN",
     "WITHOUT_VECTOR",
+    "AbandonedAttempt",
     "ApiKey",
     "AuditEntry",
     "Base",

@@ -139,6 +139,22 @@ class Usage(Base):
     __table_args__ = (Index("usage_by_day", "day"),)
 
 
+class AbandonedAttempt(Base):
+    """An attempt that ran when its prompt was cancelled or deleted. Until its worker has recorded what it used, or its
+    lease lapses, it keeps what the prompt reserved.
+    """
+
+    __tablename__ = "abandoned_attempts"
+
+    prompt_id: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    #: 0 for logins.
+    key_id: Mapped[int]
+    reserved_tokens: Mapped[int]
+    until: Mapped[datetime]
+
+
 class AuditEntry(Base):
     """An act of an admin, or a change of an account's security. Triggers refuse to change or delete entries.
 

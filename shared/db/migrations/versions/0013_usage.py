@@ -29,6 +29,15 @@ def upgrade() -> None:
         sa.Column("cost", sa.Numeric, nullable=False, server_default=_ZERO),
     )
     op.create_index("usage_by_day", "usage", ["day"])
+    op.create_table(
+        "abandoned_attempts",
+        sa.Column("prompt_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("attempt", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column("key_id", sa.BigInteger, nullable=False),
+        sa.Column("reserved_tokens", sa.BigInteger, nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+    )
     op.add_column("prompts", sa.Column("key_id", sa.BigInteger))
     for name in _COUNTERS:
         op.add_column("prompts", sa.Column(name, sa.BigInteger, nullable=False, server_default=_ZERO))
@@ -40,4 +49,5 @@ def downgrade() -> None:
     op.drop_index("feed_failures", table_name="feed")
     for name in ("emptied_at", *_COUNTERS, "key_id"):
         op.drop_column("prompts", name)
+    op.drop_table("abandoned_attempts")
     op.drop_table("usage")
