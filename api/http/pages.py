@@ -35,9 +35,9 @@ def add_next_link(response: Response, path: str, **parameters: object) -> None:
     response.headers["Link"] = f'<{request.script_root}{path}?{query}>; rel="next"'
 
 
-def add_older_link(response: Response, path: str, *, before: int, **parameters: object) -> None:
-    """Add the link to the next page of a list, newest first, that ends with this id."""
-    add_next_link(response, path, cursor=encode_cursor("before", before), **parameters)
+def add_older_link(response: Response, path: str, *, limit: int, before: int, **parameters: object) -> None:
+    """Add the link to the next page of a list, newest first, that ends with the id `before`."""
+    add_next_link(response, path, limit=limit, cursor=encode_cursor("before", before), **parameters)
 
 
 def decode_before(cursor: str | None) -> int | None:

@@ -1,6 +1,6 @@
 """What admins see and change: users, API keys, usage, the queue, failures, and the audit trail.
 
-Every change is recorded in the audit trail, in its own transaction.
+Every change is recorded in the audit trail, in its own transaction, and every view (`api/auth/admin_views.py`).
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from flask import Response, jsonify
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
+from api.auth.admin_views import AdminViews
 from api.auth.permissions import require_admin
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
@@ -85,6 +86,7 @@ class AdminRoutes:
         )
         bp.before_request(self._authenticator.authenticate_request)
         bp.before_request(require_admin)
+        bp.before_request(AdminViews(self._sessions).record)
         bp.get("/users/", operation_id="listUsers", responses=USERS)(self.users)
         bp.get("/users/<int:user_id>/", operation_id="getUser", responses=USER)(self.user)
         bp.patch("/users/<int:user_id>/", operation_id="changeUser", responses=CHANGE_USER)(self.change_user)

@@ -88,7 +88,7 @@ def test_no_trace_of_a_deleted_account_is_left_anywhere(
     redis_url = settings.redis_url.get_secret_value()
     before = traces.in_tables(engine, MARKER)
     assert {"prompts", "feed", "idempotency_keys", "api_keys", "webhooks", "users", "token_families"} <= set(before)
-    assert len(traces.in_redis(redis_url, MARKER)) >= 2  # a partial text, and counters of logins
+    assert traces.in_redis(redis_url, MARKER)  # a partial text
     assert {"vector_log", "login_blocks", "idempotency_keys"} <= traces.rows_of(engine, user.id).keys()
     assert _deliveries(engine) == COUNT - 2
     files = len(list(segments.glob("*/*")))

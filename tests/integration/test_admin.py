@@ -375,6 +375,16 @@ class TestAudit:
             "key.revoked",
         ]
 
+    def test_what_an_admin_looks_at_is_in_the_audit_trail_once_an_hour(
+        self, admin: ApiUser, alice: ApiUser, bob: ApiUser
+    ) -> None:
+        for path in ("users/", f"users/{alice.id}/", f"users/{bob.id}/", "keys/", "usage/", "queue/", "failures/"):
+            for _ in range(2):
+                assert admin.get(f"/admin/{path}").status_code == 200
+        seen = [("root", f"{kind}.viewed", None) for kind in ("users", "keys", "usage", "queue", "failures")]
+        seen += [("root", "user.viewed", "alice"), ("root", "user.viewed", "bob")]
+        assert sorted(map(str, acts(admin)[1:])) == sorted(map(str, seen))  # the first created the admin
+
     def test_an_entry_says_from_where_and_with_which_request(self, admin: ApiUser, alice: ApiUser) -> None:
         path = f"/admin/users/{alice.id}/end-logins/"
         admin.post(path, headers={"X-Request-ID": "the-request"})

@@ -11,7 +11,8 @@ from shared.db.engine import Sessions
 from tests.support.client import ApiUser
 from tests.support.servers import wait_until
 from tests.support.webhook_calls import act, create, deliveries, finish, recover
-from tests.support.webhooks import OK, WebhookReceiver, Webhooks, answer, delivering
+from tests.support.webhook_receiver import OK, WebhookReceiver, answer
+from tests.support.webhooks import Webhooks, delivering
 from worker.pipeline import Pipeline
 
 

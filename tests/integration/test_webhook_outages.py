@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from shared.db.engine import Sessions
 from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
-from tests.support.webhooks import OK, Request, WebhookReceiver, Webhooks, delivering
+from tests.support.webhook_receiver import OK, Request, WebhookReceiver
+from tests.support.webhooks import Webhooks, delivering
 
 #: Polls, endpoints and results fail many times meanwhile.
 OUTAGE_SECONDS = 2.0
