@@ -5,6 +5,7 @@ import time
 from flask import request
 
 from api.auth.principal import current_actor, current_principal
+from api.http.fields import MAX_ID
 from shared.accounts import audit
 from shared.db.engine import Sessions
 
@@ -26,6 +27,8 @@ class AdminViews:
         if request.method != "GET" or name == "audit":
             return
         user_id = (request.view_args or {}).get("user_id")
+        if user_id is not None and user_id > MAX_ID:
+            return  # there is no such user
         view = (current_principal().id, name, user_id)
         if time.monotonic() < self._recorded.get(view, -RECORD_SECONDS) + RECORD_SECONDS:
             return

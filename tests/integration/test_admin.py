@@ -385,6 +385,9 @@ class TestAudit:
         seen += [("root", "user.viewed", "alice"), ("root", "user.viewed", "bob")]
         assert sorted(map(str, acts(admin)[1:])) == sorted(map(str, seen))  # the first created the admin
 
+    def test_a_user_id_beyond_all_numbers_is_400(self, admin: ApiUser) -> None:
+        assert_problem(admin.get(f"/admin/users/{2**63}/"), 400)
+
     def test_an_entry_says_from_where_and_with_which_request(self, admin: ApiUser, alice: ApiUser) -> None:
         path = f"/admin/users/{alice.id}/end-logins/"
         admin.post(path, headers={"X-Request-ID": "the-request"})
