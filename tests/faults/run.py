@@ -11,6 +11,8 @@ from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
+import redis
+
 from shared.messaging.queue import ANSWER_PROMPTS, make_celery
 from tests.faults.cluster import Cluster
 from tests.faults.event_recorder import EventRecorder, differ
@@ -249,9 +251,15 @@ def _browse(user: LoadUser) -> None:
 
 def _tasks_done(celery, hosts: int) -> dict[str, int]:
     """Return how many tasks each worker host has received since it started, as soon as all have said it, or in 1 s."""
-    with celery.connection_for_write() as connection:  # a pooled connection may date from before a fault
-        stats = celery.control.inspect(timeout=1, limit=hosts, connection=connection).stats() or {}
-    return {host: each["total"].get(ANSWER_PROMPTS, 0) for host, each in stats.items()}
+    for attempts_left in reversed(range(30)):
+        try:
+            with celery.connection_for_write() as connection:  # a pooled connection may date from before a fault
+                stats = celery.control.inspect(timeout=1, limit=hosts, connection=connection).stats() or {}
+            return {host: each["total"].get(ANSWER_PROMPTS, 0) for host, each in stats.items()}
+        except redis.TimeoutError:  # on a busy machine Valkey may take longer than the socket's timeout of a second
+            if not attempts_left:
+                raise
+    raise AssertionError
 
 
 def p99_by_kind(calls: list[Call]) -> dict[str, float]:

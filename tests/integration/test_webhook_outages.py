@@ -1,4 +1,4 @@
-"""Deliveries to webhooks while PostgreSQL is away."""
+"""Deliveries to webhooks while PostgreSQL is unavailable."""
 
 import threading
 import time

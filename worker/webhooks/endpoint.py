@@ -37,7 +37,7 @@ TURN_SECONDS = 20.0
 class Tools:
     """What the endpoints of a host share."""
 
-    read: Callable[[int, int], Awaitable[Batch | None]]  #: the next batch of an endpoint, of so many deliveries at most
+    read: Callable[[int, int], Awaitable[Batch | None]]  #: a batch, of at most this many
     recorder: Recorder
     memory: ByteBudget
     backend: CheckedBackend
