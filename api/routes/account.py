@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.auth.failed_logins import FAILED_LOGINS_PER_USER_AND_BLOCK
 from api.auth.password_check import PasswordCheck
-from api.auth.permissions import require_login, require_scope
+from api.auth.permissions import require_login, require_prompts
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
 from api.http.account_schemas import (
@@ -80,7 +80,6 @@ EXPORT_PROMPTS: Responses = {
 DELETE: Responses = {204: empty_response("The account is deleted."), **_for_the_owner("password")}
 
 _READ_ENDPOINTS = ("account.show", "account.export")
-_require_reading = require_scope(read=Scope.PROMPTS_READ, write=Scope.PROMPTS_WRITE)
 
 
 class AccountRoutes:
@@ -216,6 +215,6 @@ def _delete(session: Session, user: User) -> DeletedAccount:
 
 def _authorize() -> None:
     if request.endpoint in _READ_ENDPOINTS:
-        _require_reading()
+        require_prompts()
     else:
         require_login()

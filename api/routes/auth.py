@@ -149,8 +149,9 @@ class AuthRoutes:
         matching = offload(users.matching_form, password_hash, password)
         if matching is None or user is None:
             raise InvalidCredentialsError
-        if matching != names.password_forms(password)[0]:
-            self._normalise_password(user, names.password_forms(password)[0])
+        normalised = names.password_forms(password)[0]
+        if matching != normalised:
+            self._normalise_password(user, normalised)
         return user
 
     def _normalise_password(self, user: User, normalised: str) -> None:

@@ -56,15 +56,23 @@ _STATE = {
     "is_released": "boolean",
 }
 
+
+def _held(ids: str) -> str:
+    """The SQL of those of the webhooks in the parameter `ids` that :owner has leased, locked until the commit."""
+    return f"""
+        SELECT id FROM webhooks
+        WHERE id = ANY(CAST(:{ids} AS bigint[])) AND leased_by = :owner
+        ORDER BY id
+        FOR NO KEY UPDATE
+    """  # noqa: S608  # nosec B608
+
+
 # A replay counts a delivery's attempts from 0 again; its log continues.
 _RECORD = text(f"""
     WITH result AS (
         SELECT * FROM {unnest(_RESULT)} AS result({", ".join(_RESULT)})
     ), held AS (
-        SELECT id FROM webhooks
-        WHERE id = ANY(CAST(:webhook_id AS bigint[])) AND leased_by = :owner
-        ORDER BY id
-        FOR NO KEY UPDATE
+        {_held("webhook_id")}
     ), changed AS (
         UPDATE webhook_deliveries
         SET status = result.status, attempts = attempts + 1,
@@ -89,10 +97,7 @@ _SET_STATE = text(f"""
     WITH state AS (
         SELECT * FROM {unnest(_STATE)} AS state({", ".join(_STATE)})
     ), held AS (
-        SELECT id FROM webhooks
-        WHERE id = ANY(CAST(:id AS bigint[])) AND leased_by = :owner
-        ORDER BY id
-        FOR NO KEY UPDATE
+        {_held("id")}
     )
     UPDATE webhooks
     SET failures = coalesce(state.failures, webhooks.failures),
