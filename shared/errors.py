@@ -1,6 +1,7 @@
 """Errors of the domain. A class's docstring is its message; `api/http/problems.py` renders it as HTTP."""
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 
@@ -19,6 +20,22 @@ class PromptwireError(Exception):
 
 class PromptNotFoundError(PromptwireError):
     """There is no such prompt."""
+
+
+class UnknownModelError(PromptwireError):
+    """There is no such model."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"There is no model {name}. Known models: {', '.join(known)}.")
+        self.name = name
+
+
+class NotSupportedError(PromptwireError):
+    """A model cannot do what a request asks for. It would have to ignore that, so the request is refused."""
+
+    def __init__(self, model: str, fields: Iterable[str]) -> None:
+        self.fields = sorted(fields)  #: of the request
+        super().__init__(f"The model {model} does not support: {', '.join(self.fields)}.")
 
 
 class AlreadyEndedError(PromptwireError):

@@ -16,6 +16,7 @@ from shared.prompts.answer import Answer, FinishReason
 from shared.prompts.claims import Claim
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.interruption import Interruption
+from shared.providers.model_request import ModelRequest
 from shared.telemetry import metrics, tracing
 from worker.deltas import DeltaPublisher
 from worker.embedding import EmbeddedPrompt
@@ -101,7 +102,9 @@ class Generation:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
-        request = GenerationRequest(claim.prompt_text, history, claim.idempotency_key)
+        request = GenerationRequest(
+            claim.prompt_text, history, claim.idempotency_key, ModelRequest.from_json(claim.request)
+        )
         with (
             self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas,
             closing(self._metered(claim.meter, request, interruption)) as parts,

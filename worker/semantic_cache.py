@@ -86,7 +86,7 @@ class SemanticCache:
             return None
         nearest = min(distance for distance, _ in sources)
         source = max((row for distance, row in sources if distance < nearest + EQUALLY_NEAR), key=lambda row: row.id)
-        return Answer(source.response_text, generator, source.model, 0, 0, source.finish_reason, source.id)
+        return Answer(source.response_text, generator, source.model, 0, 0, source.finish_reason, cached_from=source.id)
 
     def history(self, prompt: EmbeddedPrompt) -> list[Exchange]:
         """Return the nearest exchanges, oldest first: as many as the prompt asks for and the size limit allows.

@@ -124,6 +124,21 @@ class Waiting(Answer):
     next_attempt_at: Moment = Field(description="When the provider is tried again.")
 
 
+class CalledFunction(Answer):
+    """The name of a function, and its arguments as JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Answer):
+    """A function that the model wants to be called."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class PromptResource(Answer):
     """A prompt and its answer."""
 
@@ -137,19 +152,22 @@ class PromptResource(Answer):
     error: str | None = Field(description="Why it `failed`, or why the previous attempt did.")
     history: int = Field(description="How many earlier exchanges the model gets as context.")
     priority: Priority = Field(description="`low` prompts come after all others, but get at least a tenth of the work.")
+    metadata: dict[str, str] = Field(description="Pairs of strings by which it can be found again.")
     position: int | None = Field(
         description="The position of a `queued` prompt in the queue; 1 is next. It may rise when users submit who have "
         "nothing queued. Null once a worker has claimed the prompt, during the backoff after a failed attempt, over "
         "`USER_RUNNING_LIMIT`, beyond the first 10,000, and in the response to a submission with more than 100 ahead."
     )
     waiting_for: Waiting | None = Field(description="Why a `queued` prompt waits, if not only for its turn.")
-    model: str | None = Field(description="The model that answered, if known.")
+    model: str = Field(description="The model route that answers it.")
+    provider_model: str | None = Field(description="The model that answered, as its provider reports it.")
     usage: TokenUsage | None = Field(description="The tokens that the answer used, if known.")
     finish_reason: FinishReason | None = Field(
         description="Why the model stopped: `stop`, the answer is complete; `length`, it is cut off at the limit of "
         "tokens; `content_filter`, the provider's filter withheld the rest; `tool_calls`, the model wants to call "
         "tools. Null if not known."
     )
+    tool_calls: list[ToolCall] | None = Field(description="The functions that the model wants to be called.")
     cached_from: Id | None = Field(description="The `id` of the prompt whose answer was used.")
     created_at: Moment
     completed_at: Moment | None = Field(description="When it ended, with any status.")

@@ -22,7 +22,7 @@ from api.http.openapi.responses import (
 )
 from api.http.pages import add_older_link, decode_before, json_page, set_location
 from api.http.prompt_schemas import PageQuery, PromptPath, PromptResource, ShowHeaders, Submission, SubmissionHeaders
-from api.http.requests import request_id
+from api.intake.new_prompts import NewPrompts
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
 from shared.db.engine import Sessions
@@ -46,7 +46,7 @@ from shared.prompts.queries import PromptRow
 from shared.prompts.resource import prompt_resource
 from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
-from shared.telemetry import metrics, tracing
+from shared.telemetry import metrics
 
 _prompt = partial(json_response, PromptResource)
 _submitted = partial(
@@ -119,6 +119,7 @@ class PromptRoutes:
         self._submissions = submissions
         self._announcer = announcer
         self._long_poll = long_poll
+        self._new_prompts = NewPrompts(settings)
 
     def blueprint(self) -> Blueprint:
         bp = Blueprint(
@@ -241,16 +242,13 @@ class PromptRoutes:
         return "", HTTPStatus.NO_CONTENT
 
     def _new_prompt(self, body: Submission, principal: Principal) -> NewPrompt:
-        return NewPrompt(
-            user_id=principal.id,
-            prompt_text=body.prompt_text,
+        return self._new_prompts.make(
+            principal,
+            body.prompt_text,
             websocket=body.websocket,
-            request_id=request_id(),
             priority=body.priority or Priority.DEFAULT,
             cache=self._cache_use(body),
             history=body.history or 0,
-            traceparent=tracing.current_traceparent(),
-            key_id=None if principal.key is None else principal.key.id,
         )
 
     def _cache_use(self, body: Submission) -> CacheUse | None:

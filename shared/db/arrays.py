@@ -3,7 +3,8 @@
 The SQL is made only of the names and types of columns; values are always parameters.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import FromClause
@@ -22,6 +23,11 @@ def unnest(types: dict[str, str]) -> str:
     return f"unnest({', '.join(f'CAST(:{name} AS {type_}[])' for name, type_ in types.items())})"
 
 
-def array_parameters(names: Iterable[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
+def array_parameters(types: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
     """The parameters of that SQL: `rows`, each with a value for each name."""
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    columns = zip(types.items(), zip(*rows, strict=True), strict=True)
+    return {name: _json_values(values) if type_ == "JSONB" else list(values) for (name, type_), values in columns}
+
+
+def _json_values(values: Iterable[Any]) -> list[str | None]:
+    return [None if value is None else json.dumps(value) for value in values]

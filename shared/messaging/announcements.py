@@ -135,6 +135,8 @@ def finished_event(finished: FinishedPrompt) -> dict[str, Any]:
         "user": finished.username,
         "prompt_text": finished.prompt_text,
         "response_text": finished.answer.response_text,
+        "model": finished.route,
+        "metadata": finished.metadata or {},
         **finished.answer.details(),
         "status": finished.change,
         "created_at": timestamps.rfc3339(finished.created_at),

@@ -4,6 +4,7 @@ The statements that write and read them are made from the fields of `Answer`, so
 migration, a field here, and a line in the API's schema.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Answer(NamedTuple):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     finish_reason: str | None = None  #: a FinishReason
+    tool_calls: Sequence[dict[str, Any]] | None = None  #: the functions to call, as OpenAI's chat completions have them
     cached_from: int | None = None  #: the prompt whose answer was taken
 
     @property
@@ -42,8 +44,9 @@ class Answer(NamedTuple):
     def details(self) -> dict[str, Any]:
         """What a client sees of the answer, apart from its text: the same in the prompt resource and in events."""
         return {
-            "model": self.model,
+            "provider_model": self.model,
             "usage": self.usage,
             "finish_reason": self.finish_reason,
+            "tool_calls": self.tool_calls,
             "cached_from": self.cached_from,
         }

@@ -54,6 +54,8 @@ class Claim:
     probe: datetime | None = None
     key_id: int | None = None  #: the API key that submitted it; None for a login
     route: str = DEFAULT_ROUTE
+    request: dict[str, Any] | None = None  #: a `ModelRequest` as JSON
+    request_hash: bytes | None = None
     meter: Meter = field(default_factory=Meter, compare=False)  #: what the attempt uses
 
     def waited(self) -> timedelta:

@@ -116,8 +116,8 @@ _FINISH = PreparedStatement(
             settled_attempt = CASE WHEN cost IS NULL THEN settled_attempt ELSE agreed.attempt END
         FROM agreed
         WHERE prompts.id = agreed.id
-        RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, prompt_text, agreed.error,
-            created_at, completed_at, agreed.key_id, agreed.route, agreed.used_prompt_tokens,
+        RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, metadata, prompt_text,
+            agreed.error, created_at, completed_at, agreed.key_id, agreed.route, agreed.used_prompt_tokens,
             agreed.used_completion_tokens, cost
     ), recorded AS (
         {add_to_ledger("finished", at="completed_at", prompts=1)}
@@ -134,11 +134,12 @@ _FINISH = PreparedStatement(
         INSERT INTO vector_log (user_id, seq, embedder, prompt_id, vector)
         SELECT user_id, seq, embedder, id, vector FROM agreed WHERE vector IS NOT NULL
     )
-    SELECT id, user_id, NULL AS current_embedder, username, seq, websocket, request_id, prompt_text, created_at,
-        completed_at, EXISTS (SELECT FROM routes WHERE concurrency IS NOT NULL) AS is_reduced
+    SELECT id, user_id, NULL AS current_embedder, username, seq, websocket, request_id, route, metadata, prompt_text,
+        created_at, completed_at, EXISTS (SELECT FROM routes WHERE concurrency IS NOT NULL) AS is_reduced
     FROM finished
     UNION ALL
-    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM judged WHERE NOT agrees
+    SELECT id, user_id, current_embedder, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM judged WHERE NOT agrees
     ORDER BY id
     """,  # noqa: S608  # nosec B608
     {**{name: f"{type_}[]" for name, type_ in _TYPES.items()}, "change": "text", "statuses": "text[]"},
@@ -170,6 +171,8 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
                 attempt=outcome.attempt,
                 websocket=row.websocket,
                 request_id=row.request_id,
+                route=row.route,
+                metadata=row.metadata,
                 prompt_text=row.prompt_text,
                 error=outcome.error,
                 created_at=row.created_at,

@@ -54,6 +54,8 @@ class FinishedPrompt:
     attempt: int
     websocket: bool
     request_id: str
+    route: str
+    metadata: dict[str, str] | None
     prompt_text: str
     error: str | None
     created_at: datetime
@@ -76,16 +78,17 @@ class FeedPage:
 
 
 _COLUMNS = f"""
-    user_id, username, seq, change, prompt_id, attempt, websocket, request_id, prompt_text, error, created_at, at,
+    user_id, username, seq, change, prompt_id, attempt, websocket, request_id, route, metadata, prompt_text, error,
+    created_at, at,
     {", ".join(Answer._fields)}
 """
-_ANSWER = slice(12, 12 + len(Answer._fields))
+_ANSWER = slice(14, 14 + len(Answer._fields))
 # PostgreSQL knows the length of a stored text without reading it, and adds the lengths up before it reads any.
 _READ = text(f"""
     SELECT {_COLUMNS}, total FROM (
         SELECT *, sum(size) OVER (ORDER BY seq) AS running, count(*) OVER () AS total FROM (
             SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id,
-                prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
+                route, metadata, prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
                 coalesce(octet_length(prompt_text), 0) + coalesce(octet_length(response_text), 0)
                     + coalesce(octet_length(feed.error), 0) AS size
             FROM feed JOIN users ON users.id = feed.user_id

@@ -34,6 +34,8 @@ class PromptRow(NamedTuple):
     history: int
     route: str
     priority: str
+    metadata: dict[str, str] | None
+    api: str | None  #: a `FrontApi`
     created_at: datetime
     completed_at: datetime | None
     emptied_at: datetime | None  #: when its texts were removed, because of its age

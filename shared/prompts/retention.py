@@ -49,6 +49,7 @@ _LOCK_PROMPTS = text("""
 _LOCK_USERS = text("SELECT id, seq FROM users WHERE id = ANY(:user_ids) ORDER BY id FOR NO KEY UPDATE")
 _EMPTY = text("""
     UPDATE prompts SET prompt_text = '', response_text = NULL, error = NULL, vector_due_at = NULL, vector_failures = 0,
+        request = NULL, request_hash = NULL, metadata = NULL, tool_calls = NULL, api_request = NULL,
         emptied_at = now()
     WHERE id = ANY(:ids)
 """)

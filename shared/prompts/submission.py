@@ -9,7 +9,7 @@ All times are the database's.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import delete as delete_from
 from sqlalchemy import func, insert, select, update
@@ -56,6 +56,11 @@ class NewPrompt(NamedTuple):
     route: str = DEFAULT_ROUTE
     key_id: int | None = None  #: the API key that submits it; None for a login
     reserved_tokens: int = 0  #: of its budgets (see `shared/accounts/budgets.py`)
+    request: dict[str, Any] | None = None  #: a `ModelRequest` as JSON
+    request_hash: bytes | None = None  #: of that
+    metadata: dict[str, str] | None = None
+    api: str | None = None  #: a `FrontApi`; None for `POST /prompts/`
+    api_request: dict[str, Any] | None = None  #: what else the resource of that API repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +195,8 @@ def submit(
             history=new.history,
             route=new.route,
             priority=new.priority,
+            metadata=new.metadata,
+            api=new.api,
             created_at=row.created_at,
             completed_at=None,
             emptied_at=None,

@@ -6,12 +6,13 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.errors import ProviderError
+from shared.providers.model_request import TEXT_ONLY, Message, ModelRequest
 from shared.telemetry import metrics
 
 Vectors = npt.NDArray[np.float32]
@@ -33,11 +34,23 @@ class GenerationRequest:
     history: Sequence[Exchange] = ()
     #: The same for every attempt at a prompt, and unique to it.
     idempotency_key: str = ""
+    #: What the prompt asks for besides its text; only what the generator's capabilities include.
+    asked: ModelRequest = TEXT_ONLY
+
+    @property
+    def messages(self) -> list[Message]:
+        """All messages that the model reads, as OpenAI's chat completions have them."""
+        history = [
+            {"role": role, "content": text}
+            for exchange in self.history
+            for role, text in zip(("user", "assistant"), exchange, strict=True)
+        ]
+        return self.asked.conversation(self.prompt_text, history)
 
     @property
     def texts(self) -> list[str]:
         """All texts that the model reads."""
-        return [*(text for exchange in self.history for text in exchange), self.prompt_text]
+        return [text for message in self.messages for text in message_texts(message)]
 
 
 class Usage(NamedTuple):
@@ -48,6 +61,9 @@ class Usage(NamedTuple):
     completion_tokens: int | None = None
     #: Why the model stopped, in OpenAI's terms: `stop`, `length`, `content_filter` or `tool_calls`.
     finish_reason: str | None = None
+    #: The functions that the model wants to be called, as OpenAI's chat completions have them:
+    #: `{"id", "type": "function", "function": {"name", "arguments"}}`, the arguments as JSON in a string.
+    tool_calls: Sequence[dict[str, Any]] | None = None
 
 
 class Generator(Protocol):
@@ -56,6 +72,8 @@ class Generator(Protocol):
     A generator may also have `is_remote`: whether it waits for another host instead of computing here. If so, a worker
     answers hundreds of prompts at a time, each in a thread, and the generator must be thread-safe. While it waits, it
     should leave a callback with `interruption.current().calling(…)` that ends the wait.
+
+    What it can do besides answering a text is declared by its factory: see `factory.capable_of`.
     """
 
     @property
@@ -104,6 +122,14 @@ class Embedder(Protocol):
             ProviderError: it failed. If it is `retryable`, no text is the cause, and callers pause. After any other
                 exception the texts are tried in smaller groups, to find those that it refuses.
         """
+
+
+def message_texts(message: Message) -> list[str]:
+    """The texts of a message: its content, or those of its parts, and the arguments of its tool calls."""
+    content = message.get("content")
+    parts = [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
+    calls = [call["function"]["arguments"] for call in message.get("tool_calls") or ()]
+    return [text for text in (*parts, *calls) if text]
 
 
 class Embedders:

@@ -6,13 +6,32 @@ A name (see `shared/settings/provider_names.py`) leads to a factory: a callable 
 
 from collections.abc import Callable
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.providers import Embedder, Embedders, Generator
+from shared.providers.model_request import Capability
 from shared.settings import Settings, SettingsError
 from shared.settings.provider_names import EMBEDDERS, GENERATORS, Kind, factory_path
 
 Factory = Callable[[Settings], Any]
+_F = TypeVar("_F", bound=Factory)
+
+
+def capable_of(*capabilities: Capability) -> Callable[[_F], _F]:
+    """Declare what the generators of a factory can do besides answering a text. Without it, that is nothing."""
+
+    def declare(factory: _F) -> _F:
+        factory.capabilities = frozenset(capabilities)  # type: ignore[attr-defined]
+        return factory
+
+    return declare
+
+
+def capabilities(settings: Settings) -> frozenset[Capability]:
+    """What the generator that GENERATOR names can do. It is not created for that. Raises SettingsError."""
+    factory = _find_factory(GENERATORS, "GENERATOR", settings.generator)
+    declared: frozenset[Capability] = getattr(factory, "capabilities", frozenset())
+    return declared
 
 
 def make_generator(settings: Settings) -> Generator:

@@ -22,6 +22,8 @@ from shared.settings.public_url import parse_public_url
 from shared.settings.url_password import with_password
 
 MIN_SECRET_LENGTH = 32
+#: The model route that the settings make without MODELS_FILE.
+DEFAULT_ROUTE = "default"
 _DAY = 86_400  # seconds
 _MANY = 1_000_000_000  # fits into an integer of PostgreSQL
 _MAX_TEXT_BYTES = 256 * 1024 * 1024  # Redis and PostgreSQL's JSON take not much more
@@ -173,6 +175,11 @@ class Settings(BrokerSettings):
     def webhooks_may_be_private(self) -> bool:
         """Whether webhooks may have private addresses: WEBHOOK_ALLOW_PRIVATE if it is set, else in development."""
         return self.app_env == "dev" if self.webhook_allow_private is None else self.webhook_allow_private
+
+    @property
+    def models(self) -> Mapping[str, "Settings"]:
+        """The model routes by name, the default one first, each with the settings of its generator."""
+        return {DEFAULT_ROUTE: self}
 
     @property
     def lease(self) -> timedelta:

@@ -58,10 +58,10 @@ def test_a_socket_receives_an_answer_as_it_is_generated(alice: RemoteUser, provi
             assert (delta["type"], delta["index"], delta["text"]) == ("prompt.delta", index, word)
         ended = room.receive()
     assert (ended["type"], ended["id"], ended["response_text"]) == ("prompt.completed", prompt_id, "w0 w1 w2 ")
-    assert ended["model"] == MODEL
+    assert ended["provider_model"] == MODEL
     assert ended["usage"]["total_tokens"] == ended["usage"]["prompt_tokens"] + 3
     shown = alice.show(prompt_id)
-    assert (shown["model"], shown["usage"]) == (MODEL, ended["usage"])
+    assert (shown["provider_model"], shown["usage"]) == (MODEL, ended["usage"])
 
 
 def test_a_text_stream_receives_an_answer_as_it_is_generated(alice: RemoteUser, provider: OpenAIServer) -> None:

@@ -76,9 +76,12 @@ def test_a_prompt_is_answered_embedded_and_announced(alice: ApiUser, worker: Pip
         "user": "alice",
         "prompt_text": "Hello there",
         "response_text": shown["response_text"],
-        "model": None,
+        "metadata": {},
+        "model": "default",
+        "provider_model": None,
         "usage": None,
         "finish_reason": None,
+        "tool_calls": None,
         "cached_from": None,
         "status": "completed",
         "created_at": shown["created_at"],
@@ -279,7 +282,7 @@ def test_invalid_usage_reported_by_a_provider_does_not_spoil_its_answer(
     prompt_id = alice.submit()
     dataclasses.replace(worker, generator=Reporting()).process(1)
     prompt = alice.show(prompt_id)
-    assert (prompt["status"], (prompt["model"], prompt["usage"])) == ("completed", shown)
+    assert (prompt["status"], (prompt["provider_model"], prompt["usage"])) == ("completed", shown)
     assert prompt["finish_reason"] is None
 
 

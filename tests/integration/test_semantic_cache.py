@@ -42,13 +42,13 @@ def ask(user: ApiUser, worker: Pipeline, text: str, *, no_cache: bool = False, *
 class TestUsage:
     def test_a_prompt_shows_the_model_and_the_usage_of_its_answer(self, alice: ApiUser, answering: Pipeline) -> None:
         shown = ask(alice, answering, TIDES).json
-        assert (shown["model"], shown["cached_from"]) == ("counting-large", None)
+        assert (shown["provider_model"], shown["cached_from"]) == ("counting-large", None)
         assert shown["usage"] == {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
 
     def test_a_failed_prompt_shows_no_usage(self, alice: ApiUser, worker: Pipeline) -> None:
         refuses = dataclasses.replace(worker, generator=Script(ProviderError("no", retryable=False)))
         shown = ask(alice, refuses, TIDES).json
-        assert (shown["status"], shown["model"], shown["usage"]) == ("failed", None, None)
+        assert (shown["status"], shown["provider_model"], shown["usage"]) == ("failed", None, None)
 
     def test_each_prompt_has_its_own_idempotency_key(
         self, alice: ApiUser, answering: Pipeline, generator: Counting
@@ -69,7 +69,7 @@ class TestCache:
         assert again.headers["Cache-Status"] == f'promptwire; hit; key="{first.json["id"]}"'
         assert (again.json["cached_from"], again.json["response_text"]) == (first.json["id"], "answer 1")
         assert again.json["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-        assert again.json["model"] == "counting-large"
+        assert again.json["provider_model"] == "counting-large"
         assert len(generator.asked) == 1
 
     def test_the_cache_is_not_used_unless_the_submission_asks_for_it(self, alice: ApiUser, answering: Pipeline) -> None:

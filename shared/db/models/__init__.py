@@ -14,7 +14,6 @@ from shared.db.models.accounts import (
 from shared.db.models.base import Base, WriteCheck
 from shared.db.models.prompts import (
     CLAIMABLE,
-    DEFAULT_ROUTE,
     RETRIABLE,
     UNFINISHED,
     WITHOUT_TURN,
@@ -22,6 +21,7 @@ from shared.db.models.prompts import (
     CacheUse,
     Change,
     FeedEntry,
+    FrontApi,
     IdempotencyKey,
     Priority,
     Prompt,
@@ -30,6 +30,7 @@ from shared.db.models.prompts import (
 )
 from shared.db.models.search import SegmentEntry, SegmentPart, VectorLogEntry
 from shared.db.models.webhooks import DeliveryStatus, Webhook, WebhookAttempt, WebhookDelivery
+from shared.settings import DEFAULT_ROUTE
 
 __all__ = [
     "CLAIMABLE",
@@ -47,6 +48,7 @@ __all__ = [
     "Change",
     "DeliveryStatus",
     "FeedEntry",
+    "FrontApi",
     "IdempotencyKey",
     "LoginBlock",
     "Priority",

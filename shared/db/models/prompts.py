@@ -2,11 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db.models.base import Base
+from shared.settings import DEFAULT_ROUTE
 
 
 class Status(StrEnum):
@@ -19,8 +22,6 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  # cancelled by its user, who may retry it
 
 
-#: The model route of the settings.
-DEFAULT_ROUTE = "default"
 # Conditions on rows of `prompts`, as the partial indexes have them.
 CLAIMABLE = "status = 'queued' AND turn IS NOT NULL AND not_before IS NULL"
 WITHOUT_TURN = "status = 'queued' AND (turn IS NULL OR not_before IS NOT NULL)"
@@ -57,6 +58,13 @@ class CacheUse(StrEnum):
     ALLOWED = "allowed"  # the answer of a prompt that is similar enough is used
     REFUSED = "request"  # refused by the request: `Cache-Control: no-cache`
     BYPASSED = "bypass"  # has `history`: the answer depends on more than the prompt
+
+
+class FrontApi(StrEnum):
+    """The part of OpenAI's API that submitted a prompt."""
+
+    RESPONSES = "responses"
+    CHAT_COMPLETIONS = "chat_completions"
 
 
 class Prompt(Base):
@@ -120,6 +128,20 @@ class Prompt(Base):
     used_completion_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     #: The newest attempt whose usage is in the ledger, so that none is counted twice.
     settled_attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    #: What it asks of the model besides its text, a `PromptRequest` as JSON; NULL if nothing.
+    request: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    #: SHA-256 of everything in `request` that changes an answer; NULL if nothing does.
+    request_hash: Mapped[bytes | None]
+    #: Pairs of strings by which its user finds it again.
+    metadata_: Mapped[dict[str, str] | None] = mapped_column("metadata", JSONB(none_as_null=True))
+    #: The functions that the model wants to be called, as OpenAI's chat completions have them.
+    tool_calls: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
+    #: The API of OpenAI that submitted it, a `FrontApi`; NULL for `POST /prompts/`.
+    api: Mapped[str | None]
+    #: The fields of that API's request that its resource repeats and that `request` does not have.
+    api_request: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    #: The batch that it is a line of.
+    batch_id: Mapped[int | None]
     #: When its text, answer and vector were removed because of RETENTION_DAYS.
     emptied_at: Mapped[datetime | None]
 
@@ -137,6 +159,13 @@ class Prompt(Base):
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
         Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
+        Index(
+            "prompts_by_metadata",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            postgresql_where=text("metadata IS NOT NULL"),
+        ),
     )
 
 

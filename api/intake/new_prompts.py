@@ -1,0 +1,66 @@
+"""Making the prompts that requests ask for, whichever API they use."""
+
+from typing import Any
+
+from api.auth.principal import Principal
+from api.http.requests import request_id
+from shared.errors import NotSupportedError, UnknownModelError
+from shared.prompts.submission import NewPrompt
+from shared.providers.factory import capabilities
+from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
+from shared.settings import Settings
+from shared.telemetry import tracing
+
+
+class NewPrompts:
+    """Makes prompts for the model routes of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._models = settings.models
+        self._capabilities: dict[str, frozenset[Capability]] = {}
+
+    def make(
+        self,
+        principal: Principal,
+        prompt_text: str,
+        *,
+        model: str | None = None,
+        asked: ModelRequest = TEXT_ONLY,
+        **columns: Any,
+    ) -> NewPrompt:
+        """The prompt of this caller.
+
+        Args:
+            model: A model route; None for the default one.
+            columns: Other fields of the prompt.
+
+        Raises:
+            UnknownModelError: there is no such route.
+            NotSupportedError: its generator cannot do what is asked.
+        """
+        route = self.check(model, asked)
+        return NewPrompt(
+            user_id=principal.id,
+            prompt_text=prompt_text,
+            request_id=request_id(),
+            traceparent=tracing.current_traceparent(),
+            key_id=None if principal.key is None else principal.key.id,
+            route=route,
+            request=asked.to_json(),
+            request_hash=asked.hash,
+            **columns,
+        )
+
+    def check(self, model: str | None, asked: ModelRequest) -> str:
+        """The model route, if its generator can do what is asked. Raises as `make` does."""
+        route = next(iter(self._models)) if model is None else model
+        if route not in self._models:
+            raise UnknownModelError(route, self._models)
+        if (needs := asked.needs) and (missing := needs - self._capable(route)):
+            raise NotSupportedError(route, missing)
+        return route
+
+    def _capable(self, route: str) -> frozenset[Capability]:
+        if route not in self._capabilities:
+            self._capabilities[route] = capabilities(self._models[route])
+        return self._capabilities[route]
