@@ -22,20 +22,20 @@ class PromptNotFoundError(PromptwireError):
     """There is no such prompt."""
 
 
-class UnknownModelError(PromptwireError):
+class InvalidFieldsError(PromptwireError):
+    """A field of the request is not valid."""
+
+    def __init__(self, message: str | None = None, fields: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = sorted(fields)  #: of the request's body; the message is about all of them
+
+
+class UnknownModelError(InvalidFieldsError):
     """There is no such model."""
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no model {name}. Known models: {', '.join(known)}.")
-        self.name = name
 
-
-class NotSupportedError(PromptwireError):
-    """A model cannot do what a request asks for. It would have to ignore that, so the request is refused."""
-
-    def __init__(self, model: str, fields: Iterable[str]) -> None:
-        self.fields = sorted(fields)  #: of the request
-        super().__init__(f"The model {model} does not support: {', '.join(self.fields)}.")
+class NotSupportedError(InvalidFieldsError):
+    """A model cannot do what the request asks for. It would have to ignore that, so the request is refused."""
 
 
 class AlreadyEndedError(PromptwireError):

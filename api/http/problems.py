@@ -110,9 +110,7 @@ def from_error(error: errors.PromptwireError) -> Response:
         return _not_allowed(error)
     if isinstance(error, errors.WrongPasswordError):
         return _invalid([{"field": error.field, "message": "The password is wrong."}])
-    if isinstance(error, errors.UnknownModelError):
-        return _invalid([{"field": "model", "message": str(error)}])
-    if isinstance(error, errors.NotSupportedError):
+    if isinstance(error, errors.InvalidFieldsError):
         return _invalid([{"field": name, "message": str(error)} for name in error.fields])
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:

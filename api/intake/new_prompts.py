@@ -55,9 +55,11 @@ class NewPrompts:
         """The model route, if its generator can do what is asked. Raises as `make` does."""
         route = next(iter(self._models)) if model is None else model
         if route not in self._models:
-            raise UnknownModelError(route, self._models)
+            known = ", ".join(self._models)
+            raise UnknownModelError(f"There is no model {route}. Known models: {known}.", ["model"])
         if (needs := asked.needs) and (missing := needs - self._capable(route)):
-            raise NotSupportedError(route, missing)
+            listed = ", ".join(sorted(missing))
+            raise NotSupportedError(f"The model {route} does not support: {listed}.", missing)
         return route
 
     def _capable(self, route: str) -> frozenset[Capability]:
