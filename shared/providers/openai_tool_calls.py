@@ -161,7 +161,7 @@ def _is_object(text: str) -> bool:
 def _malformed(name: str, arguments: str) -> str:
     if not name:
         return "The model called a tool without its name."
-    return f"The model called the tool {name} with arguments that are not a JSON object: {_quote(arguments)}."
+    return f"The model called a tool with arguments that are not a JSON object: {name}: {_quote(arguments)}."
 
 
 def _quote(text: str) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
+from shared.providers.json_schema import JsonSchema as Schema
 from shared.providers.json_schema import validate
-
-Schema = Mapping[str, Any] | bool
 
 #: How much is done for one schema: about a second.
 MAX_STEPS = 10_000

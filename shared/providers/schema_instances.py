@@ -14,9 +14,10 @@ from itertools import chain, count, islice
 from typing import Any
 
 from shared.errors import ProviderError
+from shared.providers.json_schema import JsonSchema as Schema
 from shared.providers.json_schema import validate
 from shared.providers.pattern_strings import matching
-from shared.providers.schema_alternatives import Resolver, Schema, TooComplexError
+from shared.providers.schema_alternatives import Resolver, TooComplexError
 
 MAX_STRING_LENGTH = 100_000
 #: Values inside values. Deeper than OPTIONAL_DEPTH, only what is required is made.

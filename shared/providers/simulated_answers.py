@@ -141,7 +141,7 @@ def _is_asked_for(function: Mapping[str, Any], words: frozenset[str]) -> bool:
 def _call(request: GenerationRequest, number: int, tool: Mapping[str, Any]) -> dict[str, Any]:
     """A call with valid arguments. Its id is the same for each attempt, and differs from those of other prompts."""
     function = tool["function"]
-    arguments = instance({"type": "object", "allOf": [function.get("parameters") or {}]})
+    arguments = instance({**(function.get("parameters") or {}), "type": "object"})
     unique = f"{request.idempotency_key} {request.prompt_text} {number} {len(request.asked.messages)}"
     return {
         "id": f"call_{hashlib.sha256(unique.encode()).hexdigest()[:24]}",
