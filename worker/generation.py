@@ -16,7 +16,7 @@ from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.interruption import Interruption
-from shared.providers.model_request import Capability, ModelRequest
+from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
 from shared.telemetry import metrics, tracing
 from worker.answer_checks import check_answer, check_capabilities
 from worker.deltas import DeltaPublisher
@@ -106,8 +106,10 @@ class Generation:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
-        asked = ModelRequest.from_json(claim.request)
-        check_capabilities(asked, self.capabilities, self.generator.name)
+        asked = TEXT_ONLY
+        if claim.request is not None:
+            asked = ModelRequest.from_json(claim.request)
+            check_capabilities(asked, self.capabilities, self.generator.name)
         request = GenerationRequest(claim.prompt_text, history, claim.idempotency_key, asked)
         with (
             self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas,

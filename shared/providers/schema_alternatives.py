@@ -99,13 +99,13 @@ class Resolver:
         found: Any = self.root
         for part in reference.removeprefix(_ROOT).split("/")[1:]:
             key = unquote(part).replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list) and key.isdigit() and int(key) < len(found):
+            if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
                 found = found[int(key)]
             elif isinstance(found, Mapping) and key in found:
                 found = found[key]
             else:
                 return False
-        return found if isinstance(found, Mapping | bool) else False
+        return found if isinstance(found, dict | bool) else False
 
 
 def _named(schema: Mapping[str, Any]) -> set[str]:
@@ -138,7 +138,7 @@ def _anchors(part: Any) -> Iterator[tuple[str, Schema]]:
     if isinstance(part, list):
         for each in part:
             yield from _anchors(each)
-    elif isinstance(part, Mapping):
+    elif isinstance(part, dict):
         for key in ("$anchor", "$dynamicAnchor"):
             if isinstance(part.get(key), str):
                 yield f"#{part[key]}", part

@@ -7,9 +7,7 @@ the like into alternative lists of plain schemas, and the keywords of a plain li
 building alone does not make a value valid, such as below `not`, values are tried one after the other.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
 from itertools import chain, count, islice
 from typing import Any
 
@@ -18,12 +16,10 @@ from shared.providers.json_schema import JsonSchema as Schema
 from shared.providers.json_schema import validate
 from shared.providers.pattern_strings import matching
 from shared.providers.schema_alternatives import Resolver, TooComplexError
+from shared.providers.schema_scalars import MAX_TRIES, Plain, least, most, numbers, strings
 
-MAX_STRING_LENGTH = 100_000
 #: Values inside values. Deeper than OPTIONAL_DEPTH, only what is required is made.
 _MAX_DEPTH, _OPTIONAL_DEPTH = 24, 3
-#: How many values of one place are tried.
-_MAX_TRIES = 64
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 #: The types that keywords speak of, for schemas without a `type`.
@@ -33,28 +29,6 @@ _KEYWORDS: Mapping[str, Sequence[str]] = {
     "string": ("pattern", "format", "minLength", "maxLength"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
-_FORMATS: Mapping[str, str] = {
-    "date-time": "2026-01-31T12:30:00Z",
-    "date": "2026-01-31",
-    "time": "12:30:00Z",
-    "duration": "PT1H30M",
-    "email": "ada@example.com",
-    "idn-email": "ada@example.com",
-    "hostname": "example.com",
-    "idn-hostname": "example.com",
-    "ipv4": "192.0.2.1",
-    "ipv6": "2001:db8::1",
-    "uri": "https://example.com/a",
-    "uri-reference": "/a",
-    "iri": "https://example.com/a",
-    "iri-reference": "/a",
-    "uri-template": "https://example.com/{id}",
-    "uuid": "123e4567-e89b-42d3-a456-426614174000",
-    "json-pointer": "/a/0",
-    "relative-json-pointer": "1/a",
-    "regex": "^a+$",
-}
-_WORDS = ("text", "a", "sample", "other", "word", "", "value")
 #: Keywords of which a value that is built may still break one.
 _CHECKED = frozenset(
     {"not", "oneOf", "if", "enum", "const", "pattern", "contains", "propertyNames", "patternProperties"}
@@ -78,7 +52,7 @@ def instance(schema: Schema) -> Any:
     resolver = Resolver(schema)
     reason = "nothing satisfies it"
     try:
-        for value in islice(_Instances(resolver).of([resolver.root], 0), _MAX_TRIES):
+        for value in islice(_Instances(resolver).of([resolver.root], 0), MAX_TRIES):
             if (error := validate(value, schema)) is None:
                 return value
             reason = error.rstrip(".")
@@ -97,12 +71,12 @@ class _Instances:
         """Yield values; none if there is none, or it would be too deep."""
         if depth > _MAX_DEPTH:
             return
-        alternatives: Iterable[Sequence[Mapping[str, Any]]] = self._resolver.alternatives(schemas)
+        alternatives: Iterable[Plain] = self._resolver.alternatives(schemas)
         if depth > _OPTIONAL_DEPTH:  # flat ones first, so that what is recursive comes to an end
             alternatives = sorted(alternatives, key=lambda plain: _types(plain)[:1] in (["object"], ["array"]))
         for plain in alternatives:
             is_checked = any(_CHECKED & each.keys() for each in plain)
-            for value in islice(self._plain(plain, depth), _MAX_TRIES):
+            for value in islice(self._plain(plain, depth), MAX_TRIES):
                 self._resolver.spend()
                 if not is_checked or self._is_valid(value, schemas):
                     yield value
@@ -111,7 +85,7 @@ class _Instances:
         self._resolver.spend(20)
         return validate(value, self._resolver.document(schemas)) is None
 
-    def _plain(self, plain: Sequence[Mapping[str, Any]], depth: int) -> Iterator[Any]:
+    def _plain(self, plain: Plain, depth: int) -> Iterator[Any]:
         """Yield values that satisfy schemas without combinations."""
         for each in plain:
             if "const" in each:
@@ -125,22 +99,22 @@ class _Instances:
         yield from (value for value, _ in firsts)
         yield from chain.from_iterable(rest for _, rest in firsts)
 
-    def _of_type(self, name: str, plain: Sequence[Mapping[str, Any]], depth: int) -> Iterator[Any]:
+    def _of_type(self, name: str, plain: Plain, depth: int) -> Iterator[Any]:
         if name == "object":
             return self._objects(plain, depth)
         if name == "array":
             return self._arrays(plain, depth)
         if name == "string":
-            return _strings(plain)
+            return strings(plain)
         if name in ("integer", "number"):
-            return _numbers(plain, is_integer=name == "integer")
+            return numbers(plain, is_integer=name == "integer")
         return iter((True, False) if name == "boolean" else (None,))
 
     # Objects
 
-    def _objects(self, plain: Sequence[Mapping[str, Any]], depth: int) -> Iterator[dict[str, Any]]:
+    def _objects(self, plain: Plain, depth: int) -> Iterator[dict[str, Any]]:
         required, declared = _required(plain), _declared(plain)
-        at_least, at_most = _most(plain, "minProperties") or 0, _least(plain, "maxProperties")
+        at_least, at_most = most(plain, "minProperties") or 0, least(plain, "maxProperties")
         optional = [name for name in declared if name not in required]
         choices = [optional, []] if depth < _OPTIONAL_DEPTH else [[], optional]
         choices += [[name] for name in optional]
@@ -153,7 +127,7 @@ class _Instances:
                 yield made
 
     def _object(
-        self, plain: Sequence[Mapping[str, Any]], required: Sequence[str], optional: Sequence[str], depth: int
+        self, plain: Plain, required: Sequence[str], optional: Sequence[str], depth: int
     ) -> Iterator[dict[str, Any]]:
         """Yield objects with these properties, in the schema's order, without optional ones that cannot be made."""
         names = sorted({*required, *optional}, key=[*_declared(plain), *required].index)
@@ -170,7 +144,7 @@ class _Instances:
             for value in islice(values, 3):
                 yield {**made, name: value}
 
-    def _fill(self, made: dict[str, Any], plain: Sequence[Mapping[str, Any]], at_least: int, depth: int) -> None:
+    def _fill(self, made: dict[str, Any], plain: Plain, at_least: int, depth: int) -> None:
         """Add properties until there are enough: declared ones, those of patterns, then any."""
         patterns = chain.from_iterable(each.get("patternProperties", ()) for each in plain)
         rules = [each["propertyNames"] for each in plain if "propertyNames" in each]
@@ -178,7 +152,7 @@ class _Instances:
         patterned = [name for pattern in patterns for name in matching(pattern)]
         patterned += [f"{name}{number}" for name in patterned[:1] for number in range(at_least)]
         any_names = (f"property{number}" for number in count(1))
-        for name in islice(chain(_declared(plain), ruled, patterned, any_names), at_least + _MAX_TRIES):
+        for name in islice(chain(_declared(plain), ruled, patterned, any_names), at_least + MAX_TRIES):
             if len(made) >= at_least:
                 return
             self._resolver.spend()
@@ -188,7 +162,7 @@ class _Instances:
             ):
                 made[name] = value
 
-    def _property(self, plain: Sequence[Mapping[str, Any]], name: str) -> list[Schema]:
+    def _property(self, plain: Plain, name: str) -> list[Schema]:
         """The schemas that the value of a property must satisfy."""
         found: list[Schema] = []
         for each in plain:
@@ -200,8 +174,8 @@ class _Instances:
 
     # Arrays
 
-    def _arrays(self, plain: Sequence[Mapping[str, Any]], depth: int) -> Iterator[list[Any]]:
-        at_least, at_most = _most(plain, "minItems") or 0, _least(plain, "maxItems")
+    def _arrays(self, plain: Plain, depth: int) -> Iterator[list[Any]]:
+        at_least, at_most = most(plain, "minItems") or 0, least(plain, "maxItems")
         contained = [each for each in plain if "contains" in each]
         prefixed = max((len(each.get("prefixItems", ())) for each in plain), default=0)
         is_unique = any(each.get("uniqueItems") for each in plain)
@@ -215,7 +189,7 @@ class _Instances:
                 yield made
 
     def _array(
-        self, plain: Sequence[Mapping[str, Any]], length: int, contains: Sequence[Schema], is_unique: bool, depth: int
+        self, plain: Plain, length: int, contains: Sequence[Schema], is_unique: bool, depth: int
     ) -> list[Any] | None:
         """An array of this length; None if an item cannot be made. The last ones are those that it must contain."""
         made: list[Any] = []
@@ -224,7 +198,7 @@ class _Instances:
             from_end = length - place
             if from_end <= len(contains):
                 schemas = [*schemas, contains[-from_end]]
-            values = islice(self.of(schemas, depth + 1), _MAX_TRIES if is_unique else 1)
+            values = islice(self.of(schemas, depth + 1), MAX_TRIES if is_unique else 1)
             fresh = (value for value in values if not is_unique or not any(_is_same(value, other) for other in made))
             if (value := next(fresh, _NONE)) is _NONE:
                 return None
@@ -235,7 +209,7 @@ class _Instances:
 _NONE = object()
 
 
-def _types(plain: Sequence[Mapping[str, Any]]) -> list[str]:
+def _types(plain: Plain) -> list[str]:
     """The types that a value may have, in the order in which they are tried: null last, unless a schema forces it."""
     allowed = set(_TYPES)
     for each in plain:
@@ -253,19 +227,11 @@ def _as_list(value: Any) -> list[Any]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _most(plain: Sequence[Mapping[str, Any]], keyword: str) -> Any:
-    return max((each[keyword] for each in plain if keyword in each), default=None)
-
-
-def _least(plain: Sequence[Mapping[str, Any]], keyword: str) -> Any:
-    return min((each[keyword] for each in plain if keyword in each), default=None)
-
-
-def _declared(plain: Sequence[Mapping[str, Any]]) -> list[str]:
+def _declared(plain: Plain) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(each.get("properties", ()) for each in plain)))
 
 
-def _required(plain: Sequence[Mapping[str, Any]]) -> list[str]:
+def _required(plain: Plain) -> list[str]:
     """The names of the properties that must be there, with those that they require."""
     names = dict.fromkeys(chain.from_iterable(each.get("required", ()) for each in plain))
     left = list(names)
@@ -277,7 +243,7 @@ def _required(plain: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(names)
 
 
-def _item(plain: Sequence[Mapping[str, Any]], place: int) -> list[Schema]:
+def _item(plain: Plain, place: int) -> list[Schema]:
     """The schemas that the item at a place must satisfy. Lists of `items` are those of older drafts."""
     found: list[Schema] = []
     for each in plain:
@@ -291,83 +257,3 @@ def _item(plain: Sequence[Mapping[str, Any]], place: int) -> list[Schema]:
 def _is_same(one: Any, other: Any) -> bool:
     """Whether two values are equal in JSON, where true is not 1."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
-
-
-# Strings and numbers
-
-
-def _strings(plain: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    at_least, at_most = int(_most(plain, "minLength") or 0), _least(plain, "maxLength")
-    if at_least > MAX_STRING_LENGTH:
-        raise TooComplexError
-    patterns = [each["pattern"] for each in plain if "pattern" in each]
-    formats = [_FORMATS[each["format"]] for each in plain if each.get("format") in _FORMATS]
-    words = (word + "text" * (-(-max(0, at_least - len(word)) // 4)) for word in _WORDS)
-    cut = (word[: max(at_least, len(_WORDS[0]))] if at_most is None else word[: int(at_most)] for word in words)
-    numbered = (f"{number}".rjust(at_least, "x") for number in range(_MAX_TRIES))
-    for text in chain(formats, *map(matching, patterns), cut, numbered):
-        if len(text) >= at_least and (at_most is None or len(text) <= at_most):
-            yield text
-
-
-def _numbers(plain: Sequence[Mapping[str, Any]], *, is_integer: bool) -> Iterator[int | float]:
-    """Yield numbers within the bounds: multiples of what they must be multiples of, those nearest to 1 first."""
-    low, high = _bound(plain, "minimum", max, 1), _bound(plain, "maximum", min, -1)
-    step = Fraction(1) if is_integer else Fraction(0)
-    for each in plain:
-        if "multipleOf" in each:
-            step = _common_multiple(step, Fraction(str(each["multipleOf"])))
-    if not step:
-        step = (
-            Fraction(1)
-            if low is None or high is None or high[0] - low[0] >= 4
-            else (high[0] - low[0]) / 4 or Fraction(1)
-        )
-    for number in _steps(low, high, step):
-        yield int(number) if number.denominator == 1 else float(number)
-
-
-_Bound = tuple[Fraction, bool]
-
-
-def _bound(plain: Sequence[Mapping[str, Any]], keyword: str, stricter: Any, sign: int) -> _Bound | None:
-    """The strictest bound, and whether it is excluded."""
-    bounds = []
-    for each in plain:
-        exclusive = f"exclusive{keyword.title()}"
-        if keyword in each:
-            bounds.append((Fraction(str(each[keyword])), each.get(exclusive) is True))  # draft 4 has booleans
-        if exclusive in each and not isinstance(each[exclusive], bool):
-            bounds.append((Fraction(str(each[exclusive])), True))
-    return stricter(bounds, key=lambda bound: (bound[0], sign * bound[1])) if bounds else None
-
-
-def _steps(low: _Bound | None, high: _Bound | None, step: Fraction) -> Iterator[Fraction]:
-    """Yield multiples of a step within bounds, upwards from the lowest, or downwards from the highest."""
-    if low is None and high is not None and high[0] <= step:
-        first, direction = math.floor(high[0] / step), -1
-    else:
-        first, direction = 1 if low is None else math.ceil(low[0] / step), 1
-        if low is not None and low[0] <= step and (high is None or high[0] >= step):
-            first = 1  # 1 says more than the lowest number
-    starts = (first, math.ceil(low[0] / step)) if low is not None else (first,)
-    for start in dict.fromkeys(starts):
-        for offset in range(_MAX_TRIES // 2):
-            number = (start + direction * offset) * step
-            if _is_inside(number, low, high):
-                yield number
-    if low is not None and high is not None and low[0] <= high[0]:
-        yield (low[0] + high[0]) / 2
-
-
-def _is_inside(number: Fraction, low: _Bound | None, high: _Bound | None) -> bool:
-    above = low is None or number > low[0] or (number == low[0] and not low[1])
-    below = high is None or number < high[0] or (number == high[0] and not high[1])
-    return above and below
-
-
-def _common_multiple(one: Fraction, other: Fraction) -> Fraction:
-    if not one:
-        return other
-    numerator = math.lcm(one.numerator * other.denominator, other.numerator * one.denominator)
-    return Fraction(numerator, one.denominator * other.denominator)

@@ -60,33 +60,31 @@ class SimulatedGenerator:
         self.max_batch_size = 1 if delay else _MAX_BATCH_SIZE
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
-        answered = self._answered(request)
+        if request.asked is TEXT_ONLY:  # a short cut for almost all prompts
+            answered = SimulatedAnswer(self.answer(request.prompt_text))
+            tokens = self.usage(request.prompt_text, answered.text)
+        else:
+            answered = self._answered(request)
+            tokens = _tokens(request, answered)
         words = re.findall(r"\S+\s*", answered.text)
         chunks = ["".join(words[i : i + _WORDS_PER_CHUNK]) for i in range(0, len(words), _WORDS_PER_CHUNK)]
         for chunk in chunks:
             if self._delay:
                 time.sleep(self._delay / len(chunks))
             yield chunk
-        yield Usage(self.name, *self._tokens(request, answered), answered.finish_reason, answered.tool_calls or None)
+        yield Usage(self.name, *tokens, answered.finish_reason, answered.tool_calls or None)
 
     @classmethod
     def usage_of(cls, request: GenerationRequest) -> tuple[int, int]:
-        """The tokens of a request and of its answer; none of the answer if there is none. This makes the answer."""
+        """The tokens of a request and of its answer, exactly. It makes the answer; if there is none, that has none."""
         try:
-            return cls._tokens(request, cls._answered(request))
+            return _tokens(request, cls._answered(request))
         except ProviderError:
-            return cls._tokens(request, SimulatedAnswer(""))
+            return _tokens(request, SimulatedAnswer(""))
 
     @classmethod
     def _answered(cls, request: GenerationRequest) -> SimulatedAnswer:
-        plain = cls.answer(request.prompt_text)
-        return SimulatedAnswer(plain) if request.asked == TEXT_ONLY else simulated_answers.answer(request, plain)
-
-    @staticmethod
-    def _tokens(request: GenerationRequest, answered: SimulatedAnswer) -> tuple[int, int]:
-        """It does not read the history of a prompt, so that uses none."""
-        read = GenerationRequest(request.prompt_text, asked=request.asked).texts
-        return sum(map(estimate_tokens, read)), answered.tokens
+        return simulated_answers.answer(request, cls.answer(request.prompt_text))
 
     @staticmethod
     def usage(prompt_text: str, answer: str) -> tuple[int, int]:
@@ -98,6 +96,12 @@ class SimulatedGenerator:
         """Return the whole answer."""
         template = next((answer for pattern, answer in _PATTERNS if pattern.search(prompt_text)), _DEFAULT_ANSWER)
         return template.replace("{quote}", quote(prompt_text))
+
+
+def _tokens(request: GenerationRequest, answered: SimulatedAnswer) -> tuple[int, int]:
+    """The tokens of a request and of its answer. The history is not read, so it uses none."""
+    read = GenerationRequest(request.prompt_text, asked=request.asked).texts
+    return sum(map(estimate_tokens, read)), answered.tokens
 
 
 @capable_of(*(each for each in Capability if each is not Capability.REASONING_EFFORT))
