@@ -29,7 +29,11 @@ HISTORY_CANDIDATES_PER_EXCHANGE = 4
 
 # A reused answer leads to its original source. Otherwise answers would drift away from their questions, from one copy
 # to the next. A prompt with history is no source, because its answer depends on more than its own words. An answer that
-# was cut off is not reused either: the model may complete the next one.
+# was cut off is not reused either: the model may complete the next one. Nor is one that calls tools: its caller has yet
+# to run them.
+#
+# What else an answer depends on must be the same: the route, the generator (whose name stands for its model and
+# settings), and all that the prompt asks for besides its text, by its hash (`ModelRequest.hash`).
 _SOURCES = text("""
     SELECT DISTINCT source.id, source.response_text, source.model, source.finish_reason, vector
     FROM prompts AS near
@@ -37,7 +41,9 @@ _SOURCES = text("""
     JOIN vector_log ON vector_log.user_id = source.user_id AND vector_log.prompt_id = source.id
     WHERE near.user_id = :user_id AND near.id = ANY(CAST(:ids AS bigint[])) AND near.status = 'completed'
         AND source.status = 'completed' AND source.generator = :generator AND source.history = 0
+        AND source.route = :route AND source.request_hash IS NOT DISTINCT FROM CAST(:request_hash AS bytea)
         AND (source.finish_reason IS NULL OR source.finish_reason = 'stop')
+        AND source.response_text <> '' AND source.tool_calls IS NULL
         AND vector_log.embedder = :embedder
         AND (source.prompt_text = :prompt_text OR length(:prompt_text) <= :max_similar)
 """)
@@ -74,6 +80,8 @@ class SemanticCache:
             "user_id": prompt.claim.user_id,
             "ids": near,
             "generator": generator,
+            "route": prompt.claim.route,
+            "request_hash": prompt.claim.request_hash,
             "embedder": found.embedder.name,
             "prompt_text": prompt.claim.prompt_text,
             "max_similar": MAX_SIMILAR_CHARACTERS,
@@ -91,7 +99,8 @@ class SemanticCache:
     def history(self, prompt: EmbeddedPrompt) -> list[Exchange]:
         """Return the nearest exchanges, oldest first: as many as the prompt asks for and the size limit allows.
 
-        Of several with the same prompt it takes only the newest.
+        Of several with the same prompt it takes only the newest. Answers that call tools are no exchange that a model
+        could read: their results are missing.
         """
         wanted, characters_left = prompt.claim.history, self.characters
         try:
@@ -103,12 +112,13 @@ class SemanticCache:
         chosen: dict[str, tuple[int, Exchange]] = {}
         for match in sorted(matches, key=lambda match: (round(match.distance / EQUALLY_NEAR), -match.prompt_id)):
             row = rows.get(match.prompt_id)
-            if row is None or row.answer.response_text is None or row.prompt_text in chosen:
+            answer_text = row and _ordinary_text(row.answer)
+            if row is None or not answer_text or row.prompt_text in chosen:
                 continue
-            size = len(row.prompt_text) + len(row.answer.response_text)
+            size = len(row.prompt_text) + len(answer_text)
             if size <= characters_left and len(chosen) < wanted:
                 characters_left -= size
-                chosen[row.prompt_text] = (row.id, Exchange(row.prompt_text, row.answer.response_text))
+                chosen[row.prompt_text] = (row.id, Exchange(row.prompt_text, answer_text))
         return [exchange for _, exchange in sorted(chosen.values())]
 
     def _search(self, prompt: EmbeddedPrompt, k: int) -> SearchResult:
@@ -132,6 +142,11 @@ class SemanticCache:
         result = self.store.search(prompt.claim.user_id, embed_query, k)
         metrics.searches.observe(time.perf_counter() - started)
         return result
+
+
+def _ordinary_text(answer: Answer) -> str | None:
+    """The text of an answer that is nothing else."""
+    return None if answer.tool_calls else answer.response_text
 
 
 def _distance(vector: Vectors, stored: memoryview) -> float:

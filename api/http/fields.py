@@ -4,12 +4,17 @@ import re
 from datetime import date, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from api.http.openapi.models import example
 from shared import timestamps
 
 MAX_ID = 2**63 - 1
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_LENGTH = 64
+MAX_METADATA_VALUE_LENGTH = 512
+#: Of the name of a model route; no configuration has a longer one.
+MAX_MODEL_LENGTH = 200
 
 # The validators below, as JSON Schema patterns.
 STORABLE = r"^[^\u0000]*$"
@@ -53,6 +58,14 @@ NotBlank = Annotated[
 ]
 Storable = Annotated[str, Field(json_schema_extra={"pattern": STORABLE}), AfterValidator(storable)]
 SeqNumber = Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(whole)]
+#: Pairs of strings by which a user finds prompts again.
+Metadata = Annotated[
+    dict[
+        Annotated[Storable, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_LENGTH)],
+        Annotated[Storable, StringConstraints(max_length=MAX_METADATA_VALUE_LENGTH)],
+    ],
+    Field(max_length=MAX_METADATA_PAIRS),
+]
 #: A time in a request, by RFC 3339.
 Time = Annotated[datetime, BeforeValidator(_time)]
 #: A day (UTC) in a request, as a date or as a time in it.

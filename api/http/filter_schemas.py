@@ -1,24 +1,14 @@
 """The query parameters that filter prompts, in lists and in searches."""
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from api.http.fields import Storable, Time
+from api.http.fields import MAX_MODEL_LENGTH, Metadata, Time
 from api.http.openapi.models import Query, example
 from shared.db.models import Status
 from shared.prompts.filters import PromptFilter
-
-MAX_METADATA_PAIRS = 16
-MAX_METADATA_KEY_LENGTH = 64
-MAX_METADATA_VALUE_LENGTH = 512
-#: Longer names of models are not in any configuration.
-MAX_MODEL_LENGTH = 200
-
-MetadataKey = Annotated[Storable, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_LENGTH)]
-MetadataValue = Annotated[Storable, StringConstraints(max_length=MAX_METADATA_VALUE_LENGTH)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_PAIRS)]
 
 _PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 

@@ -6,7 +6,8 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, Moment, NotBlank, PageSize, whole
 from api.http.filter_schemas import FilterQuery
-from api.http.openapi.models import Answer, Body, Parameters, Query, example
+from api.http.openapi.models import Answer, Parameters, Query, example
+from api.http.request_schemas import RequestFields
 from shared import timestamps
 from shared.accounts.export import ExportedPrompt
 from shared.db.models import Priority, Status
@@ -23,7 +24,7 @@ MAX_HISTORY = 20
 _PREFER = "`wait=N`: wait up to N ≤ 60 seconds for the answer. Anything else is ignored."
 
 
-class Submission(Body):
+class Submission(RequestFields):
     """A new prompt."""
 
     prompt_text: NotBlank = Field(max_length=MAX_PROMPT_LENGTH, description="The prompt; not blank.")
@@ -177,6 +178,15 @@ class PromptResource(Answer):
     )
 
 
+class ShownPrompt(PromptResource):
+    """A prompt, its answer, and what it asked for."""
+
+    request: dict[str, Any] | None = Field(
+        description="What was submitted besides the text: `instructions`, `messages`, `temperature`, … Null if nothing "
+        "was, and once it is emptied. Lists leave it out."
+    )
+
+
 class SimilarPrompt(Answer):
     """A completed prompt that is similar to the query."""
 
@@ -190,10 +200,19 @@ class SimilarPrompt(Answer):
     created_at: Moment
 
 
+def shown_prompt(prompt: PromptRow, username: str) -> dict[str, Any]:
+    """Render a prompt as a ShownPrompt."""
+    return prompt_resource(prompt, username) | {"request": prompt.request}
+
+
 def exported_prompt(exported: ExportedPrompt, username: str) -> dict[str, Any]:
-    """Render a prompt as a line of an export: a PromptResource, and everything else that is known of it."""
+    """Render a prompt as a line of an export: a ShownPrompt, and everything else that is known of it."""
     prompt = exported.prompt
     return prompt_resource(prompt, username) | {
+        "request": exported.request,
+        "api": prompt.api,
+        "api_request": exported.api_request,
+        "batch_id": exported.batch_id,
         "request_id": exported.request_id,
         "seq": prompt.seq,
         "route": prompt.route,

@@ -145,7 +145,7 @@ class Submissions:
 
     def _reserved_tokens(self, prompt: NewPrompt | PromptRow, api_key: KeyGrant | None) -> int:
         key_budget = None if api_key is None else api_key.monthly_tokens
-        return self._estimator.tokens(prompt.prompt_text, prompt.history, key_budget)
+        return self._estimator.tokens(prompt.prompt_text, prompt.history, key_budget, prompt.request)
 
     def _store_group(self, group: Sequence[_Submission]) -> Sequence[Outcome]:
         """The outcome of each submission of a group, once it is committed."""

@@ -2,6 +2,7 @@
 
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from flask import Response, jsonify, request
 from flask_openapi3 import Tag
@@ -21,7 +22,16 @@ from api.http.openapi.responses import (
     rate_limited,
 )
 from api.http.pages import add_older_link, decode_before, json_page, set_location
-from api.http.prompt_schemas import PageQuery, PromptPath, PromptResource, ShowHeaders, Submission, SubmissionHeaders
+from api.http.prompt_schemas import (
+    PageQuery,
+    PromptPath,
+    PromptResource,
+    ShowHeaders,
+    ShownPrompt,
+    Submission,
+    SubmissionHeaders,
+    shown_prompt,
+)
 from api.intake.new_prompts import NewPrompts
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
@@ -69,9 +79,10 @@ SUBMIT: Responses = {
     ),
 }
 SHOW: Responses = {
-    200: _prompt(
+    200: json_response(
+        ShownPrompt,
         "The prompt. `Retry-After` is present until it has ended.",
-        *("queued", "waiting", "completed", "cut off", "cached", "failed", "cancelled", "emptied"),
+        *("shown", "shown waiting", "shown completed", "with a schema", "shown failed", "shown emptied"),
         headers=_SHOWN,
     ),
     304: empty_response("It has not changed since the client's `ETag`.", headers=_SHOWN),
@@ -183,7 +194,7 @@ class PromptRoutes:
             response = Response(status=HTTPStatus.NOT_MODIFIED)
             _add_headers(response, prompt, seconds)
         else:
-            response = _prompt_response(prompt, HTTPStatus.OK, seconds)
+            response = _response(shown_prompt(prompt, current_principal().username), prompt, HTTPStatus.OK, seconds)
         response.headers["Cache-Control"] = "private, no-cache"
         response.set_etag(etag)
         return response
@@ -245,6 +256,9 @@ class PromptRoutes:
         return self._new_prompts.make(
             principal,
             body.prompt_text,
+            model=body.model,
+            asked=body.asked(),
+            metadata=body.metadata or None,
             websocket=body.websocket,
             priority=body.priority or Priority.DEFAULT,
             cache=self._cache_use(body),
@@ -287,7 +301,11 @@ def _key_use(body: Submission, header: SubmissionHeaders, principal: Principal) 
 
 
 def _prompt_response(prompt: PromptRow, status: HTTPStatus, waited: int | None = None) -> Response:
-    response = jsonify(prompt_resource(prompt, current_principal().username))
+    return _response(prompt_resource(prompt, current_principal().username), prompt, status, waited)
+
+
+def _response(resource: dict[str, Any], prompt: PromptRow, status: HTTPStatus, waited: int | None) -> Response:
+    response = jsonify(resource)
     response.status_code = status
     _add_headers(response, prompt, waited)
     return response

@@ -11,17 +11,19 @@ while a worker answers it, the reservation counts until the worker has recorded 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, insert, text
 
 from shared.db.engine import Executor
 from shared.db.models import AbandonedAttempt, Prompt, Status
 from shared.errors import BudgetExceededError
+from shared.providers import GenerationRequest
+from shared.providers.model_request import ModelRequest
 from shared.providers.simulated import SimulatedGenerator
 from shared.providers.tokens import BYTES_PER_TOKEN, estimate_tokens
 from shared.settings import Settings
@@ -96,21 +98,34 @@ class Estimator:
     def __init__(self, settings: Settings) -> None:
         self._user_budget = settings.user_monthly_tokens
         self._is_simulated = settings.generator == "simulated"
-        self._answer = settings.reserved_output_tokens
+        self._usual_answer, self._max_answer = settings.reserved_output_tokens, None
         self._history = -(-settings.history_characters // BYTES_PER_TOKEN)
         self._instructions = 0
         if settings.generator == "openai":
-            self._answer = settings.openai_max_tokens or self._answer
+            self._max_answer = settings.openai_max_tokens
             self._instructions = estimate_tokens(settings.openai_system_prompt) if settings.openai_system_prompt else 0
 
-    def tokens(self, prompt_text: str, history: int, key_budget: int | None) -> int:
-        """The tokens that a prompt reserves: at least 1, or 0 if neither its key nor its user has a budget."""
+    def tokens(
+        self, prompt_text: str, history: int, key_budget: int | None, request: Mapping[str, Any] | None = None
+    ) -> int:
+        """The tokens that a prompt reserves: at least 1, or 0 if neither its key nor its user has a budget.
+
+        Args:
+            request: What it asks for besides its text, a `ModelRequest` as JSON.
+        """
         if self._user_budget is None and key_budget is None:
             return 0
+        whole = GenerationRequest(prompt_text, asked=ModelRequest.from_json(request))
         if self._is_simulated:
-            return sum(SimulatedGenerator.usage(prompt_text, SimulatedGenerator.answer(prompt_text)))
+            return sum(SimulatedGenerator.usage_of(whole))
         context = self._history if history else 0
-        return self._instructions + context + estimate_tokens(prompt_text) + self._answer
+        answer = self._answer(whole.asked.max_output_tokens)
+        return self._instructions + context + sum(map(estimate_tokens, whole.texts)) + answer
+
+    def _answer(self, asked: int | None) -> int:
+        """The tokens of the answer, if the prompt limits them to `asked`."""
+        limits = [limit for limit in (asked, self._max_answer) if limit is not None]
+        return min(limits, default=self._usual_answer)
 
 
 def read(executor: Executor, user_ids: Sequence[int], user_budget: int | None) -> dict[int, list[Budget]]:

@@ -8,6 +8,7 @@ from sqlalchemy import Row, text
 from shared.db.engine import Executor
 from shared.prompts import queries
 from shared.prompts.queries import PromptRow
+from shared.prompts.sizes import EXPORTED_BYTES
 
 #: The most that a page has, in rows and in bytes of their texts; a longer prompt is a page of its own.
 MAX_ROWS = 200
@@ -24,6 +25,9 @@ class ExportedPrompt(NamedTuple):
     used_prompt_tokens: int
     used_completion_tokens: int
     emptied_at: datetime | None
+    request: dict[str, Any] | None
+    api_request: dict[str, Any] | None
+    batch_id: int | None
 
 
 _COLUMNS = ", ".join((*(column.name for column in queries.COLUMNS), *ExportedPrompt._fields[1:]))
@@ -32,8 +36,7 @@ _PAGE = text(f"""
     SELECT {_COLUMNS}
     FROM (
         SELECT id, size, sum(size) OVER (ORDER BY id) AS running FROM (
-            SELECT id, octet_length(prompt_text) + coalesce(octet_length(response_text), 0)
-                + coalesce(octet_length(error), 0) AS size
+            SELECT id, {EXPORTED_BYTES} AS size
             FROM prompts WHERE user_id = :user_id AND id > :after AND id <= :last ORDER BY id LIMIT :limit
         ) AS following
     ) AS sums

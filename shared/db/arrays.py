@@ -26,7 +26,9 @@ def unnest(types: dict[str, str]) -> str:
 def array_parameters(types: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
     """The parameters of that SQL: `rows`, each with a value for each name."""
     columns = zip(types.items(), zip(*rows, strict=True), strict=True)
-    return {name: _json_values(values) if type_ == "JSONB" else list(values) for (name, type_), values in columns}
+    return {
+        name: _json_values(values) if type_ in ("JSON", "JSONB") else list(values) for (name, type_), values in columns
+    }
 
 
 def _json_values(values: Iterable[Any]) -> list[str | None]:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from shared.db.engine import Executor
 from shared.db.models import Change, FeedEntry, User
 from shared.prompts.answer import Answer
+from shared.prompts.sizes import EVENT_BYTES
 
 #: The largest page of a feed. A socket that reads slowly holds one while it catches up; each further one is a query.
 MAX_ENTRIES = 200
@@ -89,8 +90,7 @@ _READ = text(f"""
         SELECT *, sum(size) OVER (ORDER BY seq) AS running, count(*) OVER () AS total FROM (
             SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id,
                 route, metadata, prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
-                coalesce(octet_length(prompt_text), 0) + coalesce(octet_length(response_text), 0)
-                    + coalesce(octet_length(feed.error), 0) AS size
+                {EVENT_BYTES} AS size
             FROM feed JOIN users ON users.id = feed.user_id
             LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
             WHERE feed.user_id = :user_id AND feed.seq > :after

@@ -7,7 +7,18 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, bindparam, func, select, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
 from shared.db.engine import Executor
 from shared.db.models import UNFINISHED, Prompt, Status, User
@@ -16,12 +27,13 @@ from shared.prompts import scheduling
 from shared.prompts.answer import Answer
 from shared.prompts.filters import ALL_PROMPTS, PromptFilter
 from shared.prompts.provider_pause import ProviderPause
+from shared.prompts.sizes import PROMPT_BYTES
 
 
 class PromptRow(NamedTuple):
     """A prompt as its user sees it. Each field is a column, but for `answer` and those after it.
 
-    `position` and `waiting_for` are known only after `with_queue_state`.
+    `position` and `waiting_for` are known only after `with_queue_state`, `request` if a single prompt was read.
     """
 
     id: int
@@ -43,6 +55,8 @@ class PromptRow(NamedTuple):
     answer: Answer
     position: int | None = None  #: in line; None unless it is queued and has a turn
     waiting_for: ProviderPause | None = None
+    #: What it asks of the model besides its text, a `ModelRequest` as JSON. Lists leave it out: it may be long.
+    request: dict[str, Any] | None = None
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> Self:
@@ -57,7 +71,7 @@ _OWN_COLUMNS = PromptRow._fields.index("answer")
 COLUMNS: list[ColumnElement[Any]] = [_prompts[name] for name in (*PromptRow._fields[:_OWN_COLUMNS], *Answer._fields)]
 _OF_USER = _prompts.user_id == bindparam("user_id")
 _IS_ANSWERED = (_prompts.status == Status.COMPLETED) & _prompts.emptied_at.is_(None)
-_ONE = select(*COLUMNS).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
+_ONE = select(*COLUMNS, _prompts.request).where(_prompts.id == bindparam("prompt_id"), _OF_USER)
 _ALL = select(*COLUMNS).where(_prompts.id == func.any(bindparam("prompt_ids", type_=ARRAY(BigInteger))))
 _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from(
     Prompt.__table__,
@@ -68,12 +82,7 @@ _COMPLETED = select(*COLUMNS).where(_prompts.id.in_(bindparam("prompt_ids", expa
 _UNFINISHED = select(func.count()).select_from(
     select(_prompts.id).where(_OF_USER, _prompts.status.in_(UNFINISHED)).limit(bindparam("limit")).subquery()
 )
-#: The bytes of a prompt's texts. PostgreSQL knows the length of a stored text without reading it (`textoctetlen`).
-_SIZE = (
-    func.octet_length(_prompts.prompt_text)
-    + func.coalesce(func.octet_length(_prompts.response_text), 0)
-    + func.coalesce(func.octet_length(_prompts.error), 0)
-)
+_SIZE: ColumnElement[int] = literal_column(PROMPT_BYTES)
 
 
 class Page(NamedTuple):
@@ -128,7 +137,7 @@ def get(executor: Executor, user_id: int, prompt_id: int) -> PromptRow:
     row = executor.execute(_ONE, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is None:
         raise PromptNotFoundError
-    return PromptRow.from_row(row)
+    return _with_request(row)
 
 
 def get_all(executor: Executor, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
@@ -145,7 +154,11 @@ def get_with_seq(executor: Executor, user_id: int, prompt_id: int) -> tuple[Prom
     row = executor.execute(_ONE_WITH_SEQ, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is None:
         raise PromptNotFoundError
-    return PromptRow.from_row(row), row.newest
+    return _with_request(row), row.newest
+
+
+def _with_request(row: Any) -> PromptRow:
+    return PromptRow.from_row(row)._replace(request=row.request)
 
 
 def page(

@@ -66,6 +66,49 @@ _FAILED = _QUEUED | {
     "completed_at": "2026-11-23T09:32:07.000Z",
 }
 _CANCELLED = _QUEUED | {"status": "cancelled", "position": None, "completed_at": "2026-11-23T09:30:01.250Z"}
+_REQUEST = {
+    "instructions": "Answer for children.",
+    "temperature": 0.2,
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {
+            "name": "tides",
+            "schema": {
+                "type": "object",
+                "properties": {"cause": {"type": "string"}, "per_day": {"type": "integer"}},
+                "required": ["cause", "per_day"],
+                "additionalProperties": False,
+            },
+            "strict": True,
+        },
+    },
+}
+_METADATA = {"customer": "42", "topic": "tides"}
+_STRUCTURED = _COMPLETED | {
+    "response_text": '{"cause": "The gravity of the moon and the sun", "per_day": 2}',
+    "metadata": _METADATA,
+    "request": _REQUEST,
+}
+_CALLING = _COMPLETED | {
+    "prompt_text": "How high is the tide in Bergen?",
+    "response_text": "",
+    "finish_reason": "tool_calls",
+    "tool_calls": [
+        {
+            "id": "call_1f0c6f2a5d1e",
+            "type": "function",
+            "function": {"name": "get_tide", "arguments": '{"place": "Bergen"}'},
+        }
+    ],
+}
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_tide",
+        "description": "The height of the tide at a place.",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    },
+}
 _EMPTIED = _COMPLETED | {"prompt_text": "", "response_text": None, "emptied_at": "2026-12-23T09:40:00.000Z"}
 _RETRIED = _FAILED | {"status": "queued", "position": 1, "error": None, "completed_at": None}
 _SIMILAR = {
@@ -77,6 +120,8 @@ _SIMILAR = {
     "created_at": _COMPLETED["created_at"],
 }
 _TEXT = {"prompt_text": "Explain what causes ocean tides"}
+
+_NOTHING_ASKED = {"request": None}
 
 #: A response of `GET /prompts/{prompt_id}/stream/`.
 STREAM = """retry: 1000
@@ -101,6 +146,10 @@ data: {"type":"prompt.completed","id":1,"user":"alice","response_text":"Here is 
 EXPORT = json.dumps(
     _COMPLETED
     | {
+        "request": None,
+        "api": None,
+        "api_request": None,
+        "batch_id": None,
         "request_id": "7f0c6f2a5d1e4b7c9a3d8e6f5b4c3a21",
         "seq": 1,
         "route": "default",
@@ -120,6 +169,17 @@ BODIES: dict[str, dict[str, Any]] = {
         "With events for the user's sockets": _TEXT | {"websocket": True},
         "From the cache, if possible": _TEXT | {"cache": True},
         "With earlier exchanges": {"prompt_text": "And on the moon?", "history": 3},
+        "With a JSON Schema and metadata": _TEXT | _REQUEST | {"model": "default", "metadata": _METADATA},
+        "With earlier turns": {
+            "prompt_text": "And on the moon?",
+            "messages": [
+                {"role": "user", "content": "Explain what causes ocean tides"},
+                {"role": "assistant", "content": "The gravity of the moon and the sun."},
+            ],
+            "max_output_tokens": 200,
+            "stop": ["\n\n"],
+        },
+        "With a tool": {"prompt_text": "How high is the tide in Bergen?", "tools": [_TOOL], "tool_choice": "auto"},
     },
 }
 
@@ -129,6 +189,13 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "completed": ("Answered", _COMPLETED),
     "cut off": ("Cut off at the limit of tokens", _CUT_OFF),
     "waiting": ("Waiting for the provider", _WAITING),
+    "calling": ("Calling a tool", _CALLING),
+    "shown": ("Waiting for a worker", _QUEUED | _NOTHING_ASKED),
+    "shown waiting": ("Waiting for the provider", _WAITING | _NOTHING_ASKED),
+    "shown completed": ("Answered", _COMPLETED | _NOTHING_ASKED),
+    "with a schema": ("Answered by a JSON Schema", _STRUCTURED),
+    "shown failed": ("Failed", _FAILED | _NOTHING_ASKED),
+    "shown emptied": ("Emptied because of its age", _EMPTIED | _NOTHING_ASKED),
     "cached": ("Answered from an earlier prompt", _CACHED),
     "failed": ("Failed", _FAILED),
     "cancelled": ("Cancelled", _CANCELLED),

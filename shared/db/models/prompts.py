@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, func, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Identity, Index, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -128,8 +128,9 @@ class Prompt(Base):
     used_completion_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     #: The newest attempt whose usage is in the ledger, so that none is counted twice.
     settled_attempt: Mapped[int] = mapped_column(server_default=text("0"))
-    #: What it asks of the model besides its text, a `PromptRequest` as JSON; NULL if nothing.
-    request: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    #: What it asks of the model besides its text, a `ModelRequest` as JSON; NULL if nothing. Not JSONB, which loses the
+    #: order of keys: models write the properties of a schema in its order.
+    request: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: SHA-256 of everything in `request` that changes an answer; NULL if nothing does.
     request_hash: Mapped[bytes | None]
     #: Pairs of strings by which its user finds it again.
@@ -139,7 +140,7 @@ class Prompt(Base):
     #: The API of OpenAI that submitted it, a `FrontApi`; NULL for `POST /prompts/`.
     api: Mapped[str | None]
     #: The fields of that API's request that its resource repeats and that `request` does not have.
-    api_request: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    api_request: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     #: The batch that it is a line of.
     batch_id: Mapped[int | None]
     #: When its text, answer and vector were removed because of RETENTION_DAYS.

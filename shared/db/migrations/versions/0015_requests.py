@@ -13,13 +13,14 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
+# JSONB loses the order of keys, and models write the properties of a schema in its order.
 _COLUMNS = (
-    sa.Column("request", postgresql.JSONB),
+    sa.Column("request", sa.JSON),
     sa.Column("request_hash", sa.LargeBinary),
     sa.Column("metadata", postgresql.JSONB),
     sa.Column("tool_calls", postgresql.JSONB),
     sa.Column("api", sa.String),
-    sa.Column("api_request", postgresql.JSONB),
+    sa.Column("api_request", sa.JSON),
     sa.Column("batch_id", sa.BigInteger),
 )
 
