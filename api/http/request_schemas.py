@@ -3,7 +3,17 @@
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from api.http.fields import MAX_MODEL_LENGTH, Metadata, Storable, whole
 from api.http.openapi.models import Body
@@ -154,16 +164,16 @@ class RequestFields(Body):
         None, description="Pairs of strings by which the prompt can be found again: at most 16."
     )
 
-    @model_validator(mode="after")
-    def _can_choose(self) -> Self:
-        """Refuse a `tool_choice` that no tool fits."""
-        if isinstance(self.tool_choice, dict):
-            name = self.tool_choice["function"]["name"]
-            if name not in [tool.function.name for tool in self.tools or ()]:
-                raise ValueError(f"tool_choice names the function {name}, which is not in tools")
-        elif self.tool_choice == "required" and not self.tools:
-            raise ValueError('tool_choice is "required", but there are no tools')
-        return self
+    @field_validator("tool_choice")
+    @classmethod
+    def _is_among_tools(cls, choice: Any, info: ValidationInfo) -> Any:
+        """Refuse a choice that no tool fits."""
+        names = [tool.function.name for tool in info.data.get("tools") or ()]
+        if isinstance(choice, dict) and choice["function"]["name"] not in names:
+            raise ValueError("names a function that is not in tools")
+        if choice == "required" and not names:
+            raise ValueError("requires a tool, but there are none")
+        return choice
 
     def asked(self) -> ModelRequest:
         """What the prompt asks of the model besides its text."""

@@ -5,6 +5,7 @@ and the work behind local references are bounded. Draft 2020-12, unless `$schema
 """
 
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -23,6 +24,8 @@ MAX_MESSAGE_LENGTH = 300
 #: Patterns without lookaround or backreferences take linear time anyway. The others, which pydantic writes for
 #: decimals, for instance, may go back this often before they count as not matching.
 _PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1_000_000)
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escaped one, after no other backslash or an even number of them
 
 JsonSchema = dict[str, Any] | bool
 
@@ -73,6 +76,8 @@ def _as_json(schema: object) -> str:
     text = json.dumps(schema, sort_keys=True, allow_nan=False)
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"it has over {MAX_CHARACTERS} characters")
+    if _NUL.search(text):
+        raise ValueError("it has a NUL character")
     return text
 
 

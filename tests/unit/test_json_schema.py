@@ -34,6 +34,7 @@ def _doubling(names: list[str]) -> dict[str, Any]:
         ({"$schema": "http://example.com/own"}, "meta-schema"),
         ({"const": float("nan")}, "JSON"),
         ({"const": "\ud800"}, "surrogates"),
+        ({"const": "a\0b"}, "NUL"),
         ({"enum": ["x" * 100] * 1000}, "100000 characters"),
         (_nested(65), "64 levels"),
         (_nested(10_000), "nested too deeply"),
@@ -58,6 +59,7 @@ def test_a_reference_to_another_document_is_never_fetched(address: str) -> None:
     [
         True,
         PERSON,
+        {"const": r"\u0000"},
         _nested(64),
         {"pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"},  # pydantic writes this for a decimal
         {"$ref": "#/$defs/tree", "$defs": {"tree": {"properties": {"left": {"$ref": "#/$defs/tree"}}}}},
