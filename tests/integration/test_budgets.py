@@ -466,5 +466,43 @@ def test_a_prompt_reserves_its_tokens_its_history_and_the_longest_answer(
     assert Estimator(settings.model_copy(update=changes)).tokens(PROMPT, history, None) == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "request_", "tokens"),
+    [
+        ({}, {"max_output_tokens": 5}, 4 + 5),
+        ({}, {"max_output_tokens": 5_000}, 4 + 5_000),
+        ({"generator": "openai", "openai_max_tokens": 50}, {"max_output_tokens": 5_000}, 4 + 50),
+        ({}, {"instructions": "x" * 40}, 10 + 4 + 1_000),
+        ({}, {"messages": [{"role": "user", "content": "x" * 40}, {"role": "assistant", "content": "x" * 8}]},
+         12 + 4 + 1_000),
+        ({}, {"input": [{"role": "user", "content": "x" * 40}]}, 10 + 1_000),
+        ({}, {"tools": [{"name": "x" * 28}]}, 10 + 4 + 1_000),
+    ],
+)  # fmt: skip
+def test_a_prompt_reserves_for_its_whole_conversation_and_for_max_output_tokens(
+    settings: Settings, changes: dict[str, object], request_: dict, tokens: int
+) -> None:
+    budgeted = settings.model_copy(update={"user_monthly_tokens": 1, "generator": "my.module:Model"} | changes)
+    assert Estimator(budgeted).tokens(PROMPT, 0, None, request_) == tokens
+
+
+def test_a_simulated_prompt_reserves_what_it_uses_and_a_retry_the_same(make_app: MakeApp, worker: Pipeline) -> None:
+    app, _ = make_app(user_monthly_tokens=1_000)
+    alice = ApiUser(app, "alice")
+    body = {"prompt_text": PROMPT, "instructions": "Be brief, and answer in rhyme.", "max_output_tokens": 5}
+    prompt_id = alice.post("/prompts/", json=body).json["id"]
+
+    def reserved() -> int:
+        return alice.get("/usage/").json["budgets"][0]["reserved_tokens"]
+
+    first = reserved()
+    alice.post(f"/prompts/{prompt_id}/cancel/")
+    assert reserved() == 0
+    alice.post(f"/prompts/{prompt_id}/retry/")
+    assert reserved() == first
+    worker.process(1)
+    assert (reserved(), alice.show(prompt_id)["usage"]["total_tokens"]) == (0, first)
+
+
 def test_the_rest_of_a_budget_is_neither_used_nor_reserved() -> None:
     assert Budget(None, 100, 20, 30, datetime.now(UTC)).left == 50

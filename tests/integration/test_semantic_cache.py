@@ -2,17 +2,54 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 from werkzeug.test import TestResponse
 
+from shared.db.engine import Sessions
+from shared.db.models import Prompt
 from shared.errors import ProviderError
 from shared.providers import Exchange, GenerationRequest, Usage
+from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
 from tests.support.client import ApiUser
 from tests.support.providers import Counting, Script
 from worker.pipeline import Pipeline
 
 TIDES = "What causes the tides of the ocean?"
+TOOL = {"type": "function", "function": {"name": "get_tide", "parameters": {"type": "object"}}}
+
+
+def _turn(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+#: Two values of each field of a request; answers to one are not for the other.
+REQUESTS: dict[str, tuple[Any, Any]] = {
+    "messages": (_turn("a"), _turn("b")),
+    "input": (_turn("a"), _turn("b")),
+    "instructions": ("a", "b"),
+    "temperature": (0, 0.5),
+    "top_p": (0.1, 0.2),
+    "max_output_tokens": (10, 20),
+    "stop": (["a"], ["b"]),
+    "seed": (0, 1),
+    "frequency_penalty": (0, 1),
+    "presence_penalty": (0, 1),
+    "reasoning_effort": ("low", "high"),
+    "response_format": ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}),
+    "tools": ([TOOL], [TOOL, TOOL]),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (False, True),
+}
+
+
+class Json(Counting):
+    """Answers any request: its answers are JSON objects, and it calls no tools."""
+
+    def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+        yield "{}"
 
 
 def with_cache(pipeline: Pipeline, **changes: object) -> Pipeline:
@@ -164,6 +201,41 @@ class TestCache:
         again = ask(alice, answering, TIDES, cache=True).json
         assert (again["cached_from"] == first["id"], again["finish_reason"]) == (is_reused, reason)
 
+    def test_every_field_of_a_request_has_a_value_here(self) -> None:
+        """So that a new field cannot be forgotten."""
+        assert set(REQUESTS) == {field.name for field in dataclasses.fields(ModelRequest)}
+
+    @pytest.mark.parametrize("name", REQUESTS)
+    def test_an_answer_is_only_reused_for_the_same_request(
+        self, alice: ApiUser, worker: Pipeline, sessions: Sessions, name: str
+    ) -> None:
+        answering = dataclasses.replace(worker, generator=Json(), capabilities=frozenset(Capability))
+        asked, other = ModelRequest(**{name: REQUESTS[name][0]}), ModelRequest(**{name: REQUESTS[name][1]})
+
+        def cached_from(request: ModelRequest) -> int | None:
+            submitted = alice.post("/prompts/", json={"prompt_text": TIDES, "cache": True}).json["id"]
+            with sessions.begin() as session:
+                stored = {"request": request.to_json(), "request_hash": request.hash}
+                session.execute(update(Prompt).where(Prompt.id == submitted).values(stored))
+            answering.process(1)
+            return alice.show(submitted)["cached_from"]
+
+        assert [cached_from(TEXT_ONLY), cached_from(asked), cached_from(other)] == [None, None, None]
+        assert [cached_from(TEXT_ONLY), cached_from(asked), cached_from(other)] == [1, 2, 3]
+
+    def test_an_answer_of_another_model_route_is_never_reused(
+        self, alice: ApiUser, answering: Pipeline, sessions: Sessions
+    ) -> None:
+        first = ask(alice, answering, TIDES).json["id"]
+        with sessions.begin() as session:
+            session.execute(update(Prompt).where(Prompt.id == first).values(route="other"))
+        assert ask(alice, answering, TIDES, cache=True).json["cached_from"] is None
+
+    def test_an_answer_that_calls_tools_is_never_reused(self, alice: ApiUser, worker: Pipeline) -> None:
+        calling = {"tools": [TOOL], "tool_choice": "required", "cache": True}
+        assert ask(alice, worker, TIDES, **calling).json["tool_calls"]
+        assert ask(alice, worker, TIDES, **calling).json["cached_from"] is None
+
     def test_a_prompt_with_history_bypasses_the_cache(self, alice: ApiUser, answering: Pipeline) -> None:
         ask(alice, answering, TIDES)
         shown = ask(alice, answering, TIDES, cache=True, history=1)
@@ -199,6 +271,14 @@ class TestCache:
 
 
 class TestHistory:
+    def test_an_answer_that_calls_tools_is_not_in_the_history(
+        self, alice: ApiUser, worker: Pipeline, answering: Pipeline, generator: Counting
+    ) -> None:
+        ask(alice, worker, "ocean tides at spring", tools=[TOOL], tool_choice="required")
+        ask(alice, answering, "ocean tides at neap")
+        ask(alice, answering, "more on ocean tides", history=2)
+        assert generator.asked[-1].history == [Exchange("ocean tides at neap", "answer 1")]
+
     def test_the_nearest_exchanges_are_sent_oldest_first(
         self, alice: ApiUser, answering: Pipeline, generator: Counting
     ) -> None:
