@@ -12,7 +12,8 @@ from .errors import ClientError
 from .key_commands import keys
 from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
-from .resources import Priority, Status, UsageBy
+from .request_options import filter_options, request_options
+from .resources import Priority, PromptFilter, RequestOptions, Status, UsageBy
 from .usage_table import usage_text
 from .webhook_commands import webhooks
 
@@ -91,6 +92,7 @@ def register(options: Options, username: str | None, credentials: TextIO | None,
 )
 @click.option("--priority", type=click.Choice(get_args(Priority)), default="default", help="low: behind all others.")
 @click.option("--key", help="Idempotency key: the same key and text within 24 hours create one prompt.")
+@request_options
 @common_options
 @click.pass_obj
 def submit(
@@ -102,6 +104,7 @@ def submit(
     cache: bool | None,
     priority: Priority,
     key: str | None,
+    request: RequestOptions,
 ) -> Exit:
     """Submit a prompt: TEXT, or stdin if TEXT is "-"."""
     text = sys.stdin.buffer.read().decode().rstrip("\n") if text == "-" else text
@@ -109,7 +112,7 @@ def submit(
         return show_answer(
             options.output,
             client,
-            lambda: client.submit(text, history=history, cache=cache, priority=priority, key=key),
+            lambda: client.submit(text, history=history, cache=cache, priority=priority, key=key, **request),
             wait,
             follow,
             status_line,
@@ -165,12 +168,13 @@ def delete(options: Options, prompt_id: int) -> None:
 @click.option("--status", type=click.Choice(get_args(Status)), help="Show only prompts with this status.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many prompts to show.")
 @click.option("--all", "everything", is_flag=True, help="Show all prompts.")
+@filter_options
 @common_options
 @click.pass_obj
-def list_prompts(options: Options, status: Status | None, limit: int, everything: bool) -> None:
+def list_prompts(options: Options, status: Status | None, limit: int, everything: bool, matching: PromptFilter) -> None:
     """Show your prompts, newest first."""
     with options.client() as client:
-        show_list(options.output, client.prompts(status=status, limit=None if everything else limit))
+        show_list(options.output, client.prompts(status=status, limit=None if everything else limit, **matching))
 
 
 @main.command()

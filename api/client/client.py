@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Unpack, cast
 from uuid import uuid4
 
 import httpx
@@ -13,7 +13,19 @@ from .events import EventSocket
 from .http import HttpClient, json_list, json_object
 from .keys import Keys
 from .pages import read_pages
-from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, UsageBy, UsageReport, User
+from .resources import (
+    UNFINISHED,
+    Event,
+    Priority,
+    Prompt,
+    PromptFilter,
+    RequestOptions,
+    SimilarPrompt,
+    Status,
+    UsageBy,
+    UsageReport,
+    User,
+)
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
 from .text_stream import follow
@@ -100,6 +112,7 @@ class Client:
         key: str | None = None,
         websocket: bool = True,
         priority: Priority = "default",
+        **request: Unpack[RequestOptions],
     ) -> Prompt:
         """Submit a prompt. Retries never create a second prompt.
 
@@ -112,8 +125,11 @@ class Client:
             key: the idempotency key: the same key and prompt within 24 hours create one prompt. Random by default.
             websocket: whether `listen` receives an event when the prompt has finished.
             priority: "low" comes after all other prompts, but gets at least a tenth of the work.
+            request: what the prompt asks for besides its text: `model`, `instructions`, `messages`, `response_format` …
+                Those that are None are left out.
         """
         body: dict[str, Any] = {"prompt_text": text, "websocket": websocket}
+        body |= {name: value for name, value in request.items() if value is not None}
         headers = {"Idempotency-Key": key or uuid4().hex}
         if history is not None:
             body["history"] = history
@@ -145,9 +161,18 @@ class Client:
             # A server that shuts down, or does not support waiting, answers at once.
             self._sleep(max(0.0, started + _MIN_POLL_INTERVAL_SECONDS - time.monotonic()))
 
-    def prompts(self, *, status: Status | None = None, limit: int | None = None) -> Iterator[Prompt]:
-        """Yield the user's prompts, newest first: at most `limit`, or all."""
-        yield from read_pages(self._session, "/prompts/", limit, status=status)
+    def prompts(
+        self, *, status: Status | None = None, limit: int | None = None, **matching: Unpack[PromptFilter]
+    ) -> Iterator[Prompt]:
+        """Yield the user's prompts, newest first: at most `limit`, or all.
+
+        Args:
+            matching: only prompts of this `model`, with all of these pairs in their `metadata`, and submitted `since`
+                a time, or before a time, `until`.
+        """
+        pairs = {f"metadata[{key}]": value for key, value in (matching.get("metadata") or {}).items()}
+        others = {name: value for name, value in matching.items() if name != "metadata"}
+        yield from read_pages(self._session, "/prompts/", limit, status=status, **others, **pairs)
 
     def similar(self, text: str, *, limit: int | None = None, max_score: float | None = None) -> list[SimilarPrompt]:
         """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default."""

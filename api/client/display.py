@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from .client import Client
 from .options import Exit
-from .output import Output, cut_off_note, local_time, one_line, waiting_reason
+from .output import Output, answer_text, cut_off_note, local_time, one_line, waiting_reason
 from .resources import Event, Prompt
 
 
@@ -59,7 +59,7 @@ def show_answer(
     if output.as_json:
         output.result(prompt, "")
     elif prompt["status"] == "completed":
-        output.result(prompt, prompt["response_text"] or "")
+        output.result(prompt, answer_text(prompt))
     return _exit(output, prompt["id"], prompt["status"], prompt["error"], prompt.get("finish_reason"))
 
 
@@ -79,6 +79,8 @@ def _show_text(output: Output, events: Iterable[Event]) -> Exit:
                 output.text(event["text"])
     if attempt is not None:
         output.text("\n")
+    if event.get("tool_calls") and not output.as_json:
+        output.text(answer_text({"type": event["type"], "tool_calls": event["tool_calls"]}) + "\n")
     outcome = event["type"].removeprefix("prompt.")
     return _exit(output, event["id"], outcome, event.get("error"), event.get("finish_reason"))
 

@@ -113,7 +113,7 @@ def shorten(text: str, width: int) -> str:
 
 def event_line(event: Event) -> str:
     """Describe the event of a finished prompt on one line, as wide as the terminal."""
-    outcome = event.get("response_text") or event.get("error") or ""
+    outcome = answer_text(event) or event.get("error") or ""
     prompt = one_line(event.get("prompt_text", ""))
     note = cut_off_note(event.get("finish_reason"))
     prompt = f"[{note}] {prompt}" if note else prompt
@@ -121,6 +121,14 @@ def event_line(event: Event) -> str:
     line = f"{line} → {one_line(outcome)}" if outcome else line
     width = _width()
     return line if width is None else shorten(line, width)
+
+
+def answer_text(answered: Prompt | Event) -> str:
+    """The answer: its text, and a line for each function that the model wants to be called."""
+    calls = [
+        f"{call['function']['name']}({call['function']['arguments']})" for call in answered.get("tool_calls") or ()
+    ]
+    return "\n".join(filter(None, (answered.get("response_text"), *calls)))
 
 
 def full_text(prompt: Prompt) -> str:
@@ -131,6 +139,7 @@ def full_text(prompt: Prompt) -> str:
         "answer": cut_off_note(prompt.get("finish_reason")),
         "position": str(prompt.get("position") or ""),
         "waiting for": waiting_reason(prompt),
+        "metadata": ", ".join(f"{key}={value}" for key, value in (prompt.get("metadata") or {}).items()),
         "priority": "low" if prompt.get("priority") == "low" else "",
         "attempts": str(prompt["attempt"]),
         "submitted": local_time(prompt["created_at"]),
@@ -140,7 +149,7 @@ def full_text(prompt: Prompt) -> str:
         "error": prompt["error"] or "",
     }
     lines = [f"{name:<11}  {value}" for name, value in fields.items() if value]
-    texts = [text for text in (prompt["prompt_text"], prompt["response_text"]) if text]
+    texts = [text for text in (prompt["prompt_text"], answer_text(prompt)) if text]
     return "\n\n".join(["\n".join(lines), *texts])
 
 

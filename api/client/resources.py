@@ -1,6 +1,6 @@
 """The JSON objects that the API returns. A newer server may add fields."""
 
-from typing import Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 
@@ -31,6 +31,47 @@ class Waiting(TypedDict):
     next_attempt_at: str
 
 
+class Function(TypedDict):
+    """The name of a function, and its arguments as JSON."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A function that the model wants to be called."""
+
+    id: str
+    type: str
+    function: Function
+
+
+class RequestOptions(TypedDict, total=False):
+    """What a prompt asks for besides its text. None is the same as leaving it out."""
+
+    model: str | None
+    instructions: str | None
+    messages: list[dict[str, str]] | None
+    temperature: float | None
+    top_p: float | None
+    max_output_tokens: int | None
+    stop: str | list[str] | None
+    seed: int | None
+    response_format: dict[str, Any] | None
+    tools: list[dict[str, Any]] | None
+    tool_choice: str | dict[str, Any] | None
+    metadata: dict[str, str] | None
+
+
+class PromptFilter(TypedDict, total=False):
+    """Which prompts are meant. Times are RFC 3339. None is the same as leaving it out."""
+
+    model: str | None
+    metadata: dict[str, str] | None
+    since: str | None
+    until: str | None
+
+
 class Prompt(TypedDict):
     """A prompt. Times are RFC 3339, in UTC."""
 
@@ -46,9 +87,13 @@ class Prompt(TypedDict):
     priority: NotRequired[Priority]
     position: NotRequired[int | None]
     waiting_for: NotRequired[Waiting | None]
+    metadata: NotRequired[dict[str, str]]
     model: str | None
+    provider_model: NotRequired[str | None]
     usage: Usage | None
     finish_reason: NotRequired[FinishReason | None]
+    tool_calls: NotRequired[list[ToolCall] | None]
+    request: NotRequired[dict[str, Any] | None]
     cached_from: int | None
     created_at: str
     completed_at: str | None
@@ -243,4 +288,5 @@ class Event(TypedDict):
     prompt_text: NotRequired[str]
     response_text: NotRequired[str | None]
     finish_reason: NotRequired[FinishReason | None]
+    tool_calls: NotRequired[list[ToolCall] | None]
     error: NotRequired[str | None]

@@ -1,0 +1,91 @@
+"""The options of commands that say what a prompt asks for besides its text, and which prompts a list shows."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import PurePath
+from typing import Any, TextIO
+
+import click
+
+Command = Callable[..., Any]
+
+
+def _pairs(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
+    """The pairs of `--metadata key=value`, which may be repeated; None if there are none."""
+    pairs = [value.partition("=") for value in values]
+    if any(not separator for _, separator, _ in pairs):
+        raise click.BadParameter("it must be KEY=VALUE.")
+    return {key: value for key, _, value in pairs} or None
+
+
+def _answer_schema(_: click.Context, __: click.Parameter, file: TextIO | None) -> dict[str, Any] | None:
+    """The response format of a file with a JSON Schema."""
+    if file is None:
+        return None
+    try:
+        schema = json.load(file)
+    except ValueError as error:
+        raise click.BadParameter(f"{file.name} is not JSON: {error}.") from error
+    name = "".join(letter for letter in PurePath(file.name).stem if letter.isascii() and letter.isalnum())
+    return {"type": "json_schema", "json_schema": {"name": name[:64] or "answer", "schema": schema, "strict": True}}
+
+
+_MODEL = click.option("--model", metavar="NAME", help="The model route.")
+_METADATA = click.option(
+    "--metadata", metavar="KEY=VALUE", multiple=True, callback=_pairs, help="A pair of its metadata; may be repeated."
+)
+_REQUEST = (
+    click.option(
+        "--json-schema",
+        "response_format",
+        metavar="FILE",
+        type=click.File(encoding="utf-8"),
+        callback=_answer_schema,
+        help="The answer is JSON that satisfies the schema in this file.",
+    ),
+    click.option("--max-output-tokens", metavar="N", type=click.IntRange(1), help="Cut the answer off after N tokens."),
+    click.option(
+        "--temperature", metavar="T", type=click.FloatRange(0, 2), help="How random the answer is, from 0 to 2."
+    ),
+    _METADATA,
+    click.option("--instructions", metavar="TEXT", help="What the model is told before the prompt."),
+    _MODEL,
+)
+_FILTER = (
+    click.option(
+        "--until", metavar="TIME", help="Only prompts submitted before this time, such as 2026-11-30T12:00:00Z."
+    ),
+    click.option("--since", metavar="TIME", help="Only prompts submitted at this time or later."),
+    _METADATA,
+    _MODEL,
+)
+
+
+def _collected(
+    argument: str, names: Sequence[str], options: Sequence[Callable[[Command], Command]]
+) -> Callable[[Command], Command]:
+    """Add the options to a command, which gets their values in one argument."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def collecting(*args: Any, **values: Any) -> Any:
+            collected = {name: values.pop(name) for name in names}
+            return command(*args, **values, **{argument: collected})
+
+        decorated: Command = collecting
+        for option in options:
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+#: Gives a command the argument `request`: keyword arguments of `Client.submit`.
+request_options = _collected(
+    "request",
+    ("model", "instructions", "metadata", "temperature", "max_output_tokens", "response_format"),
+    _REQUEST,
+)
+#: Gives a command the argument `matching`: keyword arguments of `Client.prompts`.
+filter_options = _collected("matching", ("model", "metadata", "since", "until"), _FILTER)
