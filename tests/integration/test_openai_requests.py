@@ -181,6 +181,14 @@ def test_a_refused_parameter_is_an_error_that_names_it_and_is_not_left_out(
     assert [name in body(request) for request in raw_server.requests] == [True]
 
 
+def test_a_refusal_with_status_500_is_one_nevertheless(raw_server: RawServer) -> None:
+    """llama.cpp's Python server answers invalid requests like this."""
+    message = "1 validation error: {'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text'\"}"
+    error = refused(raw_server, refusal("500 Internal Server Error", message=message))
+    assert str(error).startswith("The provider refused the request (400): 1 validation error")
+    assert not error.retryable
+
+
 def test_a_refusal_that_names_no_parameter_is_quoted_alone(raw_server: RawServer) -> None:
     error = refused(raw_server, refusal(message="No", param="elsewhere"))
     assert str(error) == "The provider refused the request (400): No."

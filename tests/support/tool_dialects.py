@@ -107,6 +107,7 @@ TOOL_CALLS = (
     ToolCase("[DONE] without finish_reason", FIRST + REST + DONE, Called((WEATHER,), finish_reason=None, ids=("call_1",))),
     ToolCase("usage in a chunk of its own", FIRST + REST + choice(index=0, delta={}, finish_reason="tool_calls") + event({"choices": [], "usage": USAGE}) + DONE, ONE),
     ToolCase("function_call in pieces", _function(name="get_weather", arguments="") + b"".join(_function(arguments=piece) for piece in _pieces(ARGUMENTS)) + choice(index=0, delta={}, finish_reason="function_call") + DONE, ANONYMOUS),
+    ToolCase("function_call beside tool_calls", b"".join(delta(call(piece, "get_weather", id="call_1"), function_call={"name": "get_weather", "arguments": piece}) for piece in _pieces(ARGUMENTS)) + END, ONE),
     ToolCase("plain JSON", completion(content=None, tool_calls=[WHOLE_CALL]), ONE, JSON),
     ToolCase("plain JSON without finish_reason", completion(None, content=None, tool_calls=[WHOLE_CALL]), Called((WEATHER,), finish_reason=None, ids=("call_1",)), JSON),
     ToolCase("plain JSON with function_call", completion("function_call", content=None, function_call={"name": "get_weather", "arguments": ARGUMENTS}), ANONYMOUS, JSON),
