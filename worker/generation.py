@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator as PythonGenerator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
@@ -103,18 +103,23 @@ class Generation:
         raise AnswerTooLongError(self.max_bytes)
 
     def _generate(self, claim: Claim, history: Sequence[Exchange], interruption: Interruption) -> Answer:
-        texts: list[str] = []
-        bytes_left = self.max_bytes
-        usage, started = Usage(), time.perf_counter()
         asked = TEXT_ONLY
         if claim.request is not None:
             asked = ModelRequest.from_json(claim.request)
             check_capabilities(asked, self.capabilities, self.generator.name)
         request = GenerationRequest(claim.prompt_text, history, claim.idempotency_key, asked)
-        with (
-            self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas,
-            closing(self._metered(claim.meter, request, interruption)) as parts,
-        ):
+        started = time.perf_counter()
+        with closing(self._metered(claim.meter, request, interruption)) as parts:
+            text, usage = self._read(claim, parts, started)
+        usage = check_answer(text, usage, asked)
+        metrics.generations.observe(time.perf_counter() - started)
+        return Answer(text, self.generator.name, *usage)
+
+    def _read(self, claim: Claim, parts: Iterable[str | Usage], started: float) -> tuple[str, Usage]:
+        """The whole text and the last usage. Subscribers get the text as it comes, unless prompts come in batches."""
+        texts: list[str] = []
+        bytes_left, usage = self.max_bytes, Usage()
+        with self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
             for part in parts:
                 if isinstance(part, Usage):
                     usage = part
@@ -133,10 +138,7 @@ class Generation:
             self.provider_status.record_available(claim)
         if tool_call_bytes(usage) > bytes_left:
             raise AnswerTooLongError(self.max_bytes)
-        answer = "".join(texts)
-        usage = check_answer(answer, usage, asked)
-        metrics.generations.observe(time.perf_counter() - started)
-        return Answer(answer, self.generator.name, *usage)
+        return "".join(texts), usage
 
     def _metered(
         self, meter: Meter, request: GenerationRequest, interruption: Interruption

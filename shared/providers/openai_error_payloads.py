@@ -53,6 +53,8 @@ def effective_status(status: int, payload: Any) -> int:
         return status
     numbers = [number for each in objects for key in _NUMBERS if (number := _status(each.get(key)))]
     overload = [found for found in named if found in (429, 503, 529)]
+    if status == 500 and "validation error" in find_message(payload):  # pydantic's, in llama.cpp's Python server
+        return 400
     if status == 500:
         return (overload or [500])[0]
     return next((found for found in (*overload, *numbers, *named) if found), status)

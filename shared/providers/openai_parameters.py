@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.providers.openai_error_payloads import find_message, find_parameter
+from shared.providers.openai_error_payloads import effective_status, find_message, find_parameter
 
 _REFUSALS = (400, 422)
 _DROPPABLE = ("stream_options", "encoding_format", "dimensions")
@@ -52,7 +52,7 @@ class Changes:
 
 def refused_parameter(status: int, payload: Any, body: Mapping[str, Any]) -> str:
     """The parameter of a request that a refusal is about; "" if it does not say so, or its message names it already."""
-    if status not in _REFUSALS:
+    if effective_status(status, payload) not in _REFUSALS:
         return ""
     places = [find_parameter(payload), *_places(payload)]
     named = (name for name in body for place in places if re.search(rf"\b{name}\b", place))

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from shared.errors import ProviderError
@@ -72,7 +72,7 @@ class ToolCalls:
         Raises:
             ProviderError: they are not calls of functions, too many or too long.
         """
-        calls = list(_calls_of(message))
+        calls = _calls_of(message)
         if is_whole and calls:
             self._forget()
         for place, call in calls:
@@ -135,14 +135,14 @@ class ToolCalls:
         return latest
 
 
-def _calls_of(message: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
-    """Yield the calls of a message, and the place of each if that has a name."""
+def _calls_of(message: Mapping[str, Any]) -> list[tuple[str | None, Any]]:
+    """The calls of a message, each after its place if that has a name. llama.cpp's Python server sends both forms."""
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list):
         raise unexpected_response("its tool calls are not a list")
-    yield from ((None, call) for call in calls)
-    if function := message.get(_LEGACY):
-        yield _LEGACY, {"function": function}
+    if not calls and (function := message.get(_LEGACY)):
+        return [(_LEGACY, {"function": function})]
+    return [(None, call) for call in calls]
 
 
 def _joined(text: str) -> str:

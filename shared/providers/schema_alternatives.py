@@ -1,5 +1,6 @@
 """Resolves the combinations of JSON schemas: `$ref`, `allOf`, `anyOf`, `oneOf`, `if`, `dependentSchemas`."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -9,7 +10,7 @@ from shared.providers.json_schema import validate
 
 #: How much is done for one schema: about a second.
 MAX_STEPS = 10_000
-#: Where the schema stands in documents that check a part of it.
+#: Where the schema stands in the documents by which values are checked.
 _ROOT = "#/$defs/root"
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 _ALTERNATIVES = ("anyOf", "oneOf")
@@ -28,8 +29,9 @@ class Resolver:
     """The parts of one schema. Work on them is counted, so that no schema takes for ever."""
 
     def __init__(self, schema: Schema) -> None:
-        #: The schema, with references that are valid within `document`.
+        #: The schema, with references that are valid where `is_valid` puts it.
         self.root: Schema = _moved(schema, schema.get("$id", "") if isinstance(schema, Mapping) else "")
+        self._size = len(json.dumps(schema))
         self._steps_left = MAX_STEPS
         self._anchors = dict(_anchors(self.root))
 
@@ -41,13 +43,17 @@ class Resolver:
 
     def matches(self, pattern: str, name: str) -> bool:
         """Whether a pattern matches, by the rules of JSON schemas and within their limit of time."""
-        self.spend(5)
-        return validate(name, {"pattern": pattern}) is None
+        return self.is_valid(name, [{"pattern": pattern}])
 
-    def document(self, schemas: Sequence[Schema]) -> dict[str, Any]:
-        """A schema for values that satisfy all of these parts."""
-        parts = [{"$ref": _ROOT} if each is self.root else each for each in schemas]
-        return {"$defs": {"root": self.root}, "allOf": parts}
+    def is_valid(self, value: Any, schemas: Sequence[Schema]) -> bool:
+        """Whether a value satisfies all of these parts."""
+        checked: dict[str, Any] = {"allOf": [{"$ref": _ROOT} if each is self.root else each for each in schemas]}
+        text = json.dumps(checked)
+        self.spend(20 + len(text) // 200)  # compiling takes longer than checking
+        if any(f'"{key}"' in text for key in _REFERENCES):
+            checked["$defs"] = {"root": self.root}
+            self.spend(self._size // 200)
+        return validate(value, checked) is None
 
     def alternatives(
         self, schemas: Sequence[Schema], done: tuple[Mapping[str, Any], ...] = ()

@@ -78,12 +78,8 @@ class _Instances:
             is_checked = any(_CHECKED & each.keys() for each in plain)
             for value in islice(self._plain(plain, depth), MAX_TRIES):
                 self._resolver.spend()
-                if not is_checked or self._is_valid(value, schemas):
+                if not is_checked or self._resolver.is_valid(value, schemas):
                     yield value
-
-    def _is_valid(self, value: Any, schemas: Sequence[Schema]) -> bool:
-        self._resolver.spend(20)
-        return validate(value, self._resolver.document(schemas)) is None
 
     def _plain(self, plain: Plain, depth: int) -> Iterator[Any]:
         """Yield values that satisfy schemas without combinations."""

@@ -1,23 +1,30 @@
 """The guide's example of a custom model, run as it stands in `docs/models.md`."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from shared.db.engine import Sessions
+from shared.providers.factory import capabilities
+from shared.providers.model_request import Capability
 from shared.settings import Settings
 from tests.support.client import ApiUser
-from tests.support.servers import ROOT, Servers
+from tests.support.openai_client import body
+from tests.support.raw_server import RawServer, response
+from tests.support.servers import ROOT, Servers, make_settings
 from worker.pipeline import Pipeline
 from worker.services import make_services
 
 SECTION = (ROOT / "docs" / "models.md").read_text().partition("\n## Your own model\n")[2]
 
 
-def example(language: str) -> str:
-    """The first block of code in this language."""
-    return re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)[0]
+def example(language: str, number: int = 0) -> str:
+    """The first block of code in this language, or a later one."""
+    return re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)[number]
 
 
 @pytest.fixture
@@ -90,3 +97,34 @@ def test_the_example_can_be_installed_as_a_package_and_named(alice: ApiUser, mak
     prompt_id = alice.submit("What is a tide?")
     make_pipeline("ollama").process(1)
     assert alice.show(prompt_id)["response_text"] == "as a package\n"
+
+
+TOOLS = {"tools": [{"type": "function", "function": {"name": "get_weather"}}], "instructions": "Be brief."}
+OLLAMA = {"model": "llama3.2", "prompt_eval_count": 7, "eval_count": 3, "done_reason": "stop"}
+CALLED = {"content": "", "tool_calls": [{"function": {"name": "get_weather", "arguments": {"city": "Bern"}}}]}
+
+
+def test_the_example_of_a_chat_gets_the_whole_request_and_calls_tools(
+    alice: ApiUser, make_pipeline, sessions: Sessions, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "my_chat.py").write_text(example("python", 1))
+    with RawServer() as ollama:
+        ollama.script(response(json.dumps(OLLAMA | {"message": CALLED}).encode(), "application/json", length=True))
+        monkeypatch.setenv("OLLAMA_HOST", ollama.url.removesuffix("/v1"))
+        prompt_id = alice.submit("What is the weather?")
+        with sessions.begin() as session:
+            session.execute(text("UPDATE prompts SET request = CAST(:asked AS jsonb)"), {"asked": json.dumps(TOOLS)})
+        make_pipeline("my_chat:Chat").process(1)
+        sent = body(ollama.requests[0])
+    shown = alice.show(prompt_id)
+    assert [message["content"] for message in sent["messages"]] == ["Be brief.", "What is the weather?"]
+    assert sent["tools"] == TOOLS["tools"]
+    assert (shown["status"], shown["response_text"], shown["finish_reason"]) == ("completed", "", "tool_calls")
+    assert shown["tool_calls"][0]["function"] == {"name": "get_weather", "arguments": '{"city": "Bern"}'}
+
+
+def test_the_example_of_a_chat_declares_what_it_can_do(folder: Path) -> None:
+    (folder / "my_chat.py").write_text(example("python", 1))
+    can = capabilities(make_settings(generator="my_chat:Chat"))
+    assert can == {Capability.INSTRUCTIONS, Capability.MESSAGES, Capability.TOOLS, Capability.TEMPERATURE}
+    assert capabilities(make_settings(generator="my_model:Ollama")) == frozenset()

@@ -4,6 +4,7 @@ The tests are skipped unless a Python has both: `pip install 'llama-cpp-python[s
 ten minutes. LLAMA_PYTHON names that Python if it is not the one that runs the tests.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import pytest
 from shared.errors import ProviderError
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.factory import make_generator
+from shared.providers.json_schema import validate
+from shared.providers.model_request import ModelRequest
 from tests.support.processes import free_port
 from tests.support.servers import make_settings, wait_until
 
@@ -94,3 +97,31 @@ def test_closing_an_unfinished_answer_frees_the_server_for_others(url: str) -> N
 def test_a_prompt_too_long_for_the_model_fails(url: str) -> None:
     with pytest.raises(ProviderError):  # this server ends the stream without a word
         ask(make(url), "word " * 3_000)
+
+
+def test_a_real_models_answer_is_a_json_object(url: str) -> None:
+    asked = ModelRequest(response_format={"type": "json_object"}, instructions="Answer in short JSON.")
+    *chunks, usage = make(url, openai_max_tokens=200).generate(GenerationRequest("Name a city.", asked=asked))
+    assert isinstance(usage, Usage)
+    text = "".join(map(str, chunks))
+    assert usage.finish_reason == "length" or isinstance(json.loads(text), dict), text
+
+
+def test_a_format_that_the_server_does_not_know_is_an_error_that_names_it(url: str) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}}}
+    asked = ModelRequest(response_format=wanted)
+    with pytest.raises(ProviderError, match="response_format") as raised:
+        list(make(url).generate(GenerationRequest("Name a city.", asked=asked)))
+    assert not raised.value.retryable
+
+
+def test_a_real_model_calls_a_tool(url: str) -> None:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": parameters}}
+    choice = {"type": "function", "function": {"name": "get_weather"}}
+    asked = ModelRequest(tools=[tool], tool_choice=choice, max_output_tokens=100)
+    *_, usage = make(url, openai_max_tokens=200).generate(GenerationRequest("Weather in Paris?", asked=asked))
+    assert isinstance(usage, Usage)
+    (call,) = usage.tool_calls or ()
+    assert call["function"]["name"] == "get_weather"
+    assert validate(json.loads(call["function"]["arguments"]), parameters) is None

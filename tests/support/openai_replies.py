@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 WORDS = ("Tides ", "come ", "and ", "go.")
 
@@ -49,6 +49,8 @@ class Reply:
     finish_reason: str = "stop"
     usage: Literal["own chunk", "last chunk", "none"] = "own chunk"
     key: Literal["content", "refusal"] = "content"
+    #: Calls of tools after the chunks, as chat completions have them. Streamed, their arguments come in two pieces.
+    tool_calls: Sequence[dict[str, Any]] = ()
 
 
 def some_words(count: int | str) -> tuple[str, ...]:

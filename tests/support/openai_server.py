@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from shared.providers import message_texts
 from tests.support.openai_replies import Gate, Reply, commanded, some_words
 from tests.support.processes import free_port
 
@@ -237,6 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _completion(self, reply: Reply) -> dict[str, Any]:
         message = {"role": "assistant", "content": None, "refusal": None, reply.key: "".join(reply.chunks)}
+        if reply.tool_calls:
+            message["tool_calls"] = list(reply.tool_calls)
         choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": None}
         return self._object("chat.completion") | {"choices": [choice], "usage": self._usage(reply)}
 
@@ -252,7 +255,16 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self.received.first_chunk_sent = self.received.first_chunk_sent or time.monotonic()
             self._event(self._chunk({reply.key: text}))
+        for index, call in enumerate(reply.tool_calls):
+            self._stream_call(index, call)
         self._end(reply)
+
+    def _stream_call(self, index: int, call: dict[str, Any]) -> None:
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        half = len(arguments) // 2
+        begun = call | {"index": index, "function": {"name": name, "arguments": arguments[:half]}}
+        for piece in (begun, {"index": index, "function": {"arguments": arguments[half:]}}):
+            self._event(self._chunk({"tool_calls": [piece]}))
 
     def _end(self, reply: Reply) -> None:
         if reply.then == "finish":
@@ -287,7 +299,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _usage(self, reply: Reply) -> dict[str, int]:
         """Count words as tokens."""
-        prompt = sum(len(message["content"].split()) for message in self.received.body["messages"])
+        texts = [text for message in self.received.body["messages"] for text in message_texts(message)]
+        prompt = sum(len(text.split()) for text in texts)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": len(reply.chunks),
