@@ -181,6 +181,21 @@ def ranked(executor: Executor, user_id: int, prompt_ids: Sequence[int], *, max_b
     return Page([PromptRow.from_row(row) for row in rows], bool(rows) and rows[0].total > len(rows))
 
 
+def matching(
+    executor: Executor, user_id: int, conditions: Sequence[ColumnElement[bool]], among: Sequence[int] | None = None
+) -> list[int]:
+    """The ids of the user's completed prompts, not emptied since, that meet all conditions on columns of prompts.
+
+    Args:
+        among: Look only at these prompts.
+    """
+    ids = select(_prompts.id).where(_OF_USER, _IS_ANSWERED, *conditions)
+    if among is None:
+        return list(executor.scalars(ids, {"user_id": user_id}))
+    ids = ids.where(_prompts.id == func.any(bindparam("prompt_ids", type_=ARRAY(BigInteger))))
+    return list(executor.scalars(ids, {"user_id": user_id, "prompt_ids": list(among)}))
+
+
 def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:
     """Those of these prompts that are the user's and completed, and not emptied since, by id."""
     rows = executor.execute(_COMPLETED, {"user_id": user_id, "prompt_ids": prompt_ids})

@@ -59,11 +59,12 @@ LEFT JOIN LATERAL (
 ) nearest ON true
 WHERE u.id = %(user_id)s ORDER BY nearest.distance
 """
-# All allowed rows are compared. An HNSW index would find the nearest of all rows first, and perhaps none that is allowed:
-# the sum keeps PostgreSQL from choosing it.
+# All allowed rows are compared. An HNSW index would find the nearest of all rows first, and perhaps none that is
+# allowed: the sum keeps PostgreSQL from choosing it.
 _SEARCH_AMONG = _SEARCH.replace(
-    "ORDER BY embedding::vector({dimension}) <-> %(vector)s::vector LIMIT",
-    "AND prompt_id = ANY(%(allowed)s::bigint[]) ORDER BY (embedding::vector({dimension}) <-> %(vector)s::vector) + 0 LIMIT",
+    "ORDER BY embedding::vector({dimension}) <-> %(vector)s::vector",
+    """AND prompt_id = ANY(%(allowed)s::bigint[])
+    ORDER BY (embedding::vector({dimension}) <-> %(vector)s::vector) + 0""",
 )
 _CREATE_STATE = (
     "INSERT INTO pgvector_state (user_id) SELECT id FROM users WHERE id = %(user_id)s ON CONFLICT DO NOTHING"

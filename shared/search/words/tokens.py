@@ -1,7 +1,7 @@
 """Splits texts into the words by which they are found: whole identifiers, and their parts.
 
 PostgreSQL's own parser takes `/etc/hosts` for a file, `4711` in `ERR-4711` for a negative number, and letters for what
-the database's locale says. Here a word is the same in every database and language: there are no stems and no stop words.
+the database's locale says. Here words are the same in every database and language, without stems and stop words.
 
 | text | words |
 | --- | --- |
@@ -16,6 +16,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 
 from shared.providers.combining_marks import limit_marks
 
@@ -32,7 +33,7 @@ _WITHOUT_SPACES = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
-_JOINT = r"[-_./:@#+&~'’\\=]{1,2}"
+_JOINT = "[-_./:@#+&~'\u2019\\\\=]{1,2}"
 _SUFFIX = r"(?:\+\+|#)?"  # of C++ and C#
 
 
@@ -56,7 +57,7 @@ def words_of(text: str) -> dict[str, None]:
     words: dict[str, None] = {}
     for word in dict.fromkeys(found):
         if _IS_WITHOUT_SPACES.match(word):
-            words.update(dict.fromkeys([*word, *map("".join, zip(word, word[1:], strict=False))]))
+            words.update(dict.fromkeys([*word, *map("".join, pairwise(word))]))
             continue
         words[_cut(word.casefold())] = None
         if not (word.isalnum() and (word.islower() or word.istitle())):  # unlike most words

@@ -118,4 +118,4 @@ class WordIndex:
             if rows[0].indexed >= expected:
                 break
             self._writer.catch_up(user_id)
-        return [WordMatch(*row[2:]) for row in rows if row.prompt_id is not None]
+        return [WordMatch(row.prompt_id, row.score, row.share) for row in rows if row.prompt_id is not None]
