@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, Moment, NotBlank, PageSize, whole
+from api.http.filter_schemas import FilterQuery
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from shared import timestamps
 from shared.accounts.export import ExportedPrompt
@@ -81,9 +82,8 @@ class PromptPath(Parameters):
     prompt_id: int = Field(ge=1, le=MAX_ID, description="The prompt's `id`.", json_schema_extra=example(1))
 
 
-class PageQuery(Query):
+class PageQuery(FilterQuery):
     limit: PageSize = 20
-    status: Status | None = Field(None, description="Only prompts with this status.")
     cursor: Cursor = None
 
 

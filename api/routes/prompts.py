@@ -198,13 +198,13 @@ class PromptRoutes:
         before = decode_before(query.cursor)
         with self._engine.connect() as connection:
             prompts, has_more = queries.page(
-                connection, principal.id, limit=query.limit, max_bytes=max_bytes, status=query.status, before=before
+                connection, principal.id, limit=query.limit, max_bytes=max_bytes, matching=query.filter(), before=before
             )
             prompts = queries.with_queue_state(connection, prompts)
         response, count = json_page((prompt_resource(prompt, principal.username) for prompt in prompts), max_bytes)
         if has_more or count < len(prompts):
             before = prompts[count - 1].id
-            add_older_link(response, "/prompts/", before=before, limit=query.limit, status=query.status)
+            add_older_link(response, "/prompts/", before=before, limit=query.limit, **query.link_parameters())
         return response
 
     def cancel(self, path: PromptPath) -> Response:

@@ -7,13 +7,14 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, Self
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, bindparam, func, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, and_, bindparam, func, select, text
 
 from shared.db.engine import Executor
 from shared.db.models import UNFINISHED, Prompt, Status, User
 from shared.errors import PromptNotFoundError
 from shared.prompts import scheduling
 from shared.prompts.answer import Answer
+from shared.prompts.filters import ALL_PROMPTS, PromptFilter
 from shared.prompts.provider_pause import ProviderPause
 
 
@@ -67,7 +68,6 @@ _COMPLETED = select(*COLUMNS).where(_prompts.id.in_(bindparam("prompt_ids", expa
 _UNFINISHED = select(func.count()).select_from(
     select(_prompts.id).where(_OF_USER, _prompts.status.in_(UNFINISHED)).limit(bindparam("limit")).subquery()
 )
-_OF_STATUS, _BEFORE = _prompts.status == bindparam("status"), _prompts.id < bindparam("before")
 #: The bytes of a prompt's texts. PostgreSQL knows the length of a stored text without reading it (`textoctetlen`).
 _SIZE = (
     func.octet_length(_prompts.prompt_text)
@@ -102,8 +102,7 @@ def _within_bytes(rows: Select[Any], order: str, *, descending: bool = False) ->
 
 @cache
 def _page(*conditions: str) -> Select[Any]:
-    by_name = {"status": _OF_STATUS, "before": _BEFORE}
-    rows = select(*COLUMNS, _SIZE.label("size")).where(_OF_USER, *(by_name[name] for name in conditions))
+    rows = select(*COLUMNS, _SIZE.label("size")).where(_OF_USER, *map(text, conditions))
     return _within_bytes(rows.order_by(_prompts.id.desc()).limit(bindparam("limit")), "id", descending=True)
 
 
@@ -155,18 +154,17 @@ def page(
     *,
     limit: int,
     max_bytes: int,
-    status: Status | None = None,
+    matching: PromptFilter = ALL_PROMPTS,
     before: int | None = None,
 ) -> Page:
-    """The user's prompts, newest first, of one status, with ids below `before`.
+    """The user's prompts that match the filter, newest first, with ids below `before`.
 
     These are at most `limit`, whose texts have at most `max_bytes` of UTF-8 together, but at least one.
     """
-    conditions = {"status": status, "before": before}
-    given = {name: value for name, value in conditions.items() if value is not None}
+    conditions = matching.conditions if before is None else (*matching.conditions, "prompts.id < :before")
     # One extra row shows whether there is a next page.
-    parameters = {"user_id": user_id, "limit": limit + 1, "max_bytes": max_bytes, **given}
-    rows = executor.execute(_page(*given), parameters).all()
+    parameters = {"user_id": user_id, "limit": limit + 1, "max_bytes": max_bytes, "before": before}
+    rows = executor.execute(_page(*conditions), parameters | matching.parameters).all()
     prompts = [PromptRow.from_row(row) for row in rows[:limit]]
     return Page(prompts, bool(rows) and rows[0].total > len(prompts))
 

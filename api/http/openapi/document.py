@@ -86,7 +86,10 @@ def _complete(operation: dict[str, Any]) -> None:
     if "description" in operation:
         operation["description"] = operation["description"].replace("<br/>", "\n").strip()
     operation.setdefault("security", [])
-    operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
+    for parameter in operation.setdefault("parameters", []):
+        if parameter["schema"].get("type") == "object":
+            parameter |= {"style": "deepObject", "explode": True}  # name[key]=value
+    operation["parameters"].append({"$ref": "#/components/parameters/X-Request-ID"})
     if "requestBody" in operation:
         media = operation["requestBody"]["content"]["application/json"]
         _, _, model = media["schema"]["$ref"].rpartition("/")
