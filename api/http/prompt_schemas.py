@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, Moment, NotBlank, PageSize, whole
 from api.http.filter_schemas import FilterQuery
-from api.http.openapi.models import Answer, Body, Parameters, Query, example
+from api.http.openapi.models import Answer, Body, Parameters, example
 from shared import timestamps
 from shared.accounts.export import ExportedPrompt
 from shared.db.models import Priority, Status
@@ -87,7 +87,7 @@ class PageQuery(FilterQuery):
     cursor: Cursor = None
 
 
-class SimilarQuery(Query):
+class SimilarQuery(FilterQuery):
     prompt: NotBlank = Field(
         max_length=MAX_SEARCH_LENGTH,
         description="The text to compare with; not blank.",

@@ -111,8 +111,9 @@ class SearchRoutes:
             response, count = json_page(rendered, self._max_page_bytes)
         if has_more or count < len(prompts):
             rank = skipped + list(distances).index(prompts[count - 1].id) + 1
-            parameters = query.model_dump(exclude={"cursor"}) | {"cursor": encode_cursor("rank", rank)}
-            add_next_link(response, "/prompts/similar/", **parameters)
+            own = query.model_dump(include={"prompt", "mode", "limit", "max_score"})
+            cursor = encode_cursor("rank", rank)
+            add_next_link(response, "/prompts/similar/", **own, **query.link_parameters(), cursor=cursor)
         if missing:
             response.headers["Missing-Vectors"] = str(missing)
         return response
@@ -122,7 +123,9 @@ class SearchRoutes:
         started = time.perf_counter()
         embed_query = partial(self._embed, query.prompt)
         with tracing.spans("search", tracing.current_traceparent()):
-            found, missing = self._search.search(user_id, query.mode, query.prompt, embed_query, query.limit)
+            found, missing = self._search.search(
+                user_id, query.mode, query.prompt, embed_query, query.limit, query.filter()
+            )
         metrics.searches.observe(time.perf_counter() - started)
         if query.max_score is not None:
             found = [each for each in found if each.distance is not None and each.distance <= query.max_score]

@@ -5,9 +5,10 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Engine
+from sqlalchemy import Engine
 
 from shared.prompts import queries
+from shared.prompts.filters import ALL_PROMPTS, PromptFilter
 from shared.search.store import EmbedQuery, Match, SearchResult, VectorStore
 from shared.search.vector_backfill import VectorBackfill
 from shared.search.words.word_index import MAX_MATCHES, WordIndex, WordMatch
@@ -18,14 +19,11 @@ DEPTH = MAX_MATCHES
 FUSED = 50
 #: The constant of reciprocal rank fusion.
 RRF_K = 60
-#: A hybrid search counts a match by words only with at least this share of the query (`WordMatch.share`). Otherwise
-#: prompts that have only the query's common words would displace those that mean the same.
-MIN_SHARE = 0.5
+#: A hybrid search counts a match by words only with at least this share of the query (`WordMatch.share`), and of what
+#: the best match has. Otherwise prompts with the query's common words alone would displace those that mean the same.
+MIN_SHARE, MIN_SHARE_OF_BEST = 0.3, 0.8
 
 _Hit = TypeVar("_Hit", Match, WordMatch)
-
-#: Conditions on columns of `prompts`.
-Conditions = Sequence[ColumnElement[bool]]
 
 
 class Mode(StrEnum):
@@ -60,21 +58,21 @@ class PromptSearch:
         self._autocommit_engine = autocommit_engine
 
     def search(
-        self, user_id: int, mode: Mode, query: str, embed_query: EmbedQuery, k: int, conditions: Conditions = ()
+        self, user_id: int, mode: Mode, query: str, embed_query: EmbedQuery, k: int, only: PromptFilter = ALL_PROMPTS
     ) -> tuple[list[Found], int]:
-        """Find the at most `k` best of the user's completed prompts that meet the conditions, best first.
+        """Find the at most `k` best of the user's completed prompts that match the filter, best first.
 
         Returns them, and how many could not be compared because they have no vector.
         """
-        wanted = _Wanted(user_id, k, k if mode == Mode.VECTOR else FUSED, conditions)
+        wanted = _Wanted(user_id, k, k if mode == Mode.VECTOR else FUSED, only)
         if mode == Mode.TEXT:
             return [Found(match.prompt_id, None) for match in self._by_words(wanted, query)[:k]], 0
         by_vector, missing = self._by_vector(wanted, embed_query)
         if mode == Mode.VECTOR:
             return [Found(*match) for match in by_vector], missing
-        strong = [match.prompt_id for match in self._by_words(wanted, query) if match.share >= MIN_SHARE]
         distances = dict(by_vector)
-        return [Found(each, distances.get(each)) for each in fuse(list(distances), strong)[:k]], missing
+        fused = fuse(distances, _strong(self._by_words(wanted, query)))
+        return [Found(each, distances.get(each)) for each in fused[:k]], missing
 
     def _by_vector(self, wanted: "_Wanted", embed_query: EmbedQuery) -> tuple[list[Match], int]:
         result = self._nearest(wanted, embed_query)
@@ -85,7 +83,7 @@ class PromptSearch:
 
     def _nearest(self, wanted: "_Wanted", embed_query: EmbedQuery) -> SearchResult:
         search = partial(self._store.search, wanted.user_id)
-        if not wanted.conditions:
+        if not wanted.only.conditions:
             return search(embed_query, wanted.depth)
         result = search(embed_query, DEPTH)
         known = _unless_known(embed_query, result)
@@ -96,23 +94,24 @@ class PromptSearch:
 
     def _by_words(self, wanted: "_Wanted", query: str) -> list[WordMatch]:
         search = partial(self._words.search, wanted.user_id, query)
-        if not wanted.conditions:
+        if not wanted.only.conditions:
             return search()[: wanted.depth]
         return self._filtered(wanted, search(), lambda allowed: search(allowed=allowed))
 
     def _filtered(
         self, wanted: "_Wanted", best: list[_Hit], search_among: Callable[[Sequence[int]], list[_Hit]]
     ) -> list[_Hit]:
-        """Return the best that meet the conditions: at least `k`, or all that there are.
+        """Return the best that match the filter: at least `k`, or all that there are.
 
         Most filters let enough of the best DEPTH through. Otherwise the search is repeated among all prompts that the
         filter lets through.
         """
         with self._autocommit_engine.connect() as connection:
-            matching = partial(queries.matching, connection, wanted.user_id, wanted.conditions)
+            matching = partial(queries.matching, connection, wanted.user_id, wanted.only)
             kept = set(matching([match.prompt_id for match in best]))
             is_enough = len(kept) >= wanted.k or len(best) < DEPTH
-            found = [match for match in best if match.prompt_id in kept] if is_enough else search_among(matching())
+            allowed = [] if is_enough else matching()
+        found = [match for match in best if match.prompt_id in kept] if is_enough else search_among(allowed)
         return found[: wanted.depth]
 
 
@@ -122,7 +121,13 @@ class _Wanted(NamedTuple):
     user_id: int
     k: int  #: the prompts that the caller wants
     depth: int  #: at most how many to return; more than `k` if they are fused
-    conditions: Conditions
+    only: PromptFilter
+
+
+def _strong(matches: Sequence[WordMatch]) -> list[int]:
+    """The prompts that have enough of the query, best first."""
+    enough = max(MIN_SHARE, MIN_SHARE_OF_BEST * max((match.share for match in matches), default=0.0))
+    return [match.prompt_id for match in matches if match.share >= enough]
 
 
 def fuse(*rankings: Iterable[int], k: int = RRF_K) -> list[int]:

@@ -1,7 +1,7 @@
 """Prompts that differ in an identifier, and searches for one of them.
 
 Each kind has some sentences, which all of its identifiers share: so only the identifier tells its prompt from the
-others. In every second prompt the question does not name it, and the answer does.
+others. A third of the prompts names it in a short question, a third in a long text, and a third only in the answer.
 """
 
 from typing import NamedTuple
@@ -14,6 +14,7 @@ class Identified(NamedTuple):
     """A prompt, its answer, and what its user searches for later."""
 
     kind: str
+    place: str  #: where the identifier is
     prompt: str
     answer: str
     query: str
@@ -82,12 +83,36 @@ def _identifiers() -> dict[str, tuple[list[str], str, str, str]]:
     }
 
 
+PLACES = ("short prompt", "long prompt", "answer")
+_BEFORE = """
+I am working through a long list of open questions and have collected everything that I know so far. The first part
+is background: our team took the system over in spring, moved it to new machines in summer, and has since replaced
+most of what we found. The monitoring shows nothing unusual, the disks are half empty, the network is quiet at night,
+and nobody has changed the configuration for weeks. We keep a diary of all changes, which I have read twice.
+"""
+_AFTER = """
+Please take into account that we cannot change the hardware before the end of the year, that the budget is spent,
+and that two colleagues are on leave until October. The customers have been told that we are looking into everything,
+so a careful answer matters more than a quick one. If something is unclear, write down which assumptions you make,
+and give the steps in the order in which I should try them, with the least risky ones first.
+"""
+
+
+def _prompt(kind: str, place: str, identifier: str, sentences: tuple[str, str, str], query: str) -> Identified:
+    naming, silent, answer = sentences
+    if place == "answer":
+        return Identified(kind, place, silent, answer.format(identifier), query)
+    question = naming.format(identifier)
+    return Identified(
+        kind, place, question if place == "short prompt" else _BEFORE + question + _AFTER, "I see.", query
+    )
+
+
 def identified() -> list[Identified]:
     """Return all prompts with identifiers."""
     prompts = []
-    for kind, (identifiers, naming, silent, answer) in _identifiers().items():
+    for kind, (identifiers, *sentences) in _identifiers().items():
         for i, each in enumerate(identifiers):
-            question, reply = (naming.format(each), "Here is my answer.") if i % 2 else (silent, answer.format(each))
-            query = each if i % 3 else f"what did I ask about {each}"
-            prompts.append(Identified(kind, question, reply, query))
+            query = each if i % 2 else f"what did I ask about {each}"
+            prompts.append(_prompt(kind, PLACES[i % 3], each, tuple(sentences), query))
     return prompts

@@ -1,7 +1,7 @@
 """Quality of the modes of search, with each embedder: `make benchmark NAME=search_quality`.
 
-One user has the prompts of `identifiers.py` and the texts of pairs.tsv. A search for an identifier must find its prompt,
-and one for a paraphrase its partner.
+One user has the prompts of `identifiers.py` and the texts of pairs.tsv. A search for an identifier must find its
+prompt, and one for a paraphrase its partner.
 """
 
 import sys
@@ -31,6 +31,7 @@ from tests.support.servers import Servers
 from tests.support.vectors import add_completed
 
 K = 5
+IDENTIFIERS = "all identifiers"
 PARAPHRASES = "paraphrases"
 #: The share of the searches of a kind whose prompt is among the first K.
 Recall = dict[str, float]
@@ -39,22 +40,25 @@ Recall = dict[str, float]
 def corpus() -> list[Identified]:
     """Return all prompts; those without a query are only there to be confused with the others."""
     pairs = read_pairs()
-    paraphrases = [Identified(PARAPHRASES, pair.second, "", pair.first) for pair in pairs if pair.label == "paraphrase"]
+    paraphrases = [
+        Identified(PARAPHRASES, "", pair.second, "", pair.first) for pair in pairs if pair.label == "paraphrase"
+    ]
     others = [text for pair in pairs if pair.label != "paraphrase" for text in (pair.first, pair.second)]
-    return [*identified(), *paraphrases, *(Identified("", text, "", "") for text in others)]
+    return [*identified(), *paraphrases, *(Identified("", "", text, "", "") for text in others)]
 
 
 def recall(
     search: PromptSearch, mode: Mode, user_id: int, embedder: Embedder, prompts: Sequence[Identified], ids: list[int]
 ) -> Recall:
-    """Return the recall at K of each kind of query."""
+    """Return the recall at K of each kind of query, of each place of the identifier, and of all identifiers."""
     hits: dict[str, list[bool]] = defaultdict(list)
     for prompt, prompt_id in zip(prompts, ids, strict=True):
         if not prompt.query:
             continue
         vector = embed(embedder, [prompt.query])[0]
         found, _ = search.search(user_id, mode, prompt.query, lambda _, vector=vector: vector, K)
-        hits[prompt.kind].append(prompt_id in {each.prompt_id for each in found})
+        for group in (prompt.kind, f"in a {prompt.place}", IDENTIFIERS) if prompt.place else (prompt.kind,):
+            hits[group].append(prompt_id in {each.prompt_id for each in found})
     return {kind: sum(each) / len(each) for kind, each in hits.items()}
 
 
@@ -92,11 +96,8 @@ def main() -> None:
             with servers.database() as name, measured(servers.settings(name), embedder, prompts) as measure:
                 by_mode = {mode: measure(mode) for mode in Mode}
             print(f"\n{embedder.name:24}", *(f"{mode:>8}" for mode in Mode))
-            for kind in by_mode[Mode.VECTOR]:
+            for kind in sorted(by_mode[Mode.VECTOR]):
                 print(f"{kind:24}", *(f"{by_mode[mode][kind]:8.3f}" for mode in Mode))
-            identifiers = [kind for kind in by_mode[Mode.VECTOR] if kind != PARAPHRASES]
-            means = (sum(by_mode[mode][kind] for kind in identifiers) / len(identifiers) for mode in Mode)
-            print(f"{'all identifiers':24}", *(f"{mean:8.3f}" for mean in means))
             sys.stdout.flush()
     finally:
         servers.stop()
