@@ -76,7 +76,7 @@ class WordWriter:
                     return None
                 wanted = {"user_id": user_id, "indexed": state.indexed, "newest": state.newest, "limit": BATCH_PROMPTS}
                 entries = session.execute(_FEED, wanted).all()
-                if len(entries) < min(BATCH_PROMPTS, state.newest - state.indexed):
+                if not entries or entries[-1].seq - state.indexed > len(entries):
                     return int(state.newest)
                 self._add_entries(session, user_id, entries)
 
