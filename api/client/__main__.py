@@ -1,7 +1,7 @@
 """The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
-from typing import TextIO, get_args
+from typing import Any, TextIO, get_args
 
 import click
 
@@ -12,7 +12,7 @@ from .errors import ClientError
 from .key_commands import keys
 from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
-from .resources import Priority, Status, UsageBy
+from .resources import Priority, SearchMode, SimilarPrompt, Status, UsageBy
 from .usage_table import usage_text
 from .webhook_commands import webhooks
 
@@ -179,17 +179,35 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
 @click.option(
     "--max-score", type=click.FloatRange(0), help="The greatest distance: 0 is the same text, about 2 unrelated."
 )
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(SearchMode)),
+    help="Compare meanings, find words such as names and error codes, or do both.  [vector]",
+)
+@click.option("--metadata", metavar="KEY=VALUE", multiple=True, help="Only prompts with this pair; repeatable.")
+@click.option("--model", help="Only prompts of this model route.")
+@click.option("--since", metavar="TIME", help="Only prompts submitted then or later (RFC 3339).")
+@click.option("--until", metavar="TIME", help="Only prompts submitted before (RFC 3339).")
 @common_options
 @click.pass_obj
-def similar(options: Options, text: str, limit: int, max_score: float | None) -> None:
+def similar(options: Options, /, text: str, metadata: tuple[str, ...], **query: Any) -> None:
     """Show your answered prompts most similar to TEXT, nearest first."""
     with options.client() as client:
-        found = client.similar(text, limit=limit, max_score=max_score)
-    options.output.results(
-        found,
-        ("ID", "SCORE", "PROMPT"),
-        lambda prompt: (str(prompt["id"]), f"{prompt['similarity_score']:.3f}", one_line(prompt["prompt_text"])),
-    )
+        found = client.similar(text, metadata=_pairs(metadata), **query)
+    options.output.results(found, ("ID", "SCORE", "PROMPT"), _similar_row)
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    """Parse `key=value`. Raises BadParameter."""
+    pairs = [text.partition("=") for text in texts]
+    if any(not separator for _, separator, _ in pairs):
+        raise click.BadParameter("must be KEY=VALUE", param_hint="--metadata")
+    return {key: value for key, _, value in pairs}
+
+
+def _similar_row(prompt: SimilarPrompt) -> tuple[str, str, str]:
+    score = prompt["similarity_score"]
+    return str(prompt["id"]), "" if score is None else f"{score:.3f}", one_line(prompt["prompt_text"])
 
 
 @main.command()

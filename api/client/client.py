@@ -1,7 +1,7 @@
 """The client: a method for each call of the API."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 from uuid import uuid4
 
@@ -13,7 +13,18 @@ from .events import EventSocket
 from .http import HttpClient, json_list, json_object
 from .keys import Keys
 from .pages import read_pages
-from .resources import UNFINISHED, Event, Priority, Prompt, SimilarPrompt, Status, UsageBy, UsageReport, User
+from .resources import (
+    UNFINISHED,
+    Event,
+    Priority,
+    Prompt,
+    SearchMode,
+    SimilarPrompt,
+    Status,
+    UsageBy,
+    UsageReport,
+    User,
+)
 from .retries import DEFAULT_LIMITS, RetryLimits, Sleep
 from .session import Session
 from .text_stream import follow
@@ -149,9 +160,31 @@ class Client:
         """Yield the user's prompts, newest first: at most `limit`, or all."""
         yield from read_pages(self._session, "/prompts/", limit, status=status)
 
-    def similar(self, text: str, *, limit: int | None = None, max_score: float | None = None) -> list[SimilarPrompt]:
-        """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default."""
-        query = {"prompt": text, "limit": limit, "max_score": max_score}
+    def similar(
+        self,
+        text: str,
+        *,
+        mode: SearchMode | None = None,
+        limit: int | None = None,
+        max_score: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        model: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> list[SimilarPrompt]:
+        """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default.
+
+        Args:
+            mode: "vector" compares meanings; "text" finds words, such as names and error codes; "hybrid" does both.
+            max_score: the largest `similarity_score`; only of vectors.
+            metadata: only prompts that have all of these pairs.
+            model: only prompts of this model route.
+            since: only prompts submitted then or later; RFC 3339.
+            until: only prompts submitted before; RFC 3339.
+        """
+        query = {"prompt": text, "mode": mode, "limit": limit, "max_score": max_score, "model": model}
+        query |= {"since": since, "until": until}
+        query |= {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
         params: dict[str, Any] = {name: value for name, value in query.items() if value is not None}
         found: list[SimilarPrompt] = []
         while True:

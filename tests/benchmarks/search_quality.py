@@ -57,7 +57,7 @@ def recall(
             continue
         vector = embed(embedder, [prompt.query])[0]
         found, _ = search.search(user_id, mode, prompt.query, lambda _, vector=vector: vector, K)
-        for group in (prompt.kind, f"in a {prompt.place}", IDENTIFIERS) if prompt.place else (prompt.kind,):
+        for group in (prompt.kind, f"  {prompt.place}", IDENTIFIERS) if prompt.place else (prompt.kind,):
             hits[group].append(prompt_id in {each.prompt_id for each in found})
     return {kind: sum(each) / len(each) for kind, each in hits.items()}
 
@@ -96,7 +96,7 @@ def main() -> None:
             with servers.database() as name, measured(servers.settings(name), embedder, prompts) as measure:
                 by_mode = {mode: measure(mode) for mode in Mode}
             print(f"\n{embedder.name:24}", *(f"{mode:>8}" for mode in Mode))
-            for kind in sorted(by_mode[Mode.VECTOR]):
+            for kind in by_mode[Mode.VECTOR]:
                 print(f"{kind:24}", *(f"{by_mode[mode][kind]:8.3f}" for mode in Mode))
             sys.stdout.flush()
     finally:

@@ -48,7 +48,8 @@ def change(sessions: Sessions, columns: str, **parameters: object) -> None:
 @pytest.mark.parametrize(
     "identifier",
     ["ERR_CONN_4711", "ORD-2024-00317", "user@host.example", "/etc/hosts", "v1.2.3", "NullPointerException", "C#",
-     "東京", "get_user_by_id", "well-known", "Ångström", "don't", "x1", "z", "a" * 300, "50%", "\\back\\slash", "O'Neill"],
+     "東京", "get_user_by_id", "well-known", "Ångström", "don't", "x1", "z", "a" * 300, "50%", "\\back\\slash",
+     "O'Neill"],
 )  # fmt: skip
 def test_identifiers_and_names_are_found_in_prompts_and_in_answers(
     alice: ApiUser, sessions: Sessions, mode: Mode, identifier: str

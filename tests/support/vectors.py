@@ -67,12 +67,13 @@ def add_completed(
         {"prompt_text": each, "response_text": answer, "seq": seq}
         for (seq, each), answer in zip(numbered, answers, strict=True)
     ]
+    vectors = embedder.embed(texts)
     with sessions.begin() as session:
         insertion = insert(Prompt).values(prompt).returning(Prompt.id, sort_by_parameter_order=True)
         ids = list(session.scalars(insertion, prompts))
         rows = [
             vector | {"seq": seq, "prompt_id": prompt_id, "vector": embedded.tobytes()}
-            for (seq, _), prompt_id, embedded in zip(numbered, ids, embedder.embed(texts), strict=True)
+            for (seq, _), prompt_id, embedded in zip(numbered, ids, vectors, strict=True)
         ]
         session.execute(insert(VectorLogEntry), rows)
         user = text("UPDATE users SET seq = :seq, embedder = :embedder WHERE id = :id")

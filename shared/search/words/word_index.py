@@ -39,8 +39,7 @@ class WordMatch(NamedTuple):
 
 
 # The words are looked up one by one, which shows how rare each is, and all together, which finds the best prompts of
-# common words. The best of what was found is then compared with all words. `enable_seqscan` is off because an empty
-# table is no reason to plan without the index.
+# common words. The best of what was found is then compared with all words.
 _SEARCH = PreparedStatement(
     "word_search",
     f"""
@@ -79,6 +78,9 @@ _SEARCH = PreparedStatement(
     ORDER BY score DESC NULLS LAST, prompt_id DESC
     """,  # noqa: S608  # nosec B608
     {"user_id": "bigint", "queries": "text[]", "together": "bigint", "allowed": "bigint[]"},
+    # The plan is made once, perhaps while the table is empty. Then a scan of all rows by the primary key looks cheap;
+    # a bitmap scan can only be one of the words.
+    first="SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off;",
 )
 
 
