@@ -121,9 +121,8 @@ def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
     text_stream = TextStreamRoutes(s.authenticator, s.autocommit_engine, s.db_slots, make_stream, s.user_limits.waits)
     search = SearchRoutes(
         s.authenticator,
-        s.store,
+        s.search,
         s.autocommit_engine,
-        backfill=s.backfill,
         slots=s.user_limits.searches,
         offload=s.search_threads.offload,
         max_page_bytes=s.settings.max_page_bytes,

@@ -26,8 +26,11 @@ from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.providers.factory import make_embedders
 from shared.search.factory import make_store
+from shared.search.prompt_search import PromptSearch
 from shared.search.store import VectorStore
 from shared.search.vector_backfill import VectorBackfill
+from shared.search.words.word_index import WordIndex
+from shared.search.words.word_writer import WordWriter
 from shared.settings import Settings
 from shared.telemetry import metrics
 from shared.telemetry.sampler import Probe, engine_gauges
@@ -54,7 +57,7 @@ class Services:
     submissions: Submissions
     user_limits: UserLimits
     store: VectorStore
-    backfill: VectorBackfill
+    search: PromptSearch
     search_threads: NativeThreads
     #: Limits how many sockets and streams query the database at the same time. The others queue, so that ten thousand
     #: that reconnect at once neither run into the pool's timeout nor take its connections from requests.
@@ -78,6 +81,8 @@ def make_services(settings: Settings) -> Services:
     search_threads = NativeThreads(SEARCH_THREADS)
     embedders = make_embedders(settings)
     store = make_store(settings, sessions, autocommit_engine, embedders, queue, offload=search_threads.offload)
+    backfill = VectorBackfill(sessions, embedders, store, offload=search_threads.offload)
+    words = WordIndex(WordWriter(sessions, search_threads.offload), autocommit_engine)
     return Services(
         settings=settings,
         sessions=sessions,
@@ -95,7 +100,7 @@ def make_services(settings: Settings) -> Services:
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
         user_limits=UserLimits(settings),
         store=store,
-        backfill=VectorBackfill(sessions, embedders, store, offload=search_threads.offload),
+        search=PromptSearch(store, words, backfill, autocommit_engine),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
         service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.concurrency_ceiling),

@@ -1,7 +1,7 @@
 """The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
-from typing import TextIO, get_args
+from typing import Any, TextIO, get_args
 
 import click
 
@@ -13,7 +13,7 @@ from .key_commands import keys
 from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
 from .request_options import filter_options, request_options
-from .resources import Priority, PromptFilter, RequestOptions, Status, UsageBy
+from .resources import Priority, PromptFilter, RequestOptions, SearchMode, SimilarPrompt, Status, UsageBy
 from .usage_table import usage_text
 from .webhook_commands import webhooks
 
@@ -183,17 +183,24 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
 @click.option(
     "--max-score", type=click.FloatRange(0), help="The greatest distance: 0 is the same text, about 2 unrelated."
 )
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(SearchMode)),
+    help="Compare meanings, find words such as names and error codes, or do both.  [vector]",
+)
+@filter_options
 @common_options
 @click.pass_obj
-def similar(options: Options, text: str, limit: int, max_score: float | None) -> None:
+def similar(options: Options, /, text: str, matching: PromptFilter, **query: Any) -> None:
     """Show your answered prompts most similar to TEXT, nearest first."""
     with options.client() as client:
-        found = client.similar(text, limit=limit, max_score=max_score)
-    options.output.results(
-        found,
-        ("ID", "SCORE", "PROMPT"),
-        lambda prompt: (str(prompt["id"]), f"{prompt['similarity_score']:.3f}", one_line(prompt["prompt_text"])),
-    )
+        found = client.similar(text, **query, **matching)
+    options.output.results(found, ("ID", "SCORE", "PROMPT"), _similar_row)
+
+
+def _similar_row(prompt: SimilarPrompt) -> tuple[str, str, str]:
+    score = prompt["similarity_score"]
+    return str(prompt["id"]), "" if score is None else f"{score:.3f}", one_line(prompt["prompt_text"])
 
 
 @main.command()

@@ -12,7 +12,7 @@ from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_list, json_object
 from .keys import Keys
-from .pages import read_pages
+from .pages import filter_query, read_pages
 from .resources import (
     UNFINISHED,
     Event,
@@ -20,6 +20,7 @@ from .resources import (
     Prompt,
     PromptFilter,
     RequestOptions,
+    SearchMode,
     SimilarPrompt,
     Status,
     UsageBy,
@@ -170,13 +171,25 @@ class Client:
             matching: only prompts of this `model`, with all of these pairs in their `metadata`, and submitted `since`
                 a time, or before a time, `until`.
         """
-        pairs = {f"metadata[{key}]": value for key, value in (matching.get("metadata") or {}).items()}
-        others = {name: value for name, value in matching.items() if name != "metadata"}
-        yield from read_pages(self._session, "/prompts/", limit, status=status, **others, **pairs)
+        yield from read_pages(self._session, "/prompts/", limit, status=status, **filter_query(matching))
 
-    def similar(self, text: str, *, limit: int | None = None, max_score: float | None = None) -> list[SimilarPrompt]:
-        """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default."""
-        query = {"prompt": text, "limit": limit, "max_score": max_score}
+    def similar(
+        self,
+        text: str,
+        *,
+        mode: SearchMode | None = None,
+        limit: int | None = None,
+        max_score: float | None = None,
+        **matching: Unpack[PromptFilter],
+    ) -> list[SimilarPrompt]:
+        """Return the user's completed prompts most similar to a text, nearest first; at most 5 by default.
+
+        Args:
+            mode: "vector" compares meanings; "text" finds words, such as names and error codes; "hybrid" does both.
+            max_score: the largest `similarity_score`; only of vectors.
+            matching: as in `prompts`.
+        """
+        query = {"prompt": text, "mode": mode, "limit": limit, "max_score": max_score, **filter_query(matching)}
         params: dict[str, Any] = {name: value for name, value in query.items() if value is not None}
         found: list[SimilarPrompt] = []
         while True:

@@ -7,9 +7,16 @@ from typing import Any
 import httpx
 
 from .http import json_list
+from .resources import PromptFilter
 from .session import Session
 
 _MAX_PAGE_SIZE = 100
+
+
+def filter_query(matching: PromptFilter) -> dict[str, Any]:
+    """The query parameters of a filter."""
+    pairs = {f"metadata[{key}]": value for key, value in (matching.get("metadata") or {}).items()}
+    return {name: value for name, value in matching.items() if name != "metadata"} | pairs
 
 
 def read_pages(session: Session, path: str, limit: int | None, **params: object) -> Iterator[Any]:

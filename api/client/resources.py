@@ -3,6 +3,7 @@
 from typing import Any, Literal, NotRequired, TypedDict
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
+SearchMode = Literal["vector", "text", "hybrid"]
 
 Priority = Literal["default", "low"]
 
@@ -101,13 +102,16 @@ class Prompt(TypedDict):
 
 
 class SimilarPrompt(TypedDict):
-    """A completed prompt and its distance from the text searched for: 0 is the same, 4 the opposite."""
+    """A completed prompt and its distance from the text searched for: 0 is the same, 4 the opposite.
+
+    The distance is None if the prompt was found by its words alone.
+    """
 
     id: int
     user: str
     prompt_text: str
     response_text: str
-    similarity_score: float
+    similarity_score: float | None
     created_at: str
 
 

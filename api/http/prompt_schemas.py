@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, Moment, NotBlank, PageSize, whole
 from api.http.filter_schemas import FilterQuery
-from api.http.openapi.models import Answer, Parameters, Query, example
+from api.http.openapi.models import Answer, Parameters, example
 from api.http.request_schemas import RequestFields
 from shared import timestamps
 from shared.accounts.export import ExportedPrompt
@@ -14,6 +14,7 @@ from shared.db.models import Priority, Status
 from shared.prompts.answer import FinishReason
 from shared.prompts.queries import PromptRow
 from shared.prompts.resource import prompt_resource
+from shared.search.prompt_search import Mode
 
 MAX_PROMPT_LENGTH = 100_000
 #: The text is part of a URL, and gunicorn accepts 8 KiB.
@@ -87,18 +88,23 @@ class PageQuery(FilterQuery):
     cursor: Cursor = None
 
 
-class SimilarQuery(Query):
+class SimilarQuery(FilterQuery):
     prompt: NotBlank = Field(
         max_length=MAX_SEARCH_LENGTH,
         description="The text to compare with; not blank.",
         json_schema_extra=example("tides of the ocean") | {"pattern": STORABLE_NOT_BLANK},
+    )
+    mode: Mode = Field(
+        Mode.VECTOR,
+        description="`vector` compares meanings. `text` finds prompts that have some of the words, in the prompt or in "
+        "the answer, the rarest words first. `hybrid` does both, and fuses them by reciprocal rank.",
     )
     limit: int = Field(5, ge=1, le=50, description="How many to return at most.")
     max_score: float | None = Field(
         None,
         ge=0,
         allow_inf_nan=False,
-        description="The largest `similarity_score` to return.",
+        description="The largest `similarity_score` to return; only with `mode=vector`.",
         json_schema_extra=example(1.2),
     )
     cursor: str | None = Field(
@@ -194,8 +200,9 @@ class SimilarPrompt(Answer):
     user: str
     prompt_text: str
     response_text: str
-    similarity_score: float = Field(
-        ge=0, description="The squared L2 distance of the vectors: 0 identical, 2 unrelated, 4 opposite."
+    similarity_score: Annotated[float, Field(ge=0)] | None = Field(
+        description="The squared L2 distance of the vectors: 0 identical, 2 unrelated, 4 opposite. Null if the prompt "
+        "was found by its words alone, with `mode=text` or `hybrid`."
     )
     created_at: Moment
 
@@ -225,7 +232,7 @@ def exported_prompt(exported: ExportedPrompt, username: str) -> dict[str, Any]:
     }
 
 
-def similar_prompt(prompt: PromptRow, username: str, distance: float) -> dict[str, Any]:
+def similar_prompt(prompt: PromptRow, username: str, distance: float | None) -> dict[str, Any]:
     """Render a prompt as a SimilarPrompt."""
     return {
         "id": prompt.id,

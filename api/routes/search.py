@@ -1,4 +1,4 @@
-"""Search of the caller's completed prompts by meaning."""
+"""Search of the caller's completed prompts, by meaning and by words."""
 
 import time
 from functools import partial
@@ -17,11 +17,11 @@ from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_pag
 from api.http.prompt_schemas import SimilarPrompt, SimilarQuery, similar_prompt
 from api.intake.user_slots import UserSlots
 from shared.db.models import Scope
-from shared.errors import InsufficientScopeError, ProviderError, ProviderUnavailableError
+from shared.errors import InsufficientScopeError, InvalidFieldsError, ProviderError, ProviderUnavailableError
 from shared.prompts import queries
 from shared.providers import Embedder, Vectors, embed
-from shared.search.store import EmbedQuery, Match, Offload, SearchResult, VectorStore, run_inline
-from shared.search.vector_backfill import VectorBackfill
+from shared.search.prompt_search import Found, Mode, PromptSearch
+from shared.search.store import Offload, run_inline
 from shared.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,6 @@ class SearchRoutes:
     """The view of similar prompts.
 
     Args:
-        backfill: Adds missing vectors before the search answers.
         slots: Limits the searches of a user at the same time.
         offload: Runs an embedder that computes here.
     """
@@ -48,18 +47,16 @@ class SearchRoutes:
     def __init__(
         self,
         authenticator: Authenticator,
-        store: VectorStore,
+        search: PromptSearch,
         engine: Engine,
         *,
-        backfill: VectorBackfill,
         slots: UserSlots,
         offload: Offload,
         max_page_bytes: int,
     ) -> None:
         self._authenticator = authenticator
-        self._store = store
+        self._search = search
         self._engine = engine
-        self._backfill = backfill
         self._slots = slots
         self._offload = offload
         self._max_page_bytes = max_page_bytes
@@ -69,7 +66,7 @@ class SearchRoutes:
             "search",
             __name__,
             url_prefix="/prompts",
-            abp_tags=[Tag(name="Search", description="Finding one's own prompts again by meaning.")],
+            abp_tags=[Tag(name="Search", description="Finding one's own prompts again, by meaning and by words.")],
             abp_security=[{"bearer": []}],
             abp_responses=error_responses(
                 400,
@@ -90,44 +87,49 @@ class SearchRoutes:
     def similar(self, query: SimilarQuery) -> Response:
         """Find the caller's completed prompts that are most similar to a text, nearest first.
 
+        `mode=text` finds those that have its words, such as names and error codes, in the prompt or in the answer;
+        `hybrid` finds both. Filters apply before the nearest are chosen, so there are never fewer results than prompts.
+
         All results are the caller's, however many prompts other users have. A prompt that a client has seen `completed`
         is found by its next search. If the results are large, the `Link` header leads to the rest of them.
 
         A prompt that was completed while the embedder failed gets its vector later, at the latest from the next search.
         `Missing-Vectors` is the number of those that even this search could not compare.
         """
+        if query.max_score is not None and query.mode != Mode.VECTOR:
+            raise InvalidFieldsError("max_score works with mode=vector only.", ["max_score"])
         principal = current_principal()
         skipped = 0 if query.cursor is None else decode_cursor("rank", query.cursor, highest=query.limit)
         with self._slots.hold(principal.id):
-            matches, missing = self._search(principal.id, query)
-            distances = dict(matches[skipped:])
+            found, missing = self._find(principal.id, query)
+            distances = dict(found[skipped:])
             with self._engine.connect() as connection:
                 prompts, has_more = queries.ranked(
                     connection, principal.id, list(distances), max_bytes=self._max_page_bytes
                 )
-            found = (similar_prompt(prompt, principal.username, distances[prompt.id]) for prompt in prompts)
-            response, count = json_page(found, self._max_page_bytes)
+            rendered = (similar_prompt(prompt, principal.username, distances[prompt.id]) for prompt in prompts)
+            response, count = json_page(rendered, self._max_page_bytes)
         if has_more or count < len(prompts):
             rank = skipped + list(distances).index(prompts[count - 1].id) + 1
-            parameters = query.model_dump(exclude={"cursor"}) | {"cursor": encode_cursor("rank", rank)}
-            add_next_link(response, "/prompts/similar/", **parameters)
+            own = query.model_dump(include={"prompt", "mode", "limit", "max_score"})
+            cursor = encode_cursor("rank", rank)
+            add_next_link(response, "/prompts/similar/", **own, **query.link_parameters(), cursor=cursor)
         if missing:
             response.headers["Missing-Vectors"] = str(missing)
         return response
 
-    def _search(self, user_id: int, query: SimilarQuery) -> tuple[list[Match], int]:
-        """The nearest prompts, and how many could not be compared because they have no vector."""
-        started, missing = time.perf_counter(), 0
+    def _find(self, user_id: int, query: SimilarQuery) -> tuple[list[Found], int]:
+        """The best prompts, and how many could not be compared because they have no vector."""
+        started = time.perf_counter()
         embed_query = partial(self._embed, query.prompt)
         with tracing.spans("search", tracing.current_traceparent()):
-            result = self._store.search(user_id, embed_query, query.limit)
-            if result.vectors_missing:
-                missing = self._backfill.embed_for_search(user_id)
-                result = self._store.search(user_id, _unless_known(embed_query, result), query.limit)
+            found, missing = self._search.search(
+                user_id, query.mode, query.prompt, embed_query, query.limit, query.filter()
+            )
         metrics.searches.observe(time.perf_counter() - started)
-        max_score = query.max_score
-        matches = [match for match in result.matches if max_score is None or match.distance <= max_score]
-        return matches, missing
+        if query.max_score is not None:
+            found = [each for each in found if each.distance is not None and each.distance <= query.max_score]
+        return found, missing
 
     def _embed(self, text: str, embedder: Embedder) -> Vectors:
         # A remote embedder yields to other greenlets by itself, and its connections belong to this thread.
@@ -140,8 +142,3 @@ class SearchRoutes:
             log.exception("embedder failed", embedder=embedder.name)
             raise ProviderError(_FAILED) from error
         return vector
-
-
-def _unless_known(embed_query: EmbedQuery, found: SearchResult) -> EmbedQuery:
-    """Return the query's vector of a search before; embed only if another embedder's vectors are compared by now."""
-    return lambda embedder: found.vector if embedder is found.embedder else embed_query(embedder)

@@ -44,7 +44,7 @@ _DELETE_BATCH = f"""
 """  # noqa: S608  # nosec B608
 # Transactions add rows to these only while they hold a prompt's lock. So these are deleted after the prompts.
 _LARGE_TABLES = {"vector_log": "seq", "feed": "seq", "idempotency_keys": "key"}
-_SMALL_TABLES = ("webhooks", "usage", "abandoned_attempts", "login_blocks")
+_SMALL_TABLES = ("webhooks", "usage", "abandoned_attempts", "login_blocks", "word_index")
 _WEBHOOKS = text("SELECT id FROM webhooks WHERE user_id = :user_id")
 # By cascade, this also deletes what was stored since the last batch.
 _DELETE_USER = text("DELETE FROM users WHERE id = :user_id AND deleted_at < now() - :kept_for")

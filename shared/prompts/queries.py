@@ -115,6 +115,11 @@ def _page(*conditions: str) -> Select[Any]:
     return _within_bytes(rows.order_by(_prompts.id.desc()).limit(bindparam("limit")), "id", descending=True)
 
 
+@cache
+def _matching(*conditions: str) -> Select[Any]:
+    return select(_prompts.id).where(_OF_USER, _IS_ANSWERED, *map(text, conditions))
+
+
 _ranks = (
     func.unnest(bindparam("prompt_ids", type_=ARRAY(BigInteger)))
     .table_valued("id", with_ordinality="rank", name="ranks")
@@ -190,6 +195,17 @@ def ranked(executor: Executor, user_id: int, prompt_ids: Sequence[int], *, max_b
     parameters = {"user_id": user_id, "prompt_ids": list(prompt_ids), "max_bytes": max_bytes}
     rows = executor.execute(_RANKED, parameters).all()
     return Page([PromptRow.from_row(row) for row in rows], bool(rows) and rows[0].total > len(rows))
+
+
+def matching(executor: Executor, user_id: int, wanted: PromptFilter, among: Sequence[int] | None = None) -> list[int]:
+    """The ids of the user's completed prompts, not emptied since, that match the filter.
+
+    Args:
+        among: Look only at these prompts.
+    """
+    conditions = wanted.conditions if among is None else (*wanted.conditions, "prompts.id = ANY(:among)")
+    parameters = {"user_id": user_id, "among": among, **wanted.parameters}
+    return list(executor.scalars(_matching(*conditions), parameters))
 
 
 def completed(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> dict[int, PromptRow]:

@@ -1,4 +1,4 @@
-"""Emptying old prompts (RETENTION_DAYS): their texts, answers, errors and vectors are removed.
+"""Emptying old prompts (RETENTION_DAYS): their texts, answers, errors, words and vectors are removed.
 
 Status, times, attempts and tokens stay. A prompt that has not ended is emptied later.
 
@@ -62,6 +62,8 @@ _REMOVE_VECTORS = text("""
     WHERE vector_log.user_id = emptied.user_id AND prompt_id = emptied.id
     RETURNING vector_log.user_id, prompt_id
 """)
+# Added by `shared/search/words`, under a lock for which `_LOCK_PROMPTS` waits.
+_REMOVE_WORDS = text("DELETE FROM prompt_words WHERE prompt_id = ANY(:ids)")
 _RAISE = text("""
     UPDATE users SET seq = reached.seq
     FROM unnest(CAST(:user_ids AS bigint[]), CAST(:seqs AS bigint[])) AS reached(id, seq) WHERE users.id = reached.id
@@ -97,6 +99,7 @@ def _empty(session: Session, prompts: Sequence[Row[tuple[int, int, datetime]]]) 
     advisory_locks.lock_finishes(session, user_ids)
     seqs = {row.id: row.seq for row in session.execute(_LOCK_USERS, {"user_ids": user_ids})}
     session.execute(_EMPTY, {"ids": ids})
+    session.execute(_REMOVE_WORDS, {"ids": ids})
     session.execute(_EMPTY_FEED, {"ids": ids, "oldest": min(row.created_at for row in prompts)})
     removed: dict[int, set[int]] = defaultdict(set)
     for user_id, prompt_id in session.execute(_REMOVE_VECTORS, {"user_ids": owners, "ids": ids}):

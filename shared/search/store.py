@@ -42,8 +42,14 @@ class VectorStore(Protocol):
     def nbytes(self) -> int:
         """The memory it uses in this process, in bytes."""
 
-    def search(self, user_id: int, embed_query: EmbedQuery, k: int) -> SearchResult:
-        """Find the at most `k` nearest of the user's vectors, as of the log's newest number."""
+    def search(
+        self, user_id: int, embed_query: EmbedQuery, k: int, *, allowed: Sequence[int] | None = None
+    ) -> SearchResult:
+        """Find the at most `k` nearest of the user's vectors, as of the log's newest number.
+
+        Args:
+            allowed: The prompts to compare, all of them exactly; without it, all of the user's.
+        """
 
     def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
         """Apply changes that were just committed, in order. Best effort: a search applies what was missed."""

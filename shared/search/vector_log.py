@@ -127,6 +127,12 @@ UNION ALL
  WHERE user_id = %(user_id)s AND seq = ANY(%(wanted)s) AND embedder = %(embedder)s)
 """
 
+_OF_PROMPTS = """
+DECLARE vectors NO SCROLL BINARY CURSOR FOR
+SELECT seq, prompt_id, vector FROM vector_log
+WHERE user_id = %(user_id)s AND prompt_id = ANY(%(prompt_ids)s) AND embedder = %(embedder)s
+"""
+
 _AFTER = """
 DECLARE after NO SCROLL BINARY CURSOR FOR
 SELECT seq, prompt_id, vector FROM vector_log
@@ -171,6 +177,14 @@ def fetch_snapshot(connection: Connection, user_id: int, embedder: Embedder, wan
     version, vectors_missing = divmod(-1 - encoded, 2)
     embedder_name = None if name is None else name.decode()
     return Snapshot(State(seq, version, embedder_name, bool(vectors_missing)), originals)
+
+
+def fetch_vectors(connection: Connection, user_id: int, embedder: Embedder, prompt_ids: list[int]) -> Changes:
+    """Return the vectors of these prompts. The connection must be in autocommit."""
+    parameters = {"user_id": user_id, "embedder": embedder.name, "prompt_ids": prompt_ids}
+    return Changes.from_rows(
+        _fetch(connection, f"{_OF_PROMPTS}; FETCH ALL FROM vectors", parameters), embedder.dimension
+    )
 
 
 def fetch_after(connection: Connection, user_id: int, embedder: Embedder, seq: int) -> Changes:

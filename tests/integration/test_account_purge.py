@@ -87,9 +87,18 @@ def test_no_trace_of_a_deleted_account_is_left_anywhere(
     footprint.load_replicas()
     redis_url = settings.redis_url.get_secret_value()
     before = traces.in_tables(engine, MARKER)
-    assert {"prompts", "feed", "idempotency_keys", "api_keys", "webhooks", "users", "token_families"} <= set(before)
+    assert {
+        "prompts",
+        "prompt_words",
+        "feed",
+        "idempotency_keys",
+        "api_keys",
+        "webhooks",
+        "users",
+        "token_families",
+    } <= set(before)
     assert traces.in_redis(redis_url, MARKER)  # a partial text
-    assert {"vector_log", "login_blocks", "idempotency_keys"} <= traces.rows_of(engine, user.id).keys()
+    assert {"vector_log", "word_index", "login_blocks", "idempotency_keys"} <= traces.rows_of(engine, user.id).keys()
     assert _deliveries(engine) == COUNT - 2
     files = len(list(segments.glob("*/*")))
     assert (len(footprint.replicas()), files) == ((2, 1) if vector_store == "faiss" else (0, 0))

@@ -104,6 +104,18 @@ class TestLargeUsers:
         assert all(len(each) == 10 for each in found)
         assert np.mean([len({*a} & {*b}) / 10 for a, b in zip(exact, found, strict=True)]) >= 0.95
 
+    def test_a_search_among_some_prompts_compares_all_of_them_in_spite_of_an_index(
+        self, store: PgvectorStore, builder: HnswBuilder, alice: Log
+    ) -> None:
+        vectors, query = clustered(LARGE), clustered(1)[0]
+        added = alice.add(vectors)
+        nearest(store, alice, query)
+        assert builder.seal(alice.user_id) == 1
+        order = np.argsort(np.square(vectors - query).sum(axis=1))
+        farthest = [added[i] for i in order[-100:]]
+        found = store.search(alice.user_id, lambda _: query, 100, allowed=farthest).matches
+        assert [match.prompt_id for match in found] == farthest
+
     def test_an_index_follows_additions_and_deletions(
         self, store: PgvectorStore, builder: HnswBuilder, alice: Log
     ) -> None:

@@ -100,6 +100,19 @@ def test_a_search_runs_one_query_if_the_log_has_not_changed(
         assert len(executed) == 1
 
 
+def test_a_search_among_some_prompts_compares_sealed_vectors_exactly(make_process, carol: Log) -> None:
+    vectors, process = random_vectors(COUNT), make_process()
+    carol.add(vectors)
+    assert process.sealer.seal(carol.user_id) == 1
+    ids = carol.add(vectors[:50])  # not sealed
+    allowed = [*range(1, COUNT, 3), *ids]
+    chosen = vectors[[each - 1 for each in range(1, COUNT, 3)] + list(range(50))]
+    for query in random_vectors(5, seed=2):
+        found = process.store.search(carol.user_id, fixed_query(query), 20, allowed=allowed).matches
+        assert [match.distance for match in found] == pytest.approx(exact_distances(chosen, query, 20), abs=1e-5)
+        assert {match.prompt_id for match in found} <= set(allowed)
+
+
 def test_an_applied_change_is_not_read_again(
     make_process, sessions: Sessions, autocommit_engine: Engine, carol: Log
 ) -> None:

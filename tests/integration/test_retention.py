@@ -18,6 +18,7 @@ from shared.db.models import Base, SegmentEntry
 from shared.errors import ProviderError
 from shared.prompts import queries, retention
 from shared.providers import Exchange
+from shared.search.prompt_search import Mode
 from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
@@ -62,8 +63,11 @@ def grow_old(sessions: Sessions) -> Callable[..., None]:
 
 
 def found(user: ApiUser) -> list[int]:
-    """What a search for the marker finds."""
-    return [prompt["id"] for prompt in user.get(f"/prompts/similar/?prompt={MARKER}").json]
+    """What a search for the marker finds, in every mode."""
+    by_mode = [user.get(f"/prompts/similar/?prompt={MARKER}&mode={mode}").json for mode in Mode]
+    first, *others = ([prompt["id"] for prompt in prompts] for prompts in by_mode)
+    assert others == [first, first]
+    return first
 
 
 def places(sessions: Sessions, marker: str) -> set[str]:
@@ -109,9 +113,10 @@ def test_an_old_prompt_keeps_its_counts_and_times_and_loses_its_texts(
 
 
 def test_no_table_has_the_texts_of_emptied_prompts(
-    completed: int, failed: int, emptier: Emptier, sessions: Sessions, grow_old: Callable[..., None]
+    alice: ApiUser, completed: int, failed: int, emptier: Emptier, sessions: Sessions, grow_old: Callable[..., None]
 ) -> None:
-    assert {"prompts", "feed"} <= places(sessions, MARKER)
+    assert found(alice) == [completed]
+    assert {"prompts", "prompt_words", "feed"} <= places(sessions, MARKER)
     grow_old()
     emptier.round()
     assert places(sessions, MARKER) == set()

@@ -97,6 +97,24 @@ def test_a_search_for_more_than_there_are_returns_all(store: VectorStore, alice:
     assert len(ids(store, alice, k=3)) == 3
 
 
+def test_a_search_among_some_prompts_compares_all_of_them_and_no_others(make, alice: Log) -> None:
+    store = make()
+    added = alice.add(SMALL.embed(numbers(0, 300)))
+    everything = search(store, alice, k=1_000)
+    allowed = [match.prompt_id for match in everything[-40:]]  # the farthest ones
+
+    def among(prompt_ids: list[int], k: int) -> list[Match]:
+        return store.search(alice.user_id, lambda embedder: embed(embedder, ["0"])[0], k, allowed=prompt_ids).matches
+
+    assert [match.prompt_id for match in among(allowed, 10)] == allowed[:10]
+    assert [match.distance for match in among(allowed, 40)] == pytest.approx([m.distance for m in everything[-40:]])
+    assert among([], 10) == []
+    assert among([added[-1] + 1], 10) == []
+    alice.delete(allowed[0])
+    (new,) = alice.add(SMALL.embed(["0"]))
+    assert [match.prompt_id for match in among([*allowed, new], 2)] == [new, allowed[1]]
+
+
 def test_an_added_vector_is_found_by_the_next_search_in_every_process(make, alice: Log) -> None:
     here, other = make(), make()
     for i in range(5):

@@ -50,7 +50,8 @@ class Footprint:
         return {"user_id": self.user.id, "url": url, "description": MARKER, "secret": MARKER.encode()}
 
     def load_replicas(self) -> None:
-        """Search in an API process and in a worker process."""
+        """Search in an API process, by words too, and in a worker process."""
+        assert len(self.user.get(f"/prompts/similar/?prompt={MARKER}&limit=50&mode=text").json) == 50
         found = self.user.get(f"/prompts/similar/?prompt={MARKER}&limit=50").json
         assert len(found) == 50
         store = self._worker.pipeline.store

@@ -7,7 +7,7 @@ from sqlalchemy import delete, insert, text
 from shared.db.engine import Sessions
 from shared.db.models import Prompt, User, VectorLogEntry
 from shared.prompts import feed
-from shared.providers import Vectors
+from shared.providers import Embedder, Vectors
 from shared.providers.hashing import HashingEmbedder
 from shared.search.store import EmbedQuery
 
@@ -43,29 +43,41 @@ def exact_distances(vectors: Vectors, query: Vectors, k: int) -> list[float]:
     return np.sort(np.square(vectors - query).sum(axis=1))[:k].tolist()
 
 
-def add_completed(sessions: Sessions, user_id: int, texts: list[str]) -> list[int]:
+def add_completed(
+    sessions: Sessions,
+    user_id: int,
+    texts: list[str],
+    *,
+    answers: list[str] | None = None,
+    embedder: Embedder = EMBEDDER,
+) -> list[int]:
     """Store completed prompts and their vectors for a user who has none. Returns the prompts' ids."""
+    answers = answers or ["A"] * len(texts)
     prompt = {
         "user_id": user_id,
         "websocket": False,
         "request_id": "r",
         "attempt_limit": 5,
         "status": "completed",
-        "response_text": "A",
         "completed_at": text("now()"),
     }
-    vector = {"user_id": user_id, "embedder": EMBEDDER.name}
+    vector = {"user_id": user_id, "embedder": embedder.name}
     numbered = list(enumerate(texts, 1))
+    prompts = [
+        {"prompt_text": each, "response_text": answer, "seq": seq}
+        for (seq, each), answer in zip(numbered, answers, strict=True)
+    ]
+    vectors = embedder.embed(texts)
     with sessions.begin() as session:
         insertion = insert(Prompt).values(prompt).returning(Prompt.id, sort_by_parameter_order=True)
-        ids = list(session.scalars(insertion, [{"prompt_text": each, "seq": seq} for seq, each in numbered]))
+        ids = list(session.scalars(insertion, prompts))
         rows = [
             vector | {"seq": seq, "prompt_id": prompt_id, "vector": embedded.tobytes()}
-            for (seq, _), prompt_id, embedded in zip(numbered, ids, EMBEDDER.embed(texts), strict=True)
+            for (seq, _), prompt_id, embedded in zip(numbered, ids, vectors, strict=True)
         ]
         session.execute(insert(VectorLogEntry), rows)
         user = text("UPDATE users SET seq = :seq, embedder = :embedder WHERE id = :id")
-        session.execute(user, {"seq": len(texts), "embedder": EMBEDDER.name, "id": user_id})
+        session.execute(user, {"seq": len(texts), "embedder": embedder.name, "id": user_id})
     return ids
 
 

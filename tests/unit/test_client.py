@@ -15,6 +15,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 from click.testing import CliRunner
 from websockets.sync.server import ServerConnection, serve
@@ -269,6 +270,21 @@ class TestRequestsAndResponses:
             "/prompts/similar/?prompt=a+b&limit=3",
             "/prompts/similar/?prompt=a+b&limit=3&cursor=x",
         ]
+
+    def test_a_search_has_a_mode_and_filters(self, client: Client, stub: StubApi) -> None:
+        stub.answers = [Answer(200, [QUEUED])]
+        since, until = "2026-10-01T00:00:00Z", "2026-10-02T00:00:00Z"
+        client.similar("a", mode="hybrid", metadata={"team": "x y"}, model="default", since=since, until=until)
+        assert httpx.URL(stub.requests[0].path).params == httpx.QueryParams(
+            {
+                "prompt": "a",
+                "mode": "hybrid",
+                "model": "default",
+                "since": since,
+                "until": until,
+                "metadata[team]": "x y",
+            }
+        )
 
     def test_usage_is_asked_for_by_group_and_days(self, client: Client, stub: StubApi) -> None:
         report = {"by": "key", "rows": [], "total": {}, "budgets": []}

@@ -28,7 +28,7 @@ from shared.db.models.prompts import (
     Route,
     Status,
 )
-from shared.db.models.search import SegmentEntry, SegmentPart, VectorLogEntry
+from shared.db.models.search import PromptWords, SegmentEntry, SegmentPart, VectorLogEntry, WordIndexState
 from shared.db.models.webhooks import DeliveryStatus, Webhook, WebhookAttempt, WebhookDelivery
 from shared.settings import DEFAULT_ROUTE
 
@@ -53,6 +53,7 @@ __all__ = [
     "LoginBlock",
     "Priority",
     "Prompt",
+    "PromptWords",
     "Route",
     "Scope",
     "SegmentEntry",
@@ -65,5 +66,6 @@ __all__ = [
     "Webhook",
     "WebhookAttempt",
     "WebhookDelivery",
+    "WordIndexState",
     "WriteCheck",
 ]

@@ -7,12 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from shared.providers import Vectors
+from shared.search.faiss.flat_index import nearest
 from shared.search.faiss.loader import Loader
-from shared.search.faiss.replica import Replica
+from shared.search.faiss.replica import NO_CANDIDATES, Replica
 from shared.search.store import EmbedQuery, Match, Offload, SearchResult
 from shared.search.throttle import Throttle
-from shared.search.vector_log import Changes, LogRow
+from shared.search.vector_log import Changes, LogRow, Seqs
 
+#: How many vectors of allowed prompts are in memory at a time: 3 MB.
+FETCHED_AT_ONCE = 2_000
 #: From this many vectors a search is worth a switch to another thread, so that an event loop keeps running.
 OFFLOAD_FROM = 5_000
 
@@ -61,14 +67,18 @@ class FaissStore:
         """The memory of all replicas, in bytes."""
         return self._nbytes
 
-    def search(self, user_id: int, embed_query: EmbedQuery, k: int) -> SearchResult:
-        """Find the at most `k` nearest of the user's vectors, as of now."""
+    def search(
+        self, user_id: int, embed_query: EmbedQuery, k: int, *, allowed: Sequence[int] | None = None
+    ) -> SearchResult:
+        """Find the at most `k` nearest of the user's vectors, or of the allowed ones, as of now."""
         with self._use_slot(user_id) as slot:
             replica = self._load_newer(user_id, slot, None) if slot.replica is None else slot.replica
             vector = embed_query(replica.embedder)
             min_seq, candidate_k, vectors_missing = 0, k, False
             while True:
-                candidates = self._run(replica, replica.candidates, vector, candidate_k)
+                candidates = NO_CANDIDATES
+                if allowed is None:
+                    candidates = self._run(replica, replica.candidates, vector, candidate_k)
                 snapshot = self._loader.fetch_snapshot(user_id, replica, candidates)
                 min_seq = min_seq or snapshot.state.seq  # what is added during this search may wait for the next one
                 vectors_missing = vectors_missing or snapshot.state.vectors_missing
@@ -84,7 +94,11 @@ class FaissStore:
                     break
             if replica.unsealed_count >= self._seal_from or replica.needs_compaction:
                 self._ask_to_seal(user_id)
-            matches: list[Match] = self._run(replica, replica.nearest, vector, k, snapshot.originals)
+            matches: list[Match]
+            if allowed is None:
+                matches = self._run(replica, replica.nearest, vector, k, snapshot.originals)
+            else:
+                matches = self._nearest_among(user_id, replica, vector, k, np.array(allowed, np.int64))
             return SearchResult(matches, replica.embedder, vector, vectors_missing)
 
     def apply(self, user_id: int, rows: Sequence[LogRow]) -> None:
@@ -115,6 +129,16 @@ class FaissStore:
             user_ids = list(self._slots)
         for user_id in self._loader.find_deleted(user_ids):
             self.forget(user_id)
+
+    def _nearest_among(self, user_id: int, replica: Replica, query: Vectors, k: int, allowed: Seqs) -> list[Match]:
+        """Return the at most `k` nearest of the allowed prompts. Segments are lossy, so theirs come from the log."""
+        found, sealed = self._run(replica, replica.nearest_unsealed, query, k, allowed)
+        if replica.segments:
+            for start in range(0, len(sealed), FETCHED_AT_ONCE):
+                part = sealed[start : start + FETCHED_AT_ONCE].tolist()
+                fetched = self._loader.fetch_vectors(user_id, replica, part)
+                found += self._run(replica, nearest, fetched.vectors, fetched.prompt_ids, query, k)
+        return sorted(found, key=lambda match: match.distance)[:k]
 
     def _run(self, replica: Replica, function: Callable[..., Any], *args: Any) -> Any:
         return self._offload(function, *args) if len(replica) >= OFFLOAD_FROM else function(*args)

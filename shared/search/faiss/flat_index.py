@@ -78,6 +78,17 @@ class FlatIndex:
         found = zip(ids[positions[0]].tolist(), distances[0].tolist(), strict=True)
         return [Match(prompt_id, max(0.0, distance)) for prompt_id, distance in found if prompt_id != _REMOVED]
 
+    def search_among(self, query: Vectors, k: int, prompt_ids: Seqs) -> list[Match]:
+        """Return the at most `k` nearest of these prompts, nearest first."""
+        vectors, ids = self._rows
+        (rows,) = np.nonzero(np.isin(ids, prompt_ids))
+        return nearest(vectors[rows], ids[rows], query, k)
+
+    def missing(self, prompt_ids: Seqs) -> Seqs:
+        """Return those of these prompts that have no vector here."""
+        missing: Seqs = np.setdiff1d(prompt_ids, self._rows[1])
+        return missing
+
     def _reallocate(self, capacity: int, kept: npt.NDArray[np.intp]) -> None:
         """Copy the rows at these positions to new arrays."""
         vectors, ids = self._vectors, self._ids
@@ -86,3 +97,12 @@ class FlatIndex:
         np.take(vectors, kept, axis=0, out=self._vectors[: len(kept)])
         np.take(ids, kept, out=self._ids[: len(kept)])
         self._rows = (self._vectors[: len(kept)], self._ids[: len(kept)])
+
+
+def nearest(vectors: Vectors, ids: Seqs, query: Vectors, k: int) -> list[Match]:
+    """Return the at most `k` nearest of these vectors, nearest first. Compares them exactly."""
+    if not len(ids):
+        return []
+    distances, positions = faiss.knn(query.reshape(1, -1), np.ascontiguousarray(vectors), min(k, len(ids)))
+    found = zip(ids[positions[0]].tolist(), distances[0].tolist(), strict=True)
+    return [Match(prompt_id, max(0.0, distance)) for prompt_id, distance in found]

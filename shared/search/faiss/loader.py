@@ -17,7 +17,7 @@ from shared.search.faiss.segment_storage import (
     verify_and_decode,
 )
 from shared.search.store import Offload
-from shared.search.vector_log import MAX_SEQ, Snapshot
+from shared.search.vector_log import MAX_SEQ, Changes, Snapshot
 
 logger = structlog.get_logger(__name__)
 
@@ -51,6 +51,11 @@ class Loader:
         """Return the user's state and the candidates' originals, by one query."""
         with self._autocommit_engine.connect() as connection:
             return vector_log.fetch_snapshot(connection, user_id, replica.embedder, candidates.seqs.tolist())
+
+    def fetch_vectors(self, user_id: int, replica: Replica, prompt_ids: list[int]) -> Changes:
+        """Return the vectors of these prompts, by the replica's embedder."""
+        with self._autocommit_engine.connect() as connection:
+            return vector_log.fetch_vectors(connection, user_id, replica.embedder, prompt_ids)
 
     def find_deleted(self, user_ids: Sequence[int]) -> Sequence[int]:
         """Those of these users whose accounts are deleted."""

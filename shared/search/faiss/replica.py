@@ -11,7 +11,7 @@ from shared.search.faiss.flat_index import FlatIndex
 from shared.search.faiss.segment import Candidates, Segment
 from shared.search.faiss.segment_storage import SegmentInfo
 from shared.search.store import Match
-from shared.search.vector_log import Changes, LogRow, State
+from shared.search.vector_log import Changes, LogRow, Seqs, State
 
 #: A search compares at most this many originals; with more candidates, the vectors are practically equal.
 MAX_ORIGINALS = 1_024
@@ -20,7 +20,7 @@ MAX_DELETED_SHARE = 0.25
 #: Space for at most this many vectors is allocated before they are read: more than most users have.
 MAX_RESERVED = 32_768
 
-_NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float32))
+NO_CANDIDATES = Candidates(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class Replica:
@@ -95,7 +95,7 @@ class Replica:
     def candidates(self, query: Vectors, k: int) -> Candidates:
         """Return the sealed vectors that may be among the `k` nearest."""
         if not self.segments:
-            return _NO_CANDIDATES
+            return NO_CANDIDATES
         parts = [segment.candidates(query, k) for segment in self.segments.values()]
         found = Candidates(*map(np.concatenate, zip(*parts, strict=True)))
         likely = found.likely(k, max(segment.error for segment in self.segments.values()))
@@ -113,6 +113,10 @@ class Replica:
             for segment in self.segments.values():
                 segment.mark_deleted(deleted)
         return True
+
+    def nearest_unsealed(self, query: Vectors, k: int, prompt_ids: Seqs) -> tuple[list[Match], Seqs]:
+        """Return the at most `k` nearest of these prompts among the unsealed vectors, and those that are not there."""
+        return self._unsealed.search_among(query, k, prompt_ids), self._unsealed.missing(prompt_ids)
 
     def nearest(self, query: Vectors, k: int, originals: Changes) -> list[Match]:
         """Return the at most `k` nearest among these vectors and the unsealed ones, nearest first."""

@@ -59,6 +59,13 @@ LEFT JOIN LATERAL (
 ) nearest ON true
 WHERE u.id = %(user_id)s ORDER BY nearest.distance
 """
+# All allowed rows are compared. An HNSW index would find the nearest of all rows first, and perhaps none that is
+# allowed: the sum keeps PostgreSQL from choosing it.
+_SEARCH_AMONG = _SEARCH.replace(
+    "ORDER BY embedding::vector({dimension}) <-> %(vector)s::vector",
+    """AND prompt_id = ANY(%(allowed)s::bigint[])
+    ORDER BY (embedding::vector({dimension}) <-> %(vector)s::vector) + 0""",
+)
 _CREATE_STATE = (
     "INSERT INTO pgvector_state (user_id) SELECT id FROM users WHERE id = %(user_id)s ON CONFLICT DO NOTHING"
 )
@@ -131,13 +138,18 @@ class PgvectorStore:
         """Zero: everything is in Postgres."""
         return 0
 
-    def search(self, user_id: int, embed_query: EmbedQuery, k: int) -> SearchResult:
-        """Find the at most `k` nearest of the user's vectors: exactly, or, with an HNSW index, nearly always."""
+    def search(
+        self, user_id: int, embed_query: EmbedQuery, k: int, *, allowed: Sequence[int] | None = None
+    ) -> SearchResult:
+        """Find the at most `k` nearest of the user's vectors: exactly, or, with an HNSW index, nearly always.
+
+        Those of allowed prompts are compared exactly.
+        """
         embedder = self._embedders.current
         vector = embed_query(embedder)
         min_seq, vectors_missing = 0, False
         for _ in range(MAX_CATCH_UPS):
-            snapshot = self._fetch_snapshot(user_id, embedder, vector, k)
+            snapshot = self._fetch_snapshot(user_id, embedder, vector, k, allowed)
             vectors_missing = vectors_missing or snapshot.state.vectors_missing
             result = SearchResult(snapshot.nearest, embedder, vector, vectors_missing)
             expected = self._embedders.resolve(snapshot.state.embedder)
@@ -165,10 +177,16 @@ class PgvectorStore:
     def drop_deleted(self) -> None:
         """Do nothing: everything is in Postgres."""
 
-    def _fetch_snapshot(self, user_id: int, embedder: Embedder, vector: Vectors, k: int) -> _Snapshot:
-        parameters = {"user_id": user_id, "vector": literals(vector.reshape(1, -1))[0], "k": k}
+    def _fetch_snapshot(
+        self, user_id: int, embedder: Embedder, vector: Vectors, k: int, allowed: Sequence[int] | None
+    ) -> _Snapshot:
+        parameters: dict[str, object] = {"user_id": user_id, "vector": literals(vector.reshape(1, -1))[0], "k": k}
+        sql = search_sql(embedder.dimension)
+        if allowed is not None:
+            sql = _SEARCH_AMONG.format(ef_search=EF_SEARCH, dimension=embedder.dimension)
+            parameters["allowed"] = list(allowed)
         with self._autocommit_engine.connect() as connection:
-            rows = connection.exec_driver_sql(search_sql(embedder.dimension), parameters).all()
+            rows = connection.exec_driver_sql(sql, parameters).all()
         if not rows:
             return _Snapshot(State(0, 0, None), _TableState(0, 0, embedder.name), [])
         state, table = State(*rows[0][:4]), _TableState(*rows[0][4:7]) if rows[0][4] is not None else _NO_ROWS
