@@ -98,7 +98,11 @@ def make_services(settings: Settings) -> Services:
         backfill=VectorBackfill(sessions, embedders, store, offload=search_threads.offload),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
-        service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.concurrency_ceiling),
+        service_metrics=ServiceMetrics(
+            autocommit_engine,
+            queue,
+            ceilings={route: model.concurrency_ceiling for route, model in settings.models.items()},
+        ),
         dependency_checks=DependencyChecks(autocommit_engine, queue),
     )
 
