@@ -11,6 +11,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, and_, func, select, text, update
 from sqlalchemy.orm import Session
 
+from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE, Change, Prompt, Status
 from shared.prompts import provider_pause
 from shared.prompts.claims import CLAIMED
@@ -22,7 +23,7 @@ _NO_MODEL = "Gave up: the model {route} has not been there for {seconds:g} secon
 _WAITED_TOO_LONG = "Gave up: the provider was unavailable for {seconds:g} seconds. Its last error: {detail}"
 
 # The routes of queued prompts are found by one look into the index for each.
-_WITHOUT_MODEL = text(f"""
+_GONE = f"""
     WITH RECURSIVE queued AS (
         (SELECT route FROM prompts WHERE {CLAIMABLE} ORDER BY route LIMIT 1)
         UNION ALL
@@ -33,6 +34,11 @@ _WITHOUT_MODEL = text(f"""
         WHERE route <> ALL(CAST(:models AS text[]))
             AND NOT EXISTS (SELECT FROM prompts WHERE prompts.route = queued.route AND status = 'processing')
     )
+"""  # noqa: S608  # nosec B608
+
+_GONE_MODELS = text(f"{_GONE} SELECT route FROM gone")  # noqa: S608  # nosec B608
+_WITHOUT_MODEL = text(f"""
+    {_GONE}
     SELECT id, attempt, route FROM gone JOIN prompts USING (route)
     WHERE {CLAIMABLE} AND queued_at < now() - CAST(:patience AS interval)
     ORDER BY id
@@ -109,6 +115,11 @@ def fail_without_model(
         for each in waiting
     ]
     return finish(session, outcomes, Change.FAILED, of=(Status.QUEUED,)).finished if outcomes else []
+
+
+def find_gone_models(executor: Executor, models: Sequence[str]) -> Sequence[str]:
+    """The model routes of queued prompts that are none of `models`, and that no worker answers."""
+    return executor.execute(_GONE_MODELS, {"models": list(models)}).scalars().all()
 
 
 def _is_lapsed() -> ColumnElement[bool]:

@@ -317,10 +317,14 @@ def load_settings(**defaults: str) -> Settings:
     return _load(Settings, defaults)
 
 
+def load_settings_without_models(**defaults: str) -> Settings:
+    """The same for a process that needs neither MODELS_FILE nor the keys that this names, and may not have them."""
+    return _load(Settings, defaults, models_file="", worker_models="")
+
+
 def load_flower_settings() -> FlowerSettings:
     """The same for Flower, which refuses what other processes would, but needs none of their secrets and models."""
-    defaults = {"database_url": "postgresql://", "jwt_secret_key": token_urlsafe()}
-    _load(Settings, defaults, models_file="", worker_models="")
+    load_settings_without_models(database_url="postgresql://", jwt_secret_key=token_urlsafe())
     return _load(FlowerSettings, {})
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from celery.app.control import Inspect
 from redis import Redis
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from api.services import Services as ApiServices
+from infra.doctor import network
 from shared.db.engine import Sessions
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import ANSWER_PROMPTS, Queue, make_celery
@@ -320,3 +322,16 @@ def test_without_workers_of_a_model_its_prompts_wait_visibly(
     assert shown['promptwire_route_queue_depth{route="large/v1"}'] == 1
     assert shown['promptwire_route_oldest_queued_seconds{route="large/v1"}'] > 0
     assert shown['promptwire_route_queue_depth{route="small"}'] == 0
+
+
+def test_the_doctor_names_models_without_workers_and_prompts_without_a_model(
+    submit: Submit, sessions: Sessions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_vanish(sessions, submit("small"))
+    (gone,) = network.models(settings)
+    assert gone.problem == "Prompts wait for the model gone, which is not there (any more)."
+    assert "PROVIDER_PATIENCE_SECONDS (3600)" in gone.remedy
+    answers = {"a@host": [{"name": "prompts"}, {"name": "prompts.small"}]}
+    monkeypatch.setattr(Inspect, "active_queues", lambda _: answers)
+    (missing,) = network.workers(settings)
+    assert missing.problem == "No worker answers the model large/v1: its prompts are accepted but stay queued."
