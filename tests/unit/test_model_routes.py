@@ -12,8 +12,9 @@ from api.intake.new_prompts import NewPrompts
 from shared.errors import ContextTooLongError, UnknownModelError
 from shared.messaging.queue import QUEUE, make_celery, queue_name
 from shared.providers.model_request import TEXT_ONLY, ModelRequest
-from shared.settings import Settings, SettingsError, load_flower_settings, load_settings
-from tests.support.servers import environment_of, make_settings
+from shared.settings import Settings, SettingsError, load_flower_settings, load_settings, load_settings_without_models
+from shared.settings.model_routes import ModelRoute
+from tests.support.servers import ROOT, environment_of, make_settings
 from worker.celery_pool import choose_pool
 from worker.prerequisites import check
 
@@ -117,6 +118,18 @@ class TestKeys:
         assert self.keys(load_settings()) == ["own", "shared"]
         load_flower_settings()
 
+    def test_migrations_and_flower_need_neither_the_file_nor_its_keys(
+        self, write: Write, monkeypatch, tmp_path
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        environment = environment_of(make_settings()) | {"FLOWER_PASSWORD": "f", "WORKER_MODELS": "large"}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        for file in (write(self.CONTENT), "missing.toml"):
+            monkeypatch.setenv("MODELS_FILE", file)
+            load_flower_settings()
+            assert list(load_settings_without_models().models) == ["default"]
+
     def test_a_route_with_an_endpoint_of_its_own_does_not_get_the_key_of_another(self, load) -> None:
         settings = load(REMOTE + 'base_url = "http://127.0.0.1:9/v1"', openai_api_key="shared")
         assert self.keys(settings) == [""]
@@ -201,6 +214,31 @@ def test_every_process_reads_the_file_at_its_start(write: Write, monkeypatch, tm
     assert [sentence[:22] for sentence in str(refused.value).splitlines()] == [
         "MODELS_FILE: [models.a", "MODELS_FILE: [models.b",
     ]  # fmt: skip
+
+
+class TestGuide:
+    """`docs/models.md`"""
+
+    TEXT = (ROOT / "docs" / "models.md").read_text()
+
+    def test_its_example_is_a_valid_file(self, load, monkeypatch: pytest.MonkeyPatch) -> None:
+        (example,) = re.findall(r"```toml\n(\[models\.default\].*?)```", self.TEXT, re.DOTALL)
+        monkeypatch.setenv("OPENAI_API_KEY", "k")
+        models = load(example).models
+        assert list(models) == ["default", "large", "qwen3:0.6b"]
+        assert (models["large"].concurrency_ceiling, models["qwen3:0.6b"].openai_max_tokens) == (16, 500)
+
+    def test_it_lists_every_key_with_the_setting_that_it_replaces(self) -> None:
+        rows = re.findall(r"^\| (`[a-z_]+`.*?) \| (`[A-Z_]+`.*?) \|", self.TEXT, re.MULTILINE)
+        listed = {
+            key: setting
+            for keys, names in rows
+            for key, setting in zip(re.findall(r"`(\w+)`", keys), re.findall(r"`(\w+)`", names), strict=True)
+        }
+        fields = ModelRoute.model_fields
+        replaced = {name: (field.serialization_alias or name).upper() for name, field in fields.items()}
+        assert listed == replaced | {"api_key_env": "OPENAI_API_KEY"}
+        assert {name.lower() for name in listed.values()} <= Settings.model_fields.keys()
 
 
 class TestWorkerModels:
