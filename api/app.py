@@ -34,7 +34,6 @@ from api.routes.webhooks import WebhookRoutes
 from api.services import Services, make_services
 from shared.accounts import deletion
 from shared.accounts.deletion import DeletedAccount
-from shared.db.models import DEFAULT_ROUTE
 from shared.settings import Settings
 
 _REQUEST_HEADERS = [
@@ -103,7 +102,7 @@ def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
     )
     yield auth.blueprint()
     yield account.blueprint()
-    yield KeyRoutes(s.sessions, s.authenticator, model_routes=[DEFAULT_ROUTE]).blueprint()
+    yield KeyRoutes(s.sessions, s.authenticator, model_routes=s.settings.models).blueprint()
     yield UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens).blueprint()
 
 

@@ -103,7 +103,11 @@ def make_services(settings: Settings) -> Services:
         search=PromptSearch(store, words, backfill, autocommit_engine),
         search_threads=search_threads,
         db_slots=FairSemaphore(MAX_CONCURRENT_READS),
-        service_metrics=ServiceMetrics(autocommit_engine, queue, ceiling=settings.concurrency_ceiling),
+        service_metrics=ServiceMetrics(
+            autocommit_engine,
+            queue,
+            ceilings={route: model.concurrency_ceiling for route, model in settings.models.items()},
+        ),
         dependency_checks=DependencyChecks(autocommit_engine, queue),
     )
 

@@ -38,6 +38,10 @@ class NotSupportedError(InvalidFieldsError):
     """A model cannot do what the request asks for. It would have to ignore that, so the request is refused."""
 
 
+class ContextTooLongError(InvalidFieldsError):
+    """The request is longer than what the model can read (`context_tokens`)."""
+
+
 class AlreadyEndedError(PromptwireError):
     """The prompt has already ended."""
 

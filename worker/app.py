@@ -25,7 +25,7 @@ from celery.signals import (
 
 from shared.db.engine import make_engine, make_sessions
 from shared.messaging.announcements import Announcer
-from shared.messaging.queue import Queue, make_celery
+from shared.messaging.queue import QUEUE, Queue, make_celery, queue_name
 from shared.messaging.redis import make_redis
 from shared.search import replica_check
 from shared.settings import SettingsError
@@ -62,6 +62,8 @@ if "worker" in sys.argv:  # and not Flower or another command, which need none o
     except SettingsError as error:
         sys.exit(f"The worker cannot start.\n{error}")
     app.conf.update(worker_pool=pool.name, worker_concurrency=pool.size)
+    # All queues of the models are known, so that this host can wake up workers of others.
+    app.amqp.queues.select([QUEUE, *map(queue_name, settings.host_models)])
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
@@ -120,7 +122,7 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     reaper = Reaper(settings, sessions, queue, Announcer(redis))
     jobs: dict[str, tuple[Job, float]] = {
         "reaper": (reaper.round, settings.reaper_seconds),
-        "probes": (reaper.start_probe, PROBE_SECONDS),
+        "probes": (reaper.start_probes, PROBE_SECONDS),
         "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
         "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }

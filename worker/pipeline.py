@@ -66,7 +66,7 @@ class Pipeline:
         grace, retry_backoff, provider_patience: See `Failures`.
         time_limit: How long a task may take before it is interrupted.
         running_limit: USER_RUNNING_LIMIT.
-        ceiling: OPENAI_CONCURRENCY.
+        ceiling: The route's `concurrency`, or OPENAI_CONCURRENCY.
         max_answer_bytes: A prompt whose answer has more bytes of UTF-8 fails.
         prices: Those of the route.
     """

@@ -3,20 +3,21 @@
 In a forked process, Celery would only log an error and go on.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from shared.messaging.redis import make_redis
 from shared.providers import Generator
-from shared.providers.factory import make_embedders, make_generator
+from shared.providers.factory import make_embedders, make_generators
 from shared.search.faiss import segment_storage
 from shared.settings import Settings
 from worker import heartbeat
 
 
-def check(settings: Settings) -> Generator:
-    """Try what the settings name: heartbeat file, storage of segments, Redis, embedders, generator. Nothing connects.
+def check(settings: Settings) -> Collection[Generator]:
+    """Try what the settings name: heartbeat file, storage of segments, Redis, embedders, generators. Nothing connects.
 
-    Returns the generator, which says what pool it needs.
+    Returns the generators of this host's models, which say what pool they need.
 
     Raises:
         SettingsError: something does not exist, or cannot be created or written.
@@ -27,4 +28,4 @@ def check(settings: Settings) -> Generator:
         segment_storage.check_url(settings.segments_url)
     make_redis(settings)
     make_embedders(settings)
-    return make_generator(settings)
+    return make_generators(settings.host_models).values()

@@ -28,7 +28,7 @@ class ProviderStatus:
 
     Args:
         max_pause: Bounds what a provider asks for with Retry-After.
-        ceiling: OPENAI_CONCURRENCY.
+        ceiling: The route's `concurrency`, or OPENAI_CONCURRENCY.
         slots_lock: Held while prompts are claimed or the limit is reduced. Both take the lock of the route in
             PostgreSQL. The threads of a process wait for this lock first, so that none waits with a connection.
     """

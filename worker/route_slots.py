@@ -26,7 +26,7 @@ class RouteSlots:
 
     Args:
         autocommit_engine: For single statements.
-        ceiling: OPENAI_CONCURRENCY.
+        ceiling: The route's `concurrency`, or OPENAI_CONCURRENCY.
     """
 
     autocommit_engine: Engine

@@ -1,6 +1,6 @@
 """What a worker process needs, built once, after the fork: connections and FAISS do not survive one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -9,12 +9,11 @@ from prometheus_client import Gauge
 
 from shared.accounts.metering import Prices
 from shared.db.engine import make_engine, make_sessions
-from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.announcements import Announcer
 from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
-from shared.providers.factory import capabilities, make_embedders, make_generator
+from shared.providers.factory import capabilities, make_embedders, make_generators
 from shared.search.derived_vectors import DerivedVectors
 from shared.search.factory import make_maintenance, make_store
 from shared.search.faiss.segment_storage import SegmentStorage
@@ -44,11 +43,16 @@ STUCK_SHARE = 10
 class Services:
     """Everything that a task needs."""
 
-    pipeline: Pipeline
+    pipelines: Mapping[str, Pipeline]  #: of the model routes that this host answers
     maintenance: Maintenance
     reindexer: Reindexer
     backfill_task: BackfillTask
     account_purge: AccountPurge
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The first one. What does not depend on the route is the same in all of them."""
+        return next(iter(self.pipelines.values()))
 
 
 def gauges(services: Services) -> dict[Gauge, Probe]:
@@ -77,10 +81,10 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     store = make_store(settings, sessions, autocommit_engine, embedders, queue)
     partial_text = PartialText(redis, settings.partial_text_lifetime)
     embedder_pause = EmbedderPause(on_recovery=queue.request_backfill)
-    pipeline = Pipeline(
+    make_pipeline = partial(
+        Pipeline,
         sessions=sessions,
         autocommit_engine=autocommit_engine,
-        generator=make_generator(settings),
         embedders=embedders,
         embedder_pause=embedder_pause,
         store=store,
@@ -91,10 +95,6 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         deltas=DeltaPublisher(partial_text),
         queue=queue,
         leases=leases,
-        provider_status=ProviderStatus(
-            sessions, queue, DEFAULT_ROUTE, settings.provider_patience, settings.concurrency_ceiling
-        ),
-        route=DEFAULT_ROUTE,
         lease=settings.lease,
         grace=settings.submit_grace,
         retry_backoff=timedelta(seconds=settings.retry_backoff_seconds),
@@ -102,10 +102,21 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         time_limit=time_limit,
         running_limit=settings.user_running_limit,
         max_answer_bytes=settings.max_answer_bytes,
-        ceiling=settings.concurrency_ceiling,
-        prices=Prices.from_settings(settings),
-        capabilities=capabilities(settings),
     )
+    models = settings.host_models
+    pipelines = {
+        route: make_pipeline(
+            route=route,
+            generator=generator,
+            provider_status=ProviderStatus(
+                sessions, queue, route, settings.provider_patience, models[route].concurrency_ceiling
+            ),
+            ceiling=models[route].concurrency_ceiling,
+            prices=Prices.from_settings(models[route]),
+            capabilities=capabilities(models[route]),
+        )
+        for route, generator in make_generators(models).items()
+    }
     maintenance = make_maintenance(settings, sessions, embedders)
     storage = SegmentStorage(settings.segments_url)
     reindexer = Reindexer(sessions, embedders, storage, maintenance, store)
@@ -113,4 +124,4 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
     backfill_task = BackfillTask(sessions, embedders, backfill, embedder_pause, queue.request_backfill)
     derived = DerivedVectors(sessions, storage)
     account_purge = AccountPurge(sessions, partial_text, store, derived, queue.request_purge)
-    return Services(pipeline, maintenance, reindexer, backfill_task, account_purge)
+    return Services(pipelines, maintenance, reindexer, backfill_task, account_purge)

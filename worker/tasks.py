@@ -54,8 +54,8 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
     @celery.task(name=ANSWER_PROMPTS, shared=False, throws=_EXPECTED)  # type: ignore[untyped-decorator]
     def answer_prompts(route: Any, count: Any) -> dict[str, list[int]] | None:
         """Answer the next `count` prompts of a route. Returns their ids, which Flower shows."""
-        pipeline = services().pipeline
-        if route != pipeline.route or type(count) is not int or count < 1:
+        pipeline = services().pipelines.get(route) if isinstance(route, str) else None
+        if pipeline is None or type(count) is not int or count < 1:
             log.error("message refused: not a route of this worker and a number of prompts")
             return None
         with _postgres_required():
@@ -63,7 +63,10 @@ def register(celery: Celery, services: Callable[[], Services]) -> None:
 
     @celery.task(name=PROCESS_PROMPTS, shared=False, throws=_EXPECTED)  # type: ignore[untyped-decorator]
     def process_prompts(prompt_ids: Any) -> dict[str, list[int]] | None:
-        """Answer as many prompts as there are ids. Only the release before the fair queue sends this message."""
+        """Answer as many prompts as there are ids. Only the release before the fair queue sends this message.
+
+        It knows one model. A host with others wakes up workers of the prompts' route, and answers prompts of its own.
+        """
         if not prompt_ids or not _are_ids(prompt_ids):
             log.error("message refused: not a list of prompt ids")
             return None

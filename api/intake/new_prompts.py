@@ -4,10 +4,12 @@ from typing import Any
 
 from api.auth.principal import Principal
 from api.http.requests import request_id
-from shared.errors import NotSupportedError, UnknownModelError
+from shared.errors import ContextTooLongError, NotSupportedError, UnknownModelError
 from shared.prompts.submission import NewPrompt
+from shared.providers import GenerationRequest
 from shared.providers.factory import capabilities
 from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
+from shared.providers.tokens import estimate_tokens
 from shared.settings import Settings
 from shared.telemetry import tracing
 
@@ -37,8 +39,9 @@ class NewPrompts:
         Raises:
             UnknownModelError: there is no such route.
             NotSupportedError: its generator cannot do what is asked.
+            ContextTooLongError: it is longer than the model's context.
         """
-        route = self.check(model, asked)
+        route = self.check(model, asked, prompt_text)
         return NewPrompt(
             user_id=principal.id,
             prompt_text=prompt_text,
@@ -51,7 +54,7 @@ class NewPrompts:
             **columns,
         )
 
-    def check(self, model: str | None, asked: ModelRequest) -> str:
+    def check(self, model: str | None, asked: ModelRequest, prompt_text: str = "") -> str:
         """The model route, if its generator can do what is asked. Raises as `make` does."""
         route = next(iter(self._models)) if model is None else model
         if route not in self._models:
@@ -60,7 +63,23 @@ class NewPrompts:
         if (needs := asked.needs) and (missing := needs - self._capable(route)):
             listed = ", ".join(sorted(missing))
             raise NotSupportedError(f"The model {route} does not support: {listed}.", missing)
+        if self._models[route].context_tokens is not None:
+            self._check_context(route, asked, prompt_text)
         return route
+
+    def _check_context(self, route: str, asked: ModelRequest, prompt_text: str) -> None:
+        """Refuse what the model could not read as a whole, by an estimate. Earlier exchanges are added later."""
+        settings = self._models[route]
+        texts = [settings.openai_system_prompt, *GenerationRequest(prompt_text, asked=asked).texts]
+        read = sum(estimate_tokens(text) for text in texts if text)
+        written = asked.max_output_tokens or settings.openai_max_tokens or 0
+        limit = settings.context_tokens
+        if limit is not None and read + written > limit:
+            fields = ["messages"] if asked.messages or asked.input else ["prompt_text"]
+            needed = f"about {read} tokens" + (f" and up to {written} for the answer" if written else "")
+            raise ContextTooLongError(
+                f"The request needs {needed}, and the model {route} takes {limit} (context_tokens).", fields
+            )
 
     def _capable(self, route: str) -> frozenset[Capability]:
         if route not in self._capabilities:

@@ -21,7 +21,7 @@ from api.intake.submission_limits import Caller, SubmissionLimits
 from shared.accounts import budgets
 from shared.accounts.budgets import Estimator, Reservation
 from shared.db.engine import Executor, Sessions, is_unavailable
-from shared.errors import InvalidTokenError, OverloadedError, PromptNotFoundError
+from shared.errors import InvalidTokenError, OverloadedError, PromptNotFoundError, UnknownModelError
 from shared.messaging.queue import Queue
 from shared.prompts import idempotency, queries, scheduling, submission
 from shared.prompts.idempotency import KeyUse
@@ -73,7 +73,7 @@ class Submissions:
         self._user_limits = PromptLimits(
             settings.user_backlog_limit, settings.user_running_limit, settings.user_monthly_tokens
         )
-        self._estimator = Estimator(settings)
+        self._estimators = {route: Estimator(model) for route, model in settings.models.items()}
         self._store = GroupCommit(self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING)
 
     @property
@@ -106,12 +106,15 @@ class Submissions:
         Raises:
             PromptNotFoundError, NotEndedError, UserLimitError, BudgetExceededError: see `shared/prompts/submission.py`.
             NotAllowedError, RateLimitedError, OverloadedError: see `store`.
+            UnknownModelError: the model route of the prompt is no longer there.
         """
         if self.is_overloaded:
             raise OverloadedError
         with self._autocommit_engine.connect() as connection:
             ended = submission.check_retriable(connection, user_id, prompt_id)
             check_model(api_key, ended.route)
+            if ended.route not in self._estimators:
+                raise UnknownModelError(f"There is no model {ended.route} any more. Submit a new prompt.", ["model"])
             if not self._backlog.room(connection, 1):
                 raise OverloadedError
         (verdict,) = self._limits.count([Caller(user_id, api_key)])
@@ -145,7 +148,8 @@ class Submissions:
 
     def _reserved_tokens(self, prompt: NewPrompt | PromptRow, api_key: KeyGrant | None) -> int:
         key_budget = None if api_key is None else api_key.monthly_tokens
-        return self._estimator.tokens(prompt.prompt_text, prompt.history, key_budget, prompt.request)
+        estimator = self._estimators[prompt.route]
+        return estimator.tokens(prompt.prompt_text, prompt.history, key_budget, prompt.request)
 
     def _store_group(self, group: Sequence[_Submission]) -> Sequence[Outcome]:
         """The outcome of each submission of a group, once it is committed."""

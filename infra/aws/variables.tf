@@ -161,8 +161,8 @@ variable "provider_keys" {
   default     = []
 
   validation {
-    condition     = length(setsubtract(var.provider_keys, ["OPENAI_API_KEY", "OPENAI_EMBEDDING_API_KEY"])) == 0
-    error_message = "Use OPENAI_API_KEY and OPENAI_EMBEDDING_API_KEY only."
+    condition     = alltrue([for name in var.provider_keys : can(regex("^[A-Z][A-Z0-9_]*_API_KEY$", name))])
+    error_message = "Use OPENAI_API_KEY, OPENAI_EMBEDDING_API_KEY, and the api_key_env of models if they end in _API_KEY."
   }
 }
 

@@ -43,6 +43,7 @@ CHECKS = (
     Check("embedder and index", stores.embedders),
     Check("budgets", webhooks.budgets),
     Check("workers", network.workers),
+    Check("models", network.models),
     Check("webhooks", webhooks.webhooks),
     Check("public URL", public_url.public_url),
     Check("flower", network.flower),

@@ -7,7 +7,10 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from infra.doctor import Finding, NotCheckedError
-from shared.messaging.queue import make_celery
+from infra.doctor.stores import connect
+from shared.db import migrations
+from shared.messaging.queue import make_celery, queue_name
+from shared.prompts import overdue
 from shared.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
@@ -31,12 +34,34 @@ def flower(settings: Settings) -> Iterator[Finding]:
 
 
 def workers(settings: Settings) -> Iterator[Finding]:
-    """At least one worker answers."""
+    """At least one worker answers, and each model has one."""
     try:
-        answers = make_celery(settings).control.ping(timeout=1.5)
+        answers = make_celery(settings).control.inspect(timeout=1.5).active_queues()
     except (KombuError, RedisError, OSError) as error:
         raise NotCheckedError("Redis is unavailable") from error
     if not answers:
         yield Finding(
             "No worker answers: prompts are accepted but stay queued.", "Start one: celery -A worker.app worker"
+        )
+        return
+    consumed = {queue["name"] for queues in answers.values() for queue in queues}
+    for route in settings.models:
+        if queue_name(route) not in consumed:
+            yield Finding(
+                f"No worker answers the model {route}: its prompts are accepted but stay queued.",
+                "Start one with it in its WORKER_MODELS and MODELS_FILE, or restart those that run.",
+            )
+
+
+def models(settings: Settings) -> Iterator[Finding]:
+    """No prompts wait for a model that MODELS_FILE no longer has."""
+    with connect(settings) as connection:
+        if not migrations.is_current(connection):
+            raise NotCheckedError("the database schema does not match")
+        gone = overdue.find_gone_models(connection, list(settings.models))
+    for route in gone:
+        yield Finding(
+            f"Prompts wait for the model {route}, which is not there (any more).",
+            f"Put it back into MODELS_FILE: else they fail after PROVIDER_PATIENCE_SECONDS "
+            f"({settings.provider_patience_seconds:g}).",
         )

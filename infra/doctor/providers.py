@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol, cast
 
-from infra.doctor import Finding, Observation, Severity
+from infra.doctor import Finding, Observation, Severity, each_model
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import GenerationRequest, embed
 from shared.providers.factory import make_embedder, make_generator
@@ -29,10 +29,19 @@ class _Models(Protocol):
 
 
 def generator(settings: Settings) -> Iterator[Finding | Observation]:
-    """GENERATOR names an existing generator with the settings it needs, and its endpoint knows the model.
+    """The generator of each model exists and has the settings it needs, and its endpoint knows the model.
 
     No text is generated: that may cost money.
     """
+    return each_model(settings, _generator)
+
+
+def answer(settings: Settings) -> Iterator[Finding | Observation]:
+    """The generator of each model answers a question. Only the beginning of its answer is read."""
+    return each_model(settings, _answer)
+
+
+def _generator(settings: Settings) -> Iterator[Finding | Observation]:
     generator = make_generator(settings)
     if settings.app_env == "prod" and generator.name.startswith("simulated"):
         yield Finding(
@@ -44,8 +53,7 @@ def generator(settings: Settings) -> Iterator[Finding | Observation]:
         yield from _check_model(_chat_endpoint(settings), "OPENAI", "OPENAI_MODEL", settings.openai_model.strip())
 
 
-def answer(settings: Settings) -> Iterator[Finding | Observation]:
-    """The generator answers a question. Only the beginning of its answer is read."""
+def _answer(settings: Settings) -> Iterator[Finding | Observation]:
     generator = make_generator(settings)
     started = time.monotonic()
     parts = generator.generate(GenerationRequest(_QUESTION))

@@ -1,5 +1,6 @@
 """Checks of the settings: secrets, profile, and times that depend on each other."""
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pydantic_settings import DotEnvSettingsSource
 from sqlalchemy.engine import make_url
 
 from infra.doctor import Finding, Severity
-from shared.settings import MIN_SECRET_LENGTH, Settings, database_url
+from shared.settings import MIN_SECRET_LENGTH, Settings, database_url, model_routes
 
 #: Settings, and two that only Compose reads.
 _SECRETS = {name for name, field in Settings.model_fields.items() if field.annotation is SecretStr} | {
@@ -49,7 +50,9 @@ def exposed_secrets(file: Path) -> list[str]:
     except OSError:
         return []
     found = {} if is_private else DotEnvSettingsSource(Settings, env_file=file).env_vars
-    return sorted(name.upper() for name, value in found.items() if value and name in _SECRETS)
+    keys = model_routes.key_names(os.environ.get("MODELS_FILE") or found.get("models_file") or "")
+    names = _SECRETS | {name.lower() for name in keys}
+    return sorted(name.upper() for name, value in found.items() if value and name in names)
 
 
 def dotenv_file(_: Settings) -> Iterator[Finding]:

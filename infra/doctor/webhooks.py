@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy import text
 
-from infra.doctor import Finding, NotCheckedError, Observation, Severity
+from infra.doctor import Finding, NotCheckedError, Observation, Severity, each_model
 from infra.doctor.stores import connect
 from shared.db import migrations
 from shared.settings import Settings
@@ -40,8 +40,12 @@ def webhooks(settings: Settings) -> Iterator[Finding | Observation]:
         yield Observation(f"pending deliveries: {state.deliveries}, webhooks with any: {state.webhooks}")
 
 
-def budgets(settings: Settings) -> Iterator[Finding]:
-    """A prompt fits into the budget of a user."""
+def budgets(settings: Settings) -> Iterator[Finding | Observation]:
+    """A prompt of each model fits into the budget of a user."""
+    return each_model(settings, _budgets)
+
+
+def _budgets(settings: Settings) -> Iterator[Finding]:
     if settings.user_monthly_tokens is None or settings.generator == "simulated":
         return
     name, reserved = "RESERVED_OUTPUT_TOKENS", settings.reserved_output_tokens

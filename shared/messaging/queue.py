@@ -98,7 +98,7 @@ def make_celery(settings: Settings) -> Celery:
     """The Celery application of the API (to send) and of the workers (to run)."""
     app = connect_celery(settings)
     app.conf.update(
-        task_routes={ANSWER_PROMPTS: {"queue": queue_name(DEFAULT_ROUTE)}},
+        task_queues=[KombuQueue(name) for name in (QUEUE, *map(queue_name, settings.models))],
         task_serializer="json",
         task_ignore_result=True,
         # The prompt's lease and attempts decide what runs again; late acknowledgements only make that sooner.
@@ -134,7 +134,8 @@ class Queue:
 
         Returns whether the broker took the message. If not, the reaper sends another.
         """
-        return count <= 0 or self._send(ANSWER_PROMPTS, route, min(count, MAX_PROMPTS_PER_MESSAGE))
+        count = min(count, MAX_PROMPTS_PER_MESSAGE)
+        return count <= 0 or self._send(ANSWER_PROMPTS, route, count, queue=queue_name(route))
 
     def request_sealing(self, user_id: int) -> bool:
         """Have a worker seal a user's vector log. Returns whether the broker took the message."""
@@ -155,14 +156,14 @@ class Queue:
         """
         return self._length(QUEUE) == 0 and self._send(EMBED_MISSING)
 
-    def _send(self, task: str, *arguments: object) -> bool:
+    def _send(self, task: str, *arguments: object, queue: str = QUEUE) -> bool:
         if self._unavailable.is_set():
             return False
         try:
             with self._celery.producer_pool.acquire(block=True, timeout=SEND_TIMEOUT_SECONDS) as producer:
                 if self._unavailable.is_set():  # the thread that had the producer before found out
                     return False
-                self._celery.send_task(task, args=arguments, producer=producer, retry_policy=_RETRY_ONCE)
+                self._celery.send_task(task, args=arguments, queue=queue, producer=producer, retry_policy=_RETRY_ONCE)
         except (KombuError, RedisError, OSError) as error:
             log.warning("broker unavailable, message not sent", task=task, arguments=arguments, error=cause(error))
             self._wait_for_broker()

@@ -2,7 +2,7 @@
 
 A running prompt holds a *slot* of its route. The limit of the slots is the lower of two:
 
-- the ceiling: OPENAI_CONCURRENCY, which does not change;
+- the ceiling: the route's `concurrency`, or OPENAI_CONCURRENCY, which does not change;
 - `routes.concurrency`, which follows what the provider can handle. NULL: it has not refused any.
 
 The second is AIMD, additive increase and multiplicative decrease (Chiu and Jain 1989, "Analysis of the Increase and

@@ -63,7 +63,7 @@ _AVAILABLE = text("""
     WHERE route = :route AND paused_until = :probe
 """)
 
-_IS_OVER = text("SELECT EXISTS (SELECT FROM routes WHERE route = :route AND paused_until <= now())")
+_OVER = text("SELECT route FROM routes WHERE paused_until <= now()")
 
 _PROBE_AGAIN = text("UPDATE routes SET paused_until = now() WHERE route = :route AND paused_until = :probe")
 
@@ -118,9 +118,9 @@ def probe_again(executor: Executor, route: str, probe: datetime) -> None:
     executor.execute(_PROBE_AGAIN, {"route": route, "probe": probe})
 
 
-def is_over(executor: Executor, route: str) -> bool:
-    """Whether the pause of a route is over, so that its next claim is a probe."""
-    return bool(executor.execute(_IS_OVER, {"route": route}).scalar_one())
+def find_over(executor: Executor) -> Sequence[str]:
+    """The routes whose pause is over, so that their next claim is a probe."""
+    return executor.execute(_OVER).scalars().all()
 
 
 class WaitingPrompt(NamedTuple):

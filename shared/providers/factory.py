@@ -4,7 +4,7 @@ A name (see `shared/settings/provider_names.py`) leads to a factory: a callable 
 `Generator` or an `Embedder`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pkgutil import resolve_name
 from typing import Any, TypeVar
 
@@ -38,6 +38,17 @@ def make_generator(settings: Settings) -> Generator:
     """Create the generator that GENERATOR names. Raises SettingsError if that is impossible."""
     generator: Generator = _make(GENERATORS, "GENERATOR", settings.generator, settings)
     return generator
+
+
+def make_generators(models: Mapping[str, Settings]) -> dict[str, Generator]:
+    """Create the generators of model routes, by route. Raises SettingsError if one of them cannot be created."""
+    generators = {}
+    for route, settings in models.items():
+        try:
+            generators[route] = make_generator(settings)
+        except SettingsError as error:
+            raise SettingsError(f"The model {route}: {error}" if settings.models_file else str(error)) from error
+    return generators
 
 
 def make_embedder(settings: Settings) -> Embedder:

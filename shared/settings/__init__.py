@@ -13,17 +13,16 @@ from decimal import Decimal
 from secrets import token_urlsafe
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from shared.settings import database_url, names, sentences, values
+from shared.settings import database_url, model_routes, names, sentences, values
+from shared.settings.model_routes import DEFAULT_ROUTE, ModelRoute
 from shared.settings.provider_names import EMBEDDERS, GENERATORS, factory_path
 from shared.settings.public_url import parse_public_url
 from shared.settings.url_password import with_password
 
 MIN_SECRET_LENGTH = 32
-#: The model route that the settings make without MODELS_FILE.
-DEFAULT_ROUTE = "default"
 _DAY = 86_400  # seconds
 _MANY = 1_000_000_000  # fits into an integer of PostgreSQL
 _MAX_TEXT_BYTES = 256 * 1024 * 1024  # Redis and PostgreSQL's JSON take not much more
@@ -121,6 +120,7 @@ class Settings(BrokerSettings):
     worker_pool: Literal["auto", "threads", "processes"] = "auto"
     worker_processes: int = Field(2, ge=1, le=1_000)
     worker_threads: int = Field(200, ge=1, le=10_000)
+    worker_models: Annotated[tuple[str, ...], NoDecode] = ()
     heartbeat_file: str = ""
     lease_seconds: float = Field(60, ge=0.1, le=_DAY)
     reaper_seconds: float = Field(5, ge=0.1, le=3_600)
@@ -130,12 +130,14 @@ class Settings(BrokerSettings):
     generation_timeout_seconds: int = Field(300, ge=1, le=_DAY)
     soft_shutdown_seconds: float = Field(5, ge=0, le=3_600)
 
+    models_file: str = ""
     generator: str = "simulated"
     simulated_delay: float = Field(0, ge=0, le=3_600)
     embedder: str = "hashing"
     previous_embedder: str = ""
     input_price: Decimal = Field(Decimal(0), ge=0, le=_MANY)
     output_price: Decimal = Field(Decimal(0), ge=0, le=_MANY)
+    context_tokens: int | None = Field(None, ge=1, le=_MANY)
     reserved_output_tokens: int = Field(1_000, ge=0, le=_MANY)
     provider_patience_seconds: float = Field(3_600, ge=0, le=30 * _DAY)
     semantic_cache: bool = False
@@ -166,6 +168,11 @@ class Settings(BrokerSettings):
 
     webhook_allow_private: bool | None = None
 
+    _routes: Mapping[str, ModelRoute] = PrivateAttr(default_factory=dict)
+    _route_keys: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    #: The route whose settings these are, if it is of MODELS_FILE.
+    _route: ModelRoute | None = PrivateAttr(None)
+
     @property
     def registration_open(self) -> bool:
         """Whether anyone may register: REGISTRATION if it is set, else everywhere but in production."""
@@ -179,7 +186,20 @@ class Settings(BrokerSettings):
     @property
     def models(self) -> Mapping[str, "Settings"]:
         """The model routes by name, the default one first, each with the settings of its generator."""
-        return {DEFAULT_ROUTE: self}
+        return {name: self._of_route(name, route) for name, route in self._routes.items()} or {DEFAULT_ROUTE: self}
+
+    @property
+    def host_models(self) -> Mapping[str, "Settings"]:
+        """Those of the model routes that the workers of this host answer: WORKER_MODELS, or all."""
+        return {
+            name: model for name, model in self.models.items() if not self.worker_models or name in self.worker_models
+        }
+
+    def _of_route(self, name: str, route: ModelRoute) -> "Settings":
+        keys = {"openai_api_key": SecretStr(self._route_keys[name])} if name in self._route_keys else {}
+        settings = self.model_copy(update={**route.changes, **keys})
+        settings._route = route
+        return settings
 
     @property
     def lease(self) -> timedelta:
@@ -196,6 +216,8 @@ class Settings(BrokerSettings):
     @property
     def concurrency_ceiling(self) -> int | None:
         """How many prompts all workers together send to the generator at a time. None: as many as it can handle."""
+        if self._route is not None and self._route.concurrency is not None:
+            return self._route.concurrency
         return self.openai_concurrency if self.generator == "openai" else None
 
     @property
@@ -212,6 +234,11 @@ class Settings(BrokerSettings):
     @classmethod
     def _check_hosts(cls, value: object) -> object:
         return values.hosts(value)
+
+    @field_validator("worker_models", mode="before")
+    @classmethod
+    def _check_worker_models(cls, value: object) -> object:
+        return values.split(value) if isinstance(value, str) else value
 
     @field_validator("flower_url", "otel_exporter_otlp_endpoint", "openai_base_url", "openai_embedding_base_url")
     @classmethod
@@ -236,10 +263,22 @@ class Settings(BrokerSettings):
         return values.rate_limit(value)
 
     @model_validator(mode="after")
+    def _read_models_file(self) -> Self:
+        if self.models_file:
+            self._routes = model_routes.read(self.models_file, self.generator, self.openai_model)
+            self._route_keys = model_routes.find_keys(self._routes, DotEnvSettingsSource(type(self)).env_vars)
+        unknown = sorted(set(self.worker_models) - self.models.keys())
+        if unknown:
+            known = ", ".join(self.models)
+            raise ValueError(f"WORKER_MODELS: there is no model {unknown[0]}. Known: {known}.")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:
         if self.port == self.flower_port:
             raise ValueError(f"PORT and FLOWER_PORT are both {self.port}: set one of them to another port.")
-        if self.generator == "simulated" and self.simulated_delay >= self.generation_timeout_seconds:
+        is_simulated = any(model.generator == "simulated" for model in self.models.values())
+        if is_simulated and self.simulated_delay >= self.generation_timeout_seconds:
             raise ValueError(
                 "SIMULATED_DELAY must be less than GENERATION_TIMEOUT_SECONDS "
                 f"({self.generation_timeout_seconds}), or no prompt is ever answered."
@@ -278,22 +317,29 @@ def load_settings(**defaults: str) -> Settings:
     return _load(Settings, defaults)
 
 
+def load_settings_without_models(**defaults: str) -> Settings:
+    """The same for a process that needs neither MODELS_FILE nor the keys that this names, and may not have them."""
+    return _load(Settings, defaults, models_file="", worker_models="")
+
+
 def load_flower_settings() -> FlowerSettings:
-    """The same for Flower, which refuses what other processes would, but needs none of their secrets."""
-    _load(Settings, {"database_url": "postgresql://", "jwt_secret_key": token_urlsafe()})
+    """The same for Flower, which refuses what other processes would, but needs none of their secrets and models."""
+    load_settings_without_models(database_url="postgresql://", jwt_secret_key=token_urlsafe())
     return _load(FlowerSettings, {})
 
 
-def _load(kind: type[_S], defaults: Mapping[str, str]) -> _S:
+def _load(kind: type[_S], defaults: Mapping[str, str], **fixed: str) -> _S:
     mistakes: list[str] = []
     try:
         dotenv = DotEnvSettingsSource(kind).env_vars
-        known = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields)]
+        given = {name.lower(): text for name, text in (*dotenv.items(), *os.environ.items()) if text}
+        keys = model_routes.key_names(given.get("models_file", ""))
+        known = [name.upper() for name in (*Settings.model_fields, *FlowerSettings.model_fields, *keys)]
         # An empty name sets nothing, but that of a setting says that the setting is known.
         environment = [name for name, value in os.environ.items() if value or name.upper() in known]
         mistakes += names.find_mistakes(known, environment, dotenv)
-        given = {name.lower() for name, value in (*dotenv.items(), *os.environ.items()) if value}
-        settings = kind(**{name: text for name, text in defaults.items() if name not in given})  # type: ignore[arg-type]
+        missing = {name: text for name, text in defaults.items() if name not in given}
+        settings = kind(**missing, **fixed)  # type: ignore[arg-type]
         if isinstance(settings, Settings):
             mistakes += _unknown_providers(settings)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """One sentence for each wrong setting, without the validator's jargon and without the value, which may be a secret."""
 
+from decimal import Decimal
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -7,12 +8,12 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 
-def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
-    """What is wrong with a setting, and what it should be."""
+def describe(error: ErrorDetails, model: type[BaseModel], name: str = "") -> str:
+    """What is wrong with a setting, and what it should be. `name` is what people know it by, if not its own."""
     text = error["msg"].removeprefix("Value error, ")
     if not error["loc"]:
         return text
-    name, field = str(error["loc"][0]).upper(), model.model_fields[str(error["loc"][0])]
+    name, field = name or str(error["loc"][0]).upper(), model.model_fields[str(error["loc"][0])]
     kinds = {field.annotation, *get_args(field.annotation)}
     match error["type"]:
         case "missing":
@@ -23,7 +24,11 @@ def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
             return f"{name}: {text}."
         case _ if bool in kinds:
             return f"{name} must be true or false."
-        case _ if kinds & {int, float}:
+        case "string_type":
+            return f"{name} must be a text."
+        case "string_too_short":
+            return f"{name} must not be empty."
+        case _ if kinds & {int, float, Decimal}:
             number = "a whole number" if int in kinds else "a number"
             return f"{name} must be {number} from {_limit(field, 'ge')} to {_limit(field, 'le')}."
     return f"{name}: {text}."

@@ -44,7 +44,7 @@ def origins(value: object) -> object:
     """Origins of web pages, separated by commas, without a final slash; or `*`."""
     if not isinstance(value, str):
         return value
-    listed = tuple(part.rstrip("/") for part in _split(value))
+    listed = tuple(part.rstrip("/") for part in split(value))
     if not all(origin in ("*", "null") or _ORIGIN.fullmatch(origin) for origin in listed):
         raise ValueError("not all of these are origins; write them like https://app.example.com, without a path")
     return listed
@@ -54,7 +54,7 @@ def hosts(value: object) -> object:
     """Names of hosts, separated by commas, in lower case; `.example.com` is that and all below it, `*` any."""
     if not isinstance(value, str):
         return value
-    listed = tuple(host.lower() for host in _split(value))
+    listed = tuple(host.lower() for host in split(value))
     wrong = next((host for host in listed if not is_host_pattern(host)), None)
     if wrong is not None:
         raise ValueError(
@@ -64,7 +64,8 @@ def hosts(value: object) -> object:
     return listed
 
 
-def _split(value: str) -> list[str]:
+def split(value: str) -> list[str]:
+    """The parts of a list with commas between them."""
     return [part.strip() for part in value.split(",") if part.strip()]
 
 

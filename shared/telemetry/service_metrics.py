@@ -1,6 +1,7 @@
 """Metrics of the whole service, which Postgres and Redis are asked for when the metrics are read."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import structlog
@@ -38,11 +39,14 @@ _PENDING_DELIVERIES = text("""
 """)
 
 _ROUTES = text("""
-    SELECT known.route, unavailable_since IS NOT NULL AS is_paused,
-        least(CAST(:ceiling AS bigint), floor(concurrency)) AS concurrency,
-        (SELECT count(*) FROM prompts WHERE prompts.route = known.route AND status = 'processing') AS running
-    FROM (SELECT CAST(:route AS text) AS route UNION SELECT route FROM routes) AS known LEFT JOIN routes USING (route)
+    SELECT route, unavailable_since IS NOT NULL AS is_paused, least(ceiling, floor(concurrency)) AS concurrency,
+        (SELECT count(*) FROM prompts WHERE prompts.route = models.route AND status = 'processing') AS running
+    FROM unnest(CAST(:routes AS text[]), CAST(:ceilings AS bigint[])) AS models(route, ceiling)
+        FULL JOIN routes USING (route)
 """)
+
+
+_DEFAULT_CEILINGS: Mapping[str, int | None] = MappingProxyType({DEFAULT_ROUTE: None})
 
 
 class _Route(NamedTuple):
@@ -52,11 +56,18 @@ class _Route(NamedTuple):
     running: int
 
 
+class _Queued(NamedTuple):
+    """The queued prompts of a route."""
+
+    prompts: int = 0
+    oldest_age: float = 0  #: in seconds
+
+
 class _Counts(NamedTuple):
     """What Postgres has."""
 
     prompts: Mapping[str, int]  #: unfinished ones, by status
-    oldest_age: float  #: of queued prompts, in seconds
+    queued: Mapping[str, _Queued]  #: by route
     routes: Sequence[_Route]
     waiting: int  #: queued prompts whose provider is unavailable
     missing_vectors: Mapping[str, int]  #: completed prompts without a vector, by state
@@ -69,7 +80,7 @@ class ServiceMetrics(Collector):
     Metrics of an unavailable server are left out, in bounded time, and `dependency_up` is 0.
 
     Args:
-        ceiling: OPENAI_CONCURRENCY.
+        ceilings: How many prompts of each model route all workers answer at a time; None: as many as it can handle.
     """
 
     def __init__(
@@ -77,19 +88,19 @@ class ServiceMetrics(Collector):
         autocommit_engine: Engine,
         queue: Queue,
         *,
-        ceiling: int | None = None,
+        ceilings: Mapping[str, int | None] = _DEFAULT_CEILINGS,
         cache_seconds: float = CACHE_SECONDS,
     ) -> None:
         self._autocommit_engine = autocommit_engine
         self._queue = queue
-        self._ceiling = ceiling
+        self._ceilings = ceilings
         self._collected = CachedResult(lambda: list(self._collect()), cache_seconds)
 
     def collect(self) -> Iterable[Metric]:
         return self._collected()
 
     def _collect(self) -> Iterator[Metric]:
-        length = self._queue.length()
+        length = self._queue.length(next(iter(self._ceilings)))
         counts = self._count()
         if counts is not None:
             yield from _families(counts)
@@ -103,21 +114,22 @@ class ServiceMetrics(Collector):
         try:
             with self._autocommit_engine.connect() as connection:
                 rows = connection.execute(_UNFINISHED, {"most": MAX_COUNTED}).all()
-                parameters = {"route": DEFAULT_ROUTE, "ceiling": self._ceiling}
+                parameters = {"routes": list(self._ceilings), "ceilings": list(self._ceilings.values())}
                 routes = [_Route(*row) for row in connection.execute(_ROUTES, parameters)]
                 due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
                 pending = connection.execute(_PENDING_DELIVERIES, {"most": MAX_COUNTED}).scalar_one()
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
-        prompts, oldest_age, waiting = {status.value: 0 for status in UNFINISHED}, 0.0, 0
+        prompts, waiting = {status.value: 0 for status in UNFINISHED}, 0
+        queued = dict.fromkeys((each.route for each in routes), _Queued())
         paused = {each.route for each in routes if each.is_paused}
         for status, route, count, age in rows:
             prompts[status] += count
             if status == Status.QUEUED:
-                oldest_age = max(oldest_age, float(age))
+                queued[route] = _Queued(count, float(age))
                 waiting += count if route in paused else 0
-        return _Counts(prompts, oldest_age, routes, waiting, {"due": due, "given_up": given_up}, pending)
+        return _Counts(prompts, queued, routes, waiting, {"due": due, "given_up": given_up}, pending)
 
 
 def _families(counts: _Counts) -> Iterator[Metric]:
@@ -128,8 +140,11 @@ def _families(counts: _Counts) -> Iterator[Metric]:
         prompts.add_metric([status], count)
     yield prompts
     yield GaugeMetricFamily(
-        "promptwire_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", counts.oldest_age
+        "promptwire_oldest_queued_seconds",
+        "Age of the oldest queued prompt; 0 without one.",
+        max((each.oldest_age for each in counts.queued.values()), default=0),
     )
+    yield from _queue_families(counts.queued)
     yield from _route_families(counts.routes)
     yield GaugeMetricFamily(
         "promptwire_prompts_waiting_for_provider", "Queued prompts whose provider is unavailable.", counts.waiting
@@ -141,6 +156,17 @@ def _families(counts: _Counts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "promptwire_webhook_deliveries_pending", "Events that webhooks have not taken yet.", counts.pending_deliveries
     )
+
+
+def _queue_families(queued: Mapping[str, _Queued]) -> Iterator[Metric]:
+    depths = GaugeMetricFamily("promptwire_route_queue_depth", "Prompts waiting for a worker.", labels=["route"])
+    ages = GaugeMetricFamily(
+        "promptwire_route_oldest_queued_seconds", "Age of the oldest queued prompt; 0 without one.", labels=["route"]
+    )
+    for route, each in queued.items():
+        depths.add_metric([route], each.prompts)
+        ages.add_metric([route], each.oldest_age)
+    yield from (depths, ages)
 
 
 def _route_families(routes: Sequence[_Route]) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,10 @@ BREAKS = [
     (rules.network, "NetworkPolicy promptwire-api", "from:", "origin:", "api can be reached by everything"),
     (rules.network, "NetworkPolicy promptwire-migrate", "egress:", "egress:\n  - to: []", "migrate reaches all ports"),
     (rules.scaling, SCALED, "turn IS NOT NULL", "turn IS NULL", "does not count what workers claim"),
-    (rules.scaling, SCALED, "listName: prompts.default", "listName: prompts", "the list is prompts"),
+    (rules.scaling, SCALED, "listName: prompts.default", "listName: prompts", "the lists are ['prompts', "),
+    (rules.models, API, "mountPath: /etc/promptwire", "mountPath: /etc/models", "api: MODELS_FILE is /etc/promptwire/"),
+    (rules.models, WORKER, "name: MODELS_FILE", "name: WORKER_MODELS", "worker: MODELS_FILE is"),
+    (rules.secrets, WORKER, "name: LARGE_API_KEY", "name: SMALL_API_KEY", "worker: the secrets are"),
     (rules.monitoring, "PodMonitor promptwire-api", "replacement: promptwire-api", "replacement: api", "the job is"),
     (rules.monitoring, "PodMonitor promptwire-worker", "key: METRICS_TOKEN", "key: TOKEN", "not use METRICS_TOKEN"),
     (rules.scaling, WORKER, "^spec:", "spec:\n  replicas: 2", "set twice or never"),
@@ -150,6 +154,17 @@ def test_settings_arrive_as_they_are_written(rendered: dict[str, list[Manifest]]
     assert (given["SEMANTIC_CACHE"], given["OPENAI_MODEL"]) == ("true", "gpt-5-mini")
 
 
+def test_models_arrive_as_they_are_written(rendered: dict[str, list[Manifest]]) -> None:
+    file = named(rendered["everything"])["ConfigMap promptwire-models"]["data"]["models.toml"]
+    assert tomllib.loads(file)["models"] == {
+        "default": {"generator": "openai", "model": "gpt-5-mini", "input_price": 0.25, "context_tokens": 1048576},
+        "org/large-2.0": {
+            "generator": "openai", "base_url": "https://llm.example.com/v1", "model": "large",
+            "api_key_env": "LARGE_API_KEY",
+        },
+    }  # fmt: skip
+
+
 def test_the_api_reaches_the_provider_only_if_it_embeds_there(rendered: dict[str, list[Manifest]]) -> None:
     ports = {
         name: [rule["ports"][0]["port"] for rule in named(objects)["NetworkPolicy promptwire-api"]["spec"]["egress"]]
@@ -187,6 +202,7 @@ def test_wrong_values_are_refused(copy: Path, rendered: dict[str, list[Manifest]
         "JWT_SECRET_KEY": {"settings": {"JWT_SECRET_KEY": "k"}},
         "host": {"ingress": {"enabled": True}},
         "replica": {"worker": {"replica": 3}},
+        "modle": {"models": {"a": {"modle": "m"}}},
         "replicas": {"api": {"replicas": "two"}},
     }
     for name, values in wrong.items():

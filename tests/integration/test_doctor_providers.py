@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -158,3 +159,42 @@ def test_a_generator_of_another_kind_is_asked_for_an_answer_only() -> None:
     assert report(providers.generator, settings) == []
     ((state, _),) = report(providers.answer, settings)
     assert state == "ok"
+
+
+class TestSeveralModels:
+    """With MODELS_FILE each model is checked with the settings that its table makes."""
+
+    @pytest.fixture
+    def settings(self, server: OpenAIServer, tmp_path: Path) -> Settings:
+        file = tmp_path / "models.toml"
+        file.write_text(
+            f"""
+            [models.good]
+            model = "{MODEL}"
+            [models.other]
+            model = "unlisted"
+            [models.away]
+            model = "{MODEL}"
+            base_url = "http://127.0.0.1:{free_port()}/v1"
+            [models.own]
+            generator = "no.such:Model"
+            """
+        )
+        return configured(server.url, models_file=str(file), app_env="dev")
+
+    def test_each_is_named_with_what_is_wrong_with_it(self, settings: Settings) -> None:
+        states, texts = zip(*report(providers.generator, settings), strict=True)
+        assert states == ("ok", Severity.BEWARE, Severity.WRONG, Severity.WRONG)
+        assert texts[0].startswith(f"good: the endpoint has {MODEL}")
+        assert texts[1].startswith("other: OPENAI_MODEL is unlisted, which is not among the models")
+        assert texts[2].startswith("away: The endpoint does not list its models: ")
+        assert texts[3].startswith("own: GENERATOR='no.such:Model' could not be imported")
+
+    def test_the_remedy_says_where_its_settings_stand(self, settings: Settings) -> None:
+        remedies = [each.remedy for each in providers.generator(settings) if isinstance(each, Finding)]
+        assert all("See MODELS_FILE" in remedy for remedy in remedies)
+
+    def test_each_is_asked_for_an_answer(self, settings: Settings) -> None:
+        found = report(providers.answer, settings)
+        assert [text.partition(":")[0] for _, text in found] == ["good", "other", "away", "own"]
+        assert [state for state, _ in found] == ["ok", "ok", Severity.WRONG, Severity.WRONG]

@@ -206,7 +206,7 @@ def test_the_probe_starts_soon_after_a_pause(
     queue: UserQueue, messages: MemoryQueue, reaper: Reaper, sessions: Sessions
 ) -> None:
     queue.submit(*"ab")
-    reaper.start_probe()
+    reaper.start_probes()
     assert messages.length() == 0
     for seconds, woken in ((60, 0), (-1, 1)):
         with sessions.begin() as session:
@@ -215,7 +215,7 @@ def test_the_probe_starts_soon_after_a_pause(
                 text("INSERT INTO routes (route, paused_until) VALUES ('default', now() + :seconds * interval '1 s')"),
                 {"seconds": seconds},
             )
-        reaper.start_probe()
+        reaper.start_probes()
         assert messages.length() == woken
 
 

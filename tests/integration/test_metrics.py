@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import event, text
 
 from shared.db.engine import Sessions
+from shared.db.models import DEFAULT_ROUTE
 from shared.errors import ProviderOverloadedError, ProviderUnavailableError
 from shared.messaging.redis import make_redis
 from shared.settings import Settings
@@ -193,7 +194,7 @@ class TestValues:
         self, alice: ApiUser, services, sessions: Sessions, reduced_to: float | None, shown: int
     ) -> None:
         def seen(ceiling: int | None) -> dict[str, float]:
-            service = ServiceMetrics(services.autocommit_engine, services.queue, ceiling=ceiling)
+            service = ServiceMetrics(services.autocommit_engine, services.queue, ceilings={DEFAULT_ROUTE: ceiling})
             return samples(exposition.render("", service).body.decode())
 
         alice.submit()

@@ -24,7 +24,7 @@ Task = Callable[..., object]
 
 def task(name: str, pipeline: Pipeline) -> Task:
     celery = Celery(set_as_current=False)
-    register(celery, lambda: Services(pipeline, None, None, None, None))  # type: ignore[arg-type]
+    register(celery, lambda: Services({pipeline.route: pipeline}, None, None, None, None))  # type: ignore[arg-type]
     return celery.tasks[name]
 
 

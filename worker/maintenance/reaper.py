@@ -4,14 +4,13 @@ It runs on every worker host. Any number of reapers may run at once, so there is
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.db.engine import Sessions, cause
-from shared.db.models import DEFAULT_ROUTE
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import MAX_PROMPTS_PER_MESSAGE, Queue
@@ -41,7 +40,7 @@ class Reaper:
         self._grace = settings.submit_grace
         self._patience = settings.provider_patience
         self._running_limit = settings.user_running_limit
-        self._ceiling = settings.concurrency_ceiling
+        self._ceilings = {route: model.concurrency_ceiling for route, model in settings.models.items()}
         self._sessions = sessions
         self._queue = queue
         self._announcer = announcer
@@ -54,6 +53,7 @@ class Reaper:
             self._fail_exhausted,
             self._grant_turns,
             self._fail_waiting_too_long,
+            self._fail_without_model,
             self._request_backfill,
         )
         for step in steps:
@@ -83,25 +83,28 @@ class Reaper:
             granted = scheduling.grant_turns(session, [user_id], grace=self._grace, running_limit=self._running_limit)
         self._wake(granted, "paused")
 
-    def _replace_lost_messages(self) -> None:
-        """Wake up workers if prompts can be claimed and the queue is empty.
+    def _replace_lost_messages(self, routes: Iterable[str] | None = None) -> None:
+        """Wake up workers of each model route whose prompts can be claimed and whose queue is empty.
 
-        This also starts the probe after a provider's pause, if `start_probe` has not.
+        This also starts the probe after a provider's pause, if `start_probes` has not.
         """
-        if not self._queue.is_available or self._queue.length() != 0:
+        if not self._queue.is_available:
             return
+        empty = [route for route in routes or self._ceilings if self._queue.length(route) == 0]
+        ready = {}
         with self._sessions() as session:
-            ready = concurrency.count_ready(
-                session, DEFAULT_ROUTE, ceiling=self._ceiling, limit=MAX_PROMPTS_PER_MESSAGE
-            )
-        self._wake({DEFAULT_ROUTE: ready}, "lost")
+            for route in empty:
+                ready[route] = concurrency.count_ready(
+                    session, route, ceiling=self._ceilings[route], limit=MAX_PROMPTS_PER_MESSAGE
+                )
+        self._wake(ready, "lost")
 
-    def start_probe(self) -> None:
-        """Wake up a worker for the probe after a provider's pause, because no message is sent when a pause is over."""
+    def start_probes(self) -> None:
+        """Wake up a worker for the probe after each provider's pause: no message is sent when a pause is over."""
         with self._sessions() as session:
-            is_over = provider_pause.is_over(session, DEFAULT_ROUTE)
-        if is_over:
-            self._replace_lost_messages()
+            over = [route for route in provider_pause.find_over(session) if route in self._ceilings]
+        if over:
+            self._replace_lost_messages(over)
 
     def _wake(self, prompts: Mapping[str, int], kind: str) -> None:
         count = sum(prompts.values())
@@ -126,6 +129,13 @@ class Reaper:
         with self._sessions.begin() as session:
             finished = overdue.fail_waiting_too_long(session, self._patience, limit=MAX_PROMPTS_PER_ROUND)
         self._announce_failed(finished, "provider unavailable for too long")
+
+    def _fail_without_model(self) -> None:
+        with self._sessions.begin() as session:
+            finished = overdue.fail_without_model(
+                session, list(self._ceilings), self._patience, limit=MAX_PROMPTS_PER_ROUND
+            )
+        self._announce_failed(finished, "no such model")
 
     def _request_backfill(self) -> None:
         """Have a worker embed prompts that were completed while the embedder failed."""

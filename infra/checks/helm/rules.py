@@ -19,9 +19,11 @@ from infra.checks.tools import TOOLS
 from shared.db.models import CLAIMABLE, DEFAULT_ROUTE
 from shared.messaging.queue import queue_name
 from shared.settings import Settings
+from shared.settings.model_routes import ModelRoute
 
 _SECRET_SETTINGS = {name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
 _FLOWERS_SECRETS = {"FLOWER_PASSWORD", "REDIS_URL", "REDIS_PASSWORD"}
+_MODELS_FILE = "models.toml"
 #: The Dockerfile of each container's image.
 _IMAGES = {"api": "api", "worker": "worker", "migrate": "api", "flower": "worker"}
 
@@ -44,10 +46,15 @@ def hardening(objects: Objects) -> Iterator[str]:
             "enableServiceLinks": pod.get("enableServiceLinks") is False,
             "requests": {"cpu", "memory"} <= resources.get("requests", {}).keys(),
             "limits": "memory" in resources.get("limits", {}),
-            "volumes": all("sizeLimit" in volume.get("emptyDir", {}) for volume in pod.get("volumes", [])),
+            "volumes": all(map(_is_bounded, pod.get("volumes", []))),
             "/tmp": {"/tmp", "/dev/shm"} <= {mount["mountPath"] for mount in body["volumeMounts"]},  # noqa: S108  # nosec B108
         }
         yield from (f"{name}: {what} is not as it should be" for what, is_right in required.items() if not is_right)
+
+
+def _is_bounded(volume: dict[str, Any]) -> bool:
+    """Whether a volume cannot fill the node's disk or memory."""
+    return "configMap" in volume or "sizeLimit" in volume.get("emptyDir", {})
 
 
 def images(objects: Objects) -> Iterator[str]:
@@ -99,9 +106,31 @@ def secrets(objects: Objects) -> Iterator[str]:
         for variable, source in container.secrets.items():
             if source.get("secretKeyRef", {}).get("key") != variable:
                 yield f"{name}: {variable} comes from {source}"
-        expected = _FLOWERS_SECRETS if name == "flower" else _SECRET_SETTINGS
+        keys = {model["api_key_env"] for model in _models(objects).values() if "api_key_env" in model}
+        expected = _FLOWERS_SECRETS if name == "flower" else _SECRET_SETTINGS | keys
         if name != "migrate" and container.secrets.keys() != expected:
             yield f"{name}: the secrets are {sorted(container.secrets)}"
+
+
+def models(objects: Objects) -> Iterator[str]:
+    """What reads the file of the models has it, and the schema of the values knows its keys."""
+    for name in ("api", "worker"):
+        container = objects.containers[name]
+        mounted = {mount["mountPath"] for mount in container.body["volumeMounts"] if mount["name"] == "models"}
+        file = Path(container.values.get("MODELS_FILE", ""))
+        if bool(_models(objects)) != (str(file.parent) in mounted and file.name == _MODELS_FILE):
+            yield f"{name}: MODELS_FILE is {file}, and the mounts are {sorted(mounted)}"
+    schema = json.loads(objects.files.text(f"{CHART}/values.schema.json"))
+    accepted = schema["properties"]["models"]["additionalProperties"]["properties"]
+    for key in sorted(accepted.keys() ^ ModelRoute.model_fields.keys()):
+        yield f"values.schema.json and MODELS_FILE do not both have the key {key}"
+
+
+def _models(objects: Objects) -> dict[str, dict[str, Any]]:
+    """The models of the file that the chart makes; none without it."""
+    file = next((config["data"][_MODELS_FILE] for config in objects.all("ConfigMap")), "models = {}")
+    found: dict[str, dict[str, Any]] = tomllib.loads(file)["models"]
+    return found
 
 
 def settings(objects: Objects) -> Iterator[str]:
@@ -118,7 +147,8 @@ def settings(objects: Objects) -> Iterator[str]:
         f"values.schema.json accepts {name}, which is not a setting" for name in sorted(accepted - KNOWN_VARIABLES)
     )
     given = {name for container in objects.containers.values() for name in (*container.values, *container.secrets)}
-    given.add("FLOWER_PORT")  # the chart fixes it, where Flower runs
+    # The chart fixes the first two, where there are Flower and models, and its workers answer all models.
+    given |= {"FLOWER_PORT", "MODELS_FILE", "WORKER_MODELS"}
     for name in sorted({name.upper() for name in Settings.model_fields} - accepted - given):
         yield f"values.schema.json does not accept {name}"
 
@@ -223,12 +253,13 @@ def scaling(objects: Objects) -> Iterator[str]:
     for target in scaled:
         if target["spec"]["scaleTargetRef"]["name"] != worker["metadata"]["name"]:
             yield "the ScaledObject scales something else"
-        triggers = {trigger["type"]: trigger["metadata"] for trigger in target["spec"]["triggers"]}
-        query = triggers["postgresql"]["query"]
-        if CLAIMABLE not in query or f"route = '{DEFAULT_ROUTE}'" not in query:
+        triggers = [(trigger["type"], trigger["metadata"]) for trigger in target["spec"]["triggers"]]
+        if not all(CLAIMABLE in metadata["query"] for kind, metadata in triggers if kind == "postgresql"):
             yield "the query does not count what workers claim"
-        if triggers["redis"]["listName"] != queue_name(DEFAULT_ROUTE):
-            yield f"the list is {triggers['redis']['listName']}, and the queue {queue_name(DEFAULT_ROUTE)}"
+        lists = {metadata["listName"] for kind, metadata in triggers if kind == "redis"}
+        queues = set(map(queue_name, _models(objects) or [DEFAULT_ROUTE]))
+        if lists != queues:
+            yield f"the lists are {sorted(lists)}, and the queues {sorted(queues)}"
         known = {each["metadata"]["name"] for each in objects.all("TriggerAuthentication")}
         if not {trigger["authenticationRef"]["name"] for trigger in target["spec"]["triggers"]} <= known:
             yield "a trigger's TriggerAuthentication does not exist"
@@ -256,7 +287,7 @@ def versions(objects: Objects) -> Iterator[str]:
 
 
 RULES: tuple[Callable[[Objects], Iterator[str]], ...] = (
-    hardening, images, probes, secrets, settings, ports, selectors, stop_times, migration, network, scaling,
+    hardening, images, probes, secrets, models, settings, ports, selectors, stop_times, migration, network, scaling,
     monitoring, versions,
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from shared.db.engine import is_unavailable, make_engine
 from shared.db.models import Base
 from shared.search.pgvector import tables
-from shared.settings import SettingsError, load_settings
+from shared.settings import SettingsError, load_settings_without_models
 
 _ADVISORY_LOCK = 7_769_727_732  # an arbitrary number, the same for all migrators
 
@@ -35,7 +35,7 @@ if given is not None:
     _migrate(given, context.config.attributes["vector_store"])
 else:
     try:
-        settings = load_settings()
+        settings = load_settings_without_models()
         with make_engine(settings, application_name="promptwire-migrate").begin() as own:
             _migrate(own, settings.vector_store)
     except SettingsError as error:

@@ -30,7 +30,7 @@ from shared.db.models.prompts import (
 )
 from shared.db.models.search import PromptWords, SegmentEntry, SegmentPart, VectorLogEntry, WordIndexState
 from shared.db.models.webhooks import DeliveryStatus, Webhook, WebhookAttempt, WebhookDelivery
-from shared.settings import DEFAULT_ROUTE
+from shared.settings.model_routes import DEFAULT_ROUTE
 
 __all__ = [
     "CLAIMABLE",

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db.models.base import Base
-from shared.settings import DEFAULT_ROUTE
+from shared.settings.model_routes import DEFAULT_ROUTE
 
 
 class Status(StrEnum):

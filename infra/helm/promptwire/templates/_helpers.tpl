@@ -59,6 +59,10 @@ volumes:
     emptyDir: {medium: Memory, sizeLimit: 64Mi}
   - name: shm
     emptyDir: {medium: Memory, sizeLimit: 64Mi}
+{{- if and (index . 0).Values.models (has (index . 1) (list "api" "worker")) }}
+  - name: models
+    configMap: {name: {{ include "promptwire.name" (index . 0) }}-models}
+{{- end }}
 {{- end -}}
 
 {{/* Pods of a component go to different zones and nodes, where there are some. */}}
@@ -81,6 +85,9 @@ securityContext:
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: shm, mountPath: /dev/shm}
+{{- if and (index . 0).Values.models (has (index . 1) (list "api" "worker")) }}
+  - {name: models, mountPath: /etc/promptwire, readOnly: true}
+{{- end }}
 {{- end -}}
 
 {{/* Variables from the secret: (list $ (list required) (list optional)). */}}
@@ -93,6 +100,19 @@ volumeMounts:
 {{- range index . 2 }}
 - name: {{ . }}
   valueFrom: {secretKeyRef: {name: {{ $.Values.existingSecret }}, key: {{ . }}, optional: true}}
+{{- end }}
+{{- end -}}
+
+{{/* The file of the models and their keys, for the processes that read it. */}}
+{{- define "promptwire.models" -}}
+{{- if .Values.models }}
+- name: MODELS_FILE
+  value: /etc/promptwire/models.toml
+{{- $names := list }}
+{{- range .Values.models }}
+{{- with .api_key_env }}{{ $names = append $names . }}{{ end }}
+{{- end }}
+{{- include "promptwire.secrets" (list . (without ($names | uniq) "OPENAI_API_KEY" "OPENAI_EMBEDDING_API_KEY") list) }}
 {{- end }}
 {{- end -}}
 
