@@ -11,7 +11,7 @@ import { Prompts, isRunning } from "./prompts.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
 import * as status from "./status.js";
-import { cutOffNote, excerpt } from "./format.js";
+import { answerText, cutOffNote, excerpt } from "./format.js";
 
 // In milliseconds.
 const TIMES_INTERVAL = 30_000;
@@ -240,8 +240,8 @@ function showMore() {
 }
 
 function announceEnd(prompt) {
-  const { id, status: outcome, response_text: answer, error } = prompt;
-  if (outcome === "completed") say(`Prompt ${id} was answered: ${excerpt(answer ?? "")} ${cutOffNote(prompt)}`.trim());
+  const { id, status: outcome, error } = prompt;
+  if (outcome === "completed") say(`Prompt ${id} was answered: ${excerpt(answerText(prompt))} ${cutOffNote(prompt)}`.trim());
   else say(`Prompt ${id} ${outcome === "failed" ? "failed" : "was cancelled"}. ${error ?? ""}`);
   if (document.hidden) showUnseen(unseen + 1);
   search.refresh();

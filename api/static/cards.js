@@ -1,7 +1,7 @@
 // The cards of the prompts. Texts of users and models are inserted as text, never as HTML.
 
 import { isRunning } from "./prompts.js";
-import { cutOffNote, similarity, timeAgo } from "./format.js";
+import { answerText, cutOffNote, similarity, timeAgo } from "./format.js";
 
 const STATUS = {
   queued: "Queued",
@@ -97,7 +97,7 @@ function fill(item, prompt) {
 
   setText(find(".prompt"), prompt.emptied_at ? EMPTIED : prompt.prompt_text, `Text of prompt ${prompt.id}`);
   const partial = (prompt.partialText ?? "") + (prompt.hasGap ? " …" : "");
-  const answer = running ? partial : (prompt.response_text ?? "");
+  const answer = running ? partial : answerText(prompt);
   setText(find(".answer"), answer, `Answer to prompt ${prompt.id}`);
   find(".answer").hidden = !answer;
   const note = cutOffNote(prompt);

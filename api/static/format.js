@@ -33,6 +33,12 @@ const CUT_OFF = {
   content_filter: "Stopped by the provider's content filter.",
 };
 
+/** The text of an answer, and a line for each function that the model wants to be called. */
+export function answerText({ response_text: text, tool_calls: calls }) {
+  const lines = (calls ?? []).map(({ function: called }) => `${called.name}(${called.arguments})`);
+  return [text, ...lines].filter(Boolean).join("\n");
+}
+
 /** Says that the answer of a prompt is not complete; empty if it is. */
 export function cutOffNote({ status, finish_reason: reason }) {
   return (status === "completed" && CUT_OFF[reason]) || "";

@@ -108,9 +108,9 @@ export class Prompts {
   #finish(event) {
     const known = this.#known.get(event.id);
     if (known && event.completed_at <= known.endedAt) return;
-    const { id, prompt_text, response_text, finish_reason, status, created_at, completed_at } = event;
+    const { id, prompt_text, response_text, tool_calls, finish_reason, status, created_at, completed_at } = event;
     const error = event.error ?? null;
-    const ended = { id, prompt_text, response_text, finish_reason, status, created_at, completed_at, error };
+    const ended = { id, prompt_text, response_text, tool_calls, finish_reason, status, created_at, completed_at, error };
     this.#set({ attempt: known?.attempt ?? 1, ...ended, ...NO_TEXT, endedAt: completed_at });
     this.on.ended(ended);
   }

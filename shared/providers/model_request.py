@@ -65,6 +65,8 @@ class ModelRequest:
 
     def to_json(self) -> dict[str, Any] | None:
         """The request as it is stored; None if it asks for nothing."""
+        if self is TEXT_ONLY:  # almost all requests
+            return None
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -81,6 +83,8 @@ class ModelRequest:
     @property
     def needs(self) -> frozenset[Capability]:
         """What the generator must be able to do."""
+        if self is TEXT_ONLY:
+            return frozenset()
         needed = {Capability(name) for name in self.to_json() or {} if name in _FIELDS}
         if self.input:
             needed.add(Capability.MESSAGES)

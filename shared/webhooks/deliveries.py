@@ -13,6 +13,7 @@ from sqlalchemy import Row, text
 
 from shared.db.engine import Executor
 from shared.prompts.queries import COLUMNS, PromptRow
+from shared.prompts.sizes import PROMPT_BYTES
 from shared.webhooks import events
 from shared.webhooks.events import Event
 
@@ -102,8 +103,7 @@ _READ = text(f"""
         LIMIT :limit
     ), sized AS (
         SELECT next.*, row_number() OVER in_order AS rank, count(*) OVER () AS total,
-            sum(coalesce(octet_length(prompt_text), 0) + coalesce(octet_length(response_text), 0))
-                OVER in_order AS bytes
+            sum({PROMPT_BYTES}) OVER in_order AS bytes
         FROM next LEFT JOIN prompts ON prompts.id = next.prompt_id
         WINDOW in_order AS (ORDER BY next.seq NULLS FIRST, next.id)
     )

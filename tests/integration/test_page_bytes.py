@@ -1,13 +1,15 @@
 """Pages end at MAX_PAGE_BYTES of JSON, and the texts of later pages are neither read nor lost."""
 
+import json
 import random
 import re
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 from werkzeug.test import TestResponse
 
+from shared.accounts import export
 from shared.db.engine import Sessions
 from shared.prompts import feed, queries
 from shared.settings import Settings
@@ -97,6 +99,22 @@ def test_the_next_search_results_skip_a_prompt_that_was_deleted_meanwhile(alice:
 @pytest.mark.parametrize("cursor", ["x", "YmVmb3JlOjE", "cmFuazow", "cmFuazo2"])
 def test_a_cursor_of_another_list_or_beyond_the_limit_gets_400(alice: ApiUser, cursor: str) -> None:
     assert_problem(alice.get(f"/prompts/similar/?prompt=tides&cursor={cursor}"), 400)
+
+
+@pytest.mark.parametrize("column", ["metadata", "tool_calls"])
+def test_metadata_and_tool_calls_count_for_lists_feeds_and_exports(
+    alice: ApiUser, worker: Pipeline, sessions: Sessions, column: str
+) -> None:
+    stored = [alice.submit(f"tide {i}", websocket=True) for i in range(6)]
+    worker.process(6)
+    value = json.dumps({"k": "v" * 20_000} if column == "metadata" else [{"id": "c" * 20_000}])
+    with sessions.begin() as session:
+        session.execute(text(f"UPDATE prompts SET {column} = CAST(:value AS jsonb)"), {"value": value})  # noqa: S608
+        assert len(queries.page(session, alice.id, limit=100, max_bytes=MAX_PAGE_BYTES).prompts) == 2
+        assert len(feed.read(session, alice.id, 0, max_bytes=MAX_PAGE_BYTES).finished) == 2
+        assert len(export.page(session, alice.id, after=0, last=stored[-1])) == 6  # up to 256 KiB
+        session.execute(text("UPDATE prompts SET request = CAST(:value AS json)"), {"value": json.dumps("x" * 50_000)})
+        assert len(export.page(session, alice.id, after=0, last=stored[-1])) == 3
 
 
 class TestReading:

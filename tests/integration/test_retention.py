@@ -86,7 +86,9 @@ def count(sessions: Sessions, table: str) -> int:
 @pytest.fixture
 def completed(alice: ApiUser, worker: Pipeline) -> int:
     """A completed prompt of alice."""
-    prompt_id = alice.submit(f"{MARKER} question", websocket=True)
+    asked = {"instructions": f"{MARKER} instructions", "metadata": {"instrument": MARKER}}
+    body = {"prompt_text": f"{MARKER} question", "websocket": True, **asked}
+    prompt_id = alice.post("/prompts/", json=body).json["id"]
     dataclasses.replace(worker, generator=Script(f"{MARKER} answer")).process(1)
     return prompt_id
 
@@ -109,7 +111,9 @@ def test_an_old_prompt_keeps_its_counts_and_times_and_loses_its_texts(
     shown = alice.show(completed)
     assert shown.pop("emptied_at") > before["completed_at"]
     assert before.pop("emptied_at") is None
-    assert shown == before | {"prompt_text": "", "response_text": None}
+    assert before["request"]
+    assert before["metadata"]
+    assert shown == before | {"prompt_text": "", "response_text": None, "request": None, "metadata": {}}
 
 
 def test_no_table_has_the_texts_of_emptied_prompts(

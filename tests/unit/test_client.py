@@ -13,11 +13,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import click
 import httpx
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from websockets.sync.server import ServerConnection, serve
 
 from api.client import (
@@ -530,6 +531,59 @@ class TestApiKeys:
         assert result.exit_code == Exit.USAGE
         assert "PROMPTWIRE_API_KEY is not valid: an API key is pw_" in result.output
         assert "secret" not in result.output
+
+
+class TestRequests:
+    """What prompts ask for besides their text, and filters of lists."""
+
+    def test_submit_sends_what_is_given_and_leaves_out_none(self, client: Client, stub: StubApi) -> None:
+        stub.answers = [Answer(202, QUEUED)]
+        client.submit("Hi", model="small", metadata={"k": "v"}, temperature=0, instructions=None)
+        assert stub.requests[0].body == {
+            "prompt_text": "Hi", "websocket": True, "model": "small", "metadata": {"k": "v"}, "temperature": 0,
+        }  # fmt: skip
+
+    def test_a_list_sends_its_filters_and_follows_links_that_keep_them(self, client: Client, stub: StubApi) -> None:
+        following = "/prompts/?limit=1&cursor=x&metadata%5Ba+b%5D=1%262&model=small"
+        stub.answers = [Answer(200, [QUEUED], {"Link": f'<{following}>; rel="next"'}), Answer(200, [])]
+        since = "2026-11-30T00:00:00+01:00"
+        assert list(client.prompts(metadata={"a b": "1&2"}, model="small", since=since)) == [QUEUED]
+        first, second = (parse_qs(urlsplit(request.path).query) for request in stub.requests)
+        assert first == {"metadata[a b]": ["1&2"], "model": ["small"], "since": [since], "limit": ["100"]}
+        assert (second["metadata[a b]"], second["model"]) == (["1&2"], ["small"])
+
+    def run(self, stub: StubApi, *arguments: str) -> Result:
+        environment = {"PROMPTWIRE_API_KEY": f"pw_{'a' * 43}", "PROMPTWIRE_URL": stub.url}
+        return CliRunner().invoke(main, arguments, env=environment)
+
+    def test_the_command_line_submits_a_request(self, stub: StubApi, tmp_path: Path) -> None:
+        stub.answers = [Answer(202, QUEUED)]
+        file = tmp_path / "my tides.json"
+        file.write_text('{"type": "object"}')
+        result = self.run(
+            stub, "submit", "Hi", "--model", "small", "--instructions", "Rhyme.", "--temperature", "0.5",
+            "--metadata", "a=1=2", "--metadata", "b=", "--max-output-tokens", "9", "--json-schema", str(file),
+        )  # fmt: skip
+        assert result.exit_code == Exit.OK, result.output
+        schema = {"name": "mytides", "schema": {"type": "object"}, "strict": True}
+        assert stub.requests[0].body == {
+            "prompt_text": "Hi", "websocket": True, "model": "small", "instructions": "Rhyme.", "temperature": 0.5,
+            "metadata": {"a": "1=2", "b": ""}, "max_output_tokens": 9,
+            "response_format": {"type": "json_schema", "json_schema": schema},
+        }  # fmt: skip
+
+    def test_the_command_line_filters_a_list(self, stub: StubApi) -> None:
+        stub.answers = [Answer(200, [])]
+        result = self.run(stub, "list", "--metadata", "a=1", "--model", "small", "--until", "2026-11-30T00:00:00Z")
+        assert result.exit_code == Exit.OK, result.output
+        assert parse_qs(urlsplit(stub.requests[0].path).query) == {
+            "metadata[a]": ["1"], "model": ["small"], "until": ["2026-11-30T00:00:00Z"], "limit": ["20"],
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("arguments", [["--metadata", "a"], ["--json-schema", str(ROOT / "README.md")]])
+    def test_the_command_line_refuses_malformed_options(self, stub: StubApi, arguments: list[str]) -> None:
+        assert self.run(stub, "submit", "Hi", *arguments).exit_code == Exit.USAGE
+        assert stub.requests == []
 
 
 class TestIndependence:

@@ -37,6 +37,22 @@ REASONS = pytest.mark.parametrize(
 )
 
 
+class TestToolCalls:
+    CALLS = {"tool_calls": [{"id": "c", "type": "function", "function": {"name": "get", "arguments": '{"a": 1}'}}]}
+
+    @pytest.mark.parametrize("follow", [False, True], ids=["--wait", "--follow"])
+    def test_an_answer_without_text_shows_its_tool_calls(
+        self, capsys: pytest.CaptureFixture[str], follow: bool
+    ) -> None:
+        finished = prompt(response_text="", finish_reason="tool_calls", **self.CALLS)
+        client: Any = SimpleNamespace(
+            wait=lambda _: finished, follow=lambda _: [{"type": "prompt.completed", **finished}]
+        )
+        assert show_answer(Output(False), client, lambda: finished, not follow, follow, full_text) == Exit.OK
+        assert capsys.readouterr().out == 'get({"a": 1})\n'
+        assert full_text(finished).endswith('\n\nget({"a": 1})')
+
+
 class TestCutOffAnswers:
     @REASONS
     @pytest.mark.parametrize("follow", [False, True], ids=["--wait", "--follow"])
