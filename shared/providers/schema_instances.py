@@ -111,7 +111,8 @@ class _Instances:
     def _objects(self, plain: Plain, depth: int) -> Iterator[dict[str, Any]]:
         required, declared = _required(plain), _declared(plain)
         at_least, at_most = most(plain, "minProperties") or 0, least(plain, "maxProperties")
-        optional = [name for name in declared if name not in required]
+        must = set(required)
+        optional = [name for name in declared if name not in must]
         choices = [optional, []] if depth < _OPTIONAL_DEPTH else [[], optional]
         choices += [[name] for name in optional]
         for chosen in choices:
@@ -126,14 +127,15 @@ class _Instances:
         self, plain: Plain, required: Sequence[str], optional: Sequence[str], depth: int
     ) -> Iterator[dict[str, Any]]:
         """Yield objects with these properties, in the schema's order, without optional ones that cannot be made."""
-        names = sorted({*required, *optional}, key=[*_declared(plain), *required].index)
+        must, may = set(required), set(optional)
+        names = [name for name in dict.fromkeys([*_declared(plain), *required]) if name in must or name in may]
         made: dict[str, Any] = {}
         others: dict[str, Iterator[Any]] = {}
         for name in names:
             values = self.of(self._property(plain, name), depth + 1)
             if (value := next(values, _NONE)) is not _NONE:
                 made[name], others[name] = value, values
-            elif name in required:
+            elif name in must:
                 return
         yield dict(made)
         for name, values in others.items():
@@ -146,9 +148,9 @@ class _Instances:
         rules = [each["propertyNames"] for each in plain if "propertyNames" in each]
         ruled = self.of([{"type": "string"}, *rules], depth + 1) if rules else iter(())
         patterned = [name for pattern in patterns for name in matching(pattern)]
-        patterned += [f"{name}{number}" for name in patterned[:1] for number in range(at_least)]
+        numbered = (f"{name}{number}" for name in patterned[:1] for number in range(int(at_least)))
         any_names = (f"property{number}" for number in count(1))
-        for name in islice(chain(_declared(plain), ruled, patterned, any_names), at_least + MAX_TRIES):
+        for name in islice(chain(_declared(plain), ruled, patterned, numbered, any_names), int(at_least) + MAX_TRIES):
             if len(made) >= at_least:
                 return
             self._resolver.spend()
