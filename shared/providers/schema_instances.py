@@ -34,6 +34,8 @@ _CHECKED = frozenset(
     {"not", "oneOf", "if", "enum", "const", "pattern", "contains", "propertyNames", "patternProperties"}
     | {"dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems"}
 )
+#: Keywords of an `enum` or a `const` that needs no check.
+_OF_CHOICES = frozenset({"enum", "const", "type", "title", "description", "default", "examples"})
 
 
 class UnsatisfiableSchemaError(ProviderError):
@@ -75,7 +77,7 @@ class _Instances:
         if depth > _OPTIONAL_DEPTH:  # flat ones first, so that what is recursive comes to an end
             alternatives = sorted(alternatives, key=lambda plain: _types(plain)[:1] in (["object"], ["array"]))
         for plain in alternatives:
-            is_checked = any(_CHECKED & each.keys() for each in plain)
+            is_checked = any(_CHECKED & each.keys() for each in plain) and not _is_choice_of_texts(plain)
             for value in islice(self._plain(plain, depth), MAX_TRIES):
                 self._resolver.spend()
                 if not is_checked or self._resolver.is_valid(value, schemas):
@@ -205,6 +207,17 @@ class _Instances:
 
 
 _NONE = object()
+
+
+def _is_choice_of_texts(plain: Plain) -> bool:
+    """Whether the values are texts that nothing restricts further. There are many of these, so they are not checked."""
+    values = [value for each in plain for value in each.get("enum", [each.get("const")])]
+    return (
+        len(plain) == 1
+        and plain[0].keys() <= _OF_CHOICES
+        and all(isinstance(value, str) for value in values)
+        and (plain[0].get("type", "string") == "string")
+    )
 
 
 def _types(plain: Plain) -> list[str]:
