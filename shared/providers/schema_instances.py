@@ -34,6 +34,8 @@ _CHECKED = frozenset(
     {"not", "oneOf", "if", "enum", "const", "pattern", "contains", "propertyNames", "patternProperties"}
     | {"dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems"}
 )
+#: Keywords of an `enum` or a `const` that needs no check.
+_OF_CHOICES = frozenset({"enum", "const", "type", "title", "description", "default", "examples"})
 
 
 class UnsatisfiableSchemaError(ProviderError):
@@ -75,7 +77,7 @@ class _Instances:
         if depth > _OPTIONAL_DEPTH:  # flat ones first, so that what is recursive comes to an end
             alternatives = sorted(alternatives, key=lambda plain: _types(plain)[:1] in (["object"], ["array"]))
         for plain in alternatives:
-            is_checked = any(_CHECKED & each.keys() for each in plain)
+            is_checked = any(_CHECKED & each.keys() for each in plain) and not _is_choice_of_texts(plain)
             for value in islice(self._plain(plain, depth), MAX_TRIES):
                 self._resolver.spend()
                 if not is_checked or self._resolver.is_valid(value, schemas):
@@ -111,7 +113,8 @@ class _Instances:
     def _objects(self, plain: Plain, depth: int) -> Iterator[dict[str, Any]]:
         required, declared = _required(plain), _declared(plain)
         at_least, at_most = most(plain, "minProperties") or 0, least(plain, "maxProperties")
-        optional = [name for name in declared if name not in required]
+        must = set(required)
+        optional = [name for name in declared if name not in must]
         choices = [optional, []] if depth < _OPTIONAL_DEPTH else [[], optional]
         choices += [[name] for name in optional]
         for chosen in choices:
@@ -126,14 +129,15 @@ class _Instances:
         self, plain: Plain, required: Sequence[str], optional: Sequence[str], depth: int
     ) -> Iterator[dict[str, Any]]:
         """Yield objects with these properties, in the schema's order, without optional ones that cannot be made."""
-        names = sorted({*required, *optional}, key=[*_declared(plain), *required].index)
+        must, may = set(required), set(optional)
+        names = [name for name in dict.fromkeys([*_declared(plain), *required]) if name in must or name in may]
         made: dict[str, Any] = {}
         others: dict[str, Iterator[Any]] = {}
         for name in names:
             values = self.of(self._property(plain, name), depth + 1)
             if (value := next(values, _NONE)) is not _NONE:
                 made[name], others[name] = value, values
-            elif name in required:
+            elif name in must:
                 return
         yield dict(made)
         for name, values in others.items():
@@ -146,9 +150,9 @@ class _Instances:
         rules = [each["propertyNames"] for each in plain if "propertyNames" in each]
         ruled = self.of([{"type": "string"}, *rules], depth + 1) if rules else iter(())
         patterned = [name for pattern in patterns for name in matching(pattern)]
-        patterned += [f"{name}{number}" for name in patterned[:1] for number in range(at_least)]
+        numbered = (f"{name}{number}" for name in patterned[:1] for number in range(int(at_least)))
         any_names = (f"property{number}" for number in count(1))
-        for name in islice(chain(_declared(plain), ruled, patterned, any_names), at_least + MAX_TRIES):
+        for name in islice(chain(_declared(plain), ruled, patterned, numbered, any_names), int(at_least) + MAX_TRIES):
             if len(made) >= at_least:
                 return
             self._resolver.spend()
@@ -203,6 +207,17 @@ class _Instances:
 
 
 _NONE = object()
+
+
+def _is_choice_of_texts(plain: Plain) -> bool:
+    """Whether the values are texts that nothing restricts further. There are many of these, so they are not checked."""
+    values = [value for each in plain for value in each.get("enum", [each.get("const")])]
+    return (
+        len(plain) == 1
+        and plain[0].keys() <= _OF_CHOICES
+        and all(isinstance(value, str) for value in values)
+        and (plain[0].get("type", "string") == "string")
+    )
 
 
 def _types(plain: Plain) -> list[str]:

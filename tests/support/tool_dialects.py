@@ -98,6 +98,7 @@ TOOL_CALLS = (
     ToolCase("spaces around the arguments", delta(call(f" {ARGUMENTS}\n", "get_weather")) + END, ANONYMOUS),
     ToolCase("all arguments once more at the end", FIRST + REST + delta(call(ARGUMENTS)) + END, ONE),
     ToolCase("the whole message once more", FIRST + REST + choice(index=0, message={"content": None, "tool_calls": [WHOLE_CALL]}, finish_reason="tool_calls") + DONE, ONE),
+    ToolCase("the whole message once more, two calls", delta(call(ARGUMENTS, "get_weather", id="a")) + delta(call("{}", "get_time", id="b", index=1)) + choice(index=0, message={"tool_calls": [call(ARGUMENTS, "get_weather", id="a", index=None), call("{}", "get_time", id="b", index=None)]}, finish_reason="tool_calls") + DONE, BOTH),
     ToolCase("a message instead of deltas", choice(index=0, message={"tool_calls": [WHOLE_CALL]}, finish_reason="tool_calls") + DONE, ONE),
     ToolCase("text before the calls", chunk("Let me see.") + FIRST + REST + END, Called((WEATHER,), "Let me see.", ids=("call_1",))),
     ToolCase("text beside the calls", delta(call(ARGUMENTS, "get_weather", id="call_1"), content="Let me see.") + END, Called((WEATHER,), "Let me see.", ids=("call_1",))),

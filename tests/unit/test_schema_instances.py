@@ -102,6 +102,7 @@ IMPOSSIBLE: dict[str, Any] = {
     "recursion without an end": {"$ref": "#/$defs/n", "$defs": {"n": {"type": "object", "properties": {"l": {"$ref": "#/$defs/n"}, "r": {"$ref": "#/$defs/n"}}, "required": ["l", "r"]}}},
     "too many items": {"type": "array", "minItems": 10**9},
     "too many properties": {"type": "object", "minProperties": 10**9},
+    "too many properties of a pattern": {"type": "object", "minProperties": 10**12, "patternProperties": {"^x": {}}},
     "too long a string": {"type": "string", "minLength": 10**9},
     "too long a pattern": {"type": "string", "pattern": "((a{1000}){1000}){1000}"},
     "an invalid pattern": {"type": "string", "pattern": "(a"},
@@ -139,6 +140,7 @@ def test_optional_properties_are_there_and_recursion_ends_early() -> None:
     made = instance(SCHEMAS["$ref and $defs"])
     assert set(made) == {"name", "friend"}
     assert json.dumps(made).count("name") <= 4
+    assert json.dumps(instance(SCHEMAS["recursion"])).count("value") <= 5
 
 
 _scalars = st.one_of(
