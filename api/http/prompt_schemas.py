@@ -14,7 +14,6 @@ from shared.db.models import Priority, Status
 from shared.prompts.answer import FinishReason
 from shared.prompts.queries import PromptRow
 from shared.prompts.resource import prompt_resource
-from shared.search.prompt_search import Mode
 
 MAX_PROMPT_LENGTH = 100_000
 #: The text is part of a URL, and gunicorn accepts 8 KiB.
@@ -94,8 +93,8 @@ class SimilarQuery(FilterQuery):
         description="The text to compare with; not blank.",
         json_schema_extra=example("tides of the ocean") | {"pattern": STORABLE_NOT_BLANK},
     )
-    mode: Mode = Field(
-        Mode.VECTOR,
+    mode: Literal["vector", "text", "hybrid"] = Field(
+        "vector",
         description="`vector` compares meanings. `text` finds prompts that have some of the words, in the prompt or in "
         "the answer, the rarest words first. `hybrid` does both, and fuses them by reciprocal rank.",
     )

@@ -96,7 +96,7 @@ class SearchRoutes:
         A prompt that was completed while the embedder failed gets its vector later, at the latest from the next search.
         `Missing-Vectors` is the number of those that even this search could not compare.
         """
-        if query.max_score is not None and query.mode != Mode.VECTOR:
+        if query.max_score is not None and query.mode != "vector":
             raise InvalidFieldsError("max_score works with mode=vector only.", ["max_score"])
         principal = current_principal()
         skipped = 0 if query.cursor is None else decode_cursor("rank", query.cursor, highest=query.limit)
@@ -124,7 +124,7 @@ class SearchRoutes:
         embed_query = partial(self._embed, query.prompt)
         with tracing.spans("search", tracing.current_traceparent()):
             found, missing = self._search.search(
-                user_id, query.mode, query.prompt, embed_query, query.limit, query.filter()
+                user_id, Mode(query.mode), query.prompt, embed_query, query.limit, query.filter()
             )
         metrics.searches.observe(time.perf_counter() - started)
         if query.max_score is not None:

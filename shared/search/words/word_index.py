@@ -24,8 +24,8 @@ from shared.search.words.word_writer import WordWriter
 
 #: How many prompts a search ranks; the most that a request may ask for is less.
 MAX_MATCHES = 100
-#: How many prompts are read of each word. If there are more, the word is common, and how common is estimated.
-MAX_PROMPTS_OF_WORD = 200
+#: How many prompts are read of each word. If there are more, the word is common, and how common is only estimated.
+MAX_PROMPTS_OF_WORD = MAX_MATCHES
 #: How often a search catches up with a growing feed before it answers with what it has.
 MAX_CATCH_UPS = 8
 
