@@ -3,8 +3,10 @@
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -21,7 +23,9 @@ from tests.sdk import chat_calls, error_calls, model_calls
 from tests.sdk.chat_calls import QUESTION
 from tests.support import npm, processes
 from tests.support.processes import API, RemoteUser, free_port
-from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, wait_until
+
+GUIDE = ROOT / "docs" / "openai.md"
 
 #: The modules of calls: those of the Python SDK, and in `tests/sdk` those of the Node SDK.
 PYTHON: list[ModuleType] = [chat_calls, error_calls, model_calls]
@@ -112,6 +116,39 @@ def test_what_is_over_the_rate_limit_is_repeated_after_the_time_that_the_api_nam
     for call in calls:
         call.join()
     assert sorted(found)[0] == 0 < sorted(found)[1]
+
+
+def block(language: str) -> str:
+    """The code of this language in the guide."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    return found
+
+
+class TestGuide:
+    """The sessions of the guide, as they are pasted."""
+
+    def test_the_python_session_works(self, client: OpenAI) -> None:
+        printed = self._run(client, [sys.executable, "-c", block("python")])
+        assert printed.count("ocean tides") == 3
+        assert "384 dimensions" in printed
+
+    def test_the_node_session_works(self, client: OpenAI) -> None:
+        folder = npm.install().parent
+        script = folder / f"session-{uuid4().hex}.mjs"
+        script.write_text(block("javascript"))
+        printed = self._run(client, [npm.node(), str(script)])
+        script.unlink()
+        assert printed.count("ocean tides") == 2
+        assert "simulated. true" in printed
+
+    @staticmethod
+    def _run(client: OpenAI, command: list[str]) -> str:
+        variables = {"OPENAI_BASE_URL": str(client.base_url), "OPENAI_API_KEY": client.api_key}
+        done = subprocess.run(
+            command, env=os.environ | variables, capture_output=True, text=True, timeout=MAX_WAIT_SECONDS, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 ASK = {"model": "default", "messages": QUESTION}
