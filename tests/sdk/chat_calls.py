@@ -12,7 +12,7 @@ from tests.support.chat import WEATHER
 
 QUESTION: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Explain what causes ocean tides"}]
 IN_LISBON: list[ChatCompletionMessageParam] = [{"role": "user", "content": "What is the weather in Lisbon?"}]
-TOOL: ChatCompletionToolParam = WEATHER  # type: ignore[assignment]
+TOOL: ChatCompletionToolParam = WEATHER
 
 
 class Tide(BaseModel):
@@ -63,7 +63,7 @@ def parameters_are_taken(client: OpenAI) -> None:
 def an_image_is_taken(client: OpenAI) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     content = [{"type": "text", "text": "What is this?"}, image]
-    client.chat.completions.create(model="default", messages=[{"role": "user", "content": content}])  # type: ignore[list-item, misc]
+    client.chat.completions.create(model="default", messages=[{"role": "user", "content": content}])
 
 
 def a_tool_is_called_and_its_result_answered(client: OpenAI) -> None:
@@ -74,7 +74,7 @@ def a_tool_is_called_and_its_result_answered(client: OpenAI) -> None:
     assert isinstance(json.loads(call.function.arguments), dict)
     result: ChatCompletionMessageParam = {"role": "tool", "tool_call_id": call.id, "content": "18 °C"}
     messages = [*IN_LISBON, message, result]
-    answer = client.chat.completions.create(model="default", messages=messages, tools=[TOOL])  # type: ignore[arg-type]
+    answer = client.chat.completions.create(model="default", messages=messages, tools=[TOOL])
     assert answer.choices[0].finish_reason == "stop"
 
 
@@ -93,7 +93,7 @@ def a_stream_is_the_whole_answer(client: OpenAI) -> None:
 
 def a_stream_has_its_usage(client: OpenAI) -> None:
     options = {"include_usage": True}
-    stream = client.chat.completions.create(model="default", messages=QUESTION, stream=True, stream_options=options)  # type: ignore[call-overload]
+    stream = client.chat.completions.create(model="default", messages=QUESTION, stream=True, stream_options=options)
     assert list(stream)[-1].usage.total_tokens > 0
 
 

@@ -48,7 +48,7 @@ def a_prompt_that_cannot_be_answered_is_a_server_error_that_is_not_retried(clien
         client.chat.completions.create(
             model="default",
             messages=QUESTION,
-            response_format={"type": "json_schema", "json_schema": impossible},  # type: ignore[typeddict-item]
+            response_format={"type": "json_schema", "json_schema": impossible},
         )
     assert raised.value.code == "prompt_failed"
     assert raised.value.response.request.headers["x-stainless-retry-count"] == "0"
