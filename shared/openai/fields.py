@@ -1,5 +1,6 @@
 """Fields that the requests of OpenAI's API share."""
 
+import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -13,12 +14,14 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def _storable(value: Any) -> Any:
-    """Raise ValueError if Postgres cannot store a text in this JSON."""
+    """Raise ValueError if Postgres cannot store a text or a number in this JSON."""
     pending = [value]
     while pending:
         each = pending.pop()
         if isinstance(each, str) and "\0" in each:
             raise ValueError("must not contain NUL characters")
+        if isinstance(each, float) and not math.isfinite(each):  # 1e999 is valid JSON
+            raise ValueError("must not contain numbers beyond the range of 64-bit floats")
         if isinstance(each, dict):
             pending += [*each, *each.values()]
         elif not isinstance(each, _SCALARS):

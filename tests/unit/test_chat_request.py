@@ -97,6 +97,7 @@ def test_what_asks_for_nothing_is_accepted(fields: dict[str, Any]) -> None:
         ("messages", [{"role": "user", "content": " \n"}]),
         ("messages", [{"role": "user", "content": "x" * (chat_request.MAX_PROMPT_LENGTH + 1)}]),
         ("stream_options", {"include_obfuscation": True}),
+        ("tools", [{"type": "function", "function": {"name": "f", "parameters": {"maximum": float("inf")}}}]),
     ],
 )
 def test_what_is_not_served_is_refused_with_its_name(name: str, value: object) -> None:
