@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from sqlalchemy import text
 
@@ -16,7 +17,7 @@ from api.services import Services
 from shared.errors import ProviderError
 from tests.support import chat
 from tests.support.chat import PATH, WEATHER, assert_error
-from tests.support.client import ApiUser
+from tests.support.client import ApiUser, serving
 from tests.support.providers import Script
 from tests.support.servers import wait_until
 from worker.pipeline import Pipeline
@@ -271,3 +272,24 @@ class TestErrors:
             next(iter(response.response))
         with answering(worker):
             assert chat.create(alice).status_code == 200
+
+
+def test_the_sdk_repeats_what_an_overloaded_service_has_refused(
+    make_app: Callable[..., tuple[Flask, Services]], worker: Pipeline
+) -> None:
+    app, _ = make_app(backlog_limit=1)
+    statuses: list[int] = []
+    app.after_request(lambda response: statuses.append(response.status_code) or response)
+    alice = ApiUser(app, "alice")
+    key = alice.create_key(scopes=["prompts:read", "prompts:write"])["key"]
+    chat.stream(alice).close()
+    found: list[Any] = []
+    with serving(app) as url, OpenAI(base_url=f"{url}/v1", api_key=key) as client:
+        create = client.chat.completions.with_raw_response.create
+        calling = threading.Thread(target=lambda: found.append(create(**chat.body())))
+        calling.start()
+        wait_until(lambda: 503 in statuses)
+        with answering(worker):
+            calling.join()
+    assert found[0].retries_taken > 0
+    assert found[0].parse().choices[0].message.content
