@@ -22,6 +22,10 @@ class PromptNotFoundError(PromptwireError):
     """There is no such prompt."""
 
 
+class ModelNotFoundError(PromptwireError):
+    """There is no such model, or this API key may not use it."""
+
+
 class InvalidFieldsError(PromptwireError):
     """A field of the request is not valid."""
 
@@ -52,6 +56,26 @@ class NotEndedError(PromptwireError):
 
 class PromptEmptiedError(PromptwireError):
     """The texts of this prompt were removed because of its age, so it cannot be answered again."""
+
+
+class PromptFailedError(PromptwireError):
+    """The prompt failed."""
+
+
+class PromptCancelledError(PromptwireError):
+    """The prompt was cancelled."""
+
+
+class AnswerPendingError(PromptwireError):
+    """The prompt has not ended yet. It will be answered."""
+
+
+class AnswerRestartedError(PromptwireError):
+    """An attempt failed after its text was sent in part, and the text of the next attempt differs."""
+
+
+class StoppingError(PromptwireError):
+    """This process is being stopped; try again."""
 
 
 class UsernameTakenError(PromptwireError):

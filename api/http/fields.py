@@ -83,6 +83,7 @@ Cursor = Annotated[
         json_schema_extra=example("YmVmb3JlOjQx"),
     ),
 ]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None
 
 # In responses.
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
