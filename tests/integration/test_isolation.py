@@ -27,10 +27,18 @@ class Victim:
         self.user.post(f"/prompts/{cancelled}/cancel/")
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
+        self.chat_ids = [self.chat("the-chat-key"), self.chat(None)]
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
         self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
+
+    def chat(self, key: str | None) -> str:
+        """Begin a chat completion, and hang up. Returns its id."""
+        body = {"model": "default", "messages": [{"role": "user", "content": SECRET}], "stream": True}
+        headers = {} if key is None else {"Idempotency-Key": key}
+        with self.user.post("/v1/chat/completions", json=body, headers=headers) as response:
+            return json.loads(next(iter(response.response)).removeprefix(b"data: "))["id"]
 
     def state(self) -> list[dict]:
         """The victim's account, keys, and prompts, but for their positions in the queue: newcomers may pass them."""
@@ -47,6 +55,10 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if "{completion_id}" in path:
+        return [attacker.call(method, path.format(completion_id=each)) for each in victim.chat_ids]
+    if "{model_id}" in path:
+        return [attacker.call(method, path.format(model_id=SECRET))]
     if path.startswith("/admin/"):
         path = path.format(user_id=victim.user.id, key_id=victim.key_id)
         return [attacker.call(method, path, json={"is_admin": True} if method == "PATCH" else None)]
@@ -62,6 +74,9 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
         "/webhooks/": {"url": "https://mine.example/"},
+        # An unknown model, because a chat completion waits for a worker.
+        "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "mine"}]},
+        "/v1/embeddings": {"model": "hashing-1", "input": "mine"},
         "/auth/register/": login,
         "/login/": login,
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
