@@ -25,9 +25,13 @@ from shared.openai.response_resource import (
     text_part,
 )
 
+#: The kinds of the event that ends a stream.
+LAST_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 #: One event: its `type` and `sequence_number`, and what the type adds.
 Event = dict[str, Any]
 
+# The published schema has no event of a cancelled response.
+_LAST_OF = {"cancelled": "incomplete"}
 # Up to 15 spaces and a word that has ended or has 16 characters; or 16 spaces.
 _DELTA = re.compile(r"\s{16}|\s{0,15}(?:\S{16}|\S{1,15}(?=\s))")
 
@@ -83,7 +87,7 @@ class ResponseEvents:
         else:
             yield from self._close("incomplete")
         resource = response_resource(response, restarts=self.restarts)
-        yield self._event(f"response.{_LAST.get(resource['status'], resource['status'])}", response=resource)
+        yield self._event(f"response.{_LAST_OF.get(resource['status'], resource['status'])}", response=resource)
 
     def error(self, message: str, code: str) -> Event:
         """The event of a stream that cannot go on."""
@@ -164,10 +168,6 @@ class ResponseEvents:
     def _event(self, kind: str, **members: Any) -> Event:
         number, self._next_number = self._next_number, self._next_number + 1
         return {"type": kind, "sequence_number": number, **members}
-
-
-#: The published schema has no event of a cancelled response.
-_LAST = {"cancelled": "incomplete"}
 
 
 def restarts(response: StoredResponse) -> int:

@@ -55,7 +55,13 @@ class StoredResponse(NamedTuple):
     @property
     def interrupted(self) -> dict[int, str]:
         """The text that failed or cancelled attempts had published, by attempt."""
-        return {int(attempt): text for attempt, text in sorted(self.api_request.get("interrupted", {}).items())}
+        kept = self.api_request.get("interrupted", {})
+        return {attempt: kept[str(attempt)] for attempt in sorted(map(int, kept))}
+
+    def with_interrupted(self, kept: Mapping[int, str]) -> "StoredResponse":
+        """The same with these texts of failed and cancelled attempts."""
+        texts = {str(attempt): text for attempt, text in kept.items()}
+        return self._replace(api_request={**self.api_request, "interrupted": texts})
 
 
 def status(prompt: PromptRow) -> str:

@@ -33,7 +33,7 @@ _KEEP = text("""
     WHERE id = :prompt_id AND api = 'responses' AND api_request IS NOT NULL
     RETURNING api_request -> 'interrupted' ->> CAST(:attempt AS text)
 """)
-_KEPT = text("SELECT api_request -> 'interrupted' ->> CAST(:attempt AS text) FROM prompts WHERE id = :prompt_id")
+_INTERRUPTED = text("SELECT api_request -> 'interrupted' FROM prompts WHERE id = :prompt_id")
 
 
 def find(executor: Executor, user_id: int, prompt_id: int | None, *, unstored: bool = False) -> StoredResponse:
@@ -83,26 +83,28 @@ def _turns(response: StoredResponse) -> list[Message]:
     return [*replace(response.asked, instructions=None).conversation(response.prompt.prompt_text), answer]
 
 
+def interrupted_texts(executor: Executor, prompt_id: int) -> dict[int, str]:
+    """The stored texts of failed and cancelled attempts, by attempt."""
+    found = executor.execute(_INTERRUPTED, {"prompt_id": prompt_id}).scalar()
+    return {int(attempt): published for attempt, published in (found or {}).items()}
+
+
 def keep_interrupted_text(
     executor: Executor, partial_text: PartialText, prompt_id: int, attempt: int, known: str = ""
 ) -> str:
-    """The text that an attempt has published before it failed or was cancelled.
+    """Store what an attempt has published before it failed or was cancelled, unless it is stored. Returns what is.
 
-    It is stored when it is asked for first, so that every replay of the stream shows the same.
+    The first call decides, so that every replay of the stream shows the same.
 
     Args:
         executor: In autocommit mode.
         known: What the caller has read of it, in case Redis has lost it.
     """
-    kept: str | None = executor.execute(_KEPT, {"prompt_id": prompt_id, "attempt": attempt}).scalar()
-    if kept is not None:
-        return kept
-    found = _read_all(partial_text, prompt_id, attempt)
-    found = found if len(found) >= len(known) else known
-    if not found:
+    published = max(_read_all(partial_text, prompt_id, attempt), known, key=len)
+    if not published:
         return ""
-    row = executor.execute(_KEEP, {"prompt_id": prompt_id, "attempt": attempt, "text": found}).first()
-    return found if row is None else str(row[0])
+    row = executor.execute(_KEEP, {"prompt_id": prompt_id, "attempt": attempt, "text": published}).first()
+    return published if row is None else str(row[0])
 
 
 def _read_all(partial_text: PartialText, prompt_id: int, attempt: int) -> str:
