@@ -129,12 +129,12 @@ class Generation:
                 texts.append(text)
                 if deltas is not None:
                     self.deltas.add(deltas, text)
-        if not texts:
-            self.provider_status.record_available(claim)
-        if tool_call_bytes(usage) > bytes_left:
-            raise AnswerTooLongError(self.max_bytes)
-        answer = "".join(texts)
-        usage = check_answer(answer, usage, asked)
+            if not texts:
+                self.provider_status.record_available(claim)
+            if tool_call_bytes(usage) > bytes_left:
+                raise AnswerTooLongError(self.max_bytes)
+            answer = "".join(texts)
+            usage = check_answer(answer, usage, asked)
         metrics.generations.observe(time.perf_counter() - started)
         return Answer(answer, self.generator.name, *usage)
 

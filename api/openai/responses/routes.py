@@ -39,6 +39,7 @@ from shared.errors import (
     InsufficientScopeError,
     InvalidFieldsError,
     NotAllowedError,
+    NotSupportedError,
     OverloadedError,
     PromptCancelledError,
     PromptFailedError,
@@ -58,6 +59,13 @@ from shared.settings import Settings
 _TAG = Tag(name="OpenAI", description="OpenAI's API, for its SDKs: set their base URL to `/v1` here.")
 _NOT_FOUND = PromptNotFoundError("There is no such response. It may have been deleted.")
 _WRITES = InsufficientScopeError(Scope.PROMPTS_WRITE)
+
+#: The parameters that ask for a capability, where they have other names.
+_PARAMETERS = {
+    "reasoning_effort": "reasoning.effort",
+    **dict.fromkeys(("json_object", "json_schema"), "text.format"),
+    **dict.fromkeys(("images", "messages"), "input"),
+}
 
 
 def _streamed(described: dict[str, Any]) -> dict[str, Any]:
@@ -225,17 +233,20 @@ class ResponseRoutes:
             return stored_responses.continue_from(connection, user_id, parsed)
 
     def _new_prompt(self, parsed: ParsedRequest, principal: Principal) -> NewPrompt:
-        return self._new_prompts.make(
-            principal,
-            parsed.prompt_text,
-            model=parsed.model,
-            asked=parsed.asked,
-            websocket=True,
-            cache=self._cache,
-            metadata=parsed.metadata,
-            api=parsed.api,
-            api_request=parsed.api_request,
-        )
+        try:
+            return self._new_prompts.make(
+                principal,
+                parsed.prompt_text,
+                model=parsed.model,
+                asked=parsed.asked,
+                websocket=True,
+                cache=self._cache,
+                metadata=parsed.metadata,
+                api=parsed.api,
+                api_request=parsed.api_request,
+            )
+        except NotSupportedError as error:
+            raise NotSupportedError(str(error), {_PARAMETERS.get(name, name) for name in error.fields}) from None
 
     def _store(
         self, principal: Principal, parsed: ParsedRequest, new: NewPrompt, key_use: KeyUse | None
