@@ -28,7 +28,7 @@ _FINAL = frozenset({"insufficient_quota", "prompt_failed", "prompt_cancelled", "
 #: Codes of OpenAI's API for kinds of our errors, and for statuses. Other kinds are codes themselves.
 _CODES: dict[str | int, str] = {
     "budget_exceeded": "insufficient_quota",
-    HTTPStatus.UNAUTHORIZED: "invalid_api_key",
+    "invalid_token": "invalid_api_key",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_exceeded",
 }
 
