@@ -77,7 +77,7 @@ class DeltaPublisher:
     text is complete after the next write.
 
     Args:
-        keep_interrupted: Keeps what an attempt has published that has ended without an answer: a prompt's id, an attempt.
+        keep_interrupted: Keeps what an attempt (a prompt's id, a number) has published, although it has no answer.
     """
 
     def __init__(self, partial_text: PartialText, keep_interrupted: Callable[[int, int], None] | None = None) -> None:

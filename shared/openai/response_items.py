@@ -180,7 +180,10 @@ def render(item: Mapping[str, Any], item_id: str) -> dict[str, Any]:
 
 
 def _render_part(part: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = {"output_text": {"annotations": [], "logprobs": []}, "input_image": {"detail": "auto"}}
+    defaults: dict[str, dict[str, Any]] = {
+        "output_text": {"annotations": [], "logprobs": []},
+        "input_image": {"detail": "auto"},
+    }
     return {**defaults.get(part["type"], {}), **part}
 
 

@@ -194,8 +194,10 @@ def _tools(response: StoredResponse) -> list[dict[str, Any]]:
 
 
 def _tool_choice(response: StoredResponse) -> str | dict[str, Any]:
-    choice = response.api_request.get("tool_choice") or response.asked.tool_choice or "auto"
-    return {"type": "function", "name": choice["function"]["name"]} if "function" in choice else choice
+    choice: str | dict[str, Any] = response.api_request.get("tool_choice") or response.asked.tool_choice or "auto"
+    if isinstance(choice, str) or "function" not in choice:
+        return choice
+    return {"type": "function", "name": choice["function"]["name"]}
 
 
 def _text_format(asked: ModelRequest) -> dict[str, Any]:

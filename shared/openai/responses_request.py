@@ -236,7 +236,9 @@ def _tools(request: ResponseRequest) -> tuple[list[dict[str, Any]], str | dict[s
     if isinstance(choice, AllowedTools):
         allowed = {each.name for each in choice.tools}
         return [_chat_tool(tool) for tool in tools if tool.name in allowed], choice.mode
-    chosen = {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedFunctionTool) else choice
+    chosen = (
+        {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedFunctionTool) else choice
+    )
     return [_chat_tool(tool) for tool in tools], chosen
 
 

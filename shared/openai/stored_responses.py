@@ -24,7 +24,7 @@ _FIND = select(*queries.COLUMNS, _prompts.request, _prompts.api_request).where(
     _prompts.api == FrontApi.RESPONSES,
     _prompts.emptied_at.is_(None),
 )
-# The first to notice the end of an attempt decides what its text was. An attempt of which nothing was seen has no entry.
+# The first to notice the end of an attempt decides what its text was. Without any text it has no entry.
 _KEEP = text("""
     UPDATE prompts SET api_request = jsonb_set(
         api_request, '{interrupted}', jsonb_build_object(CAST(:attempt AS text), CAST(:text AS text))

@@ -1,6 +1,7 @@
 """The streams of `/v1/responses`: the same events with the same numbers, whenever, wherever and however often."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -122,9 +123,7 @@ def test_resuming_at_every_event_gives_exactly_the_rest_from_any_process(
         assert events(user, completed, number if number >= 0 else None) == whole[number + 1 :]
 
 
-def test_a_live_stream_is_what_a_replay_shows_and_ends_with_the_resource(
-    alice: ApiUser, worker: Pipeline
-) -> None:
+def test_a_live_stream_is_what_a_replay_shows_and_ends_with_the_resource(alice: ApiUser, worker: Pipeline) -> None:
     with responses.working(worker):
         live = parse_events(create(alice, "Explain tides", stream=True).text)
     resource = live[-1]["response"]
@@ -221,8 +220,6 @@ class _Breaking:
 
 
 def _slowly(words: str) -> Iterator[str]:
-    import time
-
     time.sleep(2 * FIRST_DELTA_SECONDS)
     yield words
 

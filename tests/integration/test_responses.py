@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
 from api.openai import answers
+from shared.db.engine import Sessions
 from shared.errors import ProviderError
+from shared.prompts import retention
 from shared.providers.model_request import Capability
 from tests.support import openresponses, responses
 from tests.support.chat import assert_error
@@ -16,6 +20,7 @@ from tests.support.client import ApiUser
 from tests.support.openresponses import assert_resource
 from tests.support.providers import Script
 from tests.support.responses import PATH, WEATHER, create, queue
+from worker.maintenance.unstored import KEPT_FOR, UnstoredResponses
 from worker.pipeline import Pipeline
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -214,7 +219,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
     ({"input": [{"type": "reasoning", "summary": []}]}, "input[0]"),
     ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]}, "input[0].content[0]"),
-    ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0].image_url"),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
+        "input[0].content[0].image_url",
+    ),
     ({"input": []}, "input"),
     ({"input": " "}, "input"),
     ({"input": "a\0b"}, "input"),
@@ -436,4 +444,59 @@ def test_a_key_of_another_model_makes_no_response(alice: ApiUser) -> None:
 
 def test_responses_have_both_forms_of_their_paths(shared_app: Flask, shared_alice: ApiUser) -> None:
     assert_error(shared_alice.post(f"{PATH}/", json={}), 400)
-    assert_error(shared_alice.get(f"{PATH}/resp_1/input_items/"), 404)
+    assert_error(shared_alice.get(f"{PATH}/resp_999999/input_items/"), 404)
+
+
+@pytest.fixture
+def unstored(worker: Pipeline) -> UnstoredResponses:
+    return UnstoredResponses(worker.sessions, worker.announcer)
+
+
+def grow_old(sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        session.execute(
+            text("UPDATE prompts SET completed_at = completed_at - CAST(:age AS interval)"), {"age": KEPT_FOR}
+        )
+
+
+@pytest.mark.usefixtures("working")
+def test_an_unstored_response_is_404_at_once_and_continues_nothing(alice: ApiUser) -> None:
+    resource = assert_resource(create(alice, store=False))
+    assert resource["store"] is False
+    path = f"{PATH}/{resource['id']}"
+    for method, suffix in (("GET", ""), ("GET", "?stream=true"), ("GET", "/input_items"), ("DELETE", "")):
+        assert_error(alice.call(method, path + suffix), 404)
+    assert_error(create(alice, previous_response_id=resource["id"]), 404)
+
+
+@pytest.mark.usefixtures("working")
+def test_an_unstored_response_is_deleted_some_minutes_after_its_end(
+    alice: ApiUser, unstored: UnstoredResponses, sessions: Sessions
+) -> None:
+    headers = {"Idempotency-Key": "k"}
+    resource = assert_resource(alice.post(PATH, json={"input": "secret", "store": False}, headers=headers))
+    kept = create(alice, "kept").json["id"]
+    unstored.round()
+    assert alice.post(PATH, json={"input": "secret", "store": False}, headers=headers).json == resource
+    grow_old(sessions)
+    unstored.round()
+    assert [prompt["prompt_text"] for prompt in alice.get("/prompts/").json] == ["kept"]
+    assert alice.get("/prompts/similar/?prompt=secret").json[0]["prompt_text"] == "kept"
+    assert_resource(alice.get(f"{PATH}/{kept}"))
+
+
+def test_an_unstored_response_that_has_not_ended_is_kept(
+    alice: ApiUser, unstored: UnstoredResponses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "MAX_SYNC_WAIT_SECONDS", 0.05)
+    assert_error(create(alice, store=False), 504)
+    unstored.round()
+    assert len(alice.get("/prompts/").json) == 1
+
+
+def test_the_texts_of_an_old_response_are_removed_with_it(alice: ApiUser, sessions: Sessions, worker: Pipeline) -> None:
+    response_id = queue(alice)
+    worker.process(1)
+    with sessions.begin() as session:
+        retention.empty_batch(session, timedelta(0), after=0)
+    assert_error(alice.get(f"{PATH}/{response_id}"), 404)

@@ -1,6 +1,7 @@
 """The events of a response: numbered without gaps, and the same however its text arrives."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_the_events_of_an_answer_are_those_of_open_responses_in_their_order() ->
 @given(TEXTS, st.lists(st.integers(0, 120)))
 def test_the_numbers_do_not_depend_on_when_the_text_arrives(text: str, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    chunks = [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    chunks = [text[start:end] for start, end in pairwise(places)]
     stored = response(text)
     events = live(stored, [chunks])
     assert events == replayed(stored)
@@ -159,11 +160,15 @@ def test_the_arguments_of_a_call_come_as_delta_and_done() -> None:
         *("output_item.added", "function_call_arguments.delta", "function_call_arguments.done", "output_item.done"),
     ]
     assert events[-2]["item"] == {
-        **{"type": "function_call", "id": "fc_7_1", "call_id": "call_1"},
-        **{"name": "f", "arguments": '{"a": 1}', "status": "completed"},
+        "type": "function_call",
+        "id": "fc_7_1",
+        "call_id": "call_1",
+        "name": "f",
+        "arguments": '{"a": 1}',
+        "status": "completed",
     }
 
 
-def test_a_long_answer_takes_time_in_proportion_to_its_length() -> None:
+def test_a_long_answer_is_sent_word_by_word() -> None:
     deltas = [event for event in replayed(response("word " * 50_000)) if "delta" in event]
     assert len(deltas) == 50_000 + 1  # the last one is the last space

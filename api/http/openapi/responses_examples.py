@@ -27,19 +27,30 @@ _CREATED, _COMPLETED = (datetime(2026, 11, 23, 9, 30, seconds, tzinfo=UTC) for s
 
 
 def _response(prompt: dict[str, Any], asked: ModelRequest | None = None, **api_request: Any) -> StoredResponse:
-    shown = {
-        **{"id": 1, "prompt_text": _QUESTION, "status": Status.COMPLETED, "websocket": True, "attempt": 1},
-        **{"error": None, "seq": 1, "cache": None, "history": 0, "route": "default", "priority": Priority.DEFAULT},
-        **{"metadata": None, "api": FrontApi.RESPONSES, "created_at": _CREATED, "completed_at": _COMPLETED},
-        **{"emptied_at": None, "answer": _ANSWER},
+    shown: dict[str, Any] = {
+        "id": 1,
+        "prompt_text": _QUESTION,
+        "status": Status.COMPLETED,
+        "websocket": True,
+        "attempt": 1,
+        "error": None,
+        "seq": 1,
+        "cache": None,
+        "history": 0,
+        "route": "default",
+        "priority": Priority.DEFAULT,
+        "metadata": None,
+        "api": FrontApi.RESPONSES,
+        "created_at": _CREATED,
+        "completed_at": _COMPLETED,
+        "emptied_at": None,
+        "answer": _ANSWER,
     }
     return StoredResponse(PromptRow(**(shown | prompt)), asked or ModelRequest(), api_request)
 
 
 _COMPLETE = _response({})
-_QUEUED = _response(
-    {"status": Status.QUEUED, "attempt": 0, "completed_at": None, "answer": Answer()}, background=True
-)
+_QUEUED = _response({"status": Status.QUEUED, "attempt": 0, "completed_at": None, "answer": Answer()}, background=True)
 _CANCELLED = _response({"status": Status.CANCELLED, "attempt": 0, "answer": Answer()}, background=True)
 _CALLING = _response(
     {"answer": _ANSWER._replace(response_text="", tool_calls=[_CALL], finish_reason=FinishReason.TOOL_CALLS)},

@@ -90,7 +90,9 @@ CREATE: Responses = {
 }
 SHOW: Responses = {
     200: _streamed(
-        json_response(ResponseResource, "The response as it is. With `stream`, its events.", "response", "response-queued")
+        json_response(
+            ResponseResource, "The response as it is. With `stream`, its events.", "response", "response-queued"
+        )
     ),
     **openai_error_responses(_NOT_FOUND, TOO_MANY_WAITS),
 }

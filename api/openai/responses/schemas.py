@@ -28,7 +28,9 @@ class ResponseQuery(Query):
 class InputItemsQuery(Query):
     limit: int = Field(20, ge=1, le=100, description="How many items to return.")
     order: Literal["asc", "desc"] = Field("desc", description="Whether the oldest or the newest comes first.")
-    after: str | None = Field(None, description="The id of the item before the page.", json_schema_extra=example("in_1_1"))
+    after: str | None = Field(
+        None, description="The id of the item before the page.", json_schema_extra=example("in_1_1")
+    )
 
 
 class ResponseTokens(BaseModel):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from flask import json
@@ -93,8 +94,9 @@ class ResponseStream:
             if event.kind is None:
                 yield None
             elif event.kind == "prompt.delta" and event.data is not None:
-                yield from self._reach(event.data["attempt"])
-                yield from self._events.add(event.data["text"])
+                delta: dict[str, Any] = event.data
+                yield from self._reach(delta["attempt"])
+                yield from self._events.add(delta["text"])
             elif event.prompt is None:
                 yield self._events.error("The response was deleted.", "prompt_not_found")
             else:
