@@ -22,6 +22,8 @@ from api.openai import errors as openai_errors
 from api.openai.chat import ChatRoutes
 from api.openai.embeddings import EmbeddingRoutes
 from api.openai.models import ModelRoutes
+from api.openai.responses.routes import ResponseRoutes
+from api.openai.responses.stream import InterruptedTexts, ResponseStream
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import Position, StreamReads, TextStream
@@ -40,6 +42,7 @@ from api.routes.webhooks import WebhookRoutes
 from api.services import Services, make_services
 from shared.accounts import deletion
 from shared.accounts.deletion import DeletedAccount
+from shared.openai.response_resource import StoredResponse
 from shared.settings import Settings
 
 _REQUEST_HEADERS = [
@@ -155,12 +158,31 @@ def _for_openai(s: Services) -> Iterator[ApiBlueprint]:
         _text_streams(s),
         s.user_limits.waits,
     ).blueprint()
+    yield ResponseRoutes(
+        settings,
+        s.autocommit_engine,
+        s.authenticator,
+        s.submissions,
+        Endings(s.sessions, s.submissions, s.announcer),
+        LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
+        _response_streams(s),
+        s.user_limits.waits,
+    ).blueprint()
     yield EmbeddingRoutes(s.authenticator, embedder, s.user_limits.searches, s.search_threads.offload).blueprint()
     yield ModelRoutes(s.authenticator, routes=list(settings.models), embedder=embedder.name).blueprint()
 
 
 def _text_streams(s: Services) -> Callable[[Principal, int, Position], TextStream]:
     return partial(TextStream, s.relay, StreamReads(s.autocommit_engine, s.db_slots, s.partial_text))
+
+
+def _response_streams(s: Services) -> Callable[[Principal, StoredResponse, int], ResponseStream]:
+    texts, interrupted = _text_streams(s), InterruptedTexts(s.autocommit_engine, s.db_slots, s.partial_text)
+
+    def make(caller: Principal, response: StoredResponse, after: int) -> ResponseStream:
+        return ResponseStream(response, texts(caller, response.prompt.id, Position()), interrupted, after)
+
+    return make
 
 
 def _for_operators(s: Services) -> Iterator[ApiBlueprint]:

@@ -36,12 +36,13 @@ from worker import heartbeat, metrics_server, prerequisites, stop_deadline
 from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
-from worker.maintenance import bootstep, purger
+from worker.maintenance import bootstep, purger, unstored
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
 from worker.maintenance.emptier import Emptier
 from worker.maintenance.purger import Purger
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
+from worker.maintenance.unstored import UnstoredResponses
 from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
@@ -124,6 +125,7 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
         "reaper": (reaper.round, settings.reaper_seconds),
         "probes": (reaper.start_probes, PROBE_SECONDS),
         "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
+        "unstored": (UnstoredResponses(sessions, Announcer(redis)).round, unstored.INTERVAL_SECONDS),
         "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }
     if settings.retention_days is not None:

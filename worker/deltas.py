@@ -4,7 +4,7 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -75,10 +75,14 @@ class DeltaPublisher:
     The first chunk of an attempt after FIRST_DELTA_SECONDS, then every INTERVAL_SECONDS those that have gathered, also
     if no other chunk comes. If Redis is unavailable, sockets miss some of the text, as the next index shows; the stored
     text is complete after the next write.
+
+    Args:
+        keep_interrupted: Keeps what an attempt (a prompt's id, a number) has published, although it has no answer.
     """
 
-    def __init__(self, partial_text: PartialText) -> None:
+    def __init__(self, partial_text: PartialText, keep_interrupted: Callable[[int, int], None] | None = None) -> None:
         self._partial_text = partial_text
+        self._keep_interrupted = keep_interrupted
         self._due: list[tuple[float, int, Deltas]] = []  # a heap
         self._order = itertools.count()
         self._changed = threading.Condition()  # guards the heap and all Deltas
@@ -90,9 +94,13 @@ class DeltaPublisher:
 
         At its end the rest is announced, unless nothing was: then the finished event has all of the text.
         """
+        if claim.attempt > 1:  # the worker of the attempt before may have been killed
+            self.keep_interrupted(claim.id, claim.attempt - 1)
         deltas = Deltas(claim)
+        is_answered = False
         try:
             yield deltas
+            is_answered = True
         finally:
             with self._changed:
                 while deltas.is_being_written:
@@ -103,7 +111,14 @@ class DeltaPublisher:
                 writes = self._begin([deltas])
             self._write(writes)
             if deltas.is_announced:
+                if not is_answered:
+                    self.keep_interrupted(claim.id, claim.attempt)
                 self._partial_text.end(claim.id, claim.attempt)
+
+    def keep_interrupted(self, prompt_id: int, attempt: int) -> None:
+        """Keep what this attempt has published, although it has ended without an answer."""
+        if self._keep_interrupted is not None:
+            self._keep_interrupted(prompt_id, attempt)
 
     def add(self, deltas: Deltas, chunk: str) -> None:
         """Add a chunk of the answer."""

@@ -19,7 +19,7 @@ from shared.providers.interruption import Interruption
 from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
 from shared.telemetry import metrics, tracing
 from worker.answer_checks import check_answer, check_capabilities
-from worker.deltas import DeltaPublisher
+from worker.deltas import DeltaPublisher, Deltas
 from worker.embedding import EmbeddedPrompt
 from worker.generator_guard import read_parts
 from worker.leases import Leases
@@ -109,31 +109,35 @@ class Generation:
             check_capabilities(asked, self.capabilities, self.generator.name)
         request = GenerationRequest(claim.prompt_text, history, claim.idempotency_key, asked)
         started = time.perf_counter()
-        with closing(self._metered(claim.meter, request, interruption)) as parts:
-            text, usage = self._read(claim, parts, started)
-        usage = check_answer(text, usage, asked)
+        with (
+            self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas,
+            closing(self._metered(claim.meter, request, interruption)) as parts,
+        ):
+            text, usage = self._read(claim, parts, started, deltas)
+            usage = check_answer(text, usage, asked)  # within the block: an answer that is refused was interrupted
         metrics.generations.observe(time.perf_counter() - started)
         return Answer(text, self.generator.name, *usage)
 
-    def _read(self, claim: Claim, parts: Iterable[str | Usage], started: float) -> tuple[str, Usage]:
+    def _read(
+        self, claim: Claim, parts: Iterable[str | Usage], started: float, deltas: Deltas | None
+    ) -> tuple[str, Usage]:
         """The whole text and the last usage. Subscribers get the text as it comes, unless prompts come in batches."""
         texts: list[str] = []
         bytes_left, usage = self.max_bytes, Usage()
-        with self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas:
-            for part in parts:
-                if isinstance(part, Usage):
-                    usage = part
-                    continue
-                if not part:
-                    continue
-                if not texts:
-                    metrics.first_chunks.observe(time.perf_counter() - started)
-                    self.provider_status.record_available(claim)
-                text = self._checked(part, bytes_left)
-                bytes_left -= len(text.encode())
-                texts.append(text)
-                if deltas is not None:
-                    self.deltas.add(deltas, text)
+        for part in parts:
+            if isinstance(part, Usage):
+                usage = part
+                continue
+            if not part:
+                continue
+            if not texts:
+                metrics.first_chunks.observe(time.perf_counter() - started)
+                self.provider_status.record_available(claim)
+            text = self._checked(part, bytes_left)
+            bytes_left -= len(text.encode())
+            texts.append(text)
+            if deltas is not None:
+                self.deltas.add(deltas, text)
         if not texts:
             self.provider_status.record_available(claim)
         if tool_call_bytes(usage) > bytes_left:

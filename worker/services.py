@@ -27,6 +27,7 @@ from worker.backfill_task import BackfillTask
 from worker.deltas import DeltaPublisher
 from worker.embedder_pause import EmbedderPause
 from worker.generator_guard import GuardedEmbedder
+from worker.interrupted_texts import InterruptedTexts
 from worker.leases import Leases
 from worker.pipeline import Pipeline
 from worker.provider_status import ProviderStatus
@@ -92,7 +93,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
             autocommit_engine, store, settings.semantic_cache_distance, settings.history_characters
         ),
         announcer=Announcer(redis),
-        deltas=DeltaPublisher(partial_text),
+        deltas=DeltaPublisher(partial_text, InterruptedTexts(autocommit_engine, partial_text).keep),
         queue=queue,
         leases=leases,
         lease=settings.lease,

@@ -19,7 +19,7 @@ import pytest
 from openai import OpenAI
 
 from shared.settings import Settings
-from tests.sdk import chat_calls, error_calls, model_calls
+from tests.sdk import chat_calls, error_calls, model_calls, response_calls
 from tests.sdk.chat_calls import QUESTION
 from tests.support import npm, processes
 from tests.support.processes import API, RemoteUser, free_port
@@ -28,7 +28,7 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, wait_until
 GUIDE = ROOT / "docs" / "openai.md"
 
 #: The modules of calls: those of the Python SDK, and in `tests/sdk` those of the Node SDK.
-PYTHON: list[ModuleType] = [chat_calls, error_calls, model_calls]
+PYTHON: list[ModuleType] = [chat_calls, error_calls, model_calls, response_calls]
 NODE = ["chat", "models", "errors"]
 
 Call = Callable[[OpenAI], None]

@@ -28,6 +28,7 @@ class Victim:
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
         self.chat_ids = [self.chat("the-chat-key"), self.chat(None)]
+        self.response_ids = [self.respond("the-response-key"), self.respond(None)]
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
         self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
@@ -39,6 +40,11 @@ class Victim:
         headers = {} if key is None else {"Idempotency-Key": key}
         with self.user.post("/v1/chat/completions", json=body, headers=headers) as response:
             return json.loads(next(iter(response.response)).removeprefix(b"data: "))["id"]
+
+    def respond(self, key: str | None) -> str:
+        """Queue a response. Returns its id."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return self.user.post("/v1/responses", json={"input": SECRET, "background": True}, headers=headers).json["id"]
 
     def state(self) -> list[dict]:
         """The victim's account, keys, and prompts, but for their positions in the queue: newcomers may pass them."""
@@ -57,6 +63,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
     if "{completion_id}" in path:
         return [attacker.call(method, path.format(completion_id=each)) for each in victim.chat_ids]
+    if "{response_id}" in path:
+        return [attacker.call(method, path.format(response_id=each)) for each in victim.response_ids]
     if "{model_id}" in path:
         return [attacker.call(method, path.format(model_id=SECRET))]
     if path.startswith("/admin/"):
@@ -76,6 +84,7 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         "/webhooks/": {"url": "https://mine.example/"},
         # An unknown model, because a chat completion waits for a worker.
         "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "mine"}]},
+        "/v1/responses": {"input": "mine", "background": True, "previous_response_id": victim.response_ids[0]},
         "/v1/embeddings": {"model": "hashing-1", "input": "mine"},
         "/auth/register/": login,
         "/login/": login,

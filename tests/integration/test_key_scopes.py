@@ -40,6 +40,11 @@ NEEDED = {
     ("POST", "/v1/chat/completions"): WRITE,
     ("GET", "/v1/chat/completions/{completion_id}"): READ,
     ("DELETE", "/v1/chat/completions/{completion_id}"): WRITE,
+    ("POST", "/v1/responses"): WRITE,
+    ("GET", "/v1/responses/{response_id}"): READ,
+    ("GET", "/v1/responses/{response_id}/input_items"): READ,
+    ("POST", "/v1/responses/{response_id}/cancel"): WRITE,
+    ("DELETE", "/v1/responses/{response_id}"): WRITE,
     ("POST", "/v1/embeddings"): WRITE,
     ("GET", "/v1/models"): READ,
     ("GET", "/v1/models/{model_id}"): READ,
@@ -58,6 +63,7 @@ BODIES = {
     "/prompts/": {"prompt_text": "Hi"},
     # An unknown model, because a chat completion waits for a worker.
     "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/responses": {"input": "Hi", "background": True},
     "/v1/embeddings": {"model": "hashing-1", "input": "Hi"},
     "/auth/keys/": {"name": "n"},
     "/webhooks/": {"url": "https://hooks.example/"},
@@ -71,7 +77,7 @@ def call(user: ApiUser, method: str, path: str):
     body = {"json": BODIES.get(path, {})} if method in ("POST", "PATCH") or path == "/account/" else {}
     query = {"query_string": {"prompt": "tide"}} if "similar" in path else {}
     ids = {"prompt_id": 999, "key_id": 999, "webhook_id": 999, "delivery_id": 999, "login_id": uuid4()}
-    ids |= {"completion_id": "chatcmpl-999", "model_id": "none"}
+    ids |= {"completion_id": "chatcmpl-999", "response_id": "resp_999", "model_id": "none"}
     return user.call(method, path.format(**ids), **body, **query)
 
 

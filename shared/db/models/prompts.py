@@ -26,6 +26,7 @@ class Status(StrEnum):
 CLAIMABLE = "status = 'queued' AND turn IS NOT NULL AND not_before IS NULL"
 WITHOUT_TURN = "status = 'queued' AND (turn IS NULL OR not_before IS NOT NULL)"
 WITHOUT_VECTOR = "vector_due_at IS NOT NULL"
+UNSTORED = "(api_request ->> 'is_unstored') = 'true'"
 
 UNFINISHED = (Status.QUEUED, Status.PROCESSING)
 RETRIABLE = (Status.FAILED, Status.CANCELLED)
@@ -160,6 +161,7 @@ class Prompt(Base):
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
         Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
+        Index("prompts_unstored", "completed_at", postgresql_where=text(UNSTORED)),
         Index(
             "prompts_by_metadata",
             "metadata",

@@ -1,0 +1,1 @@
+"""`/v1/responses`: its routes, its schemas, and its streams."""
