@@ -16,6 +16,7 @@ from api.http.public_address import PublicAddress
 from api.http.requests import Json
 from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
+from api.openai import errors as openai_errors
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
@@ -69,6 +70,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     tracing.init_app(app)
     address.init_app(app)
     problems.init_app(app, services.registration_limiter)
+    openai_errors.init_app(app)
     services.authenticator.init_app(app)
     services.registration_limiter.init_app(app)
     for api_blueprint in _api_blueprints(services):

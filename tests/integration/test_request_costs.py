@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.test import TestResponse
 
 from api.http import problems
-from api.http.openapi.models import MAX_UNKNOWN_NAMES
 from api.http.requests import MAX_CONTAINERS, SMALL_BODY_BYTES
+from shared.request_body import MAX_UNKNOWN_NAMES
 from tests.support.client import ApiUser, assert_problem
 from tests.support.costs import assert_linear
 

@@ -3,13 +3,12 @@
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 
-#: Up to this many unknown fields or parameters get an error each. More get one error together, because pydantic takes
-#: 0.3 s for 60,000 errors.
-MAX_UNKNOWN_NAMES = 16
+from shared.request_body import Body as Body  # the schemas' modules import it from here
+from shared.request_body import KnownNamesOnly
 
 
 class Schema(GenerateJsonSchema):
@@ -28,24 +27,6 @@ class _ParameterSchema(Schema):
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
         schema_value = super().default_schema(schema)
         return {name: value for name, value in schema_value.items() if name != "default" or value is not None}
-
-
-class _KnownNamesOnly(BaseModel):
-    """A model that refuses input with many unknown names, in one error."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_many_unknown(cls, values: Any) -> Any:
-        if isinstance(values, dict) and len(values) > len(cls.model_fields) + MAX_UNKNOWN_NAMES:
-            names = ", ".join(field.alias or name for name, field in cls.model_fields.items())
-            raise ValueError(f"There are {len(values)} names, most of them unknown. Known: {names}.")
-        return values
-
-
-class Body(_KnownNamesOnly):
-    """A request body: an object with exactly these fields, in their JSON types."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Answer(BaseModel):
@@ -68,7 +49,7 @@ def _json_schema(model: type[Parameters]) -> dict[str, Any]:
     return model.model_json_schema(schema_generator=_ParameterSchema)
 
 
-class Query(_KnownNamesOnly, Parameters):
+class Query(KnownNamesOnly, Parameters):
     """Query parameters. Unknown ones are refused, because they are usually typos."""
 
     model_config = ConfigDict(extra="forbid")

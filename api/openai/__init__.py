@@ -1,0 +1,1 @@
+"""OpenAI's API, below `/v1/`: its routes. `shared/openai/` translates its requests and renders its resources."""

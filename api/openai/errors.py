@@ -1,0 +1,80 @@
+"""Errors in the shape of OpenAI's API, for every request below `/v1/`.
+
+`api/http/problems.py` decides on the status, the headers and the message of every error. Here only the body is written
+again, so that OpenAI's SDKs raise their own exceptions with our messages.
+"""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, json, request
+
+PATH = "/v1"
+#: OpenAI's SDKs repeat requests after 408, 409, 429 and 5xx, unless this header of the response says `false`.
+SHOULD_RETRY = "x-should-retry"
+
+_PROBLEM = "application/problem+json"
+_TYPES = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.NOT_FOUND: "not_found_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+#: Codes of OpenAI's API for kinds of our errors, and for statuses. Other kinds are codes themselves.
+_CODES: dict[str | int, str] = {
+    "budget_exceeded": "insufficient_quota",
+    HTTPStatus.UNAUTHORIZED: "invalid_api_key",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_exceeded",
+}
+
+
+def init_app(app: Flask) -> None:
+    app.after_request(_render)
+
+
+def is_openai_path(path: str) -> bool:
+    """Whether errors of requests to this path have OpenAI's shape."""
+    return path == PATH or path.startswith(f"{PATH}/")
+
+
+def error_object(
+    status: int, message: str, *, param: str | None = None, code: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The body of an error."""
+    default = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    kind = _TYPES.get(HTTPStatus(status), default)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def from_problem(problem: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The body of the error that this problem describes. The names of all invalid fields are in its message."""
+    status, errors = problem["status"], problem.get("errors", [])
+    messages = dict.fromkeys(_sentence(_parameter(each["field"]), each["message"]) for each in errors)
+    param = _parameter(errors[0]["field"]) if errors else None
+    return error_object(status, " ".join(messages) or problem["detail"], param=param or None, code=_code(problem))
+
+
+def _render(response: Response) -> Response:
+    if response.mimetype == _PROBLEM and is_openai_path(request.path):
+        body = from_problem(response.get_json())
+        if body["error"]["code"] == "insufficient_quota":
+            response.headers[SHOULD_RETRY] = "false"
+        response.set_data(json.dumps(body))
+        response.content_type = "application/json"
+    return response
+
+
+def _code(problem: Mapping[str, Any]) -> str | None:
+    kind = re.split("[:/]", problem["type"])[-1].replace("-", "_")
+    return _CODES.get(problem["status"]) if kind == "blank" else _CODES.get(kind, kind)
+
+
+def _parameter(field: str) -> str:
+    """The name of a field as OpenAI writes it: `messages[0].content`."""
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", field)
+
+
+def _sentence(field: str, message: str) -> str:
+    return message if not field or not message[:1].islower() else f"{field} {message}."
