@@ -4,10 +4,9 @@ from typing import Any
 
 from api.auth.principal import Principal
 from api.http.requests import request_id
-from shared.errors import NotSupportedError, UnknownModelError
+from shared.prompts.model_choice import ModelChoice
 from shared.prompts.submission import NewPrompt
-from shared.providers.factory import capabilities
-from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
+from shared.providers.model_request import TEXT_ONLY, ModelRequest
 from shared.settings import Settings
 from shared.telemetry import tracing
 
@@ -16,8 +15,7 @@ class NewPrompts:
     """Makes prompts for the model routes of the settings."""
 
     def __init__(self, settings: Settings) -> None:
-        self._models = settings.models
-        self._capabilities: dict[str, frozenset[Capability]] = {}
+        self._choice = ModelChoice(settings.models)
 
     def make(
         self,
@@ -38,7 +36,7 @@ class NewPrompts:
             UnknownModelError: there is no such route.
             NotSupportedError: its generator cannot do what is asked.
         """
-        route = self.check(model, asked)
+        route = self.check(model, asked, prompt_text)
         return NewPrompt(
             user_id=principal.id,
             prompt_text=prompt_text,
@@ -51,18 +49,6 @@ class NewPrompts:
             **columns,
         )
 
-    def check(self, model: str | None, asked: ModelRequest) -> str:
+    def check(self, model: str | None, asked: ModelRequest, prompt_text: str = "") -> str:
         """The model route, if its generator can do what is asked. Raises as `make` does."""
-        route = next(iter(self._models)) if model is None else model
-        if route not in self._models:
-            known = ", ".join(self._models)
-            raise UnknownModelError(f"There is no model {route}. Known models: {known}.", ["model"])
-        if (needs := asked.needs) and (missing := needs - self._capable(route)):
-            listed = ", ".join(sorted(missing))
-            raise NotSupportedError(f"The model {route} does not support: {listed}.", missing)
-        return route
-
-    def _capable(self, route: str) -> frozenset[Capability]:
-        if route not in self._capabilities:
-            self._capabilities[route] = capabilities(self._models[route])
-        return self._capabilities[route]
+        return self._choice.check(model, asked, prompt_text)

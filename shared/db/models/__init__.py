@@ -12,8 +12,10 @@ from shared.db.models.accounts import (
     User,
 )
 from shared.db.models.base import Base, WriteCheck
+from shared.db.models.batches import UNFINISHED_BATCH, Batch, BatchStatus, File, FileChunk, FilePurpose
 from shared.db.models.prompts import (
     CLAIMABLE,
+    COUNTED,
     RETRIABLE,
     UNFINISHED,
     WITHOUT_TURN,
@@ -34,20 +36,27 @@ from shared.settings import DEFAULT_ROUTE
 
 __all__ = [
     "CLAIMABLE",
+    "COUNTED",
     "DEFAULT_ROUTE",
     "DEFAULT_SCOPES",
     "RETRIABLE",
     "UNFINISHED",
+    "UNFINISHED_BATCH",
     "WITHOUT_TURN",
     "WITHOUT_VECTOR",
     "AbandonedAttempt",
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Batch",
+    "BatchStatus",
     "CacheUse",
     "Change",
     "DeliveryStatus",
     "FeedEntry",
+    "File",
+    "FileChunk",
+    "FilePurpose",
     "FrontApi",
     "IdempotencyKey",
     "LoginBlock",
