@@ -14,6 +14,7 @@ from api.http.openapi.blueprint import Blueprint as ApiBlueprint
 from api.http.openapi.document import DescribedApi
 from api.http.public_address import PublicAddress
 from api.http.requests import Json
+from api.intake.endings import Endings
 from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
 from api.openai import errors as openai_errors
@@ -112,11 +113,10 @@ def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
 def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
     prompts = PromptRoutes(
         settings=s.settings,
-        sessions=s.sessions,
         engine=s.autocommit_engine,
         authenticator=s.authenticator,
         submissions=s.submissions,
-        announcer=s.announcer,
+        endings=Endings(s.sessions, s.submissions, s.announcer),
         long_poll=LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
     )
     make_stream = partial(TextStream, s.relay, StreamReads(s.autocommit_engine, s.db_slots, s.partial_text))

@@ -50,6 +50,26 @@ class PromptEmptiedError(PromptwireError):
     """The texts of this prompt were removed because of its age, so it cannot be answered again."""
 
 
+class PromptFailedError(PromptwireError):
+    """The prompt failed."""
+
+
+class PromptCancelledError(PromptwireError):
+    """The prompt was cancelled."""
+
+
+class AnswerPendingError(PromptwireError):
+    """The prompt has not ended yet. It will be answered."""
+
+
+class AnswerRestartedError(PromptwireError):
+    """An attempt failed after its text was sent in part, and the text of the next attempt differs."""
+
+
+class StoppingError(PromptwireError):
+    """This process is being stopped; try again."""
+
+
 class UsernameTakenError(PromptwireError):
     """This username is taken."""
 

@@ -56,6 +56,11 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.UserLimitError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.ProviderError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.PromptFailedError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.AnswerRestartedError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.PromptCancelledError: HTTPStatus.CONFLICT,
+    errors.AnswerPendingError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.StoppingError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -180,5 +185,6 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    name = ".".join(str(part) for part in location)
+    """The name of a field. Parts that begin with `~` are not in the request: they say which kind of object it is."""
+    name = ".".join(part for part in map(str, location) if not part.startswith("~"))
     return name if len(name) <= MAX_FIELD_LENGTH else f"{name[: MAX_FIELD_LENGTH - 1]}…"

@@ -20,6 +20,7 @@ _MESSAGES = {
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
     "missing": "is required",
+    "none_required": "is not served here",
     "model_type": "must be an object",
     "string_too_long": "must have {max_length} characters or fewer",
     "string_too_short": "must have {min_length} or more characters",
@@ -36,4 +37,8 @@ def describe(error: ErrorDetails) -> str:
     context = error.get("ctx", {})
     if context.get("min_length") == 1:
         return "must not be empty"
+    if context.get("max_length") == 0:
+        return "must be empty"
+    if context.get("expected") in ("True", "False"):
+        return f"must be {context['expected'].lower()}"
     return _MESSAGES[error["type"]].format(**context)

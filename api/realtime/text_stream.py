@@ -54,6 +54,7 @@ class Event(NamedTuple):
     kind: str | None = None
     data: dict[str, object] | None = None
     position: Position | None = None
+    prompt: PromptRow | None = None  #: which has ended; only the last event has it
 
 
 class StreamReads:
@@ -169,4 +170,4 @@ class TextStream:
     def _last_event(self, prompt: PromptRow) -> Event:
         kind = f"prompt.{prompt.status}"
         position = Position(prompt.attempt, is_end=True)
-        return Event(kind, {"type": kind, **prompt_resource(prompt, self.caller.username)}, position)
+        return Event(kind, {"type": kind, **prompt_resource(prompt, self.caller.username)}, position, prompt)

@@ -22,10 +22,10 @@ from api.http.openapi.responses import (
 )
 from api.http.pages import add_older_link, decode_before, json_page, set_location
 from api.http.prompt_schemas import PageQuery, PromptPath, PromptResource, ShowHeaders, Submission, SubmissionHeaders
+from api.intake.endings import Endings
 from api.intake.new_prompts import NewPrompts
 from api.intake.submissions import Submissions
 from api.realtime.long_poll import LongPoll, preferred_wait
-from shared.db.engine import Sessions
 from shared.db.models import UNFINISHED, CacheUse, Priority, Scope, Status
 from shared.errors import (
     AlreadyEndedError,
@@ -38,15 +38,12 @@ from shared.errors import (
     PromptEmptiedError,
     PromptNotFoundError,
 )
-from shared.messaging import announcements
-from shared.messaging.announcements import Announcer
-from shared.prompts import idempotency, queries, submission
+from shared.prompts import idempotency, queries
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.queries import PromptRow
 from shared.prompts.resource import prompt_resource
 from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
-from shared.telemetry import metrics
 
 _prompt = partial(json_response, PromptResource)
 _submitted = partial(
@@ -105,19 +102,17 @@ class PromptRoutes:
     def __init__(
         self,
         settings: Settings,
-        sessions: Sessions,
         engine: Engine,
         authenticator: Authenticator,
         submissions: Submissions,
-        announcer: Announcer,
+        endings: Endings,
         long_poll: LongPoll,
     ) -> None:
         self._settings = settings
-        self._sessions = sessions
         self._engine = engine
         self._authenticator = authenticator
         self._submissions = submissions
-        self._announcer = announcer
+        self._endings = endings
         self._long_poll = long_poll
         self._new_prompts = NewPrompts(settings)
 
@@ -209,15 +204,7 @@ class PromptRoutes:
 
     def cancel(self, path: PromptPath) -> Response:
         """Cancel a prompt that has not ended, for good."""
-        principal = current_principal()
-        with self._sessions.begin() as session:
-            finished = submission.cancel(session, principal.id, path.prompt_id)
-            prompt = queries.get(session, principal.id, path.prompt_id)
-        metrics.finished.labels(finished.change).inc()
-        if finished.attempt == 0:  # a worker that is still answering it does this when it stops
-            self._submissions.grant_next_turn(principal.id)
-        self._announcer.announce((principal.id, announcements.from_finished(finished)))
-        return _prompt_response(prompt, HTTPStatus.OK)
+        return _prompt_response(self._endings.cancel(current_principal().id, path.prompt_id), HTTPStatus.OK)
 
     def retry(self, path: PromptPath) -> Response:
         """Queue a failed or cancelled prompt again.
@@ -233,12 +220,7 @@ class PromptRoutes:
 
     def delete(self, path: PromptPath) -> tuple[str, int]:
         """Delete a prompt with its answer and its vector, whatever its status."""
-        principal = current_principal()
-        with self._sessions.begin() as session:
-            deletion = submission.delete(session, principal.id, path.prompt_id)
-        if deletion.attempt == 0:
-            self._submissions.grant_next_turn(principal.id)
-        self._announcer.announce((principal.id, announcements.from_deletion(deletion)))
+        self._endings.delete(current_principal().id, path.prompt_id)
         return "", HTTPStatus.NO_CONTENT
 
     def _new_prompt(self, body: Submission, principal: Principal) -> NewPrompt:

@@ -1,0 +1,144 @@
+"""The messages of a chat completion, and which part of them is the prompt."""
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, Tag
+
+from shared.openai.fields import FunctionName, PlainText, Text, by_key, text_or
+from shared.providers import message_texts
+from shared.providers.model_request import Message
+from shared.request_body import Body
+
+#: The text of a prompt that has none: what is searched and shown.
+IMAGE, TOOL_RESULT = "[image]", "[tool result]"
+
+
+class TextPart(Body):
+    """A text."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ImageUrl(Body):
+    """An image: its URL, or its data as a `data:` URL."""
+
+    url: Text
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Body):
+    """An image."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Texts = Annotated[PlainText | Annotated[list[TextPart], Field(min_length=1), Tag("~parts")], text_or("~parts")]
+_Part = Annotated[
+    Annotated[TextPart, Tag("~text")] | Annotated[ImagePart, Tag("~image_url")], by_key("type", "text", "image_url")
+]
+_Content = Annotated[PlainText | Annotated[list[_Part], Field(min_length=1), Tag("~parts")], text_or("~parts")]
+
+
+class SystemMessage(Body):
+    """Instructions."""
+
+    role: Literal["system", "developer"]
+    content: Texts
+    name: Text | None = None
+
+
+class UserMessage(Body):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: _Content
+    name: Text | None = None
+
+
+class CalledFunction(Body):
+    """A function, and its arguments as JSON in a string."""
+
+    name: FunctionName
+    arguments: Text
+
+
+class ToolCall(Body):
+    """A call that the model asked for."""
+
+    id: Text
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class AssistantMessage(Body):
+    """An earlier answer. It may be a `message` of a chat completion as it is."""
+
+    role: Literal["assistant"]
+    content: Texts | None = None
+    name: Text | None = None
+    tool_calls: list[ToolCall] | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+
+
+class ToolMessage(Body):
+    """The result of a call."""
+
+    role: Literal["tool"]
+    content: Texts
+    tool_call_id: Text
+
+
+ChatMessage = Annotated[
+    Annotated[SystemMessage, Tag("~system")]
+    | Annotated[SystemMessage, Tag("~developer")]
+    | Annotated[UserMessage, Tag("~user")]
+    | Annotated[AssistantMessage, Tag("~assistant")]
+    | Annotated[ToolMessage, Tag("~tool")],
+    by_key("role", "system", "developer", "user", "assistant", "tool"),
+]
+
+
+class Split(NamedTuple):
+    """A conversation as a prompt: its text, the turns before it, and what replaces the text for the model."""
+
+    prompt_text: str
+    before: list[Message]
+    input: list[Message]  #: empty if the text is all
+
+
+def split(messages: list[Message]) -> Split:
+    """Find the prompt: the last message of a user, or the last results of tools.
+
+    Raises:
+        ValueError: there is none, or it is blank.
+    """
+    last = max((i for i, each in enumerate(messages) if each["role"] in ("user", "tool")), default=None)
+    if last is None:
+        raise ValueError("must have a message of a user, or the result of a tool")
+    first = last
+    while messages[last]["role"] == "tool" and first > 0 and messages[first - 1]["role"] == "tool":
+        first -= 1
+    prompt = messages[first:]
+    text = "\n".join(part for each in messages[first : last + 1] for part in message_texts(each))
+    if not text.strip():
+        text = _placeholder(messages[last])
+    is_plain = len(prompt) == 1 and prompt[0].keys() == {"role", "content"} and _is_text(prompt[0])
+    return Split(text, messages[:first], [] if is_plain else prompt)
+
+
+def _is_text(message: Message) -> bool:
+    content = message["content"]
+    return isinstance(content, str) or all(part["type"] == "text" for part in content)
+
+
+def _placeholder(message: Message) -> str:
+    if message["role"] == "tool":
+        return TOOL_RESULT
+    if _is_text(message):
+        raise ValueError("must not be blank in the last message of the user")
+    return IMAGE

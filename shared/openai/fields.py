@@ -1,0 +1,65 @@
+"""Fields that the requests of OpenAI's API share."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+STORABLE = r"^[^\u0000]*$"
+MAX_TOOLS = 128
+#: Of the keys and the values of metadata.
+MAX_KEY_LENGTH, MAX_VALUE_LENGTH = 64, 512
+_FUNCTION_NAME = r"^[A-Za-z0-9_-]{1,64}$"
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def _storable(value: Any) -> Any:
+    """Raise ValueError if Postgres cannot store a text in this JSON."""
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, str) and "\0" in each:
+            raise ValueError("must not contain NUL characters")
+        if isinstance(each, dict):
+            pending += [*each, *each.values()]
+        elif not isinstance(each, _SCALARS):
+            pending += each
+    return value
+
+
+def _whole(number: object) -> object:
+    """Accept 4.0 as 4: JSON has one kind of number."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def text_or(tag: str) -> Discriminator:
+    """Tells a string from what has this tag. A tag that begins with `~` is no part of a field's name in errors."""
+    return Discriminator(lambda value: "~text" if isinstance(value, str) else tag)
+
+
+def by_key(key: str, *values: str) -> Discriminator:
+    """Tells objects by one of their keys, whose values are tags after a `~`."""
+
+    def find(value: Any) -> str | None:
+        found = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
+        return f"~{found}" if isinstance(found, str) and found in values else None
+
+    message = f"must be an object whose {key} is one of: {', '.join(values)}"
+    return Discriminator(find, custom_error_type="unknown_tag", custom_error_message=message)
+
+
+Text = Annotated[str, Field(json_schema_extra={"pattern": STORABLE}), AfterValidator(_storable)]
+PlainText = Annotated[Text, Tag("~text")]
+#: Any JSON object that Postgres can store.
+JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), le=2**63 - 1)]
+FunctionName = Annotated[str, Field(pattern=_FUNCTION_NAME)]
+
+
+def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    if any(not 0 < len(key) <= MAX_KEY_LENGTH or len(value) > MAX_VALUE_LENGTH for key, value in metadata.items()):
+        raise ValueError(f"must have keys of 1 to {MAX_KEY_LENGTH} and values of at most {MAX_VALUE_LENGTH} characters")
+    return metadata
+
+
+Metadata = Annotated[dict[Text, Text], Field(max_length=16), AfterValidator(_check_metadata)]
