@@ -18,6 +18,8 @@ from api.intake.endings import Endings
 from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
 from api.openai import errors as openai_errors
+from api.openai.batches import BatchRoutes
+from api.openai.files import FileRoutes
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import StreamReads, TextStream
@@ -84,7 +86,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
 
 def _api_blueprints(services: Services) -> list[ApiBlueprint]:
     """The blueprints whose routes are in the OpenAPI document, in its order."""
-    return [*_for_accounts(services), *_for_prompts(services), *_for_operators(services)]
+    return [*_for_accounts(services), *_for_prompts(services), *_for_batches(services), *_for_operators(services)]
 
 
 def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
@@ -134,6 +136,11 @@ def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
     yield text_stream.blueprint()
     yield search.blueprint()
     yield WebhookRoutes(s.settings, s.sessions, s.authenticator).blueprint()
+
+
+def _for_batches(s: Services) -> Iterator[ApiBlueprint]:
+    yield FileRoutes(s.settings, s.sessions, s.autocommit_engine, s.authenticator).blueprint()
+    yield BatchRoutes(s.settings, s.sessions, s.authenticator).blueprint()
 
 
 def _for_operators(s: Services) -> Iterator[ApiBlueprint]:

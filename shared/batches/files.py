@@ -20,7 +20,6 @@ CHUNK_BYTES = 1024 * 1024
 _INTERRUPTED_AFTER = timedelta(days=1)
 
 
-
 class StoredFile(NamedTuple):
     """A file without its content."""
 
@@ -52,6 +51,7 @@ _IS_USED = text("""
         SELECT FROM batches WHERE user_id = :user_id AND input_file_id = :file_id AND due_at IS NOT NULL
     )
 """)
+_LOCK = text("SELECT FROM files WHERE id = :file_id FOR UPDATE")
 _DELETE = text("DELETE FROM files WHERE id = :file_id AND user_id = :user_id")
 _DELETE_INTERRUPTED = text("DELETE FROM files WHERE stored_at IS NULL AND created_at < now() - :age")
 _DELETE_OLD = text("""
@@ -172,15 +172,21 @@ def read_chunk(executor: Executor, file_id: int, number: int) -> bytes | None:
     return None if data is None else bytes(data)
 
 
-def delete(session: Session, user_id: int, file_id: int) -> None:
-    """Delete a file. The caller has found it, or does not mind that there is none."""
-    session.execute(_DELETE, {"user_id": user_id, "file_id": file_id})
+def delete(executor: Executor, user_id: int, file_id: int) -> None:
+    """Delete a file, if there is one."""
+    executor.execute(_DELETE, {"user_id": user_id, "file_id": file_id})
 
 
-def check_unused(session: Session, user_id: int, file_id: int) -> None:
-    """Raise FileInUseError if it is the input of a batch that has not ended."""
+def delete_unused(session: Session, user_id: int, file_id: int) -> None:
+    """Delete a file that the caller has found.
+
+    Raises:
+        FileInUseError: it is the input of a batch that has not ended.
+    """
+    session.execute(_LOCK, {"file_id": file_id})  # a batch that is being created has locked it
     if session.execute(_IS_USED, {"user_id": user_id, "file_id": file_id}).scalar_one():
         raise FileInUseError
+    delete(session, user_id, file_id)
 
 
 def purge_interrupted(session: Session) -> None:

@@ -1,6 +1,6 @@
 """The lines of a batch's input file: read in constant memory, and checked.
 
-    {"custom_id": "my-1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}
+{"custom_id": "my-1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}
 """
 
 import hashlib
@@ -99,7 +99,7 @@ def parse(line: Line, endpoint: str, max_bytes: int) -> BatchLine:
         raise LineError("line_too_long", f"The line has more than {max_bytes} bytes.", line=line.number)
     try:
         fields = LineFields.model_validate(from_json(line.data, allow_inf_nan=False))
-        _check_url(fields.url, endpoint)
+        _check(fields, endpoint)
         return BatchLine(line.number, line.end, fields.custom_id, ENDPOINTS[endpoint].parse(fields.body))
     except ValidationError as error:
         raise _invalid(error, line.number) from None
@@ -120,17 +120,18 @@ def custom_id(line: Line) -> str:
 def parse_all(lines: Iterable[Line], endpoint: str, settings: Settings) -> Iterator[BatchLine | LineError]:
     """Each line, or what is wrong with it. Ends with an error after MAX_LINES lines, or without any."""
     seen: set[bytes] = set()
-    count = 0
+    is_empty = True
     try:
         for line in lines:
-            count = line.number
-            if count > MAX_LINES:
-                raise LineError("too_many_lines", f"A batch may have {MAX_LINES} lines.", line=count)
+            is_empty = False
+            if line.number > MAX_LINES:
+                yield LineError("too_many_lines", f"A batch may have {MAX_LINES} lines.", line=line.number)
+                return
             yield _parse_unique(line, endpoint, settings.max_body_bytes, seen)
-    except LineError as error:
+    except LineError as error:  # a line that is too long to read on
         yield error
         return
-    if not count:
+    if is_empty:
         yield LineError("empty_file", "The file has no lines.")
 
 
@@ -148,8 +149,10 @@ def _parse_unique(line: Line, endpoint: str, max_bytes: int, seen: set[bytes]) -
     return parsed
 
 
-def _check_url(url: str, endpoint: str) -> None:
-    if url != endpoint:
+def _check(fields: LineFields, endpoint: str) -> None:
+    if fields.body.get("stream"):
+        raise InvalidFieldsError("A line of a batch cannot be streamed.", ["stream"])
+    if (url := fields.url) != endpoint:
         raise InvalidFieldsError(f"The url is {url}, but the endpoint of the batch is {endpoint}.", ["url"])
 
 

@@ -1,7 +1,7 @@
 """The output and error files of a batch, in JSON Lines as OpenAI's API has them, written in constant memory.
 
-    {"id": "batch_req_7", "custom_id": "my-1", "response": {"status_code": 200, "request_id": …, "body": {…}}, "error": null}
-    {"id": "batch_req_8", "custom_id": "my-2", "response": null, "error": {"code": "batch_expired", "message": …}}
+{"id": "batch_req_7", "custom_id": "my-1", "response": {"status_code": 200, "request_id": …, "body": {…}}, "error": null}
+{"id": "batch_req_8", "custom_id": "my-2", "response": null, "error": {"code": "batch_expired", "message": …}}
 """  # noqa: E501
 
 from collections.abc import Iterable, Mapping

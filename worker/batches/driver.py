@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from itertools import batched
+from itertools import islice
 from typing import TypeVar
 
 import structlog
@@ -104,9 +104,7 @@ class BatchDriver:
                 (exceeded,) = budgets.check(session, [wanted], self._monthly_tokens)
                 errors = [_budget_error(exceeded)] if exceeded is not None else errors
             if errors:
-                seq = batches.end(
-                    session, batch, BatchStatus.FAILED, errors=errors, completed_lines=0, failed_lines=0
-                )
+                seq = batches.end(session, batch, BatchStatus.FAILED, errors=errors, completed_lines=0, failed_lines=0)
             else:
                 changes = {"total_lines": found.lines, "reserved_tokens": found.reserved}
                 status = BatchStatus.IN_PROGRESS
@@ -136,7 +134,8 @@ class BatchDriver:
     def _store(self, batch: BatchLease) -> timedelta:
         """Store lines, a group after the other, until all are stored or others take their turn."""
         deadline, stored = time.monotonic() + SLICE_SECONDS, batch.stored_lines
-        for group in batched(self._input.next_lines(batch), GROUP):
+        lines = self._input.next_lines(batch)
+        while group := list(islice(lines, GROUP)):
             with self._sessions.begin() as session:
                 columns = [each.line for each in group], [each.route for each in group], [e.reserved for e in group]
                 storing.store(session, batch, *columns, self._limits)
@@ -210,5 +209,5 @@ class BatchDriver:
             self._announcer.announce((batch.user_id, Announcement(seq)))
 
 
-def _budget_error(error: Exception) -> dict[str, object]:
+def _budget_error(error: Exception) -> dict[str, str | int | None]:
     return {"code": "budget_exceeded", "message": str(error), "param": None, "line": None}

@@ -29,7 +29,7 @@ class Validated(NamedTuple):
 
     lines: int
     reserved: int
-    errors: list[dict[str, object]]
+    errors: list[dict[str, str | int | None]]
 
 
 class _Key(NamedTuple):
@@ -61,9 +61,9 @@ class InputFiles:
 
     def validate(self, batch: BatchLease) -> Iterator[Validated]:
         """Read the whole file. Yields what was found so far after each line, so that the caller can renew its lease."""
-        key, count, reserved = self._key(batch), 0, 0
-        errors: list[dict[str, object]] = []
-        for parsed in lines.parse_all(self.lines(batch), batch.endpoint, self._settings):
+        key, reserved = self._key(batch), 0
+        errors: list[dict[str, str | int | None]] = []
+        for count, parsed in enumerate(lines.parse_all(self.lines(batch), batch.endpoint, self._settings), 1):
             if isinstance(parsed, LineError):
                 errors.append(parsed.error)
             else:
@@ -71,7 +71,6 @@ class InputFiles:
                     reserved += self._ready(parsed, key).reserved
                 except LineError as error:
                     errors.append(error.error)
-            count += 1
             yield Validated(count, reserved, errors)
             if len(errors) == MAX_ERRORS:
                 return

@@ -15,7 +15,6 @@ depends_on = None
 
 _NOW = sa.func.now()
 _ZERO = sa.text("0")
-_OWNER = ("user_id", sa.BigInteger, sa.ForeignKey("users.id", ondelete="CASCADE"))
 _TIMES = (
     *("in_progress_at", "finalizing_at", "completed_at", "failed_at"),
     *("expired_at", "cancelling_at", "cancelled_at"),
@@ -24,11 +23,15 @@ _OF_A_LINE = "batch_id IS NOT NULL"
 _NOT_OF_A_BATCH = "due_at IS NOT NULL AND batch_id IS NULL"
 
 
+def _owner() -> sa.Column[int]:
+    return sa.Column("user_id", sa.BigInteger, sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False)
+
+
 def upgrade() -> None:
     op.create_table(
         "files",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-        sa.Column(*_OWNER, nullable=False),
+        _owner(),
         sa.Column("purpose", sa.String, nullable=False),
         sa.Column("filename", sa.String, nullable=False),
         sa.Column("bytes", sa.BigInteger, nullable=False, server_default=_ZERO),
@@ -46,7 +49,7 @@ def upgrade() -> None:
     op.create_table(
         "batches",
         sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-        sa.Column(*_OWNER, nullable=False),
+        _owner(),
         sa.Column("key_id", sa.BigInteger),
         sa.Column("endpoint", sa.String, nullable=False),
         sa.Column("input_file_id", sa.BigInteger, nullable=False),
