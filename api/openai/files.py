@@ -80,8 +80,8 @@ class FileRoutes:
         tag = Tag(name="Files", description="OpenAI's API: the files of batches.")
         bp = openai_blueprint("openai_files", __name__, self._authenticator, tag)
         one = "/files/<string:file_id>"
-        upload = {"openapi_extensions": {"requestBody": UPLOAD_BODY}}
-        bp.post("/files", operation_id="createFile", responses=CREATE, **upload)(self.create)
+        body = {"requestBody": UPLOAD_BODY}
+        bp.post("/files", operation_id="createFile", responses=CREATE, openapi_extensions=body)(self.create)
         bp.get("/files", operation_id="listFiles", responses=INDEX)(self.index)
         bp.get(one, operation_id="getFile", responses=SHOW)(self.show)
         bp.get(f"{one}/content", operation_id="getFileContent", responses=CONTENT)(self.content)

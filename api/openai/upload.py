@@ -21,6 +21,8 @@ from shared.errors import InvalidFieldsError, UserLimitError
 MIN_BYTES_PER_SECOND = 64 * 1024
 #: What a multipart body may have besides its file.
 _OTHER_BYTES = 64 * 1024
+#: What werkzeug holds in memory: what it has read and not passed on yet, 64 KiB or a little more, and the fields.
+_PARSER_BYTES = 512 * 1024
 _MAX_PARTS = 10
 _MAX_FILENAME = 255
 _MULTIPART = "multipart/form-data"
@@ -85,7 +87,7 @@ class Upload:
 
         parser = FormDataParser(
             open_stream,
-            max_form_memory_size=_OTHER_BYTES,
+            max_form_memory_size=_PARSER_BYTES,
             max_content_length=request.max_content_length,
             max_form_parts=_MAX_PARTS,
         )

@@ -16,8 +16,9 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Store rows in the session's transaction. The names of the table and its columns are the caller's own."""
     data = io.StringIO("".join("\t".join(map(_field, row)) + "\n" for row in rows))
-    with session.connection().connection.cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", data)  # type: ignore[attr-defined]
+    connection: Any = session.connection().connection  # psycopg2's
+    with connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", data)
 
 
 def _field(value: Any) -> str:

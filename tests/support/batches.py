@@ -4,7 +4,9 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import TestResponse, encode_multipart
 
 from shared.db.engine import Sessions
 from shared.messaging.announcements import Announcer
@@ -28,9 +30,11 @@ def jsonl(lines: Iterable[object]) -> bytes:
     return b"".join(json.dumps(each).encode() + b"\n" for each in lines)
 
 
-def upload(user: ApiUser, content: bytes, *, purpose: str = "batch", filename: str = "lines.jsonl"):
+def upload(user: ApiUser, content: bytes, *, purpose: str = "batch", filename: str = "lines.jsonl") -> TestResponse:
     """The response to an upload."""
-    return user.post("/v1/files", data={"purpose": purpose, "file": (io.BytesIO(content), filename)})
+    # In memory: the test client would leave a temporary file open.
+    boundary, body = encode_multipart({"purpose": purpose, "file": FileStorage(io.BytesIO(content), filename, "file")})
+    return user.post("/v1/files", data=body, content_type=f'multipart/form-data; boundary="{boundary}"')
 
 
 def create(user: ApiUser, lines: bytes | Sequence[object], **fields: object) -> dict:
@@ -64,8 +68,6 @@ def make_driver(settings: Settings, sessions: Sessions, autocommit_engine: Engin
 
 def make_due(sessions: Sessions) -> None:
     """Let no batch wait for its next step."""
-    from sqlalchemy import text
-
     with sessions.begin() as session:
         session.execute(text("UPDATE batches SET due_at = now() WHERE due_at IS NOT NULL"))
 

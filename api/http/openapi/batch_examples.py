@@ -88,3 +88,19 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "cancelling batch": ("Being cancelled", _CANCELLING),
     "batches": ("One batch", _page(_COMPLETED)),
 }
+
+_EVENT_FIELDS = ("id", "status", "endpoint", "input_file_id", "output_file_id", "error_file_id", "request_counts")
+
+
+def _event(batch: dict[str, Any], status: str) -> dict[str, Any]:
+    data = {name: batch[name] for name in _EVENT_FIELDS} | {"status": status, "metadata": batch["metadata"], "seq": 57}
+    return {"type": f"batch.{status}", "timestamp": "2026-11-30T10:00:21.000Z", "data": data}
+
+
+#: The bodies of webhooks' requests, by the event's type.
+EVENT_BODIES: dict[str, Any] = {
+    "batch.completed": _event(_COMPLETED, "completed"),
+    "batch.failed": _event(_FAILED, "failed"),
+    "batch.expired": _event(_COMPLETED, "expired"),
+    "batch.cancelled": _event(_COMPLETED, "cancelled"),
+}
