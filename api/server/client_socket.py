@@ -28,8 +28,8 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
 
     The first byte of a request must arrive within the idle timeout; otherwise `recv` reports the end of the input. The
     rest of it must arrive within `request_timeout` seconds of the first byte, and what `extend_request` adds. The
-    client must read what each `sendall` sends within `request_timeout`, too; otherwise the connection is reset. Once the
-    connection is a WebSocket, only the WebSocket's own timeouts apply.
+    client must read what each `sendall` sends within `request_timeout`, too; otherwise the connection is reset. Once
+    the connection is a WebSocket, only the WebSocket's own timeouts apply.
     """
 
     __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_time_slice", "is_websocket")

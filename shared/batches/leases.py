@@ -8,9 +8,6 @@ from sqlalchemy import text
 
 from shared.db.engine import Executor
 
-#: How long a host holds a batch without renewing its lease.
-LEASE = timedelta(seconds=30)
-
 
 class LeaseLostError(Exception):
     """Another host has the batch by now, or its status was changed. Nothing that was not committed counts."""
@@ -51,19 +48,19 @@ _RELEASE = text("""
 """)
 
 
-def claim(executor: Executor) -> BatchLease | None:
+def claim(executor: Executor, lease: timedelta) -> BatchLease | None:
     """Lease the batch that has waited longest for its next step; None if none waits."""
-    row = executor.execute(_CLAIM, {"lease": LEASE, "leased_by": uuid4().hex}).first()
+    row = executor.execute(_CLAIM, {"lease": lease, "leased_by": uuid4().hex}).first()
     return None if row is None else BatchLease(*row)
 
 
-def renew(executor: Executor, batch: BatchLease) -> None:
+def renew(executor: Executor, batch: BatchLease, lease: timedelta) -> None:
     """Extend the lease.
 
     Raises:
         LeaseLostError: another host has it by now.
     """
-    parameters = {"pause": LEASE, "id": batch.id, "leased_by": batch.leased_by}
+    parameters = {"pause": lease, "id": batch.id, "leased_by": batch.leased_by}
     if not executor.execute(_RENEW, parameters).rowcount:  # type: ignore[attr-defined]
         raise LeaseLostError
 

@@ -250,7 +250,9 @@ def test_a_line_whose_prompt_is_deleted_or_cancelled_is_in_the_error_file(
     assert codes == [("line-1", "prompt_deleted"), ("line-2", "prompt_cancelled")]
 
 
-def test_lines_count_neither_for_the_users_backlog_nor_for_that_of_all(X):
+def test_lines_count_neither_for_the_users_backlog_nor_for_that_of_all(
+    make_app, settings: Settings, sessions: Sessions, autocommit_engine: Engine
+) -> None:
     app, _ = make_app(user_backlog_limit=2, backlog_limit=2)
     alice = ApiUser(app, "alice")
     driver = make_driver(settings, sessions, autocommit_engine)

@@ -40,7 +40,8 @@ INTERVAL_SECONDS = 0.5
 GROUP = 500
 #: After this time other batches take their turn.
 SLICE_SECONDS = 2.0
-_RENEW_SECONDS = 5.0
+#: A lease is renewed after this share of it.
+_RENEWED_AFTER = 1 / 4
 #: The pause of a batch whose lines are being answered.
 WAIT = timedelta(seconds=1)
 _AT_ONCE = timedelta(0)
@@ -57,6 +58,7 @@ class BatchDriver:
         self, settings: Settings, sessions: Sessions, autocommit_engine: Engine, queue: Queue, announcer: Announcer
     ) -> None:
         self._limits = LineLimits(settings.submit_grace, settings.max_attempts, settings.user_running_limit)
+        self._lease = settings.lease
         self._monthly_tokens = settings.user_monthly_tokens
         self._sessions = sessions
         self._engine = autocommit_engine
@@ -73,7 +75,7 @@ class BatchDriver:
     def step(self) -> bool:
         """Do one step of the batch that has waited longest. Returns whether there was one."""
         with self._engine.connect() as connection:
-            batch = leases.claim(connection)
+            batch = leases.claim(connection, self._lease)
         if batch is None:
             return False
         try:
@@ -134,7 +136,7 @@ class BatchDriver:
     def _store(self, batch: BatchLease) -> timedelta:
         """Store lines, a group after the other, until all are stored or others take their turn."""
         deadline, stored = time.monotonic() + SLICE_SECONDS, batch.stored_lines
-        lines = self._input.next_lines(batch)
+        lines = self._renewing(batch, self._input.next_lines(batch))
         while group := list(islice(lines, GROUP)):
             with self._sessions.begin() as session:
                 columns = [each.line for each in group], [each.route for each in group], [e.reserved for e in group]
@@ -193,16 +195,16 @@ class BatchDriver:
 
     def _renewing(self, batch: BatchLease, items: Iterable[_T]) -> Iterator[_T]:
         """The same items. While they are taken, the lease is renewed."""
-        renewed = time.monotonic()
+        renewed, pause = time.monotonic(), self._lease.total_seconds() * _RENEWED_AFTER
         for item in items:
-            if time.monotonic() > renewed + _RENEW_SECONDS:
+            if time.monotonic() > renewed + pause:
                 renewed = time.monotonic()
                 self._renew(batch)
             yield item
 
     def _renew(self, batch: BatchLease) -> None:
         with self._engine.connect() as connection:
-            leases.renew(connection, batch)
+            leases.renew(connection, batch, self._lease)
 
     def _announce_end(self, batch: BatchLease, seq: int | None) -> None:
         if seq is not None:
