@@ -8,6 +8,7 @@ from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api.auth.password_check import PasswordCheck
+from api.auth.principal import Principal
 from api.http import problems, requests, tracing
 from api.http.export import PromptExport
 from api.http.openapi.blueprint import Blueprint as ApiBlueprint
@@ -19,10 +20,13 @@ from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
 from api.openai import errors as openai_errors
 from api.openai.batches import BatchRoutes
+from api.openai.chat import ChatRoutes
+from api.openai.embeddings import EmbeddingRoutes
 from api.openai.files import FileRoutes
+from api.openai.models import ModelRoutes
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
-from api.realtime.text_stream import StreamReads, TextStream
+from api.realtime.text_stream import Position, StreamReads, TextStream
 from api.routes import docs, page
 from api.routes.account import AccountRoutes
 from api.routes.admin import AdminRoutes
@@ -50,10 +54,14 @@ _REQUEST_HEADERS = [
     "Last-Event-ID",
     "Prefer",
     "X-Request-ID",
+    # OpenAI's SDKs send these.
+    "OpenAI-Organization",
+    "OpenAI-Project",
+    "X-Stainless-.*",
 ]
 _RESPONSE_HEADERS = [
-    "Cache-Status", "ETag", "Idempotency-Replayed", "Link", "Location", "Missing-Vectors", "Preference-Applied",
-    "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID",
+    "Cache-Status", "ETag", "Idempotency-Replayed", "Link", "Location", "Missing-Vectors", "OpenAI-Processing-Ms",
+    "Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID", "X-Should-Retry",
 ]  # fmt: skip
 
 
@@ -86,7 +94,8 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
 
 def _api_blueprints(services: Services) -> list[ApiBlueprint]:
     """The blueprints whose routes are in the OpenAPI document, in its order."""
-    return [*_for_accounts(services), *_for_prompts(services), *_for_batches(services), *_for_operators(services)]
+    openai = [*_for_openai(services), *_for_batches(services)]
+    return [*_for_accounts(services), *_for_prompts(services), *openai, *_for_operators(services)]
 
 
 def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
@@ -121,8 +130,9 @@ def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
         endings=Endings(s.sessions, s.submissions, s.announcer),
         long_poll=LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
     )
-    make_stream = partial(TextStream, s.relay, StreamReads(s.autocommit_engine, s.db_slots, s.partial_text))
-    text_stream = TextStreamRoutes(s.authenticator, s.autocommit_engine, s.db_slots, make_stream, s.user_limits.waits)
+    text_stream = TextStreamRoutes(
+        s.authenticator, s.autocommit_engine, s.db_slots, _text_streams(s), s.user_limits.waits
+    )
     search = SearchRoutes(
         s.authenticator,
         s.store,
@@ -141,6 +151,26 @@ def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
 def _for_batches(s: Services) -> Iterator[ApiBlueprint]:
     yield FileRoutes(s.settings, s.sessions, s.autocommit_engine, s.authenticator).blueprint()
     yield BatchRoutes(s.settings, s.sessions, s.authenticator).blueprint()
+
+
+def _for_openai(s: Services) -> Iterator[ApiBlueprint]:
+    settings, embedder = s.settings, s.embedders.current
+    yield ChatRoutes(
+        settings,
+        s.autocommit_engine,
+        s.authenticator,
+        s.submissions,
+        Endings(s.sessions, s.submissions, s.announcer),
+        LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
+        _text_streams(s),
+        s.user_limits.waits,
+    ).blueprint()
+    yield EmbeddingRoutes(s.authenticator, embedder, s.user_limits.searches, s.search_threads.offload).blueprint()
+    yield ModelRoutes(s.authenticator, routes=list(settings.models), embedder=embedder.name).blueprint()
+
+
+def _text_streams(s: Services) -> Callable[[Principal, int, Position], TextStream]:
+    return partial(TextStream, s.relay, StreamReads(s.autocommit_engine, s.db_slots, s.partial_text))
 
 
 def _for_operators(s: Services) -> Iterator[ApiBlueprint]:

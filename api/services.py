@@ -24,6 +24,7 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
+from shared.providers import Embedders
 from shared.providers.factory import make_embedders
 from shared.search.factory import make_store
 from shared.search.store import VectorStore
@@ -53,6 +54,7 @@ class Services:
     registration_limiter: Limiter
     submissions: Submissions
     user_limits: UserLimits
+    embedders: Embedders
     store: VectorStore
     backfill: VectorBackfill
     search_threads: NativeThreads
@@ -94,6 +96,7 @@ def make_services(settings: Settings) -> Services:
         registration_limiter=make_registration_limiter(settings),
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
         user_limits=UserLimits(settings),
+        embedders=embedders,
         store=store,
         backfill=VectorBackfill(sessions, embedders, store, offload=search_threads.offload),
         search_threads=search_threads,

@@ -22,6 +22,10 @@ class PromptNotFoundError(PromptwireError):
     """There is no such prompt."""
 
 
+class ModelNotFoundError(PromptwireError):
+    """There is no such model, or this API key may not use it."""
+
+
 class InvalidFieldsError(PromptwireError):
     """A field of the request is not valid."""
 

@@ -12,18 +12,19 @@ from celery.exceptions import SoftTimeLimitExceeded
 from shared.accounts.metering import Meter
 from shared.db.models import CacheUse
 from shared.errors import ProviderError
-from shared.prompts.answer import Answer, FinishReason
+from shared.prompts.answer import Answer
 from shared.prompts.claims import Claim
 from shared.providers import Exchange, GenerationRequest, Generator, Usage
 from shared.providers.interruption import Interruption
-from shared.providers.model_request import ModelRequest
+from shared.providers.model_request import TEXT_ONLY, Capability, ModelRequest
 from shared.telemetry import metrics, tracing
+from worker.answer_checks import check_answer, check_capabilities
 from worker.deltas import DeltaPublisher
 from worker.embedding import EmbeddedPrompt
 from worker.generator_guard import read_parts
 from worker.leases import Leases
 from worker.provider_status import ProviderStatus
-from worker.sanitize import storable, storable_usage
+from worker.sanitize import storable, storable_usage, tool_call_bytes
 from worker.semantic_cache import SemanticCache
 
 log = structlog.get_logger(__name__)
@@ -41,10 +42,12 @@ class Generation:
     """Answers claimed prompts, one at a time.
 
     Args:
-        max_bytes: The longest answer, in bytes of UTF-8.
+        capabilities: What the generator can do besides answering a text.
+        max_bytes: The longest answer, in bytes of UTF-8: its text and its tool calls.
     """
 
     generator: Generator
+    capabilities: frozenset[Capability]
     semantic_cache: SemanticCache
     deltas: DeltaPublisher
     leases: Leases
@@ -56,7 +59,8 @@ class Generation:
 
         Raises:
             ClaimLostError, SoftTimeLimitExceeded, WorkerStopping: the attempt was interrupted.
-            ProviderError: the generator failed; it may raise any other exception, too.
+            ProviderError: the generator failed, lacks a capability, or its answer is not what the prompt asked for. It
+                may raise any other exception, too.
         """
         with self.leases.running(prompt.claim) as interruption:
             return self._answer(prompt, interruption)
@@ -102,9 +106,11 @@ class Generation:
         texts: list[str] = []
         bytes_left = self.max_bytes
         usage, started = Usage(), time.perf_counter()
-        request = GenerationRequest(
-            claim.prompt_text, history, claim.idempotency_key, ModelRequest.from_json(claim.request)
-        )
+        asked = TEXT_ONLY
+        if claim.request is not None:
+            asked = ModelRequest.from_json(claim.request)
+            check_capabilities(asked, self.capabilities, self.generator.name)
+        request = GenerationRequest(claim.prompt_text, history, claim.idempotency_key, asked)
         with (
             self.deltas.attempt(claim) if self.generator.max_batch_size == 1 else nullcontext() as deltas,
             closing(self._metered(claim.meter, request, interruption)) as parts,
@@ -125,9 +131,12 @@ class Generation:
                     self.deltas.add(deltas, text)
         if not texts:
             self.provider_status.record_available(claim)
-            raise _no_text(usage.finish_reason)
+        if tool_call_bytes(usage) > bytes_left:
+            raise AnswerTooLongError(self.max_bytes)
+        answer = "".join(texts)
+        usage = check_answer(answer, usage, asked)
         metrics.generations.observe(time.perf_counter() - started)
-        return Answer("".join(texts), self.generator.name, *usage)
+        return Answer(answer, self.generator.name, *usage)
 
     def _metered(
         self, meter: Meter, request: GenerationRequest, interruption: Interruption
@@ -145,6 +154,7 @@ class Generation:
                 interruption.check()
                 if isinstance(part, Usage):
                     usage = storable_usage(part)
+                    meter.receive(tool_call_bytes(usage))
                     meter.report(usage.prompt_tokens, usage.completion_tokens)
                     yield usage
                 else:
@@ -157,14 +167,3 @@ class Generation:
             raise
         finally:
             parts.close()
-
-
-def _no_text(finish_reason: str | None) -> ProviderError:
-    """The error of an answer without any text."""
-    if finish_reason == FinishReason.CONTENT_FILTER:
-        return ProviderError("The provider's content filter blocked the answer.", retryable=False)
-    if finish_reason == FinishReason.TOOL_CALLS:
-        return ProviderError("The model returned no text, only calls of tools.")
-    if finish_reason == FinishReason.LENGTH:
-        return ProviderError("The model returned no text before its length limit.")
-    return ProviderError("The model returned no text.")

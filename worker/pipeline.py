@@ -30,6 +30,7 @@ from shared.messaging.queue import Queue
 from shared.prompts import claims, scheduling
 from shared.prompts.claims import Claim
 from shared.providers import Embedders, Generator
+from shared.providers.model_request import Capability
 from shared.search.store import VectorStore
 from shared.telemetry import metrics, tracing
 from worker.answer_writer import AnsweredPrompt, AnswerWriter
@@ -94,6 +95,7 @@ class Pipeline:
     running_limit: int | None = None
     ceiling: int | None = None
     prices: Prices = FREE
+    capabilities: frozenset[Capability] = frozenset()  #: of the generator
 
     def process(self, count: int) -> TaskResult:
         """Answer up to `count` prompts, as many as the generator takes at once, and wake up workers for the rest.
@@ -231,6 +233,7 @@ class Pipeline:
         """Those of the prompts that were answered."""
         generation = Generation(
             self.generator,
+            self.capabilities,
             self.semantic_cache,
             self.deltas,
             self.leases,

@@ -14,7 +14,7 @@ from shared.messaging.announcements import Announcer
 from shared.messaging.partial_text import PartialText
 from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
-from shared.providers.factory import make_embedders, make_generator
+from shared.providers.factory import capabilities, make_embedders, make_generator
 from shared.search.derived_vectors import DerivedVectors
 from shared.search.factory import make_maintenance, make_store
 from shared.search.faiss.segment_storage import SegmentStorage
@@ -104,6 +104,7 @@ def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = N
         max_answer_bytes=settings.max_answer_bytes,
         ceiling=settings.concurrency_ceiling,
         prices=Prices.from_settings(settings),
+        capabilities=capabilities(settings),
     )
     maintenance = make_maintenance(settings, sessions, embedders)
     storage = SegmentStorage(settings.segments_url)

@@ -4,7 +4,7 @@ import re
 from datetime import date, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from api.http.openapi.models import example
 from shared import timestamps
@@ -70,6 +70,7 @@ Cursor = Annotated[
         json_schema_extra=example("YmVmb3JlOjQx"),
     ),
 ]
+IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None
 
 # In responses.
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]

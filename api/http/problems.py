@@ -29,6 +29,7 @@ NO_SUCH_PATH = "There is nothing at this path."
 
 _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.PromptNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ModelNotFoundError: HTTPStatus.NOT_FOUND,
     errors.AlreadyEndedError: HTTPStatus.CONFLICT,
     errors.NotEndedError: HTTPStatus.CONFLICT,
     errors.PromptEmptiedError: HTTPStatus.CONFLICT,

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, Moment, NotBlank, PageSize, whole
+from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, IdempotencyKey, Moment, NotBlank, PageSize, whole
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from shared import timestamps
 from shared.accounts.export import ExportedPrompt
@@ -42,7 +42,7 @@ class Submission(Body):
 
 
 class SubmissionHeaders(Parameters):
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None = Field(
+    idempotency_key: IdempotencyKey = Field(
         None,
         alias="Idempotency-Key",
         description="The same key and body within 24 hours make one prompt. Use a new UUID for each prompt.",

@@ -86,6 +86,12 @@ def resolve_request_id(header: str | None) -> str:
     return header if header is not None and _REQUEST_ID.fullmatch(header) else uuid4().hex
 
 
+def elapsed_ms() -> int:
+    """For how long this request has been handled, in milliseconds."""
+    started: float = g.started
+    return round((time.perf_counter() - started) * 1000)
+
+
 def route_template() -> str:
     """The template of this request's path, as in the OpenAPI document; `other` if no route matches."""
     rule = request.url_rule

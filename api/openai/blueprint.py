@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from flask import Response
 from flask_openapi3 import Tag
 
 from api.auth.permissions import require_prompts
 from api.auth.tokens import Authenticator
+from api.http import requests
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.models import Answer
 from api.http.openapi.responses import Responses, error_responses
@@ -41,7 +43,13 @@ def openai_blueprint(name: str, import_name: str, authenticator: Authenticator, 
     )
     bp.before_request(authenticator.authenticate_request)
     bp.before_request(require_prompts)
+    bp.after_request(_add_duration)
     return bp
+
+
+def _add_duration(response: Response) -> Response:
+    response.headers["OpenAI-Processing-Ms"] = str(requests.elapsed_ms())
+    return response
 
 
 def openai_error_responses(*described: int | PromptwireError) -> Responses:

@@ -22,10 +22,13 @@ _TYPES = {
     HTTPStatus.NOT_FOUND: "not_found_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
+#: The codes of errors that the same request would get again. A pending answer is another matter: with its
+#: `Idempotency-Key`, a repeated request waits on for the same prompt.
+_FINAL = frozenset({"insufficient_quota", "prompt_failed", "prompt_cancelled", "answer_pending"})
 #: Codes of OpenAI's API for kinds of our errors, and for statuses. Other kinds are codes themselves.
 _CODES: dict[str | int, str] = {
     "budget_exceeded": "insufficient_quota",
-    HTTPStatus.UNAUTHORIZED: "invalid_api_key",
+    "invalid_token": "invalid_api_key",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_exceeded",
 }
 
@@ -59,7 +62,8 @@ def from_problem(problem: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _render(response: Response) -> Response:
     if response.mimetype == _PROBLEM and is_openai_path(request.path):
         body = from_problem(response.get_json())
-        if body["error"]["code"] == "insufficient_quota":
+        code = body["error"]["code"]
+        if code in _FINAL and not (code == "answer_pending" and "Idempotency-Key" in request.headers):
             response.headers[SHOULD_RETRY] = "false"
         response.set_data(json.dumps(body))
         response.content_type = "application/json"

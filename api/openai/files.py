@@ -60,7 +60,8 @@ UPLOAD_BODY = {
                 },
                 "required": ["purpose", "file"],
                 "additionalProperties": False,
-            }
+            },
+            "example": {"purpose": "batch", "file": "questions.jsonl"},
         }
     },
 }

@@ -3,6 +3,7 @@
 `factory.py` creates those that the settings name.
 """
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,10 @@ class GenerationRequest:
 
     @property
     def texts(self) -> list[str]:
-        """All texts that the model reads."""
-        return [text for message in self.messages for text in message_texts(message)]
+        """All texts that the model reads: of messages, and the definitions of tools and of a format, as JSON."""
+        read = [text for message in self.messages for text in message_texts(message)]
+        defined = [*self.asked.tools, *filter(None, [self.asked.response_format])]
+        return read + [json.dumps(each, ensure_ascii=False) for each in defined]
 
 
 class Usage(NamedTuple):

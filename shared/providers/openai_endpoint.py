@@ -13,7 +13,7 @@ from shared.providers.client_pool import ClientPool
 from shared.providers.interruptible_transport import InterruptibleStream, StaleConnectionError
 from shared.providers.json_events import MalformedStreamError, parse_json
 from shared.providers.openai_errors import CONNECT_SECONDS, EndpointFailures, unexpected_response
-from shared.providers.openai_parameters import find_dialect
+from shared.providers.openai_parameters import find_dialect, refused_parameter
 from shared.settings import SettingsError
 
 MAX_BODY_BYTES = 64 * 1024 * 1024  # of a response that is not streamed: 256 vectors of 12,000 numbers, written out
@@ -105,7 +105,12 @@ class Endpoint:
                     payload = _error_of(response)
                 learned = changes.after_refusal(response.status_code, payload, body)
                 if learned is None:
-                    raise self.failures.from_status(response.status_code, payload, response.headers)
+                    raise self.failures.from_status(
+                        response.status_code,
+                        payload,
+                        response.headers,
+                        refused_parameter(response.status_code, payload, body),
+                    )
                 changes = learned
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:

@@ -56,9 +56,13 @@ class EndpointFailures:
     timeout_seconds: float
     secrets: tuple[str, ...]  #: never shown
 
-    def from_status(self, status: int, payload: Any, headers: Mapping[str, str]) -> ProviderError:
-        """The error of a response, by its status, and by its body where that says more."""
-        return self._judged(effective_status(status, payload), status, payload, headers)
+    def from_status(self, status: int, payload: Any, headers: Mapping[str, str], parameter: str = "") -> ProviderError:
+        """The error of a response, by its status, and by its body where that says more.
+
+        Args:
+            parameter: The one of the request that is refused, if the body's message does not name it.
+        """
+        return self._judged(effective_status(status, payload), status, payload, headers, parameter)
 
     def from_answer(self, payload: Any, headers: Mapping[str, str]) -> ProviderError:
         """The error that came with status 200, or within an answer: as if it had the status that it describes."""
@@ -99,7 +103,9 @@ class EndpointFailures:
             sentence += "."
         return f"{sentence} {then}".rstrip()
 
-    def _judged(self, status: int, told: int, payload: Any, headers: Mapping[str, str]) -> ProviderError:
+    def _judged(
+        self, status: int, told: int, payload: Any, headers: Mapping[str, str], parameter: str = ""
+    ) -> ProviderError:
         wait = retry_after(headers)
         name, setting = f"The provider at {self.address}", f"{self.settings_prefix}_API_KEY"
         if status == QUOTA:
@@ -123,7 +129,8 @@ class EndpointFailures:
         else:
             message = f"The provider refused the request ({status})"
             refused = InputTooLongError if _is_too_long(status, payload) else ProviderError
-            return refused(self.quoting(message, payload), retryable=False)
+            then = f"It is about the parameter {parameter}." if parameter else ""
+            return refused(self.quoting(message, payload, then), retryable=False)
         return kind(self.quoting(f"{name} accepts no requests at the moment ({status})", payload), retry_after=wait)
 
     def _unreachable(self, error: httpx.ConnectError) -> ProviderError:

@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 
 from shared.errors import ProviderError
 from shared.providers import GenerationRequest, Usage
+from shared.providers.factory import capable_of
 from shared.providers.json_events import EventReader
+from shared.providers.model_request import Capability, Message
 from shared.providers.openai_endpoint import Endpoint
+from shared.providers.openai_request import parameters
 from shared.providers.openai_stream import AnswerError, AnswerReader
 from shared.settings import Settings, SettingsError
 
@@ -18,7 +20,13 @@ _NAME_DIGITS = 8
 
 
 class OpenAIGenerator:
-    """Streams chat completions. `max_tokens` limits an answer; options that are None are left to the model."""
+    """Streams chat completions. Options that are None are left to the prompt, and then to the model.
+
+    Args:
+        system_prompt: Comes before the conversation.
+        temperature: Used unless the prompt has its own.
+        max_tokens: Limits an answer. A prompt may ask for less, never for more.
+    """
 
     max_batch_size = 1
     is_remote = True
@@ -37,12 +45,7 @@ class OpenAIGenerator:
         self.endpoint = endpoint
         self._model = model
         self._system_prompt = system_prompt
-        self._options: dict[str, Any] = {}
-        if temperature is not None:
-            self._options["temperature"] = temperature
-        if max_tokens is not None:
-            # OpenAI's newer models reject the old name, and most other servers do not know the new one.
-            self._options["max_completion_tokens" if endpoint.is_openai else "max_tokens"] = max_tokens
+        self._temperature, self._max_tokens = temperature, max_tokens
 
     def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
         headers = {"Idempotency-Key": request.idempotency_key} if request.idempotency_key else None
@@ -51,11 +54,20 @@ class OpenAIGenerator:
             "messages": self._messages(request),
             "stream": True,
             "stream_options": {"include_usage": True},
-            **self._options,
+            **parameters(
+                request.asked,
+                is_openai=self.endpoint.is_openai,
+                temperature=self._temperature,
+                max_tokens=self._max_tokens,
+            ),
         }
         with self.endpoint.errors(), self.endpoint.stream("chat/completions", body, headers) as response:
             failures = self.endpoint.failures
-            reader = AnswerReader(self._model, lambda payload: failures.from_answer(payload, response.headers))
+            reader = AnswerReader(
+                self._model,
+                lambda payload: failures.from_answer(payload, response.headers),
+                offers_tools=bool(request.asked.tools),
+            )
             chunks = self.endpoint.chunks(response)
             yield from read_texts(
                 chunks, reader, lambda is_complete: self.endpoint.limit_rest(response, is_limited=is_complete)
@@ -72,14 +84,9 @@ class OpenAIGenerator:
                 yield rest
             yield reader.usage
 
-    def _messages(self, request: GenerationRequest) -> list[dict[str, str]]:
-        messages: list[dict[str, str]] = []
-        if self._system_prompt:
-            messages.append({"role": "system", "content": self._system_prompt})
-        for exchange in request.history:
-            messages.append({"role": "user", "content": exchange.prompt_text})
-            messages.append({"role": "assistant", "content": exchange.response_text})
-        return [*messages, {"role": "user", "content": request.prompt_text}]
+    def _messages(self, request: GenerationRequest) -> list[Message]:
+        system = [{"role": "system", "content": self._system_prompt}] if self._system_prompt else []
+        return system + request.messages
 
 
 def read_texts(
@@ -122,6 +129,7 @@ def read_texts(
             raise failure
 
 
+@capable_of(*Capability)
 def make(settings: Settings) -> OpenAIGenerator:
     if not settings.openai_model.strip():
         raise SettingsError("OPENAI_MODEL is not set. GENERATOR=openai needs the name of one of the endpoint's models.")

@@ -1,8 +1,8 @@
 """Learns which parameters of a request an endpoint refuses, and sends later requests of this process without them.
 
 Only parameters that do not change an answer are left out: without `stream_options` usage is not reported, and vectors
-come as numbers or in base64, and their length is checked. A limit of tokens is only renamed. A refused temperature is
-an error, which the operator must know of.
+come as numbers or in base64, and their length is checked. A limit of tokens is only renamed. Every other refused
+parameter (temperature, tools, a response_format …) is an error that names it, because an answer without it is another.
 """
 
 import re
@@ -50,6 +50,16 @@ class Changes:
         return None
 
 
+def refused_parameter(status: int, payload: Any, body: Mapping[str, Any]) -> str:
+    """The parameter of a request that a refusal is about; "" if it does not say so, or its message names it already."""
+    if status not in _REFUSALS:
+        return ""
+    places = [find_parameter(payload), *_places(payload)]
+    named = (name for name in body for place in places if re.search(rf"\b{name}\b", place))
+    name = next(named, "")
+    return "" if re.search(rf"\b{name}\b", find_message(payload)) else name
+
+
 @dataclass
 class _Dialect:
     """What is known of one endpoint and model."""
@@ -72,7 +82,11 @@ def find_dialect(*key: str) -> _Dialect:
 
 
 def _words(payload: Any) -> str:
-    """Return what an error says, with the places that validators name (`detail[].loc`)."""
+    """Return what an error says, with the places that validators name."""
+    return " ".join((find_message(payload), *_places(payload)))
+
+
+def _places(payload: Any) -> list[str]:
+    """Return the places of errors as validators name them (`detail[].loc`)."""
     detail = payload.get("detail") if isinstance(payload, dict) else None
-    places = [str(each.get("loc")) for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []
-    return " ".join((find_message(payload), *places))
+    return [str(each.get("loc")) for each in detail if isinstance(each, dict)] if isinstance(detail, list) else []

@@ -4,34 +4,28 @@ No text is lost or invented. An answer needs a known end: a known finish_reason,
 completion that came whole. Anything else is an error.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from shared.errors import ProviderError
 from shared.providers import Usage
 from shared.providers.json_events import DONE, Event
+from shared.providers.openai_chunks import (
+    UnknownFinishReasonError,
+    finish_reason,
+    from_ollama,
+    is_given,
+    updated_usage,
+)
 from shared.providers.openai_error_payloads import is_error
 from shared.providers.openai_errors import unexpected_response
+from shared.providers.openai_tool_calls import ToolCalls
 from shared.providers.surrogates import Joiner
 
-#: OpenAI's finish_reasons, and what others call them, in lower case.
-_FINISH_REASONS: Mapping[str, str] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "end", "done", "stop_token"), "stop"),
-    **dict.fromkeys(
-        ("complete", "completed", "finish", "finished", "finish_reason_stop", "normal", "eosfound"), "stop"
-    ),
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_length", "max_new_tokens"), "length"),
-    **dict.fromkeys(("token_limit", "model_length", "model_context_window_exceeded", "truncated"), "length"),
-    **dict.fromkeys(("maxpredictedtokensreached", "contextlengthreached"), "length"),
-    **dict.fromkeys(("content_filter", "content_filtered", "safety", "recitation", "blocklist"), "content_filter"),
-    **dict.fromkeys(("prohibited_content", "spii", "sensitive", "guardrail_intervened", "refusal"), "content_filter"),
-    **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
-}
 _USUAL_KEYS = frozenset(
     {"id", "object", "created", "model", "choices", "system_fingerprint", "service_tier", "obfuscation"}
 )
 _USUAL_CHOICE_KEYS = frozenset({"index", "delta", "finish_reason", "logprobs"})
-_NO_REASONS = frozenset({"null", "none", "load", "unload"})
 _REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 #: A repetition of this many characters is not chance.
 _SURELY_REPEATED = 16
@@ -51,9 +45,10 @@ class AnswerReader:
 
     Args:
         failure: Turns the error that a server describes into a `ProviderError`.
+        offers_tools: Whether the model may call tools. Else calls are no answer.
     """
 
-    def __init__(self, model: str, failure: Callable[[Any], ProviderError]) -> None:
+    def __init__(self, model: str, failure: Callable[[Any], ProviderError], *, offers_tools: bool = False) -> None:
         self.usage = Usage(model)
         self.is_done = False  #: whether what follows does not belong to the answer
         self._failure = failure
@@ -67,7 +62,9 @@ class AnswerReader:
         self._has_choices = False
         self._is_whole = False  # whether it is a completion that came whole, without a finish_reason
         self._has_reasoning = False
+        self._offers_tools = offers_tools
         self._has_tool_calls = False
+        self._tool_calls = ToolCalls()
 
     @property
     def is_complete(self) -> bool:
@@ -120,35 +117,46 @@ class AnswerReader:
         return self._read_object(payload, event.is_document)
 
     def end(self) -> str:
-        """Return the rest of the text, after the last event.
+        """Return the rest of the text, after the last event. `usage` then has the tool calls.
 
         Raises:
             ProviderError: there is no answer, or not a whole one.
         """
         rest = self._joiner.flush()
         reason, has_text = self.usage.finish_reason, bool(rest or self._text)
-        if has_text and (reason is not None or self._is_whole or (self.is_done and not self._has_other_choices)):
-            return rest
+        has_end = reason is not None or self._is_whole or (self.is_done and not self._has_other_choices)
+        if has_end and (has_text or reason != "content_filter"):
+            if calls := self._tool_calls.end(is_cut=reason == "length"):
+                self.usage = self.usage._replace(tool_calls=calls)
+            if has_text or calls:
+                return rest
+        raise self._no_answer(has_text)
+
+    def _no_answer(self, has_text: bool) -> ProviderError:
+        """The error of an answer without a known end, or without anything that a client can use."""
+        reason = self.usage.finish_reason
         if reason == "content_filter":
-            raise ProviderError("The provider's content filter blocked the answer.", retryable=False)
+            return ProviderError("The provider's content filter blocked the answer.", retryable=False)
         if has_text or (self._has_choices and not self.is_complete):
-            raise ProviderError("The provider's answer was incomplete: it ended without a finish_reason.")
+            return ProviderError("The provider's answer was incomplete: it ended without a finish_reason.")
         if self._has_events and not self.is_complete:
-            raise unexpected_response()
+            return unexpected_response()
+        if self._tool_calls:
+            return ProviderError("The model reached its limit of tokens before its tool call was complete.")
         if self._has_tool_calls:
-            raise ProviderError("The model called a tool instead of answering, though it was offered none.")
+            return ProviderError("The model called a tool instead of answering, though it was offered none.")
         if self._has_reasoning and reason == "length":
-            raise ProviderError("The model reached its limit of tokens while reasoning, before it answered.")
+            return ProviderError("The model reached its limit of tokens while reasoning, before it answered.")
         if self._has_reasoning:
-            raise ProviderError("The model sent its reasoning but no answer.")
-        raise ProviderError("The provider's answer was empty.")
+            return ProviderError("The model sent its reasoning but no answer.")
+        return ProviderError("The provider's answer was empty.")
 
     def _read_object(self, chunk: dict[str, Any], is_document: bool) -> str:
-        self._read_usage(chunk)
+        self.usage = updated_usage(self.usage, chunk)
         choices = chunk.get("choices")
         if choices is None and "done" in chunk:  # Ollama's own API
-            choices = [_from_ollama(chunk)]
-        if _is_given(chunk.get("error")) or (not choices and is_error(chunk)):
+            choices = [from_ollama(chunk)]
+        if is_given(chunk.get("error")) or (not choices and is_error(chunk)):
             raise AnswerError(self._failure(chunk))
         if not choices:
             return ""
@@ -162,7 +170,7 @@ class AnswerReader:
         return ""
 
     def _read_choice(self, choice: dict[str, Any], is_whole: bool) -> str:
-        if _is_given(choice.get("error")):
+        if is_given(choice.get("error")):
             raise AnswerError(self._failure(choice))
         place, text = next((found for found in self._texts(choice) if found[1]), ("", ""))
         if text and self._text:
@@ -171,14 +179,28 @@ class AnswerReader:
                 text = self._unseen(text)
             elif place == "message":
                 text = self._added(text)
-        self._read_usage(choice)
+        self.usage = updated_usage(self.usage, choice)
         self._read_finish_reason(choice)
-        self._is_whole = is_whole and place in ("message", "text") and not self._text
+        self._read_tool_calls(choice)
+        has_calls = bool(self._tool_calls)
+        self._is_whole = is_whole and (place in ("message", "text") or has_calls) and not self._text
         if text:
             self._place = self._place or place
             text = self._joiner.join(text)
             self._text.append(text)
         return text
+
+    def _read_tool_calls(self, choice: dict[str, Any]) -> None:
+        for place in ("delta", "message"):
+            message = choice.get(place)
+            if not isinstance(message, dict) or not (message.get("tool_calls") or message.get("function_call")):
+                continue
+            self._has_tool_calls = True
+            if self._offers_tools:
+                try:
+                    self._tool_calls.read(message, is_whole=place == "message")
+                except ProviderError as error:
+                    raise AnswerError(error) from error
 
     def _texts(self, choice: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield the places where a choice may have its text, and what is there."""
@@ -218,8 +240,6 @@ class AnswerReader:
         """Return the text of a delta or a message; both are usually objects with a content."""
         if not isinstance(message, dict):
             return "".join(self._parts(message))
-        if message.get("tool_calls") or message.get("function_call"):
-            self._has_tool_calls = True
         if any(message.get(key) for key in _REASONING_KEYS):
             self._has_reasoning = True
         content = message.get("content")
@@ -245,57 +265,13 @@ class AnswerReader:
             raise AnswerError(unexpected_response())
 
     def _read_finish_reason(self, choice: dict[str, Any]) -> None:
-        reason = choice.get("finish_reason")
-        if not reason:  # the usual case
-            if reason is None and isinstance(choice.get("stop_reason"), str):
-                reason = choice["stop_reason"]
-            else:
-                return
-        if isinstance(reason, dict):
-            reason = reason.get("type")
-        name = str(reason).strip().lower()
-        if name and name not in _NO_REASONS:
-            known = _FINISH_REASONS.get(name)
-            if known is None:
-                raise AnswerError(self._failure(f'its finish_reason is "{reason}"'))
-            self.usage = self.usage._replace(finish_reason=known)
-
-    def _read_usage(self, chunk: dict[str, Any]) -> None:
-        """Keep what is reported last: in a chunk of its own, with the last words, or cumulatively with each."""
-        model, usage = chunk.get("model"), chunk.get("usage")
-        if model and model != self.usage.model and isinstance(model, str):
-            self.usage = self.usage._replace(model=model)
-        if usage is None and isinstance(chunk.get("x_groq"), dict):
-            usage = chunk["x_groq"].get("usage")
-        if isinstance(usage, dict):
-            prompt = _count(usage, "prompt_tokens", "input_tokens", "prompt_eval_count")
-            completion = _count(usage, "completion_tokens", "output_tokens", "eval_count")
-            self.usage = self.usage._replace(
-                prompt_tokens=self.usage.prompt_tokens if prompt is None else prompt,
-                completion_tokens=self.usage.completion_tokens if completion is None else completion,
-            )
-
-
-def _from_ollama(chunk: dict[str, Any]) -> dict[str, Any]:
-    """Return an object of Ollama's own API as a choice; `done` says that it is the last."""
-    message = chunk.get("message") or {"content": chunk.get("response")}
-    ended = (chunk.get("done_reason") or "stop") if chunk["done"] else None
-    return {"delta": message, "finish_reason": ended, "usage": chunk}
-
-
-def _is_given(error: Any) -> bool:
-    """Whether an error says anything: some servers send its fields with each chunk, without values."""
-    return any(error.values()) if isinstance(error, dict) else bool(error)
+        try:
+            reason = finish_reason(choice)
+        except UnknownFinishReasonError as error:
+            raise AnswerError(self._failure(f'its finish_reason is "{error}"')) from None
+        if reason is not None:
+            self.usage = self.usage._replace(finish_reason=reason)
 
 
 def _without_space(text: str) -> str:
     return "".join(text.split())
-
-
-def _count(usage: dict[str, Any], *keys: str) -> int | None:
-    """Return the first of these numbers of tokens that is one."""
-    for key in keys:
-        value = usage.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return value
-    return None

@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from shared.accounts import users
 from shared.db.models import ApiKey
+from tests.support import batches
 from tests.support.client import PASSWORD, ApiUser
 from worker.pipeline import Pipeline
 
@@ -27,10 +28,19 @@ class Victim:
         self.user.post(f"/prompts/{cancelled}/cancel/")
         keyed = {"json": {"prompt_text": f"{SECRET} keyed"}, "headers": {"Idempotency-Key": "the-key"}}
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
+        self.chat_ids = [self.chat("the-chat-key"), self.chat(None)]
+        self.batch = batches.create(self.user, [batches.line(1, SECRET, custom_id=SECRET)], metadata={"note": SECRET})
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
         self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
+
+    def chat(self, key: str | None) -> str:
+        """Begin a chat completion, and hang up. Returns its id."""
+        body = {"model": "default", "messages": [{"role": "user", "content": SECRET}], "stream": True}
+        headers = {} if key is None else {"Idempotency-Key": key}
+        with self.user.post("/v1/chat/completions", json=body, headers=headers) as response:
+            return json.loads(next(iter(response.response)).removeprefix(b"data: "))["id"]
 
     def state(self) -> list[dict]:
         """The victim's account, keys, and prompts, but for their positions in the queue: newcomers may pass them."""
@@ -47,6 +57,13 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if "{file_id}" in path or "{batch_id}" in path:
+        ids = {"file_id": victim.batch["input_file_id"], "batch_id": victim.batch["id"]}
+        return [attacker.call(method, path.format(**ids))]
+    if "{completion_id}" in path:
+        return [attacker.call(method, path.format(completion_id=each)) for each in victim.chat_ids]
+    if "{model_id}" in path:
+        return [attacker.call(method, path.format(model_id=SECRET))]
     if path.startswith("/admin/"):
         path = path.format(user_id=victim.user.id, key_id=victim.key_id)
         return [attacker.call(method, path, json={"is_admin": True} if method == "PATCH" else None)]
@@ -62,6 +79,15 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
         "/webhooks/": {"url": "https://mine.example/"},
+        "/v1/files": {},
+        "/v1/batches": {
+            "input_file_id": victim.batch["input_file_id"],
+            "endpoint": victim.batch["endpoint"],
+            "completion_window": "24h",
+        },
+        # An unknown model, because a chat completion waits for a worker.
+        "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "mine"}]},
+        "/v1/embeddings": {"model": "hashing-1", "input": "mine"},
         "/auth/register/": login,
         "/login/": login,
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},

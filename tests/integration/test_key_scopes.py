@@ -37,6 +37,21 @@ NEEDED = {
     ("POST", "/webhooks/{webhook_id}/recover/"): READ_AND_WRITE,
     ("GET", "/webhooks/{webhook_id}/deliveries/"): READ,
     ("POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/replay/"): READ_AND_WRITE,
+    ("POST", "/v1/chat/completions"): WRITE,
+    ("GET", "/v1/chat/completions/{completion_id}"): READ,
+    ("DELETE", "/v1/chat/completions/{completion_id}"): WRITE,
+    ("POST", "/v1/embeddings"): WRITE,
+    ("GET", "/v1/models"): READ,
+    ("POST", "/v1/files"): WRITE,
+    ("GET", "/v1/files"): READ,
+    ("GET", "/v1/files/{file_id}"): READ,
+    ("GET", "/v1/files/{file_id}/content"): READ,
+    ("DELETE", "/v1/files/{file_id}"): WRITE,
+    ("POST", "/v1/batches"): WRITE,
+    ("GET", "/v1/batches"): READ,
+    ("GET", "/v1/batches/{batch_id}"): READ,
+    ("POST", "/v1/batches/{batch_id}/cancel"): WRITE,
+    ("GET", "/v1/models/{model_id}"): READ,
     ("POST", "/auth/keys/"): KEYS,
     ("GET", "/auth/keys/"): KEYS,
     ("DELETE", "/auth/keys/{key_id}/"): KEYS,
@@ -50,6 +65,9 @@ LOGIN_ONLY = (
 )
 BODIES = {
     "/prompts/": {"prompt_text": "Hi"},
+    # An unknown model, because a chat completion waits for a worker.
+    "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/embeddings": {"model": "hashing-1", "input": "Hi"},
     "/auth/keys/": {"name": "n"},
     "/webhooks/": {"url": "https://hooks.example/"},
     "/webhooks/{webhook_id}/recover/": {"since": 0},
@@ -62,6 +80,7 @@ def call(user: ApiUser, method: str, path: str):
     body = {"json": BODIES.get(path, {})} if method in ("POST", "PATCH") or path == "/account/" else {}
     query = {"query_string": {"prompt": "tide"}} if "similar" in path else {}
     ids = {"prompt_id": 999, "key_id": 999, "webhook_id": 999, "delivery_id": 999, "login_id": uuid4()}
+    ids |= {"completion_id": "chatcmpl-999", "model_id": "none", "file_id": "file-999", "batch_id": "batch_999"}
     return user.call(method, path.format(**ids), **body, **query)
 
 
@@ -87,9 +106,14 @@ def test_a_route_is_403_without_its_scope_and_open_with_it_alone(shared_alice: A
     for needed in scopes:
         others = [scope for scope in (READ, WRITE, KEYS) if scope != needed]
         response = call(shared_alice.with_key(scopes=others), method, path)
-        problem = assert_problem(response, 403)
-        assert problem["type"] == "urn:promptwire:problem:insufficient-scope"
-        assert needed in problem["detail"]
+        if path.startswith("/v1/"):
+            assert response.status_code == 403
+            kind, detail = response.json["error"]["code"], response.json["error"]["message"]
+        else:
+            problem = assert_problem(response, 403)
+            kind, detail = problem["type"], problem["detail"]
+        assert kind in ("urn:promptwire:problem:insufficient-scope", "insufficient_scope")
+        assert needed in detail
         assert response.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
     if path != "/auth/keys/" or method != "POST":  # which makes keys only with scopes of its own
         assert call(shared_alice.with_key(scopes=scopes), method, path).status_code not in (401, 403)
@@ -107,7 +131,8 @@ def test_every_403_for_a_scope_is_described(shared_app: Flask, method: str, path
     operation = shared_app.test_client().get("/openapi.json").json["paths"][path][method.lower()]
     described = operation["responses"]["403"]
     assert "WWW-Authenticate" in described["headers"]
-    assert "insufficient-scope" in described["content"]["application/problem+json"]["examples"]
+    (media,) = described["content"].values()
+    assert "insufficient-scope" in media["examples"]
 
 
 def test_a_preflight_needs_no_scope(shared_app: Flask) -> None:

@@ -108,15 +108,18 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
                 assert media.get("examples") or media.get("example"), operation["operationId"]
 
 
-def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
-    for _, _, operation in operations(document):
+def test_every_error_response_is_a_problem_or_below_v1_an_error_of_openai(document: dict[str, Any]) -> None:
+    for _, path, operation in operations(document):
         for status, response in operation["responses"].items():
             assert "content" in response or status in ("204", "304")
             if int(status) >= 400 and operation["operationId"] != "isReady":
-                assert list(response["content"]) == ["application/problem+json"]
+                media = "application/json" if path.startswith("/v1/") else "application/problem+json"
+                schema = "OpenAIError" if path.startswith("/v1/") else "Problem"
+                assert response["content"].keys() == {media}
+                assert response["content"][media]["schema"] == {"$ref": f"#/components/schemas/{schema}"}
 
 
-WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/usage/", "/webhooks/", "/admin/")
+WITH_TOKEN = ("/prompts/", "/auth/keys/", "/account/", "/usage/", "/webhooks/", "/admin/", "/v1/")
 
 
 def test_every_operation_that_needs_a_token_declares_it(document: dict[str, Any]) -> None:

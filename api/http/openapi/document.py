@@ -87,7 +87,7 @@ def _complete(operation: dict[str, Any]) -> None:
         operation["description"] = operation["description"].replace("<br/>", "\n").strip()
     operation.setdefault("security", [])
     operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/X-Request-ID"})
-    if "requestBody" in operation:
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
         media = operation["requestBody"]["content"]["application/json"]
         _, _, model = media["schema"]["$ref"].rpartition("/")
         media["examples"] = {f"{n}": {"summary": s, "value": v} for n, (s, v) in enumerate(BODIES[model].items(), 1)}

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from api.http.openapi import account_examples, admin_examples, batch_examples, prompt_examples, webhook_examples
+from api.http.openapi import (
+    account_examples,
+    admin_examples,
+    batch_examples,
+    openai_examples,
+    prompt_examples,
+    webhook_examples,
+)
 from shared.version import get_version
 
 
@@ -17,6 +24,7 @@ BODIES: dict[str, dict[str, Any]] = {
     **webhook_examples.BODIES,
     **admin_examples.BODIES,
     **batch_examples.BODIES,
+    **openai_examples.BODIES,
 }
 
 #: Response bodies, by a short name: summary, value.
@@ -27,6 +35,7 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     **webhook_examples.ANSWERS,
     **admin_examples.ANSWERS,
     **batch_examples.ANSWERS,
+    **openai_examples.ANSWERS,
     "alive": ("It runs", _health("ok")),
     "ready": ("Everything works", _health("ok", postgres="ok", redis="ok")),
     "degraded": ("Without Redis", _health("degraded", postgres="ok", redis="unavailable")),

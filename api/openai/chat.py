@@ -1,0 +1,206 @@
+"""Chat completions: create, streamed or not, retrieve and delete."""
+
+from collections.abc import Callable
+from functools import partial
+
+from flask import Response, jsonify
+from flask_openapi3 import Tag
+from pydantic import Field
+from sqlalchemy import Engine
+
+from api.auth.principal import Principal, current_principal
+from api.auth.tokens import Authenticator
+from api.http.openapi.blueprint import Blueprint
+from api.http.openapi.models import Parameters, example
+from api.http.openapi.openai_examples import CHAT_STREAM
+from api.http.openapi.responses import OVER_BUDGET, TOO_MANY_WAITS, Responses, json_response, rate_limited
+from api.intake.endings import Endings
+from api.intake.new_prompts import NewPrompts
+from api.intake.submissions import Stored, Submissions
+from api.intake.user_slots import UserSlots
+from api.openai import answers, chat_stream
+from api.openai.blueprint import openai_blueprint, openai_error_responses
+from api.openai.headers import NewPromptHeaders
+from api.openai.schemas import ChatCompletion, DeletedChatCompletion
+from api.realtime.long_poll import LongPoll
+from api.realtime.text_stream import Position, TextStream
+from shared.db.models import CacheUse, FrontApi, Scope
+from shared.errors import (
+    AnswerPendingError,
+    IdempotencyKeyInUseError,
+    IdempotencyKeyReusedError,
+    InsufficientScopeError,
+    NotAllowedError,
+    OverloadedError,
+    PromptCancelledError,
+    PromptFailedError,
+    PromptNotFoundError,
+    StoppingError,
+)
+from shared.openai import chat_request, ids
+from shared.openai.chat_request import ChatCompletionRequest
+from shared.openai.chat_resource import Chunks, chat_completion
+from shared.openai.ids import IdPrefix
+from shared.prompts import idempotency, queries
+from shared.prompts.idempotency import KeyUse
+from shared.prompts.submission import NewPrompt
+from shared.settings import Settings
+
+_TAG = Tag(name="OpenAI", description="OpenAI's API, for its SDKs: set their base URL to `/v1` here.")
+_WAITS = (
+    TOO_MANY_WAITS,
+    AnswerPendingError(),
+    StoppingError(),
+    PromptFailedError("The prompt failed: the model refused it."),
+    PromptCancelledError(),
+    PromptNotFoundError(),
+)
+_CREATED = json_response(
+    ChatCompletion,
+    "The answer; with `stream`, chunks of it as server-sent events.",
+    *("chat-completion", "chat-tool-calls"),
+    headers=("Idempotency-Replayed",),
+)
+CREATE: Responses = {
+    200: _CREATED | {"content": _CREATED["content"] | {"text/event-stream": {"example": CHAT_STREAM}}},
+    **openai_error_responses(
+        *(413, 415, 503),
+        *(rate_limited("1/second;10/minute"), OVER_BUDGET, OverloadedError(), *_WAITS),
+        *(InsufficientScopeError(Scope.PROMPTS_WRITE), NotAllowedError("This API key may not use the model default.")),
+        *(IdempotencyKeyInUseError(), IdempotencyKeyReusedError()),
+    ),
+}
+SHOW: Responses = {
+    200: json_response(ChatCompletion, "The answer.", "chat-completion", "chat-tool-calls"),
+    **openai_error_responses(500, 503, *_WAITS),
+}
+DELETE: Responses = {
+    200: json_response(DeletedChatCompletion, "It is deleted.", "chat-deleted"),
+    **openai_error_responses(PromptNotFoundError(), InsufficientScopeError(Scope.PROMPTS_WRITE)),
+}
+
+
+class ChatCompletionPath(Parameters):
+    completion_id: str = Field(description="The chat completion's `id`.", json_schema_extra=example("chatcmpl-1"))
+
+
+class ChatRoutes:
+    """Views of chat completions. Each is a prompt.
+
+    Args:
+        make_stream: Makes the stream of a principal's prompt from a position in its text.
+        slots: Limits the streams and waiting requests of a user.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        authenticator: Authenticator,
+        submissions: Submissions,
+        endings: Endings,
+        long_poll: LongPoll,
+        make_stream: Callable[[Principal, int, Position], TextStream],
+        slots: UserSlots,
+    ) -> None:
+        self._cache = CacheUse.ALLOWED if settings.semantic_cache else None
+        self._engine = engine
+        self._authenticator = authenticator
+        self._submissions = submissions
+        self._endings = endings
+        self._long_poll = long_poll
+        self._make_stream = make_stream
+        self._slots = slots
+        self._new_prompts = NewPrompts(settings)
+
+    def blueprint(self) -> Blueprint:
+        bp = openai_blueprint("openai_chat", __name__, self._authenticator, _TAG)
+        path = "/chat/completions"
+        bp.post(path, operation_id="createChatCompletion", responses=CREATE)(self.create)
+        bp.get(f"{path}/<completion_id>", operation_id="getChatCompletion", responses=SHOW)(self.show)
+        bp.delete(f"{path}/<completion_id>", operation_id="deleteChatCompletion", responses=DELETE)(self.delete)
+        return bp
+
+    def create(self, body: ChatCompletionRequest, header: NewPromptHeaders) -> Response:
+        """Answer a conversation.
+
+        It is a prompt like any other: stored before it is answered, in the list, searchable, on sockets and webhooks.
+        A caller that hangs up loses nothing: the answer is kept, and found under its id or by the same
+        `Idempotency-Key`. A parameter that is not served is refused (400).
+        """
+        principal = current_principal()
+        new, key_use = self._new_prompt(body, principal), _key_use(body, header, principal)
+        self._slots.acquire(principal.id)
+        release = partial(self._slots.release, principal.id)
+        try:
+            stored = self._submissions.store(new, key_use, principal.key)
+            if body.stream:
+                with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+                response = self._stream(principal, stored, with_usage=with_usage)
+            else:
+                response = self._wait(principal, stored.prompt.id)
+        except BaseException:
+            release()
+            raise
+        response.call_on_close(release)
+        if stored.is_replay:
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
+
+    def show(self, path: ChatCompletionPath) -> Response:
+        """Get the answer, as soon as there is one: like creating it, this waits until the prompt has ended."""
+        principal, prompt_id = current_principal(), self._find(path.completion_id)
+        with self._slots.hold(principal.id):
+            return self._wait(principal, prompt_id)
+
+    def delete(self, path: ChatCompletionPath) -> Response:
+        """Delete the prompt, with its answer and its vector, whatever its status."""
+        self._endings.delete(current_principal().id, self._find(path.completion_id))
+        return jsonify({"id": path.completion_id, "object": "chat.completion.deleted", "deleted": True})
+
+    def _new_prompt(self, body: ChatCompletionRequest, principal: Principal) -> NewPrompt:
+        parsed = chat_request.to_prompt(body)
+        return self._new_prompts.make(
+            principal,
+            parsed.prompt_text,
+            model=parsed.model,
+            asked=parsed.asked,
+            websocket=True,
+            cache=self._cache,
+            metadata=parsed.metadata,
+            api=parsed.api,
+            api_request=parsed.api_request,
+        )
+
+    def _stream(self, principal: Principal, stored: Stored, *, with_usage: bool) -> Response:
+        prompt = stored.prompt
+        events = self._make_stream(principal, prompt.id, Position())
+        chunks = chat_stream.encode(events, Chunks(prompt, with_usage=with_usage), _path(prompt.id))
+        response = Response(chunks, mimetype="text/event-stream")
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
+        return response
+
+    def _wait(self, principal: Principal, prompt_id: int) -> Response:
+        return jsonify(chat_completion(answers.wait(self._long_poll, principal.id, prompt_id, _path(prompt_id))))
+
+    def _find(self, completion_id: str) -> int:
+        """The prompt of a chat completion. Raises PromptNotFoundError."""
+        prompt_id = ids.parse(IdPrefix.CHAT_COMPLETION, completion_id)
+        if prompt_id is not None:
+            with self._engine.connect() as connection:
+                prompt = queries.get(connection, current_principal().id, prompt_id)
+            if prompt.api == FrontApi.CHAT_COMPLETIONS:
+                return prompt.id
+        raise PromptNotFoundError("There is no such chat completion.")
+
+
+def _path(prompt_id: int) -> str:
+    return f"/v1/chat/completions/{ids.make(IdPrefix.CHAT_COMPLETION, prompt_id)}"
+
+
+def _key_use(body: ChatCompletionRequest, header: NewPromptHeaders, principal: Principal) -> KeyUse | None:
+    """The use of the request's key. Whether it streams does not matter: a repeat may ask for the whole answer."""
+    if header.idempotency_key is None:
+        return None
+    normalized = body.model_dump_json(by_alias=True, exclude_none=True, exclude={"stream", "stream_options"})
+    return KeyUse(principal.id, header.idempotency_key, idempotency.fingerprint(f"chat completion {normalized}"))

@@ -1,0 +1,114 @@
+"""Embeddings by the configured embedder, the one that searches use."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import structlog
+from flask import Response, jsonify
+from flask_openapi3 import Tag
+
+from api.auth.principal import current_principal
+from api.auth.tokens import Authenticator
+from api.http.openapi.blueprint import Blueprint
+from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, json_response
+from api.intake.user_slots import UserSlots
+from api.openai.blueprint import openai_blueprint, openai_error_responses
+from api.openai.schemas import Embeddings
+from shared.db.models import Scope
+from shared.errors import (
+    InsufficientScopeError,
+    InvalidFieldsError,
+    ProviderError,
+    ProviderUnavailableError,
+    UnknownModelError,
+)
+from shared.openai.embedding_request import EmbeddingRequest
+from shared.providers import Embedder, Vectors, embed
+from shared.providers.tokens import estimate_tokens
+from shared.search.store import Offload, run_inline
+
+log = structlog.get_logger(__name__)
+
+#: How much is embedded at a time, so that searches of other users get their turns in between.
+_BATCH_TEXTS, _BATCH_CHARACTERS = 32, 50_000
+_FAILED = "The embedder failed; try again."
+CREATE: Responses = {
+    200: json_response(Embeddings, "The vectors, in the order of the inputs.", "embeddings", "embeddings-base64"),
+    **openai_error_responses(
+        *(413, 415, 503, TOO_MANY_SEARCHES, InsufficientScopeError(Scope.PROMPTS_WRITE)),
+        *(ProviderUnavailableError("The embedder cannot be reached."), ProviderError(_FAILED)),
+    ),
+}
+
+
+class EmbeddingRoutes:
+    """The view of embeddings.
+
+    Args:
+        slots: Limits the searches of a user at the same time; these count as searches.
+        offload: Runs an embedder that computes here.
+    """
+
+    def __init__(self, authenticator: Authenticator, embedder: Embedder, slots: UserSlots, offload: Offload) -> None:
+        self._authenticator = authenticator
+        self._embedder = embedder
+        self._slots = slots
+        # A remote embedder yields to other greenlets by itself, and its connections belong to this thread.
+        self._run = run_inline if embedder.is_remote else offload
+
+    def blueprint(self) -> Blueprint:
+        bp = openai_blueprint("openai_embeddings", __name__, self._authenticator, Tag(name="OpenAI"))
+        bp.post("/embeddings", operation_id="createEmbeddings", responses=CREATE)(self.create)
+        return bp
+
+    def create(self, body: EmbeddingRequest) -> Response:
+        """Turn texts into vectors, by the embedder that searches use. Nothing is stored."""
+        self._check(body)
+        with self._slots.hold(current_principal().id):
+            vectors = [self._embed(batch) for batch in _batches(body.texts)]
+        encode = _base64 if body.encoding_format == "base64" else _floats
+        tokens = sum(map(estimate_tokens, body.texts))
+        data = [
+            {"object": "embedding", "index": index, "embedding": encode(vector)}
+            for index, vector in enumerate(np.concatenate(vectors))
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return jsonify({"object": "list", "data": data, "model": self._embedder.name, "usage": usage})
+
+    def _check(self, body: EmbeddingRequest) -> None:
+        name, dimension = self._embedder.name, self._embedder.dimension
+        if body.model != name:
+            raise UnknownModelError(f"There is no embedder {body.model}. The embedder here is {name}.", ["model"])
+        if body.dimensions not in (None, dimension):
+            raise InvalidFieldsError(f"The vectors of {name} have {dimension} dimensions.", ["dimensions"])
+
+    def _embed(self, texts: Sequence[str]) -> Vectors:
+        try:
+            vectors: Vectors = self._run(partial(embed, self._embedder), texts)
+        except ProviderError:
+            raise
+        except Exception as error:  # custom embedders may raise anything
+            log.exception("embedder failed", embedder=self._embedder.name)
+            raise ProviderError(_FAILED) from error
+        return vectors
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        if batch and (len(batch) == _BATCH_TEXTS or sum(map(len, batch)) + len(text) > _BATCH_CHARACTERS):
+            yield batch
+            batch = []
+        batch.append(text)
+    yield batch
+
+
+def _floats(vector: Vectors) -> list[float]:
+    numbers: list[float] = vector.tolist()
+    return numbers
+
+
+def _base64(vector: Vectors) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()

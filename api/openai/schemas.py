@@ -1,0 +1,90 @@
+"""Responses of OpenAI's API: chat completions, models, embeddings."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.http.openapi.models import Answer
+from api.http.prompt_schemas import TokenUsage, ToolCall
+from shared.prompts.answer import FinishReason
+
+
+class ChatAnswer(Answer):
+    """What the model said."""
+
+    role: Literal["assistant"]
+    content: str | None = Field(description="The answer; null if there are only calls of tools.")
+    refusal: None
+    annotations: list[Any]
+    tool_calls: list[ToolCall] | None = Field(None, description="The functions that the model wants to be called.")
+
+
+class Choice(Answer):
+    """The answer: there is always one."""
+
+    index: int
+    message: ChatAnswer
+    logprobs: None
+    finish_reason: FinishReason
+
+
+class ChatCompletion(Answer):
+    """A chat completion."""
+
+    id: str = Field(description="`chatcmpl-` and the prompt's id.")
+    object: Literal["chat.completion"]
+    created: int = Field(description="When the prompt was submitted, in seconds since 1970.")
+    model: str = Field(description="The model route.")
+    choices: list[Choice]
+    usage: TokenUsage | None = Field(description="The tokens, if known.")
+    metadata: dict[str, str]
+    service_tier: Literal["default"]
+    system_fingerprint: None
+
+
+class DeletedChatCompletion(Answer):
+    """A chat completion that is deleted."""
+
+    id: str
+    object: Literal["chat.completion.deleted"]
+    deleted: Literal[True]
+
+
+class Model(Answer):
+    """A model route, or the embedder."""
+
+    id: str
+    object: Literal["model"]
+    created: int = Field(description="Always 0: not known.")
+    owned_by: str
+
+
+class ModelList(Answer):
+    """All models."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+class Embedding(Answer):
+    """The vector of an input, of unit length."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="Numbers, or little-endian 32-bit floats in base64.")
+
+
+class EmbeddingUsage(Answer):
+    """An estimate of the inputs' tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(Answer):
+    """The vectors of all inputs, in their order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage

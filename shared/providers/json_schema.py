@@ -1,0 +1,122 @@
+"""JSON Schemas that users send: for the answer to a prompt, and for the parameters of its tools.
+
+They are input of strangers. So no reference leaves the document, patterns cannot backtrack without end, and size, depth
+and the work behind local references are bounded. Draft 2020-12, unless `$schema` names another one.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote
+
+import jsonschema_rs
+
+from shared.errors import InvalidFieldsError
+
+MAX_CHARACTERS = 100_000  #: of a schema as JSON
+MAX_DEPTH = 64  #: of a schema and of an instance: objects and arrays in each other
+#: How many objects a schema has with its references written out. Without a bound, thirty definitions that each refer
+#: twice to the one before would keep a processor busy for hours.
+MAX_EXPANDED = 500_000
+MAX_MESSAGE_LENGTH = 300
+#: Patterns without lookaround or backreferences take linear time anyway. The others, which pydantic writes for
+#: decimals, for instance, may go back this often before they count as not matching.
+_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=10_000, size_limit=1_000_000)
+
+JsonSchema = dict[str, Any] | bool
+
+
+class InvalidSchemaError(InvalidFieldsError):
+    """This is not a valid JSON Schema."""
+
+
+def check_schema(schema: object, field: str = "schema") -> None:
+    """Check a schema that came with a request. `field` is its place in the body, for the error.
+
+    Raises:
+        InvalidSchemaError: it is not a valid JSON Schema, too large, or refers to another document.
+    """
+    try:
+        _validator(_as_json(schema))
+    except RecursionError:
+        raise InvalidSchemaError("must be a valid JSON Schema: it is nested too deeply", [field]) from None
+    except ValueError as error:
+        raise InvalidSchemaError(f"must be a valid JSON Schema: {_describe(error)}", [field]) from None
+
+
+def validate(instance: object, schema: JsonSchema) -> str | None:
+    """What is wrong with the instance, for people; None if it is valid against the schema.
+
+    Raises:
+        ValueError: the schema is not valid; `check_schema` would have refused it.
+    """
+    validator = _validator(_as_json(schema))
+    try:
+        error = next(validator.iter_errors(instance), None)
+    except ValueError as unreadable:  # nested too deeply, lone surrogates
+        return _describe(unreadable)
+    return None if error is None else _describe(error)
+
+
+@lru_cache(maxsize=32)
+def _validator(schema: str) -> jsonschema_rs.Validator:
+    """The compiled schema. The prompts of a batch often have the same one."""
+    parsed = json.loads(schema)
+    if not isinstance(parsed, dict | bool):
+        raise ValueError("it is neither an object nor a boolean")  # noqa: TRY004 - as the library does
+    _check_expansion(parsed)
+    return jsonschema_rs.validator_for(parsed, offline=True, pattern_options=_PATTERNS)
+
+
+def _as_json(schema: object) -> str:
+    text = json.dumps(schema, sort_keys=True, allow_nan=False)
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"it has over {MAX_CHARACTERS} characters")
+    return text
+
+
+def _check_expansion(schema: JsonSchema) -> None:
+    """Raise ValueError if the schema is too deep, or has too much behind its references."""
+    sizes: dict[str, int] = {}
+
+    def expanded_size(node: object, depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is more than {MAX_DEPTH} levels deep")
+        size = 1 + sum(expanded_size(child, depth + 1) for child in _children(node))
+        if isinstance(node, dict):
+            size += sum(size_behind(node[key]) for key in ("$ref", "$dynamicRef", "$recursiveRef") if key in node)
+        if size > MAX_EXPANDED:
+            raise ValueError(f"it has over {MAX_EXPANDED} parts with its references written out")
+        return size
+
+    def size_behind(reference: object) -> int:
+        if not isinstance(reference, str):
+            return 0
+        if reference not in sizes:
+            sizes[reference] = 0  # a reference to itself ends here: validating follows it only as deep as the instance
+            sizes[reference] = expanded_size(_find(schema, reference), 0)
+        return sizes[reference]
+
+    expanded_size(schema, 0)
+
+
+def _children(node: object) -> Iterator[object]:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return (child for child in children if isinstance(child, dict | list))
+
+
+def _find(schema: JsonSchema, reference: str) -> object:
+    """What a reference in the document refers to. An unresolved name counts as the whole document, the largest part."""
+    found: Any = schema
+    for part in unquote(reference.partition("#/")[2]).split("/") if "#/" in reference else ():
+        key = part.replace("~1", "/").replace("~0", "~")
+        found = found.get(key) if isinstance(found, dict) else None
+    return schema if found is None else found
+
+
+def _describe(error: Exception) -> str:
+    message = error.message if isinstance(error, jsonschema_rs.ValidationError) else str(error)
+    place = "/".join(map(str, getattr(error, "instance_path", ())))
+    text = f"{place}: {message}" if place else message
+    return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[: MAX_MESSAGE_LENGTH - 1]}…"
