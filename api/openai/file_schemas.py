@@ -17,13 +17,13 @@ MAX_WINDOW_HOURS = 168
 class FilePath(Parameters):
     """The id of a file."""
 
-    file_id: str = Field(json_schema_extra=example("file-1"))
+    file_id: str = Field(description="The id of the file.", json_schema_extra=example("file-1"))
 
 
 class BatchPath(Parameters):
     """The id of a batch."""
 
-    batch_id: str = Field(json_schema_extra=example("batch_1"))
+    batch_id: str = Field(description="The id of the batch.", json_schema_extra=example("batch_1"))
 
 
 class BatchHeaders(Parameters):
@@ -39,16 +39,16 @@ class BatchesQuery(Query):
     """Which batches to list."""
 
     after: str | None = Field(None, description="The id of the last batch of the page before.")
-    limit: int = Field(20, ge=1, le=100)
+    limit: int = Field(20, ge=1, le=100, description="The most batches of a page.")
 
 
 class FilesQuery(Query):
     """Which files to list."""
 
     after: str | None = Field(None, description="The id of the last file of the page before.")
-    limit: int = Field(10_000, ge=1, le=10_000)
-    order: Literal["asc", "desc"] = "desc"
-    purpose: Literal["batch", "batch_output"] | None = None
+    limit: int = Field(10_000, ge=1, le=10_000, description="The most files of a page.")
+    order: Literal["asc", "desc"] = Field("desc", description="`desc`: newest first.")
+    purpose: Literal["batch", "batch_output"] | None = Field(None, description="Only files of this purpose.")
 
 
 def _check_window(value: str) -> str:

@@ -37,7 +37,8 @@ CREATE: Responses = {200: _file("It is stored.", "file"), **openai_error_respons
 INDEX: Responses = {200: json_response(FileList, "A page.", "files")}
 SHOW: Responses = {200: _file("The file.", "file", "output file"), **_NOT_FOUND}
 CONTENT: Responses = {
-    200: empty_response("The content.") | {"content": {MIMETYPE: {"schema": {"type": "string", "format": "binary"}}}},
+    200: empty_response("The content.")
+    | {"content": {MIMETYPE: {"schema": {"type": "string", "format": "binary"}, "example": "{}"}}},
     **_NOT_FOUND,
     **openai_error_responses(UserLimitError(_TRANSFERS.format(limit=MAX_TRANSFERS))),
 }
