@@ -99,7 +99,8 @@ def download(options: Options, batch_id: str, file: Path, errors: bool) -> None:
         file_id = found["error_file_id"] if errors else found["output_file_id"]
         if file_id is None:
             kind = "errors" if errors else "answers"
-            raise click.ClickException(f"The batch {batch_id} has no {kind} ({found['status']}).")
+            options.output.note(f"The batch {batch_id} has no {kind} ({found['status']}).")
+            click.get_current_context().exit(Exit.FAILED)
         with options.output.progress(f"Downloading {file.name} …"):
             size = _write(file, client.batches.content(file_id))
     options.output.note(f"Wrote {size} bytes to {file}.")
@@ -143,7 +144,7 @@ def _show(options: Options, found: Batch) -> None:
     options.output.result(found, description(found))
     is_bad = found["status"] in ("failed", "expired", "cancelled")
     if is_bad or (found["status"] == "completed" and not is_whole(found)):
-        raise SystemExit(Exit.FAILED)
+        click.get_current_context().exit(Exit.FAILED)
 
 
 def description(batch: Batch) -> str:
