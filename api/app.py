@@ -19,8 +19,10 @@ from api.intake.endings import Endings
 from api.intake.load_shedding import LoadShedder
 from api.intake.submissions import Submissions
 from api.openai import errors as openai_errors
+from api.openai.batches import BatchRoutes
 from api.openai.chat import ChatRoutes
 from api.openai.embeddings import EmbeddingRoutes
+from api.openai.files import FileRoutes
 from api.openai.models import ModelRoutes
 from api.openai.responses.routes import ResponseRoutes
 from api.openai.responses.stream import InterruptedTexts, ResponseStream
@@ -94,7 +96,8 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
 
 def _api_blueprints(services: Services) -> list[ApiBlueprint]:
     """The blueprints whose routes are in the OpenAPI document, in its order."""
-    return [*_for_accounts(services), *_for_prompts(services), *_for_openai(services), *_for_operators(services)]
+    openai = [*_for_openai(services), *_for_batches(services)]
+    return [*_for_accounts(services), *_for_prompts(services), *openai, *_for_operators(services)]
 
 
 def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
@@ -144,6 +147,11 @@ def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
     yield text_stream.blueprint()
     yield search.blueprint()
     yield WebhookRoutes(s.settings, s.sessions, s.authenticator).blueprint()
+
+
+def _for_batches(s: Services) -> Iterator[ApiBlueprint]:
+    yield FileRoutes(s.settings, s.sessions, s.autocommit_engine, s.authenticator).blueprint()
+    yield BatchRoutes(s.settings, s.sessions, s.authenticator).blueprint()
 
 
 def _for_openai(s: Services) -> Iterator[ApiBlueprint]:

@@ -177,6 +177,22 @@ class BudgetExceededError(UserLimitError):
         return "urn:promptwire:problem/budget-exceeded"
 
 
+class FileNotStoredError(PromptwireError):
+    """There is no such file."""
+
+
+class FileInUseError(PromptwireError):
+    """A batch that has not ended still reads this file."""
+
+
+class BatchNotFoundError(PromptwireError):
+    """There is no such batch."""
+
+
+class BatchEndedError(PromptwireError):
+    """The batch has already ended."""
+
+
 class WebhookNotFoundError(PromptwireError):
     """There is no such webhook."""
 

@@ -1,8 +1,11 @@
-"""The base of all models of request bodies."""
+"""The base of all models of request bodies, and a type of their fields."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from shared.errors import InvalidFieldsError
+from shared.providers.json_schema import check_schema
 
 #: Up to this many unknown fields or parameters get an error each. More get one error together, because pydantic takes
 #: 0.3 s for 60,000 errors.
@@ -25,3 +28,15 @@ class Body(KnownNamesOnly):
     """A request body: an object with exactly these fields, in their JSON types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _valid_schema(schema: Any) -> Any:
+    try:
+        check_schema(schema)
+    except InvalidFieldsError as error:
+        raise ValueError(str(error)) from None
+    return schema
+
+
+#: A JSON Schema that generators can be given.
+ValidSchema = Annotated[dict[str, Any], AfterValidator(_valid_schema)]

@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
 from worker import heartbeat, metrics_server, prerequisites, stop_deadline
+from worker.batches import driver
+from worker.batches.driver import BatchDriver
 from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
@@ -118,14 +121,17 @@ def _send_last_spans(**_: Any) -> None:
 
 def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     redis = make_redis(settings)
-    sessions = make_sessions(make_engine(settings, application_name="promptwire-maintenance"))
-    queue = Queue(app, redis)
-    reaper = Reaper(settings, sessions, queue, Announcer(redis))
+    engine = partial(make_engine, settings, application_name="promptwire-maintenance")
+    sessions = make_sessions(engine())
+    queue, announcer = Queue(app, redis), Announcer(redis)
+    reaper = Reaper(settings, sessions, queue, announcer)
+    batch_driver = BatchDriver(settings, sessions, engine(autocommit=True), queue, announcer)
     jobs: dict[str, tuple[Job, float]] = {
         "reaper": (reaper.round, settings.reaper_seconds),
         "probes": (reaper.start_probes, PROBE_SECONDS),
         "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
-        "unstored": (UnstoredResponses(sessions, Announcer(redis)).round, unstored.INTERVAL_SECONDS),
+        "unstored": (UnstoredResponses(sessions, announcer).round, unstored.INTERVAL_SECONDS),
+        "batches": (batch_driver.round, driver.INTERVAL_SECONDS),
         "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }
     if settings.retention_days is not None:

@@ -10,9 +10,11 @@ needs the vector. If the embedder fails, the prompt is answered without one, whi
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import structlog
@@ -110,7 +112,8 @@ class Pipeline:
         metrics.attempts.inc(len(held))
         try:
             with self.leases.hold(held):
-                completed = self._answer_writer.complete(self._generate(self._embed(held)))
+                for members in _by_priority(held):
+                    completed += self._answer_writer.complete(self._generate(self._embed(members)))
         except (WorkerStopping, SoftTimeLimitExceeded):
             if time.monotonic() - started < self.time_limit.total_seconds():  # the worker is stopping
                 self._failures.release(held)
@@ -261,6 +264,12 @@ class Pipeline:
 def _low_share(size: int) -> int:
     """LOW_SHARE of `size`, rounded up or down by chance, so that it holds on average for any size."""
     return int(size * LOW_SHARE + random.random())  # noqa: S311  # nosec B311
+
+
+def _by_priority(held: Sequence[Claim]) -> Iterator[list[Claim]]:
+    """The prompts of each priority, those of default priority first: they do not wait for the others' answers."""
+    ordered = sorted(held, key=attrgetter("priority"))
+    return (list(members) for _, members in groupby(ordered, key=attrgetter("priority")))
 
 
 def _traces(held: Iterable[Claim]) -> list[str | None]:

@@ -6,6 +6,7 @@ from typing import Any, TextIO, get_args
 import click
 
 from .account_commands import account
+from .batch_commands import batch
 from .credentials import password_file_option, read_credentials
 from .display import show_answer, show_list
 from .errors import ClientError
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 main.add_command(keys)
+main.add_command(batch)
 
 _credentials = click.option(
     "--credentials", type=click.File(encoding="utf-8"), help='A JSON file: {"username": …, "password": …}.'

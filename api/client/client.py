@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 
 from .account import AccountClient
+from .batches import Batches
 from .errors import ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_list, json_object
@@ -73,6 +74,7 @@ class Client:
         self.keys = Keys(self._session)  #: the user's API keys
         self.account = AccountClient(self._session)
         self.webhooks = Webhooks(self._session)
+        self.batches = Batches(self._session, pause)
         self._socket = EventSocket(self.url, self._session, self._limits, pause)
 
     def __enter__(self) -> "Client":

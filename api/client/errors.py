@@ -63,7 +63,7 @@ class ProblemError(ClientError):
             found = json.loads(content)
         except ValueError:
             found = None
-        members = found if isinstance(found, dict) else {}
+        members = _members(found) if isinstance(found, dict) else {}
         self.status, self.repeated = status, repeated
         self.retry_after = _seconds(headers.get("Retry-After"))
         self.type = str(members.get("type", "about:blank"))
@@ -77,6 +77,14 @@ class ProblemError(ClientError):
     def is_temporary(self) -> bool:
         """Whether the server is too busy or broken, so that a retry may succeed."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _members(found: dict[str, object]) -> dict[str, object]:
+    """The members of a problem. OpenAI's API, below `/v1/`, has another shape."""
+    error = found.get("error")
+    if not isinstance(error, dict):
+        return found
+    return {"type": f"urn:promptwire:problem:{error.get('code')}", "detail": error.get("message")}
 
 
 def _phrase(status: int) -> str:

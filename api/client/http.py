@@ -36,6 +36,8 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
         json: object = None,
+        data: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
         idempotent: bool = True,
         server_wait: float = 0.0,
         stream_timeout: float | None = None,
@@ -43,6 +45,7 @@ class HttpClient:
         """Send a request and return the response.
 
         Args:
+            data, files: the fields and the open files of a form. A retry reads the files again.
             idempotent: whether sending it twice has the same effect as sending it once. If not, it is retried only
                 where the server cannot have carried it out.
             server_wait: the seconds that the server may wait before it answers.
@@ -59,7 +62,7 @@ class HttpClient:
             try:
                 timeout = _timeout(retries, server_wait, stream_timeout)
                 request = self._http.build_request(
-                    method, path, headers=headers, params=params, json=json, timeout=timeout
+                    method, path, headers=headers, params=params, json=json, data=data, files=files, timeout=timeout
                 )
                 response = self._http.send(request, stream=stream_timeout is not None)
                 if not response.is_success:

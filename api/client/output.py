@@ -34,7 +34,7 @@ class Output:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self._stderr = Console(stderr=True, highlight=False, markup=False)
+        self.stderr = Console(stderr=True, highlight=False, markup=False)
 
     def result(self, resource: Mapping[str, object], text: str) -> None:
         """Print a resource or an event: as a line of JSON, or this text."""
@@ -56,18 +56,18 @@ class Output:
 
     def note(self, text: str) -> None:
         """Print a message to stderr."""
-        self._stderr.print(printable(text), soft_wrap=True)
+        self.stderr.print(printable(text), soft_wrap=True)
 
     def hint(self, text: str) -> None:
         """Print a message to stderr if it is a terminal."""
-        if self._stderr.is_terminal:
+        if self.stderr.is_terminal:
             self.note(text)
 
     def progress(self, message: str) -> AbstractContextManager[object]:
         """Show a spinner with this message until the block ends, if stderr is a terminal."""
-        if not self._stderr.is_terminal or self._stderr.is_dumb_terminal:
+        if not self.stderr.is_terminal or self.stderr.is_dumb_terminal:
             return nullcontext()
-        return self._stderr.status(printable(message))
+        return self.stderr.status(printable(message))
 
     def show_retries(self) -> None:
         """Print the log messages of the client, which announce retries."""

@@ -227,7 +227,15 @@ class LoginEntry(TypedDict):
     is_current: bool
 
 
-EventType = Literal["prompt.completed", "prompt.failed", "prompt.cancelled"]
+EventType = Literal[
+    "prompt.completed",
+    "prompt.failed",
+    "prompt.cancelled",
+    "batch.completed",
+    "batch.failed",
+    "batch.expired",
+    "batch.cancelled",
+]
 
 DeliveryStatus = Literal["pending", "delivered", "failed"]
 
@@ -266,6 +274,7 @@ class Delivery(TypedDict):
     event: str
     seq: int | None
     prompt_id: int | None
+    batch_id: str | None
     status: DeliveryStatus
     attempts: list[Attempt]
     next_attempt_at: str | None
@@ -294,3 +303,54 @@ class Event(TypedDict):
     finish_reason: NotRequired[FinishReason | None]
     tool_calls: NotRequired[list[ToolCall] | None]
     error: NotRequired[str | None]
+
+
+class File(TypedDict):
+    """A file, as OpenAI's API has it."""
+
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+
+
+class BatchError(TypedDict):
+    """What is wrong with a line of a batch's file, or with the file."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+
+
+class BatchErrors(TypedDict):
+    """Why a batch failed."""
+
+    data: list[BatchError]
+
+
+class RequestCounts(TypedDict):
+    """The lines of a batch."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class Batch(TypedDict):
+    """A batch, as OpenAI's API has it. Times are seconds since 1970."""
+
+    id: str
+    endpoint: str
+    status: str
+    errors: BatchErrors | None
+    input_file_id: str
+    output_file_id: str | None
+    error_file_id: str | None
+    completion_window: str
+    created_at: int
+    expires_at: int
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,9 +16,8 @@ from pydantic import (
 
 from api.http.fields import MAX_MODEL_LENGTH, Metadata, Storable, whole
 from api.http.openapi.models import Body
-from shared.errors import InvalidFieldsError
-from shared.providers.json_schema import check_schema
 from shared.providers.model_request import TEXT_ONLY, ModelRequest
+from shared.request_body import ValidSchema
 
 MAX_TEXT_LENGTH = 100_000  #: of instructions, and of each message
 MAX_MESSAGES = 500
@@ -28,19 +26,10 @@ MAX_STOPS = 4
 _INT32, _INT64 = 2**31, 2**63
 
 
-def _valid_schema(schema: Any) -> Any:
-    try:
-        check_schema(schema)
-    except InvalidFieldsError as error:
-        raise ValueError(str(error)) from None
-    return schema
-
-
 def _stops(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-JsonSchema = Annotated[dict[str, Any], AfterValidator(_valid_schema)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}\z", json_schema_extra={"pattern": "^[a-zA-Z0-9_-]{1,64}$"})]
 Stop = Annotated[Storable, Field(min_length=1, max_length=100)]
 Stops = Annotated[
@@ -62,7 +51,7 @@ class AnswerSchema(Body):
 
     name: Name
     description: Annotated[Storable, Field(max_length=1024)] | None = None
-    schema_: JsonSchema = Field(
+    schema_: ValidSchema = Field(
         alias="schema", description="Draft 2020-12, unless `$schema` names another one; without remote references."
     )
     strict: bool | None = Field(None, description="Whether the provider must keep to the schema while it generates.")
@@ -84,7 +73,7 @@ class ResponseFormat(Body):
 class ToolFunction(Body):
     name: Name
     description: Annotated[Storable, Field(max_length=10_000)] | None = None
-    parameters: JsonSchema | None = Field(None, description="The JSON Schema of its arguments.")
+    parameters: ValidSchema | None = Field(None, description="The JSON Schema of its arguments.")
     strict: bool | None = Field(None, description="Whether its arguments must satisfy the schema.")
 
 

@@ -10,6 +10,8 @@ from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from api.http.prompt_schemas import PromptResource
 from shared import timestamps
 from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
+from shared.openai import ids
+from shared.openai.ids import IdPrefix
 from shared.webhooks.addresses import MAX_URL_CHARACTERS
 from shared.webhooks.delivery_log import LoggedDelivery
 from shared.webhooks.events import EventType, message_id
@@ -111,6 +113,7 @@ class DeliveryResource(Answer):
     event: str = Field(description="Its type: `prompt.completed` and so on, or `webhook.test`.")
     seq: int | None = Field(description="The event's number; null for a test event.")
     prompt_id: Id | None
+    batch_id: str | None = Field(description="The batch of the event, as `/v1/batches` has it.")
     status: DeliveryStatus = Field(description="`pending` → `delivered` or `failed`, which is final unless replayed.")
     attempts: list[DeliveryAttempt] = Field(description="The newest 20 attempts, oldest first.")
     next_attempt_at: Moment | None = Field(description="The earliest time of the next attempt, while `pending`.")
@@ -136,6 +139,28 @@ class PromptEvent(Answer):
     type: EventType
     timestamp: Moment = Field(description="When the event happened.")
     data: EventPrompt
+
+
+class EventBatch(BaseModel):
+    """The batch of an event. Its ids are those of OpenAI's API."""
+
+    id: str
+    seq: int
+    status: Literal["completed", "failed", "expired", "cancelled"]
+    endpoint: str
+    input_file_id: str
+    output_file_id: str | None
+    error_file_id: str | None
+    request_counts: dict[str, int]
+    metadata: dict[str, str]
+
+
+class BatchEvent(Answer):
+    """What a webhook gets when a batch ends."""
+
+    type: EventType
+    timestamp: Moment
+    data: EventBatch
 
 
 class TestedWebhook(BaseModel):
@@ -189,6 +214,7 @@ def delivery_resource(logged: LoggedDelivery) -> dict[str, Any]:
         "event": delivery.event,
         "seq": delivery.seq,
         "prompt_id": delivery.prompt_id,
+        "batch_id": None if delivery.batch_id is None else ids.make(IdPrefix.BATCH, delivery.batch_id),
         "status": delivery.status,
         "attempts": [_attempt(attempt) for attempt in logged.attempts],
         "next_attempt_at": timestamps.rfc3339(delivery.next_attempt_at) if is_pending else None,

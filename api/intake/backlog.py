@@ -1,15 +1,19 @@
-"""BACKLOG_LIMIT: how many prompts may be unfinished. Beyond that submissions are refused rather than stored up."""
+"""BACKLOG_LIMIT: how many prompts may be unfinished. Beyond that submissions are refused rather than stored up.
+
+Lines of batches do not count: they have limits of their own, and come after all other prompts.
+"""
 
 import time
 
 from sqlalchemy import text
 
 from shared.db.engine import Executor
+from shared.db.models import COUNTED
 
 #: How often the backlog is counted while it is full.
 RECOUNT_SECONDS = 0.25
 
-_COUNT = text("SELECT count(*) FROM (SELECT FROM prompts WHERE due_at IS NOT NULL LIMIT :limit) AS unfinished")
+_COUNT = text(f"SELECT count(*) FROM (SELECT FROM prompts WHERE {COUNTED} LIMIT :limit) AS unfinished")  # noqa: S608  # nosec B608
 
 
 class Backlog:

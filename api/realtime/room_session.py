@@ -223,8 +223,8 @@ class SocketSession:
                 replay = feed.read(connection, self._principal.id, self._cursor)
             if replay.begins_after > self._cursor:
                 self._reset(replay.begins_after)
-            for finished in replay.finished:
-                self._send(announcements.finished_event(finished))
+            for each in replay.finished:
+                self._send(announcements.event(each))
                 metrics.replays_sent.inc()
             self._cursor, more = replay.reached, replay.more
 

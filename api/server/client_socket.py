@@ -27,9 +27,9 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     """The server's end of a connection.
 
     The first byte of a request must arrive within the idle timeout; otherwise `recv` reports the end of the input. The
-    rest of it must arrive within `request_timeout` seconds of the first byte. The client must read what each `sendall`
-    sends within `request_timeout`, too; otherwise the connection is reset. Once the connection is a WebSocket, only the
-    WebSocket's own timeouts apply.
+    rest of it must arrive within `request_timeout` seconds of the first byte, and what `extend_request` adds. The
+    client must read what each `sendall` sends within `request_timeout`, too; otherwise the connection is reset. Once
+    the connection is a WebSocket, only the WebSocket's own timeouts apply.
     """
 
     __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_time_slice", "is_websocket")
@@ -58,6 +58,11 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         self.settimeout(self._request_timeout)
         if self._request_deadline is None:  # the head came together with the request before
             self._request_deadline = time.monotonic() + self._request_timeout
+
+    def extend_request(self, seconds: float) -> None:
+        """Give the request more time. Its handler does so for what has arrived of a large body."""
+        if self._request_deadline is not None:
+            self._request_deadline += seconds
 
     def yield_if_over(self) -> None:
         """Let others run if this connection's time slice is over. For pipelined requests, which need no `recv`."""

@@ -6,6 +6,7 @@ A submission that may exceed a budget reserves what it will use at most, as far 
 refused if that is more than is left. The reservation is a column of the prompt that counts while the prompt is
 unfinished. So every end of a prompt releases its reservation, and none can leak. If the prompt is cancelled or deleted
 while a worker answers it, the reservation counts until the worker has recorded what it used, or its lease lapses.
+A batch reserves what its lines that have not ended reserve, in a column of its own (`shared/batches`).
 
 `read` gives the numbers by which submissions are refused, and those that users see.
 """
@@ -42,7 +43,11 @@ _READ = text("""
         UNION ALL
         SELECT user_id, coalesce(key_id, 0), 0, reserved_tokens
         FROM prompts
-        WHERE user_id = ANY(:user_ids) AND status IN ('queued', 'processing')
+        WHERE user_id = ANY(:user_ids) AND due_at IS NOT NULL AND batch_id IS NULL
+        UNION ALL
+        SELECT user_id, coalesce(key_id, 0), 0, reserved_tokens
+        FROM batches
+        WHERE user_id = ANY(:user_ids) AND due_at IS NOT NULL
         UNION ALL
         SELECT user_id, key_id, 0, reserved_tokens FROM abandoned_attempts
         WHERE user_id = ANY(:user_ids) AND until > statement_timestamp()

@@ -64,6 +64,10 @@ _REVOKE = (
     text("""
         UPDATE webhooks SET disabled_at = coalesce(disabled_at, now()), leased_until = NULL WHERE user_id = :user_id
     """),
+    text("""
+        UPDATE batches SET status = 'cancelled', cancelled_at = now(), due_at = NULL, leased_by = NULL
+        WHERE user_id = :user_id AND due_at IS NOT NULL
+    """),
 )
 
 

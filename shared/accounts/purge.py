@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
+from shared.batches import files
 from shared.db.engine import Executor, Sessions
 
 #: How many rows a transaction deletes; of prompts, whose texts are long, fewer.
@@ -44,8 +45,9 @@ _DELETE_BATCH = f"""
 """  # noqa: S608  # nosec B608
 # Transactions add rows to these only while they hold a prompt's lock. So these are deleted after the prompts.
 _LARGE_TABLES = {"vector_log": "seq", "feed": "seq", "idempotency_keys": "key"}
-_SMALL_TABLES = ("webhooks", "usage", "abandoned_attempts", "login_blocks", "word_index")
+_SMALL_TABLES = ("batches", "webhooks", "usage", "abandoned_attempts", "login_blocks", "word_index")
 _WEBHOOKS = text("SELECT id FROM webhooks WHERE user_id = :user_id")
+_FILES = text("SELECT id FROM files WHERE user_id = :user_id ORDER BY id")
 # By cascade, this also deletes what was stored since the last batch.
 _DELETE_USER = text("DELETE FROM users WHERE id = :user_id AND deleted_at < now() - :kept_for")
 
@@ -81,6 +83,12 @@ def delete_rows(sessions: Sessions, user_id: int) -> Iterator[None]:
         webhook_ids = session.scalars(_WEBHOOKS, {"user_id": user_id}).all()
     for webhook_id in webhook_ids:
         yield from _delete_from(sessions, "webhook_deliveries", "webhook_id", webhook_id, "id")  # attempts by cascade
+    with sessions() as session:
+        file_ids = session.scalars(_FILES, {"user_id": user_id}).all()
+    for file_id in file_ids:
+        with sessions.begin() as session:
+            files.delete(session, user_id, file_id)
+        yield
     for table in _SMALL_TABLES:
         with sessions.begin() as session:
             session.execute(text(f"DELETE FROM {table} WHERE user_id = :user_id"), {"user_id": user_id})  # noqa: S608  # nosec B608

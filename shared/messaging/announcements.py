@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis import Redis, RedisError
 
 from shared import timestamps
+from shared.batches.ended_event import EndedBatch
 from shared.db.models import Change
 from shared.messaging.redis import cause
 from shared.prompts.claims import Claim
@@ -124,6 +125,16 @@ def from_delta(claim: Claim, index: int, text: str) -> Announcement:
         return Announcement(None, claim.id, claim.attempt)
     delta = {"type": "prompt.delta", "id": claim.id, "attempt": claim.attempt, "index": index, "text": text}
     return Announcement(None, claim.id, claim.attempt, to_json(delta))
+
+
+def event(happened: FinishedPrompt | EndedBatch) -> dict[str, Any]:
+    """What a socket gets of an entry of the feed."""
+    return ended_event(happened) if isinstance(happened, EndedBatch) else finished_event(happened)
+
+
+def ended_event(ended: EndedBatch) -> dict[str, Any]:
+    """The event of a batch that has ended."""
+    return {"type": ended.event, "seq": ended.seq, **ended.data, "timestamp": timestamps.now()}
 
 
 def finished_event(finished: FinishedPrompt) -> dict[str, Any]:

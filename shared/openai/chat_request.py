@@ -16,7 +16,7 @@ from shared.openai.fields import (
     MAX_TOOLS,
     Count,
     FunctionName,
-    JsonObject,
+    JsonSchema,
     Metadata,
     PlainText,
     Seed,
@@ -38,7 +38,7 @@ class Function(Body):
 
     name: FunctionName
     description: Text | None = None
-    parameters: JsonObject | None = None
+    parameters: JsonSchema | None = None
     strict: bool | None = None
 
 
@@ -67,7 +67,7 @@ class NamedSchema(Body):
 
     name: FunctionName
     description: Text | None = None
-    schema_: Annotated[JsonObject, Field(alias="schema")]
+    schema_: Annotated[JsonSchema, Field(alias="schema")]
     strict: bool | None = None
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
+from shared.request_body import ValidSchema
+
 STORABLE = r"^[^\u0000]*$"
 MAX_TOOLS = 128
 #: Of the keys and the values of metadata.
@@ -53,7 +55,8 @@ def by_key(key: str, *values: str) -> Discriminator:
 Text = Annotated[str, Field(json_schema_extra={"pattern": STORABLE}), AfterValidator(_storable)]
 PlainText = Annotated[Text, Tag("~text")]
 #: Any JSON object that Postgres can store.
-JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
+
+JsonSchema = Annotated[ValidSchema, AfterValidator(_storable)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), le=2**63 - 1)]
 FunctionName = Annotated[str, Field(pattern=_FUNCTION_NAME)]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from shared.db.models import Status
 from shared.openai import ids
@@ -38,6 +38,11 @@ class StoredResponse(NamedTuple):
     prompt: PromptRow
     asked: ModelRequest
     api_request: Mapping[str, Any]
+
+    @classmethod
+    def from_row(cls, row: Any) -> Self:
+        """The response in a row of `queries.COLUMNS`, `request` and `api_request`."""
+        return cls(PromptRow.from_row(row), ModelRequest.from_json(row.request), row.api_request or {})
 
     @property
     def id(self) -> str:

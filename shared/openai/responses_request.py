@@ -12,7 +12,7 @@ from pydantic import Field, Tag, field_validator, model_validator
 from shared.db.models import FrontApi
 from shared.openai import chat_messages
 from shared.openai.chat_messages import Split
-from shared.openai.fields import MAX_TOOLS, Count, FunctionName, JsonObject, Metadata, PlainText, Text, by_key, text_or
+from shared.openai.fields import MAX_TOOLS, Count, FunctionName, JsonSchema, Metadata, PlainText, Text, by_key, text_or
 from shared.openai.parsed import ParsedRequest
 from shared.openai.response_items import Item, to_messages
 from shared.providers.model_request import ModelRequest
@@ -28,7 +28,7 @@ class FunctionTool(Body):
     type: Literal["function"]
     name: FunctionName
     description: Text | None = None
-    parameters: JsonObject | None = None
+    parameters: JsonSchema | None = None
     strict: bool | None = None
 
 
@@ -65,7 +65,7 @@ class SchemaFormat(Body):
     type: Literal["json_schema"]
     name: FunctionName
     description: Text | None = None
-    schema_: Annotated[JsonObject, Field(alias="schema")]
+    schema_: Annotated[JsonSchema, Field(alias="schema")]
     strict: bool | None = None
 
 

@@ -14,8 +14,7 @@ from shared.openai.ids import IdPrefix
 from shared.openai.parsed import ParsedRequest
 from shared.openai.response_resource import StoredResponse
 from shared.prompts import queries
-from shared.prompts.queries import PromptRow
-from shared.providers.model_request import Message, ModelRequest
+from shared.providers.model_request import Message
 
 _prompts = Prompt.__table__.c
 _FIND = select(*queries.COLUMNS, _prompts.request, _prompts.api_request).where(
@@ -48,7 +47,7 @@ def find(executor: Executor, user_id: int, prompt_id: int | None, *, unstored: b
     """
     row = executor.execute(_FIND, {"user_id": user_id, "prompt_id": prompt_id}).first()
     if row is not None:
-        found = StoredResponse(PromptRow.from_row(row), ModelRequest.from_json(row.request), row.api_request or {})
+        found = StoredResponse.from_row(row)
         if found.is_stored or unstored:
             return found
     raise PromptNotFoundError("There is no such response. It may have been deleted.")

@@ -103,7 +103,7 @@ def _columns(is_limited: str) -> str:
         prompts.attempt >= attempt_limit - CASE WHEN in_group THEN 1 ELSE 0 END AS final, user_id, prompt_text,
         websocket, request_id, embedder, cache, history, queued_at, traceparent, clock_timestamp() AS claimed_at,
         {is_limited} AS is_limited, in_group, CASE WHEN EXISTS (SELECT FROM probe) THEN now() + :lease END AS probe,
-        key_id, prompts.route, request, request_hash
+        key_id, prompts.route, request, request_hash, prompts.priority
     """  # nosec B608
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from shared.accounts.metering import FREE, Meter, Prices
 from shared.db.arrays import array_parameters
 from shared.db.engine import Executor
-from shared.db.models import DEFAULT_ROUTE, Change, Prompt, Status
+from shared.db.models import DEFAULT_ROUTE, Change, Priority, Prompt, Status
 from shared.prompts.claim_statements import CLAIM, CLAIM_WITHIN_LIMIT, SETTLE, SETTLE_TYPES
 from shared.prompts.completion import FinishResult, Outcome, finish
 from shared.prompts.feed import FinishedPrompt
@@ -56,6 +56,7 @@ class Claim:
     route: str = DEFAULT_ROUTE
     request: dict[str, Any] | None = None  #: a `ModelRequest` as JSON
     request_hash: bytes | None = None
+    priority: str = Priority.DEFAULT
     meter: Meter = field(default_factory=Meter, compare=False)  #: what the attempt uses
 
     def waited(self) -> timedelta:

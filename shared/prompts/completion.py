@@ -69,6 +69,8 @@ _SET_ANSWER = ", ".join(f"{name} = agreed.{name}" for name in Answer._fields)
 # the user submits a prompt meanwhile, whose foreign key locks the user's row, too: the one that has locked the newest
 # version waits, in its UPDATE, for the version that its snapshot has; the other holds that, and waits for it.
 #
+# Lines of batches have no deliveries of their own: the batch has one.
+#
 # A webhook that is deleted meanwhile is locked before its foreign key is checked: then it gets no delivery, where the
 # check would fail.
 _FINISH = PreparedStatement(
@@ -118,7 +120,7 @@ _FINISH = PreparedStatement(
         WHERE prompts.id = agreed.id
         RETURNING prompts.id, agreed.user_id, username, agreed.seq, websocket, request_id, metadata, prompt_text,
             agreed.error, created_at, completed_at, agreed.key_id, agreed.route, agreed.used_prompt_tokens,
-            agreed.used_completion_tokens, cost
+            agreed.used_completion_tokens, cost, batch_id
     ), recorded AS (
         {add_to_ledger("finished", at="completed_at", prompts=1)}
     ), published AS (
@@ -128,7 +130,7 @@ _FINISH = PreparedStatement(
         INSERT INTO webhook_deliveries (webhook_id, event, seq, prompt_id)
         SELECT webhooks.id, event, finished.seq, finished.id
         FROM finished JOIN webhooks USING (user_id) CROSS JOIN LATERAL (SELECT 'prompt.' || :change AS event) AS type
-        WHERE disabled_at IS NULL AND (events IS NULL OR event = ANY(events))
+        WHERE finished.batch_id IS NULL AND disabled_at IS NULL AND (events IS NULL OR event = ANY(events))
         FOR KEY SHARE OF webhooks
     ), logged AS (
         INSERT INTO vector_log (user_id, seq, embedder, prompt_id, vector)

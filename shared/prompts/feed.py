@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import ARRAY, BigInteger, Row, bindparam, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
+from shared.batches.ended_event import EVENT_DATA, EndedBatch
 from shared.db.engine import Executor
 from shared.db.models import Change, FeedEntry, User
 from shared.prompts.answer import Answer
@@ -73,7 +74,7 @@ class FeedPage:
     """
 
     begins_after: int
-    finished: list[FinishedPrompt]
+    finished: list[FinishedPrompt | EndedBatch]
     reached: int
     more: bool
 
@@ -86,13 +87,14 @@ _COLUMNS = f"""
 _ANSWER = slice(14, 14 + len(Answer._fields))
 # PostgreSQL knows the length of a stored text without reading it, and adds the lengths up before it reads any.
 _READ = text(f"""
-    SELECT {_COLUMNS}, total FROM (
+    SELECT {_COLUMNS}, total, batch FROM (
         SELECT *, sum(size) OVER (ORDER BY seq) AS running, count(*) OVER () AS total FROM (
             SELECT feed.user_id, username, feed.seq, change, feed.prompt_id, attempt, websocket, request_id,
-                route, metadata, prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
-                {EVENT_BYTES} AS size
+                route, prompts.metadata, prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
+                {EVENT_BYTES} AS size, {EVENT_DATA} AS batch
             FROM feed JOIN users ON users.id = feed.user_id
             LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
+            LEFT JOIN batches ON batches.id = feed.batch_id
             WHERE feed.user_id = :user_id AND feed.seq > :after
             ORDER BY feed.seq
             LIMIT :limit
@@ -132,7 +134,7 @@ def changed(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
 def read(
     executor: Executor, user_id: int, after: int, *, limit: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
 ) -> FeedPage:
-    """The finished prompts after a number, in order: those with `websocket` set that have not been deleted.
+    """The events after a number, in order: prompts with `websocket` set that have not been deleted, and batches.
 
     The page has at most `limit` entries, and ends where their texts would have more than `max_bytes` of UTF-8 together,
     but has at least one.
@@ -140,10 +142,18 @@ def read(
     rows = executor.execute(_READ, {"user_id": user_id, "after": after, "limit": limit, "max_bytes": max_bytes}).all()
     return FeedPage(
         begins_after=rows[0].seq - 1 if rows else after,
-        finished=[_finished(row) for row in rows if row.attempt is not None and row.change != Change.DELETED],
+        finished=[_event(row) for row in rows if _is_event(row)],
         reached=rows[-1].seq if rows else after,
         more=bool(rows) and (rows[0].total == limit or rows[0].total > len(rows)),
     )
+
+
+def _is_event(row: Row[Any]) -> bool:
+    return row.batch is not None or (row.attempt is not None and row.change != Change.DELETED)
+
+
+def _event(row: Row[Any]) -> FinishedPrompt | EndedBatch:
+    return _finished(row) if row.batch is None else EndedBatch(row.seq, row.at, row.batch)
 
 
 def _finished(row: Row[Any]) -> FinishedPrompt:

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from shared.db.engine import Executor
-from shared.db.models import UNFINISHED, Prompt, Status, User
+from shared.db.models import COUNTED, Prompt, Status, User
 from shared.errors import PromptNotFoundError
 from shared.prompts import scheduling
 from shared.prompts.answer import Answer
@@ -80,7 +80,7 @@ _ONE_WITH_SEQ = _ONE.add_columns(User.__table__.c.seq.label("newest")).join_from
 )
 _COMPLETED = select(*COLUMNS).where(_prompts.id.in_(bindparam("prompt_ids", expanding=True)), _OF_USER, _IS_ANSWERED)
 _UNFINISHED = select(func.count()).select_from(
-    select(_prompts.id).where(_OF_USER, _prompts.status.in_(UNFINISHED)).limit(bindparam("limit")).subquery()
+    select(_prompts.id).where(_OF_USER, text(COUNTED)).limit(bindparam("limit")).subquery()
 )
 _SIZE: ColumnElement[int] = literal_column(PROMPT_BYTES)
 
@@ -226,5 +226,5 @@ def with_queue_state(executor: Executor, prompts: Sequence[PromptRow]) -> list[P
 
 
 def count_unfinished(executor: Executor, user_id: int, limit: int) -> int:
-    """How many prompts of the user have not ended, at most `limit`."""
+    """How many prompts of the user have not ended, at most `limit`. Lines of batches do not count."""
     return executor.execute(_UNFINISHED, {"user_id": user_id, "limit": limit}).scalar_one()

@@ -98,6 +98,20 @@ _GRANT = text(f"""
     RETURNING prompts.route
 """)  # noqa: S608  # nosec B608
 
+# Prompts that are about to be stored: they have no ids yet, so their numbers take the place of these.
+_NEW_TURNS = text(f"""
+    WITH owner AS MATERIALIZED (
+        SELECT user_id, {COUNT_ACTIVE} AS active FROM (SELECT CAST(:user_id AS bigint) AS user_id) AS owner
+    ), runnable AS MATERIALIZED (
+        SELECT number AS id, user_id, route, CAST(:priority AS text) AS priority
+        FROM owner CROSS JOIN unnest(CAST(:routes AS text[])) WITH ORDINALITY AS line(route, number)
+        WHERE CAST(:running_limit AS bigint) IS NULL OR number <= CAST(:running_limit AS bigint) - active
+    ), granted AS (
+        {WITH_TURNS}
+    )
+    SELECT id, turn FROM granted
+""")  # noqa: S608  # nosec B608
+
 _LOCK = text(LOCK_USERS)
 
 _USERS_WITHOUT_TURN = f"""
@@ -162,6 +176,21 @@ def grant_turns(
     """
     parameters = {"user_id": list(user_ids), "grace": grace, "running_limit": running_limit}
     return Counter(executor.execute(_GRANT, parameters).scalars()) if user_ids else {}
+
+
+def new_turns(
+    executor: Executor, user_id: int, routes: Sequence[str], priority: str, *, running_limit: int | None
+) -> list[int | None]:
+    """The turns of prompts that the caller stores next, in this order; None for those beyond `running_limit`.
+
+    The caller holds the lock of the user until it has stored them.
+
+    Args:
+        routes: The model route of each prompt.
+    """
+    parameters = {"user_id": user_id, "routes": list(routes), "priority": priority, "running_limit": running_limit}
+    turns = {row.id: row.turn for row in executor.execute(_NEW_TURNS, parameters)}
+    return [turns.get(number) for number in range(1, len(routes) + 1)]
 
 
 def queue_states(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, QueueState]:

@@ -21,6 +21,7 @@ from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
 from shared.db.models import (
     CLAIMABLE,
+    COUNTED,
     DEFAULT_ROUTE,
     RETRIABLE,
     UNFINISHED,
@@ -108,7 +109,7 @@ _SUBMIT = PreparedStatement(
     ), owner AS MATERIALIZED (
         SELECT user_id, {COUNT_ACTIVE} AS active, CASE WHEN CAST(:backlog AS bigint) IS NULL THEN 0 ELSE (
             SELECT count(*) FROM (
-                SELECT FROM prompts WHERE user_id = owner.user_id AND status IN ('queued', 'processing')
+                SELECT FROM prompts WHERE user_id = owner.user_id AND {COUNTED}
                 LIMIT CAST(:backlog AS bigint)
             ) AS unfinished
         ) END AS unfinished

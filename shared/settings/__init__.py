@@ -26,6 +26,7 @@ MIN_SECRET_LENGTH = 32
 _DAY = 86_400  # seconds
 _MANY = 1_000_000_000  # fits into an integer of PostgreSQL
 _MAX_TEXT_BYTES = 256 * 1024 * 1024  # Redis and PostgreSQL's JSON take not much more
+_MAX_FILE_BYTES = 10 * 1024 * 1024 * 1024
 _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
 
 
@@ -104,6 +105,9 @@ class Settings(BrokerSettings):
     ws_room_auth: Literal["token", "open"] = "token"
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024, le=_MAX_TEXT_BYTES)
+    max_file_bytes: int = Field(200 * 1024 * 1024, ge=1024, le=_MAX_FILE_BYTES)
+    user_file_bytes: int = Field(2 * 1024 * 1024 * 1024, ge=1024, le=1_000 * _MAX_FILE_BYTES)
+    user_batch_limit: int = Field(10, ge=1, le=_MANY)
     request_timeout_seconds: float = Field(30, ge=0.1, le=_DAY)
     connection_limit_per_address: int = Field(500, ge=0, le=_MANY)
     prompt_rate_limit: str = "1/second;10/minute"

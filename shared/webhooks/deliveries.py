@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
 
+from shared.batches.ended_event import EVENT_DATA, EndedBatch
 from shared.db.engine import Executor
 from shared.prompts.queries import COLUMNS, PromptRow
 from shared.prompts.sizes import PROMPT_BYTES
@@ -97,7 +98,7 @@ _READ = text(f"""
         RETURNING id, user_id, url, secret, failures,
             CASE WHEN previous_secret_expires_at > now() THEN previous_secret END AS previous_secret
     ), next AS (
-        SELECT id, event, seq, prompt_id, attempts, created_at FROM webhook_deliveries
+        SELECT id, event, seq, prompt_id, batch_id, attempts, created_at FROM webhook_deliveries
         WHERE webhook_id = :webhook_id AND status = 'pending' AND next_attempt_at <= now()
         ORDER BY seq NULLS FIRST, id
         LIMIT :limit
@@ -111,10 +112,12 @@ _READ = text(f"""
         sized.id AS delivery_id, sized.event, sized.seq AS event_seq, sized.attempts, sized.created_at AS delivery_at,
         users.username, coalesce(feed.at, prompts.completed_at) AS at,
         CASE WHEN feed.seq IS NULL THEN prompts.error ELSE feed.error END AS event_error,
-        prompts.id IS NOT NULL AND (feed.seq IS NOT NULL OR prompts.seq = sized.seq) AS is_kept
+        prompts.id IS NOT NULL AND (feed.seq IS NOT NULL OR prompts.seq = sized.seq) AS is_kept,
+        {EVENT_DATA} AS batch
     FROM sized CROSS JOIN held JOIN users ON users.id = held.user_id
         LEFT JOIN feed ON feed.user_id = held.user_id AND feed.seq = sized.seq
         LEFT JOIN prompts ON prompts.id = sized.prompt_id AND prompts.user_id = held.user_id
+        LEFT JOIN batches ON batches.id = sized.batch_id AND batches.user_id = held.user_id
     WHERE bytes <= :max_bytes OR rank <= 2
     ORDER BY rank
 """)  # noqa: S608  # nosec B608
@@ -159,6 +162,8 @@ def _event(webhook_id: int, row: Row[Any]) -> Event | None:
     message_id = events.message_id(webhook_id, row.event_seq, row.delivery_id)
     if row.event == events.TEST:
         return events.from_test(message_id, webhook_id, row.delivery_at)
+    if row.batch is not None:
+        return events.from_batch(message_id, EndedBatch(row.event_seq, row.at or row.delivery_at, row.batch))
     if not row.is_kept:
         return None
     prompt = PromptRow.from_row(row[: len(COLUMNS)])

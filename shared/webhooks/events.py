@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pydantic_core
 
 from shared import timestamps
+from shared.batches.ended_event import EndedBatch
 from shared.db.models import Status
 from shared.prompts.answer import Answer
 from shared.prompts.queries import PromptRow
@@ -23,6 +24,10 @@ class EventType(StrEnum):
     COMPLETED = "prompt.completed"
     FAILED = "prompt.failed"
     CANCELLED = "prompt.cancelled"
+    BATCH_COMPLETED = "batch.completed"
+    BATCH_FAILED = "batch.failed"
+    BATCH_EXPIRED = "batch.expired"
+    BATCH_CANCELLED = "batch.cancelled"
 
 
 class Event(NamedTuple):
@@ -51,6 +56,11 @@ def from_prompt(
     answer = prompt.answer if status == Status.COMPLETED else Answer()
     prompt = prompt._replace(status=status, error=error, seq=seq, completed_at=at, answer=answer)
     return Event(message_id, _body(event, at, {**prompt_resource(prompt, username), "seq": seq}))
+
+
+def from_batch(message_id: str, ended: EndedBatch) -> Event:
+    """The event of a batch that has ended."""
+    return Event(message_id, _body(ended.event, ended.at, {**ended.data, "seq": ended.seq}))
 
 
 def from_test(message_id: str, webhook_id: int, at: datetime) -> Event:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
 from shared.db.engine import Sessions
-from shared.db.models import DeliveryStatus, FeedEntry, Prompt, Webhook, WebhookDelivery
+from shared.db.models import Batch, DeliveryStatus, FeedEntry, Prompt, Webhook, WebhookDelivery
 from shared.errors import (
     DeliveryNotFoundError,
     DeliveryPendingError,
@@ -26,6 +26,15 @@ from shared.webhooks.webhooks import RESUMED
 #: How many numbers of a feed a transaction recovers. A longer recovery takes several, in the order of the feed.
 RECOVERED_AT_ONCE = 2_000
 
+# The events of a feed. Lines of batches have none: the batch has one.
+_PROMPT_EVENTS = (
+    select((literal("prompt.") + FeedEntry.change).label("event"), FeedEntry.seq, FeedEntry.prompt_id)
+    .join(Prompt, Prompt.id == FeedEntry.prompt_id)
+    .where(Prompt.batch_id.is_(None))
+)
+_BATCH_EVENTS = select((literal("batch.") + Batch.status).label("event"), FeedEntry.seq, FeedEntry.batch_id).join(
+    Batch, Batch.id == FeedEntry.batch_id
+)
 _PENDING_AGAIN: dict[str, Any] = {
     "status": DeliveryStatus.PENDING,
     "attempts": 0,
@@ -73,7 +82,8 @@ def replay(session: Session, user_id: int, webhook_id: int, delivery_id: int) ->
         raise DeliveryNotFoundError
     if delivery.status == DeliveryStatus.PENDING:
         raise DeliveryPendingError
-    if delivery.event != events.TEST and not _is_kept(session, webhook.user_id, delivery):
+    is_prompt = delivery.event != events.TEST and delivery.batch_id is None
+    if is_prompt and not _is_kept(session, webhook.user_id, delivery):
         raise EventNotKeptError
     changed = update(WebhookDelivery).where(*one).values(_PENDING_AGAIN).returning(WebhookDelivery)
     return session.scalars(changed, execution_options={"populate_existing": True}).one()
@@ -107,17 +117,16 @@ def _recover_some(session: Session, webhook: Webhook, after: int, upto: int) -> 
     A delivery that exists is kept, with its log, so that there is one for each event. An event that happens meanwhile
     gets no second one: it is committed together with its entry in the feed.
     """
-    event = literal("prompt.") + FeedEntry.change
-    wanted = (
-        select(literal(webhook.id), event, FeedEntry.seq, Prompt.id)
-        .join(Prompt, Prompt.id == FeedEntry.prompt_id)
-        .where(FeedEntry.user_id == webhook.user_id, FeedEntry.seq > after, FeedEntry.seq <= upto)
-        .where(event.in_(webhook.events or list(EventType)))
-        .order_by(FeedEntry.seq)
-    )
-    added = upsert(WebhookDelivery).from_select(["webhook_id", "event", "seq", "prompt_id"], wanted)
-    recovered = added.on_conflict_do_update(index_elements=["webhook_id", "seq"], set_=_PENDING_AGAIN)
-    return session.execute(recovered).rowcount  # type: ignore[attr-defined, no-any-return]
+    wanted_events = webhook.events or list(EventType)
+    count = 0
+    for events_of in (_PROMPT_EVENTS, _BATCH_EVENTS):
+        within = (FeedEntry.user_id == webhook.user_id, FeedEntry.seq > after, FeedEntry.seq <= upto)
+        found = events_of.where(*within).order_by(FeedEntry.seq).subquery()
+        wanted = select(literal(webhook.id), *found.c).where(found.c.event.in_(wanted_events))
+        added = upsert(WebhookDelivery).from_select(["webhook_id", *found.c.keys()], wanted)
+        recovered = added.on_conflict_do_update(index_elements=["webhook_id", "seq"], set_=_PENDING_AGAIN)
+        count += session.execute(recovered).rowcount  # type: ignore[attr-defined]
+    return count
 
 
 def _enabled(session: Session, user_id: int, webhook_id: int) -> Webhook:

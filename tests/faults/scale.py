@@ -27,6 +27,8 @@ class Scale:
     outages: int
     outage_seconds: float
     webhook_kills: int
+    batch_lines: int
+    batch_kills: int
 
 
 SHORT = Scale(
@@ -50,6 +52,8 @@ SHORT = Scale(
     outages=1,
     outage_seconds=4,
     webhook_kills=2,
+    batch_lines=300,
+    batch_kills=4,
 )
 LONG = Scale(
     prompts=20_000,
@@ -72,4 +76,6 @@ LONG = Scale(
     outages=3,
     outage_seconds=60,
     webhook_kills=20,
+    batch_lines=20_000,
+    batch_kills=40,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tests.faults import (
+    batch_kills,
     budget_kills,
     damaged_segments,
     poison_prompts,
@@ -32,4 +33,5 @@ SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     socket_misuse.cut_connections,
     damaged_segments.damaged_segments,
     webhook_kills.webhook_kills,
+    batch_kills.batch_kills,
 )

@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from shared.accounts import users
 from shared.db.models import ApiKey
+from tests.support import batches
 from tests.support.client import PASSWORD, ApiUser
 from worker.pipeline import Pipeline
 
@@ -29,6 +30,7 @@ class Victim:
         self.ids = [completed, self.queued, cancelled, self.user.post("/prompts/", **keyed).json["id"]]
         self.chat_ids = [self.chat("the-chat-key"), self.chat(None)]
         self.response_ids = [self.respond("the-response-key"), self.respond(None)]
+        self.batch = batches.create(self.user, [batches.line(1, SECRET, custom_id=SECRET)], metadata={"note": SECRET})
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
         self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
@@ -61,6 +63,9 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     method, path = route
     if "{prompt_id}" in path:
         return [attacker.call(method, path.format(prompt_id=prompt_id)) for prompt_id in victim.ids]
+    if "{file_id}" in path or "{batch_id}" in path:
+        ids = {"file_id": victim.batch["input_file_id"], "batch_id": victim.batch["id"]}
+        return [attacker.call(method, path.format(**ids))]
     if "{completion_id}" in path:
         return [attacker.call(method, path.format(completion_id=each)) for each in victim.chat_ids]
     if "{response_id}" in path:
@@ -82,6 +87,12 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
         "/webhooks/": {"url": "https://mine.example/"},
+        "/v1/files": {},
+        "/v1/batches": {
+            "input_file_id": victim.batch["input_file_id"],
+            "endpoint": victim.batch["endpoint"],
+            "completion_window": "24h",
+        },
         # An unknown model, because a chat completion waits for a worker.
         "/v1/chat/completions": {"model": "none", "messages": [{"role": "user", "content": "mine"}]},
         "/v1/responses": {"input": "mine", "background": True, "previous_response_id": victim.response_ids[0]},

@@ -47,6 +47,15 @@ NEEDED = {
     ("DELETE", "/v1/responses/{response_id}"): WRITE,
     ("POST", "/v1/embeddings"): WRITE,
     ("GET", "/v1/models"): READ,
+    ("POST", "/v1/files"): WRITE,
+    ("GET", "/v1/files"): READ,
+    ("GET", "/v1/files/{file_id}"): READ,
+    ("GET", "/v1/files/{file_id}/content"): READ,
+    ("DELETE", "/v1/files/{file_id}"): WRITE,
+    ("POST", "/v1/batches"): WRITE,
+    ("GET", "/v1/batches"): READ,
+    ("GET", "/v1/batches/{batch_id}"): READ,
+    ("POST", "/v1/batches/{batch_id}/cancel"): WRITE,
     ("GET", "/v1/models/{model_id}"): READ,
     ("POST", "/auth/keys/"): KEYS,
     ("GET", "/auth/keys/"): KEYS,
@@ -78,6 +87,7 @@ def call(user: ApiUser, method: str, path: str):
     query = {"query_string": {"prompt": "tide"}} if "similar" in path else {}
     ids = {"prompt_id": 999, "key_id": 999, "webhook_id": 999, "delivery_id": 999, "login_id": uuid4()}
     ids |= {"completion_id": "chatcmpl-999", "response_id": "resp_999", "model_id": "none"}
+    ids |= {"file_id": "file-999", "batch_id": "batch_999"}
     return user.call(method, path.format(**ids), **body, **query)
 
 

@@ -34,6 +34,7 @@ class TestDeliveries:
             "event": "prompt.completed",
             "seq": 1,
             "prompt_id": prompt,
+            "batch_id": None,
             "status": "failed",
             "attempts": delivery["attempts"],
             "next_attempt_at": None,

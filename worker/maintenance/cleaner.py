@@ -7,6 +7,7 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from shared.accounts import budgets, login_blocks, logins
+from shared.batches import files
 from shared.db.engine import Sessions
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
@@ -16,7 +17,8 @@ INTERVAL_SECONDS = 600
 
 
 class Cleaner:
-    """Deletes old feed entries and deliveries, expired idempotency keys and logins, and address blocks of old logins.
+    """Deletes old feed entries and deliveries, expired idempotency keys and logins, address blocks of old logins, and
+    what interrupted uploads have left.
 
     It also ends deliveries that are not tried any more.
     """
@@ -32,6 +34,7 @@ class Cleaner:
             logins.purge_expired(session)
             login_blocks.purge(session)
             budgets.purge(session)
+            files.purge_interrupted(session)
         self._repeat(results.give_up)
         self._repeat(partial(results.purge, retention=self._feed_retention))
 

@@ -1,10 +1,11 @@
-"""The emptier: removes the texts, answers and vectors of old prompts (RETENTION_DAYS)."""
+"""The emptier: removes the texts, answers and vectors of old prompts, and old files and batches (RETENTION_DAYS)."""
 
 from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
 
+from shared.batches import batches, files
 from shared.db.engine import Sessions
 from shared.prompts import retention
 
@@ -27,7 +28,7 @@ class Emptier:
         self._complete = 0
 
     def round(self) -> None:
-        """Empty all prompts that have become old."""
+        """Empty all prompts that have become old, and delete such files and batches."""
         after, count, unsealed = self._complete, 0, set[int]()
         is_complete, more = True, True
         while more:
@@ -40,5 +41,8 @@ class Emptier:
             unsealed.update(batch.unsealed)
         for user_id in unsealed:
             self._request_sealing(user_id)
+        with self._sessions.begin() as session:
+            batches.purge_old(session, self._retention)
+            files.purge_old(session, self._retention)
         if count:
             log.info("old prompts emptied", prompts=count)

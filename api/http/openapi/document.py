@@ -90,7 +90,7 @@ def _complete(operation: dict[str, Any]) -> None:
         if parameter["schema"].get("type") == "object":
             parameter |= {"style": "deepObject", "explode": True}  # name[key]=value
     operation["parameters"].append({"$ref": "#/components/parameters/X-Request-ID"})
-    if "requestBody" in operation:
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
         media = operation["requestBody"]["content"]["application/json"]
         _, _, model = media["schema"]["$ref"].rpartition("/")
         media["examples"] = {f"{n}": {"summary": s, "value": v} for n, (s, v) in enumerate(BODIES[model].items(), 1)}

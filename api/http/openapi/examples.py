@@ -5,6 +5,7 @@ from typing import Any
 from api.http.openapi import (
     account_examples,
     admin_examples,
+    batch_examples,
     openai_examples,
     prompt_examples,
     responses_examples,
@@ -23,6 +24,7 @@ BODIES: dict[str, dict[str, Any]] = {
     **prompt_examples.BODIES,
     **webhook_examples.BODIES,
     **admin_examples.BODIES,
+    **batch_examples.BODIES,
     **openai_examples.BODIES,
     **responses_examples.BODIES,
 }
@@ -34,6 +36,7 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     **prompt_examples.ANSWERS,
     **webhook_examples.ANSWERS,
     **admin_examples.ANSWERS,
+    **batch_examples.ANSWERS,
     **openai_examples.ANSWERS,
     **responses_examples.ANSWERS,
     "alive": ("It runs", _health("ok")),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from api.http.openapi import batch_examples
 from api.http.openapi.prompt_examples import EVENT_BODIES
 from shared.webhooks import events
 
@@ -14,16 +15,22 @@ _HEADERS = {
         "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",
     ),
 }
+_BODIES = {**EVENT_BODIES, **batch_examples.EVENT_BODIES}
 _SUMMARIES = {
     "prompt.completed": "A prompt was answered",
     "prompt.failed": "A prompt has failed",
     "prompt.cancelled": "A prompt was cancelled",
+    "batch.completed": "A batch has been answered, and its files can be read",
+    "batch.failed": "The file of a batch is not valid",
+    "batch.expired": "A batch was not answered in time; what was answered can be read",
+    "batch.cancelled": "A batch was cancelled; what was answered can be read",
     events.TEST: "A test that you have asked for",
 }
 
 
 def _receive(event: str, summary: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{'TestEvent' if event == events.TEST else 'PromptEvent'}"}
+    kind = "TestEvent" if event == events.TEST else f"{event.partition('.')[0].capitalize()}Event"
+    schema = {"$ref": f"#/components/schemas/{kind}"}
     parameters = [
         {
             "name": name,
@@ -41,7 +48,7 @@ def _receive(event: str, summary: str) -> dict[str, Any]:
         "parameters": parameters,
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": schema, "example": EVENT_BODIES[event]}},
+            "content": {"application/json": {"schema": schema, "example": _BODIES[event]}},
         },
         "responses": {
             "2XX": {"description": "The event has arrived."},

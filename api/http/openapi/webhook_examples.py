@@ -26,6 +26,7 @@ _DELIVERED = {
     "event": "prompt.completed",
     "seq": 42,
     "prompt_id": 7,
+    "batch_id": None,
     "status": "delivered",
     "attempts": [_ATTEMPT],
     "next_attempt_at": None,
@@ -44,6 +45,7 @@ _TEST = _PENDING | {
     "event": "webhook.test",
     "seq": None,
     "prompt_id": None,
+    "batch_id": None,
     "attempts": [],
 }
 

@@ -12,8 +12,10 @@ from shared.db.models.accounts import (
     User,
 )
 from shared.db.models.base import Base, WriteCheck
+from shared.db.models.batches import UNFINISHED_BATCH, Batch, BatchStatus, File, FileChunk, FilePurpose
 from shared.db.models.prompts import (
     CLAIMABLE,
+    COUNTED,
     RETRIABLE,
     UNFINISHED,
     UNSTORED,
@@ -35,10 +37,12 @@ from shared.settings.model_routes import DEFAULT_ROUTE
 
 __all__ = [
     "CLAIMABLE",
+    "COUNTED",
     "DEFAULT_ROUTE",
     "DEFAULT_SCOPES",
     "RETRIABLE",
     "UNFINISHED",
+    "UNFINISHED_BATCH",
     "UNSTORED",
     "WITHOUT_TURN",
     "WITHOUT_VECTOR",
@@ -46,10 +50,15 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Batch",
+    "BatchStatus",
     "CacheUse",
     "Change",
     "DeliveryStatus",
     "FeedEntry",
+    "File",
+    "FileChunk",
+    "FilePurpose",
     "FrontApi",
     "IdempotencyKey",
     "LoginBlock",

@@ -27,6 +27,8 @@ CLAIMABLE = "status = 'queued' AND turn IS NOT NULL AND not_before IS NULL"
 WITHOUT_TURN = "status = 'queued' AND (turn IS NULL OR not_before IS NOT NULL)"
 WITHOUT_VECTOR = "vector_due_at IS NOT NULL"
 UNSTORED = "(api_request ->> 'is_unstored') = 'true'"
+#: What counts against the limits of unfinished prompts: lines of batches do not.
+COUNTED = "due_at IS NOT NULL AND batch_id IS NULL"
 
 UNFINISHED = (Status.QUEUED, Status.PROCESSING)
 RETRIABLE = (Status.FAILED, Status.CANCELLED)
@@ -44,6 +46,8 @@ class Change(StrEnum):
     EMBEDDED = "embedded"
     #: The vector of an old prompt was removed (RETENTION_DAYS). Its entry is like that of a vector that was added.
     EMPTIED = "emptied"
+    #: A batch has ended. Its entry names no prompt, but a batch.
+    BATCH_ENDED = "batch_ended"
 
 
 class Priority(StrEnum):
@@ -142,8 +146,9 @@ class Prompt(Base):
     api: Mapped[str | None]
     #: The fields of that API's request that its resource repeats and that `request` does not have.
     api_request: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    #: The batch that it is a line of.
+    #: The batch that it is a line of, and the number of the line in the batch's input file, from 1.
     batch_id: Mapped[int | None]
+    batch_line: Mapped[int | None]
     #: When its text, answer and vector were removed because of RETENTION_DAYS.
     emptied_at: Mapped[datetime | None]
 
@@ -159,6 +164,14 @@ class Prompt(Base):
         Index("prompts_without_turn", "user_id", "id", postgresql_where=text(WITHOUT_TURN)),
         Index("prompts_running", "route", postgresql_where=text("status = 'processing'")),
         Index("prompts_leased", "due_at", postgresql_where=text("status = 'processing'")),
+        Index("prompts_unfinished", "user_id", postgresql_where=text(COUNTED)),
+        Index(
+            "prompts_of_batch",
+            "batch_id",
+            "batch_line",
+            unique=True,
+            postgresql_where=text("batch_id IS NOT NULL"),
+        ),
         Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_unstored", "completed_at", postgresql_where=text(UNSTORED)),
@@ -212,6 +225,8 @@ class FeedEntry(Base):
     change: Mapped[str]
     error: Mapped[str | None]
     at: Mapped[datetime]
+    #: The batch that has ended. Its entry names no prompt (`prompt_id` is 0).
+    batch_id: Mapped[int | None]
 
     # Rows are inserted in order of time, so a block range index is enough for purging.
     __table_args__ = (

@@ -60,6 +60,8 @@ class WebhookDelivery(Base):
     #: The event's number in the user's feed, and its prompt; NULL for a test event.
     seq: Mapped[int | None]
     prompt_id: Mapped[int | None]
+    #: The batch of the event, if it is about one.
+    batch_id: Mapped[int | None]
     status: Mapped[str] = mapped_column(server_default=DeliveryStatus.PENDING)
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     #: Later than now if the endpoint has refused this one and accepts others. A pause of the endpoint changes nothing.
