@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterator
 
 import celery.utils.imports
+import httpx
 import pytest
-import redis
 import structlog
 from argon2 import PasswordHasher
 from flask import Flask
@@ -18,7 +18,7 @@ from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser, serving
-from tests.support.servers import Servers
+from tests.support.servers import MAX_WAIT_SECONDS, Servers
 from tests.support.user_queue import UserQueue
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
@@ -30,6 +30,9 @@ def pytest_configure() -> None:
     # No test uses TLS. Loading all authorities' certificates takes 20 ms in each HTTP client and each command.
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = os.devnull
+    # A machine that stalls for longer than httpx's default of 5 s makes a test slower, not red.
+    for kind in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, MAX_WAIT_SECONDS)
     # Print tracebacks plainly: structlog's default renders them with all local variables, for seconds each.
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
@@ -106,7 +109,7 @@ def vector_store() -> str:
 
 @pytest.fixture
 def database(servers: Servers, vector_store: str) -> str:
-    with redis.Redis.from_url(servers.redis_url) as client:
+    with servers.redis() as client:
         client.flushall()
     return servers.empty_database(vector_store)
 

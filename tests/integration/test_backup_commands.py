@@ -22,7 +22,7 @@ from shared.db.restored import GAP
 from shared.settings import Settings
 from tests.support.backups import rows
 from tests.support.client import ApiUser, assert_problem
-from tests.support.servers import ROOT, Servers, environment_of
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, environment_of
 from tests.support.webhook_calls import create as create_webhook
 
 
@@ -138,7 +138,9 @@ def test_the_commands_for_docker_compose_back_up_and_restore(
 
     def run(commands: str) -> None:
         script = ["sh", "-eu", "-c", commands]
-        done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS
+        )
         assert done.returncode == 0, done.stderr
 
     with servers.copy() as empty:

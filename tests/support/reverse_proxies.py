@@ -62,7 +62,7 @@ def nginx(upstreams: Upstreams, folder: Path) -> Iterator[dict[str, int]]:
         f"http {{\naccess_log off;\ntypes {{}}\n{temporary}{sites}}}\n"
     )
     command = [program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=MAX_WAIT_SECONDS, check=False)
     assert checked.returncode == 0, checked.stderr
     with _running(command, ports, folder):
         yield ports
