@@ -131,27 +131,29 @@ class RemoteUser:
         self.http = httpx.Client(base_url=url, timeout=MAX_WAIT_SECONDS, limits=limits)
         body = {"username": self.username, "password": PASSWORD}
         if is_new:
-            self._enter("/auth/register/", body)
-        self.tokens = self._enter("/login/", body).json()
+            self._send("POST", "/auth/register/", json=body)
+        self.tokens = self._send("POST", "/login/", json=body).json()
         self.http.headers["Authorization"] = f"Bearer {self.tokens['access']}"
 
-    def _enter(self, path: str, body: dict[str, str]) -> httpx.Response:
-        """Post, and again after an error that says so: the server was busy, or a proxy could not reach it."""
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request, and again after a temporary error: the server or a server behind it was too slow."""
         deadline = time.monotonic() + MAX_WAIT_SECONDS
-        while (response := self.http.post(path, json=body)).status_code in _TEMPORARY and time.monotonic() < deadline:
+        while (response := self.http.request(method, path, **options)).status_code in _TEMPORARY:
+            if time.monotonic() > deadline:
+                break
             time.sleep(float(response.headers.get("Retry-After", 0.5)))
         return response.raise_for_status()
 
     def submit(self, text: str = "What is a tide?", **fields: object) -> int:
         body = {"prompt_text": text, "websocket": True} | fields
-        return self.http.post("/prompts/", json=body).raise_for_status().json()["id"]
+        return self._send("POST", "/prompts/", json=body).json()["id"]
 
     def show(self, prompt_id: int) -> dict[str, Any]:
-        return self.http.get(f"/prompts/{prompt_id}/").raise_for_status().json()
+        return self._send("GET", f"/prompts/{prompt_id}/").json()
 
     def wait(self, prompt_id: int) -> dict[str, Any]:
         """Wait until the prompt has finished, and return it."""
-        return self.http.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).raise_for_status().json()
+        return self._send("GET", f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).json()
 
     def join(self, *, since: int | None = None, path: str | None = None, **options: Any) -> "Socket":
         """Join this user's room."""
