@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Iterator
 
 import celery.utils.imports
+import httpx
 import pytest
-import redis
 import structlog
 from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import Engine
+from werkzeug.routing import Rule
 
 from api.app import create_app
 from api.services import Services, make_services
@@ -18,7 +19,7 @@ from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser, serving
-from tests.support.servers import Servers
+from tests.support.servers import MAX_WAIT_SECONDS, Servers
 from tests.support.user_queue import UserQueue
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
@@ -30,6 +31,9 @@ def pytest_configure() -> None:
     # No test uses TLS. Loading all authorities' certificates takes 20 ms in each HTTP client and each command.
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = os.devnull
+    # A machine that stalls for longer than httpx's default of 5 s makes a test slower, not red.
+    for kind in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, kind, MAX_WAIT_SECONDS)
     # Print tracebacks plainly: structlog's default renders them with all local variables, for seconds each.
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
@@ -82,6 +86,22 @@ def _scan_entry_points_once() -> None:
     celery.utils.imports.entry_points = functools.cache(celery.utils.imports.entry_points)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compile_routes_once() -> None:
+    """Have each new application take the code of its routes' URL builders from the first one: half of its making."""
+    compile_builder, compiled = Rule._compile_builder, {}
+
+    def compile_once(rule: Rule, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        if rule.defaults:
+            return compile_builder(rule, append_unknown)
+        key = tuple(rule._trace), frozenset(rule.arguments), append_unknown
+        if key not in compiled:
+            compiled[key] = compile_builder(rule, append_unknown)
+        return compiled[key]
+
+    Rule._compile_builder = compile_once
+
+
 @pytest.fixture
 def production_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hash passwords as in production."""
@@ -106,7 +126,7 @@ def vector_store() -> str:
 
 @pytest.fixture
 def database(servers: Servers, vector_store: str) -> str:
-    with redis.Redis.from_url(servers.redis_url) as client:
+    with servers.redis() as client:
         client.flushall()
     return servers.empty_database(vector_store)
 

@@ -38,7 +38,10 @@ class AsyncException:
     def _leave(self, thread: int) -> None:
         with self._lock:
             self._thread = None
-            _set(thread, ctypes.py_object())  # takes back one that is not raised yet
+            # Take back one that is not raised yet. Only then: CPython 3.11 would look for one from here on, between all
+            # bytecodes, and under a profiler or a debugger for ever.
+            if self._is_delivered:
+                _set(thread, ctypes.py_object())
 
     def deliver(self) -> None:
         """Raise the exception in the thread, if it is within the block."""

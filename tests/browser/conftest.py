@@ -45,7 +45,7 @@ def origin() -> Iterator[str]:
     Chromium does not let a page from another machine, or without an address, send requests to this machine.
     """
     with ThreadingHTTPServer(("127.0.0.1", 0), _EmptyPage) as server:
-        Thread(target=server.serve_forever).start()
+        Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://localhost:{server.server_port}"
         server.shutdown()
 

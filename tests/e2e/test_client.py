@@ -129,7 +129,13 @@ class TestCommands:
         os.close(reading)
         with open(writing, "wb") as closed:  # noqa: PTH123
             result = subprocess.run(
-                command("list"), env=shell.environment, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, check=False
+                command("list"),
+                env=shell.environment,
+                cwd=ROOT,
+                stdout=closed,
+                stderr=subprocess.PIPE,
+                timeout=MAX_WAIT_SECONDS,
+                check=False,
             )
         assert (result.returncode, result.stderr) == (141, b"")
 
@@ -303,7 +309,7 @@ class TestIdempotentSubmission:
                 wait_until(lambda count=30 * round_number: len(submitted) > count, 60, "submissions")
                 host.close()
                 host.enter_context(killable_api(settings, url))
-            submitting.join()
+            submitting.join(MAX_WAIT_SECONDS)
             listed = list(client.prompts())
         assert [prompt["prompt_text"] for prompt in listed] == texts[::-1]
         assert [prompt["id"] for prompt in listed] == submitted[::-1]
@@ -551,7 +557,13 @@ def test_the_sessions_of_the_guide_work_as_pasted(shell: CommandLine, tmp_path: 
     (tmp_path / "alice.json").write_text(json.dumps(login))
     environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path)}
     result = subprocess.run(
-        ["bash", "-euc", session], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        ["bash", "-euc", session],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=MAX_WAIT_SECONDS,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert "Explain what causes ocean tides → done" in result.stdout

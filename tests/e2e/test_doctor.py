@@ -20,7 +20,7 @@ from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import RemoteUser, free_port, start
-from tests.support.servers import ROOT, Servers, environment_of, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, environment_of, wait_until
 from worker.pipeline import Pipeline
 
 #: Findings about the tests' servers, which need no durability.
@@ -183,7 +183,9 @@ def test_the_exit_code_says_whether_something_is_wrong(settings: Settings) -> No
     def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess:
         environment = environment_of(settings) | {"PATH": ""} | changes
         command = [sys.executable, "-m", "infra.doctor", *arguments]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=MAX_WAIT_SECONDS, check=False
+        )
 
     broken = run("--json", "--deep", JWT_SECRET_KEY="")
     assert broken.returncode == 1
@@ -210,4 +212,4 @@ def _server(answer: Callable[[str], tuple[int, bytes]]) -> Iterator[str]:
         serving.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-        serving.join()
+        serving.join(MAX_WAIT_SECONDS)

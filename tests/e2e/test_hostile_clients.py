@@ -86,7 +86,7 @@ def flooding(connection: socket.socket, data: bytes) -> Iterator[threading.Threa
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
         for thread in threads:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
 
 
 def frame(opcode: int, payload: bytes = b"", *, is_final: bool = True) -> bytes:

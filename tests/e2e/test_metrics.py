@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-import redis
 
 from infra.monitoring import cloudwatch
 from shared.settings import Settings
@@ -130,7 +129,7 @@ def test_events_sent_to_sockets_and_replays_are_counted(url: str, hosts: str) ->
 
 def test_a_reconnect_of_the_relay_is_counted(url: str, servers: Servers) -> None:
     before = metrics.read(url)["promptwire_relay_reconnects_total"]
-    with redis.Redis.from_url(servers.redis_url) as client:
+    with servers.redis() as client:
         wait_until(lambda: client.execute_command("CLIENT", "KILL", "TYPE", "pubsub") > 0, what="cutting connections")
     wait_until(lambda: metrics.read(url)["promptwire_relay_reconnects_total"] > before, what="counting that")
 

@@ -13,6 +13,7 @@ from shared.db.engine import make_engine, make_sessions
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.processes import RemoteUser
+from tests.support.servers import MAX_WAIT_SECONDS
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -33,7 +34,12 @@ def test_every_response_is_as_described(url: str, settings: Settings, tmp_path: 
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     token = f"Authorization: {alice.http.headers['Authorization']}"
     result = subprocess.run(
-        [*command, f"{url}/openapi.json", "--header", token], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, f"{url}/openapi.json", "--header", token],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=MAX_WAIT_SECONDS,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -63,7 +63,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("tls") / "own.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     command += f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {path}.key -out {path}.crt"
-    subprocess.run(command.split(), check=True, capture_output=True)
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=MAX_WAIT_SECONDS)
     path.write_text(Path(f"{path}.key").read_text() + Path(f"{path}.crt").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(path))
@@ -121,13 +121,15 @@ class Site:
 
     def open_socket(self, origin: str) -> Any:
         trusted = ssl.create_default_context()
-        connection = socket.create_connection(("127.0.0.1", self.port))
+        connection = socket.create_connection(("127.0.0.1", self.port), MAX_WAIT_SECONDS)
         return connect(
             f"wss://{PUBLIC_HOST}{self.prefix}/ws/prompts/{self.user.username}/",
             sock=connection,
             ssl=trusted,
             server_hostname="127.0.0.1",
             origin=origin,
+            open_timeout=MAX_WAIT_SECONDS,
+            ping_timeout=MAX_WAIT_SECONDS,
             additional_headers={"Authorization": self.user.http.headers["Authorization"]},
         )
 
@@ -194,7 +196,7 @@ def test_text_arrives_while_it_is_generated_and_then_its_event(site: Site, worke
             assert list(stream)[-1].kind == "prompt.completed"
     finally:
         generator.may_end.set()
-        work.join()
+        work.join(MAX_WAIT_SECONDS)
     with Client(site.user.url) as client:
         client.login(site.user.username, PASSWORD)
         assert next(client.listen(since=0))["type"] == "prompt.completed"
@@ -244,5 +246,7 @@ def test_the_caddyfile_is_valid_as_shipped(tmp_path: Path) -> None:
         str(reverse_proxies.FOLDER / "Caddyfile"),
     ]
     environment = os.environ | {"XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    checked = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=MAX_WAIT_SECONDS, check=False
+    )
     assert checked.returncode == 0, checked.stderr

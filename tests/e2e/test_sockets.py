@@ -167,7 +167,7 @@ class TestWhoMayJoin:
 
     def test_an_odd_subprotocol_is_400(self, alice: RemoteUser) -> None:
         host, port = alice.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as raw:
+        with socket.create_connection((host, int(port)), timeout=MAX_WAIT_SECONDS) as raw:
             raw.sendall(
                 f"GET /ws/prompts/{alice.username}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -500,7 +500,7 @@ class TestAbuse:
 def _raw_socket(url: str, user: RemoteUser) -> socket.socket:
     """A raw socket that has joined the user's room and does not read."""
     host, port = url.removeprefix("http://").split(":")
-    raw = socket.create_connection((host, int(port)))
+    raw = socket.create_connection((host, int(port)), timeout=MAX_WAIT_SECONDS)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024)
     raw.sendall(
         f"GET /ws/prompts/{user.username}/ HTTP/1.1\r\nHost: {host}:{port}\r\n"

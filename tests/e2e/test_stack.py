@@ -67,7 +67,7 @@ class Stack:
         self.process.wait(timeout=MAX_WAIT_SECONDS)
         seconds = time.monotonic() - started
         self._may_read.set()
-        self._reading.join()
+        self._reading.join(MAX_WAIT_SECONDS)
         return seconds
 
     def pause(self) -> None:
@@ -101,7 +101,7 @@ class Stack:
     def _read(self) -> None:
         for line in self.process.stdout:
             self.output += line
-            self._may_read.wait()
+            self._may_read.wait(MAX_WAIT_SECONDS)
             if self._has_left:
                 break
         self.process.stdout.close()
@@ -137,7 +137,13 @@ def run_session(page: Path, stack: Stack) -> str:
     )
     environment = os.environ | {"URL": stack.url, "DATA_DIR": str(stack.folder)}
     result = subprocess.run(
-        ["bash", "-euc", session], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+        ["bash", "-euc", session],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=MAX_WAIT_SECONDS,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     promised = re.findall(r"^# ([{\[].*|  ….*|data: .*|prompt\.completed .*)$", session, re.MULTILINE)
@@ -175,16 +181,16 @@ def test_the_session_of_the_readme_works_as_pasted_and_its_prompt_survives_stops
             for victim in victims:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     victim.kill()
-            killed.process.wait()
+            killed.process.wait(MAX_WAIT_SECONDS)
         if everything:
-            killed._reading.join()
+            killed._reading.join(MAX_WAIT_SECONDS)
 
     with running(folder) as last:
         assert_has_the_prompt_of_the_session(last, token)
         left = last.children()
         last.leave()
         assert last.process.wait(MAX_WAIT_SECONDS) == 1
-        last._reading.join()
+        last._reading.join(MAX_WAIT_SECONDS)
     with DataFolder(folder).locked():
         pass
     _, alive = psutil.wait_procs(left, timeout=MAX_WAIT_SECONDS)

@@ -45,7 +45,8 @@ def test_every_client_that_could_connect_gets_a_response(settings: Settings, sta
     port = processes.free_port()
 
     def ask_until_refused() -> None:
-        while (answer := _connect_and_ask(port)) != "refused":
+        # Once the process has ended, another one may listen on its port.
+        while running.poll() is None and (answer := _connect_and_ask(port)) != "refused":
             seen[answer] += 1
 
     # On a busy machine a process may start for longer than gunicorn would wait for it.
@@ -60,7 +61,7 @@ def test_every_client_that_could_connect_gets_a_response(settings: Settings, sta
             _have_processes_replaced(psutil.Process(running.pid))
         running.send_signal(signal.SIGTERM)
         for thread in asking:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
     assert seen.keys() == {"HTTP/1.1 200 OK"}
 
 
@@ -71,7 +72,10 @@ def test_idle_keep_alive_connections_do_not_delay_the_stop(settings: Settings, t
         running = processes.start(processes.API, settings, output=log, PORT=str(port), API_PROCESSES="1")
     try:
         wait_until(lambda: processes.answers(url), what="the API starting")
-        with httpx.Client(base_url=url) as client, socket.create_connection(("127.0.0.1", port)) as fresh:
+        with (
+            httpx.Client(base_url=url) as client,
+            socket.create_connection(("127.0.0.1", port), timeout=MAX_WAIT_SECONDS) as fresh,
+        ):
             client.get("/livez")
             running.send_signal(signal.SIGTERM)
             fresh.settimeout(MAX_WAIT_SECONDS)

@@ -61,7 +61,7 @@ def running(alice: RemoteUser, worker: Pipeline, generator: Stepwise) -> Iterato
     work.start()
     yield prompt_id
     generator.let(len(WORDS))
-    work.join()
+    work.join(MAX_WAIT_SECONDS)
 
 
 def read(stream: EventStream, words: int) -> tuple[str, str]:
@@ -223,7 +223,7 @@ def test_a_new_attempt_restarts_the_text(alice: RemoteUser, worker: Pipeline) ->
         work = threading.Thread(target=fail_then_answer)
         work.start()
         seen = list(stream)
-        work.join()
+        work.join(MAX_WAIT_SECONDS)
     texts: dict[int, str] = {}
     for event in seen[:-1]:
         attempt = event.data["attempt"]

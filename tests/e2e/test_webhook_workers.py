@@ -10,7 +10,7 @@ from shared.db.engine import Sessions
 from shared.settings import Settings
 from shared.webhooks.deliveries import LEASE
 from tests.support import processes
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 from tests.support.webhook_receiver import OK, Expected, Request, WebhookReceiver, count, make_key
 from tests.support.webhooks import Webhooks, delivering
 
@@ -46,7 +46,7 @@ def test_deliveries_outlive_workers_that_are_killed_and_stopped(settings: Settin
         seen = len(receiver.received)
         wait_until(lambda: len(receiver.received) > seen + EVENTS / 2, what="deliveries of the second worker")
         stopped.send_signal(signal.SIGTERM)
-        stopped.wait()
+        stopped.wait(MAX_WAIT_SECONDS)
         assert all(webhooks.get(webhook_id).leased_by is None for webhook_id in ids.values())
         with delivering(sessions):
             wait_until(lambda: not webhooks.pending(), what="the last delivery")

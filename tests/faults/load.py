@@ -18,6 +18,7 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from websockets.sync.client import connect
 
 from tests.support.client import PASSWORD
+from tests.support.servers import MAX_WAIT_SECONDS
 
 _SUBJECTS = ("tides", "rust", "owls", "glaciers", "bread", "comets", "violins", "harbours", "moss", "kites")
 _QUESTIONS = (
@@ -175,12 +176,12 @@ class LoadUser:
         """Stop submitting, and wait for the submissions in progress."""
         self._stop_submitting.set()
         for thread in self._submitting:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
 
     def leave(self) -> None:
         self.finish_submitting()
         self._leave.set()
-        self._listening.join()
+        self._listening.join(MAX_WAIT_SECONDS)
         self._http.close()
 
     @property

@@ -16,6 +16,7 @@ from tests.faults.load import LoadUser
 from tests.faults.outcome import Outcome
 from tests.faults.run import under_load
 from tests.faults.scale import Scale
+from tests.support.servers import MAX_WAIT_SECONDS
 
 _SECONDS_BETWEEN_DROPS = 0.1
 _DROPS_PER_RESTART = 10  # a restart of an API process, and so of its relay
@@ -46,7 +47,7 @@ def cut_connections(cluster: Cluster, scale: Scale) -> Outcome:
                 run.pause(_SECONDS_BETWEEN_DROPS)
         leave.set()
         for abuser in abusers:
-            abuser.join()
+            abuser.join(MAX_WAIT_SECONDS)
         run.outcome.require(misuses["started"] > scale.drops / 10, f"only {misuses['started']} misuses")
         run.expect_consuming()
     return run.outcome

@@ -108,7 +108,7 @@ def test_limits_above_those_of_the_machine_are_lowered(tmp_path: Path, arguments
     bundle = file == "config.json"
     (tmp_path / file).write_text(json.dumps({"process": process} if bundle else process))
     command = [sys.executable, str(tmp_path / "runc"), *arguments, str(tmp_path if bundle else tmp_path / file), "id"]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=MAX_WAIT_SECONDS)
     changed = json.loads((tmp_path / file).read_text())
     (limit,) = (changed["process"] if bundle else changed)["rlimits"]
     assert limit["soft"] == limit["hard"] < 2**62

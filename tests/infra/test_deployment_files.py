@@ -13,7 +13,7 @@ from infra.checks.compose import ComposeError, find_compose, read_compose
 from infra.checks.rules import find_problems
 from infra.checks.tools import TOOLS, ToolMissingError
 from infra.local.servers import NO_TEXTS_IN_LOG
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 needs_compose = pytest.mark.skipif(
     not find_compose(TOOLS).exists(), reason="Compose is not installed: `make check-infra` installs it"
@@ -168,7 +168,9 @@ def test_a_missing_tool_is_an_error(copy: Path) -> None:
 @pytest.mark.parametrize("arguments", [[], ["--if-possible"]])
 def test_missing_tools_fail_the_run_unless_the_caller_allows_them(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "infra.checks", "--tools", "/nowhere", *arguments]
-    result = subprocess.run(command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=ROOT, env={"PATH": ""}, capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS
+    )
     assert "NOT CHECKED  Names, ports, networks, secrets" in result.stdout
     assert "NOT CHECKED  Terraform: format" in result.stdout
     assert result.returncode == (0 if arguments else 1), result.stdout

@@ -16,7 +16,7 @@ from shared.settings import Settings
 from tests.support.backups import tools_of
 from tests.support.client import ApiUser
 from tests.support.raw_server import RawServer
-from tests.support.servers import Servers
+from tests.support.servers import MAX_WAIT_SECONDS, Servers
 from tests.support.webhook_calls import Log, create
 
 
@@ -35,7 +35,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tls") / "own.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     command += f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {path} -out {path}.crt"
-    subprocess.run(command.split(), check=True, capture_output=True)
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=MAX_WAIT_SECONDS)
     path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
     return path
 

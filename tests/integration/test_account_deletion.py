@@ -242,7 +242,9 @@ class TestRaces:
     def test_the_second_of_two_concurrent_deletions_finds_no_account(
         self, alice: ApiUser, threads: ThreadPoolExecutor, sessions: Sessions
     ) -> None:
-        statuses = sorted(future.result().status_code for future in [threads.submit(delete, alice) for _ in range(4)])
+        statuses = sorted(
+            future.result(MAX_WAIT_SECONDS).status_code for future in [threads.submit(delete, alice) for _ in range(4)]
+        )
         assert statuses.count(204) == 1
         assert set(statuses) <= {204, 400, 401}
         with sessions() as session:
@@ -258,9 +260,9 @@ class TestRaces:
         ]
         working = [threads.submit(worker.process, 5) for _ in range(4)]
         deleting = threads.submit(delete, alice)
-        assert deleting.result().status_code == 204
-        assert {each.result() for each in statuses} <= {202, 401}
+        assert deleting.result(MAX_WAIT_SECONDS).status_code == 204
+        assert {each.result(MAX_WAIT_SECONDS) for each in statuses} <= {202, 401}
         for each in working:
-            each.result()
+            each.result(MAX_WAIT_SECONDS)
         with sessions() as session:
             assert session.scalar(text("SELECT count(*) FROM prompts WHERE status = 'processing'")) == 0

@@ -21,7 +21,7 @@ from shared.errors import ProviderError
 from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.providers import Script
-from tests.support.servers import environment_of, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, environment_of, wait_until
 from tests.support.usage import add_key
 from worker.pipeline import Pipeline
 
@@ -181,7 +181,7 @@ class TestUsers:
             responses = [pool.submit(delete) for delete in deletions]
             wait_until(lambda: waiting(sessions) == 2)
             session.rollback()
-            statuses = sorted(response.result().status_code for response in responses)
+            statuses = sorted(response.result(MAX_WAIT_SECONDS).status_code for response in responses)
         assert statuses == [204, 403]
         with sessions() as session:
             assert session.scalar(text("SELECT count(*) FROM users WHERE is_admin")) == 1

@@ -20,7 +20,7 @@ from tests.support import lifecycle
 from tests.support.backups import restore_into, rows
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
-from tests.support.servers import Servers, environment_of, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, environment_of, wait_until
 from tests.support.webhook_calls import create as create_webhook
 from tests.support.webhook_calls import finish
 from worker.pipeline import Pipeline
@@ -49,7 +49,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
 
     def grow(self, count: int) -> None:
         """Wait until this many more prompts are acknowledged."""

@@ -25,6 +25,7 @@ from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.providers import Script
+from tests.support.servers import MAX_WAIT_SECONDS
 from tests.support.usage import add_key, ledger, of_prompts
 from worker.maintenance.cleaner import Cleaner
 from worker.pipeline import Pipeline
@@ -362,7 +363,7 @@ def test_of_1000_concurrent_submissions_against_a_budget_of_500_exactly_500_are_
     start, outcomes = threading.Barrier(1_000), []
 
     def submit_one(services: Services) -> None:
-        start.wait()
+        start.wait(MAX_WAIT_SECONDS)
         try:
             outcomes.append(services.submissions.store(NewPrompt(alice.id, PROMPT, False, "r"), None))
         except Exception as error:
@@ -372,7 +373,7 @@ def test_of_1000_concurrent_submissions_against_a_budget_of_500_exactly_500_are_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     accepted = [each for each in outcomes if isinstance(each, Stored)]
     refused = [each for each in outcomes if isinstance(each, BudgetExceededError)]
     assert (len(accepted), len(refused)) == (500, 500)
@@ -412,7 +413,7 @@ def test_groups_of_several_users_never_wait_for_each_other(make_app: MakeApp, se
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     assert failed == []
 
 

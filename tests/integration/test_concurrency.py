@@ -14,7 +14,7 @@ from shared.prompts import claims, concurrency
 from shared.prompts.claims import Claimed
 from shared.prompts.concurrency import Reduction
 from tests.support.lifecycle import MINUTE
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 from tests.support.user_queue import UserQueue
 
 CLAIMERS = 6
@@ -86,7 +86,7 @@ def claiming_at_once(sessions: Sessions, claim_one: Callable[[], Claimed]) -> It
             thread.start()
         wait_until(are_waiting, what="all claims waiting for the slots")
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     yield results
 
 

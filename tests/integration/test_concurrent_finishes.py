@@ -12,7 +12,7 @@ from shared.prompts.claims import CLAIMED
 from shared.prompts.completion import Outcome, finish
 from shared.settings import Settings
 from tests.support import people
-from tests.support.servers import Servers
+from tests.support.servers import MAX_WAIT_SECONDS, Servers
 
 _FINISHES, _WORKERS, _SUBMITTERS = 400, 20, 4
 _COMMIT_SECONDS = 0.001
@@ -52,7 +52,7 @@ def test_no_finish_is_lost_to_a_deadlock(servers: Servers, settings: Settings, s
         finally:
             over.set()
         for each in submitting:
-            each.result()
+            each.result(MAX_WAIT_SECONDS)
     many.dispose()
     with sessions() as session:
         seqs = session.scalars(select(FeedEntry.seq).where(FeedEntry.user_id == user.id).order_by(FeedEntry.seq)).all()

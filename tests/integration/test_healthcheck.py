@@ -9,14 +9,20 @@ from pathlib import Path
 import pytest
 
 from shared.settings import Settings
-from tests.support.servers import ROOT, Servers, environment_of
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, environment_of
 from worker.healthcheck import STALE_SECONDS
 
 
 def healthy(settings: Settings) -> bool:
     environment = os.environ | environment_of(settings)
     return (
-        subprocess.run([sys.executable, "-m", "worker.healthcheck"], env=environment, cwd=ROOT, check=False).returncode
+        subprocess.run(
+            [sys.executable, "-m", "worker.healthcheck"],
+            env=environment,
+            cwd=ROOT,
+            check=False,
+            timeout=MAX_WAIT_SECONDS,
+        ).returncode
         == 0
     )
 

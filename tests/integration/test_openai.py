@@ -19,7 +19,7 @@ from shared.settings import SettingsError
 from tests.support.openai_replies import WORDS, Gate, Reply
 from tests.support.openai_server import MODEL, OpenAIServer
 from tests.support.processes import free_port
-from tests.support.servers import ROOT, environment_of, make_settings
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, make_settings
 
 KEY = "sk-test-4Zb9aQ7kWm2xT0e"
 ANSWER = "".join(WORDS)
@@ -390,7 +390,12 @@ def test_our_debug_logs_contain_nothing_of_the_requests(server: OpenAIServer) ->
     settings = settings_for(server.url.replace("://", "://me:passw0rd@"), log_level="DEBUG")
     environment = os.environ | environment_of(settings)
     ran = subprocess.run(
-        [sys.executable, "-c", _WORKER_LOGGING], env=environment, cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", _WORKER_LOGGING],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=MAX_WAIT_SECONDS,
     )
     assert ran.returncode == 0, ran.stderr
     assert "it was logged" in ran.stderr
@@ -438,5 +443,7 @@ def test_invalid_settings_are_refused_with_a_message_that_says_what_to_do(
 def test_the_library_is_imported_only_if_it_is_used() -> None:
     code = "import sys, worker.app, api.app; sys.exit('httpx' in sys.modules)"
     settings = make_settings()
-    ran = subprocess.run([sys.executable, "-c", code], env=os.environ | environment_of(settings), cwd=ROOT)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment_of(settings), cwd=ROOT, timeout=MAX_WAIT_SECONDS
+    )
     assert ran.returncode == 0

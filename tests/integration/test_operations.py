@@ -17,7 +17,7 @@ from shared.prompts import concurrency
 from shared.settings import Settings
 from shared.version import get_version
 from tests.support.client import PASSWORD, ApiUser, assert_problem
-from tests.support.servers import ROOT, environment_of, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, wait_until
 from worker.pipeline import Pipeline
 
 
@@ -113,7 +113,9 @@ class TestCommandLine:
     def run(self, settings: Settings, *arguments: str, password: str = PASSWORD):
         environment = environment_of(settings) | {"NEW_PASSWORD": password, "PATH": ""}
         command = [sys.executable, "-m", "api.users_cli", *arguments]
-        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS
+        )
 
     def test_the_command_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
         assert self.run(settings, "create", "dave").returncode == 0
@@ -172,7 +174,13 @@ class TestCommandLine:
     def test_the_command_names_missing_settings(self) -> None:
         command = [sys.executable, "-m", "api.users_cli", "list"]
         result = subprocess.run(
-            command, env={"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True, text=True, check=False
+            command,
+            env={"PYTHONPATH": str(ROOT)},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=MAX_WAIT_SECONDS,
         )
         assert result.returncode == 1
         assert "DATABASE_URL is not set" in result.stderr
@@ -202,7 +210,9 @@ assert app.test_client().get("/livez").status_code == 500
 """
         environment = environment_of(settings) | {"LOG_FORMAT": "json", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", program]
-        result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True, timeout=MAX_WAIT_SECONDS
+        )
         lines = [json.loads(line) for line in result.stderr.splitlines()]
         assert any(line.get("request_id") == "req-9" and line["status"] == 202 for line in lines)
         assert any("RuntimeError: broken" in line.get("exception", "") for line in lines)

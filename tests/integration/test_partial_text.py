@@ -17,6 +17,7 @@ from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
+from tests.support.servers import MAX_WAIT_SECONDS
 
 
 def text_stream(
@@ -59,7 +60,7 @@ def test_a_stream_sends_heartbeats_during_announcements_about_other_prompts(serv
     announcing.start()
     assert next(events).kind is None
     stop.set()
-    announcing.join()
+    announcing.join(MAX_WAIT_SECONDS)
 
 
 def test_an_ending_without_its_own_announcement_is_found_by_its_feed_number(services: Services, alice: ApiUser) -> None:

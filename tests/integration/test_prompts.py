@@ -10,6 +10,7 @@ import pytest
 from shared.db.engine import Sessions
 from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
+from tests.support.servers import MAX_WAIT_SECONDS
 from worker.pipeline import Pipeline
 
 
@@ -132,7 +133,7 @@ class TestWait:
         while not alice.get("/prompts/").json:
             time.sleep(0.01)
         worker.process(1)
-        request.join()
+        request.join(MAX_WAIT_SECONDS)
         assert answers[0].status_code == 201
         assert answers[0].json["status"] == "completed"
         assert answers[0].headers["Preference-Applied"] == "wait=30"

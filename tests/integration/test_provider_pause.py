@@ -22,7 +22,7 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
 from tests.support.providers import Script
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from worker.leases import WorkerStopping
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
@@ -275,7 +275,7 @@ def test_a_claim_does_not_change_the_pause_of_another_worker(
         claimed.start()  # it waits for the lane's row
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         wait_until(lambda: worker.autocommit_engine.connect().scalar(text(waiting)), what="the claim waiting")
-    claimed.join()
+    claimed.join(MAX_WAIT_SECONDS)
     assert pause_seconds(sessions) > 500
 
 

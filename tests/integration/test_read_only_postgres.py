@@ -26,7 +26,7 @@ from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem
 from tests.support.providers import Script
-from tests.support.servers import Servers, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 from tests.support.standby import standby
 from worker.maintenance.reaper import Reaper
 from worker.pipeline import Pipeline
@@ -40,7 +40,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
 
 
 # psycopg2 has a class for each SQLSTATE; which of them are OperationalErrors is its own decision.

@@ -135,6 +135,6 @@ def test_a_waiting_request_sees_a_prompt_that_finished_under_a_lower_number(
     with sessions.begin() as session:
         set_back(session, alice.id, 2)
         submission.cancel(session, alice.id, prompt_id)
-    waiting.join()
+    waiting.join(MAX_WAIT_SECONDS)
     assert answered == [Status.CANCELLED]
     assert time.monotonic() - started < MAX_WAIT_SECONDS

@@ -23,7 +23,7 @@ from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem, serving
 from tests.support.processes import RemoteUser
 from tests.support.providers import Counting, Script
-from tests.support.servers import ROOT, environment_of, make_settings, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, make_settings, wait_until
 from worker.maintenance.emptier import Emptier
 from worker.pipeline import Pipeline
 from worker.reindex.__main__ import main as reindex
@@ -156,7 +156,9 @@ def test_workers_empty_prompts_only_if_retention_days_is_set(days: str, is_there
     program = "from worker.app import _make_maintenance_jobs as jobs; print('emptier' in jobs())"
     environment = os.environ | environment_of(make_settings()) | {"RETENTION_DAYS": days}
     command = [sys.executable, "-c", program]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=MAX_WAIT_SECONDS
+    )
     assert ran.stdout == f"{is_there}\n"
 
 
@@ -276,7 +278,7 @@ def test_a_reindex_that_stores_vectors_meanwhile_leaves_none(
         emptying.start()
         wait_until(lambda: waiting_for_locks(sessions) == 1)
         reindexing.commit()
-        emptying.join()
+        emptying.join(MAX_WAIT_SECONDS)
     with sessions() as session:
         assert session.scalar(text("SELECT count(vector) FROM vector_log")) == 0
 

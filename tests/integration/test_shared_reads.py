@@ -71,7 +71,7 @@ def test_requests_that_wake_up_at_once_are_two_queries_at_most(app: Flask, servi
         alice.post(f"/prompts/{prompt_id}/cancel/")
         wait_until(lambda: callers(read) == REQUESTS)
         gate.open()
-    assert {each.result().status for each in waiting} == {"cancelled"}
+    assert {each.result(MAX_WAIT_SECONDS).status for each in waiting} == {"cancelled"}
     assert gate.calls <= 2
 
 
@@ -90,5 +90,5 @@ def test_streams_at_the_same_position_share_a_read_of_the_text(services: Service
         results = [threads.submit(read) for _ in range(REQUESTS)]
         wait_until(lambda: callers(reads._texts) == REQUESTS)
         gate.open()
-    assert {each.result() for each in results} == {"1-2-3"}
+    assert {each.result(MAX_WAIT_SECONDS) for each in results} == {"1-2-3"}
     assert gate.calls <= 2

@@ -17,6 +17,7 @@ from shared.search.factory import make_store
 from shared.search.store import Match, VectorStore
 from shared.search.vector_log import LogRow
 from shared.settings import Settings
+from tests.support.servers import MAX_WAIT_SECONDS
 from tests.support.vectors import EACH_STORE, Log, SmallEmbedder
 
 pytestmark = EACH_STORE
@@ -232,6 +233,6 @@ def test_concurrent_searches_never_find_a_vector_that_was_deleted_before_them(ma
     finally:
         done.set()
         for thread in threads:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
     assert wrong == []
     assert [sorted(ids(store, alice)) for store in stores] == [sorted(kept)] * 2

@@ -14,7 +14,7 @@ from shared.prompts import submission
 from shared.prompts.idempotency import KeyUse, fingerprint
 from shared.prompts.submission import NewPrompt
 from tests.support.client import ApiUser, assert_problem
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from tests.support.threads import at_once
 
 
@@ -67,7 +67,7 @@ def submit_together(services: Services, submissions: list[tuple[NewPrompt, KeyUs
             wait_until(lambda place=place: len(services.submissions._store._waiting) == place + 1)
         held.release_with(len(submissions))
         for thread in threads:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
     return [outcomes[place] for place in range(len(submissions))]
 
 

@@ -21,7 +21,7 @@ from tests.support import lifecycle
 from tests.support.client import ApiUser
 from tests.support.otlp import collector
 from tests.support.providers import Commanded
-from tests.support.servers import ROOT, environment_of, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, wait_until
 from worker.pipeline import Pipeline
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -139,7 +139,9 @@ def run(settings: Settings, **environment: str) -> list[str]:
     """Return the packages that a process imports to create an application and answer a request."""
     variables = environment_of(settings) | {"PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-c", PROGRAM]
-    return subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        command, env=variables, cwd=ROOT, capture_output=True, text=True, check=True, timeout=MAX_WAIT_SECONDS
+    ).stdout.split()
 
 
 def test_without_an_endpoint_opentelemetry_is_not_loaded(settings: Settings) -> None:

@@ -28,7 +28,7 @@ from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser, serving
 from tests.support.processes import RemoteUser
-from tests.support.servers import ROOT, Servers, environment_of
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, environment_of
 from tests.support.webhook_calls import create as create_webhook
 from tests.support.webhook_calls import deliveries, recover
 from worker.maintenance.reaper import Reaper
@@ -235,11 +235,15 @@ def test_the_code_of_the_first_release_runs_on_the_present_schema(
 ) -> None:
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    archive = subprocess.run(["git", "-C", ROOT, "archive", COMMIT], capture_output=True, check=False)
+    archive = subprocess.run(
+        ["git", "-C", ROOT, "archive", COMMIT], capture_output=True, check=False, timeout=MAX_WAIT_SECONDS
+    )
     if archive.returncode:
         pytest.skip(f"the history of this checkout does not have {COMMIT}")
-    subprocess.run(["tar", "-x", "-C", tmp_path], input=archive.stdout, check=True)
+    subprocess.run(["tar", "-x", "-C", tmp_path], input=archive.stdout, check=True, timeout=MAX_WAIT_SECONDS)
     program = [sys.executable, DATA / "program.py", "work"]
     environment = os.environ | environment_of(settings) | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS
+    )
     assert done.returncode == 0, done.stderr

@@ -27,6 +27,7 @@ from shared.providers.tokens import estimate_tokens
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.client import ApiUser
+from tests.support.servers import MAX_WAIT_SECONDS
 from tests.support.usage import add_key, ledger, of_prompts
 from worker.leases import WorkerStopping
 from worker.pipeline import Pipeline
@@ -283,7 +284,7 @@ def test_attempts_that_end_at_the_same_time_in_any_order_are_all_counted(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     assert failed == []
     assert used(sessions, alice) == used(sessions, bob) == (10, 20 * 3, 20 * 4)
 

@@ -13,6 +13,7 @@ from shared.prompts.submission import PromptLimits
 from tests.support import lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.lifecycle import MINUTE
+from tests.support.servers import MAX_WAIT_SECONDS
 from tests.support.user_queue import UserQueue
 from worker.pipeline import Pipeline
 
@@ -50,7 +51,7 @@ def test_the_backlog_limit_is_exact_when_groups_come_at_the_same_time(queue: Use
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     assert sum(each is not None for each in stored) == 5
     with sessions() as session:
         turns = session.scalars(text("SELECT turn FROM prompts")).all()

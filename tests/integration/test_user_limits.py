@@ -59,7 +59,7 @@ class TestSearches:
 
         def finish() -> list[TestResponse]:
             go_on.set()
-            return [search.result() for search in searches]
+            return [search.result(MAX_WAIT_SECONDS) for search in searches]
 
         return finish
 
@@ -98,7 +98,7 @@ class TestWaits:
     ) -> None:
         assert_refused(alice.get(f"/prompts/{prompt_id}/", headers=WAIT), "USER_WAIT_LIMIT")
         alice.post(f"/prompts/{prompt_id}/cancel/")
-        assert [each.result().json["status"] for each in waiting] == ["cancelled"] * LIMIT
+        assert [each.result(MAX_WAIT_SECONDS).json["status"] for each in waiting] == ["cancelled"] * LIMIT
         assert alice.get(f"/prompts/{prompt_id}/", headers=WAIT).status_code == 200
 
     def test_a_refused_submission_that_wants_to_wait_stores_nothing(self, alice: ApiUser, waiting) -> None:

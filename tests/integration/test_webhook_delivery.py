@@ -663,7 +663,7 @@ def test_a_prompt_finishes_while_its_webhook_is_deleted(webhooks: Webhooks, sess
         finishing = pool.submit(webhooks.finish)
         wait_until(lambda: webhooks.execute("SELECT FROM pg_locks WHERE NOT granted"), what="the wait for the lock")
         deleting.commit()
-        assert len(finishing.result()) == 1
+        assert len(finishing.result(MAX_WAIT_SECONDS)) == 1
     assert webhooks.pending() == 0
 
 

@@ -12,6 +12,7 @@ from api.services import Services
 from shared.db.engine import Sessions
 from shared.webhooks import replay
 from tests.support.client import ApiUser, assert_problem
+from tests.support.servers import MAX_WAIT_SECONDS
 from tests.support.webhook_calls import Log, act, change, create, deliveries, finish, recover, show
 from worker.pipeline import Pipeline
 
@@ -254,7 +255,7 @@ class TestRecover:
         finishing.start()
         while finishing.is_alive():
             assert act(alice, webhook, "recover", since=0).status_code == 202
-        finishing.join()
+        finishing.join(MAX_WAIT_SECONDS)
         assert [event[0] for event in log.events(webhook["id"])] == list(range(1, 31))
         assert {alice.show(prompt)["status"] for prompt in prompts} == {"completed"}
 

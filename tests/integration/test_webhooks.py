@@ -16,7 +16,7 @@ from api.services import Services
 from shared.db.engine import Sessions
 from shared.webhooks import webhooks
 from tests.support.client import ApiUser, assert_problem
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from tests.support.webhook_calls import URL, Log, act, change, create, finish, show
 from worker.pipeline import Pipeline
 
@@ -167,7 +167,7 @@ class TestCreate:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
         assert sorted(codes) == [201, 201, 409, 409, 409, 409]
 
     def test_a_deleted_user_gets_no_webhook(self, alice: ApiUser, log: Log) -> None:
@@ -285,7 +285,7 @@ class TestDelete:
             session.execute(text("DELETE FROM webhooks WHERE id = :id"), webhook)
             finishing.start()
             wait_until(lambda: log.execute(waiting), what="the finish that waits for the deletion")
-        finishing.join()
+        finishing.join(MAX_WAIT_SECONDS)
         assert alice.show(prompt)["status"] == "completed"
         assert log.execute("SELECT * FROM webhook_deliveries") == []
 

@@ -25,7 +25,7 @@ PHONE = {"width": 360, "height": 780}
 def chromium() -> Iterator[Browser]:
     """Run a headless Chromium."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS, timeout=MAX_WAIT_SECONDS * 1000)
         yield browser
         browser.close()
 

@@ -9,6 +9,8 @@ from flask import Flask
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from tests.support.servers import MAX_WAIT_SECONDS
+
 PASSWORD = "correct horse battery"
 
 
@@ -18,10 +20,12 @@ def serving(app: Flask) -> Iterator[str]:
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join(MAX_WAIT_SECONDS)
+        server.server_close()
 
 
 class ApiUser:

@@ -12,7 +12,7 @@ from typing import Any
 
 from api.client import FileTokenStore, Login
 from tests.support.processes import RemoteUser
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 #: Options that retry without a limit.
 RETRY_FOREVER = ("--retries", "1000", "--timeout", "3600")
@@ -39,6 +39,7 @@ class CommandLine:
             cwd=ROOT,
             capture_output=True,
             text=True,
+            timeout=MAX_WAIT_SECONDS,
             check=False,
         )
 
@@ -75,9 +76,9 @@ class RunningCommand:
 
     def wait(self) -> int:
         """Wait until the command has ended and all its output is read. Returns the exit code."""
-        exit_code = self.process.wait(timeout=120)
+        exit_code = self.process.wait(timeout=MAX_WAIT_SECONDS)
         for thread in self._readers:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
         return exit_code
 
     def kill(self) -> None:

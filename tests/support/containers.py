@@ -105,7 +105,9 @@ class Project:
     def _expand(self, value: str) -> str:
         """Expand `${X}`, `${X:-default}` and `${X:?message}`."""
         command = ["sh", "-euc", f'printf %s "{value}"']
-        return subprocess.run(command, env=self.dotenv, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, env=self.dotenv, capture_output=True, text=True, check=True, timeout=MAX_WAIT_SECONDS
+        ).stdout
 
     def _address(self, url: str) -> str:
         """The URL of the tests' server instead of the container's."""

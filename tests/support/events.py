@@ -1,6 +1,7 @@
 """Server-sent events, as a client reads them (HTML Standard, section 9.2.6)."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ class ServerSentEvent:
 
 
 class EventStream:
-    """The events of a prompt's text stream."""
+    """The events of a prompt's text stream. Each must come within MAX_WAIT_SECONDS: heartbeats could go on for ever."""
 
     def __init__(self, response: httpx.Response) -> None:
         self.response = response
@@ -29,11 +30,13 @@ class EventStream:
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
         fields: dict[str, str] = {}
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
         for line in self._lines:
+            assert time.monotonic() < deadline, f"no event within {MAX_WAIT_SECONDS} s"
             name, _, value = line.partition(":")
             if line == "" and "data" in fields:
                 yield ServerSentEvent(fields["event"], fields.get("id", ""), json.loads(fields["data"]))
-                fields = {}
+                fields, deadline = {}, time.monotonic() + MAX_WAIT_SECONDS
             elif line and not name:
                 self.heartbeats += 1
             elif line:

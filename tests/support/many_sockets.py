@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from tests.support.people import Person
+from tests.support.servers import MAX_WAIT_SECONDS
 
 _TEXT, _CLOSE, _PING = 1, 8, 9
 _PONG = b"\x8a\x80\0\0\0\0"  # masked, with a mask of zeros
@@ -82,7 +83,7 @@ class Clients:
     def close(self) -> None:
         """End the process, and with it its sockets."""
         self._process.terminate()
-        self._process.join()
+        self._process.join(MAX_WAIT_SECONDS)
 
     def _ask(self, *command: Any) -> Any:
         self._connection.send(command)

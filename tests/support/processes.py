@@ -5,8 +5,10 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 from uuid import uuid4
@@ -24,14 +26,32 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, wait_u
 API = ["gunicorn", "-c", "infra/gunicorn.conf.py", "api.wsgi:app"]
 WORKER_ENVIRONMENT = {"REMAP_SIGTERM": "SIGQUIT"}
 
+_TEMPORARY = (502, 503, 504)
+
 # Below the ports of the servers and of outgoing connections.
 _PORTS = range(16_000, 21_000)
+_taken: list[socket.socket] = []
 
 
 def free_port() -> int:
-    while not is_free("127.0.0.1", port := random.choice(_PORTS)):
+    """A port of this machine on which nothing listens, and which no other test process is given while this one runs.
+
+    Other processes see by a UDP socket of the same number that it is taken, also before a server listens there.
+    """
+    while not (is_free("127.0.0.1", port := random.choice(_PORTS)) and _take(port)):
         pass
     return port
+
+
+def _take(port: int) -> bool:
+    sign = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        sign.bind(("127.0.0.1", port))
+    except OSError:
+        sign.close()
+        return False
+    _taken.append(sign)
+    return True
 
 
 @contextlib.contextmanager
@@ -66,7 +86,7 @@ def kill(running: subprocess.Popen) -> None:
     """Kill the process and its children, as kill -9 does."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    running.wait(MAX_WAIT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -111,26 +131,36 @@ class RemoteUser:
         self.http = httpx.Client(base_url=url, timeout=MAX_WAIT_SECONDS, limits=limits)
         body = {"username": self.username, "password": PASSWORD}
         if is_new:
-            self.http.post("/auth/register/", json=body).raise_for_status()
-        self.tokens = self.http.post("/login/", json=body).raise_for_status().json()
+            self._send("POST", "/auth/register/", json=body)
+        self.tokens = self._send("POST", "/login/", json=body).json()
         self.http.headers["Authorization"] = f"Bearer {self.tokens['access']}"
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Send a request, and again after a temporary error: the server or a server behind it was too slow."""
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while (response := self.http.request(method, path, **options)).status_code in _TEMPORARY:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(float(response.headers.get("Retry-After", 0.5)))
+        return response.raise_for_status()
 
     def submit(self, text: str = "What is a tide?", **fields: object) -> int:
         body = {"prompt_text": text, "websocket": True} | fields
-        return self.http.post("/prompts/", json=body).raise_for_status().json()["id"]
+        return self._send("POST", "/prompts/", json=body).json()["id"]
 
     def show(self, prompt_id: int) -> dict[str, Any]:
-        return self.http.get(f"/prompts/{prompt_id}/").raise_for_status().json()
+        return self._send("GET", f"/prompts/{prompt_id}/").json()
 
     def wait(self, prompt_id: int) -> dict[str, Any]:
         """Wait until the prompt has finished, and return it."""
-        return self.http.get(f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).raise_for_status().json()
+        return self._send("GET", f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).json()
 
     def join(self, *, since: int | None = None, path: str | None = None, **options: Any) -> "Socket":
         """Join this user's room."""
         path = f"/ws/prompts/{self.username}/" if path is None else path
         query = "" if since is None else f"?since={since}"
         options.setdefault("additional_headers", {"Authorization": self.http.headers["Authorization"]})
+        options = {"open_timeout": MAX_WAIT_SECONDS, "ping_timeout": MAX_WAIT_SECONDS} | options
         return Socket(connect(self.url.replace("http", "ws", 1) + path + query, **options))
 
 

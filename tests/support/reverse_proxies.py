@@ -62,7 +62,7 @@ def nginx(upstreams: Upstreams, folder: Path) -> Iterator[dict[str, int]]:
         f"http {{\naccess_log off;\ntypes {{}}\n{temporary}{sites}}}\n"
     )
     command = [program, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    checked = subprocess.run([*command, "-t"], capture_output=True, text=True, timeout=MAX_WAIT_SECONDS, check=False)
     assert checked.returncode == 0, checked.stderr
     with _running(command, ports, folder):
         yield ports
@@ -75,7 +75,8 @@ def caddy(upstreams: Upstreams, folder: Path) -> Iterator[dict[str, int]]:
     ports = {site: processes.free_port() for site in CADDY_SITES}
     snippet, own_host, below_prefix = (FOLDER / "Caddyfile").read_text().split("# --- ")
     parts = own_host, below_prefix, below_prefix.replace("handle_path", "handle")
-    made = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
+    # Without HTTP/3, whose UDP ports `free_port` uses as signs.
+    made = "{\n\tadmin off\n\tauto_https disable_redirects\n\tservers {\n\t\tprotocols h1 h2\n\t}\n}\n"
     for (site, port), part in zip(ports.items(), parts, strict=True):
         made += snippet.replace("(promptwire)", f"({port})").replace(
             "127.0.0.1:8000", f"127.0.0.1:{upstreams.port(CADDY_SITES[site])}"

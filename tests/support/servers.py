@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import psutil
 import psycopg2
-import redis
+from redis import Redis
 
 from infra.local.data_folder import DataFolder
 from infra.local.servers import Postgres, Valkey
@@ -28,6 +28,9 @@ SECRET = "a secret of the tests, which is long enough for every algorithm they t
 #: How long a test waits for an event before it fails. Waits return as soon as the event happens, so this is only for
 #: tests that fail, and generous enough for a machine that is ten times slower.
 MAX_WAIT_SECONDS = 120
+
+#: For connections of the tests themselves: a statement that waits for a lock for longer fails.
+_PATIENCE = {"connect_timeout": MAX_WAIT_SECONDS, "options": f"-c statement_timeout={MAX_WAIT_SECONDS}s"}
 
 # Data that a power failure would lose does not matter here.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
@@ -91,7 +94,7 @@ class ServerProcess:
         for process in self._family():
             with contextlib.suppress(psutil.NoSuchProcess):  # PostgreSQL's children end by themselves
                 process.kill()
-        self._process.wait()
+        self._process.wait(MAX_WAIT_SECONDS)
 
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
@@ -175,7 +178,7 @@ class _ReusedDatabase:
 
     def _execute(self, statement: str) -> list[tuple[Any, ...]]:
         if self._connection is None:
-            self._connection = psycopg2.connect(self._url)
+            self._connection = psycopg2.connect(self._url, **_PATIENCE)
             self._connection.autocommit = True
         with self._connection.cursor() as cursor:
             cursor.execute(statement)
@@ -273,10 +276,14 @@ class Servers:
         finally:
             self._set_read_only("off")
 
+    def redis(self) -> Redis:
+        """A client of Valkey."""
+        return Redis.from_url(self.redis_url, socket_timeout=MAX_WAIT_SECONDS)
+
     @contextlib.contextmanager
     def redis_refusing(self, why: str) -> Iterator[None]:
         """Have Valkey refuse writes as a "replica", for lack of "memory", or because it cannot write to its "disk"."""
-        with redis.Redis.from_url(self.redis_url) as client:
+        with self.redis() as client:
             if why == "replica":
                 client.replicaof("127.0.0.1", "9")  # of a server that does not exist
             elif why == "memory":
@@ -290,7 +297,7 @@ class Servers:
                 client.config_set("maxmemory", 0)
                 client.config_set("save", "")
 
-    def _fail_to_save(self, client: redis.Redis) -> None:
+    def _fail_to_save(self, client: Redis) -> None:
         """Let a snapshot fail: its file is a folder."""
         (self.valkey.folder / "dump.rdb").mkdir(exist_ok=True)
         client.config_set("save", "3600 1")
@@ -303,7 +310,7 @@ class Servers:
         wait_until(lambda: self._execute("SHOW default_transaction_read_only") == [(value,)], what="the reload")
 
     def _execute(self, statement: str) -> list[tuple[Any, ...]]:
-        with contextlib.closing(psycopg2.connect(self.postgres.url("postgres"))) as connection:
+        with contextlib.closing(psycopg2.connect(self.postgres.url("postgres"), **_PATIENCE)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(statement)

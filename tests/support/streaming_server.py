@@ -23,7 +23,7 @@ import httpx
 
 from tests.support import watchdog
 from tests.support.processes import free_port
-from tests.support.servers import ROOT, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
@@ -194,7 +194,7 @@ class Running:
     def kill(self) -> None:
         """Kill the process: the kernel closes its connections, and refuses others."""
         self._process.kill()
-        self._process.wait()
+        self._process.wait(MAX_WAIT_SECONDS)
 
     def stats(self) -> dict[str, Any]:
         return httpx.get(self._stats, timeout=30).json()

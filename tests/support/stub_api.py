@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.servers import MAX_WAIT_SECONDS
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -58,7 +60,7 @@ def stub_api() -> Iterator[StubApi]:
             self.end_headers()
             self.wfile.write(text.encode())
             if answer.then_silent:
-                stub.stopped.wait()
+                stub.stopped.wait(MAX_WAIT_SECONDS)
 
         do_GET = do_POST = do_DELETE = _answer
 
@@ -73,4 +75,4 @@ def stub_api() -> Iterator[StubApi]:
         finally:
             stub.stopped.set()
             server.shutdown()
-            serving.join()
+            serving.join(MAX_WAIT_SECONDS)

@@ -6,6 +6,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+from tests.support.servers import MAX_WAIT_SECONDS
+
 _REFUSAL = "HTTP/1.1 %d Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 #: Returns the head of a request as the server gets it, or None to refuse the request with `refusal`.
@@ -56,12 +58,12 @@ class TcpProxy:
             if rewritten is None:
                 client.sendall((_REFUSAL % self.refusal).encode())
                 return
-            with socket.create_connection(self._upstream) as server:
+            with socket.create_connection(self._upstream, timeout=MAX_WAIT_SECONDS) as server:
                 server.sendall(rewritten + separator + rest)
                 back = threading.Thread(target=_pump, args=(server, client), daemon=True)
                 back.start()
                 _pump(client, server)
-                back.join()
+                back.join(MAX_WAIT_SECONDS)
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

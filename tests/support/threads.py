@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from tests.support.servers import MAX_WAIT_SECONDS
+
 R = TypeVar("R")
 
 
@@ -14,5 +16,5 @@ def at_once(times: int, call: Callable[[], R]) -> list[R]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     return results

@@ -54,7 +54,7 @@ class _Watchdog:
 
         def end() -> None:
             process.stdin.close()
-            process.wait()
+            process.wait(3 * _KILL_SECONDS)
 
         atexit.register(end)
         return process

@@ -14,6 +14,8 @@ from typing import Any
 
 from standardwebhooks import Webhook as Verifier
 
+from tests.support.servers import MAX_WAIT_SECONDS
+
 KEY = b"a key of the tests, 32 bytes long"
 #: A receiver refuses older signatures.
 MAX_AGE_SECONDS = 300
@@ -74,7 +76,7 @@ class WebhookReceiver:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         starting = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=2_048, limit=4 * 2**20)
-        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result()
+        self._server = asyncio.run_coroutine_threadsafe(starting, self._loop).result(MAX_WAIT_SECONDS)
         self.port: int = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -82,9 +84,9 @@ class WebhookReceiver:
         return self
 
     def __exit__(self, *error: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(MAX_WAIT_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(MAX_WAIT_SECONDS)
         self._loop.close()
 
     def seqs(self, path: str = "/") -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from shared.errors import ProviderError
 from shared.providers import GenerationRequest
+from tests.support.servers import MAX_WAIT_SECONDS
 from worker.pipeline import Pipeline
 
 
@@ -103,7 +104,7 @@ def working(pipelines: Sequence[Pipeline], threads: int) -> Iterator[None]:
         for _ in running:
             shared.messages.put(None)
         for thread in running:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
 
 
 def with_provider(

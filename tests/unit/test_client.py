@@ -38,7 +38,7 @@ from api.client.output import printable, shorten, table
 from api.client.retries import UNLIMITED
 from api.client.session import Session
 from api.client.text_stream import follow
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 from tests.support.stub_api import DROP, Answer, StubApi, stub_api
 
 ALICE = Login("alice", "access-1", "refresh-1")
@@ -361,7 +361,7 @@ class TestListening:
             ):
                 assert [next(events)["seq"] for _ in range(9)] == list(range(1, 10))
             server.shutdown()
-            serving.join()
+            serving.join(MAX_WAIT_SECONDS)
         assert paths == ["/ws/prompts/alice/", "/ws/prompts/alice/?since=3", "/ws/prompts/alice/?since=6"]
         assert len(pauses) == 2
 
@@ -592,11 +592,16 @@ class TestIndependence:
         command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r});"]
         command[-1] += "from vendored.__main__ import run; sys.argv[1:] = ['--help']; code = run();"
         command[-1] += f"assert not [name for name in sys.modules if name.partition('.')[0] in {['api', 'shared']}]"
-        assert "Promptwire" in subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+        assert (
+            "Promptwire"
+            in subprocess.run(
+                command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=MAX_WAIT_SECONDS
+            ).stdout
+        )
 
     def test_the_client_does_not_import_flask(self) -> None:
         code = "import sys, api.client.__main__; sys.exit('flask' in sys.modules)"
-        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=MAX_WAIT_SECONDS)
 
 
 def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from infra.monitoring.cloudwatch import format_line, parse_metrics
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 EXPOSITION = """\
 # HELP promptwire_queue_depth Messages that wait.
@@ -44,7 +44,7 @@ def port() -> Iterator[int]:
         thread.start()
         yield server.server_port
         server.shutdown()
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
 
 
 def test_the_highest_value_of_several_processes_counts() -> None:

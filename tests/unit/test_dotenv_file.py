@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from infra.doctor.settings import exposed_secrets
 from infra.local.options import Options
 from shared.settings import Settings
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 EXAMPLE = ROOT / ".env.example"
 # Lines of the pages, of shell scripts and of the example itself that write a .env.
@@ -29,7 +29,7 @@ def test_the_guides_make_a_dotenv_file() -> None:
 @pytest.mark.parametrize("command", [command for _, command in COMMANDS], ids=[name for name, _ in COMMANDS])
 def test_a_documented_command_makes_a_file_for_its_owner_only(command: str, tmp_path: Path) -> None:
     (tmp_path / ".env.example").write_bytes(EXAMPLE.read_bytes())
-    subprocess.run(["bash", "-euc", f"umask 022; {command}"], cwd=tmp_path, check=True)
+    subprocess.run(["bash", "-euc", f"umask 022; {command}"], cwd=tmp_path, check=True, timeout=MAX_WAIT_SECONDS)
     made = tmp_path / ".env"
     assert made.stat().st_mode & 0o777 == 0o600
     assert set(dotenv_values(made)) == {"JWT_SECRET_KEY", "APP_ENV"}
@@ -39,7 +39,9 @@ def test_the_documented_command_with_a_new_secret_does_not_replace_one(tmp_path:
     (command,) = (command for name, command in COMMANDS if name == "deployment.md")
     (tmp_path / ".env.example").write_bytes(EXAMPLE.read_bytes())
     (tmp_path / ".env").write_text("JWT_SECRET_KEY=kept\n")
-    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False, timeout=MAX_WAIT_SECONDS
+    )
     assert done.returncode != 0
     assert (tmp_path / ".env").read_text() == "JWT_SECRET_KEY=kept\n"
 

@@ -1,7 +1,7 @@
 import threading
 
 from api.realtime.fair_semaphore import FairSemaphore
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 
 
 def test_the_thread_that_has_waited_longest_enters_next() -> None:
@@ -17,7 +17,7 @@ def test_the_thread_that_has_waited_longest_enters_next() -> None:
             threads[-1].start()
             wait_until(lambda: len(semaphore._waiting) == len(threads))
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     assert order == list(range(20))
     with semaphore:
         pass
@@ -40,5 +40,5 @@ def test_the_semaphore_admits_at_most_its_count_of_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
     assert 1 <= peak <= 3

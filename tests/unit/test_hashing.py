@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.providers.hashing import HashingEmbedder
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 # Paraphrases that share words, as when people repeat themselves.
 PARAPHRASES = [
@@ -98,6 +98,13 @@ def test_vectors_are_the_same_in_every_process_and_on_every_machine() -> None:
         "print(hashlib.sha256(E().embed(['What causes ocean tides?']).tobytes()).hexdigest())"
     )
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=MAX_WAIT_SECONDS,
+    )
     assert run.stdout.strip() == "76a8feb181ef6ad9b5aa9030cdeb0f40193dc49f1adb62f788207d7236532b42"
     assert HashingEmbedder.name == "hashing-1"

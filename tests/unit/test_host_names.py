@@ -60,7 +60,7 @@ def test_a_lookup_lets_others_run_and_ends_in_time(monkeypatch: pytest.MonkeyPat
     started = time.monotonic()
     with pytest.raises(psycopg2.OperationalError, match=r"the name db was not found within 0\.2 s"):
         gevent_psycopg2.look_up("db")
-    other.join()
+    other.join(MAX_WAIT_SECONDS)
     assert len(turns) == 5
     with pytest.raises(psycopg2.OperationalError, match="recently"):  # at once, instead of waiting in turn
         gevent_psycopg2.look_up("db")

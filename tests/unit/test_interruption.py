@@ -64,7 +64,7 @@ def test_each_thread_has_its_own_current_interruption() -> None:
     with interruption.attached(ours):
         thread = threading.Thread(target=lambda: seen.append(interruption.current()))
         thread.start()
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
         assert interruption.current() is ours
     assert seen[0] is not ours
     assert interruption.current() is not ours
@@ -96,7 +96,7 @@ def test_an_exception_is_never_raised_after_its_block() -> None:
         thread.start()  # not within the block: a thread that is interrupted while it starts another breaks `threading`
         with contextlib.suppress(StopError), exception.deliverable():
             entered.set()
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
         time.sleep(0)
     for _ in range(1000):  # an exception that is still to come would be raised here
         threading.Event().is_set()

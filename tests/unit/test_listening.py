@@ -15,7 +15,7 @@ from infra.local.data_folder import is_free
 from infra.local.errors import CannotStartError
 from infra.local.options import Options
 from tests.support.processes import free_port
-from tests.support.servers import ROOT, environment_of, make_settings
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, make_settings
 from worker.metrics_server import MetricsServer
 
 
@@ -39,6 +39,7 @@ def check_first(folder: Path, **variables: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         check=False,
+        timeout=MAX_WAIT_SECONDS,
     )
 
 
@@ -122,6 +123,7 @@ def test_gunicorn_gets_an_ipv6_address_in_brackets() -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=MAX_WAIT_SECONDS,
     )
     assert done.stdout == "[::]:80\n"
 

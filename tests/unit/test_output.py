@@ -78,7 +78,7 @@ def test_a_paused_reader_makes_nobody_wait_and_finds_out_what_was_dropped(pipe: 
         received = reading.submit(pipe.read_until, "last")
         pipe.output.flush(MAX_WAIT_SECONDS)  # otherwise the last line might be dropped, too
         pipe.output.write("api", "last")
-    text = received.result()
+    text = received.result(MAX_WAIT_SECONDS)
     dropped = sum(map(int, re.findall(r"up       \| (\d+) lines were dropped", text)))
     assert dropped > 0
     assert text.count("api      | line ") + dropped == count
@@ -91,7 +91,7 @@ def test_flush_waits_until_all_lines_are_printed(pipe: Pipe) -> None:
     with ThreadPoolExecutor() as reading:
         received = reading.submit(pipe.read_until, "last")
         pipe.output.flush(MAX_WAIT_SECONDS)
-    assert received.result().endswith("last\n")
+    assert received.result(MAX_WAIT_SECONDS).endswith("last\n")
 
 
 def test_control_characters_are_escaped(pipe: Pipe) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from shared.version import get_version
-from tests.support.servers import ROOT
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCRIPTS = PROJECT["scripts"]
@@ -41,7 +41,15 @@ def start(script: str, *arguments: str, before: str = "") -> subprocess.Complete
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[0] = {script!r}; {before}\n"
     code += f"from {module} import {function}\nsys.exit({function}())"
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, cwd="/", env={"HOME": "/nowhere"}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command,
+        cwd="/",
+        env={"HOME": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=MAX_WAIT_SECONDS,
+    )
 
 
 def test_there_are_three_commands() -> None:
@@ -90,7 +98,9 @@ def test_a_copy_of_the_client_claims_no_version_of_the_project_around_it(tmp_pat
     shutil.copytree(ROOT / "api" / "client", tmp_path / "src" / "vendored")
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "other"\nversion = "9.9"\n')
     command = [sys.executable, "-m", "vendored", "--version"]
-    shown = subprocess.run(command, cwd=tmp_path / "src", capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        command, cwd=tmp_path / "src", capture_output=True, text=True, check=True, timeout=MAX_WAIT_SECONDS
+    ).stdout
     assert "9.9" not in shown
 
 
@@ -117,7 +127,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of the files in a wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=MAX_WAIT_SECONDS)
     (built,) = folder.iterdir()
     assert built.name == f"promptwire-{PROJECT['version']}-py3-none-any.whl"
     return set(zipfile.ZipFile(built).namelist())

@@ -42,8 +42,8 @@ def ask_during_a_call(flight: SingleFlight, gate: Gate, key: str, callers: int) 
 def test_callers_that_come_during_a_call_share_the_next_one() -> None:
     gate = Gate()
     first, others = ask_during_a_call(SingleFlight(gate), gate, "a", 20)
-    assert first.result() == 1
-    assert {other.result() for other in others} == {2}, "a result must not be older than the question"
+    assert first.result(MAX_WAIT_SECONDS) == 1
+    assert {other.result(MAX_WAIT_SECONDS) for other in others} == {2}, "a result must not be older than the question"
     assert gate.calls == ["a", "a"]
 
 
@@ -55,7 +55,7 @@ def test_calls_for_different_keys_do_not_wait_for_each_other() -> None:
         wait_until(lambda: gate.calls)
         assert flight("b") == 2
         gate.open()
-        assert blocked.result() == 1
+        assert blocked.result(MAX_WAIT_SECONDS) == 1
 
 
 def test_an_error_is_raised_for_all_callers_that_share_the_call_and_for_no_later_one() -> None:
@@ -69,7 +69,7 @@ def test_an_error_is_raised_for_all_callers_that_share_the_call_and_for_no_later
 
     flight: SingleFlight[str, int] = SingleFlight(fail_second)
     first, others = ask_during_a_call(flight, gate, "a", 20)
-    assert first.result() == 1
+    assert first.result(MAX_WAIT_SECONDS) == 1
     assert all(isinstance(other.exception(), KeyError) for other in others)
     assert len(gate.calls) == 2
     is_broken = False

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from tests.support.servers import ROOT, wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 
 # A process and a child of it; neither stops on SIGTERM.
 CHILD = "trap '' TERM; sleep 60 & echo $!; wait"
@@ -31,7 +31,7 @@ def test_watched_processes_end_when_their_owner_dies(number: signal.Signals) -> 
         pids = [int(pid) for pid in owner.stdout.readline().split()]
         assert len(pids) == 2
         owner.send_signal(number)
-        owner.wait()
+        owner.wait(MAX_WAIT_SECONDS)
     wait_until(lambda: not any(_runs(pid) for pid in pids), what="the end of the watched processes")
 
 

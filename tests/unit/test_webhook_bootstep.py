@@ -30,4 +30,4 @@ def test_requests_that_hang_do_not_delay_the_stop_of_the_tasks_and_the_process_w
     assert deliverer.is_stopping.wait(MAX_WAIT_SECONDS)
     assert not deliverer.thread.daemon  # the interpreter waits for it
     deliverer.ends.set()
-    deliverer.thread.join()
+    deliverer.thread.join(MAX_WAIT_SECONDS)

@@ -13,7 +13,7 @@ from wsproto.events import CloseConnection, Pong, TextMessage
 from api.realtime.frame_rate import FRAMES_PER_SECOND, MAX_EXCESS_SECONDS, FrameRateLimit
 from api.realtime.frames import text_frame
 from api.realtime.websocket import WebSocket
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_partially_sent_message_is_completed_before_the_next_message(pair) -> 
     sender = threading.Thread(target=ours.send, args=("waits",))
     sender.start()
     assert read(theirs, 2) == [long, "waits"]
-    sender.join()
+    sender.join(MAX_WAIT_SECONDS)
     assert ours.post("again")
     assert read(theirs, 1) == ["again"]
 

@@ -23,6 +23,7 @@ def test_a_worker_exits_without_collecting_garbage() -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=MAX_WAIT_SECONDS,
     )
     assert ran.stdout == "True\n"
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from tests.support.people import Person
+from tests.support.servers import MAX_WAIT_SECONDS
 
 MEGABYTE = 1_000_000  # a second: the rate of a flood
 _TIMEOUT_SECONDS = 60
@@ -143,7 +144,7 @@ class Attacker:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(MAX_WAIT_SECONDS)
 
 
 class Client:
@@ -228,7 +229,7 @@ class AttackerProcess:
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.join()
+        self._process.join(MAX_WAIT_SECONDS)
 
     def _expect(self, what: str) -> Any:
         kind, value = self._connection.recv()

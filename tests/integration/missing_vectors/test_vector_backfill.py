@@ -15,7 +15,7 @@ from tests.support import processes
 from tests.support.client import ApiUser
 from tests.support.embedders import UNAVAILABLE, FlakyEmbedder, Worker, make_due
 from tests.support.missing_vectors import RUST, TIDES, answer_without_vector, changes, fetch, find, vectors
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from tests.support.vectors import add_completed
 from worker.maintenance.reaper import Reaper
 from worker.services import make_services
@@ -93,7 +93,7 @@ def test_several_workers_and_searches_at_once_store_each_vector_once(
         tasks = [threads.submit(worker.embed_due) for worker in workers]
         tasks += [threads.submit(find, user, "number 3") for user in (alice, bob)]
         for task in tasks:
-            task.result()
+            task.result(MAX_WAIT_SECONDS)
     workers[0].embed_due()
     assert vectors(sessions) == sorted(ids)
     assert changes(sessions, alice).count("embedded") == 20
