@@ -13,7 +13,11 @@ from shared.errors import ProviderUnavailableError
 from shared.providers import Embedders, Vectors
 from shared.providers.hashing import HashingEmbedder
 from shared.search.factory import make_store
+from shared.search.prompt_search import PromptSearch
+from shared.search.store import run_inline
 from shared.search.vector_backfill import VectorBackfill
+from shared.search.words.word_index import WordIndex
+from shared.search.words.word_writer import WordWriter
 from shared.settings import Settings
 from worker.backfill_task import BackfillTask
 from worker.embedder_pause import EmbedderPause
@@ -93,4 +97,6 @@ def app_with(settings: Settings, services: ApiServices, engine: Engine, embedder
     sessions = services.sessions
     store = make_store(settings, sessions, engine, embedders, services.queue)
     backfill = VectorBackfill(sessions, embedders, store)
-    return create_app(settings, dataclasses.replace(services, store=store, backfill=backfill))
+    words = WordIndex(WordWriter(sessions, run_inline), services.autocommit_engine)
+    search = PromptSearch(store, words, backfill, services.autocommit_engine)
+    return create_app(settings, dataclasses.replace(services, embedders=embedders, store=store, search=search))
