@@ -27,6 +27,8 @@ class Scale:
     outages: int
     outage_seconds: float
     webhook_kills: int
+    #: Whether to wait until the leases of killed hosts lapse. Otherwise they lapse at once, as if the time had passed.
+    waits_for_webhook_leases: bool
 
 
 SHORT = Scale(
@@ -42,7 +44,7 @@ SHORT = Scale(
     refusals=1,
     refusal_seconds=2,
     rolls=1,
-    drops=20,
+    drops=10,
     poisons=1,
     poison_attempts=2,
     forgeries=50,
@@ -50,6 +52,7 @@ SHORT = Scale(
     outages=1,
     outage_seconds=4,
     webhook_kills=2,
+    waits_for_webhook_leases=False,
 )
 LONG = Scale(
     prompts=20_000,
@@ -72,4 +75,5 @@ LONG = Scale(
     outages=3,
     outage_seconds=60,
     webhook_kills=20,
+    waits_for_webhook_leases=True,
 )
