@@ -19,7 +19,7 @@ from shared.accounts import users
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.settings import Settings
 from tests.support.client import ApiUser, serving
-from tests.support.servers import MAX_WAIT_SECONDS, Servers
+from tests.support.servers import MAX_WAIT_SECONDS, Servers, running_servers
 from tests.support.user_queue import UserQueue
 from worker.pipeline import Pipeline
 from worker.services import make_services as make_worker_services
@@ -110,12 +110,8 @@ def production_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    running = Servers()
-    try:
-        running.start()
+    with running_servers() as running:
         yield running
-    finally:
-        running.stop()
 
 
 @pytest.fixture

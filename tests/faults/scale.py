@@ -29,6 +29,8 @@ class Scale:
     webhook_kills: int
     batch_lines: int
     batch_kills: int
+    #: Whether to wait until the leases of killed hosts lapse. Otherwise they lapse at once, as if the time had passed.
+    waits_for_webhook_leases: bool
 
 
 SHORT = Scale(
@@ -44,7 +46,7 @@ SHORT = Scale(
     refusals=1,
     refusal_seconds=2,
     rolls=1,
-    drops=20,
+    drops=10,
     poisons=1,
     poison_attempts=2,
     forgeries=50,
@@ -54,6 +56,7 @@ SHORT = Scale(
     webhook_kills=2,
     batch_lines=300,
     batch_kills=4,
+    waits_for_webhook_leases=False,
 )
 LONG = Scale(
     prompts=20_000,
@@ -78,4 +81,5 @@ LONG = Scale(
     webhook_kills=20,
     batch_lines=20_000,
     batch_kills=40,
+    waits_for_webhook_leases=True,
 )

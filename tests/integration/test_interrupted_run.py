@@ -13,11 +13,20 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT, wait_until
 _TESTS = """
 import time
 
+import pytest
+
 from tests.support import processes
+from tests.support.servers import running_servers
 
 # Python, which runs Python, which sleeps.
 SLEEP = "import pathlib, time; pathlib.Path({started!r}).touch(); time.sleep(3600)"
 COMMAND = ["timeit", "-n1", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {{SLEEP!r}}])"]
+
+
+@pytest.fixture(scope="session")
+def servers():
+    with running_servers() as running:
+        yield running
 
 
 def test_that_does_not_end(servers):
@@ -30,7 +39,7 @@ def start_run(folder: Path) -> subprocess.Popen:
     """Start a test run. The file `started` appears in its folder once its processes run."""
     (folder / "integration").mkdir(parents=True)
     (folder / "integration" / "test_it.py").write_text(_TESTS.format(started=str(folder / "started")))
-    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "no:cacheprovider"]
     return subprocess.Popen(
         [*command, "--numprocesses=1", str(folder / "integration")],
         cwd=ROOT,

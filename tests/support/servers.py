@@ -185,6 +185,17 @@ class _ReusedDatabase:
             return cursor.fetchall() if cursor.description else []
 
 
+@contextlib.contextmanager
+def running_servers() -> Iterator["Servers"]:
+    """Both servers, started, for the block."""
+    servers = Servers()
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
 class Servers:
     """Both servers, with their data in a folder that is deleted afterwards."""
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -9,7 +11,7 @@ import pytest
 
 from shared.providers import interruption
 from shared.providers.interruption import Interruption
-from tests.support.servers import MAX_WAIT_SECONDS
+from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 from worker.async_exception import AsyncException
 
 
@@ -100,3 +102,20 @@ def test_an_exception_is_never_raised_after_its_block() -> None:
         time.sleep(0)
     for _ in range(1000):  # an exception that is still to come would be raised here
         threading.Event().is_set()
+
+
+def test_a_profiler_or_debugger_goes_on_after_the_block() -> None:
+    """In CPython 3.11 it would wait for ever for an exception that is announced and not there."""
+    code = """
+import cProfile
+from worker.async_exception import AsyncException
+def work():
+    with AsyncException(KeyError).deliverable():
+        pass
+    for _ in range(10):
+        (lambda: None)()
+cProfile.run("work()")
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=MAX_WAIT_SECONDS
+    )
