@@ -81,7 +81,7 @@ def test_many_unknown_fields_are_one_error_that_names_the_known_ones(alice: ApiU
 def test_many_unknown_parameters_are_one_error(alice: ApiUser) -> None:
     problem = assert_problem(alice.get("/prompts/", query_string=unknown(1_000)), 400)
     assert len(problem["errors"]) == 1
-    assert "limit, status, cursor" in problem["errors"][0]["message"]
+    assert "limit, cursor" in problem["errors"][0]["message"]
 
 
 def test_a_few_unknown_fields_get_an_error_each(alice: ApiUser) -> None:

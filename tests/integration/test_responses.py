@@ -256,7 +256,7 @@ def test_parameters_that_contradict_each_other_are_400(shared_alice: ApiUser, fi
 
 
 def test_what_the_routes_model_cannot_do_is_400(make_app: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.intake.new_prompts.capabilities", lambda settings: frozenset({Capability.MESSAGES}))
+    monkeypatch.setattr("shared.prompts.model_choice.capabilities", lambda settings: frozenset({Capability.MESSAGES}))
     error = assert_error(create(ApiUser(make_app()[0], "alice"), tools=[WEATHER]), 400)
     assert error["param"] == "tools"
 

@@ -145,7 +145,7 @@ class Prompt(Base):
     #: The API of OpenAI that submitted it, a `FrontApi`; NULL for `POST /prompts/`.
     api: Mapped[str | None]
     #: The fields of that API's request that its resource repeats and that `request` does not have.
-    api_request: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    api_request: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     #: The batch that it is a line of, and the number of the line in the batch's input file, from 1.
     batch_id: Mapped[int | None]
     batch_line: Mapped[int | None]

@@ -20,7 +20,7 @@ _COLUMNS = (
     sa.Column("metadata", postgresql.JSONB),
     sa.Column("tool_calls", postgresql.JSONB),
     sa.Column("api", sa.String),
-    sa.Column("api_request", sa.JSON),
+    sa.Column("api_request", postgresql.JSONB),
     sa.Column("batch_id", sa.BigInteger),
 )
 
