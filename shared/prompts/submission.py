@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from sqlalchemy import case, func, insert, select, update
 from sqlalchemy import delete as delete_from
-from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from shared.accounts import budgets
@@ -25,6 +25,8 @@ from shared.db.models import (
     DEFAULT_ROUTE,
     RETRIABLE,
     UNFINISHED,
+    Batch,
+    BatchStatus,
     CacheUse,
     Change,
     FeedEntry,
@@ -207,6 +209,9 @@ def submit(
     return stored
 
 
+_RUNNING_BATCHES = select(Batch.id).where(Batch.status == BatchStatus.IN_PROGRESS)
+
+
 def cancel(session: Session, user_id: int, prompt_id: int) -> FinishedPrompt:
     """Finish the prompt as cancelled.
 
@@ -258,6 +263,8 @@ def retry(
         "attempt_limit": Prompt.attempt + attempts,
         "key_id": key_id,
         "reserved_tokens": reserved_tokens,
+        # The files of a batch that has ended do not get its answer any more: it is a prompt of its own.
+        "batch_id": case((Prompt.batch_id.in_(_RUNNING_BATCHES), Prompt.batch_id)),
     }
     retriable = update(Prompt).where(*mine, Prompt.status.in_(RETRIABLE), Prompt.emptied_at.is_(None))
     row = session.execute(retriable.values(changes).returning(*queries.COLUMNS)).first()

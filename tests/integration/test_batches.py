@@ -1,10 +1,11 @@
 """Batches: `POST /v1/batches`, and what becomes of the lines of a file."""
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 
 from shared.batches import lines as batch_lines
 from shared.db.engine import Sessions
+from shared.db.models import COUNTED, Prompt
 from shared.settings import Settings
 from tests.support.batches import create, jsonl, line, make_driver, make_due, results, run, show, upload
 from tests.support.client import ApiUser
@@ -248,6 +249,43 @@ def test_a_line_whose_prompt_is_deleted_or_cancelled_is_in_the_error_file(
     assert ended["request_counts"] == {"total": 3, "completed": 1, "failed": 2}
     codes = [(each["custom_id"], each["error"]["code"]) for each in results(alice, ended, "error_file_id")]
     assert codes == [("line-1", "prompt_deleted"), ("line-2", "prompt_cancelled")]
+
+
+def test_a_line_that_is_retried_after_its_batch_is_an_ordinary_prompt(
+    alice: ApiUser, driver: BatchDriver, finish, sessions: Sessions, worker: Pipeline
+) -> None:
+    batch = create(alice, [line(1), line(2)])
+    driver.step(), driver.step()
+    retried, _ = (prompt.id for prompt in prompts(sessions))
+    alice.post(f"/prompts/{retried}/cancel/")
+    ended = finish(alice, batch)
+    assert alice.post(f"/prompts/{retried}/retry/").status_code == 202
+    with sessions() as session:
+        assert session.execute(select(Prompt.id).where(text(COUNTED))).scalars().all() == [retried]
+    worker.process(1)
+    assert alice.show(retried)["status"] == "completed"
+    assert show(alice, batch)["request_counts"] == ended["request_counts"]
+
+
+RESPONSE = {"url": "/v1/responses", "body": {"model": "default", "input": "What is a tide?"}}
+
+
+def test_a_batch_of_responses_has_their_resources_in_its_file(alice: ApiUser, finish) -> None:
+    ended = finish(alice, create(alice, [line(1, **RESPONSE)], endpoint="/v1/responses"))
+    (found,) = results(alice, ended)
+    body = found["response"]["body"]
+    assert (body["object"], body["status"], body["model"]) == ("response", "completed", "default")
+    assert body["output"][0]["content"][0]["text"].startswith("You asked")
+    assert alice.get(f"/v1/responses/{body['id']}").json == body
+
+
+@pytest.mark.parametrize(
+    "field", [{"background": True}, {"store": False}, {"previous_response_id": "resp_1"}, {"stream": True}]
+)
+def test_a_line_cannot_ask_for_what_only_a_single_response_has(alice: ApiUser, finish, field: dict) -> None:
+    asking = RESPONSE | {"body": RESPONSE["body"] | field}
+    ended = finish(alice, create(alice, [line(1, **asking)], endpoint="/v1/responses"))
+    assert [error["param"] for error in ended["errors"]["data"]] == [*field]
 
 
 def test_lines_count_neither_for_the_users_backlog_nor_for_that_of_all(
