@@ -39,6 +39,8 @@ restore: $(INSTALLED)  ## Restore a backup while the stack is stopped: make rest
 # One thread for each matrix product: several test processes keep the cores busy, and more threads would only spin.
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
+# Tests start hundreds of processes: without cached bytecode each of them would compile the project first.
+test faults-short check-infra: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)  ## Run the tests on their own PostgreSQL and Valkey: make test ARGS="-m unit"
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 

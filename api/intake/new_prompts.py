@@ -4,6 +4,8 @@ from typing import Any
 
 from api.auth.principal import Principal
 from api.http.requests import request_id
+from shared.db.models import CacheUse
+from shared.openai.parsed import ParsedRequest
 from shared.prompts.model_choice import ModelChoice
 from shared.prompts.submission import NewPrompt
 from shared.providers.model_request import TEXT_ONLY, ModelRequest
@@ -16,6 +18,7 @@ class NewPrompts:
 
     def __init__(self, settings: Settings) -> None:
         self._choice = ModelChoice(settings.models)
+        self._cache = CacheUse.ALLOWED if settings.semantic_cache else None
 
     def make(
         self,
@@ -48,6 +51,20 @@ class NewPrompts:
             request=asked.to_json(),
             request_hash=asked.hash,
             **columns,
+        )
+
+    def from_openai(self, principal: Principal, parsed: ParsedRequest) -> NewPrompt:
+        """The prompt of a request to OpenAI's API. Raises as `make` does."""
+        return self.make(
+            principal,
+            parsed.prompt_text,
+            model=parsed.model,
+            asked=parsed.asked,
+            websocket=True,
+            cache=self._cache,
+            metadata=parsed.metadata,
+            api=parsed.api,
+            api_request=parsed.api_request,
         )
 
     def check(self, model: str | None, asked: ModelRequest, prompt_text: str = "") -> str:

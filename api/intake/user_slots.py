@@ -5,9 +5,11 @@ dies would leave its counts behind. So with N API processes a user may use up to
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+
+from flask import Response
 
 from shared.errors import UserLimitError
 from shared.settings import Settings
@@ -58,6 +60,22 @@ class UserSlots:
             yield
         finally:
             self.release(user_id)
+
+    def hold_while_sent(self, user_id: int, respond: Callable[[], Response]) -> Response:
+        """Hold a slot while a response is made, and until it is sent.
+
+        Raises:
+            UserLimitError: the user holds all slots.
+        """
+        self.acquire(user_id)
+        release = partial(self.release, user_id)
+        try:
+            response = respond()
+        except BaseException:
+            release()
+            raise
+        response.call_on_close(release)
+        return response
 
 
 class UserLimits:

@@ -1,7 +1,6 @@
 """Chat completions: create, streamed or not, retrieve and delete."""
 
 from collections.abc import Callable
-from functools import partial
 
 from flask import Response, jsonify
 from flask_openapi3 import Tag
@@ -24,7 +23,7 @@ from api.openai.headers import NewPromptHeaders
 from api.openai.schemas import ChatCompletion, DeletedChatCompletion
 from api.realtime.long_poll import LongPoll
 from api.realtime.text_stream import Position, TextStream
-from shared.db.models import CacheUse, FrontApi, Scope
+from shared.db.models import FrontApi, Scope
 from shared.errors import (
     AnswerPendingError,
     IdempotencyKeyInUseError,
@@ -103,7 +102,6 @@ class ChatRoutes:
         make_stream: Callable[[Principal, int, Position], TextStream],
         slots: UserSlots,
     ) -> None:
-        self._cache = CacheUse.ALLOWED if settings.semantic_cache else None
         self._engine = engine
         self._authenticator = authenticator
         self._submissions = submissions
@@ -130,19 +128,17 @@ class ChatRoutes:
         """
         principal = current_principal()
         new, key_use = self._new_prompt(body, principal), _key_use(body, header, principal)
-        self._slots.acquire(principal.id)
-        release = partial(self._slots.release, principal.id)
-        try:
-            stored = self._submissions.store(new, key_use, principal.key)
-            if body.stream:
-                with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-                response = self._stream(principal, stored, with_usage=with_usage)
-            else:
-                response = self._wait(principal, stored.prompt.id)
-        except BaseException:
-            release()
-            raise
-        response.call_on_close(release)
+        return self._slots.hold_while_sent(principal.id, lambda: self._answer(principal, body, new, key_use))
+
+    def _answer(
+        self, principal: Principal, body: ChatCompletionRequest, new: NewPrompt, key_use: KeyUse | None
+    ) -> Response:
+        stored = self._submissions.store(new, key_use, principal.key)
+        if body.stream:
+            with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+            response = self._stream(principal, stored, with_usage=with_usage)
+        else:
+            response = self._wait(principal, stored.prompt.id)
         if stored.is_replay:
             response.headers["Idempotency-Replayed"] = "true"
         return response
@@ -159,18 +155,7 @@ class ChatRoutes:
         return jsonify({"id": path.completion_id, "object": "chat.completion.deleted", "deleted": True})
 
     def _new_prompt(self, body: ChatCompletionRequest, principal: Principal) -> NewPrompt:
-        parsed = chat_request.to_prompt(body)
-        return self._new_prompts.make(
-            principal,
-            parsed.prompt_text,
-            model=parsed.model,
-            asked=parsed.asked,
-            websocket=True,
-            cache=self._cache,
-            metadata=parsed.metadata,
-            api=parsed.api,
-            api_request=parsed.api_request,
-        )
+        return self._new_prompts.from_openai(principal, chat_request.to_prompt(body))
 
     def _stream(self, principal: Principal, stored: Stored, *, with_usage: bool) -> Response:
         prompt = stored.prompt

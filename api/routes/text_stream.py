@@ -1,7 +1,6 @@
 """A prompt's text as server-sent events (HTML Standard, section 9.2)."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -91,9 +90,8 @@ class TextStreamRoutes:
         if position.is_end and position.attempt == prompt.attempt and prompt.status not in UNFINISHED:
             return Response(status=HTTPStatus.NO_CONTENT)
         stream = self._make_stream(principal, prompt.id, Position() if position.is_end else position)
-        response = Response(_encode_all(stream.events()), mimetype="text/event-stream")
-        self._slots.acquire(principal.id)
-        response.call_on_close(partial(self._slots.release, principal.id))
+        events = _encode_all(stream.events())
+        response = self._slots.hold_while_sent(principal.id, lambda: Response(events, mimetype="text/event-stream"))
         response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
         return response
 

@@ -1,7 +1,6 @@
 """Responses: create, retrieve, stream, cancel, delete, and their input."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from flask import Response, jsonify
@@ -30,7 +29,7 @@ from api.openai.responses.schemas import (
 )
 from api.openai.responses.stream import ResponseStream
 from api.realtime.long_poll import LongPoll
-from shared.db.models import CacheUse, Scope
+from shared.db.models import Scope
 from shared.errors import (
     AlreadyEndedError,
     AnswerPendingError,
@@ -130,7 +129,6 @@ class ResponseRoutes:
         make_stream: Callable[[Principal, StoredResponse, int], ResponseStream],
         slots: UserSlots,
     ) -> None:
-        self._cache = CacheUse.ALLOWED if settings.semantic_cache else None
         self._engine = engine
         self._authenticator = authenticator
         self._submissions = submissions
@@ -159,22 +157,20 @@ class ResponseRoutes:
         principal = current_principal()
         parsed = self._parse(body, principal.id)
         new, key_use = self._new_prompt(parsed, principal), _key_use(body, header, principal)
-        if body.background and not body.stream:
+
+        def answer() -> Response:
             response, is_replay = self._store(principal, parsed, new, key_use)
-            answer = jsonify(self._resource(response))
-        else:
-            self._slots.acquire(principal.id)
-            release = partial(self._slots.release, principal.id)
-            try:
-                response, is_replay = self._store(principal, parsed, new, key_use)
-                answer = self._stream(principal, response) if body.stream else self._wait(principal, response)
-            except BaseException:
-                release()
-                raise
-            answer.call_on_close(release)
-        if is_replay:
-            answer.headers["Idempotency-Replayed"] = "true"
-        return answer
+            if body.stream:
+                made = self._stream(principal, response)
+            else:
+                made = jsonify(self._resource(response)) if body.background else self._wait(principal, response)
+            if is_replay:
+                made.headers["Idempotency-Replayed"] = "true"
+            return made
+
+        if body.background and not body.stream:
+            return answer()
+        return self._slots.hold_while_sent(principal.id, answer)
 
     def show(self, path: ResponsePath, query: ResponseQuery) -> Response:
         """Get a response as it is, or its events.
@@ -188,10 +184,7 @@ class ResponseRoutes:
                 raise InvalidFieldsError("starting_after needs stream=true.", ["starting_after"])
             return jsonify(self._resource(response))
         after = -1 if query.starting_after is None else query.starting_after
-        self._slots.acquire(principal.id)
-        answer = self._stream(principal, response, after)
-        answer.call_on_close(partial(self._slots.release, principal.id))
-        return answer
+        return self._slots.hold_while_sent(principal.id, lambda: self._stream(principal, response, after))
 
     def input_items(self, path: ResponsePath, query: InputItemsQuery) -> Response:
         """List the items of a response's input. Those of `previous_response_id` are items of that response."""
@@ -236,17 +229,7 @@ class ResponseRoutes:
 
     def _new_prompt(self, parsed: ParsedRequest, principal: Principal) -> NewPrompt:
         try:
-            return self._new_prompts.make(
-                principal,
-                parsed.prompt_text,
-                model=parsed.model,
-                asked=parsed.asked,
-                websocket=True,
-                cache=self._cache,
-                metadata=parsed.metadata,
-                api=parsed.api,
-                api_request=parsed.api_request,
-            )
+            return self._new_prompts.from_openai(principal, parsed)
         except NotSupportedError as error:
             raise NotSupportedError(str(error), {_PARAMETERS.get(name, name) for name in error.fields}) from None
 
