@@ -187,8 +187,9 @@ class ShownPrompt(PromptResource):
     """A prompt, its answer, and what it asked for."""
 
     request: dict[str, Any] | None = Field(
-        description="What was submitted besides the text: `instructions`, `messages`, `temperature`, … Null if nothing "
-        "was, and once it is emptied. Lists leave it out."
+        None,
+        description="What was submitted besides the text: `instructions`, `messages`, `temperature`, … Missing if "
+        "nothing was, and once it is emptied; and in lists.",
     )
 
 
@@ -208,7 +209,8 @@ class SimilarPrompt(Answer):
 
 def shown_prompt(prompt: PromptRow, username: str) -> dict[str, Any]:
     """Render a prompt as a ShownPrompt."""
-    return prompt_resource(prompt, username) | {"request": prompt.request}
+    resource = prompt_resource(prompt, username)
+    return resource if prompt.request is None else resource | {"request": prompt.request}
 
 
 def exported_prompt(exported: ExportedPrompt, username: str) -> dict[str, Any]:

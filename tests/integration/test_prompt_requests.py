@@ -69,7 +69,7 @@ class TestSubmission:
 
     def test_a_prompt_that_asks_for_nothing_else_shows_none(self, shared_alice: ApiUser) -> None:
         prompt_id = submit(shared_alice, stop=None, metadata={}, response_format={"type": "text"}).json["id"]
-        assert shared_alice.show(prompt_id)["request"] is None
+        assert "request" not in shared_alice.show(prompt_id)
 
     @pytest.mark.parametrize(
         ("given", "stored"),
@@ -81,7 +81,7 @@ class TestSubmission:
         ],
     )
     def test_values_are_stored_in_one_form(self, shared_alice: ApiUser, given: dict, stored: dict | None) -> None:
-        assert shared_alice.show(submit(shared_alice, **given).json["id"])["request"] == stored
+        assert shared_alice.show(submit(shared_alice, **given).json["id"]).get("request") == stored
 
     def test_the_properties_of_a_schema_keep_their_order_in_which_models_write_them(
         self, shared_alice: ApiUser

@@ -121,8 +121,6 @@ _SIMILAR = {
 }
 _TEXT = {"prompt_text": "Explain what causes ocean tides"}
 
-_NOTHING_ASKED = {"request": None}
-
 #: A response of `GET /prompts/{prompt_id}/stream/`.
 STREAM = """retry: 1000
 
@@ -190,12 +188,12 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "cut off": ("Cut off at the limit of tokens", _CUT_OFF),
     "waiting": ("Waiting for the provider", _WAITING),
     "calling": ("Calling a tool", _CALLING),
-    "shown": ("Waiting for a worker", _QUEUED | _NOTHING_ASKED),
-    "shown waiting": ("Waiting for the provider", _WAITING | _NOTHING_ASKED),
-    "shown completed": ("Answered", _COMPLETED | _NOTHING_ASKED),
+    "shown": ("Waiting for a worker", _QUEUED),
+    "shown waiting": ("Waiting for the provider", _WAITING),
+    "shown completed": ("Answered", _COMPLETED),
     "with a schema": ("Answered by a JSON Schema", _STRUCTURED),
-    "shown failed": ("Failed", _FAILED | _NOTHING_ASKED),
-    "shown emptied": ("Emptied because of its age", _EMPTIED | _NOTHING_ASKED),
+    "shown failed": ("Failed", _FAILED),
+    "shown emptied": ("Emptied because of its age", _EMPTIED),
     "cached": ("Answered from an earlier prompt", _CACHED),
     "failed": ("Failed", _FAILED),
     "cancelled": ("Cancelled", _CANCELLED),
