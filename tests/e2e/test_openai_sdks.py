@@ -114,7 +114,7 @@ def test_what_is_over_the_rate_limit_is_repeated_after_the_time_that_the_api_nam
     for call in calls:
         call.start()
     for call in calls:
-        call.join()
+        call.join(MAX_WAIT_SECONDS)
     assert sorted(found)[0] == 0 < sorted(found)[1]
 
 
@@ -177,7 +177,7 @@ class TestKills:
         killing.start()
         patient = client.with_options(max_retries=10)
         completion = patient.chat.completions.create(**ASK, metadata=marker, extra_headers=headers)
-        killing.join()
+        killing.join(MAX_WAIT_SECONDS)
         assert completion.choices[0].message.content
         assert len(self._prompts(alice, marker)) == 1
 

@@ -19,7 +19,7 @@ from tests.support import chat
 from tests.support.chat import PATH, WEATHER, assert_error
 from tests.support.client import ApiUser, serving
 from tests.support.providers import Script
-from tests.support.servers import wait_until
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from worker.pipeline import Pipeline
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
@@ -40,7 +40,7 @@ def answering(worker: Pipeline) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ class TestDurability:
         waiting = threading.Thread(target=lambda: found.append(alice.get(path)))
         waiting.start()
         worker.process(1)
-        waiting.join()
+        waiting.join(MAX_WAIT_SECONDS)
         assert found[0].json["object"] == "chat.completion"
 
     def test_the_same_idempotency_key_and_body_make_one_prompt_streamed_or_not(
@@ -221,7 +221,7 @@ class TestErrors:
         waiting.start()
         wait_until(lambda: alice.get("/prompts/").json)
         alice.post(f"/prompts/{prompt_of(alice)['id']}/cancel/")
-        waiting.join()
+        waiting.join(MAX_WAIT_SECONDS)
         assert assert_error(found[0], 409)["code"] == "prompt_cancelled"
         assert found[0].headers["X-Should-Retry"] == "false"
 
@@ -246,7 +246,7 @@ class TestErrors:
         waiting.start()
         wait_until(lambda: len(alice.get("/prompts/").json) == 2)
         services.relay.shut_down()
-        waiting.join()
+        waiting.join(MAX_WAIT_SECONDS)
         assert assert_error(found[0], 503)["code"] == "stopping"
         assert found[0].headers["Retry-After"]
         assert b"answer_pending" in b"".join(read)
@@ -290,6 +290,6 @@ def test_the_sdk_repeats_what_an_overloaded_service_has_refused(
         calling.start()
         wait_until(lambda: 503 in statuses)
         with answering(worker):
-            calling.join()
+            calling.join(MAX_WAIT_SECONDS)
     assert found[0].retries_taken > 0
     assert found[0].parse().choices[0].message.content

@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from tests.support.client import ApiUser
 from tests.support.openresponses import parse_events
+from tests.support.servers import MAX_WAIT_SECONDS
 from worker.pipeline import Pipeline
 
 PATH = "/v1/responses"
@@ -62,4 +63,4 @@ def working(worker: Pipeline) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join()
+        thread.join(MAX_WAIT_SECONDS)
