@@ -51,7 +51,7 @@ CREATE: Responses = {
         *(413, 415, _TOO_MANY, _WRITE, BatchNotFoundError(), IdempotencyKeyInUseError(), IdempotencyKeyReusedError())
     ),
 }
-INDEX: Responses = {200: json_response(BatchList, "A page.", "batches")}
+INDEX: Responses = {200: json_response(BatchList, "A page.", "batches"), **_NOT_FOUND}
 SHOW: Responses = {200: _batch("The batch.", "running batch", "completed batch", "failed batch"), **_NOT_FOUND}
 CANCEL: Responses = {
     200: _batch("It is being cancelled, or is cancelled already.", "cancelling batch"),

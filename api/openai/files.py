@@ -34,7 +34,7 @@ _file = partial(json_response, FileObject)
 _NOT_FOUND = openai_error_responses(FileNotStoredError())
 _WRITE = openai_error_responses(InsufficientScopeError(Scope.PROMPTS_WRITE))
 CREATE: Responses = {200: _file("It is stored.", "file"), **openai_error_responses(413, 415, _FULL), **_WRITE}
-INDEX: Responses = {200: json_response(FileList, "A page.", "files")}
+INDEX: Responses = {200: json_response(FileList, "A page.", "files"), **_NOT_FOUND}
 SHOW: Responses = {200: _file("The file.", "file", "output file"), **_NOT_FOUND}
 CONTENT: Responses = {
     200: empty_response("The content.")

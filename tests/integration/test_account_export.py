@@ -50,7 +50,7 @@ def test_a_line_has_all_other_fields_of_its_prompt(alice: ApiUser, prompts: list
     line = lines(alice)[0]
     assert line.keys() - alice.show(prompts[0]).keys() == {
         "request_id", "seq", "route", "generator", "cache", "api_key_id", "queued_at", "used_prompt_tokens",
-        "used_completion_tokens", "api", "api_request", "batch_id",
+        "used_completion_tokens", "request", "api", "api_request", "batch_id",
     }  # fmt: skip
     assert (line["seq"], line["route"], line["generator"]) == (1, "default", "simulated-1")
 
