@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from flask import Blueprint, Flask
 from flask_cors import CORS
@@ -96,8 +97,23 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
 
 def _api_blueprints(services: Services) -> list[ApiBlueprint]:
     """The blueprints whose routes are in the OpenAPI document, in its order."""
-    openai = [*_for_openai(services), *_for_batches(services)]
-    return [*_for_accounts(services), *_for_prompts(services), *openai, *_for_operators(services)]
+    s = services
+    reads = StreamReads(s.autocommit_engine, s.db_slots, s.partial_text)
+    shared = _ForPrompts(
+        Endings(s.sessions, s.submissions, s.announcer),
+        LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
+        partial(TextStream, s.relay, reads),
+    )
+    openai = [*_for_openai(s, shared), *_for_batches(s)]
+    return [*_for_accounts(s), *_for_prompts(s, shared), *openai, *_for_operators(s)]
+
+
+class _ForPrompts(NamedTuple):
+    """What the native API and OpenAI's share."""
+
+    endings: Endings
+    long_poll: LongPoll
+    text_stream: Callable[[Principal, int, Position], TextStream]
 
 
 def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
@@ -123,17 +139,17 @@ def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
     yield UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens).blueprint()
 
 
-def _for_prompts(s: Services) -> Iterator[ApiBlueprint]:
+def _for_prompts(s: Services, shared: _ForPrompts) -> Iterator[ApiBlueprint]:
     prompts = PromptRoutes(
         settings=s.settings,
         engine=s.autocommit_engine,
         authenticator=s.authenticator,
         submissions=s.submissions,
-        endings=Endings(s.sessions, s.submissions, s.announcer),
-        long_poll=LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
+        endings=shared.endings,
+        long_poll=shared.long_poll,
     )
     text_stream = TextStreamRoutes(
-        s.authenticator, s.autocommit_engine, s.db_slots, _text_streams(s), s.user_limits.waits
+        s.authenticator, s.autocommit_engine, s.db_slots, shared.text_stream, s.user_limits.waits
     )
     search = SearchRoutes(
         s.authenticator,
@@ -154,16 +170,16 @@ def _for_batches(s: Services) -> Iterator[ApiBlueprint]:
     yield BatchRoutes(s.settings, s.sessions, s.authenticator).blueprint()
 
 
-def _for_openai(s: Services) -> Iterator[ApiBlueprint]:
+def _for_openai(s: Services, shared: _ForPrompts) -> Iterator[ApiBlueprint]:
     settings, embedder = s.settings, s.embedders.current
     yield ChatRoutes(
         settings,
         s.autocommit_engine,
         s.authenticator,
         s.submissions,
-        Endings(s.sessions, s.submissions, s.announcer),
-        LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
-        _text_streams(s),
+        shared.endings,
+        shared.long_poll,
+        shared.text_stream,
         s.user_limits.waits,
     ).blueprint()
     yield ResponseRoutes(
@@ -171,24 +187,20 @@ def _for_openai(s: Services) -> Iterator[ApiBlueprint]:
         s.autocommit_engine,
         s.authenticator,
         s.submissions,
-        Endings(s.sessions, s.submissions, s.announcer),
-        LongPoll(s.relay, s.autocommit_engine, s.user_limits.waits),
-        _response_streams(s),
+        shared.endings,
+        shared.long_poll,
+        _response_streams(s, shared),
         s.user_limits.waits,
     ).blueprint()
     yield EmbeddingRoutes(s.authenticator, embedder, s.user_limits.searches, s.search_threads.offload).blueprint()
     yield ModelRoutes(s.authenticator, routes=list(settings.models), embedder=embedder.name).blueprint()
 
 
-def _text_streams(s: Services) -> Callable[[Principal, int, Position], TextStream]:
-    return partial(TextStream, s.relay, StreamReads(s.autocommit_engine, s.db_slots, s.partial_text))
-
-
-def _response_streams(s: Services) -> Callable[[Principal, StoredResponse, int], ResponseStream]:
-    texts, interrupted = _text_streams(s), InterruptedTexts(s.autocommit_engine, s.db_slots, s.partial_text)
+def _response_streams(s: Services, shared: _ForPrompts) -> Callable[[Principal, StoredResponse, int], ResponseStream]:
+    interrupted = InterruptedTexts(s.autocommit_engine, s.db_slots, s.partial_text)
 
     def make(caller: Principal, response: StoredResponse, after: int) -> ResponseStream:
-        return ResponseStream(response, texts(caller, response.prompt.id, Position()), interrupted, after)
+        return ResponseStream(response, shared.text_stream(caller, response.prompt.id, Position()), interrupted, after)
 
     return make
 

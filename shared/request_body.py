@@ -1,4 +1,4 @@
-"""The base of all models of request bodies, and a type of their fields."""
+"""The base of all models of request bodies, and what their fields share, whichever API they belong to."""
 
 from typing import Annotated, Any
 
@@ -10,6 +10,16 @@ from shared.providers.json_schema import check_schema
 #: Up to this many unknown fields or parameters get an error each. More get one error together, because pydantic takes
 #: 0.3 s for 60,000 errors.
 MAX_UNKNOWN_NAMES = 16
+
+MAX_PROMPT_LENGTH = 100_000
+MAX_TOOLS = 128
+MAX_STOPS = 4
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY_LENGTH = 64
+MAX_METADATA_VALUE_LENGTH = 512
+
+#: What Postgres can store, as a JSON Schema pattern.
+STORABLE = r"^[^\u0000]*$"
 
 
 class KnownNamesOnly(BaseModel):
@@ -28,6 +38,11 @@ class Body(KnownNamesOnly):
     """A request body: an object with exactly these fields, in their JSON types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def whole(number: object) -> object:
+    """Accept 4.0 as 4: JSON has one kind of number."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _valid_schema(schema: Any) -> Any:

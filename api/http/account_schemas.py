@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from api.auth.principal import KeyGrant
-from api.http.fields import STORABLE, Id, Moment, storable
+from api.http.fields import Id, Moment, storable
 from api.http.openapi.models import Answer, Body, Parameters, example
 from shared import timestamps
 from shared.accounts.logins import LiveLogin
@@ -19,6 +19,7 @@ from shared.accounts.names import (
     new_username,
 )
 from shared.db.models import Scope, User
+from shared.request_body import STORABLE
 from shared.settings import Settings
 
 Username = Annotated[

@@ -8,16 +8,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 
 from api.http.openapi.models import example
 from shared import timestamps
+from shared.request_body import (
+    MAX_METADATA_KEY_LENGTH,
+    MAX_METADATA_PAIRS,
+    MAX_METADATA_VALUE_LENGTH,
+    STORABLE,
+    whole,
+)
 
 MAX_ID = 2**63 - 1
-MAX_METADATA_PAIRS = 16
-MAX_METADATA_KEY_LENGTH = 64
-MAX_METADATA_VALUE_LENGTH = 512
 #: Of the name of a model route; no configuration has a longer one.
 MAX_MODEL_LENGTH = 200
 
 # The validators below, as JSON Schema patterns.
-STORABLE = r"^[^\u0000]*$"
 STORABLE_NOT_BLANK = r"^[^\u0000]*\S[^\u0000]*$"
 
 
@@ -26,11 +29,6 @@ def storable(text: str) -> str:
     if "\0" in text:
         raise ValueError("must not contain NUL characters")
     return text
-
-
-def whole(number: object) -> object:
-    """Accept 4.0 as 4: JSON has one kind of number."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _not_blank(text: str) -> str:

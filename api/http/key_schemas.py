@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from api.http.fields import MAX_ID, Id, Moment, NotBlank, Time, whole
+from api.http.fields import MAX_ID, Id, Moment, NotBlank, Time
 from api.http.openapi.models import Answer, Body, Parameters, example
 from shared import timestamps
 from shared.accounts.budgets import Budget
 from shared.db.models import DEFAULT_SCOPES, ApiKey, Scope
+from shared.request_body import whole
 from shared.settings import values
 
 MAX_TOKENS = 10**15

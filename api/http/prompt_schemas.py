@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, IdempotencyKey, Moment, NotBlank, PageSize, whole
+from api.http.fields import MAX_ID, STORABLE_NOT_BLANK, Cursor, Id, IdempotencyKey, Moment, NotBlank, PageSize
 from api.http.filter_schemas import FilterQuery
 from api.http.openapi.models import Answer, Parameters, example
 from api.http.request_schemas import RequestFields
@@ -14,8 +14,8 @@ from shared.db.models import Priority, Status
 from shared.prompts.answer import FinishReason
 from shared.prompts.queries import PromptRow
 from shared.prompts.resource import prompt_resource
+from shared.request_body import MAX_PROMPT_LENGTH, whole
 
-MAX_PROMPT_LENGTH = 100_000
 #: The text is part of a URL, and gunicorn accepts 8 KiB.
 MAX_SEARCH_LENGTH = 8_000
 MAX_WAIT_SECONDS = 60

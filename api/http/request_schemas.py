@@ -14,15 +14,13 @@ from pydantic import (
     model_validator,
 )
 
-from api.http.fields import MAX_MODEL_LENGTH, Metadata, Storable, whole
+from api.http.fields import MAX_MODEL_LENGTH, Metadata, Storable
 from api.http.openapi.models import Body
 from shared.providers.model_request import TEXT_ONLY, ModelRequest
-from shared.request_body import ValidSchema
+from shared.request_body import MAX_STOPS, MAX_TOOLS, ValidSchema, whole
 
 MAX_TEXT_LENGTH = 100_000  #: of instructions, and of each message
 MAX_MESSAGES = 500
-MAX_TOOLS = 128
-MAX_STOPS = 4
 _INT32, _INT64 = 2**31, 2**63
 
 

@@ -40,7 +40,7 @@ class NewPrompts:
             NotSupportedError: its generator cannot do what is asked.
             ContextTooLongError: it is longer than the model's context.
         """
-        route = self.check(model, asked, prompt_text)
+        route = self._choice.check(model, asked, prompt_text)
         return NewPrompt(
             user_id=principal.id,
             prompt_text=prompt_text,
@@ -66,7 +66,3 @@ class NewPrompts:
             api=parsed.api,
             api_request=parsed.api_request,
         )
-
-    def check(self, model: str | None, asked: ModelRequest, prompt_text: str = "") -> str:
-        """The model route, if its generator can do what is asked. Raises as `make` does."""
-        return self._choice.check(model, asked, prompt_text)

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
+from api.http.event_stream import event_stream
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.models import Parameters, example
 from api.http.openapi.openai_examples import CHAT_STREAM
@@ -160,10 +161,7 @@ class ChatRoutes:
     def _stream(self, principal: Principal, stored: Stored, *, with_usage: bool) -> Response:
         prompt = stored.prompt
         events = self._make_stream(principal, prompt.id, Position())
-        chunks = chat_stream.encode(events, Chunks(prompt, with_usage=with_usage), _path(prompt.id))
-        response = Response(chunks, mimetype="text/event-stream")
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
-        return response
+        return event_stream(chat_stream.encode(events, Chunks(prompt, with_usage=with_usage), _path(prompt.id)))
 
     def _wait(self, principal: Principal, prompt_id: int) -> Response:
         return jsonify(chat_completion(answers.wait(self._long_poll, principal.id, prompt_id, _path(prompt_id))))

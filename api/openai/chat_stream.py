@@ -8,6 +8,7 @@ from flask import json
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.http import problems
+from api.http.event_stream import DONE, HEARTBEAT
 from api.openai import answers
 from api.openai.errors import from_problem
 from api.realtime.text_stream import Event, TextStream
@@ -16,9 +17,6 @@ from shared.openai.chat_resource import Chunks
 from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
-
-HEARTBEAT = ":\n\n"
-DONE = "data: [DONE]\n\n"
 
 
 class SentText:

@@ -2,10 +2,8 @@
 
 import base64
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
-import structlog
 from flask import Response, jsonify
 from flask_openapi3 import Tag
 
@@ -16,6 +14,7 @@ from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, json_respon
 from api.intake.user_slots import UserSlots
 from api.openai.blueprint import openai_blueprint, openai_error_responses
 from api.openai.schemas import Embeddings
+from api.server.offloaded_embedding import embed_offloaded
 from shared.db.models import Scope
 from shared.errors import (
     InsufficientScopeError,
@@ -25,11 +24,9 @@ from shared.errors import (
     UnknownModelError,
 )
 from shared.openai.embedding_request import EmbeddingRequest
-from shared.providers import Embedder, Vectors, embed
+from shared.providers import Embedder, Vectors
 from shared.providers.tokens import estimate_tokens
-from shared.search.store import Offload, run_inline
-
-log = structlog.get_logger(__name__)
+from shared.search.store import Offload
 
 #: How much is embedded at a time, so that searches of other users get their turns in between.
 _BATCH_TEXTS, _BATCH_CHARACTERS = 32, 50_000
@@ -55,8 +52,7 @@ class EmbeddingRoutes:
         self._authenticator = authenticator
         self._embedder = embedder
         self._slots = slots
-        # A remote embedder yields to other greenlets by itself, and its connections belong to this thread.
-        self._run = run_inline if embedder.is_remote else offload
+        self._offload = offload
 
     def blueprint(self) -> Blueprint:
         bp = openai_blueprint("openai_embeddings", __name__, self._authenticator, Tag(name="OpenAI"))
@@ -85,14 +81,7 @@ class EmbeddingRoutes:
             raise InvalidFieldsError(f"The vectors of {name} have {dimension} dimensions.", ["dimensions"])
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        try:
-            vectors: Vectors = self._run(partial(embed, self._embedder), texts)
-        except ProviderError:
-            raise
-        except Exception as error:  # custom embedders may raise anything
-            log.exception("embedder failed", embedder=self._embedder.name)
-            raise ProviderError(_FAILED) from error
-        return vectors
+        return embed_offloaded(self._offload, self._embedder, texts, failed=_FAILED)
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

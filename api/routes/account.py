@@ -23,6 +23,7 @@ from api.http.account_schemas import (
     account_resource,
     login_entry,
 )
+from api.http.event_stream import unbuffered
 from api.http.export import MIMETYPE, PromptExport
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.prompt_examples import EXPORT
@@ -184,8 +185,7 @@ class AccountRoutes:
         response = Response(chain((first,), lines) if first else b"", mimetype=MIMETYPE)
         response.call_on_close(lines.close)
         response.headers["Content-Disposition"] = "attachment; filename=prompts.jsonl"
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
-        return response
+        return unbuffered(response)
 
     def delete(self, body: AccountDeletion) -> tuple[str, int]:
         """Delete the account with everything that belongs to it, for good.

@@ -16,12 +16,13 @@ from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, error_respo
 from api.http.pages import add_next_link, decode_cursor, encode_cursor, json_page
 from api.http.prompt_schemas import SimilarPrompt, SimilarQuery, similar_prompt
 from api.intake.user_slots import UserSlots
+from api.server.offloaded_embedding import embed_offloaded
 from shared.db.models import Scope
 from shared.errors import InsufficientScopeError, InvalidFieldsError, ProviderError, ProviderUnavailableError
 from shared.prompts import queries
-from shared.providers import Embedder, Vectors, embed
+from shared.providers import Embedder, Vectors
 from shared.search.prompt_search import Found, Mode, PromptSearch
-from shared.search.store import Offload, run_inline
+from shared.search.store import Offload
 from shared.telemetry import metrics, tracing
 
 log = structlog.get_logger(__name__)
@@ -132,13 +133,5 @@ class SearchRoutes:
         return found, missing
 
     def _embed(self, text: str, embedder: Embedder) -> Vectors:
-        # A remote embedder yields to other greenlets by itself, and its connections belong to this thread.
-        run = run_inline if embedder.is_remote else self._offload
-        try:
-            vector: Vectors = run(embed, embedder, [text])[0]
-        except ProviderError:
-            raise
-        except Exception as error:  # custom embedders may raise anything
-            log.exception("embedder failed", embedder=embedder.name)
-            raise ProviderError(_FAILED) from error
+        vector: Vectors = embed_offloaded(self._offload, embedder, [text], failed=_FAILED)[0]
         return vector

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from api.auth.permissions import require_prompts
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
+from api.http.event_stream import HEARTBEAT, event_stream
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.prompt_examples import STREAM
 from api.http.openapi.responses import TOO_MANY_WAITS, Responses, empty_response, error_responses
@@ -90,10 +91,7 @@ class TextStreamRoutes:
         if position.is_end and position.attempt == prompt.attempt and prompt.status not in UNFINISHED:
             return Response(status=HTTPStatus.NO_CONTENT)
         stream = self._make_stream(principal, prompt.id, Position() if position.is_end else position)
-        events = _encode_all(stream.events())
-        response = self._slots.hold_while_sent(principal.id, lambda: Response(events, mimetype="text/event-stream"))
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
-        return response
+        return self._slots.hold_while_sent(principal.id, lambda: event_stream(_encode_all(stream.events())))
 
 
 def _encode_all(events: Iterator[Event]) -> Iterator[str]:
@@ -107,7 +105,7 @@ def _encode_all(events: Iterator[Event]) -> Iterator[str]:
 
 def _encode(event: Event) -> str:
     if event.kind is None:
-        return ":\n\n"
+        return HEARTBEAT
     metrics.stream_events.inc()
     position = "" if event.position is None else f"id: {event.position}\n"
     return f"{position}event: {event.kind}\ndata: {announcements.to_json(event.data)}\n\n"

@@ -7,7 +7,7 @@ from pydantic import Field, Tag
 from shared.openai.fields import FunctionName, PlainText, Text, by_key, text_or
 from shared.providers import message_texts
 from shared.providers.model_request import Message
-from shared.request_body import Body
+from shared.request_body import MAX_PROMPT_LENGTH, Body
 
 #: The text of a prompt that has none: what is searched and shown.
 IMAGE, TOOL_RESULT = "[image]", "[tool result]"
@@ -112,10 +112,10 @@ class Split(NamedTuple):
 
 
 def split(messages: list[Message]) -> Split:
-    """Find the prompt: the last message of a user, or the last results of tools.
+    """Find the prompt: the last message of a user, or the last results of tools, whose text is only a summary.
 
     Raises:
-        ValueError: there is none, or it is blank.
+        ValueError: there is none, or it is blank or too long.
     """
     last = max((i for i, each in enumerate(messages) if each["role"] in ("user", "tool")), default=None)
     if last is None:
@@ -127,6 +127,10 @@ def split(messages: list[Message]) -> Split:
     text = "\n".join(part for each in messages[first : last + 1] for part in message_texts(each))
     if not text.strip():
         text = _placeholder(messages[last])
+    if len(text) > MAX_PROMPT_LENGTH:
+        if prompt[0]["role"] != "tool":
+            raise ValueError(f"must have {MAX_PROMPT_LENGTH} characters or fewer in the last message of the user")
+        text = text[:MAX_PROMPT_LENGTH]
     is_plain = len(prompt) == 1 and prompt[0].keys() == {"role", "content"} and _is_text(prompt[0])
     return Split(text, messages[:first], [] if is_plain else prompt)
 

@@ -13,24 +13,21 @@ from shared.db.models import FrontApi
 from shared.openai import chat_messages
 from shared.openai.chat_messages import ChatMessage, Split
 from shared.openai.fields import (
-    MAX_TOOLS,
     Count,
     FunctionName,
+    JsonObjectFormat,
     JsonSchema,
     Metadata,
     PlainText,
     Seed,
     Text,
+    TextFormat,
     by_key,
     text_or,
 )
 from shared.openai.parsed import ParsedRequest
 from shared.providers.model_request import ModelRequest
-from shared.request_body import Body
-
-#: As in `POST /prompts/`.
-MAX_PROMPT_LENGTH = 100_000
-MAX_STOP_SEQUENCES = 4
+from shared.request_body import MAX_STOPS, MAX_TOOLS, Body
 
 
 class Function(Body):
@@ -71,18 +68,6 @@ class NamedSchema(Body):
     strict: bool | None = None
 
 
-class TextFormat(Body):
-    """Any text."""
-
-    type: Literal["text"]
-
-
-class JsonObjectFormat(Body):
-    """A JSON object."""
-
-    type: Literal["json_object"]
-
-
 class JsonSchemaFormat(Body):
     """JSON that is valid against a schema."""
 
@@ -107,7 +92,7 @@ _ResponseFormat = Annotated[
     by_key("type", "text", "json_object", "json_schema"),
 ]
 _Stop = Annotated[
-    PlainText | Annotated[list[Text], Field(min_length=1, max_length=MAX_STOP_SEQUENCES), Tag("~list")],
+    PlainText | Annotated[list[Text], Field(min_length=1, max_length=MAX_STOPS), Tag("~list")],
     text_or("~list"),
 ]
 _Empty = Annotated[dict[str, Any], Field(max_length=0)]
@@ -164,8 +149,7 @@ class ChatCompletionRequest(Body):
     @field_validator("messages")
     @classmethod
     def _has_a_prompt(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        if len(_split(messages).prompt_text) > MAX_PROMPT_LENGTH:
-            raise ValueError(f"must have {MAX_PROMPT_LENGTH} characters or fewer in the last message of the user")
+        _split(messages)
         return messages
 
     @model_validator(mode="after")
@@ -207,9 +191,7 @@ def to_prompt(request: ChatCompletionRequest) -> ParsedRequest:
 
 
 def _split(messages: list[ChatMessage]) -> Split:
-    found = chat_messages.split([_json(message) for message in messages])
-    is_result = found.input and found.input[0]["role"] == "tool"  # its prompt's text is only a summary
-    return found._replace(prompt_text=found.prompt_text[:MAX_PROMPT_LENGTH]) if is_result else found
+    return chat_messages.split([_json(message) for message in messages])
 
 
 def _response_format(request: ChatCompletionRequest) -> dict[str, Any] | None:

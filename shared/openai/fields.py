@@ -1,16 +1,20 @@
 """Fields that the requests of OpenAI's API share."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from shared.request_body import ValidSchema
+from shared.request_body import (
+    MAX_METADATA_KEY_LENGTH,
+    MAX_METADATA_PAIRS,
+    MAX_METADATA_VALUE_LENGTH,
+    STORABLE,
+    Body,
+    ValidSchema,
+    whole,
+)
 
-STORABLE = r"^[^\u0000]*$"
-MAX_TOOLS = 128
-#: Of the keys and the values of metadata.
-MAX_KEY_LENGTH, MAX_VALUE_LENGTH = 64, 512
 _FUNCTION_NAME = r"^[A-Za-z0-9_-]{1,64}$"
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -31,11 +35,6 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _whole(number: object) -> object:
-    """Accept 4.0 as 4: JSON has one kind of number."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
-
-
 def text_or(tag: str) -> Discriminator:
     """Tells a string from what has this tag. A tag that begins with `~` is no part of a field's name in errors."""
     return Discriminator(lambda value: "~text" if isinstance(value, str) else tag)
@@ -54,18 +53,29 @@ def by_key(key: str, *values: str) -> Discriminator:
 
 Text = Annotated[str, Field(json_schema_extra={"pattern": STORABLE}), AfterValidator(_storable)]
 PlainText = Annotated[Text, Tag("~text")]
-#: Any JSON object that Postgres can store.
-
 JsonSchema = Annotated[ValidSchema, AfterValidator(_storable)]
-Count = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=2**31 - 1)]
-Seed = Annotated[int, BeforeValidator(_whole), Field(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(whole)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), BeforeValidator(whole)]
 FunctionName = Annotated[str, Field(pattern=_FUNCTION_NAME)]
 
 
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    if any(not 0 < len(key) <= MAX_KEY_LENGTH or len(value) > MAX_VALUE_LENGTH for key, value in metadata.items()):
-        raise ValueError(f"must have keys of 1 to {MAX_KEY_LENGTH} and values of at most {MAX_VALUE_LENGTH} characters")
+    key_length, value_length = MAX_METADATA_KEY_LENGTH, MAX_METADATA_VALUE_LENGTH
+    if any(not 0 < len(key) <= key_length or len(value) > value_length for key, value in metadata.items()):
+        raise ValueError(f"must have keys of 1 to {key_length} and values of at most {value_length} characters")
     return metadata
 
 
-Metadata = Annotated[dict[Text, Text], Field(max_length=16), AfterValidator(_check_metadata)]
+Metadata = Annotated[dict[Text, Text], Field(max_length=MAX_METADATA_PAIRS), AfterValidator(_check_metadata)]
+
+
+class TextFormat(Body):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Body):
+    """A JSON object."""
+
+    type: Literal["json_object"]

@@ -7,19 +7,27 @@ that any other value is refused with the parameter's name.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
 
 from shared.db.models import FrontApi
 from shared.openai import chat_messages
 from shared.openai.chat_messages import Split
-from shared.openai.fields import MAX_TOOLS, Count, FunctionName, JsonSchema, Metadata, PlainText, Text, by_key, text_or
+from shared.openai.fields import (
+    Count,
+    FunctionName,
+    JsonObjectFormat,
+    JsonSchema,
+    Metadata,
+    PlainText,
+    Text,
+    TextFormat,
+    by_key,
+    text_or,
+)
 from shared.openai.parsed import ParsedRequest
 from shared.openai.response_items import Item, to_messages
 from shared.providers.model_request import ModelRequest
-from shared.request_body import Body
-
-#: As in `POST /prompts/`.
-MAX_PROMPT_LENGTH = 100_000
+from shared.request_body import MAX_TOOLS, Body, whole
 
 
 class FunctionTool(Body):
@@ -47,18 +55,6 @@ class AllowedTools(Body):
     mode: Literal["none", "auto", "required"] = "auto"
 
 
-class PlainFormat(Body):
-    """Any text."""
-
-    type: Literal["text"]
-
-
-class ObjectFormat(Body):
-    """A JSON object."""
-
-    type: Literal["json_object"]
-
-
 class SchemaFormat(Body):
     """JSON that is valid against a schema."""
 
@@ -74,8 +70,8 @@ class TextOptions(Body):
 
     format: (
         Annotated[
-            Annotated[PlainFormat, Tag("~text")]
-            | Annotated[ObjectFormat, Tag("~json_object")]
+            Annotated[TextFormat, Tag("~text")]
+            | Annotated[JsonObjectFormat, Tag("~json_object")]
             | Annotated[SchemaFormat, Tag("~json_schema")],
             by_key("type", "text", "json_object", "json_schema"),
         ]
@@ -137,7 +133,7 @@ class ResponseRequest(Body):
     top_p: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     presence_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
     frequency_penalty: float | None = Field(None, ge=-2, le=2, allow_inf_nan=False)
-    max_output_tokens: Annotated[Count, Field(ge=16)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=16, lt=2**31), BeforeValidator(whole)] | None = None
     reasoning: ReasoningOptions | None = None
     # These ask for nothing of the answer.
     user: Text | None = None
@@ -159,8 +155,7 @@ class ResponseRequest(Body):
     @field_validator("input")
     @classmethod
     def _has_a_prompt(cls, given: str | list[Item]) -> str | list[Item]:
-        if len(_split(given).prompt_text) > MAX_PROMPT_LENGTH:
-            raise ValueError(f"must have {MAX_PROMPT_LENGTH} characters or fewer in the last message of the user")
+        _split(given)
         return given
 
     @model_validator(mode="after")
@@ -211,11 +206,9 @@ def to_prompt(request: ResponseRequest) -> ParsedRequest:
 
 
 def _split(given: str | list[Item]) -> Split:
-    """The input as a prompt. The text of one that has only the results of tools is a summary, so it is shortened."""
+    """The input as a prompt."""
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else to_messages(given)
-    found = chat_messages.split(messages)
-    is_result = found.input and found.input[0]["role"] == "tool"
-    return found._replace(prompt_text=found.prompt_text[:MAX_PROMPT_LENGTH]) if is_result else found
+    return chat_messages.split(messages)
 
 
 def _repeated(request: ResponseRequest) -> dict[str, Any]:
@@ -249,7 +242,7 @@ def _chat_tool(tool: FunctionTool) -> dict[str, Any]:
 
 def _response_format(text: TextOptions | None) -> dict[str, Any] | None:
     wanted = None if text is None else text.format
-    if wanted is None or isinstance(wanted, PlainFormat):
+    if wanted is None or isinstance(wanted, TextFormat):
         return None
     fields = _json(wanted)
     kind = fields.pop("type")

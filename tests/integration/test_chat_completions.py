@@ -3,7 +3,6 @@
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -20,33 +19,16 @@ from tests.support.chat import PATH, WEATHER, assert_error
 from tests.support.client import ApiUser, serving
 from tests.support.providers import Script
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
+from tests.support.worker_threads import answering
 from worker.pipeline import Pipeline
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
 
 
-@contextmanager
-def answering(worker: Pipeline) -> Iterator[None]:
-    """A worker that answers prompts within the block."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.01):
-            worker.process(10)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(MAX_WAIT_SECONDS)
-
-
 @pytest.fixture
 def answered(worker: Pipeline) -> Iterator[None]:
     """Prompts are answered."""
-    with answering(worker):
+    with answering(worker, at_once=10):
         yield
 
 
@@ -137,7 +119,7 @@ class TestDurability:
             first = next(iter(response.response))
         completion_id = f"chatcmpl-{prompt_of(alice)['id']}"
         assert completion_id.encode() in first
-        with answering(worker):
+        with answering(worker, at_once=10):
             found = alice.get(f"{PATH}/{completion_id}").json
         assert found["id"] == completion_id
         assert found["choices"][0]["message"]["content"] == prompt_of(alice)["response_text"]
@@ -156,7 +138,7 @@ class TestDurability:
         self, alice: ApiUser, bob: ApiUser, worker: Pipeline
     ) -> None:
         headers = {"Idempotency-Key": "the-key"}
-        with answering(worker):
+        with answering(worker, at_once=10):
             first = alice.post(PATH, json=chat.body(), headers=headers)
             again = alice.post(PATH, json=chat.body(), headers=headers)
             streamed = alice.post(PATH, json=chat.body(stream=True), headers=headers)
@@ -173,7 +155,7 @@ class TestDurability:
         assert native.status_code == 422
 
     def test_a_deleted_chat_completion_is_gone_everywhere(self, alice: ApiUser, worker: Pipeline) -> None:
-        with answering(worker):
+        with answering(worker, at_once=10):
             completion_id = chat.create(alice).json["id"]
         deleted = alice.delete(f"{PATH}/{completion_id}")
         assert deleted.json == {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
@@ -185,7 +167,7 @@ class TestDurability:
         self, alice: ApiUser, bob: ApiUser, worker: Pipeline
     ) -> None:
         native = alice.submit()
-        with answering(worker):
+        with answering(worker, at_once=10):
             foreign = chat.create(bob).json["id"]
         for completion_id in (f"chatcmpl-{native}", foreign, "chatcmpl-0", "chatcmpl-x", f"resp_{native}", "1"):
             assert_error(alice.get(f"{PATH}/{completion_id}"), 404)
@@ -196,7 +178,7 @@ class TestErrors:
     @pytest.fixture
     def failing(self, worker: Pipeline) -> Iterator[None]:
         refusal = ProviderError("The model refuses this.", retryable=False)
-        with answering(dataclasses.replace(worker, generator=Script(refusal))):
+        with answering(dataclasses.replace(worker, generator=Script(refusal)), at_once=10):
             yield
 
     @pytest.mark.usefixtures("failing")
@@ -253,7 +235,7 @@ class TestErrors:
         stream.close()
 
     def test_the_texts_of_an_emptied_prompt_are_gone(self, alice: ApiUser, worker: Pipeline) -> None:
-        with answering(worker):
+        with answering(worker, at_once=10):
             completion_id = chat.create(alice).json["id"]
         with worker.sessions.begin() as session:
             session.execute(text("UPDATE prompts SET emptied_at = now(), response_text = NULL, prompt_text = ''"))
@@ -270,7 +252,7 @@ class TestErrors:
             assert_error(alice.get(f"{PATH}/chatcmpl-{prompt_of(alice)['id']}"), 429)
             assert len(alice.get("/prompts/").json) == 1
             next(iter(response.response))
-        with answering(worker):
+        with answering(worker, at_once=10):
             assert chat.create(alice).status_code == 200
 
 
@@ -289,7 +271,7 @@ def test_the_sdk_repeats_what_an_overloaded_service_has_refused(
         calling = threading.Thread(target=lambda: found.append(create(**chat.body())))
         calling.start()
         wait_until(lambda: 503 in statuses)
-        with answering(worker):
+        with answering(worker, at_once=10):
             calling.join(MAX_WAIT_SECONDS)
     assert found[0].retries_taken > 0
     assert found[0].parse().choices[0].message.content

@@ -14,12 +14,13 @@ from api.services import Services
 from shared.errors import ProviderError
 from shared.messaging.announcements import Announcement
 from shared.messaging.partial_text import Write
-from tests.support import lifecycle, responses
+from tests.support import lifecycle
 from tests.support.chat import assert_error
 from tests.support.client import ApiUser
 from tests.support.openresponses import assert_event, parse_events, text_of
 from tests.support.providers import Script
 from tests.support.responses import PATH, WEATHER, create, events, prompt_of, queue
+from tests.support.worker_threads import answering
 from worker.deltas import FIRST_DELTA_SECONDS
 from worker.pipeline import Pipeline
 
@@ -124,7 +125,7 @@ def test_resuming_at_every_event_gives_exactly_the_rest_from_any_process(
 
 
 def test_a_live_stream_is_what_a_replay_shows_and_ends_with_the_resource(alice: ApiUser, worker: Pipeline) -> None:
-    with responses.working(worker):
+    with answering(worker):
         live = parse_events(create(alice, "Explain tides", stream=True).text)
     resource = live[-1]["response"]
     assert events(alice, resource["id"]) == live

@@ -14,12 +14,13 @@ from shared.db.engine import Sessions
 from shared.errors import ProviderError
 from shared.prompts import retention
 from shared.providers.model_request import Capability
-from tests.support import openresponses, responses
+from tests.support import openresponses
 from tests.support.chat import assert_error
 from tests.support.client import ApiUser
 from tests.support.openresponses import assert_resource
 from tests.support.providers import Script
 from tests.support.responses import PATH, WEATHER, create, queue
+from tests.support.worker_threads import answering
 from worker.maintenance.unstored import KEPT_FOR, UnstoredResponses
 from worker.pipeline import Pipeline
 
@@ -34,7 +35,7 @@ SCHEMA = {
 
 @pytest.fixture
 def working(worker: Pipeline) -> Iterator[None]:
-    with responses.working(worker):
+    with answering(worker):
         yield
 
 
@@ -407,7 +408,7 @@ def test_a_failed_prompt_is_an_error_in_the_foreground_and_a_failed_response_in_
 ) -> None:
     failing = replace(worker, generator=Script(ProviderError("The model refused it.", retryable=False)))
     response_id = queue(alice)
-    with responses.working(failing):
+    with answering(failing):
         response = create(alice)
     error = assert_error(response, 500)
     assert "The model refused it." in error["message"]

@@ -194,7 +194,7 @@ class TestScores:
         def fail(*_: object) -> None:
             raise ProviderUnavailableError("The embedder cannot be reached.")
 
-        monkeypatch.setattr("api.routes.search.embed", fail)
+        monkeypatch.setattr("api.server.offloaded_embedding.embed", fail)
         assert ids(alice, "tides", Mode.TEXT) == [own]
         assert alice.get("/prompts/similar/?prompt=tides&mode=hybrid").status_code in (502, 503)
 

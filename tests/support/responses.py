@@ -1,16 +1,11 @@
 """Responses of `/v1/responses` through Flask's test client, and a worker beside them."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from werkzeug.test import TestResponse
 
 from tests.support.client import ApiUser
 from tests.support.openresponses import parse_events
-from tests.support.servers import MAX_WAIT_SECONDS
-from worker.pipeline import Pipeline
 
 PATH = "/v1/responses"
 WEATHER = {
@@ -46,21 +41,3 @@ def events(user: ApiUser, response_id: str, after: int | None = None) -> list[di
     assert response.status_code == 200, response.text
     assert response.content_type.startswith("text/event-stream")
     return parse_events(response.text)
-
-
-@contextmanager
-def working(worker: Pipeline) -> Iterator[None]:
-    """Answer prompts within the block, from another thread."""
-    stop = threading.Event()
-
-    def work() -> None:
-        while not stop.wait(0.01):
-            worker.process(1)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(MAX_WAIT_SECONDS)

@@ -113,3 +113,21 @@ def with_provider(
     """The pipeline on this queue, with this provider and ceiling."""
     status = replace(worker.provider_status, queue=messages, ceiling=ceiling)  # type: ignore[arg-type]
     return replace(worker, generator=provider, queue=messages, provider_status=status, ceiling=ceiling)  # type: ignore[arg-type]
+
+
+@contextmanager
+def answering(worker: Pipeline, *, at_once: int = 1) -> Iterator[None]:
+    """Answer prompts within the block, from another thread."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.01):
+            worker.process(at_once)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(MAX_WAIT_SECONDS)

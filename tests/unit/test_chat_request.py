@@ -7,9 +7,9 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 from pydantic import ValidationError
 
 from shared.db.models import FrontApi
-from shared.openai import chat_request
 from shared.openai.chat_request import ChatCompletionRequest, parse
 from shared.openai.parsed import ParsedRequest
+from shared.request_body import MAX_PROMPT_LENGTH
 from tests.support.chat import WEATHER
 
 QUESTION = {"role": "user", "content": "What is a tide?"}
@@ -95,7 +95,7 @@ def test_what_asks_for_nothing_is_accepted(fields: dict[str, Any]) -> None:
         ("messages", [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]),
         ("messages", [{"role": "system", "content": "There is no question."}]),
         ("messages", [{"role": "user", "content": " \n"}]),
-        ("messages", [{"role": "user", "content": "x" * (chat_request.MAX_PROMPT_LENGTH + 1)}]),
+        ("messages", [{"role": "user", "content": "x" * (MAX_PROMPT_LENGTH + 1)}]),
         ("stream_options", {"include_obfuscation": True}),
         ("tools", [{"type": "function", "function": {"name": "f", "parameters": {"maximum": float("inf")}}}]),
     ],
@@ -172,9 +172,9 @@ def test_a_message_of_an_answer_can_be_sent_back_as_it_is() -> None:
 
 
 def test_the_text_of_long_results_is_cut_and_the_model_gets_all_of_it() -> None:
-    result = RESULTS[0] | {"content": "x" * (chat_request.MAX_PROMPT_LENGTH + 1)}
+    result = RESULTS[0] | {"content": "x" * (MAX_PROMPT_LENGTH + 1)}
     found = parsed(QUESTION, CALLING, result)
-    assert len(found.prompt_text) == chat_request.MAX_PROMPT_LENGTH
+    assert len(found.prompt_text) == MAX_PROMPT_LENGTH
     assert found.asked.input == [result]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from api.intake.new_prompts import NewPrompts
 from shared.errors import ContextTooLongError, UnknownModelError
 from shared.messaging.queue import QUEUE, make_celery, queue_name
+from shared.prompts.model_choice import ModelChoice
 from shared.providers.model_request import TEXT_ONLY, ModelRequest
 from shared.settings import Settings, SettingsError, load_flower_settings, load_settings, load_settings_without_models
 from shared.settings.model_routes import ModelRoute
@@ -271,7 +271,7 @@ def test_each_route_has_a_queue(load) -> None:
 
 def test_an_unknown_model_is_refused_with_the_list(load) -> None:
     with pytest.raises(UnknownModelError, match=re.escape("There is no model huge. Known models: a, large.")):
-        NewPrompts(load("[models.a]\n" + REMOTE)).check("huge", TEXT_ONLY)
+        ModelChoice(load("[models.a]\n" + REMOTE).models).check("huge", TEXT_ONLY, "")
 
 
 class TestContext:
@@ -281,11 +281,11 @@ class TestContext:
 
     def refusal(self, settings: Settings, asked: ModelRequest = TEXT_ONLY, text: str = LONG) -> ContextTooLongError:
         with pytest.raises(ContextTooLongError) as refused:
-            NewPrompts(settings).check("large", asked, text)
+            ModelChoice(settings.models).check("large", asked, text)
         return refused.value
 
     def test_the_prompt_may_be_as_long_as_the_context_and_no_longer(self, load) -> None:
-        assert NewPrompts(load(REMOTE + "context_tokens = 100")).check("large", TEXT_ONLY, self.LONG) == "large"
+        assert ModelChoice(load(REMOTE + "context_tokens = 100").models).check("large", TEXT_ONLY, self.LONG) == "large"
         error = self.refusal(load(REMOTE + "context_tokens = 99"))
         assert str(error) == "The request needs about 100 tokens, and the model large takes 99 (context_tokens)."
         assert error.fields == ["prompt_text"]

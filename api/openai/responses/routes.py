@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
+from api.http.event_stream import event_stream
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import OVER_BUDGET, TOO_MANY_WAITS, Responses, json_response, rate_limited
 from api.http.openapi.responses_examples import STREAM
@@ -248,9 +249,7 @@ class ResponseRoutes:
         return jsonify(self._resource(response._replace(prompt=prompt)))
 
     def _stream(self, principal: Principal, response: StoredResponse, after: int = -1) -> Response:
-        answer = Response(self._make_stream(principal, response, after).encode(), mimetype="text/event-stream")
-        answer.headers["X-Accel-Buffering"] = "no"  # nginx would buffer the stream
-        return answer
+        return event_stream(self._make_stream(principal, response, after).encode())
 
     def _find(self, path: ResponsePath) -> StoredResponse:
         with self._engine.connect() as connection:

@@ -9,6 +9,7 @@ from flask import json
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.http.event_stream import DONE, HEARTBEAT
 from api.realtime.fair_semaphore import FairSemaphore
 from api.realtime.text_stream import TextStream
 from shared.db.models import Status
@@ -20,9 +21,6 @@ from shared.prompts.queries import PromptRow
 from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
-
-HEARTBEAT = ":\n\n"
-DONE = "data: [DONE]\n\n"
 
 
 class InterruptedTexts:

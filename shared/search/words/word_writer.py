@@ -10,7 +10,7 @@ from shared.db.models import Change
 from shared.search.store import Offload
 from shared.search.words.lexemes import lexemes
 
-#: A transaction adds at most so many prompts, and stops earlier at so many bytes of text, but adds at least one.
+#: How many prompts, and how many bytes of text, a transaction adds at most; but at least one prompt.
 BATCH_PROMPTS = 500
 BATCH_BYTES = 4 * 1024 * 1024
 
@@ -31,8 +31,8 @@ _WITHOUT_WORDS = text("""
         AND NOT EXISTS (SELECT FROM prompt_words WHERE prompt_id = prompts.id)
     ORDER BY id LIMIT :limit
 """)
-# Whoever empties or deletes one of these prompts waits for this lock, and then finds its words and removes them. The
-# foreign key would take the same one.
+# A transaction that empties or deletes one of these prompts waits for this lock, and then finds its words and removes
+# them. The foreign key would take the same one.
 _LOCK_PROMPTS = text("""
     SELECT id, octet_length(prompt_text) + coalesce(octet_length(response_text), 0) AS size FROM prompts
     WHERE id = ANY(:ids) AND user_id = :user_id AND status = 'completed' AND emptied_at IS NULL
