@@ -555,11 +555,11 @@ def test_the_sessions_of_the_guide_work_as_pasted(shell: CommandLine, tmp_path: 
     session = "".join(re.findall(r"```bash\n(.*?)```", guide, re.DOTALL)).replace(".venv/bin/python", sys.executable)
     login = {"username": RemoteUser(shell.url).username, "password": PASSWORD}
     (tmp_path / "alice.json").write_text(json.dumps(login))
-    environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path)}
+    environment = shell.environment | {"URL": shell.url, "DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         ["bash", "-euc", session],
         env=environment,
-        cwd=ROOT,
+        cwd=tmp_path,  # where the session leaves a file
         capture_output=True,
         text=True,
         timeout=MAX_WAIT_SECONDS,

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from shared.errors import ProviderError, ProviderUnavailableError
 from shared.providers import GenerationRequest, Usage, Vectors
+from shared.providers.factory import capable_of
 from shared.providers.hashing import DIMENSION, HashingEmbedder
+from shared.providers.model_request import Capability
 from shared.providers.simulated import SimulatedGenerator
 from shared.settings import Settings
 from tests.support.servers import ROOT
@@ -61,7 +63,10 @@ class Commanded:
     name, max_batch_size = "commanded", 100
     absence = ROOT / ".local" / "provider.away"
 
-    def generate(self, request: GenerationRequest) -> Iterator[str]:
+    def generate(self, request: GenerationRequest) -> Iterator[str | Usage]:
+        if request.asked.response_format is not None:
+            yield from SimulatedGenerator().generate(request)
+            return
         if self.absence.exists():
             with self.absence.open("a") as calls:
                 calls.write("x")
@@ -173,5 +178,6 @@ def gated(_: Settings) -> Gated:
     return Gated(Path(os.environ["GATE"]))
 
 
+@capable_of(Capability.JSON_SCHEMA)
 def one_by_one(_: Settings) -> OneByOne:
     return OneByOne()
