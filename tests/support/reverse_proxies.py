@@ -128,6 +128,7 @@ server {{
     listen 127.0.0.1:{port} ssl;
     ssl_certificate {upstreams.certificate};
     ssl_certificate_key {upstreams.certificate};
+    client_max_body_size 2m;
     location {prefix}/ {{ proxy_pass http://127.0.0.1:{upstreams.port(prefix)}{slash}; {directives} }}
 }}
 """
