@@ -11,7 +11,7 @@ from .credentials import password_file_option, read_credentials
 from .display import show_answer, show_list
 from .errors import ClientError
 from .key_commands import keys
-from .options import API_KEY_VARIABLE, Exit, Options, common_options, exit_code, version_option
+from .options import API_KEY_VARIABLE, READ_FILE, Exit, Options, common_options, exit_code, version_option
 from .output import event_line, full_text, one_line, printable, status_line
 from .request_options import filter_options, request_options
 from .resources import Priority, PromptFilter, RequestOptions, SearchMode, SimilarPrompt, Status, UsageBy
@@ -32,9 +32,7 @@ def main() -> None:
 main.add_command(keys)
 main.add_command(batch)
 
-_credentials = click.option(
-    "--credentials", type=click.File(encoding="utf-8"), help='A JSON file: {"username": …, "password": …}.'
-)
+_credentials = click.option("--credentials", type=READ_FILE, help='A JSON file: {"username": …, "password": …}.')
 _prompt_id = click.argument("prompt_id", metavar="ID", type=click.IntRange(1))
 _wait = click.option("--wait", is_flag=True, help="Wait for the answer and print only the answer.")
 _follow = click.option("--follow", is_flag=True, help="Print the answer as it is generated.")

@@ -6,7 +6,7 @@ from typing import BinaryIO, TextIO
 import click
 
 from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, password_file_option, read_password
-from .options import Options, common_options
+from .options import READ_FILE, Options, common_options
 from .output import local_time, one_line
 from .resources import Account, LoginEntry
 
@@ -28,9 +28,7 @@ def show(options: Options) -> None:
 
 @account.command()
 @password_file_option
-@click.option(
-    "--new-password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the new password."
-)
+@click.option("--new-password-file", type=READ_FILE, help="A file whose first line is the new password.")
 @common_options
 @click.pass_obj
 def password(options: Options, password_file: TextIO | None, new_password_file: TextIO | None) -> None:

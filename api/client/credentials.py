@@ -7,12 +7,12 @@ from typing import TextIO
 
 import click
 
+from .options import READ_FILE
+
 PASSWORD_VARIABLE = "PROMPTWIRE_PASSWORD"  # noqa: S105  # nosec B105
 NEW_PASSWORD_VARIABLE = "PROMPTWIRE_NEW_PASSWORD"  # noqa: S105  # nosec B105
 
-password_file_option = click.option(
-    "--password-file", type=click.File(encoding="utf-8"), help="A file whose first line is the password."
-)
+password_file_option = click.option("--password-file", type=READ_FILE, help="A file whose first line is the password.")
 
 
 def read_credentials(

@@ -21,6 +21,9 @@ API_KEY_VARIABLE = "PROMPTWIRE_API_KEY"
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
+#: A file to read. It is opened when it is read, so that no file stays open if another argument is refused.
+READ_FILE = click.File(encoding="utf-8", lazy=True)
+
 
 class Exit(IntEnum):
     """The exit codes of the commands."""

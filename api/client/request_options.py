@@ -8,6 +8,8 @@ from typing import Any, TextIO
 
 import click
 
+from .options import READ_FILE
+
 Command = Callable[..., Any]
 
 
@@ -24,7 +26,8 @@ def _answer_schema(_: click.Context, __: click.Parameter, file: TextIO | None) -
     if file is None:
         return None
     try:
-        schema = json.load(file)
+        with file:
+            schema = json.load(file)
     except ValueError as error:
         raise click.BadParameter(f"{file.name} is not JSON: {error}.") from error
     name = "".join(letter for letter in PurePath(file.name).stem if letter.isascii() and letter.isalnum())
@@ -40,7 +43,7 @@ _REQUEST = (
         "--json-schema",
         "response_format",
         metavar="FILE",
-        type=click.File(encoding="utf-8"),
+        type=READ_FILE,
         callback=_answer_schema,
         help="The answer is JSON that satisfies the schema in this file.",
     ),
