@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.accounts.metering import FREE, Prices
 from shared.db.engine import Sessions, cause
+from shared.db.models import Priority
 from shared.errors import ProviderUnavailableError
 from shared.messaging.announcements import Announcer
 from shared.messaging.queue import Queue
@@ -49,6 +50,8 @@ log = structlog.get_logger(__name__)
 
 #: The share of the work that prompts of low priority get at least.
 LOW_SHARE = 0.1
+#: How many prompts of low priority are claimed at once: others wait until they are answered.
+LOW_GROUP = 32
 
 
 class TaskResult(NamedTuple):
@@ -175,23 +178,25 @@ class Pipeline:
                 size,
                 self.lease,
                 low_share=_low_share(size),
+                low_limit=LOW_GROUP,
                 low_first=_low_share(1) > 0,
                 ceiling=self.ceiling,
                 prices=self.prices,
             )
             traces += _traces(claimed.claims)
-        remaining = claimed.passed_over
-        if len(claimed.claims) + claimed.passed_over == size and not claimed.is_probe:
-            remaining += count - size
-        self._wake_workers(self._slots.count_to_wake(claimed, remaining))
+        found = len(claimed.claims) + claimed.passed_over
+        low = claimed.passed_over + sum(claim.priority == Priority.LOW for claim in claimed.claims)
+        is_more = (found == size or low >= LOW_GROUP) and not claimed.is_probe
+        remaining = count - len(claimed.claims) if is_more else claimed.passed_over
+        self._wake_workers(self._slots.count_to_wake(claimed, remaining), found)
         return claimed.claims
 
-    def _wake_workers(self, count: int) -> None:
-        """Wake up workers for this many prompts: by two messages for half of them each, if one task cannot take all.
-
-        So a large number reaches all workers in few steps.
+    def _wake_workers(self, count: int, group: int) -> None:
+        """Wake up workers for this many prompts: by two messages for about half of them each, if one task cannot take
+        all. So a large number reaches all workers in few steps, in groups that are not smaller than necessary.
         """
-        for part in (count // 2, count - count // 2) if count > self.generator.max_batch_size else (count,):
+        half = group * round(count / 2 / group) if count > group > 0 else 0
+        for part in (half, count - half):
             self.queue.wake(self.route, part)
 
     def _grant_next_turns(self, held: Sequence[Claim]) -> None:

@@ -48,7 +48,7 @@ class NewPrompts:
             traceparent=tracing.current_traceparent(),
             key_id=None if principal.key is None else principal.key.id,
             route=route,
-            request=asked.to_json(),
+            request=asked.stored,
             request_hash=asked.hash,
             **columns,
         )

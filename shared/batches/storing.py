@@ -71,7 +71,7 @@ def _prompt(batch: BatchLease, line: BatchLine, route: str, reserved: int) -> Ne
         route=route,
         key_id=batch.key_id,
         reserved_tokens=reserved,
-        request=parsed.asked.to_json(),
+        request=parsed.asked.stored,
         request_hash=parsed.asked.hash,
         metadata=None if parsed.metadata is None else dict(parsed.metadata),
         api=parsed.api,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, Tag
+from pydantic import Field, PlainSerializer, Tag
 
 from shared.openai.fields import FunctionName, PlainText, Text, by_key, text_or
 from shared.providers import message_texts
@@ -109,6 +109,17 @@ class Split(NamedTuple):
     prompt_text: str
     before: list[Message]
     input: list[Message]  #: empty if the text is all
+
+
+class Conversation(NamedTuple):
+    """What a request has as its messages or its input, read once, when it is validated."""
+
+    given: Any
+    prompt: Split
+
+
+#: Writes a request with a `Conversation` as it was given.
+AS_GIVEN = PlainSerializer(lambda conversation: conversation.given)
 
 
 def split(messages: list[Message]) -> Split:

@@ -5,13 +5,13 @@ that any other value is refused with the parameter's name.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from shared.db.models import FrontApi
 from shared.openai import chat_messages
-from shared.openai.chat_messages import ChatMessage, Split
+from shared.openai.chat_messages import AS_GIVEN, ChatMessage, Conversation
 from shared.openai.fields import (
     Count,
     FunctionName,
@@ -28,6 +28,15 @@ from shared.openai.fields import (
 from shared.openai.parsed import ParsedRequest
 from shared.providers.model_request import ModelRequest
 from shared.request_body import MAX_STOPS, MAX_TOOLS, Body
+
+
+def _json(model: Body) -> dict[str, Any]:
+    """The JSON of a part of the request, without what it leaves open."""
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"annotations"})
+
+
+def _read(messages: list[ChatMessage]) -> Conversation:
+    return Conversation(messages, chat_messages.split([_json(message) for message in messages]))
 
 
 class Function(Body):
@@ -95,6 +104,8 @@ _Stop = Annotated[
     PlainText | Annotated[list[Text], Field(min_length=1, max_length=MAX_STOPS), Tag("~list")],
     text_or("~list"),
 ]
+#: The field's value is a `Conversation`.
+_Messages = Annotated[list[ChatMessage], Field(min_length=1), AfterValidator(_read), AS_GIVEN]
 _Empty = Annotated[dict[str, Any], Field(max_length=0)]
 #: The parameters that the model gets as they are, by the names that `ModelRequest` has for them too.
 _SAME = (
@@ -107,7 +118,7 @@ class ChatCompletionRequest(Body):
     """A chat completion."""
 
     model: Text = Field(description="A model route: one of `GET /v1/models`.")
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: _Messages
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
@@ -146,12 +157,6 @@ class ChatCompletionRequest(Body):
     functions: None = None
     function_call: None = None
 
-    @field_validator("messages")
-    @classmethod
-    def _has_a_prompt(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        _split(messages)
-        return messages
-
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
@@ -168,7 +173,7 @@ def parse(body: Mapping[str, Any]) -> ParsedRequest:
 
 def to_prompt(request: ChatCompletionRequest) -> ParsedRequest:
     """The prompt that a valid request asks for."""
-    prompt_text, before, own = _split(request.messages)
+    prompt_text, before, own = cast(Conversation, request.messages).prompt
     tools = [_json(tool) for tool in request.tools or ()]
     asked = ModelRequest(
         messages=before,
@@ -190,10 +195,6 @@ def to_prompt(request: ChatCompletionRequest) -> ParsedRequest:
     )
 
 
-def _split(messages: list[ChatMessage]) -> Split:
-    return chat_messages.split([_json(message) for message in messages])
-
-
 def _response_format(request: ChatCompletionRequest) -> dict[str, Any] | None:
     wanted = request.response_format
     return None if wanted is None or isinstance(wanted, TextFormat) else _json(wanted)
@@ -202,8 +203,3 @@ def _response_format(request: ChatCompletionRequest) -> dict[str, Any] | None:
 def _tool_choice(request: ChatCompletionRequest) -> str | dict[str, Any] | None:
     choice = request.tool_choice
     return _json(choice) if isinstance(choice, NamedTool) else choice
-
-
-def _json(model: Body) -> dict[str, Any]:
-    """The JSON of a part of the request, without what it leaves open."""
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"annotations"})

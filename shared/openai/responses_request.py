@@ -5,13 +5,13 @@ that any other value is refused with the parameter's name.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
 
 from shared.db.models import FrontApi
 from shared.openai import chat_messages
-from shared.openai.chat_messages import Split
+from shared.openai.chat_messages import AS_GIVEN, Conversation
 from shared.openai.fields import (
     Count,
     FunctionName,
@@ -103,6 +103,20 @@ _ToolChoice = Annotated[
     ],
     text_or("~tool"),
 ]
+
+
+def _read(given: str | list[Item]) -> Conversation:
+    messages = [{"role": "user", "content": given}] if isinstance(given, str) else to_messages(given)
+    return Conversation(given, chat_messages.split(messages))
+
+
+#: The field's value is a `Conversation`.
+_Input = Annotated[
+    PlainText | Annotated[list[Item], Field(min_length=1), Tag("~items")],
+    text_or("~items"),
+    AfterValidator(_read),
+    AS_GIVEN,
+]
 _Key = Annotated[Text, Field(max_length=64)]
 #: The parameters that the model gets as they are, by the names that `ModelRequest` has for them too.
 _SAME = ("instructions", "temperature", "top_p", "max_output_tokens", "presence_penalty", "frequency_penalty")
@@ -114,10 +128,7 @@ class ResponseRequest(Body):
     """A response."""
 
     model: Text | None = Field(None, description="A model route: one of `GET /v1/models`.")
-    input: Annotated[
-        PlainText | Annotated[list[Item], Field(min_length=1), Tag("~items")],
-        text_or("~items"),
-    ]
+    input: _Input
     instructions: Text | None = None
     previous_response_id: Text | None = Field(None, description="The response that this one continues.")
     background: bool | None = Field(None, description="Whether to answer at once with the queued response.")
@@ -152,12 +163,6 @@ class ResponseRequest(Body):
     prompt_cache_options: None = None
     moderation: None = None
 
-    @field_validator("input")
-    @classmethod
-    def _has_a_prompt(cls, given: str | list[Item]) -> str | list[Item]:
-        _split(given)
-        return given
-
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         choice, names = self.tool_choice, {tool.name for tool in self.tools or ()}
@@ -183,7 +188,8 @@ def parse(body: Mapping[str, Any]) -> ParsedRequest:
 
 def to_prompt(request: ResponseRequest) -> ParsedRequest:
     """The prompt that a valid request asks for."""
-    prompt_text, before, own = _split(request.input)
+    conversation = cast(Conversation, request.input)
+    prompt_text, before, own = conversation.prompt
     tools, tool_choice = _tools(request)
     asked = ModelRequest(
         messages=before,
@@ -201,23 +207,17 @@ def to_prompt(request: ResponseRequest) -> ParsedRequest:
         asked=asked,
         metadata=request.metadata,
         api=FrontApi.RESPONSES,
-        api_request=_repeated(request),
+        api_request=_repeated(request, conversation.given),
     )
 
 
-def _split(given: str | list[Item]) -> Split:
-    """The input as a prompt."""
-    messages = [{"role": "user", "content": given}] if isinstance(given, str) else to_messages(given)
-    return chat_messages.split(messages)
-
-
-def _repeated(request: ResponseRequest) -> dict[str, Any]:
+def _repeated(request: ResponseRequest, given: str | list[Item]) -> dict[str, Any]:
     """What the resource and its input items repeat, and the model does not get."""
     kept: dict[str, Any] = {name: getattr(request, name) for name in _REPEATED}
     kept["background"] = request.background or None
     kept["is_unstored"] = True if request.store is False else None
-    if not isinstance(request.input, str):
-        kept["items"] = [_json(item) for item in request.input]
+    if not isinstance(given, str):
+        kept["items"] = [_json(item) for item in given]
     if isinstance(request.tool_choice, AllowedTools):
         kept |= {"tool_choice": _json(request.tool_choice), "tools": [_json(tool) for tool in request.tools or ()]}
     return {name: value for name, value in kept.items() if value is not None}

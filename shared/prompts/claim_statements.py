@@ -24,7 +24,14 @@ from shared.prompts.concurrency import LIMIT, LOCK_SLOTS, RUNNING
 #: How many ready prompts are counted, at most.
 MAX_READY = 1_000
 
-_TYPES = {"route": "text", "size": "bigint", "lease": "interval", "low_share": "bigint", "low_first": "boolean"}
+_TYPES = {
+    "route": "text",
+    "size": "bigint",
+    "lease": "interval",
+    "low_share": "bigint",
+    "low_limit": "bigint",
+    "low_first": "boolean",
+}
 _NO_WAIT = "SET LOCAL synchronous_commit = off;"
 
 
@@ -48,14 +55,15 @@ _CHOOSE = f"""
         LIMIT CASE WHEN EXISTS (SELECT FROM probe) THEN 1 ELSE 0 END
         FOR NO KEY UPDATE SKIP LOCKED
     ), low_share AS MATERIALIZED (
-        {_next_prompts("low", "(SELECT least(size, low_share) FROM wanted)")}
+        {_next_prompts("low", "(SELECT least(size, low_share, :low_limit) FROM wanted)")}
     ), default_share AS MATERIALIZED (
         {_next_prompts("default", "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share)")}
     ), low_rest AS MATERIALIZED (
         {
     _next_prompts(
         "low",
-        "(SELECT size FROM wanted) - (SELECT count(*) FROM low_share) - (SELECT count(*) FROM default_share)",
+        "(SELECT least(size - (SELECT count(*) FROM default_share), :low_limit) FROM wanted)"
+        " - (SELECT count(*) FROM low_share)",
         without="AND id <> ALL(ARRAY(SELECT id FROM low_share))",
     )
 }

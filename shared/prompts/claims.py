@@ -97,6 +97,7 @@ def claim(
     lease: timedelta,
     *,
     low_share: int = 0,
+    low_limit: int | None = None,
     low_first: bool = False,
     ceiling: int | None = None,
     prices: Prices = FREE,
@@ -104,10 +105,12 @@ def claim(
     """Claim the next prompts of a route, at most `size`, and as many as it has free slots, in the order of their turns.
 
     `low_share` of them have low priority. If there are fewer prompts of one priority, those of the other are claimed
-    instead. `low_first` says which priority has its first prompt claimed, even if that must be alone. `ceiling` is the
-    largest number of prompts of the route that run at a time, `prices` are those of the route.
+    instead, but not more than `low_limit` of low priority. `low_first` says which priority has its first prompt
+    claimed, even if that must be alone. `ceiling` is the largest number of prompts of the route that run at a time,
+    `prices` are those of the route.
     """
     parameters = {"route": route, "size": size, "lease": lease, "low_share": low_share, "low_first": low_first}
+    parameters["low_limit"] = size if low_limit is None else low_limit
     rows: list[Any] = []
     if ceiling is None:
         rows = list(CLAIM(executor, parameters))

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Self
 
 #: A message of a conversation, as OpenAI's chat completions have it: `role`, `content`, `tool_calls` …
@@ -33,7 +34,7 @@ class Capability(StrEnum):
     IMAGES = "images"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelRequest:
     """What a prompt asks of a model besides its text. Each field is a key of its JSON; None and empty ones are not."""
 
@@ -63,10 +64,9 @@ class ModelRequest:
         known = {each.name for each in fields(cls)}
         return cls(**{name: value for name, value in (stored or {}).items() if name in known})
 
-    def to_json(self) -> dict[str, Any] | None:
-        """The request as it is stored; None if it asks for nothing."""
-        if self is TEXT_ONLY:  # almost all requests
-            return None
+    @cached_property
+    def stored(self) -> dict[str, Any] | None:
+        """The request as it is stored, in JSON's types; None if it asks for nothing."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -77,15 +77,14 @@ class ModelRequest:
     @property
     def hash(self) -> bytes | None:
         """SHA-256 of all that changes an answer; None if it asks for nothing. Equal requests have equal hashes."""
-        stored = self.to_json()
-        return None if stored is None else hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).digest()
+        if self.stored is None:
+            return None
+        return hashlib.sha256(json.dumps(self.stored, sort_keys=True).encode()).digest()
 
     @property
     def needs(self) -> frozenset[Capability]:
         """What the generator must be able to do."""
-        if self is TEXT_ONLY:
-            return frozenset()
-        needed = {Capability(name) for name in self.to_json() or {} if name in _FIELDS}
+        needed = {Capability(name) for name in self.stored or {} if name in _FIELDS}
         if self.input:
             needed.add(Capability.MESSAGES)
         if self.response_format is not None and self.response_format["type"] in _FORMATS:

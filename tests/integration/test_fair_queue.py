@@ -165,6 +165,7 @@ def test_the_claim_reads_only_what_it_takes_however_many_are_queued(
                 "route": DEFAULT_ROUTE,
                 "size": 10,
                 "low_share": 1,
+                "low_limit": 10,
                 "low_first": False,
                 "lease": MINUTE,
                 "ceiling": ceiling,

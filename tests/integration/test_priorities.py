@@ -35,6 +35,13 @@ def test_each_priority_takes_what_the_other_leaves(queue: UserQueue) -> None:
     assert Counter(queue.claim(6, low_share=3)) == {"a": 4, "l": 2}
 
 
+def test_a_claim_has_few_prompts_of_low_priority(queue: UserQueue) -> None:
+    queue.submit(*"l" * 10, priority=Priority.LOW)
+    queue.submit(*"aa")
+    assert Counter(queue.claim(10, low_share=5, low_limit=3)) == {"a": 2, "l": 3}
+    assert Counter(queue.claim(10, low_limit=3)) == {"l": 3}
+
+
 def test_attempted_low_prompts_do_not_go_before_default_ones(queue: UserQueue, sessions: Sessions) -> None:
     queue.submit(*"ll", priority=Priority.LOW)
     with sessions.begin() as session:

@@ -14,6 +14,7 @@ from shared.providers import Embedders, GenerationRequest, Vectors
 from shared.providers.hashing import HashingEmbedder
 from tests.support.client import ApiUser
 from tests.support.lifecycle import RecordingQueue
+from worker import pipeline
 from worker.leases import WorkerStopping
 from worker.pipeline import Pipeline
 
@@ -143,7 +144,7 @@ def test_a_stopping_worker_releases_its_unfinished_prompts(alice: ApiUser, worke
 
 
 @pytest.mark.parametrize(
-    ("max_batch_size", "woken"), [(1, [2, 2]), (2, [1, 2]), (4, [1]), (5, []), (100, [])]
+    ("max_batch_size", "woken"), [(1, [2, 2]), (2, [2, 1]), (4, [1]), (5, []), (100, [])]
 )  # fmt: skip
 def test_workers_are_woken_up_for_the_prompts_that_a_task_does_not_take(
     alice: ApiUser, worker: Pipeline, max_batch_size: int, woken: list[int]
@@ -154,6 +155,21 @@ def test_workers_are_woken_up_for_the_prompts_that_a_task_does_not_take(
     worker.process(len(ids))
     assert generator.requested == list("abcde")[:max_batch_size]
     assert worker.queue.woken == woken
+
+
+def test_others_wait_for_a_small_group_of_low_priority_only(
+    alice: ApiUser, worker: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "LOW_GROUP", 3)
+    for each in "abcdefgh":
+        assert alice.post("/prompts/", json={"prompt_text": each, "priority": "low"}).status_code == 202
+    generator = Picky(100)
+    worker = dataclasses.replace(worker, generator=generator, queue=RecordingQueue())
+    worker.process(8)
+    assert (generator.requested, worker.queue.woken) == (list("abc"), [3, 2])
+    alice.submit("first")
+    worker.process(4)
+    assert generator.requested[3:] == ["first", *"def"]
 
 
 def test_a_surplus_message_wakes_up_no_other_workers(alice: ApiUser, worker: Pipeline) -> None:

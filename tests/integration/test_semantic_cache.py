@@ -215,7 +215,7 @@ class TestCache:
         def cached_from(request: ModelRequest) -> int | None:
             submitted = alice.post("/prompts/", json={"prompt_text": TIDES, "cache": True}).json["id"]
             with sessions.begin() as session:
-                stored = {"request": request.to_json(), "request_hash": request.hash}
+                stored = {"request": request.stored, "request_hash": request.hash}
                 session.execute(update(Prompt).where(Prompt.id == submitted).values(stored))
             answering.process(1)
             return alice.show(submitted)["cached_from"]

@@ -27,10 +27,12 @@ class UserQueue:
             stored = submission.submit(session, new, grace=MINUTE, attempt_limit=5, limits=limits)
         return [each and each.id for each in stored]
 
-    def claim(self, size: int = 1, *, low_share: int = 0, lease: timedelta = MINUTE) -> list[str]:
+    def claim(
+        self, size: int = 1, *, low_share: int = 0, low_limit: int | None = None, lease: timedelta = MINUTE
+    ) -> list[str]:
         """Claim the next prompts. Returns the names of their users."""
         with self.sessions.begin() as session:
-            claimed = claims.claim(session, DEFAULT_ROUTE, size, lease, low_share=low_share)
+            claimed = claims.claim(session, DEFAULT_ROUTE, size, lease, low_share=low_share, low_limit=low_limit)
             return [claim.request_id for claim in claimed.claims]
 
     def user(self, name: str) -> int:

@@ -61,7 +61,7 @@ def test_every_parameter_of_the_sdk_is_known() -> None:
     ],
 )
 def test_what_is_served_is_asked_of_the_model(fields: dict[str, Any], asked: dict[str, Any]) -> None:
-    assert (parsed(**fields).asked.to_json() or {}) == asked
+    assert (parsed(**fields).asked.stored or {}) == asked
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_what_is_served_is_asked_of_the_model(fields: dict[str, Any], asked: dic
     ],
 )
 def test_what_asks_for_nothing_is_accepted(fields: dict[str, Any]) -> None:
-    assert parsed(**fields).asked.to_json() is None
+    assert parsed(**fields).asked.stored is None
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class InputFiles:
             message = f"The API key of the batch may not use the model {route}."
             raise LineError("invalid_request", message, line=line.number, param="model")
         estimate = self._estimators[route].tokens
-        return ReadyLine(line, route, estimate(parsed.prompt_text, 0, key.monthly_tokens, parsed.asked.to_json()))
+        return ReadyLine(line, route, estimate(parsed.prompt_text, 0, key.monthly_tokens, parsed.asked.stored))
 
     def _key(self, batch: BatchLease) -> _Key:
         if batch.key_id is None:
