@@ -47,6 +47,7 @@ class SocketSession:
         "_cursor",
         "_db_slots",
         "_engine",
+        "_everything",
         "_lock",
         "_principal",
         "_queued",
@@ -72,18 +73,22 @@ class SocketSession:
         self._slots = slots
         self._socket = socket
         self._principal = principal
+        self._everything = False
         self._cursor = 0
         self._lock = threading.Lock()
         self._backlog: deque[Announcement] | None = deque()  #: None while no thread sends it
         self._queued = 0  #: the characters in the backlog
         self._closing: tuple[int, str] | None = None
 
-    def enter(self, since: int | None) -> tuple[int, bool]:
+    def enter(self, since: int | None, *, everything: bool = False) -> tuple[int, bool]:
         """Enter the room. Returns its newest number, and whether the feed still has all events after `since`.
+
+        With `everything`, the socket also gets prompts without `websocket`, and deletions.
 
         Raises:
             UserLimitError: the user has too many sockets.
         """
+        self._everything = everything
         self._slots.acquire(self._principal.id)
         self._relay.enter(self._principal.id, self)
         metrics.sockets.inc()
@@ -186,7 +191,7 @@ class SocketSession:
             return None
 
     def _pass_on(self, announcement: Announcement, send: Callable[[str], bool]) -> bool:
-        """Send an announcement if it is the next one. Returns False if there is a gap, or `send` could not send it."""
+        """Send an announcement if it is the next one. Returns False if the feed must be read, or `send` failed."""
         seq, message = announcement.seq, announcement.message
         if seq is None:
             if announcement.prompt_id is None or not (message is None or send(message)):
@@ -196,7 +201,9 @@ class SocketSession:
             return True
         if seq <= self._cursor:
             return not announcement.restored
-        if seq > self._cursor + 1 or announcement.prompt_id is None or not (message is None or send(message)):
+        if seq > self._cursor + 1 or announcement.prompt_id is None or (message is None and self._everything):
+            return False
+        if not (message is None or send(message)):
             return False
         self._cursor = seq
         if message is not None:
@@ -220,10 +227,10 @@ class SocketSession:
         more = True
         while more:
             with self._db_slots, self._engine.connect() as connection:
-                replay = feed.read(connection, self._principal.id, self._cursor)
+                replay = feed.read(connection, self._principal.id, self._cursor, everything=self._everything)
             if replay.begins_after > self._cursor:
                 self._reset(replay.begins_after)
-            for each in replay.finished:
+            for each in replay.events:
                 self._send(announcements.event(each))
                 metrics.replays_sent.inc()
             self._cursor, more = replay.reached, replay.more

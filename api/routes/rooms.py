@@ -20,7 +20,7 @@ from shared.errors import InsufficientScopeError, InvalidTokenError, UserLimitEr
 from shared.settings import Settings
 from shared.telemetry import metrics
 
-NO_USERNAME, NO_SUCH_PATH, BAD_SINCE, NOT_YOURS, TOO_MANY_SOCKETS = 4000, 4001, 4400, 4403, 4429
+NO_USERNAME, NO_SUCH_PATH, BAD_PARAMETER, NOT_YOURS, TOO_MANY_SOCKETS = 4000, 4001, 4400, 4403, 4429
 
 _NO_USERNAME_MESSAGE = "Missing 'username' parameter. Use ws://host/ws/prompts/<username>/"
 
@@ -70,7 +70,7 @@ class RoomRoutes:
         try:
             with self._db_slots:
                 session = self._make_session(socket, self._admit(username))
-                newest, is_kept = session.enter(_since())
+                newest, is_kept = session.enter(_since(), everything=_everything())
         except RefusedError as error:
             refuse(socket, error.code, str(error))
             return
@@ -146,5 +146,12 @@ def _since() -> int | None:
     if since is None:
         return None
     if not (since.isascii() and since.isdigit() and len(since) < 19):
-        raise RefusedError(BAD_SINCE, "'since' must be the seq of an event.")
+        raise RefusedError(BAD_PARAMETER, "'since' must be the seq of an event.")
     return int(since)
+
+
+def _everything() -> bool:
+    wanted = request.args.get("all", "false")
+    if wanted not in ("true", "false"):
+        raise RefusedError(BAD_PARAMETER, "'all' must be true or false.")
+    return wanted == "true"

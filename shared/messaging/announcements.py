@@ -18,7 +18,7 @@ from shared.batches.ended_event import EndedBatch
 from shared.db.models import Change
 from shared.messaging.redis import cause
 from shared.prompts.claims import Claim
-from shared.prompts.feed import FinishedPrompt
+from shared.prompts.feed import DeletedPrompt, FinishedPrompt
 from shared.prompts.submission import Deletion
 
 log = structlog.get_logger(__name__)
@@ -127,8 +127,11 @@ def from_delta(claim: Claim, index: int, text: str) -> Announcement:
     return Announcement(None, claim.id, claim.attempt, to_json(delta))
 
 
-def event(happened: FinishedPrompt | EndedBatch) -> dict[str, Any]:
+def event(happened: FinishedPrompt | DeletedPrompt | EndedBatch) -> dict[str, Any]:
     """What a socket gets of an entry of the feed."""
+    if isinstance(happened, DeletedPrompt):
+        at = timestamps.rfc3339(happened.at)
+        return {"type": "prompt.deleted", "seq": happened.seq, "id": happened.prompt_id, "deleted_at": at}
     return ended_event(happened) if isinstance(happened, EndedBatch) else finished_event(happened)
 
 

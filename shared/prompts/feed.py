@@ -66,6 +66,15 @@ class FinishedPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedPrompt:
+    """A prompt that was deleted."""
+
+    seq: int
+    prompt_id: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FeedPage:
     """A page of a feed: the events in it, the number it reaches, and whether there is more after that.
 
@@ -74,7 +83,7 @@ class FeedPage:
     """
 
     begins_after: int
-    finished: list[FinishedPrompt | EndedBatch]
+    events: list[FinishedPrompt | DeletedPrompt | EndedBatch]
     reached: int
     more: bool
 
@@ -93,7 +102,7 @@ _READ = text(f"""
                 route, prompts.metadata, prompt_text, feed.error, prompts.created_at, at, {", ".join(Answer._fields)},
                 {EVENT_BYTES} AS size, {EVENT_DATA} AS batch
             FROM feed JOIN users ON users.id = feed.user_id
-            LEFT JOIN prompts ON prompts.id = feed.prompt_id AND websocket
+            LEFT JOIN prompts ON prompts.id = feed.prompt_id AND (websocket OR :everything)
             LEFT JOIN batches ON batches.id = feed.batch_id
             WHERE feed.user_id = :user_id AND feed.seq > :after
             ORDER BY feed.seq
@@ -132,28 +141,39 @@ def changed(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
 
 
 def read(
-    executor: Executor, user_id: int, after: int, *, limit: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES
+    executor: Executor,
+    user_id: int,
+    after: int,
+    *,
+    everything: bool = False,
+    limit: int = MAX_ENTRIES,
+    max_bytes: int = MAX_BYTES,
 ) -> FeedPage:
     """The events after a number, in order: prompts with `websocket` set that have not been deleted, and batches.
+
+    With `everything`, also prompts without `websocket`, and deletions.
 
     The page has at most `limit` entries, and ends where their texts would have more than `max_bytes` of UTF-8 together,
     but has at least one.
     """
-    rows = executor.execute(_READ, {"user_id": user_id, "after": after, "limit": limit, "max_bytes": max_bytes}).all()
+    wanted = {"user_id": user_id, "after": after, "everything": everything, "limit": limit, "max_bytes": max_bytes}
+    rows = executor.execute(_READ, wanted).all()
+    events = map(_event, rows)
     return FeedPage(
         begins_after=rows[0].seq - 1 if rows else after,
-        finished=[_event(row) for row in rows if _is_event(row)],
+        events=[each for each in events if each and (everything or not isinstance(each, DeletedPrompt))],
         reached=rows[-1].seq if rows else after,
         more=bool(rows) and (rows[0].total == limit or rows[0].total > len(rows)),
     )
 
 
-def _is_event(row: Row[Any]) -> bool:
-    return row.batch is not None or (row.attempt is not None and row.change != Change.DELETED)
-
-
-def _event(row: Row[Any]) -> FinishedPrompt | EndedBatch:
-    return _finished(row) if row.batch is None else EndedBatch(row.seq, row.at, row.batch)
+def _event(row: Row[Any]) -> FinishedPrompt | DeletedPrompt | EndedBatch | None:
+    """The event of an entry; None if the prompt has none, or is gone: its deletion is a later entry."""
+    if row.batch is not None:
+        return EndedBatch(row.seq, row.at, row.batch)
+    if row.change == Change.DELETED:
+        return DeletedPrompt(row.seq, row.prompt_id, row.at)
+    return None if row.attempt is None else _finished(row)
 
 
 def _finished(row: Row[Any]) -> FinishedPrompt:

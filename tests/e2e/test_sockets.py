@@ -321,6 +321,27 @@ class TestSince:
             room.receive()
             assert room.receive() == {"type": "reset", "seq": 0}
 
+    def test_with_all_the_room_has_every_prompt_and_deletions_live_and_replayed(
+        self, alice: RemoteUser, worker: Pipeline
+    ) -> None:
+        with alice.join(everything="true") as room, alice.join() as usual:
+            room.receive(), usual.receive()
+            quiet, loud = alice.submit("quiet", websocket=False), alice.submit("loud")
+            worker.process(2)
+            alice.http.delete(f"/prompts/{quiet}/").raise_for_status()
+            live = [room.receive() for _ in range(3)]
+            assert [(each["type"], each["seq"], each["id"]) for each in live] == [
+                ("prompt.completed", 1, quiet), ("prompt.completed", 2, loud), ("prompt.deleted", 3, quiet),
+            ]  # fmt: skip
+            assert live[0]["prompt_text"] == "quiet"
+            assert usual.receive()["id"] == loud
+        with alice.join(everything="true", since=0) as room:
+            assert [room.receive()["type"] for _ in range(3)] == ["connected", "prompt.completed", "prompt.deleted"]
+
+    @pytest.mark.parametrize("everything", ["", "1", "True"])
+    def test_a_malformed_all_is_4400(self, alice: RemoteUser, everything: str) -> None:
+        assert refusal(alice, everything=everything)[1] == 4400
+
     @pytest.mark.parametrize("since", ["", "x", "-1", "1.5", "9" * 30, "²"])
     def test_a_malformed_position_is_4400(self, alice: RemoteUser, since: str) -> None:
         message, code = refusal(alice, since=since)

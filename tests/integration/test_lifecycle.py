@@ -11,6 +11,7 @@ from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE, Prompt
 from shared.errors import AlreadyEndedError, NotEndedError, PromptNotFoundError
 from shared.prompts import claims, feed, overdue, queries, scheduling, submission
+from shared.prompts.feed import DeletedPrompt, FinishedPrompt
 from tests.support import lifecycle
 from tests.support.lifecycle import MINUTE, claim, claim_any, complete
 
@@ -189,7 +190,7 @@ class TestFeed:
             ids = [submit(session, user_id) for _ in range(3)]
             announced = [submission.cancel(session, user_id, prompt_id) for prompt_id in ids]
             replay = feed.read(session, user_id, 1)
-            assert [(e.seq, e.prompt_id, e.username) for e in replay.finished] == [
+            assert [(e.seq, e.prompt_id, e.username) for e in replay.events] == [
                 (e.seq, e.prompt_id, e.username) for e in announced[1:]
             ]
             assert (replay.reached, replay.more) == (3, False)
@@ -201,7 +202,7 @@ class TestFeed:
             cursor, seen, more = 0, [], True
             while more:
                 replay = feed.read(session, user_id, cursor, limit=2)
-                seen += [ending.seq for ending in replay.finished]
+                seen += [ending.seq for ending in replay.events]
                 cursor, more = replay.reached, replay.more
             assert seen == [1, 2, 3, 4, 5]
 
@@ -217,12 +218,12 @@ class TestFeed:
             while more:
                 replay = feed.read(session, user_id, cursor, max_bytes=1_000)
                 assert replay.reached > cursor
-                seen.append([ending.seq for ending in replay.finished])
+                seen.append([ending.seq for ending in replay.events])
                 cursor, more = replay.reached, replay.more
             assert seen == [[1, 2], [3], [5, 7], [8]]
             assert cursor == 8
 
-    def test_the_feed_omits_deleted_prompts_and_prompts_without_websocket(
+    def test_the_feed_omits_deletions_and_prompts_without_websocket_unless_everything_is_wanted(
         self, sessions: Sessions, user_id: int
     ) -> None:
         with sessions.begin() as session:
@@ -232,8 +233,12 @@ class TestFeed:
                 submission.cancel(session, user_id, prompt_id)
             submission.delete(session, user_id, gone)
             replay = feed.read(session, user_id, 0)
-            assert [ending.prompt_id for ending in replay.finished] == [kept]
+            assert [ending.prompt_id for ending in replay.events] == [kept]
             assert replay.reached == 4
+            everything = feed.read(session, user_id, 0, everything=True).events
+            assert [(each.seq, each.prompt_id, type(each)) for each in everything] == [
+                (2, kept, FinishedPrompt), (3, quiet, FinishedPrompt), (4, gone, DeletedPrompt),
+            ]  # fmt: skip
 
     def test_a_position_before_the_purged_entries_is_reported_as_lost(self, sessions: Sessions, user_id: int) -> None:
         with sessions.begin() as session:

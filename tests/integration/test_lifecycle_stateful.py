@@ -336,7 +336,7 @@ class Lifecycle(RuleBasedStateMachine):
     def the_feed_replays_to_the_table(self) -> None:
         with self.sessions() as session:
             last: dict[int, str] = {}
-            for ending in feed.read(session, self.user_id, 0).finished:
+            for ending in feed.read(session, self.user_id, 0).events:
                 last[ending.prompt_id] = ending.change
         ended = {i: e.status for i, e in self.expected.items() if not e.is_unfinished}
         assert {i: change for i, change in last.items() if i in ended} == ended

@@ -111,7 +111,7 @@ def test_metadata_and_tool_calls_count_for_lists_feeds_and_exports(
     with sessions.begin() as session:
         session.execute(text(f"UPDATE prompts SET {column} = CAST(:value AS jsonb)"), {"value": value})  # noqa: S608
         assert len(queries.page(session, alice.id, limit=100, max_bytes=MAX_PAGE_BYTES).prompts) == 2
-        assert len(feed.read(session, alice.id, 0, max_bytes=MAX_PAGE_BYTES).finished) == 2
+        assert len(feed.read(session, alice.id, 0, max_bytes=MAX_PAGE_BYTES).events) == 2
         assert len(export.page(session, alice.id, after=0, last=stored[-1])) == 6  # up to 256 KiB
         session.execute(text("UPDATE prompts SET request = CAST(:value AS json)"), {"value": json.dumps("x" * 50_000)})
         assert len(export.page(session, alice.id, after=0, last=stored[-1])) == 3

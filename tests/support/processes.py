@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import IO, Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import httpx
@@ -155,10 +156,13 @@ class RemoteUser:
         """Wait until the prompt has finished, and return it."""
         return self._send("GET", f"/prompts/{prompt_id}/", headers={"Prefer": "wait=60"}).json()
 
-    def join(self, *, since: int | None = None, path: str | None = None, **options: Any) -> "Socket":
+    def join(
+        self, *, since: int | None = None, everything: object = None, path: str | None = None, **options: Any
+    ) -> "Socket":
         """Join this user's room."""
         path = f"/ws/prompts/{self.username}/" if path is None else path
-        query = "" if since is None else f"?since={since}"
+        given = {"since": since, "all": everything}
+        query = "?" + urlencode({name: value for name, value in given.items() if value is not None})
         options.setdefault("additional_headers", {"Authorization": self.http.headers["Authorization"]})
         options = {"open_timeout": MAX_WAIT_SECONDS, "ping_timeout": MAX_WAIT_SECONDS} | options
         return Socket(connect(self.url.replace("http", "ws", 1) + path + query, **options))

@@ -47,7 +47,7 @@ class TestAnswering:
         shown = alice.show(prompt_id)
         assert (shown["status"], shown["attempt"], shown["error"]) == ("completed", 1, None)
         with sessions() as session:
-            assert [each.seq for each in feed.read(session, alice.id, 0).finished] == [1]
+            assert [each.seq for each in feed.read(session, alice.id, 0).events] == [1]
         assert vectors(sessions) == []
         embedder.recover()
         assert find(alice, TIDES) == ([prompt_id], None)
@@ -213,6 +213,6 @@ def test_the_feed_passes_over_a_backfilled_vector(
     assert changes(sessions, alice) == ["completed", "embedded", "completed"]
     with sessions() as session:
         page = feed.read(session, alice.id, 0)
-        assert [(each.seq, each.prompt_id) for each in page.finished] == [(1, first), (3, second)]
+        assert [(each.seq, each.prompt_id) for each in page.events] == [(1, first), (3, second)]
         only_backfilled = feed.read(session, alice.id, 1, limit=1)
-    assert (only_backfilled.finished, only_backfilled.reached, only_backfilled.more) == ([], 2, True)
+    assert (only_backfilled.events, only_backfilled.reached, only_backfilled.more) == ([], 2, True)
