@@ -19,7 +19,7 @@ import pytest
 from openai import OpenAI
 
 from shared.settings import Settings
-from tests.sdk import chat_calls, error_calls, model_calls, response_calls
+from tests.sdk import batch_calls, chat_calls, error_calls, model_calls, response_calls
 from tests.sdk.chat_calls import QUESTION
 from tests.support import npm, processes
 from tests.support.processes import API, RemoteUser, free_port
@@ -28,15 +28,16 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, wait_until
 GUIDE = ROOT / "docs" / "openai.md"
 
 #: The modules of calls: those of the Python SDK, and in `tests/sdk` those of the Node SDK.
-PYTHON: list[ModuleType] = [chat_calls, error_calls, model_calls, response_calls]
-NODE = ["chat", "models", "errors"]
+PYTHON: list[ModuleType] = [batch_calls, chat_calls, error_calls, model_calls, response_calls]
+NODE = ["batches", "chat", "errors", "models", "responses"]
 
 Call = Callable[[OpenAI], None]
 
 
 def calls_of(module: ModuleType) -> list[Call]:
-    """The calls of a module: its functions."""
-    return [each for _, each in inspect.getmembers(module, inspect.isfunction) if each.__module__ == module.__name__]
+    """The calls of a module: its functions of a client alone."""
+    made = [each for _, each in inspect.getmembers(module, inspect.isfunction) if each.__module__ == module.__name__]
+    return [each for each in made if list(inspect.signature(each).parameters) == ["client"]]
 
 
 CALLS = {each.__name__: each for module in PYTHON for each in calls_of(module)}
@@ -100,7 +101,7 @@ def test_the_node_sdk_is_served(client: OpenAI) -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["failed"] == {}
-    assert len(result["passed"]) + len(CALLS) >= 40
+    assert min(len(CALLS), len(result["passed"])) >= 40
 
 
 def test_what_is_over_the_rate_limit_is_repeated_after_the_time_that_the_api_names(
