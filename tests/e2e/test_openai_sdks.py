@@ -25,8 +25,6 @@ from tests.support import npm, processes
 from tests.support.processes import API, RemoteUser, free_port
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT, Servers, wait_until
 
-GUIDE = ROOT / "docs" / "openai.md"
-
 #: The modules of calls: those of the Python SDK, and in `tests/sdk` those of the Node SDK.
 PYTHON: list[ModuleType] = [batch_calls, chat_calls, error_calls, model_calls, response_calls]
 NODE = ["batches", "chat", "errors", "models", "responses"]
@@ -119,19 +117,23 @@ def test_what_is_over_the_rate_limit_is_repeated_after_the_time_that_the_api_nam
     assert sorted(found)[0] == 0 < sorted(found)[1]
 
 
-def block(language: str) -> str:
-    """The code of this language in the guide."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+def block(language: str, page: str = "openai") -> str:
+    """The code of this language in a page of the documentation."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return found
 
 
 class TestGuide:
-    """The sessions of the guide, as they are pasted."""
+    """The sessions of the documentation, as they are pasted."""
 
     def test_the_python_session_works(self, client: OpenAI) -> None:
         printed = self._run(client, [sys.executable, "-c", block("python")])
         assert printed.count("ocean tides") == 3
         assert "384 dimensions" in printed
+
+    def test_the_session_with_a_response_that_is_resumed_works(self, client: OpenAI) -> None:
+        assert "ocean tides" in self._run(client, [sys.executable, "-c", block("python", "responses")])
 
     def test_the_node_session_works(self, client: OpenAI) -> None:
         folder = npm.install().parent
