@@ -192,7 +192,14 @@ def _for_openai(s: Services, shared: _ForPrompts) -> Iterator[ApiBlueprint]:
         _response_streams(s, shared),
         s.user_limits.waits,
     ).blueprint()
-    yield EmbeddingRoutes(s.authenticator, embedder, s.user_limits.searches, s.search_threads.offload).blueprint()
+    yield EmbeddingRoutes(
+        s.sessions,
+        s.authenticator,
+        embedder,
+        s.user_limits.searches,
+        s.search_threads.offload,
+        user_budget=settings.user_monthly_tokens,
+    ).blueprint()
     yield ModelRoutes(s.authenticator, routes=list(settings.models), embedder=embedder.name).blueprint()
 
 

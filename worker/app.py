@@ -45,7 +45,7 @@ from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
 from worker.maintenance.emptier import Emptier
 from worker.maintenance.purger import Purger
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
-from worker.maintenance.unstored import UnstoredResponses
+from worker.maintenance.unstored import UnstoredPrompts
 from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
@@ -130,7 +130,7 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
         "reaper": (reaper.round, settings.reaper_seconds),
         "probes": (reaper.start_probes, PROBE_SECONDS),
         "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
-        "unstored": (UnstoredResponses(sessions, announcer).round, unstored.INTERVAL_SECONDS),
+        "unstored": (UnstoredPrompts(sessions, announcer).round, unstored.INTERVAL_SECONDS),
         "batches": (batch_driver.round, driver.INTERVAL_SECONDS),
         "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }

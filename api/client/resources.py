@@ -235,6 +235,7 @@ EventType = Literal[
     "batch.failed",
     "batch.expired",
     "batch.cancelled",
+    "batch.progress",
 ]
 
 DeliveryStatus = Literal["pending", "delivered", "failed"]

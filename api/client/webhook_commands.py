@@ -65,7 +65,7 @@ def show(options: Options, webhook_id: int) -> None:
 @_id
 @click.option("--endpoint", metavar="URL", help="Send events there.")
 @_events
-@click.option("--all-events", is_flag=True, help="Send all events.")
+@click.option("--all-events", is_flag=True, help="Send all events but batch.progress.")
 @_description
 @click.option("--disable/--enable", "disabled", default=None, help="Send nothing any more, or again.")
 @common_options

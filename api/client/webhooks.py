@@ -19,7 +19,10 @@ class Webhooks:
         self._session = session
 
     def create(self, url: str, *, events: Sequence[EventType] | None = None, description: str = "") -> Webhook:
-        """Add a webhook, for all events by default. Only this result and that of `rotate` have the `secret`."""
+        """Add a webhook, for all events but `batch.progress` by default.
+
+        Only this result and that of `rotate` have the `secret`.
+        """
         body = {"url": url, "events": events, "description": description}
         return self._webhook("POST", "/webhooks/", json=body, idempotent=False)
 

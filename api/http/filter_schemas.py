@@ -13,12 +13,9 @@ from shared.prompts.filters import PromptFilter
 _PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 
-class FilterQuery(Query):
-    """Query parameters of which prompts are meant. Those that a prompt must have in its metadata are
-    `metadata[key]=value`.
-    """
+class MetadataQuery(Query):
+    """Query parameters with those pairs that a prompt must have in its metadata: `metadata[key]=value`."""
 
-    status: Status | None = Field(None, description="Only prompts with this status.")
     model: str | None = Field(
         None,
         max_length=MAX_MODEL_LENGTH,
@@ -31,16 +28,6 @@ class FilterQuery(Query):
         "that have all of them.",
         json_schema_extra=example({"customer": "42"}),
     )
-    since: Time | None = Field(
-        None,
-        description="Only prompts that were submitted at this time or later.",
-        json_schema_extra=example("2026-11-23T00:00:00Z"),
-    )
-    until: Time | None = Field(
-        None,
-        description="Only prompts that were submitted before this time.",
-        json_schema_extra=example("2026-11-24T00:00:00Z"),
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +39,22 @@ class FilterQuery(Query):
         if not pairs:
             return values
         return {name: value for name, value in values.items() if not _PAIR.fullmatch(name)} | {"metadata": pairs}
+
+
+class FilterQuery(MetadataQuery):
+    """Query parameters of which prompts are meant."""
+
+    status: Status | None = Field(None, description="Only prompts with this status.")
+    since: Time | None = Field(
+        None,
+        description="Only prompts that were submitted at this time or later.",
+        json_schema_extra=example("2026-11-23T00:00:00Z"),
+    )
+    until: Time | None = Field(
+        None,
+        description="Only prompts that were submitted before this time.",
+        json_schema_extra=example("2026-11-24T00:00:00Z"),
+    )
 
     def filter(self) -> PromptFilter:
         return PromptFilter(**{name: getattr(self, name) for name in PromptFilter._fields})

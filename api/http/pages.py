@@ -13,11 +13,22 @@ from werkzeug.exceptions import BadRequest
 from api.http.fields import MAX_ID
 
 
+def within_bytes(resources: Iterable[dict[str, Any]], max_bytes: int) -> list[dict[str, Any]]:
+    """The first of the resources whose JSON has at most `max_bytes` together; at least one."""
+    resources = list(resources)
+    return resources[: len(_render(resources, max_bytes))]
+
+
 def json_page(resources: Iterable[dict[str, Any]], max_bytes: int) -> tuple[Response, int]:
     """Render as many of the resources as fit into `max_bytes` of a JSON array, at least one. Returns their number, too.
 
     Queries already bound the bytes of the texts, but JSON may need six times as many: it escapes control characters.
     """
+    rendered = _render(resources, max_bytes)
+    return Response(b"[" + b",".join(rendered) + b"]\n", mimetype="application/json"), len(rendered)
+
+
+def _render(resources: Iterable[dict[str, Any]], max_bytes: int) -> list[bytes]:
     rendered: list[bytes] = []
     size = 1
     for resource in resources:
@@ -26,7 +37,7 @@ def json_page(resources: Iterable[dict[str, Any]], max_bytes: int) -> tuple[Resp
         if rendered and size > max_bytes:
             break
         rendered.append(each)
-    return Response(b"[" + b",".join(rendered) + b"]\n", mimetype="application/json"), len(rendered)
+    return rendered
 
 
 def add_next_link(response: Response, path: str, **parameters: object) -> None:

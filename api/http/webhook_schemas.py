@@ -9,7 +9,7 @@ from api.http.fields import MAX_ID, Cursor, Id, Moment, PageSize, SeqNumber, Sto
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from api.http.prompt_schemas import PromptResource
 from shared import timestamps
-from shared.db.models import DeliveryStatus, Webhook, WebhookAttempt
+from shared.db.models import BatchStatus, DeliveryStatus, Webhook, WebhookAttempt
 from shared.openai import ids
 from shared.openai.ids import IdPrefix
 from shared.webhooks.addresses import MAX_URL_CHARACTERS
@@ -23,7 +23,7 @@ Url = Annotated[Storable, Field(min_length=1, max_length=MAX_URL_CHARACTERS, jso
 Events = Annotated[list[Annotated[EventType, Field(strict=False)]], Field(min_length=1, max_length=len(EventType))]
 Description = Annotated[Storable, Field(max_length=MAX_DESCRIPTION_LENGTH)]
 _URL = "Where events are sent: https, and a public address."
-_EVENTS = "The types of the events that it gets; null for all."
+_EVENTS = "The types of the events that it gets; null for all but `batch.progress`."
 
 
 class NewWebhook(Body):
@@ -111,7 +111,7 @@ class DeliveryResource(Answer):
     id: Id
     message_id: str = Field(description="The header `webhook-id`, the same in each attempt and replay of the event.")
     event: str = Field(description="Its type: `prompt.completed` and so on, or `webhook.test`.")
-    seq: int | None = Field(description="The event's number; null for a test event.")
+    seq: int | None = Field(description="The event's number; null for a test event and for progress.")
     prompt_id: Id | None
     batch_id: str | None = Field(description="The batch of the event, as `/v1/batches` has it.")
     status: DeliveryStatus = Field(description="`pending` → `delivered` or `failed`, which is final unless replayed.")
@@ -141,12 +141,8 @@ class PromptEvent(Answer):
     data: EventPrompt
 
 
-class EventBatch(BaseModel):
-    """The batch of an event. Its ids are those of OpenAI's API."""
-
+class _BatchFields(BaseModel):
     id: str
-    seq: int
-    status: Literal["completed", "failed", "expired", "cancelled"]
     endpoint: str
     input_file_id: str
     output_file_id: str | None
@@ -155,12 +151,33 @@ class EventBatch(BaseModel):
     metadata: dict[str, str]
 
 
+class EventBatch(_BatchFields):
+    """The batch of an event. Its ids are those of OpenAI's API."""
+
+    seq: int
+    status: Literal["completed", "failed", "expired", "cancelled"]
+
+
 class BatchEvent(Answer):
     """What a webhook gets when a batch ends."""
 
     type: EventType
     timestamp: Moment
     data: EventBatch
+
+
+class BatchProgress(_BatchFields):
+    """A batch as it is when the event is sent."""
+
+    status: BatchStatus
+
+
+class BatchProgressEvent(Answer):
+    """What a webhook that asks for it gets while a batch is worked on."""
+
+    type: Literal[EventType.BATCH_PROGRESS]
+    timestamp: Moment
+    data: BatchProgress
 
 
 class TestedWebhook(BaseModel):
@@ -210,7 +227,7 @@ def delivery_resource(logged: LoggedDelivery) -> dict[str, Any]:
     is_pending = delivery.status == DeliveryStatus.PENDING
     return {
         "id": delivery.id,
-        "message_id": message_id(delivery.webhook_id, delivery.seq, delivery.id),
+        "message_id": message_id(delivery.webhook_id, delivery.event, delivery.seq, delivery.id),
         "event": delivery.event,
         "seq": delivery.seq,
         "prompt_id": delivery.prompt_id,

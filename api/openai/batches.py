@@ -14,7 +14,8 @@ from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, json_response
 from api.openai.blueprint import openai_blueprint, openai_error_responses
-from api.openai.file_schemas import BatchesQuery, BatchHeaders, BatchList, BatchObject, BatchPath, NewBatchBody, listed
+from api.openai.file_schemas import BatchesQuery, BatchHeaders, BatchList, BatchObject, BatchPath, NewBatchBody
+from api.openai.pages import listed
 from shared.batches import batches, files
 from shared.batches.batches import NewBatch
 from shared.batches.endpoints import ENDPOINTS

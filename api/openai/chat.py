@@ -4,14 +4,12 @@ from collections.abc import Callable
 
 from flask import Response, jsonify
 from flask_openapi3 import Tag
-from pydantic import Field
 from sqlalchemy import Engine
 
 from api.auth.principal import Principal, current_principal
 from api.auth.tokens import Authenticator
 from api.http.event_stream import event_stream
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.models import Parameters, example
 from api.http.openapi.openai_examples import CHAT_STREAM
 from api.http.openapi.responses import OVER_BUDGET, TOO_MANY_WAITS, Responses, json_response, rate_limited
 from api.intake.endings import Endings
@@ -21,10 +19,11 @@ from api.intake.user_slots import UserSlots
 from api.openai import answers, chat_stream
 from api.openai.blueprint import openai_blueprint, openai_error_responses
 from api.openai.headers import NewPromptHeaders
-from api.openai.schemas import ChatCompletion, DeletedChatCompletion
+from api.openai.schemas import ChatCompletion, ChatCompletionChanges, ChatCompletionPath, DeletedChatCompletion
+from api.openai.stored_chats import StoredChats
 from api.realtime.long_poll import LongPoll
 from api.realtime.text_stream import Position, TextStream
-from shared.db.models import FrontApi, Scope
+from shared.db.models import Scope
 from shared.errors import (
     AnswerPendingError,
     IdempotencyKeyInUseError,
@@ -37,11 +36,11 @@ from shared.errors import (
     PromptNotFoundError,
     StoppingError,
 )
-from shared.openai import chat_request, ids
+from shared.openai import chat_request, ids, stored_chats
 from shared.openai.chat_request import ChatCompletionRequest
 from shared.openai.chat_resource import Chunks, chat_completion
 from shared.openai.ids import IdPrefix
-from shared.prompts import idempotency, queries
+from shared.prompts import idempotency
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
@@ -74,14 +73,11 @@ SHOW: Responses = {
     200: json_response(ChatCompletion, "The answer.", "chat-completion", "chat-tool-calls"),
     **openai_error_responses(500, 503, *_WAITS),
 }
+UPDATE: Responses = SHOW | openai_error_responses(413, 415, InsufficientScopeError(Scope.PROMPTS_WRITE))
 DELETE: Responses = {
     200: json_response(DeletedChatCompletion, "It is deleted.", "chat-deleted"),
     **openai_error_responses(PromptNotFoundError(), InsufficientScopeError(Scope.PROMPTS_WRITE)),
 }
-
-
-class ChatCompletionPath(Parameters):
-    completion_id: str = Field(description="The chat completion's `id`.", json_schema_extra=example("chatcmpl-1"))
 
 
 class ChatRoutes:
@@ -111,13 +107,16 @@ class ChatRoutes:
         self._make_stream = make_stream
         self._slots = slots
         self._new_prompts = NewPrompts(settings)
+        self._stored_chats = StoredChats(engine, settings.max_page_bytes)
 
     def blueprint(self) -> Blueprint:
         bp = openai_blueprint("openai_chat", __name__, self._authenticator, _TAG)
         path = "/chat/completions"
         bp.post(path, operation_id="createChatCompletion", responses=CREATE)(self.create)
         bp.get(f"{path}/<completion_id>", operation_id="getChatCompletion", responses=SHOW)(self.show)
+        bp.post(f"{path}/<completion_id>", operation_id="updateChatCompletion", responses=UPDATE)(self.update)
         bp.delete(f"{path}/<completion_id>", operation_id="deleteChatCompletion", responses=DELETE)(self.delete)
+        self._stored_chats.add_to(bp, path)
         return bp
 
     def create(self, body: ChatCompletionRequest, header: NewPromptHeaders) -> Response:
@@ -150,6 +149,14 @@ class ChatRoutes:
         with self._slots.hold(principal.id):
             return self._wait(principal, prompt_id)
 
+    def update(self, path: ChatCompletionPath, body: ChatCompletionChanges) -> Response:
+        """Replace the metadata. Like getting the answer, this waits until the prompt has ended."""
+        principal = current_principal()
+        with self._slots.hold(principal.id):
+            with self._engine.connect() as connection:
+                prompt_id = stored_chats.set_metadata(connection, principal.id, path.completion_id, body.metadata)
+            return self._wait(principal, prompt_id)
+
     def delete(self, path: ChatCompletionPath) -> Response:
         """Delete the prompt, with its answer and its vector, whatever its status."""
         self._endings.delete(current_principal().id, self._find(path.completion_id))
@@ -168,13 +175,8 @@ class ChatRoutes:
 
     def _find(self, completion_id: str) -> int:
         """The prompt of a chat completion. Raises PromptNotFoundError."""
-        prompt_id = ids.parse(IdPrefix.CHAT_COMPLETION, completion_id)
-        if prompt_id is not None:
-            with self._engine.connect() as connection:
-                prompt = queries.get(connection, current_principal().id, prompt_id)
-            if prompt.api == FrontApi.CHAT_COMPLETIONS:
-                return prompt.id
-        raise PromptNotFoundError("There is no such chat completion.")
+        with self._engine.connect() as connection:
+            return stored_chats.find(connection, current_principal().id, completion_id).id
 
 
 def _path(prompt_id: int) -> str:

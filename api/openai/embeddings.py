@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from flask import Response, jsonify
@@ -10,11 +11,14 @@ from flask_openapi3 import Tag
 from api.auth.principal import current_principal
 from api.auth.tokens import Authenticator
 from api.http.openapi.blueprint import Blueprint
-from api.http.openapi.responses import TOO_MANY_SEARCHES, Responses, json_response
+from api.http.openapi.responses import OVER_BUDGET, TOO_MANY_SEARCHES, Responses, json_response
 from api.intake.user_slots import UserSlots
 from api.openai.blueprint import openai_blueprint, openai_error_responses
 from api.openai.schemas import Embeddings
 from api.server.offloaded_embedding import embed_offloaded
+from shared.accounts import embedding_usage
+from shared.accounts.embedding_usage import EmbeddedTexts
+from shared.db.engine import Sessions
 from shared.db.models import Scope
 from shared.errors import (
     InsufficientScopeError,
@@ -34,7 +38,7 @@ _FAILED = "The embedder failed; try again."
 CREATE: Responses = {
     200: json_response(Embeddings, "The vectors, in the order of the inputs.", "embeddings", "embeddings-base64"),
     **openai_error_responses(
-        *(413, 415, 503, TOO_MANY_SEARCHES, InsufficientScopeError(Scope.PROMPTS_WRITE)),
+        *(413, 415, 503, TOO_MANY_SEARCHES, OVER_BUDGET, InsufficientScopeError(Scope.PROMPTS_WRITE)),
         *(ProviderUnavailableError("The embedder cannot be reached."), ProviderError(_FAILED)),
     ),
 }
@@ -46,9 +50,21 @@ class EmbeddingRoutes:
     Args:
         slots: Limits the searches of a user at the same time; these count as searches.
         offload: Runs an embedder that computes here.
+        user_budget: USER_MONTHLY_TOKENS.
     """
 
-    def __init__(self, authenticator: Authenticator, embedder: Embedder, slots: UserSlots, offload: Offload) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        authenticator: Authenticator,
+        embedder: Embedder,
+        slots: UserSlots,
+        offload: Offload,
+        *,
+        user_budget: int | None,
+    ) -> None:
+        self._sessions = sessions
+        self._user_budget = user_budget
         self._authenticator = authenticator
         self._embedder = embedder
         self._slots = slots
@@ -60,18 +76,34 @@ class EmbeddingRoutes:
         return bp
 
     def create(self, body: EmbeddingRequest) -> Response:
-        """Turn texts into vectors, by the embedder that searches use. Nothing is stored."""
+        """Turn texts into vectors, by the embedder that searches use. The texts are not stored."""
         self._check(body)
-        with self._slots.hold(current_principal().id):
+        principal, tokens = current_principal(), sum(map(estimate_tokens, body.texts))
+        key_id = None if principal.key is None else principal.key.id
+        with (
+            self._slots.hold(principal.id),
+            self._counted(EmbeddedTexts(principal.id, key_id, self._embedder.name, tokens)),
+        ):
             vectors = [self._embed(batch) for batch in _batches(body.texts)]
         encode = _base64 if body.encoding_format == "base64" else _floats
-        tokens = sum(map(estimate_tokens, body.texts))
         data = [
             {"object": "embedding", "index": index, "embedding": encode(vector)}
             for index, vector in enumerate(np.concatenate(vectors))
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return jsonify({"object": "list", "data": data, "model": self._embedder.name, "usage": usage})
+
+    @contextmanager
+    def _counted(self, texts: EmbeddedTexts) -> Iterator[None]:
+        """Count the tokens in the usage of the caller, unless the block fails."""
+        with self._sessions.begin() as session:
+            embedding_usage.add(session, texts, user_budget=self._user_budget)
+        try:
+            yield
+        except BaseException:
+            with self._sessions.begin() as session:
+                embedding_usage.take_back(session, texts)
+            raise
 
     def _check(self, body: EmbeddingRequest) -> None:
         name, dimension = self._embedder.name, self._embedder.dimension

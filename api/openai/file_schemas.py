@@ -172,9 +172,3 @@ def file_object(file: StoredFile) -> dict[str, Any]:
         "status": "processed",
         "status_details": None,
     }
-
-
-def listed(objects: list[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
-    """Render a page."""
-    first, last = (objects[0]["id"], objects[-1]["id"]) if objects else (None, None)
-    return {"object": "list", "data": objects, "first_id": first, "last_id": last, "has_more": has_more}

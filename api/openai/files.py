@@ -14,7 +14,8 @@ from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, json_response
 from api.intake.user_slots import UserSlots
 from api.openai.blueprint import openai_blueprint, openai_error_responses
-from api.openai.file_schemas import FileDeleted, FileList, FileObject, FilePath, FilesQuery, file_object, listed
+from api.openai.file_schemas import FileDeleted, FileList, FileObject, FilePath, FilesQuery, file_object
+from api.openai.pages import listed
 from api.openai.upload import Upload, UploadLimits
 from shared.batches import files
 from shared.db.engine import Sessions

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from api.http.openapi.models import Answer
+from api.http.filter_schemas import MetadataQuery
+from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from api.http.prompt_schemas import TokenUsage, ToolCall
+from shared.openai.fields import Metadata
 from shared.prompts.answer import FinishReason
 
 
@@ -40,6 +42,64 @@ class ChatCompletion(Answer):
     metadata: dict[str, str]
     service_tier: Literal["default"]
     system_fingerprint: None
+
+
+class ChatCompletionPath(Parameters):
+    completion_id: str = Field(description="The chat completion's `id`.", json_schema_extra=example("chatcmpl-1"))
+
+
+class ChatCompletionChanges(Body):
+    """What to change of a chat completion."""
+
+    metadata: Metadata | None = Field(description="Replaces all of its metadata.")
+
+
+class ChatCompletionsQuery(MetadataQuery):
+    """Which chat completions to list."""
+
+    after: str | None = Field(None, description="The id of the last chat completion of the page before.")
+    limit: int = Field(20, ge=1, le=100, description="The most chat completions of a page.")
+    order: Literal["asc", "desc"] = Field("asc", description="`asc`: oldest first.")
+
+
+class ChatCompletionList(Answer):
+    """A page of chat completions."""
+
+    object: Literal["list"]
+    data: list[ChatCompletion]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class ChatMessagesQuery(Query):
+    """Which messages to list."""
+
+    after: str | None = Field(None, description="The id of the last message of the page before.")
+    limit: int = Field(20, ge=1, le=100, description="The most messages of a page.")
+    order: Literal["asc", "desc"] = Field("asc", description="`asc`: the first message of the request first.")
+
+
+class StoredChatMessage(Answer):
+    """A message of a request: what `POST /v1/chat/completions` was sent, and an id."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | None = Field(description="The text; null if it had parts.")
+    content_parts: list[dict[str, Any]] | None = Field(description="The parts; null if it was a text.")
+    name: str | None
+
+
+class ChatMessageList(Answer):
+    """A page of messages."""
+
+    object: Literal["list"]
+    data: list[StoredChatMessage]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class DeletedChatCompletion(Answer):

@@ -63,8 +63,7 @@ class LongPoll:
                 announcement = subscription.get(deadline - time.monotonic())
                 if announcement is None:  # time is up
                     return self._read((user_id, prompt_id))[0]
-                is_login_ended = announcement.seq is None and announcement.prompt_id is None
-                if is_login_ended:  # perhaps because the account is deleted
+                if announcement.is_login_ended:  # perhaps because the account is deleted
                     prompt, seen = self._read((user_id, prompt_id))
                     continue
                 if announcement.seq is None or (announcement.seq <= seen and not announcement.restored):

@@ -194,10 +194,10 @@ class SocketSession:
         """Send an announcement if it is the next one. Returns False if the feed must be read, or `send` failed."""
         seq, message = announcement.seq, announcement.message
         if seq is None:
-            if announcement.prompt_id is None or not (message is None or send(message)):
+            if announcement.is_login_ended or not (message is None or send(message)):
                 return False
             if message is not None:
-                metrics.deltas_sent.inc()
+                (metrics.deltas_sent if announcement.prompt_id is not None else metrics.progress_sent).inc()
             return True
         if seq <= self._cursor:
             return not announcement.restored

@@ -130,7 +130,7 @@ class TextStream:
                 yield Event()
                 return
             if announcement.seq is None:
-                if announcement.prompt_id is None:  # a login of the user has ended
+                if announcement.is_login_ended:
                     return
                 if announcement.prompt_id == self.prompt_id:
                     yield from self._partial_text(announcement.attempt)

@@ -1,11 +1,13 @@
 """Prompts: submit, get, wait, list, cancel, retry, delete."""
 
+import zlib
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from flask import Response, jsonify, request
 from flask_openapi3 import Tag
+from pydantic_core import to_json
 from sqlalchemy import Engine
 
 from api.auth.permissions import require_prompts
@@ -182,6 +184,8 @@ class PromptRoutes:
         etag = f"{prompt.status}-{prompt.attempt}-{prompt.seq or 0}"
         if prompt.emptied_at is not None:
             etag += "-emptied"
+        if prompt.metadata:  # it may be changed
+            etag += f"-{zlib.crc32(to_json(prompt.metadata))}"
         if prompt.status == Status.QUEUED:
             pause = prompt.waiting_for
             etag += f"-{prompt.position or 0}-{pause.next_attempt_at.timestamp() if pause else 0:.0f}"
@@ -204,7 +208,12 @@ class PromptRoutes:
         before = decode_before(query.cursor)
         with self._engine.connect() as connection:
             prompts, has_more = queries.page(
-                connection, principal.id, limit=query.limit, max_bytes=max_bytes, matching=query.filter(), before=before
+                connection,
+                principal.id,
+                limit=query.limit,
+                max_bytes=max_bytes,
+                matching=query.filter(),
+                start_after=before,
             )
             prompts = queries.with_queue_state(connection, prompts)
         response, count = json_page((prompt_resource(prompt, principal.username) for prompt in prompts), max_bytes)

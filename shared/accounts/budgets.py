@@ -202,7 +202,7 @@ def _error(budget: Budget, wanted: int, added: int) -> BudgetExceededError:
     name = "USER_MONTHLY_TOKENS" if budget.key_id is None else "monthly_tokens"
     message = (
         f"{subject} is {budget.monthly_tokens} tokens a month. {budget.used_tokens} are used and "
-        f"{budget.reserved_tokens + added} are reserved by unfinished prompts; this prompt needs {wanted}. "
+        f"{budget.reserved_tokens + added} are reserved by unfinished prompts; this request needs {wanted}. "
         f"It begins again on {budget.resets_at.astimezone(UTC):%Y-%m-%d} (UTC). ({name})"
     )
     return BudgetExceededError(message, limit=name, resets_at=budget.resets_at)

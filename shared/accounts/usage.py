@@ -5,6 +5,7 @@ prompts that were not deleted
 
     sum(prompts.used_prompt_tokens) = sum(usage.prompt_tokens), and so for the tokens of answers
 
+Embeddings of OpenAI's API are in it, too, by the embedder's name as the route (`embedding_usage.py`).
 Lock order: rows of the ledger come last, in the order of their keys.
 """
 

@@ -25,11 +25,6 @@ _COUNTED = """
     FROM prompts WHERE batch_id = ANY(CAST(:ids AS bigint[])) GROUP BY batch_id
 """
 _COUNT_LINES = text(_COUNTED)
-_PROGRESS = text("""
-    SELECT count(*) AS stored, count(*) FILTER (WHERE due_at IS NOT NULL) AS unfinished,
-        coalesce(sum(reserved_tokens) FILTER (WHERE due_at IS NOT NULL), 0) AS reserved
-    FROM prompts WHERE batch_id = :id
-""")
 _COUNT_UNFINISHED = text("SELECT count(*) FROM batches WHERE user_id = :user_id AND due_at IS NOT NULL")
 _LOCK_FILE = text("SELECT FROM files WHERE id = :file_id FOR KEY SHARE")
 # Of a batch that has ended: its webhooks get an event, in the order of the user's feed.
@@ -53,14 +48,6 @@ class LineCounts(NamedTuple):
     total: int
     completed: int
     failed: int
-
-
-class Progress(NamedTuple):
-    """The prompts of a batch: how many there are, how many have not ended, and what those reserve."""
-
-    stored: int
-    unfinished: int
-    reserved: int
 
 
 class NewBatch(NamedTuple):
@@ -144,11 +131,6 @@ def cancel(session: Session, user_id: int, batch_id: int) -> Batch:
     changes = {"status": BatchStatus.CANCELLING, "cancelling_at": func.now(), "expired_at": None, "due_at": func.now()}
     changed = update(Batch).where(Batch.id == batch_id).values(changes | {"leased_by": None}).returning(Batch)
     return session.scalars(changed, execution_options={"populate_existing": True}).one()
-
-
-def progress(executor: Executor, batch_id: int) -> Progress:
-    """The prompts of a batch at this moment."""
-    return Progress(*executor.execute(_PROGRESS, {"id": batch_id}).one())
 
 
 def change(session: Session, batch: BatchLease, **changes: Any) -> None:

@@ -20,11 +20,20 @@ class Endpoint(NamedTuple):
 _NOT_IN_LINES = {"background": (None, False), "previous_response_id": (None,), "store": (None, True)}
 
 
+def _parse_chat_completion(body: Mapping[str, Any]) -> ParsedRequest:
+    _check_line(body)
+    return chat_request.parse(body)
+
+
 def _parse_response(body: Mapping[str, Any]) -> ParsedRequest:
+    _check_line(body)
+    return responses_request.parse(body)
+
+
+def _check_line(body: Mapping[str, Any]) -> None:
     for name, allowed in _NOT_IN_LINES.items():
         if body.get(name) not in allowed:
             raise InvalidFieldsError(f"A line of a batch cannot have {name}: {body[name]!r:.100}.", [name])
-    return responses_request.parse(body)
 
 
 def _render_chat_completion(stored: StoredResponse) -> dict[str, Any]:
@@ -32,6 +41,6 @@ def _render_chat_completion(stored: StoredResponse) -> dict[str, Any]:
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
-    "/v1/chat/completions": Endpoint(chat_request.parse, _render_chat_completion),
+    "/v1/chat/completions": Endpoint(_parse_chat_completion, _render_chat_completion),
     "/v1/responses": Endpoint(_parse_response, response_resource),
 }

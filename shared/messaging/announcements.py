@@ -15,6 +15,7 @@ from redis import Redis, RedisError
 
 from shared import timestamps
 from shared.batches.ended_event import EndedBatch
+from shared.batches.progress import PROGRESS_EVENT
 from shared.db.models import Change
 from shared.messaging.redis import cause
 from shared.prompts.claims import Claim
@@ -68,7 +69,8 @@ class Announcement:
     `seq` is the feed number of a finished or deleted prompt, None for a delta, which has none. `prompt_id` and
     `attempt` identify what it is about. `message` is the JSON text for the user's sockets, None if they get none.
 
-    Without a `prompt_id` it is a hint: that the feed has reached `seq`, or, without `seq`, that a login has ended.
+    Without a `prompt_id` it is the progress of a batch, which is for sockets alone, if it has a `message`. Otherwise it
+    is a hint: that the feed has reached `seq`, or, without `seq`, that a login has ended.
     """
 
     seq: int | None
@@ -78,6 +80,11 @@ class Announcement:
     traceparent: str | None = None  #: of the trace that the push is a part of
     #: `seq` is lower than a number that was announced: an older state of the database was restored. Never encoded.
     restored: bool = False
+
+    @property
+    def is_login_ended(self) -> bool:
+        """Whether it says that a login of the user has ended."""
+        return self.seq is None and self.prompt_id is None and self.message is None
 
     def encode(self) -> str:
         fields = {"seq": self.seq, "prompt_id": self.prompt_id, "attempt": self.attempt, "message": self.message}
@@ -104,10 +111,10 @@ LOGIN_ENDED = Announcement(None)
 
 
 def _check_event(message: str, seq: int | None, prompt_id: int | None) -> None:
-    """Raise ValueError unless the message is an event of this prompt, with this number."""
+    """Raise ValueError unless the message is an event of this prompt, or the progress of a batch, with this number."""
     event = pydantic_core.from_json(message, allow_inf_nan=False)
-    is_event = isinstance(event, dict) and isinstance(event.get("type"), str)
-    if not is_event or event.get("seq") != seq or event.get("id") != prompt_id:
+    is_event = isinstance(event, dict) and isinstance(event.get("type"), str) and event.get("seq") == seq
+    if not is_event or (event["type"] != PROGRESS_EVENT if prompt_id is None else event.get("id") != prompt_id):
         raise ValueError("The message is not an event of this prompt with this number.")
 
 
@@ -125,6 +132,11 @@ def from_delta(claim: Claim, index: int, text: str) -> Announcement:
         return Announcement(None, claim.id, claim.attempt)
     delta = {"type": "prompt.delta", "id": claim.id, "attempt": claim.attempt, "index": index, "text": text}
     return Announcement(None, claim.id, claim.attempt, to_json(delta))
+
+
+def from_progress(data: dict[str, Any]) -> Announcement:
+    """The progress of a batch, for every socket of its user."""
+    return Announcement(None, message=to_json({"type": PROGRESS_EVENT, **data, "timestamp": timestamps.now()}))
 
 
 def event(happened: FinishedPrompt | DeletedPrompt | EndedBatch) -> dict[str, Any]:

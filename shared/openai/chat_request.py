@@ -140,7 +140,9 @@ class ChatCompletionRequest(Body):
     safety_identifier: Text | None = None
     prompt_cache_key: Text | None = None
     service_tier: Literal["auto", "default"] | None = None
-    store: Literal[True] | None = Field(None, description="Every answer is kept until it is deleted.")
+    store: bool | None = Field(
+        None, description="false: the answer cannot be retrieved, and is deleted ten minutes after its end."
+    )
     # These are not served: only what asks for nothing is accepted.
     n: Literal[1] | None = None
     logprobs: Literal[False] | None = None
@@ -191,7 +193,7 @@ def to_prompt(request: ChatCompletionRequest) -> ParsedRequest:
         asked=asked,
         metadata=request.metadata,
         api=FrontApi.CHAT_COMPLETIONS,
-        api_request=None,
+        api_request={"is_unstored": True} if request.store is False else None,
     )
 
 

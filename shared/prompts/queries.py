@@ -110,9 +110,10 @@ def _within_bytes(rows: Select[Any], order: str, *, descending: bool = False) ->
 
 
 @cache
-def _page(*conditions: str) -> Select[Any]:
+def _page(*conditions: str, ascending: bool) -> Select[Any]:
     rows = select(*COLUMNS, _SIZE.label("size")).where(_OF_USER, *map(text, conditions))
-    return _within_bytes(rows.order_by(_prompts.id.desc()).limit(bindparam("limit")), "id", descending=True)
+    order = _prompts.id.asc() if ascending else _prompts.id.desc()
+    return _within_bytes(rows.order_by(order).limit(bindparam("limit")), "id", descending=not ascending)
 
 
 @cache
@@ -173,16 +174,25 @@ def page(
     limit: int,
     max_bytes: int,
     matching: PromptFilter = ALL_PROMPTS,
-    before: int | None = None,
+    ascending: bool = False,
+    start_after: int | None = None,
+    conditions: Sequence[str] = (),
 ) -> Page:
-    """The user's prompts that match the filter, newest first, with ids below `before`.
+    """The user's prompts that match the filter, newest first, or oldest first if `ascending`.
 
     These are at most `limit`, whose texts have at most `max_bytes` of UTF-8 together, but at least one.
+
+    Args:
+        start_after: The id after which the page begins, in this order.
+        conditions: More conditions in SQL.
     """
-    conditions = matching.conditions if before is None else (*matching.conditions, "prompts.id < :before")
+    all_conditions = [*matching.conditions, *conditions]
+    if start_after is not None:
+        all_conditions.append(f"prompts.id {'>' if ascending else '<'} :start_after")
     # One extra row shows whether there is a next page.
-    parameters = {"user_id": user_id, "limit": limit + 1, "max_bytes": max_bytes, "before": before}
-    rows = executor.execute(_page(*conditions), parameters | matching.parameters).all()
+    parameters = {"user_id": user_id, "limit": limit + 1, "max_bytes": max_bytes, "start_after": start_after}
+    statement = _page(*all_conditions, ascending=ascending)
+    rows = executor.execute(statement, parameters | matching.parameters).all()
     prompts = [PromptRow.from_row(row) for row in rows[:limit]]
     return Page(prompts, bool(rows) and rows[0].total > len(prompts))
 

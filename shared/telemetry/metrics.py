@@ -130,6 +130,7 @@ streams = _gauge("streams", "Open streams of server-sent events.")
 _socket_events = _counter("socket_events_sent", "Events sent to WebSockets.", "kind")
 finished_sent = BufferedCounter(_socket_events.labels("ending"))
 deltas_sent = BufferedCounter(_socket_events.labels("delta"))
+progress_sent = BufferedCounter(_socket_events.labels("progress"))
 replays_sent = BufferedCounter(_socket_events.labels("replay"))
 stream_events = BufferedCounter(_counter("stream_events_sent", "Server-sent events sent."))
 searches = BufferedHistogram(

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.cached_result import CachedResult
 from shared.db.engine import cause
-from shared.db.models import DEFAULT_ROUTE, UNFINISHED, Status
+from shared.db.models import DEFAULT_ROUTE, UNFINISHED, UNFINISHED_BATCH, Status
 from shared.messaging.queue import Queue
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,8 @@ _MISSING_VECTORS = text("""
 _PENDING_DELIVERIES = text("""
     SELECT count(*) FROM (SELECT FROM webhook_deliveries WHERE status = 'pending' LIMIT :most) AS pending
 """)
-
+# The index `batches_due` has only unfinished batches, of which a user has a few.
+_BATCHES = text("SELECT status, count(*) FROM batches WHERE due_at IS NOT NULL GROUP BY status")
 _ROUTES = text("""
     SELECT route, unavailable_since IS NOT NULL AS is_paused, least(ceiling, floor(concurrency)) AS concurrency,
         (SELECT count(*) FROM prompts WHERE prompts.route = models.route AND status = 'processing') AS running
@@ -72,6 +73,7 @@ class _Counts(NamedTuple):
     waiting: int  #: queued prompts whose provider is unavailable
     missing_vectors: Mapping[str, int]  #: completed prompts without a vector, by state
     pending_deliveries: int  #: to webhooks
+    batches: Mapping[str, int]  #: unfinished ones, by status
 
 
 class ServiceMetrics(Collector):
@@ -118,6 +120,9 @@ class ServiceMetrics(Collector):
                 routes = [_Route(*row) for row in connection.execute(_ROUTES, parameters)]
                 due, given_up = connection.execute(_MISSING_VECTORS, {"most": MAX_COUNTED}).one()
                 pending = connection.execute(_PENDING_DELIVERIES, {"most": MAX_COUNTED}).scalar_one()
+                batches = dict.fromkeys((status.value for status in UNFINISHED_BATCH), 0)
+                for status, count in connection.execute(_BATCHES):
+                    batches[status] = count
         except SQLAlchemyError as error:
             log.warning("postgres unavailable, metrics left out", error=cause(error))
             return None
@@ -129,7 +134,7 @@ class ServiceMetrics(Collector):
             if status == Status.QUEUED:
                 queued[route] = _Queued(count, float(age))
                 waiting += count if route in paused else 0
-        return _Counts(prompts, queued, routes, waiting, {"due": due, "given_up": given_up}, pending)
+        return _Counts(prompts, queued, routes, waiting, {"due": due, "given_up": given_up}, pending, batches)
 
 
 def _families(counts: _Counts) -> Iterator[Metric]:
@@ -156,6 +161,10 @@ def _families(counts: _Counts) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "promptwire_webhook_deliveries_pending", "Events that webhooks have not taken yet.", counts.pending_deliveries
     )
+    batches = GaugeMetricFamily("promptwire_batches", "Unfinished batches.", labels=["status"])
+    for status, count in counts.batches.items():
+        batches.add_metric([status], count)
+    yield batches
 
 
 def _queue_families(queued: Mapping[str, _Queued]) -> Iterator[Metric]:

@@ -16,7 +16,7 @@ from shared.db.engine import Executor
 from shared.prompts.queries import COLUMNS, PromptRow
 from shared.prompts.sizes import PROMPT_BYTES
 from shared.webhooks import events
-from shared.webhooks.events import Event
+from shared.webhooks.events import Event, EventType
 
 #: A host holds an endpoint for this long after it has read a batch. It is longer than sending one can take.
 LEASE = timedelta(seconds=30)
@@ -159,9 +159,11 @@ def read(executor: Executor, owner: str, webhook_id: int, limit: int = MAX_DELIV
 
 
 def _event(webhook_id: int, row: Row[Any]) -> Event | None:
-    message_id = events.message_id(webhook_id, row.event_seq, row.delivery_id)
+    message_id = events.message_id(webhook_id, row.event, row.event_seq, row.delivery_id)
     if row.event == events.TEST:
         return events.from_test(message_id, webhook_id, row.delivery_at)
+    if row.batch is not None and row.event == EventType.BATCH_PROGRESS:
+        return events.from_progress(message_id, row.batch, row.read_at)
     if row.batch is not None:
         return events.from_batch(message_id, EndedBatch(row.event_seq, row.at or row.delivery_at, row.batch))
     if not row.is_kept:

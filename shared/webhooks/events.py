@@ -8,6 +8,7 @@ import pydantic_core
 
 from shared import timestamps
 from shared.batches.ended_event import EndedBatch
+from shared.batches.progress import PROGRESS_EVENT
 from shared.db.models import Status
 from shared.prompts.answer import Answer
 from shared.prompts.queries import PromptRow
@@ -28,6 +29,8 @@ class EventType(StrEnum):
     BATCH_FAILED = "batch.failed"
     BATCH_EXPIRED = "batch.expired"
     BATCH_CANCELLED = "batch.cancelled"
+    #: Only for webhooks that ask for it by name: it comes again and again, and says nothing that lasts.
+    BATCH_PROGRESS = PROGRESS_EVENT
 
 
 class Event(NamedTuple):
@@ -37,12 +40,14 @@ class Event(NamedTuple):
     body: str
 
 
-def message_id(webhook_id: int, seq: int | None, delivery_id: int) -> str:
-    """The `webhook-id` of an event, or of a test event, which has no `seq`.
+def message_id(webhook_id: int, event: str, seq: int | None, delivery_id: int) -> str:
+    """The `webhook-id` of an event. Test events and progress have no `seq`.
 
     It depends on nothing else, so that retries, replays and recoveries have the same one.
     """
-    return f"msg_{webhook_id}_{seq}" if seq is not None else f"msg_{webhook_id}_test_{delivery_id}"
+    if seq is not None:
+        return f"msg_{webhook_id}_{seq}"
+    return f"msg_{webhook_id}_{event.rpartition('.')[2]}_{delivery_id}"
 
 
 def from_prompt(
@@ -61,6 +66,11 @@ def from_prompt(
 def from_batch(message_id: str, ended: EndedBatch) -> Event:
     """The event of a batch that has ended."""
     return Event(message_id, _body(ended.event, ended.at, {**ended.data, "seq": ended.seq}))
+
+
+def from_progress(message_id: str, batch: dict[str, Any], at: datetime) -> Event:
+    """The event `batch.progress`, of a batch as it is now."""
+    return Event(message_id, _body(PROGRESS_EVENT, at, batch))
 
 
 def from_test(message_id: str, webhook_id: int, at: datetime) -> Event:

@@ -56,6 +56,7 @@ def send_test(session: Session, user_id: int, webhook_id: int) -> WebhookDeliver
     tests = select(WebhookDelivery.id).where(
         WebhookDelivery.webhook_id == webhook_id,
         WebhookDelivery.seq.is_(None),
+        WebhookDelivery.event == events.TEST,
         WebhookDelivery.status == DeliveryStatus.PENDING,
     )
     if session.scalar(tests.limit(1)) is not None:

@@ -1,12 +1,17 @@
 """Batches: `POST /v1/batches`, and what becomes of the lines of a file."""
 
+import json
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import Engine, select, text
 
 from shared.batches import lines as batch_lines
 from shared.db.engine import Sessions
 from shared.db.models import COUNTED, Prompt
+from shared.messaging.announcements import Announcement
 from shared.settings import Settings
+from shared.webhooks import deliveries
 from tests.support.batches import create, jsonl, line, make_driver, make_due, results, run, show, upload
 from tests.support.client import ApiUser
 from worker.batches import driver as driver_module
@@ -406,6 +411,85 @@ def test_a_webhook_gets_one_event_of_a_batch_and_none_of_its_lines(
     assert finish(alice, batch)["status"] == ending
     (delivery,) = alice.get(f"/webhooks/{webhook['id']}/deliveries/").json
     assert (delivery["event"], delivery["batch_id"], delivery["prompt_id"]) == (f"batch.{ending}", batch["id"], None)
+
+
+@pytest.fixture
+def announced(driver: BatchDriver, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """The events of progress that sockets get, in order."""
+    events: list[dict] = []
+    announce = driver._announcer.announce
+
+    def note(*sent: tuple[int, Announcement]) -> None:
+        events.extend(json.loads(each.message) for _, each in sent if each.message)
+        announce(*sent)
+
+    monkeypatch.setattr(driver._announcer, "announce", note)
+    return events
+
+
+def let_time_pass(sessions: Sessions, seconds: int) -> None:
+    """Let the last events of progress be older."""
+    with sessions.begin() as session:
+        session.execute(
+            text("""
+                UPDATE batches SET announced_at = announced_at - CAST(:time AS interval),
+                    progress_delivered_at = progress_delivered_at - CAST(:time AS interval)
+            """),
+            {"time": timedelta(seconds=seconds)},
+        )
+    make_due(sessions)
+
+
+def test_sockets_get_the_progress_of_a_batch_once_a_second_and_only_what_is_new(
+    alice: ApiUser, driver: BatchDriver, worker: Pipeline, sessions: Sessions, announced: list[dict]
+) -> None:
+    batch = create(alice, [line(number) for number in range(1, 21)])
+    driver.round()
+    counts = {"total": 20, "completed": 0, "failed": 0}
+    first = {"type": "batch.progress", "id": batch["id"], "status": "in_progress", "request_counts": counts}
+    (event,) = announced
+    assert event.pop("timestamp").endswith("Z")
+    assert event == first
+    worker.process(4)
+    let_time_pass(sessions, -60)  # however slow the test is
+    driver.round()
+    assert len(announced) == 1, "a second has not passed"
+    let_time_pass(sessions, 61)
+    driver.round()
+    assert announced[1]["request_counts"] == show(alice, batch)["request_counts"]
+    assert announced[1]["request_counts"]["completed"] > 0
+    let_time_pass(sessions, 1)
+    driver.round()
+    assert len(announced) == 2, "nothing has changed"
+
+
+def test_a_webhook_gets_progress_if_it_asks_for_it_by_name_every_ten_seconds(
+    alice: ApiUser, driver: BatchDriver, worker: Pipeline, sessions: Sessions
+) -> None:
+    asks = alice.post("/webhooks/", json={"url": "https://hooks.example/", "events": ["batch.progress"]}).json
+    all_others = alice.post("/webhooks/", json={"url": "https://hooks.example/"}).json
+    batch = create(alice, [line(number) for number in range(1, 21)])
+
+    def answer_some(seconds: int) -> list[dict]:
+        worker.process(2)
+        let_time_pass(sessions, seconds)
+        driver.round()
+        return alice.get(f"/webhooks/{asks['id']}/deliveries/").json
+
+    (delivery,) = answer_some(0)
+    assert (delivery["event"], delivery["batch_id"], delivery["seq"]) == ("batch.progress", batch["id"], None)
+    assert delivery["message_id"] == f"msg_{asks['id']}_progress_{delivery['id']}"
+    execute(sessions, "UPDATE webhook_deliveries SET status = 'delivered'")
+    assert len(answer_some(-60)) == 1
+    assert len(answer_some(70)) == 2
+    assert len(answer_some(10)) == 2, "one is still pending, and will have the newest counts"
+    assert alice.get(f"/webhooks/{all_others['id']}/deliveries/").json == []
+    with sessions.begin() as session:
+        assert deliveries.claim(session, "test", limit=1) == [asks["id"]]
+        (pending,) = deliveries.read(session, "test", asks["id"]).deliveries
+    body = json.loads(pending.event.body)
+    assert (body["type"], body["data"]["status"]) == ("batch.progress", "in_progress")
+    assert body["data"]["request_counts"] == show(alice, batch)["request_counts"]
 
 
 def test_deleting_the_account_stops_its_batches(alice: ApiUser, driver: BatchDriver, sessions: Sessions) -> None:

@@ -67,7 +67,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         ids = {"file_id": victim.batch["input_file_id"], "batch_id": victim.batch["id"]}
         return [attacker.call(method, path.format(**ids))]
     if "{completion_id}" in path:
-        return [attacker.call(method, path.format(completion_id=each)) for each in victim.chat_ids]
+        body = {"metadata": {"mine": "1"}} if method == "POST" else None
+        return [attacker.call(method, path.format(completion_id=each), json=body) for each in victim.chat_ids]
     if "{response_id}" in path:
         return [attacker.call(method, path.format(response_id=each)) for each in victim.response_ids]
     if "{model_id}" in path:

@@ -20,7 +20,7 @@ from shared.messaging.redis import make_redis
 from shared.settings import Settings
 from shared.telemetry import exposition, metrics, service_metrics
 from shared.telemetry.service_metrics import ServiceMetrics
-from tests.support import lifecycle
+from tests.support import batches, lifecycle
 from tests.support.client import ApiUser, assert_problem
 from tests.support.metrics import samples
 from tests.support.providers import Commanded, Counting, Script
@@ -161,6 +161,21 @@ class TestValues:
         assert seen['promptwire_prompts{status="processing"}'] == 0
         assert seen["promptwire_queue_depth"] == 2
         assert 3_600 <= seen["promptwire_oldest_queued_seconds"] < 3_700
+
+    def test_the_service_metrics_count_unfinished_batches_by_status(
+        self, alice: ApiUser, services, sessions: Sessions
+    ) -> None:
+        for _ in range(3):
+            batches.create(alice, [batches.line(1)])
+        with sessions.begin() as session:
+            session.execute(text("UPDATE batches SET status = 'in_progress' WHERE id = (SELECT min(id) FROM batches)"))
+            session.execute(
+                text("UPDATE batches SET status = 'completed', due_at = NULL WHERE id = (SELECT max(id) FROM batches)")
+            )
+        seen = samples(exposition.render("", ServiceMetrics(services.autocommit_engine, services.queue)).body.decode())
+        statuses = ("validating", "in_progress", "finalizing", "cancelling")
+        assert [seen[f'promptwire_batches{{status="{each}"}}'] for each in statuses] == [1, 1, 0, 0]
+        assert 'promptwire_batches{status="completed"}' not in seen
 
     def test_prompts_that_wait_for_their_provider_are_counted_until_it_answers(
         self, alice: ApiUser, worker: Pipeline, services, sessions: Sessions, grown

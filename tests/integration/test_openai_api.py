@@ -171,6 +171,23 @@ class TestEmbeddings:
         assert one["data"][0]["embedding"] == found["data"][0]["embedding"]
         assert found["usage"] == {"prompt_tokens": 12, "total_tokens": 12}
 
+    def test_the_tokens_are_in_the_usage_under_the_embedders_name(self, alice: ApiUser) -> None:
+        by_key = alice.with_key()
+        for caller, texts in ((alice, ["tides of the ocean"]), (by_key, ["tides", "the moon"]), (by_key, ["tides"])):
+            assert embed(caller, *texts).status_code == 200
+        (row,) = alice.get("/usage/?by=model").json["rows"]
+        used = {name: row[name] for name in ("model", "prompts", "prompt_tokens", "completion_tokens")}
+        assert used == {"model": "hashing-1", "prompts": 0, "prompt_tokens": 5 + 4 + 2, "completion_tokens": 0}
+        tokens = [each["prompt_tokens"] for each in alice.get("/usage/?by=key").json["rows"]]
+        assert sorted(tokens) == [5, 6]
+
+    def test_a_call_over_the_budget_of_its_key_is_refused_and_counts_nothing(self, alice: ApiUser) -> None:
+        by_key = alice.with_key(monthly_tokens=10)
+        assert embed(by_key, "tides of the ocean").status_code == 200
+        assert assert_error(embed(by_key, "tides of the great ocean"), 429)["code"] == "insufficient_quota"
+        assert alice.get("/usage/").json["total"]["prompt_tokens"] == 5
+        assert embed(by_key, "tides of the ocean").status_code == 200
+
     def test_base64_holds_the_same_numbers(self, shared_alice: ApiUser) -> None:
         (floats,) = embed(shared_alice, "tide").json["data"]
         (encoded,) = embed(shared_alice, "tide", encoding_format="base64").json["data"]
@@ -216,6 +233,9 @@ class TestEmbeddings:
         services.user_limits.searches.release(alice.id)
         assert embed(alice, "x").status_code == 200
 
-    def test_a_failing_embedder_is_503(self, alice: ApiUser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_failing_embedder_is_503_and_counts_nothing(
+        self, alice: ApiUser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(HashingEmbedder, "embed", lambda *_: 1 / 0)
         assert assert_error(embed(alice, "x"), 503)["code"] == "provider"
+        assert alice.get("/usage/").json["total"]["prompt_tokens"] == 0

@@ -21,7 +21,7 @@ from tests.support.openresponses import assert_resource
 from tests.support.providers import Script
 from tests.support.responses import PATH, WEATHER, create, queue
 from tests.support.worker_threads import answering
-from worker.maintenance.unstored import KEPT_FOR, UnstoredResponses
+from worker.maintenance.unstored import KEPT_FOR, UnstoredPrompts
 from worker.pipeline import Pipeline
 
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -449,8 +449,8 @@ def test_responses_have_both_forms_of_their_paths(shared_app: Flask, shared_alic
 
 
 @pytest.fixture
-def unstored(worker: Pipeline) -> UnstoredResponses:
-    return UnstoredResponses(worker.sessions, worker.announcer)
+def unstored(worker: Pipeline) -> UnstoredPrompts:
+    return UnstoredPrompts(worker.sessions, worker.announcer)
 
 
 def grow_old(sessions: Sessions) -> None:
@@ -472,7 +472,7 @@ def test_an_unstored_response_is_404_at_once_and_continues_nothing(alice: ApiUse
 
 @pytest.mark.usefixtures("working")
 def test_an_unstored_response_is_deleted_some_minutes_after_its_end(
-    alice: ApiUser, unstored: UnstoredResponses, sessions: Sessions
+    alice: ApiUser, unstored: UnstoredPrompts, sessions: Sessions
 ) -> None:
     headers = {"Idempotency-Key": "k"}
     resource = assert_resource(alice.post(PATH, json={"input": "secret", "store": False}, headers=headers))
@@ -487,7 +487,7 @@ def test_an_unstored_response_is_deleted_some_minutes_after_its_end(
 
 
 def test_an_unstored_response_that_has_not_ended_is_kept(
-    alice: ApiUser, unstored: UnstoredResponses, monkeypatch: pytest.MonkeyPatch
+    alice: ApiUser, unstored: UnstoredPrompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "MAX_SYNC_WAIT_SECONDS", 0.05)
     assert_error(create(alice, store=False), 504)

@@ -4,7 +4,8 @@ import json
 from uuid import uuid4
 
 import httpx
-from openai import OpenAI
+import pytest
+from openai import NotFoundError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 from pydantic import BaseModel
 
@@ -124,3 +125,32 @@ def a_repeated_key_has_the_same_answer(client: OpenAI) -> None:
 def a_deleted_completion_is_gone(client: OpenAI) -> None:
     completion = client.chat.completions.create(model="default", messages=QUESTION)
     assert client.chat.completions.delete(completion.id).deleted
+
+
+def chat_completions_are_listed_page_by_page(client: OpenAI) -> None:
+    topic = uuid4().hex
+    made = [
+        client.chat.completions.create(model="default", messages=QUESTION, metadata={"topic": topic}).id for _ in "abc"
+    ]
+    listed = client.chat.completions.list(metadata={"topic": topic}, model="default", limit=2)
+    assert [each.id for each in listed] == made
+    newest = client.chat.completions.list(metadata={"topic": topic}, order="desc", after=made[2])
+    assert [each.id for each in newest] == [made[1], made[0]]
+
+
+def the_messages_of_a_completion_are_listed(client: OpenAI) -> None:
+    completion = client.chat.completions.create(model="default", messages=[*IN_LISBON, *QUESTION])
+    listed = client.chat.completions.messages.list(completion.id, limit=1)
+    assert [message.content for message in listed] == [IN_LISBON[0]["content"], QUESTION[0]["content"]]
+
+
+def an_unstored_completion_is_answered_and_not_found(client: OpenAI) -> None:
+    completion = client.chat.completions.create(model="default", messages=QUESTION, store=False)
+    assert completion.choices[0].message.content
+    with pytest.raises(NotFoundError):
+        client.chat.completions.retrieve(completion.id)
+
+
+def the_metadata_of_a_completion_is_replaced(client: OpenAI) -> None:
+    completion = client.chat.completions.create(model="default", messages=QUESTION, metadata={"topic": "sea"})
+    assert client.chat.completions.update(completion.id, metadata={"topic": "moon"}).metadata == {"topic": "moon"}

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from shared.messaging.announcements import Announcement, parse_user_id, to_json
+from shared.messaging.announcements import LOGIN_ENDED, Announcement, from_progress, parse_user_id, to_json
 
 EVENT = '{"type":"prompt.completed","seq":7,"id":3}'
 FIELDS = {"seq": 7, "prompt_id": 3, "attempt": 1, "message": EVENT}
 MAX = 2**63 - 1
+PROGRESS = from_progress({"id": "batch_1", "status": "in_progress"})
 
 
 @pytest.mark.parametrize(
@@ -19,10 +20,27 @@ MAX = 2**63 - 1
         Announcement(7),
         Announcement(None, 3, 1, '{"type":"prompt.delta","id":3,"text":"Tides"}'),
         Announcement(None),
+        PROGRESS,
     ],
 )
 def test_an_announcement_is_decoded_as_it_was_encoded(announcement: Announcement) -> None:
     assert Announcement.decode(announcement.encode()) == announcement
+
+
+@pytest.mark.parametrize(
+    "message", ['{"type":"batch.progress","seq":7}', '{"type":"prompt.delta","id":3}', '{"type":"batch.completed"}']
+)
+def test_a_message_about_no_prompt_is_the_progress_of_a_batch(message: str) -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        Announcement.decode(Announcement(None, message=message).encode())
+
+
+@pytest.mark.parametrize(
+    ("announcement", "is_login_ended"),
+    [(LOGIN_ENDED, True), (PROGRESS, False), (Announcement(7), False), (Announcement(None, 3), False)],
+)
+def test_the_end_of_a_login_has_nothing_else(announcement: Announcement, is_login_ended: bool) -> None:
+    assert announcement.is_login_ended is is_login_ended
 
 
 def test_fields_of_a_newer_release_are_ignored() -> None:

@@ -82,7 +82,7 @@ def test_what_asks_for_nothing_is_accepted(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("n", 2), ("logprobs", True), ("top_logprobs", 2), ("logit_bias", {"50256": -100}), ("store", False)),
+        *(("n", 2), ("logprobs", True), ("top_logprobs", 2), ("logit_bias", {"50256": -100})),
         *(("modalities", ["text", "audio"]), ("audio", {"voice": "x", "format": "wav"}), ("verbosity", "low")),
         *(("prediction", {"type": "content", "content": "x"}), ("web_search_options", {}), ("functions", [{}])),
         *(("function_call", "auto"), ("service_tier", "flex"), ("prompt_cache_retention", "24h"), ("moderation", {})),

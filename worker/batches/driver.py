@@ -18,8 +18,9 @@ from sqlalchemy import Engine, func, select
 
 from shared.accounts import budgets
 from shared.accounts.budgets import Reservation
-from shared.batches import batches, leases, results, storing
+from shared.batches import batches, leases, progress, results, storing
 from shared.batches.leases import BatchLease, LeaseLostError
+from shared.batches.progress import Progress
 from shared.batches.storing import LineLimits
 from shared.db.engine import Sessions
 from shared.db.models import UNFINISHED, BatchStatus, Change, Prompt
@@ -119,13 +120,25 @@ class BatchDriver:
         """Store lines that are not stored, or look whether all have ended."""
         if batch.is_late:
             return self._begin_to_finalize(batch, expired_at=func.clock_timestamp())
+        counted = self._count(batch)
         if batch.stored_lines < batch.total_lines:
             return self._store(batch)
+        if not counted.unfinished:
+            return self._begin_to_finalize(batch)
+        if counted.reserved != batch.reserved_tokens:
+            with self._sessions.begin() as session:
+                batches.change(session, batch, reserved_tokens=counted.reserved)
+        return WAIT
+
+    def _count(self, batch: BatchLease) -> Progress:
+        """Count the lines that have ended, and announce the progress."""
         with self._sessions.begin() as session:
-            progress = batches.progress(session, batch.id)
-            if progress.unfinished and progress.reserved != batch.reserved_tokens:
-                batches.change(session, batch, reserved_tokens=progress.reserved)
-        return WAIT if progress.unfinished else self._begin_to_finalize(batch)
+            counted = progress.count(session, batch.id)
+            is_new = progress.record(session, batch, counted)
+        if is_new:
+            event = announcements.from_progress(progress.event_data(batch, counted))
+            self._announcer.announce((batch.user_id, event))
+        return counted
 
     def _begin_to_finalize(self, batch: BatchLease, **changes: object) -> timedelta:
         with self._sessions.begin() as session:
@@ -162,9 +175,8 @@ class BatchDriver:
         if status != BatchStatus.COMPLETED:
             while self._cancel_lines(batch, error):
                 self._renew(batch)
-        with self._sessions() as session:
-            if batches.progress(session, batch.id).unfinished:  # its user has retried a line
-                return WAIT
+        if self._count(batch).unfinished:  # its user has retried a line
+            return WAIT
         self._write_files(batch, status, code)
         return _AT_ONCE
 

@@ -1,4 +1,4 @@
-"""Deleting responses that were not to be stored (`store: false`), some minutes after their end.
+"""Deleting responses and chat completions that were not to be stored (`store: false`), some minutes after their end.
 
 Until then they are kept as all prompts are, so that a repeated request or a retry by the client gets the answer.
 """
@@ -15,7 +15,7 @@ from shared.messaging.announcements import Announcer
 from shared.prompts import submission
 
 INTERVAL_SECONDS = 60.0
-#: How long an unstored response is kept after its end.
+#: How long an unstored prompt is kept after its end.
 KEPT_FOR = timedelta(minutes=10)
 BATCH = 100
 
@@ -25,8 +25,8 @@ _FIND = text(f"""
 """)  # noqa: S608  # nosec B608
 
 
-class UnstoredResponses:
-    """Deletes the unstored responses whose time is over."""
+class UnstoredPrompts:
+    """Deletes the unstored prompts whose time is over."""
 
     def __init__(self, sessions: Sessions, announcer: Announcer) -> None:
         self._sessions = sessions

@@ -89,12 +89,14 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "batches": ("One batch", _page(_COMPLETED)),
 }
 
-_EVENT_FIELDS = ("id", "status", "endpoint", "input_file_id", "output_file_id", "error_file_id", "request_counts")
+_EVENT_FIELDS = (
+    *("id", "status", "endpoint", "input_file_id", "output_file_id", "error_file_id", "request_counts", "metadata"),
+)
 
 
 def _event(batch: dict[str, Any], status: str) -> dict[str, Any]:
-    data = {name: batch[name] for name in _EVENT_FIELDS} | {"status": status, "metadata": batch["metadata"], "seq": 57}
-    return {"type": f"batch.{status}", "timestamp": "2026-11-30T10:00:21.000Z", "data": data}
+    data = {name: batch[name] for name in _EVENT_FIELDS} | {"status": status}
+    return {"type": f"batch.{status}", "timestamp": "2026-11-30T10:00:21.000Z", "data": data | {"seq": 57}}
 
 
 #: The bodies of webhooks' requests, by the event's type.
@@ -103,4 +105,9 @@ EVENT_BODIES: dict[str, Any] = {
     "batch.failed": _event(_FAILED, "failed"),
     "batch.expired": _event(_COMPLETED, "expired"),
     "batch.cancelled": _event(_COMPLETED, "cancelled"),
+    "batch.progress": {
+        "type": "batch.progress",
+        "timestamp": "2026-11-30T10:00:08.000Z",
+        "data": {name: _RUNNING[name] for name in _EVENT_FIELDS},
+    },
 }

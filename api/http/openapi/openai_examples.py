@@ -86,6 +86,7 @@ BODIES: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    "ChatCompletionChanges": {"New metadata": {"metadata": {"topic": "sea"}}},
     "EmbeddingRequest": {
         "A text": {"model": "hashing-1", "input": "tides of the ocean"},
         "Several texts, as base64": {
@@ -108,9 +109,24 @@ def _embeddings(embedding: list[float] | str) -> dict[str, Any]:
     }
 
 
+def _page(only: dict[str, Any]) -> dict[str, Any]:
+    ends = {"first_id": only["id"], "last_id": only["id"]}
+    return {"object": "list", "data": [only], **ends, "has_more": False}
+
+
+_MESSAGE = {
+    "id": "chatcmpl-1-0",
+    "role": "user",
+    "content": "Explain what causes ocean tides",
+    "content_parts": None,
+    "name": None,
+}
+
 ANSWERS: dict[str, tuple[str, Any]] = {
     "chat-completion": ("An answer", _completion(_ANSWER, "stop")),
     "chat-tool-calls": ("The model calls a tool", _completion(None, "tool_calls", tool_calls=[_CALL])),
+    "chat-list": ("One chat completion", _page(_completion(_ANSWER, "stop"))),
+    "chat-messages": ("The messages of a request", _page(_MESSAGE)),
     "chat-deleted": ("Deleted", {"id": "chatcmpl-1", "object": "chat.completion.deleted", "deleted": True}),
     "model": ("A model route", _MODEL),
     "models": ("A model route and the embedder", {"object": "list", "data": [_MODEL, _MODEL | {"id": "hashing-1"}]}),

@@ -35,7 +35,7 @@ TOO_MANY_SEARCHES = UserLimitError(
 )
 OVER_BUDGET = BudgetExceededError(
     "The budget of this API key is 100000 tokens a month. 98200 are used and 1500 are reserved by unfinished prompts; "
-    "this prompt needs 1012. It begins again on 2026-12-01 (UTC). (monthly_tokens)",
+    "this request needs 1012. It begins again on 2026-12-01 (UTC). (monthly_tokens)",
     limit="monthly_tokens",
     resets_at=datetime(2026, 12, 1, tzinfo=UTC),
 )

@@ -24,13 +24,17 @@ _SUMMARIES = {
     "batch.failed": "The file of a batch is not valid",
     "batch.expired": "A batch was not answered in time; what was answered can be read",
     "batch.cancelled": "A batch was cancelled; what was answered can be read",
+    "batch.progress": "A batch has more answers: only for webhooks that ask for it",
     events.TEST: "A test that you have asked for",
 }
 
+#: The schemas of events that do not have that of a prompt's or a batch's end.
+_KINDS = {events.TEST: "Test", "batch.progress": "BatchProgress"}
+
 
 def _receive(event: str, summary: str) -> dict[str, Any]:
-    kind = "TestEvent" if event == events.TEST else f"{event.partition('.')[0].capitalize()}Event"
-    schema = {"$ref": f"#/components/schemas/{kind}"}
+    kind = _KINDS.get(event, event.partition(".")[0].capitalize())
+    schema = {"$ref": f"#/components/schemas/{kind}Event"}
     parameters = [
         {
             "name": name,

@@ -20,6 +20,7 @@ from api.intake.user_slots import UserSlots
 from api.openai import answers
 from api.openai.blueprint import openai_blueprint, openai_error_responses
 from api.openai.headers import NewPromptHeaders
+from api.openai.pages import page_of_items
 from api.openai.responses.schemas import (
     DeletedResponse,
     InputItemList,
@@ -190,22 +191,7 @@ class ResponseRoutes:
     def input_items(self, path: ResponsePath, query: InputItemsQuery) -> Response:
         """List the items of a response's input. Those of `previous_response_id` are items of that response."""
         items = _input_items(self._find(path))
-        if query.order == "desc":
-            items.reverse()
-        known = [item["id"] for item in items]
-        if query.after is not None and query.after not in known:
-            raise InvalidFieldsError(f"There is no item {query.after}.", ["after"])
-        start = 0 if query.after is None else known.index(query.after) + 1
-        page = items[start : start + query.limit]
-        return jsonify(
-            {
-                "object": "list",
-                "data": page,
-                "first_id": page[0]["id"] if page else None,
-                "last_id": page[-1]["id"] if page else None,
-                "has_more": start + query.limit < len(items),
-            }
-        )
+        return jsonify(page_of_items(items, limit=query.limit, order=query.order, after=query.after))
 
     def cancel(self, path: ResponsePath) -> Response:
         """Cancel a response, for good. One that has ended stays as it is."""

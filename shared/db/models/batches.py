@@ -110,6 +110,10 @@ class Batch(Base):
     expired_at: Mapped[datetime | None]
     cancelling_at: Mapped[datetime | None]
     cancelled_at: Mapped[datetime | None]
+    #: The progress that was announced last, `{status, completed, failed}`, and when sockets and webhooks got one.
+    announced: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    announced_at: Mapped[datetime | None]
+    progress_delivered_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("batches_of_user", "user_id", "id"),

@@ -18,7 +18,7 @@ class Webhook(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     url: Mapped[str]
-    #: The types of the events that it gets, as `prompt.completed`; NULL for all.
+    #: The types of the events that it gets, as `prompt.completed`; NULL for all but `batch.progress`.
     events: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     description: Mapped[str] = mapped_column(server_default="")
     #: The key of the signatures, and the one before it, which signs, too, until it expires.
@@ -57,7 +57,7 @@ class WebhookDelivery(Base):
     webhook_id: Mapped[int] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
     #: As `prompt.completed`.
     event: Mapped[str]
-    #: The event's number in the user's feed, and its prompt; NULL for a test event.
+    #: The event's number in the user's feed, and its prompt; NULL for a test event. Progress has no number.
     seq: Mapped[int | None]
     prompt_id: Mapped[int | None]
     #: The batch of the event, if it is about one.
@@ -72,7 +72,7 @@ class WebhookDelivery(Base):
     __table_args__ = (
         Index("webhook_deliveries_of_event", "webhook_id", "seq", unique=True),
         Index("webhook_deliveries_of_webhook", "webhook_id", "id"),
-        # The order of an endpoint's deliveries, test events first, and the earliest time of one.
+        # The order of an endpoint's deliveries, those without a number first, and the earliest time of one.
         Index("webhook_deliveries_pending", "webhook_id", text("seq NULLS FIRST"), "id", postgresql_where=_PENDING),
         Index("webhook_deliveries_due", "webhook_id", "next_attempt_at", postgresql_where=_PENDING),
         Index("webhook_deliveries_by_time", "created_at", postgresql_using="brin"),
