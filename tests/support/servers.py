@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psutil
 import psycopg2
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from redis import Redis
 
 from infra.local.data_folder import DataFolder
@@ -38,6 +39,19 @@ _PATIENCE = {"connect_timeout": MAX_WAIT_SECONDS, "options": f"-c statement_time
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 
+class _GivenSettings(Settings):
+    """Settings from arguments alone. To look for each field in the environment takes longer than most requests."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
 def make_settings(**changes: object) -> Settings:
     """Settings for a test, independent of the developer's environment. By default nothing listens at its addresses."""
     defaults: dict[str, object] = {
@@ -48,7 +62,7 @@ def make_settings(**changes: object) -> Settings:
         "prompt_rate_limit": "1000/second",
         "feed_check_seconds": 0.5,
     }
-    return Settings(_env_file=None, **(defaults | changes))  # type: ignore[arg-type]
+    return _GivenSettings(**(defaults | changes))  # type: ignore[arg-type]
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
@@ -230,10 +244,8 @@ class Servers:
 
     def _make_logins_cheap(self) -> None:
         """Hash the password once, not 4096 times, from PostgreSQL 16 on: that is most of what a connection costs us."""
-        self._execute(
-            "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'scram_iterations';"
-            f"ALTER ROLE CURRENT_USER PASSWORD '{_POSTGRES_PASSWORD}'"
-        )
+        set_iterations = "SELECT set_config(name, '1', false) FROM pg_settings WHERE name = 'scram_iterations'"
+        self._execute(f"{set_iterations}; ALTER ROLE CURRENT_USER PASSWORD '{_POSTGRES_PASSWORD}'")
 
     def _make_template(self, vector_store: str) -> None:
         """Create a migrated database, once; the others are copies of it."""
@@ -286,7 +298,7 @@ class Servers:
     def changed(settings: Settings, **changes: object) -> Settings:
         """The same settings with these changes, also as `environment_of` writes them."""
         values = settings.model_dump(exclude_unset=True) | changes
-        return Settings(_env_file=None, **values)
+        return _GivenSettings(**values)
 
     @contextlib.contextmanager
     def read_only(self) -> Iterator[None]:
