@@ -38,7 +38,8 @@ def revision(connection: Connection) -> str | None:
     """The revision of the database's schema; None if it has none."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+    current: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return current
 
 
 @functools.cache
