@@ -1,18 +1,25 @@
 """Fixtures: real servers, an empty database for each test, and the application and a worker's pipeline on them."""
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import celery.utils.imports
+import flask_openapi3.utils
 import httpx
 import pytest
 import structlog
 from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import Engine
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.util import LRUCache
 from werkzeug.routing import Rule
+from xdist.scheduler import LoadFileScheduling
 
+import shared.db.engine
 from api.app import create_app
 from api.services import Services, make_services
 from shared.accounts import users
@@ -46,11 +53,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_order)
 
 
-# The longest files start first, so that all processes have work until the end. Then by level, the slowest first.
+def pytest_collection_finish() -> None:
+    """Keep garbage collections, a tenth of the computing, from looking at modules and tests, which never become it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000)
+
+
+# The longest files start first, so that all processes have work until the end; the browser's count as one, see below.
+# Then by level, the slowest first.
 _LONGEST = (
-    "test_client", "test_doctor", "test_stack", "test_sockets", "test_connection", "test_accessibility",
-    "test_providers", "test_interrupted_run", "test_openapi_fuzz", "test_user_journey", "test_production",
+    "test_client", "test_stack", "test_openapi_fuzz", "test_doctor", "test_sockets", "test_openai_sdks",
+    "test_production", "test_workers", "test_providers", "test_interrupted_run",
 )  # fmt: skip
+_BROWSER = "tests/browser/"
 _LEVELS = ("faults", "e2e", "browser", "infra", "integration", "unit")
 
 
@@ -61,10 +77,24 @@ def _level(item: pytest.Item) -> str:
 
 def _order(item: pytest.Item) -> tuple[int, int]:
     name, level = item.path.stem, _level(item)
+    if level == "browser":
+        return -1, 0
     return (
         _LONGEST.index(name) if name in _LONGEST and level != "unit" else len(_LONGEST),
         _LEVELS.index(level),
     )
+
+
+class _FileScheduling(LoadFileScheduling):
+    """Gives a process whole files, and one of them all files that share a browser, an API and a worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _BROWSER if nodeid.startswith(_BROWSER) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _FileScheduling | None:
+    return _FileScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +130,35 @@ def _compile_routes_once() -> None:
         return compiled[key]
 
     Rule._compile_builder = compile_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_annotations_once() -> None:
+    """Have each new application take the types of its views' arguments from the first one: a third of its making."""
+    get_type_hints, read = flask_openapi3.utils.get_type_hints, {}
+
+    def read_once(view: Callable[..., object]) -> dict[str, Any]:
+        annotations = view.__annotations__  # the same dict for a method of each instance
+        if id(annotations) not in read:
+            read[id(annotations)] = annotations, get_type_hints(view)
+        return read[id(annotations)][1]
+
+    flask_openapi3.utils.get_type_hints = read_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_statements_once() -> None:
+    """Have all engines share the SQL of their statements, which takes as long as executing them. They are all alike."""
+    create, cache = shared.db.engine.create_engine, LRUCache(1_000)
+    PGDialect_psycopg2.__eq__ = lambda self, other: type(self) is type(other)  # it is a part of the cache's keys
+    PGDialect_psycopg2.__hash__ = lambda self: hash(type(self))
+
+    def create_with_cache(*args: Any, **options: Any) -> Engine:
+        engine = create(*args, **options)
+        engine._compiled_cache = cache
+        return engine
+
+    shared.db.engine.create_engine = create_with_cache
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """`prompts.js` alone, in a browser: events and responses that overtake each other."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from tests.support.browser import Visitor
 
@@ -47,9 +48,17 @@ def end(
     return "apply", prompt(status, **fields)
 
 
+@pytest.fixture(scope="module")
+def page(browser: Browser, url: str) -> Iterator[Page]:
+    """One page for all tests: each makes objects of its own there."""
+    visitor = Visitor(browser, url)
+    yield visitor.page
+    visitor.close()
+    assert visitor.complaints == []
+
+
 @pytest.fixture
-def state_after(visit: Callable[..., Visitor], url: str) -> Callable[..., dict[str, Any]]:
-    page = visit(url).page
+def state_after(page: Page) -> Callable[..., dict[str, Any]]:
     return lambda *steps: page.evaluate(_RUN, [list(step) for step in steps])
 
 
@@ -97,11 +106,7 @@ _CARD = """async (prompt) => {
 }"""
 
 
-def test_a_card_says_that_its_answer_is_not_complete_or_why_its_prompt_waits(
-    visit: Callable[..., Visitor], url: str
-) -> None:
-    page = visit(url).page
-
+def test_a_card_says_that_its_answer_is_not_complete_or_why_its_prompt_waits(page: Page) -> None:
     def note_of(status: str, **fields: Any) -> str:
         return page.evaluate(_CARD, prompt(status, **fields))
 

@@ -107,6 +107,7 @@ class TestSchema:
         migrations.upgrade(engine)
         with engine.connect() as connection:
             assert migrations.is_current(connection)
+            assert migrations.revision(connection) == migrations.head()
 
 
 class TestCommandLine:
