@@ -59,14 +59,18 @@ def from_problem(problem: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return error_object(status, " ".join(messages) or problem["detail"], param=param or None, code=_code(problem))
 
 
+def in_openai_shape(problem: Response) -> Response:
+    """The same response with a body in OpenAI's shape."""
+    problem.set_data(json.dumps(from_problem(problem.get_json())))
+    problem.content_type = "application/json"
+    return problem
+
+
 def _render(response: Response) -> Response:
     if response.mimetype == _PROBLEM and is_openai_path(request.path):
-        body = from_problem(response.get_json())
-        code = body["error"]["code"]
+        code = in_openai_shape(response).get_json()["error"]["code"]
         if code in _FINAL and not (code == "answer_pending" and "Idempotency-Key" in request.headers):
             response.headers[SHOULD_RETRY] = "false"
-        response.set_data(json.dumps(body))
-        response.content_type = "application/json"
     return response
 
 

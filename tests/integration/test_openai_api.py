@@ -114,6 +114,19 @@ class TestErrors:
         assert assert_error(response, 503)["code"] == "overloaded"
         assert response.headers["Retry-After"]
 
+    def test_an_overloaded_service_refuses_submissions_before_it_reads_them(
+        self, make_app: Callable[..., tuple[Flask, Services]]
+    ) -> None:
+        app = make_app(backlog_limit=1)[0]
+        alice = ApiUser(app, "alice")
+        chat.stream(alice).close()
+        chat.create(alice)  # is refused, and shows that the backlog is full
+        for path in ("/v1/chat/completions", "/v1/chat/completions/", "/v1/responses", "/v1/responses/"):
+            response = app.test_client().post(path, data=b"no JSON", headers={"X-Request-ID": "mine"})
+            assert assert_error(response, 503)["code"] == "overloaded", path
+            assert (response.headers["Retry-After"], response.headers["X-Request-ID"]) == ("2", "mine")
+        assert alice.get("/v1/models").status_code == embed(alice, "x").status_code == 200
+
     def test_an_unexpected_error_is_500(self, app: Flask, alice: ApiUser, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(HashingEmbedder, "name", property(lambda _: 1 / 0))
         assert assert_error(embed(alice, "x"), 500)["type"] == "server_error"
