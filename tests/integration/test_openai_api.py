@@ -73,7 +73,22 @@ class TestErrors:
                 "messages[0].content[0].text",
                 "messages[0].content[0].text is required.",
             ),
-            ({"tool_choice": "required"}, None, "tool_choice needs tools"),
+            ({"tool_choice": "required"}, "tool_choice", "tool_choice needs tools."),
+            (
+                {"tools": [chat.WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+                "tool_choice",
+                "tool_choice names f, which is not in tools.",
+            ),
+            (
+                {"max_tokens": 1, "max_completion_tokens": 2},
+                "max_completion_tokens",
+                "max_completion_tokens is the new name of max_tokens: use one of them.",
+            ),
+            (
+                {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
+                "response_format.json_schema.name",
+                "response_format.json_schema.name must have 1 to 64 letters, digits, underscores and hyphens.",
+            ),
             ({"model": "none"}, "model", "There is no model none. Known models: default."),
             ({"reasoning_effort": "low"}, "reasoning_effort", "The model default does not support: reasoning_effort."),
         ],
