@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -45,6 +45,7 @@ from api.routes.webhooks import WebhookRoutes
 from api.services import Services, make_services
 from shared.accounts import deletion
 from shared.accounts.deletion import DeletedAccount
+from shared.errors import OverloadedError
 from shared.openai.response_resource import StoredResponse
 from shared.settings import Settings
 
@@ -237,8 +238,20 @@ def _add_middleware(app: Flask, settings: Settings, submissions: Submissions, ad
             expose_headers=_RESPONSE_HEADERS,
             max_age=600,
         )
-    app.wsgi_app = LoadShedder(app.wsgi_app, lambda: submissions.is_overloaded)  # type: ignore[method-assign]
+    app.wsgi_app = LoadShedder(app.wsgi_app, lambda: submissions.is_overloaded, _refusals())  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     app.wsgi_app = address.middleware(app.wsgi_app)  # type: ignore[assignment, method-assign]
+
+
+def _refusals() -> dict[str, Response]:
+    """What an overloaded service answers to submissions, by path."""
+    in_openai_shape = openai_errors.in_openai_shape
+    return {
+        "/prompts": problems.from_error(OverloadedError()),
+        **{
+            f"/v1/{path}": in_openai_shape(problems.from_error(OverloadedError()))
+            for path in ("chat/completions", "responses")
+        },
+    }

@@ -1,8 +1,10 @@
 """The base of all models of request bodies, and what their fields share, whichever API they belong to."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from shared.errors import InvalidFieldsError
 from shared.providers.json_schema import check_schema
@@ -43,6 +45,18 @@ class Body(KnownNamesOnly):
 def whole(number: object) -> object:
     """Accept 4.0 as 4: JSON has one kind of number."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def matching(pattern: str, message: str) -> tuple[FieldInfo, AfterValidator]:
+    """What makes a string match a pattern; `message` says so to people."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise ValueError(message)
+        return text
+
+    return Field(json_schema_extra={"pattern": pattern}), AfterValidator(check)
 
 
 def _valid_schema(schema: Any) -> Any:

@@ -13,6 +13,7 @@ from shared.request_body import (
     MAX_METADATA_PAIRS,
     MAX_METADATA_VALUE_LENGTH,
     STORABLE,
+    matching,
     whole,
 )
 
@@ -81,7 +82,9 @@ Cursor = Annotated[
         json_schema_extra=example("YmVmb3JlOjQx"),
     ),
 ]
-IdempotencyKey = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None
+IdempotencyKey = (
+    Annotated[str, *matching(r"^[!-~]{1,255}$", "must have 1 to 255 visible ASCII characters, without spaces")] | None
+)
 
 # In responses.
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]

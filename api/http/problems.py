@@ -11,19 +11,18 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, NotFound
 
-from api.http import validation_messages
 from api.http.rate_limits import RateLimitedError, policy_name, rate_limited_error
 from api.http.requests import route_template
 from shared import errors, timestamps
 from shared.db.engine import cause, is_unavailable
 from shared.telemetry import metrics
+from shared.validation_messages import describe, field_name
 
 log = structlog.get_logger(__name__)
 
 RETRY_AFTER_SECONDS = 2
-#: How many errors the response to an invalid request lists, and how many characters of a field's name it repeats.
+#: How many errors the response to an invalid request lists.
 MAX_ERRORS = 20
-MAX_FIELD_LENGTH = 200
 #: Instead of werkzeug's sentence, which is for people who enter URLs.
 NO_SUCH_PATH = "There is nothing at this path."
 
@@ -88,7 +87,7 @@ def problem(
 def invalid(error: ValidationError) -> Response:
     """The response to a request that its model does not accept, with the first MAX_ERRORS errors."""
     listed = error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
-    found = [{"field": _field(e["loc"]), "message": validation_messages.describe(e)} for e in listed]
+    found = [{"field": field_name(e["loc"]), "message": describe(e)} for e in listed]
     return _invalid(found)
 
 
@@ -183,9 +182,3 @@ def _database(error: SQLAlchemyError) -> Response:
 def _unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side.")
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    """The name of a field. Parts that begin with `~` are not in the request: they say which kind of object it is."""
-    name = ".".join(part for part in map(str, location) if not part.startswith("~"))
-    return name if len(name) <= MAX_FIELD_LENGTH else f"{name[: MAX_FIELD_LENGTH - 1]}…"

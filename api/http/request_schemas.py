@@ -16,6 +16,7 @@ from pydantic import (
 
 from api.http.fields import MAX_MODEL_LENGTH, Metadata, Storable
 from api.http.openapi.models import Body
+from shared.openai.fields import FunctionName
 from shared.providers.model_request import TEXT_ONLY, ModelRequest
 from shared.request_body import MAX_STOPS, MAX_TOOLS, ValidSchema, whole
 
@@ -28,7 +29,6 @@ def _stops(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}\z", json_schema_extra={"pattern": "^[a-zA-Z0-9_-]{1,64}$"})]
 Stop = Annotated[Storable, Field(min_length=1, max_length=100)]
 Stops = Annotated[
     list[Stop], Field(max_length=MAX_STOPS), BeforeValidator(_stops, json_schema_input_type=Stop | list[Stop])
@@ -47,7 +47,7 @@ class AnswerSchema(Body):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    name: Name
+    name: FunctionName
     description: Annotated[Storable, Field(max_length=1024)] | None = None
     schema_: ValidSchema = Field(
         alias="schema", description="Draft 2020-12, unless `$schema` names another one; without remote references."
@@ -69,7 +69,7 @@ class ResponseFormat(Body):
 
 
 class ToolFunction(Body):
-    name: Name
+    name: FunctionName
     description: Annotated[Storable, Field(max_length=10_000)] | None = None
     parameters: ValidSchema | None = Field(None, description="The JSON Schema of its arguments.")
     strict: bool | None = Field(None, description="Whether its arguments must satisfy the schema.")
@@ -83,7 +83,7 @@ class Tool(Body):
 
 
 class ChosenFunction(Body):
-    name: Name
+    name: FunctionName
 
 
 class ChosenTool(Body):

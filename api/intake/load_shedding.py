@@ -4,14 +4,13 @@ A refusal must cost much less than an accepted submission: otherwise an overload
 """
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Self
 
 import structlog
+from flask import Response
 
-from api.http import problems
 from api.http.requests import resolve_request_id
-from shared.errors import OverloadedError
 from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -22,28 +21,36 @@ Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class LoadShedder:
-    """WSGI middleware that refuses submissions while `is_overloaded` returns True."""
+    """WSGI middleware that refuses submissions while `is_overloaded` returns True.
 
-    def __init__(self, app: Wsgi, is_overloaded: Callable[[], bool]) -> None:
+    Args:
+        refusals: What a submission gets, by its path without a slash at the end.
+    """
+
+    def __init__(self, app: Wsgi, is_overloaded: Callable[[], bool], refusals: Mapping[str, Response]) -> None:
         self._app = app
         self._is_overloaded = is_overloaded
-        refusal = problems.from_error(OverloadedError())
-        self._status, self._body = refusal.status, refusal.get_data()
-        self._headers = [
-            *refusal.headers.to_wsgi_list(),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-        ]
+        self._refusals = {path: _Refusal.from_response(response) for path, response in refusals.items()}
         self._refused = 0
         self._log_at = 0.0
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if not (self._is_overloaded() and _is_submission(environ)):
+        refusal = self._refusal(environ) if self._is_overloaded() else None
+        if refusal is None:
             return self._app(environ, start_response)
         self._count()
-        headers = [*self._headers, ("X-Request-ID", resolve_request_id(environ.get("HTTP_X_REQUEST_ID")))]
-        start_response(self._status, headers)
-        return [self._body]
+        headers = [*refusal.headers, ("X-Request-ID", resolve_request_id(environ.get("HTTP_X_REQUEST_ID")))]
+        start_response(refusal.status, headers)
+        return [refusal.body]
+
+    def _refusal(self, environ: dict[str, Any]) -> "_Refusal | None":
+        """The refusal of a submission; None for other requests.
+
+        None, too, for one from another origin: a browser reads only answers with CORS headers.
+        """
+        if environ["REQUEST_METHOD"] != "POST" or "HTTP_ORIGIN" in environ:
+            return None
+        return self._refusals.get(environ["PATH_INFO"].removesuffix("/"))
 
     def _count(self) -> None:
         """Count a refusal, and log the number of them at most once a second."""
@@ -54,7 +61,14 @@ class LoadShedder:
             self._refused, self._log_at = 0, time.monotonic() + _LOG_INTERVAL_SECONDS
 
 
-def _is_submission(environ: dict[str, Any]) -> bool:
-    """Whether it is a submission. Not one from another origin: a browser reads only answers with CORS headers."""
-    is_post = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] in ("/prompts/", "/prompts")
-    return is_post and "HTTP_ORIGIN" not in environ
+class _Refusal(NamedTuple):
+    """A response, as WSGI has it."""
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @classmethod
+    def from_response(cls, response: Response) -> Self:
+        usual = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+        return cls(response.status, [*response.headers.to_wsgi_list(), *usual], response.get_data())

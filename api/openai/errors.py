@@ -11,6 +11,9 @@ from typing import Any
 
 from flask import Flask, Response, json, request
 
+from shared.openai import error_messages
+from shared.openai.error_messages import parameter_name
+
 PATH = "/v1"
 #: OpenAI's SDKs repeat requests after 408, 409, 429 and 5xx, unless this header of the response says `false`.
 SHOULD_RETRY = "x-should-retry"
@@ -54,31 +57,26 @@ def error_object(
 def from_problem(problem: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The body of the error that this problem describes. The names of all invalid fields are in its message."""
     status, errors = problem["status"], problem.get("errors", [])
-    messages = dict.fromkeys(_sentence(_parameter(each["field"]), each["message"]) for each in errors)
-    param = _parameter(errors[0]["field"]) if errors else None
+    messages = dict.fromkeys(error_messages.sentence(parameter_name(each["field"]), each["message"]) for each in errors)
+    param = parameter_name(errors[0]["field"]) if errors else None
     return error_object(status, " ".join(messages) or problem["detail"], param=param or None, code=_code(problem))
+
+
+def in_openai_shape(problem: Response) -> Response:
+    """The same response with a body in OpenAI's shape."""
+    problem.set_data(json.dumps(from_problem(problem.get_json())))
+    problem.content_type = "application/json"
+    return problem
 
 
 def _render(response: Response) -> Response:
     if response.mimetype == _PROBLEM and is_openai_path(request.path):
-        body = from_problem(response.get_json())
-        code = body["error"]["code"]
+        code = in_openai_shape(response).get_json()["error"]["code"]
         if code in _FINAL and not (code == "answer_pending" and "Idempotency-Key" in request.headers):
             response.headers[SHOULD_RETRY] = "false"
-        response.set_data(json.dumps(body))
-        response.content_type = "application/json"
     return response
 
 
 def _code(problem: Mapping[str, Any]) -> str | None:
     kind = re.split("[:/]", problem["type"])[-1].replace("-", "_")
     return _CODES.get(problem["status"]) if kind == "blank" else _CODES.get(kind, kind)
-
-
-def _parameter(field: str) -> str:
-    """The name of a field as OpenAI writes it: `messages[0].content`."""
-    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", field)
-
-
-def _sentence(field: str, message: str) -> str:
-    return message if not field or not message[:1].islower() else f"{field} {message}."

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
+from api.http.fields import IdempotencyKey
 from api.http.openapi.models import Answer, Body, Parameters, Query, example
 from shared.batches.files import StoredFile
 from shared.openai import ids
 from shared.openai.fields import Metadata
 from shared.openai.ids import IdPrefix
+from shared.request_body import matching
 
 #: The longest completion window, in hours.
 MAX_WINDOW_HOURS = 168
@@ -27,7 +29,7 @@ class BatchPath(Parameters):
 
 
 class BatchHeaders(Parameters):
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")] | None = Field(
+    idempotency_key: IdempotencyKey = Field(
         None,
         alias="Idempotency-Key",
         description="The same key and body within 24 hours make one batch.",
@@ -62,7 +64,9 @@ class NewBatchBody(Body):
 
     input_file_id: str
     endpoint: Literal["/v1/chat/completions", "/v1/responses"]
-    completion_window: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}h$"), AfterValidator(_check_window)]
+    completion_window: Annotated[
+        str, *matching(r"^[1-9][0-9]{0,2}h$", "must be a number of hours, such as 24h"), AfterValidator(_check_window)
+    ]
     metadata: Metadata | None = None
 
 

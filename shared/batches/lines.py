@@ -3,6 +3,7 @@
 {"custom_id": "my-1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}
 """
 
+import codecs
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, NamedTuple
@@ -10,9 +11,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from shared import validation_messages
 from shared.batches import files
 from shared.batches.endpoints import ENDPOINTS
 from shared.errors import InvalidFieldsError, PromptwireError
+from shared.openai import error_messages
+from shared.openai.fields import Text
 from shared.openai.parsed import ParsedRequest
 from shared.settings import Settings
 
@@ -20,8 +24,9 @@ from shared.settings import Settings
 MAX_LINES = 50_000
 MAX_ERRORS = 20
 _MAX_MESSAGE = 500
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-_Id = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00]*$")]
+_Id = Annotated[Text, Field(min_length=1, max_length=512)]
 
 
 class LineFields(BaseModel):
@@ -108,7 +113,15 @@ def parse(line: Line, endpoint: str, max_bytes: int) -> BatchLine:
     except PromptwireError as error:
         raise LineError("invalid_request", str(error), line=line.number) from None
     except ValueError as error:
-        raise LineError("invalid_json_line", f"The line is not valid JSON: {error}.", line=line.number) from None
+        raise LineError("invalid_json_line", _not_json(line.data, error), line=line.number) from None
+
+
+def _not_json(data: bytes, error: ValueError) -> str:
+    if not data.strip():
+        return "The line is empty."
+    if data.startswith(_BYTE_ORDER_MARKS):
+        return "The line begins with a byte order mark. Save the file as UTF-8 without one."
+    return f"The line is not valid JSON: {str(error).replace(' at line 1 column ', ' at column ')}."
 
 
 def custom_id(line: Line) -> str:
@@ -158,8 +171,8 @@ def _check(fields: LineFields, endpoint: str) -> None:
 
 def _invalid(error: ValidationError, number: int) -> LineError:
     first = error.errors(include_url=False, include_input=False)[0]
-    name = ".".join(str(part) for part in first["loc"])
-    message = first["msg"] if not name else f"{name}: {first['msg']}"
+    name = error_messages.parameter_name(validation_messages.field_name(first["loc"]))
+    message = error_messages.sentence(name or "The line", validation_messages.describe(first))
     return LineError("invalid_request", message, line=number, param=name or None)
 
 

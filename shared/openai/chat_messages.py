@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PlainSerializer, Tag
 
-from shared.openai.fields import FunctionName, PlainText, Text, by_key, text_or
+from shared.openai.fields import FunctionName, ParsedBySdk, PlainText, Text, by_key, text_or
 from shared.providers import message_texts
 from shared.providers.model_request import Message
 from shared.request_body import MAX_PROMPT_LENGTH, Body
@@ -62,6 +62,7 @@ class CalledFunction(Body):
 
     name: FunctionName
     arguments: Text
+    parsed_arguments: ParsedBySdk = None
 
 
 class ToolCall(Body):
@@ -82,7 +83,8 @@ class AssistantMessage(Body):
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: Annotated[list[Any] | None, Field(max_length=0, exclude=True)] = None
+    parsed: ParsedBySdk = None
 
 
 class ToolMessage(Body):
@@ -91,6 +93,7 @@ class ToolMessage(Body):
     role: Literal["tool"]
     content: Texts
     tool_call_id: Text
+    name: Text | None = None
 
 
 ChatMessage = Annotated[

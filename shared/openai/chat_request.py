@@ -5,9 +5,9 @@ that any other value is refused with the parameter's name.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, ValidationInfo, field_validator
 
 from shared.db.models import FrontApi
 from shared.openai import chat_messages
@@ -23,6 +23,7 @@ from shared.openai.fields import (
     Text,
     TextFormat,
     by_key,
+    check_choice,
     text_or,
 )
 from shared.openai.parsed import ParsedRequest
@@ -32,7 +33,7 @@ from shared.request_body import MAX_STOPS, MAX_TOOLS, Body
 
 def _json(model: Body) -> dict[str, Any]:
     """The JSON of a part of the request, without what it leaves open."""
-    return model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"annotations"})
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _read(messages: list[ChatMessage]) -> Conversation:
@@ -159,13 +160,21 @@ class ChatCompletionRequest(Body):
     functions: None = None
     function_call: None = None
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        if self.tool_choice not in (None, "none", "auto") and not self.tools:
-            raise ValueError("tool_choice needs tools")
-        if None is not self.max_tokens != self.max_completion_tokens is not None:
-            raise ValueError("max_tokens and max_completion_tokens are two names of one parameter: use one of them")
-        return self
+    @field_validator("tool_choice")
+    @classmethod
+    def _is_among_tools(cls, choice: Any, info: ValidationInfo) -> Any:
+        if "tools" not in info.data:  # they are not valid
+            return choice
+        named = [choice.function.name] if isinstance(choice, NamedTool) else []
+        check_choice(choice, named, [tool.function.name for tool in info.data["tools"] or ()])
+        return choice
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _is_the_same(cls, limit: int | None, info: ValidationInfo) -> int | None:
+        if None is not info.data.get("max_tokens") != limit is not None:
+            raise ValueError("is the new name of max_tokens: use one of them")
+        return limit
 
 
 def parse(body: Mapping[str, Any]) -> ParsedRequest:

@@ -1,6 +1,7 @@
 """Fields that the requests of OpenAI's API share."""
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
@@ -12,6 +13,7 @@ from shared.request_body import (
     STORABLE,
     Body,
     ValidSchema,
+    matching,
     whole,
 )
 
@@ -51,12 +53,27 @@ def by_key(key: str, *values: str) -> Discriminator:
     return Discriminator(find, custom_error_type="unknown_tag", custom_error_message=message)
 
 
+def check_choice(choice: object, named: Collection[str], offered: Collection[str]) -> None:
+    """Raise ValueError if a tool_choice needs a tool that is not in tools.
+
+    Args:
+        named: The functions that it names.
+        offered: Those of `tools`.
+    """
+    if choice not in (None, "none", "auto") and not offered:
+        raise ValueError("needs tools")
+    if missing := [name for name in named if name not in offered]:
+        raise ValueError(f"names {missing[0]}, which is not in tools")
+
+
 Text = Annotated[str, Field(json_schema_extra={"pattern": STORABLE}), AfterValidator(_storable)]
 PlainText = Annotated[Text, Tag("~text")]
+#: What the `parse` methods of OpenAI's SDKs add to an answer. It is no more than the text beside it, so it is left out.
+ParsedBySdk = Annotated[Any, Field(exclude=True)]
 JsonSchema = Annotated[ValidSchema, AfterValidator(_storable)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(whole)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1), BeforeValidator(whole)]
-FunctionName = Annotated[str, Field(pattern=_FUNCTION_NAME)]
+FunctionName = Annotated[str, *matching(_FUNCTION_NAME, "must have 1 to 64 letters, digits, underscores and hyphens")]
 
 
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:

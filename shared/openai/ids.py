@@ -13,8 +13,13 @@ class IdPrefix(StrEnum):
     RESPONSE = "resp_"
     CHAT_COMPLETION = "chatcmpl-"
     MESSAGE = "msg_"
+    CALL = "fc_"
     FILE = "file-"
     BATCH = "batch_"
+
+
+#: The kinds of items in the output of a response. Their ids begin with the number of its prompt.
+_ITEMS = (IdPrefix.MESSAGE, IdPrefix.CALL)
 
 
 def make(prefix: IdPrefix, number: int) -> str:
@@ -28,3 +33,9 @@ def parse(prefix: IdPrefix, text: str) -> int | None:
     if digits == text or not _NUMBER.fullmatch(digits):
         return None
     return number if (number := int(digits)) <= _MAX_NUMBER else None
+
+
+def of_item(text: str) -> int | None:
+    """The number of the response that has an item of this id, such as `msg_7`, `msg_7_2` or `fc_7_1`; else None."""
+    owner = "_".join(text.split("_")[:2])
+    return next((number for prefix in _ITEMS if (number := parse(prefix, owner)) is not None), None)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from shared.openai.fields import FunctionName, PlainText, Text, by_key, text_or
+from shared.openai.fields import FunctionName, ParsedBySdk, PlainText, Text, by_key, text_or
 from shared.providers.model_request import Message
 from shared.request_body import Body
 
@@ -36,6 +36,7 @@ class OutputText(Body):
     text: Text
     annotations: list[dict[str, Any]] | None = None
     logprobs: list[dict[str, Any]] | None = None
+    parsed: ParsedBySdk = None
 
 
 class Refusal(Body):
@@ -111,6 +112,7 @@ class FunctionCallItem(InputItem):
     call_id: CallId
     name: FunctionName
     arguments: Text
+    parsed_arguments: ParsedBySdk = None
 
     def add_to(self, messages: list[Message]) -> None:
         """Calls are a part of the assistant's message before them."""
@@ -131,7 +133,17 @@ class FunctionCallOutputItem(InputItem):
         messages.append({"role": "tool", "tool_call_id": self.call_id, "content": _content(self.output)})
 
 
-_KINDS = ("message", "function_call", "function_call_output")
+class ItemReference(Body):
+    """An item of an earlier response's output, by its id. `stored_responses.resolve` puts the item in its place."""
+
+    type: Literal["item_reference"] | None = None
+    id: Annotated[Text, Field(min_length=1)]
+
+    def add_to(self, messages: list[Message]) -> None:
+        """Add nothing: an earlier answer is never the prompt, so a request can be validated without it."""
+
+
+_KINDS = ("message", "function_call", "function_call_output", "item_reference")
 _ROLES = ("user", "system", "developer", "assistant")
 _UNKNOWN = f"must be an item whose type is one of: {', '.join(_KINDS)}; a message's role one of: {', '.join(_ROLES)}"
 
@@ -140,7 +152,7 @@ def _kind(value: Any) -> str | None:
     """The tag of an item. The type of a message may be left out."""
     if not isinstance(value, Mapping):
         return None
-    kind = value.get("type", "message") or "message"
+    kind = value.get("type") or ("message" if "role" in value or "id" not in value else "item_reference")
     found = value.get("role") if kind == "message" else kind
     return f"~{found}" if isinstance(found, str) and found in (*_ROLES, *_KINDS[1:]) else None
 
@@ -151,12 +163,13 @@ Item = Annotated[
     | Annotated[SystemItem, Tag("~developer")]
     | Annotated[AssistantItem, Tag("~assistant")]
     | Annotated[FunctionCallItem, Tag("~function_call")]
-    | Annotated[FunctionCallOutputItem, Tag("~function_call_output")],
+    | Annotated[FunctionCallOutputItem, Tag("~function_call_output")]
+    | Annotated[ItemReference, Tag("~item_reference")],
     Discriminator(_kind, custom_error_type="unknown_item", custom_error_message=_UNKNOWN),
 ]
 
 
-def to_messages(items: Iterable[InputItem]) -> list[Message]:
+def to_messages(items: Iterable[InputItem | ItemReference]) -> list[Message]:
     """The messages of a chat completion that say what these items say."""
     messages: list[Message] = []
     for item in items:

@@ -156,7 +156,7 @@ def call_item(prompt_id: int, index: int, item_status: str, call: Mapping[str, A
     function = call["function"]
     return {
         "type": "function_call",
-        "id": f"fc_{prompt_id}_{index + 1}",
+        "id": f"{ids.make(IdPrefix.CALL, prompt_id)}_{index + 1}",
         "call_id": call["id"],
         "name": function["name"],
         "arguments": function["arguments"],

@@ -5,11 +5,12 @@ that any other value is refused with the parameter's name.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, ValidationInfo, field_validator
 
 from shared.db.models import FrontApi
+from shared.errors import InvalidFieldsError
 from shared.openai import chat_messages
 from shared.openai.chat_messages import AS_GIVEN, Conversation
 from shared.openai.fields import (
@@ -22,10 +23,11 @@ from shared.openai.fields import (
     Text,
     TextFormat,
     by_key,
+    check_choice,
     text_or,
 )
 from shared.openai.parsed import ParsedRequest
-from shared.openai.response_items import Item, to_messages
+from shared.openai.response_items import Item, ItemReference, to_messages
 from shared.providers.model_request import ModelRequest
 from shared.request_body import MAX_TOOLS, Body, whole
 
@@ -105,7 +107,8 @@ _ToolChoice = Annotated[
 ]
 
 
-def _read(given: str | list[Item]) -> Conversation:
+def read_input(given: str | list[Item]) -> Conversation:
+    """The conversation that an input has. Raises ValueError if it has no prompt."""
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else to_messages(given)
     return Conversation(given, chat_messages.split(messages))
 
@@ -114,7 +117,7 @@ def _read(given: str | list[Item]) -> Conversation:
 _Input = Annotated[
     PlainText | Annotated[list[Item], Field(min_length=1), Tag("~items")],
     text_or("~items"),
-    AfterValidator(_read),
+    AfterValidator(read_input),
     AS_GIVEN,
 ]
 _Key = Annotated[Text, Field(max_length=64)]
@@ -163,19 +166,28 @@ class ResponseRequest(Body):
     prompt_cache_options: None = None
     moderation: None = None
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        choice, names = self.tool_choice, {tool.name for tool in self.tools or ()}
-        if choice not in (None, "none", "auto") and not names:
-            raise ValueError("tool_choice needs tools")
+    @field_validator("tool_choice")
+    @classmethod
+    def _is_among_tools(cls, choice: Any, info: ValidationInfo) -> Any:
+        if "tools" not in info.data:  # they are not valid
+            return choice
         chosen = [choice] if isinstance(choice, NamedFunctionTool) else getattr(choice, "tools", [])
-        if missing := [each.name for each in chosen if each.name not in names]:
-            raise ValueError(f"tool_choice names {missing[0]}, which is not in tools")
-        if self.background and self.store is False:
-            raise ValueError("background needs a response that is stored: store must not be false")
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream")
-        return self
+        check_choice(choice, [each.name for each in chosen], [tool.name for tool in info.data["tools"] or ()])
+        return choice
+
+    @field_validator("store")
+    @classmethod
+    def _is_kept_in_background(cls, store: bool | None, info: ValidationInfo) -> bool | None:
+        if store is False and info.data.get("background"):
+            raise ValueError("must not be false: background needs a response that is stored")
+        return store
+
+    @field_validator("stream_options")
+    @classmethod
+    def _is_of_a_stream(cls, options: Any, info: ValidationInfo) -> Any:
+        if options is not None and not info.data.get("stream"):
+            raise ValueError("needs stream")
+        return options
 
 
 def parse(body: Mapping[str, Any]) -> ParsedRequest:
@@ -187,8 +199,14 @@ def parse(body: Mapping[str, Any]) -> ParsedRequest:
 
 
 def to_prompt(request: ResponseRequest) -> ParsedRequest:
-    """The prompt that a valid request asks for."""
+    """The prompt that a valid request asks for.
+
+    Raises:
+        InvalidFieldsError: it has references to items (see `stored_responses.resolve`).
+    """
     conversation = cast(Conversation, request.input)
+    if references(request):
+        raise InvalidFieldsError("An item_reference is not served here.", ["input"])
     prompt_text, before, own = conversation.prompt
     tools, tool_choice = _tools(request)
     asked = ModelRequest(
@@ -209,6 +227,12 @@ def to_prompt(request: ResponseRequest) -> ParsedRequest:
         api=FrontApi.RESPONSES,
         api_request=_repeated(request, conversation.given),
     )
+
+
+def references(request: ResponseRequest) -> list[ItemReference]:
+    """The references to items of earlier responses in a request's input."""
+    given = cast(Conversation, request.input).given
+    return [] if isinstance(given, str) else [item for item in given if isinstance(item, ItemReference)]
 
 
 def _repeated(request: ResponseRequest, given: str | list[Item]) -> dict[str, Any]:

@@ -1,24 +1,30 @@
 """Responses in the database: finding them, continuing them, and the texts that their failed attempts published."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import bindparam, select, text
+from pydantic import TypeAdapter
+from sqlalchemy import ARRAY, BigInteger, any_, bindparam, select, text
 
 from shared.db.engine import Executor
 from shared.db.models import FrontApi, Prompt, Status
 from shared.errors import InvalidFieldsError, PromptNotFoundError
 from shared.messaging.partial_text import PartialText
-from shared.openai import ids
+from shared.openai import ids, response_events, responses_request
+from shared.openai.chat_messages import Conversation
 from shared.openai.ids import IdPrefix
 from shared.openai.parsed import ParsedRequest
-from shared.openai.response_resource import StoredResponse
+from shared.openai.response_items import Item, ItemReference
+from shared.openai.response_resource import StoredResponse, output_items
+from shared.openai.responses_request import ResponseRequest
 from shared.prompts import queries
 from shared.providers.model_request import Message
 
+_ITEM: TypeAdapter[Any] = TypeAdapter(Item)
 _prompts = Prompt.__table__.c
 _FIND = select(*queries.COLUMNS, _prompts.request, _prompts.api_request).where(
-    _prompts.id == bindparam("prompt_id"),
+    _prompts.id == any_(bindparam("prompt_ids", type_=ARRAY(BigInteger))),
     _prompts.user_id == bindparam("user_id"),
     _prompts.api == FrontApi.RESPONSES,
     _prompts.emptied_at.is_(None),
@@ -45,12 +51,39 @@ def find(executor: Executor, user_id: int, prompt_id: int | None, *, unstored: b
     Raises:
         PromptNotFoundError: there is none, it belongs to another user, or it is not kept any more.
     """
-    row = executor.execute(_FIND, {"user_id": user_id, "prompt_id": prompt_id}).first()
-    if row is not None:
-        found = StoredResponse.from_row(row)
+    for found in _find_all(executor, user_id, [] if prompt_id is None else [prompt_id]):
         if found.is_stored or unstored:
             return found
     raise PromptNotFoundError("There is no such response. It may have been deleted.")
+
+
+def resolve(executor: Executor, user_id: int, request: ResponseRequest) -> ResponseRequest:
+    """The request with the items that its input refers to.
+
+    Raises:
+        PromptNotFoundError: there is no such item, or its response was deleted.
+    """
+    conversation = cast(Conversation, request.input)
+    wanted = [reference.id for reference in responses_request.references(request)]
+    if not wanted:
+        return request
+    numbers = {number for each in wanted if (number := ids.of_item(each)) is not None}
+    found = {
+        item["id"]: item
+        for response in _find_all(executor, user_id, sorted(numbers))
+        if response.is_stored
+        for item in output_items(response.prompt, response_events.restarts(response))
+    }
+    if missing := [each for each in wanted if each not in found]:
+        raise PromptNotFoundError(f"There is no item {missing[0]}. Its response may have been deleted.")
+    known = {each: _ITEM.validate_python(found[each]) for each in wanted}
+    items = [known[item.id] if isinstance(item, ItemReference) else item for item in conversation.given]
+    return request.model_copy(update={"input": responses_request.read_input(items)})
+
+
+def _find_all(executor: Executor, user_id: int, prompt_ids: Sequence[int]) -> list[StoredResponse]:
+    rows = executor.execute(_FIND, {"user_id": user_id, "prompt_ids": list(prompt_ids)})
+    return [StoredResponse.from_row(row) for row in rows]
 
 
 def continue_from(executor: Executor, user_id: int, parsed: ParsedRequest) -> ParsedRequest:

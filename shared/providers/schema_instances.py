@@ -18,8 +18,11 @@ from shared.providers.pattern_strings import matching
 from shared.providers.schema_alternatives import Resolver, TooComplexError
 from shared.providers.schema_scalars import MAX_TRIES, Plain, least, most, numbers, strings
 
-#: Values inside values. Deeper than OPTIONAL_DEPTH, only what is required is made.
-_MAX_DEPTH, _OPTIONAL_DEPTH = 24, 3
+#: Values inside values: flat ones are looked for first. Otherwise a schema of trees, whose first alternative is a node
+#: with two children, would grow to a million leaves before it comes to an end.
+_MAX_DEPTHS = (3, 6, 24)
+#: Deeper than this, only what is required is made.
+_OPTIONAL_DEPTH = 3
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 #: The types that keywords speak of, for schemas without a `type`.
@@ -51,27 +54,33 @@ def instance(schema: Schema) -> Any:
     Raises:
         UnsatisfiableSchemaError: none was found within limits of time, depth and size.
     """
-    resolver = Resolver(schema)
     reason = "nothing satisfies it"
-    try:
-        for value in islice(_Instances(resolver).of([resolver.root], 0), MAX_TRIES):
-            if (error := validate(value, schema)) is None:
-                return value
-            reason = error.rstrip(".")
-    except (TooComplexError, RecursionError, ValueError, OverflowError):
-        reason = "it is too complex"
+    for max_depth in _MAX_DEPTHS:
+        resolver = Resolver(schema)
+        try:
+            for value in islice(_Instances(resolver, max_depth).of([resolver.root], 0), MAX_TRIES):
+                if (error := validate(value, schema)) is None:
+                    return value
+                reason = error.rstrip(".")
+        except (TooComplexError, RecursionError, ValueError, OverflowError):
+            reason = "it is too complex"
     raise UnsatisfiableSchemaError(reason)
 
 
 class _Instances:
-    """Yields values that satisfy all schemas of a list, the most telling first."""
+    """Yields values that satisfy all schemas of a list, the most telling first.
 
-    def __init__(self, resolver: Resolver) -> None:
+    Args:
+        max_depth: How deep values may be in each other.
+    """
+
+    def __init__(self, resolver: Resolver, max_depth: int) -> None:
         self._resolver = resolver
+        self._max_depth = max_depth
 
     def of(self, schemas: Sequence[Schema], depth: int) -> Iterator[Any]:
         """Yield values; none if there is none, or it would be too deep."""
-        if depth > _MAX_DEPTH:
+        if depth > self._max_depth:
             return
         alternatives: Iterable[Plain] = self._resolver.alternatives(schemas)
         if depth > _OPTIONAL_DEPTH:  # flat ones first, so that what is recursive comes to an end

@@ -21,7 +21,7 @@ FUSED = 50
 RRF_K = 60
 #: A hybrid search counts a match by words only with at least this share of the query (`WordMatch.share`), and of what
 #: the best match has. Otherwise prompts with the query's common words alone would displace those that mean the same.
-MIN_SHARE, MIN_SHARE_OF_BEST = 0.3, 0.8
+MIN_SHARE, MIN_SHARE_OF_BEST = 0.1, 0.8
 
 _Hit = TypeVar("_Hit", Match, WordMatch)
 

@@ -98,7 +98,8 @@ and give the steps in the order in which I should try them, with the least risky
 """
 
 
-def _prompt(kind: str, place: str, identifier: str, sentences: tuple[str, str, str], query: str) -> Identified:
+def prompt_of(kind: str, place: str, identifier: str, sentences: tuple[str, str, str], query: str) -> Identified:
+    """A prompt with an identifier, or whose answer has it."""
     naming, silent, answer = sentences
     if place == "answer":
         return Identified(kind, place, silent, answer.format(identifier), query)
@@ -114,5 +115,5 @@ def identified() -> list[Identified]:
     for kind, (identifiers, *sentences) in _identifiers().items():
         for i, each in enumerate(identifiers):
             query = each if i % 2 else f"what did I ask about {each}"
-            prompts.append(_prompt(kind, PLACES[i % 3], each, tuple(sentences), query))
+            prompts.append(prompt_of(kind, PLACES[i % 3], each, tuple(sentences), query))
     return prompts

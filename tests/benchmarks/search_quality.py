@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 from sqlalchemy import insert
 
@@ -26,6 +27,7 @@ from shared.search.words.word_index import WordIndex
 from shared.search.words.word_writer import WordWriter
 from shared.settings import Settings
 from tests.benchmarks.embedders import read_pairs
+from tests.benchmarks.held_out import held_out
 from tests.benchmarks.identifiers import Identified, identified
 from tests.support.servers import Servers
 from tests.support.vectors import add_completed
@@ -43,8 +45,17 @@ def corpus() -> list[Identified]:
     paraphrases = [
         Identified(PARAPHRASES, "", pair.second, "", pair.first) for pair in pairs if pair.label == "paraphrase"
     ]
-    others = [text for pair in pairs if pair.label != "paraphrase" for text in (pair.first, pair.second)]
-    return [*identified(), *paraphrases, *(Identified("", "", text, "", "") for text in others)]
+    return [*identified(), *paraphrases, *_others()]
+
+
+def held_out_corpus() -> list[Identified]:
+    """Return prompts that the thresholds of hybrid search were not chosen with, and the same others."""
+    return [*held_out(PARAPHRASES), *_others()]
+
+
+def _others() -> list[Identified]:
+    pairs = [pair for pair in read_pairs() if pair.label != "paraphrase"]
+    return [Identified("", "", text, "", "") for pair in pairs for text in (pair.first, pair.second)]
 
 
 def recall(
@@ -87,15 +98,15 @@ def measured(
 
 
 def main() -> None:
-    prompts = corpus()
     servers = Servers("search-quality")
     servers.start()
     try:
-        print(f"recall@{K} among {len(prompts)} prompts of one user")
-        for embedder in (HashingEmbedder(), MiniLMEmbedder()):
+        corpora = {"chosen with": corpus(), "held out": held_out_corpus()}
+        for (title, prompts), embedder in product(corpora.items(), (HashingEmbedder(), MiniLMEmbedder())):
+            print(f"\n{title}: recall@{K} among {len(prompts)} prompts of one user")
             with servers.database() as name, measured(servers.settings(name), embedder, prompts) as measure:
                 by_mode = {mode: measure(mode) for mode in Mode}
-            print(f"\n{embedder.name:24}", *(f"{mode:>8}" for mode in Mode))
+            print(f"{embedder.name:24}", *(f"{mode:>8}" for mode in Mode))
             for kind in by_mode[Mode.VECTOR]:
                 print(f"{kind:24}", *(f"{by_mode[mode][kind]:8.3f}" for mode in Mode))
             sys.stdout.flush()

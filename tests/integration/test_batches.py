@@ -68,7 +68,9 @@ def test_lines_are_prompts_of_low_priority_in_lists_and_search(alice: ApiUser, f
     ("second", "code", "param", "words"),
     [
         (b"not json\n", "invalid_json_line", None, "not valid JSON"),
-        (b"\n", "invalid_json_line", None, "not valid JSON"),
+        (b"\n", "invalid_json_line", None, "The line is empty."),
+        (b"\xef\xbb\xbf{}", "invalid_json_line", None, "byte order mark"),
+        (b"[]\n", "invalid_request", None, "The line must be an object."),
         (b"[]\n", "invalid_request", None, ""),
         (line(1), "duplicate_custom_id", "custom_id", "line-1"),
         (line(2, method="GET"), "invalid_request", "method", "POST"),

@@ -73,7 +73,22 @@ class TestErrors:
                 "messages[0].content[0].text",
                 "messages[0].content[0].text is required.",
             ),
-            ({"tool_choice": "required"}, None, "tool_choice needs tools"),
+            ({"tool_choice": "required"}, "tool_choice", "tool_choice needs tools."),
+            (
+                {"tools": [chat.WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}},
+                "tool_choice",
+                "tool_choice names f, which is not in tools.",
+            ),
+            (
+                {"max_tokens": 1, "max_completion_tokens": 2},
+                "max_completion_tokens",
+                "max_completion_tokens is the new name of max_tokens: use one of them.",
+            ),
+            (
+                {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
+                "response_format.json_schema.name",
+                "response_format.json_schema.name must have 1 to 64 letters, digits, underscores and hyphens.",
+            ),
             ({"model": "none"}, "model", "There is no model none. Known models: default."),
             ({"reasoning_effort": "low"}, "reasoning_effort", "The model default does not support: reasoning_effort."),
         ],
@@ -113,6 +128,19 @@ class TestErrors:
         response = chat.create(alice)
         assert assert_error(response, 503)["code"] == "overloaded"
         assert response.headers["Retry-After"]
+
+    def test_an_overloaded_service_refuses_submissions_before_it_reads_them(
+        self, make_app: Callable[..., tuple[Flask, Services]]
+    ) -> None:
+        app = make_app(backlog_limit=1)[0]
+        alice = ApiUser(app, "alice")
+        chat.stream(alice).close()
+        chat.create(alice)  # is refused, and shows that the backlog is full
+        for path in ("/v1/chat/completions", "/v1/chat/completions/", "/v1/responses", "/v1/responses/"):
+            response = app.test_client().post(path, data=b"no JSON", headers={"X-Request-ID": "mine"})
+            assert assert_error(response, 503)["code"] == "overloaded", path
+            assert (response.headers["Retry-After"], response.headers["X-Request-ID"]) == ("2", "mine")
+        assert alice.get("/v1/models").status_code == embed(alice, "x").status_code == 200
 
     def test_an_unexpected_error_is_500(self, app: Flask, alice: ApiUser, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(HashingEmbedder, "name", property(lambda _: 1 / 0))

@@ -217,7 +217,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"metadata": {"k": 1}}, "metadata.k"),
     ({"model": "none"}, "model"),
     ({"frobnicate": 1}, "frobnicate"),
-    ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+    ({"input": [{"type": "item_reference", "id": ""}]}, "input[0].id"),
+    ({"store": False, "background": True}, "store"),
+    ({"stream_options": {"include_obfuscation": False}}, "stream_options"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [WEATHER], "tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
     ({"input": [{"type": "reasoning", "summary": []}]}, "input[0]"),
     ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}]}, "input[0].content[0]"),
     (
@@ -304,6 +308,61 @@ def test_a_deleted_predecessor_is_404_that_says_so_and_the_conversation_goes_on_
     assert f"There is no response {first}. It may have been deleted." in error["message"]
     third = assert_resource(create(alice, "What is my name?", previous_response_id=second))
     assert "I read 4 earlier messages" in text_of(third)
+
+
+@pytest.mark.usefixtures("working")
+def test_items_of_earlier_responses_may_be_referred_to(alice: ApiUser) -> None:
+    first = create(alice, "My name is Ada").json
+    asked = create(alice, "What is the weather in Lisbon?", tools=[WEATHER]).json
+    (message,), (call,) = first["output"], asked["output"]
+    given = [
+        {"role": "user", "content": "My name is Ada"},
+        {"type": "item_reference", "id": message["id"]},
+        {"role": "user", "content": "What is the weather in Lisbon?"},
+        {"id": call["id"]},  # the type may be left out
+        {"type": "function_call_output", "call_id": call["call_id"], "output": "sunny"},
+    ]
+    third = assert_resource(create(alice, given))
+    assert "The tool get_weather returned “sunny”." in text_of(third)
+    items = alice.get(f"{PATH}/{third['id']}/input_items?order=asc").json["data"]
+    assert [item["type"] for item in items] == [
+        *("message", "message", "message", "function_call", "function_call_output")
+    ]
+    assert items[1]["content"] == message["content"]
+
+
+@pytest.mark.usefixtures("working")
+def test_an_item_that_is_not_there_is_404_with_its_name(alice: ApiUser, bob: ApiUser) -> None:
+    response = create(alice, "Hello").json
+    others = create(bob, "Hello").json["output"][0]["id"]
+    unstored = create(alice, "Hello", store=False).json["output"][0]["id"]
+    own = response["output"][0]["id"]
+    for missing in (
+        others,
+        unstored,
+        f"{own}_2",
+        own.replace("msg_", "fc_") + "_1",
+        "msg_0",
+        "msg_" + "9" * 30,
+        "rs_1",
+        "x",
+    ):
+        given = [{"type": "item_reference", "id": each} for each in (own, missing)]
+        error = assert_error(create(alice, [*given, {"role": "user", "content": "Hi"}]), 404)
+        assert f"There is no item {missing}." in error["message"]
+    alice.delete(f"{PATH}/{response['id']}")
+    given = [{"type": "item_reference", "id": own}, {"role": "user", "content": "Hi"}]
+    assert_error(create(alice, given), 404)
+
+
+@pytest.mark.usefixtures("working")
+def test_what_sdks_add_when_they_parse_an_answer_is_left_out(alice: ApiUser) -> None:
+    part = {"type": "output_text", "text": "{}", "annotations": [], "parsed": {"a": 1}}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "parsed_arguments": {}}
+    output = {"type": "function_call_output", "call_id": "c", "output": "1"}
+    given = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [part]}, call, output]
+    response_id = assert_resource(create(alice, given))["id"]
+    assert "parsed" not in alice.get(f"{PATH}/{response_id}/input_items").text
 
 
 def test_the_response_of_another_user_does_not_exist(alice: ApiUser, bob: ApiUser, worker: Pipeline) -> None:

@@ -108,8 +108,9 @@ def test_what_is_not_served_is_refused_with_its_name(name: str, value: object) -
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"tool_choice": "required"}, "tool_choice needs tools"),
-        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens and max_completion_tokens"),
+        ({"tool_choice": "required"}, "needs tools"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "f"}}}, "names f"),
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "new name of max_tokens"),
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused_with_their_names(fields: dict[str, Any], says: str) -> None:
@@ -181,3 +182,12 @@ def test_the_text_of_long_results_is_cut_and_the_model_gets_all_of_it() -> None:
 def test_the_prompt_has_the_model_the_metadata_and_the_api() -> None:
     found = parsed(metadata={"topic": "sea"})
     assert (found.model, found.metadata, found.api) == ("default", {"topic": "sea"}, FrontApi.CHAT_COMPLETIONS)
+
+
+def test_messages_may_have_what_sdks_and_other_clients_add_to_them() -> None:
+    call = CALL | {"function": CALL["function"] | {"parsed_arguments": {"city": "Lisbon"}}}
+    answer = {"role": "assistant", "content": None, "tool_calls": [call], "parsed": {"a": 1}, "annotations": []}
+    result = {"role": "tool", "tool_call_id": "c1", "name": "get_weather", "content": "18"}  # LiteLLM sends the name
+    asked = parsed(QUESTION, answer, result).asked
+    assert asked.messages[1] == {"role": "assistant", "tool_calls": [CALL]}
+    assert asked.input == [result]

@@ -1,5 +1,6 @@
 """JSON Schemas that users send: which are refused, and how answers are checked with the others."""
 
+import json
 from itertools import pairwise
 from typing import Any
 
@@ -93,6 +94,37 @@ def test_an_answer_that_cannot_be_checked_is_not_valid() -> None:
         instance = [instance]
     assert validate(instance, {"type": "object"}) is not None
     assert validate("\ud800", {"const": "a"}) is not None
+
+
+_ITSELF = {"a": {"$ref": "#"}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer", "says"),
+    [
+        # The library makes twice as many errors at each level.
+        (
+            {"anyOf": [{"properties": _ITSELF, "required": ["x"]}, {"properties": _ITSELF, "required": ["y"]}]},
+            '{"a":' * 60 + "1" + "}" * 60,
+            "too large to say where",
+        ),
+        ({"anyOf": [{"items": {"type": "string"}}] * 2_000}, [1] * 400, "too large to say where"),
+        ({"items": {"allOf": [{"type": "integer"}] * 4_000}}, [1] * 300_000, "too large to be checked"),
+    ],
+)
+def test_checking_an_answer_does_not_take_for_ever(schema: dict[str, Any], answer: str | list[int], says: str) -> None:
+    check_schema(schema)
+    instance = json.loads(answer) if isinstance(answer, str) else answer
+    assert says in (validate(instance, schema) or "")
+
+
+def test_a_large_answer_is_checked_against_a_recursive_schema() -> None:
+    node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}}
+    schema = {"type": "array", "items": {"$ref": "#/$defs/node"}, "$defs": {"node": node}}
+    assert validate([{"next": {"next": {"next": None}}}] * 10_000, schema) is None
+    assert validate([{"next": {"next": 4}}], schema) == (
+        "0/next: {\"next\":4} is not valid under any of the schemas listed in the 'anyOf' keyword"
+    )
 
 
 def test_a_pattern_that_backtracks_without_end_does_not_match() -> None:

@@ -24,6 +24,16 @@ NODE = {
     "required": ["value", "next"],
     "additionalProperties": False,
 }
+BRANCHES = [
+    {
+        "type": "object",
+        "properties": {"op": {"const": op}, "left": {"$ref": "#/$defs/n"}, "right": {"$ref": "#/$defs/n"}},
+        "required": ["op", "left", "right"],
+        "additionalProperties": False,
+    }
+    for op in "+-*/%&|^"
+]
+LEAF = {"type": "object", "properties": {"op": {"const": "leaf"}}, "required": ["op"], "additionalProperties": False}
 CONDITION = {
     "type": "object",
     "properties": {"kind": {"enum": ["a", "b"]}, "x": {"type": "integer"}, "y": {"type": "string"}},
@@ -88,6 +98,7 @@ SCHEMAS: dict[str, Any] = {
     "$ref by $id": {"$id": "https://example.com/s", "type": "array", "minItems": 1, "items": {"$ref": "https://example.com/s#/$defs/e"}, "$defs": {"e": {"enum": ["q"]}}},
     "$anchor": {"$ref": "#here", "$defs": {"a": {"$anchor": "here", "type": "integer"}}},
     "recursion": {"$ref": "#/$defs/node", "$defs": {"node": NODE}},
+    **{f"trees by {key}": {"$ref": "#/$defs/n", "$defs": {"n": {key: [*BRANCHES, LEAF]}}} for key in ("anyOf", "oneOf")},
     "a property named $ref": {"type": "object", "properties": {"$ref": {"type": "string"}}, "required": ["$ref"]},
     "unevaluatedProperties": {"type": "object", "allOf": [{"properties": {"a": {"type": "integer"}}}], "unevaluatedProperties": False, "required": ["a"]},
     "much": {"type": "object", "properties": {f"p{i}": {"type": "array", "items": {"$ref": "#/$defs/person"}, "minItems": 3} for i in range(20)}, "required": [f"p{i}" for i in range(20)], "$defs": {"person": PERSON}},

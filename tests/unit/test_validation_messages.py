@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from api.http import validation_messages
+from shared import validation_messages
 
 
 def _refuse(_: str) -> str:

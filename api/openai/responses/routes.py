@@ -183,7 +183,7 @@ class ResponseRoutes:
         principal, response = current_principal(), self._find(path)
         if not query.stream:
             if query.starting_after is not None:
-                raise InvalidFieldsError("starting_after needs stream=true.", ["starting_after"])
+                raise InvalidFieldsError("needs stream=true", ["starting_after"])
             return jsonify(self._resource(response))
         after = -1 if query.starting_after is None else query.starting_after
         return self._slots.hold_while_sent(principal.id, lambda: self._stream(principal, response, after))
@@ -208,10 +208,10 @@ class ResponseRoutes:
         return jsonify({"id": path.response_id, "object": "response", "deleted": True})
 
     def _parse(self, body: ResponseRequest, user_id: int) -> ParsedRequest:
-        parsed = responses_request.to_prompt(body)
-        if body.previous_response_id is None:
-            return parsed
+        if body.previous_response_id is None and not responses_request.references(body):
+            return responses_request.to_prompt(body)
         with self._engine.connect() as connection:
+            parsed = responses_request.to_prompt(stored_responses.resolve(connection, user_id, body))
             return stored_responses.continue_from(connection, user_id, parsed)
 
     def _new_prompt(self, parsed: ParsedRequest, principal: Principal) -> NewPrompt:

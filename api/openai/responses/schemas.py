@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from api.http.openapi.models import Answer, Parameters, Query, example
 
@@ -23,6 +23,15 @@ class ResponseQuery(Query):
         description="With `stream`: the `sequence_number` of the last event that the client has.",
         json_schema_extra=example(7),
     )
+
+    include_obfuscation: bool = Field(False, description="Only `false`: events are not padded.")
+
+    @field_validator("include_obfuscation")
+    @classmethod
+    def _is_not_wanted(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("must be false")
+        return value
 
 
 class InputItemsQuery(Query):

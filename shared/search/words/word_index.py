@@ -8,7 +8,9 @@ Each lexeme begins with the user's id. So a word's entry in the GIN index has on
 takes as long as if there were no other users.
 
 The rank is that of BM25 (Robertson and Zaragoza, 2009, "The Probabilistic Relevance Framework: BM25 and Beyond"), by
-the presence of words: an identifier is rare, so it counts for more than all common words of a question. `b` is 0.4, as
+the presence of words. The inverse document frequency is squared, as in the cosine of two tf-idf vectors: an identifier
+is rare, and must count for more than all common words of a long question. Words that no prompt has count nothing: they
+cannot tell prompts apart, and a question may have many of them. `b` is 0.4, as
 in Trotman et al. (2014, "Improvements to BM25 and Language Models Examined"). PostgreSQL's `ts_rank_cd` does not know
 how rare a word is.
 """
@@ -35,7 +37,9 @@ class WordMatch(NamedTuple):
 
     prompt_id: int
     score: float  #: higher is better; comparable only within one search
-    share: float  #: how much of the query it has, from 0 to 1, each word weighted by how rare it is
+    share: (
+        float  #: how much of the query it has, from 0 to 1, of the words that any prompt has, weighted as in the score
+    )
 
 
 # The words are looked up one by one, which shows how rare each is, and all together, which finds the best prompts of
@@ -59,9 +63,8 @@ _SEARCH = PreparedStatement(
         SELECT number, CASE WHEN found <= {MAX_PROMPTS_OF_WORD} THEN found ELSE sqrt(found * newest) END AS prompts
         FROM (SELECT number, max(found) AS found FROM probed GROUP BY number) AS each CROSS JOIN state
     ), weighted AS MATERIALIZED (
-        SELECT number, query, ln(1 + greatest(0, newest - coalesce(prompts, 0) + 0.5) / (coalesce(prompts, 0) + 0.5))
-            AS weight
-        FROM asked LEFT JOIN counted USING (number) CROSS JOIN state
+        SELECT number, query, power(ln(1 + greatest(0, newest - prompts + 0.5) / (prompts + 0.5)), 2) AS weight
+        FROM asked JOIN counted USING (number) CROSS JOIN state
     ), best AS MATERIALIZED (
         SELECT prompt_id FROM probed JOIN weighted USING (number)
         GROUP BY prompt_id ORDER BY bool_or(number = :together) DESC, sum(weight) DESC, prompt_id DESC

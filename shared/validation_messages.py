@@ -2,6 +2,9 @@
 
 from pydantic_core import ErrorDetails
 
+#: How many characters of a field's name are repeated.
+MAX_FIELD_LENGTH = 200
+
 #: By the type of the error (https://docs.pydantic.dev/latest/errors/validation_errors/), with its context's names.
 _MESSAGES = {
     "bool_parsing": "must be true or false",
@@ -41,4 +44,11 @@ def describe(error: ErrorDetails) -> str:
         return "must be empty"
     if context.get("expected") in ("True", "False"):
         return f"must be {context['expected'].lower()}"
-    return _MESSAGES[error["type"]].format(**context)
+    kind = "string_too_long" if context.get("field_type") == "Value" else error["type"]
+    return _MESSAGES[kind].format(**context)
+
+
+def field_name(location: tuple[int | str, ...]) -> str:
+    """The name of a field. Parts that begin with `~` are not in the request: they say which kind of object it is."""
+    name = ".".join(part for part in map(str, location) if not part.startswith("~"))
+    return name if len(name) <= MAX_FIELD_LENGTH else f"{name[: MAX_FIELD_LENGTH - 1]}…"
