@@ -71,7 +71,7 @@ class PromptSearch:
         if mode == Mode.VECTOR:
             return [Found(*match) for match in by_vector], missing
         distances = dict(by_vector)
-        fused = fuse(distances, _strong(self._by_words(wanted, query)))
+        fused = fuse(distances, _strong(self._by_words(wanted, query), k))
         return [Found(each, distances.get(each)) for each in fused[:k]], missing
 
     def _by_vector(self, wanted: "_Wanted", embed_query: EmbedQuery) -> tuple[list[Match], int]:
@@ -124,10 +124,13 @@ class _Wanted(NamedTuple):
     only: PromptFilter
 
 
-def _strong(matches: Sequence[WordMatch]) -> list[int]:
-    """The prompts that have enough of the query, best first."""
+def _strong(matches: Sequence[WordMatch], k: int) -> list[int]:
+    """The prompts that have enough of the query, best first: as many as the caller wants, at most.
+
+    More of them would have the best rank together, and displace the prompt that means the same.
+    """
     enough = max(MIN_SHARE, MIN_SHARE_OF_BEST * max((match.share for match in matches), default=0.0))
-    return [match.prompt_id for match in matches if match.share >= enough]
+    return [match.prompt_id for match in matches if match.share >= enough][:k]
 
 
 def fuse(*rankings: Iterable[int], k: int = RRF_K) -> list[int]:

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from api.http import problems
 from api.http.requests import MAX_CONTAINERS, SMALL_BODY_BYTES
 from shared.request_body import MAX_UNKNOWN_NAMES
+from shared.validation_messages import MAX_FIELD_LENGTH
 from tests.support.client import ApiUser, assert_problem
 from tests.support.costs import assert_linear
 
@@ -102,7 +103,7 @@ def test_a_problem_lists_at_most_20_errors(app: Flask) -> None:
 
 def test_the_name_of_an_unknown_field_is_shortened(alice: ApiUser) -> None:
     problem = assert_problem(alice.post("/prompts/", json={"prompt_text": "Hi", "k" * 100_000: 1}), 400)
-    assert len(problem["errors"][0]["field"]) == problems.MAX_FIELD_LENGTH
+    assert len(problem["errors"][0]["field"]) == MAX_FIELD_LENGTH
 
 
 def test_a_body_with_too_many_arrays_and_objects_gets_400(alice: ApiUser) -> None:

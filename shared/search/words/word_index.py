@@ -37,9 +37,8 @@ class WordMatch(NamedTuple):
 
     prompt_id: int
     score: float  #: higher is better; comparable only within one search
-    share: (
-        float  #: how much of the query it has, from 0 to 1, of the words that any prompt has, weighted as in the score
-    )
+    #: How much of the query it has, from 0 to 1: of the words that any prompt has, weighted as in the score.
+    share: float
 
 
 # The words are looked up one by one, which shows how rare each is, and all together, which finds the best prompts of
