@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # The longest files start first, so that all processes have work until the end. Then by level, the slowest first.
 _LONGEST = (
     "test_client", "test_doctor", "test_stack", "test_sockets", "test_connection", "test_accessibility",
-    "test_providers", "test_interrupted_run", "test_openapi_fuzz", "test_user_journey", "test_production",
+    "test_typescript_client", "test_providers", "test_interrupted_run", "test_openapi_fuzz", "test_user_journey",
+    "test_production",
 )  # fmt: skip
 _LEVELS = ("faults", "e2e", "browser", "infra", "integration", "unit")
 
