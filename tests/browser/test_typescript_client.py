@@ -1,4 +1,4 @@
-"""The TypeScript client in Node and in Chromium: the same tests against an API with two processes, and kill -9."""
+"""The TypeScript client in Node and in Chromium: the same tests against the real stack, and kill -9."""
 
 import re
 import signal
@@ -51,7 +51,7 @@ def stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             retry_backoff_seconds=0.1,
         )
         running.enter_context(processes.worker(settings, processes=4))
-        api = running.enter_context(processes.process(API, settings, PORT=str(port), API_PROCESSES="2"))
+        api = running.enter_context(processes.process(API, settings, PORT=str(port)))
         typescript.build(modules)  # while the others start
         wait_until(lambda: processes.answers(url), what="the API starting")
         yield Stack(url, control, modules)
@@ -71,6 +71,15 @@ def in_browser(browser: Browser, stack: Stack, *suites: str) -> dict:
     )
     page.close()
     return result
+
+
+def test_the_package_has_compiled_modules_and_their_types(stack: Stack) -> None:
+    package = stack.modules / "node_modules" / "promptwire"
+    assert {path.name for path in package.iterdir()} == {"LICENSE", "README.md", "dist", "package.json"}
+    sources = {path.stem for path in (typescript.CLIENT / "src").iterdir()}
+    assert {path.name for path in (package / "dist").iterdir()} == {
+        f"{s}{e}" for s in sources for e in (".js", ".d.ts")
+    }
 
 
 def test_the_client_works_in_node(stack: Stack) -> None:
@@ -152,3 +161,29 @@ class TestGuide:
         expect(items).to_have_text(["Elsewhere → done", f"copy {answer} → Ebb and flow. done"])
         page.close()
         assert complaints == []
+
+    def test_tabs_share_a_login(self, stack: Stack, browser: Browser) -> None:
+        (snippet,) = (block for block in blocks(GUIDE, "js") if "tokenStore" in block)
+        alice = RemoteUser(stack.url)
+        context = browser.new_context()
+        first, second = context.new_page(), context.new_page()
+        requests: list[str] = []
+        context.on("request", lambda request: requests.append(f"{request.method} {request.url}"))
+        for page in (first, second):
+            page.goto(stack.control)
+            page.add_script_tag(
+                type="module",
+                content=f"""import {{ Client }} from "promptwire";
+                {snippet}
+                window.client = new Client("{stack.url}", {{ tokenStore }});
+                window.tokenStore = tokenStore;""",
+            )
+            page.wait_for_function("window.client")
+        first.evaluate("([name, password]) => client.login(name, password)", [alice.username, PASSWORD])
+        first.evaluate("tokenStore.write({ ...tokenStore.read(), access: 'expired' })")
+        for page in (first, second):
+            page.evaluate("void (window.calls = Promise.all([1, 2].map(() => client.request('GET', '/account/'))))")
+        names = [page.evaluate("calls")[0]["username"] for page in (first, second)]
+        context.close()
+        assert names == [alice.username] * 2
+        assert requests.count(f"POST {stack.url}/auth/refresh/") == 1

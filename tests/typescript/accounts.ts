@@ -74,6 +74,8 @@ const cases: Record<string, Case> = {
     const missing = await rejects(ProblemError, client.show(2 ** 40));
     equal([missing.status, missing.type], [404, "urn:promptwire:problem:prompt-not-found"]);
     check(Boolean(missing.requestId), "its number in the logs");
+    const unknown = await rejects(ProblemError, client.request("GET", "/v1/models/unknown"));
+    equal([unknown.status, unknown.type], [404, "urn:promptwire:problem:model_not_found"]);
   },
 
   async "a server that cannot be reached is an error after the time limit"({ control }) {

@@ -1,6 +1,14 @@
 /** Text streams and rooms. */
 
-import { Client, ClientError, type RoomEvent, type StreamEvent, UnreachableError } from "promptwire";
+import {
+  Client,
+  ClientError,
+  MemoryTokenStore,
+  type RoomEvent,
+  type StreamEvent,
+  UnreachableError,
+  type WebSocketLike,
+} from "promptwire";
 
 import { Answer, type Case, check, equal, fetching, idOf, newUser, rejects, signalled, take } from "./stack.js";
 
@@ -21,9 +29,11 @@ const cases: Record<string, Case> = {
 
   async "a text that is interrupted is resumed where it was"(stack) {
     const from: (string | null)[] = [];
-    const breaking = fetching(async (path, send, { headers }) => {
+    const signals: AbortSignal[] = [];
+    const breaking = fetching(async (path, send, { headers, signal }) => {
       const response = await send();
       if (!path.endsWith("/stream/")) return response;
+      signals.push(signal!);
       from.push(new Headers(headers).get("Last-Event-ID"));
       return from.length > 2 ? response : new Response(firstEvent(response), response);
     });
@@ -37,6 +47,7 @@ const cases: Record<string, Case> = {
     }
     equal(assemble(events).text, "one two three\ndone");
     equal(from, [null, "1-4", "1-8"]);
+    check(signals.every(({ aborted }) => aborted), "no connection is left open");
   },
 
   async "a stream may be cut anywhere"({ url }) {
@@ -122,6 +133,36 @@ const cases: Record<string, Case> = {
     equal(events.map(idOf), ids.slice(0, 4));
     check(sockets.length >= 3, `${sockets.length} sockets`);
     check(sockets.every(({ readyState }) => readyState > WebSocket.OPEN), "none is left open");
+  },
+
+  async "a reader that is slow misses nothing, and holds a thousand messages"({ url }) {
+    let connections = 0;
+    class Flooding implements WebSocketLike {
+      readyState = 1;
+      onmessage: ((event: { data: string }) => void) | null = null;
+      onclose = null;
+      onerror = null;
+
+      constructor(address: string) {
+        connections += 1;
+        const since = Number(new URL(address).searchParams.get("since"));
+        const sent = Array.from({ length: 2_500 - since }, (_, index) => since + index + 1);
+        queueMicrotask(() => {
+          this.#send({ type: "connected", seq: 2_500 });
+          for (const seq of sent) this.#send({ type: "prompt.completed", seq, id: seq });
+        });
+      }
+      #send(event: object): void {
+        this.onmessage?.({ data: JSON.stringify(event) });
+      }
+      send(): void {}
+      close(): void {}
+    }
+    const tokenStore = new MemoryTokenStore();
+    tokenStore.write({ username: "alice", access: "any", refresh: "any" });
+    const events = await take(2_500, new Client(url, { tokenStore, WebSocket: Flooding }).listen({ since: 0 }));
+    equal(events.map(({ seq }) => seq), Array.from({ length: 2_500 }, (_, index) => index + 1));
+    equal(connections, 3);
   },
 
   async "a socket or a stream that is silent is given up"({ control }) {

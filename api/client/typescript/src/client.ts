@@ -101,7 +101,7 @@ export class Client {
 
   constructor(url: string, options: ClientOptions = {}) {
     const { timeoutMs = 90_000, retries = 6, silenceMs = 45_000 } = options;
-    const { tokenStore = new MemoryTokenStore(), fetch = globalThis.fetch.bind(globalThis) } = options;
+    const { tokenStore = new MemoryTokenStore(), fetch = globalThis.fetch } = options;
     const limits = { timeoutMs, retries };
     this.url = url.replace(/\/+$/, "");
     this.#http = new HttpClient(this.url, limits, fetch);

@@ -88,12 +88,17 @@ export class ProblemError extends ClientError {
 }
 
 function parseMembers(content: string): Record<string, unknown> {
+  let found: unknown;
   try {
-    const found: unknown = JSON.parse(content);
-    return isObject(found) ? found : {};
+    found = JSON.parse(content);
   } catch {
     return {}; // a proxy's page
   }
+  if (!isObject(found)) return {};
+  const { error } = found;
+  if (!isObject(error)) return found;
+  // OpenAI's API, below `/v1/`, has another shape.
+  return { ...error, type: `urn:promptwire:problem:${String(error["code"])}`, detail: error["message"] };
 }
 
 function fieldErrors(found: unknown): FieldError[] {

@@ -86,10 +86,11 @@ export class HttpClient {
     repeated: boolean,
     read: Read<T>,
   ): Promise<T> {
+    const fetch = this.#fetch; // browsers refuse to run it as a method of another object
     const timeout = new Timeout(signal);
     timeout.start(timeoutMs);
     try {
-      const response = await this.#fetch(this.url + path + queryString(query), {
+      const response = await fetch(this.url + path + queryString(query), {
         method,
         headers: {
           Accept: "application/json, application/problem+json",
@@ -121,7 +122,8 @@ function canRetry(problem: ProblemError, idempotent: boolean): boolean {
 /** Why a connection broke. Node has it in `cause`. */
 export function causeOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error ? error.cause.message : error.message;
+  const cause: Error & { code?: string } = error.cause instanceof Error ? error.cause : error;
+  return cause.message || (cause.code ?? cause.name);
 }
 
 /** Reads a JSON object that has these members. */
