@@ -89,12 +89,17 @@ const cases: Record<string, Case> = {
   },
 
   async "what is over a limit is repeated after the time that the API names"(stack) {
-    const answers = [["429", "1"], ["503", new Date().toUTCString()]] as const;
+    const answers = [
+      ["429", "1"],
+      ["503", new Date().toUTCString()],
+    ] as const;
     const times: number[] = [];
     const limiting = fetching(async (path, send) => {
       if (path !== "/prompts/") return send();
       const [status, after] = answers[times.push(performance.now()) - 1] ?? [];
-      return status === undefined ? send() : new Response("", { status: Number(status), headers: { "Retry-After": after! } });
+      return status === undefined
+        ? send()
+        : new Response("", { status: Number(status), headers: { "Retry-After": after! } });
     });
     const client = await newUser(stack, { retries: 0, fetch: limiting });
     equal((await client.submit("Patience")).prompt_text, "Patience");

@@ -6,7 +6,9 @@ import {
   MemoryTokenStore,
   type RoomEvent,
   type StreamEvent,
+  type TokenStore,
   UnreachableError,
+  type WebSocketConstructor,
   type WebSocketLike,
 } from "promptwire";
 
@@ -47,7 +49,10 @@ const cases: Record<string, Case> = {
     }
     equal(assemble(events).text, "one two three\ndone");
     equal(from, [null, "1-4", "1-8"]);
-    check(signals.every(({ aborted }) => aborted), "no connection is left open");
+    check(
+      signals.every(({ aborted }) => aborted),
+      "no connection is left open",
+    );
   },
 
   async "a stream may be cut anywhere"({ url }) {
@@ -88,7 +93,10 @@ const cases: Record<string, Case> = {
     const first = await client.submit("First", { wait: true });
     const hidden = await client.submit("Hidden", { websocket: false, wait: true });
     const missed = await take(1, client.listen({ since: 0 }));
-    equal(missed.map((event) => [event.type, idOf(event)]), [["prompt.completed", first.id]]);
+    equal(
+      missed.map((event) => [event.type, idOf(event)]),
+      [["prompt.completed", first.id]],
+    );
     await client.delete(hidden.id);
     const connected = signalled<number>();
     const listening = take(1, client.listen({ onConnected: connected.signal }));
@@ -97,11 +105,14 @@ const cases: Record<string, Case> = {
     const [live] = await listening;
     equal([live!.type, idOf(live!), live!.seq], ["prompt.failed", last.id, 4]);
     const all = await take(3, client.listen({ since: 0, all: true }));
-    equal(all.map((event) => [event.type, idOf(event), event.seq]), [
-      ["prompt.completed", first.id, 1],
-      ["prompt.deleted", hidden.id, 3],
-      ["prompt.failed", last.id, 4],
-    ]);
+    equal(
+      all.map((event) => [event.type, idOf(event), event.seq]),
+      [
+        ["prompt.completed", first.id, 1],
+        ["prompt.deleted", hidden.id, 3],
+        ["prompt.failed", last.id, 4],
+      ],
+    );
   },
 
   async "a room that the server no longer has is reset"(stack) {
@@ -129,40 +140,47 @@ const cases: Record<string, Case> = {
       sockets.at(-1)!.close(); // as a proxy does
       ids.push((await client.submit(`Number ${events.length}`, { wait: true })).id);
     }
-    equal(events.map(({ seq }) => seq), [1, 2, 3, 4]);
+    equal(
+      events.map(({ seq }) => seq),
+      [1, 2, 3, 4],
+    );
     equal(events.map(idOf), ids.slice(0, 4));
     check(sockets.length >= 3, `${sockets.length} sockets`);
-    check(sockets.every(({ readyState }) => readyState > WebSocket.OPEN), "none is left open");
   },
 
-  async "a reader that is slow misses nothing, and holds a thousand messages"({ url }) {
-    let connections = 0;
-    class Flooding implements WebSocketLike {
-      readyState = 1;
-      onmessage: ((event: { data: string }) => void) | null = null;
-      onclose = null;
-      onerror = null;
+  async "a reader that is slow misses nothing and gets nothing twice, and holds a thousand messages"({ url }) {
+    const { sockets, WebSocket } = fake((since, { send }) => {
+      send({ type: "connected", seq: 2_500 });
+      for (let seq = since ?? 0; seq <= 2_500; seq += 1) send({ type: "prompt.completed", seq, id: seq });
+    });
+    const client = new Client(url, { tokenStore: loggedIn(), WebSocket });
+    const events = await take(2_500, client.listen({ since: 0 }));
+    equal(
+      events.map(({ seq }) => seq),
+      Array.from({ length: 2_500 }, (_, index) => index + 1),
+    );
+    equal([sockets.length, sockets.every(({ isClosed }) => isClosed)], [3, true]);
 
-      constructor(address: string) {
-        connections += 1;
-        const since = Number(new URL(address).searchParams.get("since"));
-        const sent = Array.from({ length: 2_500 - since }, (_, index) => since + index + 1);
-        queueMicrotask(() => {
-          this.#send({ type: "connected", seq: 2_500 });
-          for (const seq of sent) this.#send({ type: "prompt.completed", seq, id: seq });
-        });
+    const controller = new AbortController();
+    const received: RoomEvent[] = [];
+    const listening = (async () => {
+      for await (const event of client.listen({ since: 0, signal: controller.signal })) {
+        received.push(event);
+        controller.abort(new Error("enough"));
       }
-      #send(event: object): void {
-        this.onmessage?.({ data: JSON.stringify(event) });
-      }
-      send(): void {}
-      close(): void {}
-    }
-    const tokenStore = new MemoryTokenStore();
-    tokenStore.write({ username: "alice", access: "any", refresh: "any" });
-    const events = await take(2_500, new Client(url, { tokenStore, WebSocket: Flooding }).listen({ since: 0 }));
-    equal(events.map(({ seq }) => seq), Array.from({ length: 2_500 }, (_, index) => index + 1));
-    equal(connections, 3);
+    })();
+    equal([(await rejects(Error, listening)).message, received.length], ["enough", 1]);
+  },
+
+  async "a room that was joined without a number is joined again from where it was"({ url }) {
+    const numbers: (number | undefined)[] = [];
+    const { WebSocket } = fake((since, { send, close }) => {
+      send({ type: "connected", seq: 41 });
+      if (numbers.push(since) === 1) close(1012);
+      else send({ type: "prompt.completed", seq: 42, id: 7 });
+    });
+    const [event] = await take(1, new Client(url, { tokenStore: loggedIn(), WebSocket }).listen());
+    equal([event!.seq, ...numbers], [42, undefined, 41]);
   },
 
   async "a socket or a stream that is silent is given up"({ control }) {
@@ -216,4 +234,46 @@ function firstEvent(response: Response): ReadableStream<Uint8Array> {
     },
   });
   return response.body!.pipeThrough(breaking);
+}
+
+interface FakeSocket {
+  send(event: object): void;
+  close(code: number): void;
+  isClosed: boolean;
+}
+
+/** A WebSocket whose server is this function, which gets the number in the address. And the sockets that were made. */
+function fake(serve: (since: number | undefined, socket: FakeSocket) => void): {
+  sockets: FakeSocket[];
+  WebSocket: WebSocketConstructor;
+} {
+  const sockets: FakeSocket[] = [];
+  class Fake implements WebSocketLike {
+    readyState = 1;
+    onmessage: ((event: { data: string }) => void) | null = null;
+    onclose: ((event: { code: number }) => void) | null = null;
+    onerror = null;
+    #server: FakeSocket = {
+      send: (event) => this.onmessage?.({ data: JSON.stringify(event) }),
+      close: (code) => this.onclose?.({ code }),
+      isClosed: false,
+    };
+
+    constructor(address: string) {
+      sockets.push(this.#server);
+      const since = new URL(address).searchParams.get("since");
+      queueMicrotask(() => serve(since === null ? undefined : Number(since), this.#server));
+    }
+    send(): void {}
+    close(): void {
+      this.#server.isClosed = true;
+    }
+  }
+  return { sockets, WebSocket: Fake };
+}
+
+function loggedIn(): TokenStore {
+  const store = new MemoryTokenStore();
+  store.write({ username: "alice", access: "any", refresh: "any" });
+  return store;
 }

@@ -31,7 +31,10 @@ const cases: Record<string, Case> = {
     equal(assemble(parts).text, "Before, and after.\ndone");
 
     const events = await room;
-    equal(events.map(({ seq }) => seq), [1, 2, 3, 4, 5]);
+    equal(
+      events.map(({ seq }) => seq),
+      [1, 2, 3, 4, 5],
+    );
     equal(events.map(idOf).sort(), ids.sort());
     check(connections > 1, "the room was joined again");
   },

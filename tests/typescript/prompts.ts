@@ -14,7 +14,10 @@ const cases: Record<string, Case> = {
     const request = {
       model: "default",
       instructions: "Be brief.",
-      messages: [{ role: "user", content: "Hello" }, { role: "assistant", content: "Hello!" }],
+      messages: [
+        { role: "user", content: "Hello" },
+        { role: "assistant", content: "Hello!" },
+      ],
       temperature: 0.5,
       top_p: 0.9,
       max_output_tokens: 500,
@@ -61,7 +64,10 @@ const cases: Record<string, Case> = {
     const client = new Client(stack.url, { apiKey: key, fetch: losing });
     const { id } = await client.submit(UNFINISHED);
     equal((await client.cancel(id)).status, "cancelled");
-    equal((await take(9, client.prompts())).map((prompt) => prompt.id), [id]);
+    equal(
+      (await take(9, client.prompts())).map((prompt) => prompt.id),
+      [id],
+    );
     await client.delete(id);
     equal(await take(1, user.prompts()), []);
     const shown = `GET /prompts/${id}/`; // after the second attempt to cancel it
@@ -69,12 +75,15 @@ const cases: Record<string, Case> = {
   },
 
   async "a request that must not be sent twice is not repeated"(stack) {
+    let sent = 0;
     const losing = fetching(async (_, send) => {
+      sent += 1;
       await send();
       throw new TypeError("the connection broke");
     });
     const name = newName();
     await rejects(UnreachableError, new Client(stack.url, { fetch: losing }).register(name, PASSWORD));
+    equal(sent, 1);
     await new Client(stack.url).login(name, PASSWORD);
   },
 
@@ -101,10 +110,19 @@ const cases: Record<string, Case> = {
       ids.unshift((await client.submit(`Number ${number}`, { metadata })).id);
     }
     const all = await take(9, client.prompts({ metadata: { "a key": "a&b=c" } }));
-    equal(all.map(({ id }) => id), ids); // newest first
+    equal(
+      all.map(({ id }) => id),
+      ids,
+    ); // newest first
     check(pages.length > 1, "a page has at most 1 KiB of JSON");
-    equal((await take(9, client.prompts({ limit: 3 }))).map(({ id }) => id), ids.slice(0, 3));
-    equal((await take(9, client.prompts({ metadata: { parity: "odd" } }))).map(({ id }) => id), [ids[0], ids[2]]);
+    equal(
+      (await take(9, client.prompts({ limit: 3 }))).map(({ id }) => id),
+      ids.slice(0, 3),
+    );
+    equal(
+      (await take(9, client.prompts({ metadata: { parity: "odd" } }))).map(({ id }) => id),
+      [ids[0], ids[2]],
+    );
     equal(await take(9, client.prompts({ until: all[3]!.created_at })), []);
     equal((await take(9, client.prompts({ since: all[3]!.created_at, model: "default" }))).length, 4);
     await Promise.all(ids.map((id) => client.wait(id)));
@@ -123,14 +141,23 @@ const cases: Record<string, Case> = {
     equal(nearest?.id, tides.id);
     check(typeof nearest?.similarity_score === "number", "its distance");
     const byWords = await client.similar("E4711", { mode: "text" });
-    equal(byWords.map(({ prompt_text }) => prompt_text), ["How do I bake bread with error E4711?"]);
+    equal(
+      byWords.map(({ prompt_text }) => prompt_text),
+      ["How do I bake bread with error E4711?"],
+    );
     equal((await client.similar("E4711 tides", { mode: "hybrid" })).length, 2);
-    equal((await client.similar("bread", topic)).map(({ id }) => id), [tides.id]);
+    equal(
+      (await client.similar("bread", topic)).map(({ id }) => id),
+      [tides.id],
+    );
   },
 
   async "every wait ends when it is aborted"(stack) {
     const client = await newUser(stack);
     const unreachable = new Client("http://127.0.0.1:1", { retries: 1_000 });
+    const headers = { "Retry-After": "3600" };
+    const busy = fetching(async () => new Response("", { status: 503, headers }));
+    const waiting = new Client(stack.url, { timeoutMs: Infinity, fetch: busy });
     const { id } = await client.submit(UNFINISHED);
     const { signal, abort } = aborting();
     const waits = [
@@ -138,7 +165,8 @@ const cases: Record<string, Case> = {
       client.submit(UNFINISHED, { wait: true, signal }),
       take(1, client.follow(id, { signal })),
       take(1, client.listen({ signal })),
-      unreachable.login("alice", "her password", { signal }),
+      unreachable.login("alice", PASSWORD, { signal }),
+      waiting.login("alice", PASSWORD, { signal }),
     ];
     setTimeout(abort, 500);
     for (const wait of waits) equal(await wait.catch((reason: unknown) => reason), "changed my mind");

@@ -14,7 +14,9 @@ export async function run(stack: Stack, suites: string[]): Promise<{ passed: num
       failed[name] = error instanceof Error ? `${error.message}\n${error.stack}` : String(error);
     }
   };
-  const modules: { default: Record<string, Case> }[] = await Promise.all(suites.map((suite) => import(`./${suite}.js`)));
+  const modules: { default: Record<string, Case> }[] = await Promise.all(
+    suites.map((suite) => import(`./${suite}.js`)),
+  );
   await Promise.all(modules.flatMap(({ default: cases }) => Object.entries(cases).map(execute)));
   return { passed, failed };
 }

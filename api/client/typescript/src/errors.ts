@@ -110,7 +110,7 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A `Retry-After` header (RFC 9110, section 10.2.3): seconds or a date. Undefined if there is none, or it is invalid. */
+/** A `Retry-After` header (RFC 9110, section 10.2.3): seconds or a date. Undefined if it is missing or invalid. */
 function milliseconds(retryAfter: string | null): number | undefined {
   if (retryAfter === null) return undefined;
   if (/^\d+$/.test(retryAfter)) return Number(retryAfter) * 1000;

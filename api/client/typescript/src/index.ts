@@ -9,7 +9,14 @@ export {
   type SimilarOptions,
   type SubmitOptions,
 } from "./client.js";
-export { ClientError, type FieldError, NotLoggedInError, ProblemError, RefusedError, UnreachableError } from "./errors.js";
+export {
+  ClientError,
+  type FieldError,
+  NotLoggedInError,
+  ProblemError,
+  RefusedError,
+  UnreachableError,
+} from "./errors.js";
 export type * from "./resources.js";
 export type { ListenOptions } from "./room.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";

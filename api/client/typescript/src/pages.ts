@@ -17,7 +17,7 @@ export async function* pages<T>(
   query: Query,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<T[], void> {
-  for (let wanted: Query | undefined = query; wanted !== undefined; ) {
+  for (let wanted: Query | undefined = query; wanted !== undefined;) {
     const page: Page<T> = await session.request("GET", path, { query: wanted, signal }, readPage<T>);
     yield page.items;
     wanted = page.next;

@@ -89,7 +89,7 @@ export class Session {
     const login = await this.#login();
     if (login.access !== expired) return login.access; // another call has refreshed it
     try {
-      // It is retried: if the response was lost, the login is lost, too, unless the server had not received the request.
+      // It is retried: if the response was lost, so is the login, unless the server had not received the request.
       const tokens = await this.#http.send("POST", "/auth/refresh/", { body: { refresh: login.refresh } }, readTokens);
       await this.#store.write({ username: login.username, ...tokens });
       return tokens.access;
