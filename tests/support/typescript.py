@@ -110,7 +110,6 @@ def control_server(modules: Path, files: Path, kill: Callable[[], None]) -> Iter
     over = Event()
     handler = partial(_Handler, directory=str(modules), kill=kill, files=files, over=over)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
         Thread(target=server.serve_forever, daemon=True).start()
         # Chromium does not let a page without a name send requests to this machine.
         yield f"http://localhost:{server.server_port}"

@@ -155,6 +155,7 @@ def test_the_package_for_npm_has_the_same_version_and_is_in_no_wheel_and_no_imag
     lock = json.loads((TYPESCRIPT / "package-lock.json").read_text())
     assert {package["version"], lock["version"], lock["packages"][""]["version"]} == {PROJECT["version"]}
     assert "dependencies" not in package
+    assert (TYPESCRIPT / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert "resolved" not in str(lock), "the lock file names a registry"
     folder = str(TYPESCRIPT.relative_to(ROOT))
     assert not [name for name in wheel if name.startswith(folder)]

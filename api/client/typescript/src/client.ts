@@ -175,8 +175,9 @@ export class Client {
     const { mode, limit, max_score, signal, ...filter } = options;
     const query = { prompt: text, mode, limit, max_score, ...filterQuery(filter) };
     const found: SimilarPrompt[] = [];
-    for await (const page of pages<SimilarPrompt>(this.#session, "/prompts/similar/", query, signal))
+    for await (const page of pages<SimilarPrompt>(this.#session, "/prompts/similar/", query, signal)) {
       found.push(...page);
+    }
     return found;
   }
 
