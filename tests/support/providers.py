@@ -174,6 +174,11 @@ def commanded(_: Settings) -> Commanded:
     return Commanded()
 
 
+@capable_of(*Capability)
+def capable(_: Settings) -> OneByOne:
+    return OneByOne()
+
+
 def gated(_: Settings) -> Gated:
     return Gated(Path(os.environ["GATE"]))
 

@@ -1,5 +1,6 @@
 """What `pip install .` gives: the packages with their files, three commands, and one version."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SCRIPTS = PROJECT["scripts"]
+TYPESCRIPT = ROOT / "api" / "client" / "typescript"
 
 
 @pytest.fixture
@@ -135,10 +137,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.mark.parametrize("package", ["api", "worker", "shared", "infra/doctor"])
 def test_the_wheel_contains_every_file_of_a_package(wheel: set[str], package: str) -> None:
-    files = {path for path in (ROOT / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files = {
+        path
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and TYPESCRIPT not in path.parents
+    }
     assert {str(path.relative_to(ROOT)) for path in files} <= wheel
 
 
 def test_the_wheel_contains_nothing_that_only_a_checkout_runs(wheel: set[str]) -> None:
     assert {name.split("/")[0] for name in wheel if "dist-info" not in name} == {"api", "worker", "shared", "infra"}
     assert not [name for name in wheel if re.match(r"infra/(aws|checks|images|local)/", name) or name.endswith(".tf")]
+
+
+def test_the_package_for_npm_has_the_same_version_and_is_in_no_wheel_and_no_image(wheel: set[str]) -> None:
+    package = json.loads((TYPESCRIPT / "package.json").read_text())
+    lock = json.loads((TYPESCRIPT / "package-lock.json").read_text())
+    assert {package["version"], lock["version"], lock["packages"][""]["version"]} == {PROJECT["version"]}
+    assert "dependencies" not in package
+    assert (TYPESCRIPT / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    assert "resolved" not in str(lock), "the lock file names a registry"
+    folder = str(TYPESCRIPT.relative_to(ROOT))
+    assert not [name for name in wheel if name.startswith(folder)]
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert folder in ignored[ignored.index("!api") :]
