@@ -9,7 +9,7 @@ Priority = Literal["default", "low"]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
-Scope = Literal["prompts:read", "prompts:write", "keys:write", "admin"]
+Scope = Literal["prompts:read", "prompts:write", "keys:write", "admin:read", "admin"]
 
 UsageBy = Literal["day", "model", "key"]
 
@@ -29,7 +29,7 @@ class Waiting(TypedDict):
 
     reason: str
     detail: str
-    next_attempt_at: str
+    next_attempt_at: str | None
 
 
 class Function(TypedDict):
@@ -209,6 +209,7 @@ class Account(TypedDict):
     id: int
     username: str
     is_admin: bool
+    is_viewer: NotRequired[bool]
     created_at: str
     authenticated_by: Literal["login", "api_key"]
     key: AccountKey | None

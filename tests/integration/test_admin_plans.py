@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, event, text
 from shared.accounts import audit, overview, usage
 from shared.accounts.usage import UsageBy
 from shared.db.engine import make_engine
+from shared.operators import operations, worker_hosts
 from shared.prompts import overview as prompts_overview
 from tests.support.servers import Servers
 
@@ -59,6 +60,8 @@ LISTS = {
     "running": prompts_overview.running,
     "providers": prompts_overview.providers,
     "failures": lambda connection: prompts_overview.failures(connection, LONG_AGO),
+    "operations": lambda connection: operations.list_all(connection, limit=20, before=10**9),
+    "workers": worker_hosts.list_all,
     "audit": lambda connection: audit.list_entries(connection, limit=20, before=10**9),
     "audit of a user": lambda connection: audit.list_entries(connection, limit=20, before=10**9, user_id=7),
 }
