@@ -146,6 +146,13 @@ class UsageKey(TypedDict):
     prefix: str
 
 
+class UsageUser(TypedDict):
+    """The user of a row of the usage; the name is None if the account is deleted."""
+
+    id: int
+    username: str | None
+
+
 class UsageTotal(TypedDict):
     """What was used: how many prompts finished, and the tokens and cost of all attempts."""
 
@@ -157,8 +164,9 @@ class UsageTotal(TypedDict):
 
 
 class UsageRow(UsageTotal):
-    """What was used on a day, of a model, or with an API key, which is None for logins."""
+    """What was used on a day, of a model, with an API key, which is None for logins, or, for admins, by a user."""
 
+    user: NotRequired[UsageUser]
     day: NotRequired[str]
     model: NotRequired[str]
     key: NotRequired[UsageKey | None]

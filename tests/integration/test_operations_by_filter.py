@@ -1,4 +1,4 @@
-"""Operations: admins retry and cancel many prompts by a filter. Workers carry them out, and each prompt changes once."""
+"""Operations: admins retry and cancel many prompts by a filter. Workers change each of them once."""
 
 import dataclasses
 from collections import Counter

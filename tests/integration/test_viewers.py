@@ -19,7 +19,9 @@ def routes(app: Flask) -> list[tuple[str, str]]:
     """Each admin route that reads, and that changes."""
     paths = app.test_client().get("/openapi.json").json["paths"]
     ids = {"user_id": 999, "key_id": 999, "operation_id": 999, "model": "none"}
-    found = [(method.upper(), path.format(**ids)) for path in paths if path.startswith("/admin/") for method in paths[path]]
+    found = [
+        (method.upper(), path.format(**ids)) for path in paths if path.startswith("/admin/") for method in paths[path]
+    ]
     assert len(found) == 19
     return found
 
