@@ -20,6 +20,7 @@ from shared.settings import Settings
 from tests.support.client import ApiUser
 from tests.support.failed_prompts import add_failed
 from tests.support.lifecycle import RecordingQueue
+from tests.support.servers import MAX_WAIT_SECONDS
 from tests.support.usage import add_key
 from worker.maintenance.presence import PresenceWriter
 from worker.operations import OperationDriver
@@ -60,7 +61,7 @@ def _driven(settings: Settings, sessions: Sessions) -> Iterator[None]:
     thread.start()
     yield
     stop.set()
-    thread.join()
+    thread.join(MAX_WAIT_SECONDS)
 
 
 def test_the_overview_shows_the_queue_by_model_and_user(promptwire: Command, admin: ApiUser, alice: ApiUser) -> None:
