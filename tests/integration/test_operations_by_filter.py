@@ -282,12 +282,20 @@ class TestInterruption:
     ) -> None:
         add_failed(sessions, alice.id, 25)
         operation_id = begin(admin, "retry")
+        lease = timedelta(minutes=1)
         with sessions.begin() as session:
-            late = steps.claim(session, timedelta(minutes=1))
+            late = steps.claim(session, lease)
+        lapse(sessions)
+        with sessions.begin() as session:
+            present = steps.claim(session, lease)
+        with pytest.raises(steps.OperationLostError), sessions.begin() as session:
+            steps.do_group(session, late, driver._rules, lease)
+        assert counts(admin, operation_id) == ("running", 25, 0, 0, 0)
+        assert statuses(sessions) == {"failed": 25}
+        with sessions.begin() as session:
+            steps.do_group(session, present, driver._rules, lease)
         lapse(sessions)
         run(driver)
-        with pytest.raises(steps.OperationLostError), sessions.begin() as session:
-            steps.do_group(session, late, driver._rules, timedelta(minutes=1))
         assert counts(admin, operation_id) == ("completed", 25, 25, 0, 0)
         assert audited(admin, "prompts.retried") == {"alice": 25}
 
