@@ -35,6 +35,7 @@ from api.routes.account import AccountRoutes
 from api.routes.admin import AdminRoutes
 from api.routes.auth import AuthRoutes
 from api.routes.keys import KeyRoutes
+from api.routes.operations import OperationRoutes
 from api.routes.ops import OpsRoutes
 from api.routes.prompts import PromptRoutes
 from api.routes.rooms import RoomRoutes
@@ -215,6 +216,7 @@ def _response_streams(s: Services, shared: _ForPrompts) -> Callable[[Principal, 
 
 def _for_operators(s: Services) -> Iterator[ApiBlueprint]:
     yield AdminRoutes(s.sessions, s.autocommit_engine, s.authenticator, _announce_deletion(s)).blueprint()
+    yield OperationRoutes(s.settings, s.sessions, s.autocommit_engine, s.authenticator, s.queue).blueprint()
     yield OpsRoutes(s.settings, s.dependency_checks, s.service_metrics).blueprint()
 
 

@@ -51,15 +51,17 @@ def main(context: click.Context) -> None:
 @click.argument("username")
 @_Password
 @click.option("--admin", is_flag=True, help="Make the user an admin.")
+@click.option("--viewer", is_flag=True, help="Let the user see what admins see, and change nothing.")
 @click.pass_obj
-def create(sessions: Sessions, username: str, password: str, *, admin: bool) -> None:
+def create(sessions: Sessions, username: str, password: str, *, admin: bool, viewer: bool) -> None:
     """Add a user."""
     with _sentences():
         username, password = names.new_username(username), names.new_password(password)
     with sessions.begin() as session:
-        user = users.create(session, username, users.hash_password(password), is_admin=admin)
-        audit.record(session, COMMAND_LINE, "user.created", user.id, is_admin=admin)
-    click.echo(f"Created {user.username} (id {user.id}{', admin' if admin else ''}).")
+        user = users.create(session, username, users.hash_password(password), is_admin=admin, is_viewer=viewer)
+        roles = {"is_admin": admin} | ({"is_viewer": True} if viewer else {})
+        audit.record(session, COMMAND_LINE, "user.created", user.id, **roles)
+    click.echo(f"Created {', '.join([f'{user.username} (id {user.id}', *_roles(user)])}).")
 
 
 @main.command()
@@ -83,23 +85,41 @@ def set_password(sessions: Sessions, username: str, password: str) -> None:
 @click.pass_obj
 def set_admin(sessions: Sessions, username: str, *, remove: bool) -> None:
     """Make a user an admin. It takes effect at once."""
+    _set_roles(sessions, username, is_admin=not remove)
+    click.echo(f"{username} is {'no longer an admin' if remove else 'an admin'}.")
+
+
+@main.command()
+@click.argument("username")
+@click.option("--remove", is_flag=True, help="Make a viewer a user again.")
+@click.pass_obj
+def set_viewer(sessions: Sessions, username: str, *, remove: bool) -> None:
+    """Let a user see what admins see, and change nothing. It takes effect at once."""
+    _set_roles(sessions, username, is_viewer=not remove)
+    click.echo(f"{username} is {'no longer a viewer' if remove else 'a viewer'}.")
+
+
+def _set_roles(sessions: Sessions, username: str, **roles: bool) -> None:
     with sessions.begin() as session:
         user = users.find_existing(session, username)
-        if users.set_admin(session, user, is_admin=not remove):
-            audit.record(session, COMMAND_LINE, "admin.removed" if remove else "admin.granted", user.id)
+        for act in users.set_roles(user, **roles):
+            audit.record(session, COMMAND_LINE, act, user.id)
         user_id = user.id
     _announce_change(user_id)
-    click.echo(f"{username} is {'no longer an admin' if remove else 'an admin'}.")
+
+
+def _roles(user: User) -> list[str]:
+    return [name for name, has in (("admin", user.is_admin), ("viewer", user.is_viewer)) if has]
 
 
 @main.command("list")
 @click.pass_obj
 def list_users(sessions: Sessions) -> None:
-    """List all users: id, username, created at, and `admin` for admins."""
+    """List all users: id, username, created at, and `admin` or `viewer` for those who are."""
     with sessions() as session:
         for user in users.list_all(session):
             fields = [str(user.id), user.username, timestamps.rfc3339(user.created_at)]
-            click.echo("\t".join([*fields, "admin"] if user.is_admin else fields))
+            click.echo("\t".join([*fields, *_roles(user)]))
 
 
 @main.command()

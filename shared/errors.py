@@ -128,6 +128,22 @@ class LoginRequiredError(NotAllowedError):
     """This needs a login: an API key may not do it."""
 
 
+class OperationNotFoundError(PromptwireError):
+    """There is no such operation."""
+
+
+class CountChangedError(PromptwireError):
+    """More prompts match by now than were confirmed. Count again, and confirm that."""
+
+
+class TooManyPromptsError(InvalidFieldsError):
+    """Too many prompts match. Narrow the filter, such as by a time."""
+
+
+class NotUndoableError(PromptwireError):
+    """This operation is already undone."""
+
+
 class KeyNotFoundError(PromptwireError):
     """There is no such API key."""
 

@@ -33,19 +33,21 @@ from shared.settings import SettingsError
 from shared.telemetry import tracing
 from shared.telemetry.logs import configure_logging
 from shared.telemetry.sampler import Sampler
-from worker import heartbeat, metrics_server, prerequisites, stop_deadline
+from worker import heartbeat, metrics_server, operations, prerequisites, stop_deadline
 from worker.batches import driver
 from worker.batches.driver import BatchDriver
 from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
-from worker.maintenance import bootstep, purger, unstored
+from worker.maintenance import bootstep, presence, purger, unstored
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
 from worker.maintenance.emptier import Emptier
+from worker.maintenance.presence import PresenceWriter
 from worker.maintenance.purger import Purger
 from worker.maintenance.reaper import PROBE_SECONDS, Reaper
 from worker.maintenance.unstored import UnstoredPrompts
+from worker.operations import OperationDriver
 from worker.prefetch import PrefetchStep
 from worker.services import Services, gauges, make_services
 from worker.tasks import register
@@ -125,6 +127,10 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
     sessions = make_sessions(engine())
     queue, announcer = Queue(app, redis), Announcer(redis)
     reaper = Reaper(settings, sessions, queue, announcer)
+    operation_driver = OperationDriver(settings, sessions, queue, announcer)
+    presence_writer = PresenceWriter(
+        sessions, app.conf.worker_pool, app.conf.worker_concurrency or 0, list(settings.host_models)
+    )
     batch_driver = BatchDriver(settings, sessions, engine(autocommit=True), queue, announcer)
     jobs: dict[str, tuple[Job, float]] = {
         "reaper": (reaper.round, settings.reaper_seconds),
@@ -132,6 +138,8 @@ def _make_maintenance_jobs() -> Mapping[str, tuple[Job, float]]:
         "cleaner": (Cleaner(settings, sessions).round, INTERVAL_SECONDS),
         "unstored": (UnstoredPrompts(sessions, announcer).round, unstored.INTERVAL_SECONDS),
         "batches": (batch_driver.round, driver.INTERVAL_SECONDS),
+        "operations": (operation_driver.round, operations.INTERVAL_SECONDS),
+        "presence": (presence_writer.round, presence.INTERVAL_SECONDS),
         "purger": (Purger(sessions, queue).round, purger.INTERVAL_SECONDS),
     }
     if settings.retention_days is not None:

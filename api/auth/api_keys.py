@@ -44,7 +44,7 @@ def authenticate(engine: Engine, key: str) -> Principal:
     models = None if found.models is None else frozenset(found.models)
     grant = KeyGrant(found.id, frozenset(found.scopes), models, found.rate_limit, found.monthly_tokens)
     expires_at = math.inf if found.expires_at is None else found.expires_at.timestamp()
-    return Principal(found.user_id, found.username, None, expires_at, found.is_admin, grant)
+    return Principal(found.user_id, found.username, None, expires_at, found.is_admin, grant, found.is_viewer)
 
 
 def check_model(key: KeyGrant | None, route: str) -> None:

@@ -26,7 +26,7 @@ def require_scope(*, read: Scope, write: Scope) -> Callable[[], None]:
 
 require_prompts = require_scope(read=Scope.PROMPTS_READ, write=Scope.PROMPTS_WRITE)
 require_keys = require_scope(read=Scope.KEYS_WRITE, write=Scope.KEYS_WRITE)
-require_admin = require_scope(read=Scope.ADMIN, write=Scope.ADMIN)
+require_admin = require_scope(read=Scope.ADMIN_READ, write=Scope.ADMIN)
 
 
 def require_login() -> None:

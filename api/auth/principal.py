@@ -31,11 +31,16 @@ class Principal:
     expires_at: float
     is_admin: bool = False
     key: KeyGrant | None = None
+    is_viewer: bool = False
 
     def has_scope(self, scope: Scope) -> bool:
         """Whether the caller may do this."""
         if scope == Scope.ADMIN and not self.is_admin:
             return False
+        if scope == Scope.ADMIN_READ:
+            if not (self.is_admin or self.is_viewer):
+                return False
+            return self.key is None or not self.key.scopes.isdisjoint((Scope.ADMIN_READ, Scope.ADMIN))
         return self.key is None or scope in self.key.scopes
 
 

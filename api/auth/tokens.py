@@ -140,7 +140,9 @@ class Authenticator:
             user = logins.find_user(connection, claims.family)
         if user is None or str(user.id) != claims.user_id:
             raise InvalidTokenError("The token has been revoked.")
-        return Principal(user.id, user.username, claims.family, claims.expires_at, user.is_admin)
+        return Principal(
+            user.id, user.username, claims.family, claims.expires_at, user.is_admin, is_viewer=user.is_viewer
+        )
 
 
 def bearer_token(header: str | None) -> str:

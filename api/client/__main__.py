@@ -6,6 +6,7 @@ from typing import Any, TextIO, get_args
 import click
 
 from .account_commands import account
+from .admin_commands import admin
 from .batch_commands import batch
 from .credentials import password_file_option, read_credentials
 from .display import show_answer, show_list
@@ -241,6 +242,7 @@ def listen(options: Options, since: int | None, limit: int | None) -> None:
 
 
 main.add_command(account)
+main.add_command(admin)
 main.add_command(webhooks)
 
 

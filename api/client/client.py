@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 
 from .account import AccountClient
+from .admin import AdminClient
 from .batches import Batches
 from .errors import ProblemError
 from .events import EventSocket
@@ -75,6 +76,7 @@ class Client:
         self.account = AccountClient(self._session)
         self.webhooks = Webhooks(self._session)
         self.batches = Batches(self._session, pause)
+        self.admin = AdminClient(self._session, pause)  #: for admins and viewers
         self._socket = EventSocket(self.url, self._session, self._limits, pause)
 
     def __enter__(self) -> "Client":

@@ -166,11 +166,13 @@ def cut_off_note(finish_reason: str | None) -> str:
 
 
 def waiting_reason(prompt: Prompt) -> str:
-    """Why the prompt waits for its provider, and the time of the next attempt; empty if it does not wait for it."""
+    """Why the prompt waits, if not only for its turn, and the time of the next attempt; empty if it does not."""
     waiting = prompt.get("waiting_for")
     if not waiting:
         return ""
-    return f"{one_line(waiting['detail'])} Next attempt at {local_time(waiting['next_attempt_at'])}."
+    next_attempt_at = waiting["next_attempt_at"]
+    next_attempt = f" Next attempt at {local_time(next_attempt_at)}." if next_attempt_at else ""
+    return one_line(waiting["detail"]) + next_attempt
 
 
 def local_time(rfc3339: str) -> str:

@@ -9,7 +9,7 @@ Priority = Literal["default", "low"]
 
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls"]
 
-Scope = Literal["prompts:read", "prompts:write", "keys:write", "admin"]
+Scope = Literal["prompts:read", "prompts:write", "keys:write", "admin:read", "admin"]
 
 UsageBy = Literal["day", "model", "key"]
 
@@ -29,7 +29,7 @@ class Waiting(TypedDict):
 
     reason: str
     detail: str
-    next_attempt_at: str
+    next_attempt_at: str | None
 
 
 class Function(TypedDict):
@@ -146,6 +146,13 @@ class UsageKey(TypedDict):
     prefix: str
 
 
+class UsageUser(TypedDict):
+    """The user of a row of the usage; the name is None if the account is deleted."""
+
+    id: int
+    username: str | None
+
+
 class UsageTotal(TypedDict):
     """What was used: how many prompts finished, and the tokens and cost of all attempts."""
 
@@ -157,8 +164,9 @@ class UsageTotal(TypedDict):
 
 
 class UsageRow(UsageTotal):
-    """What was used on a day, of a model, or with an API key, which is None for logins."""
+    """What was used on a day, of a model, with an API key, which is None for logins, or, for admins, by a user."""
 
+    user: NotRequired[UsageUser]
     day: NotRequired[str]
     model: NotRequired[str]
     key: NotRequired[UsageKey | None]
@@ -209,6 +217,7 @@ class Account(TypedDict):
     id: int
     username: str
     is_admin: bool
+    is_viewer: NotRequired[bool]
     created_at: str
     authenticated_by: Literal["login", "api_key"]
     key: AccountKey | None

@@ -22,6 +22,8 @@ def _group(row: UsageRow) -> str:
         return row["day"]
     if "model" in row:
         return one_line(row["model"])
+    if "user" in row:
+        return row["user"]["username"] or f"#{row['user']['id']}"
     key = row.get("key")
     return "(logins)" if key is None else one_line(f"{key['name']} ({key['prefix']}…)")
 

@@ -131,6 +131,7 @@ class Account(Answer):
     id: Id
     username: str
     is_admin: bool
+    is_viewer: bool
     created_at: Moment
     authenticated_by: Literal["login", "api_key"]
     key: AccountKey | None = Field(description="The API key, if the caller has authenticated by one.")
@@ -155,6 +156,7 @@ def account_resource(user: User, key: KeyGrant | None, settings: Settings) -> di
         "id": user.id,
         "username": user.username,
         "is_admin": user.is_admin,
+        "is_viewer": user.is_viewer,
         "created_at": timestamps.rfc3339(user.created_at),
         "authenticated_by": "login" if key is None else "api_key",
         "key": None if key is None else _account_key(key),

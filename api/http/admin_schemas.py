@@ -39,9 +39,10 @@ class FailuresQuery(Query):
 
 
 class UserChange(Body):
-    """A change of a user."""
+    """A change of a user. What is left out stays."""
 
-    is_admin: bool = Field(description="Whether the user is an admin.")
+    is_admin: bool | None = Field(None, description="Whether the user is an admin.")
+    is_viewer: bool | None = Field(None, description="Whether the user sees what admins see, and changes nothing.")
 
 
 class AdminUser(Answer):
@@ -50,6 +51,7 @@ class AdminUser(Answer):
     id: Id
     username: str
     is_admin: bool
+    is_viewer: bool
     created_at: Moment
     logins: int = Field(description="How many logins are live.")
     keys: int = Field(description="How many API keys are live.")
@@ -96,11 +98,20 @@ class RunningPrompt(Answer):
     leased_until: Moment = Field(description="When it is queued again, unless its worker renews the lease.")
 
 
+class ModelPause(Answer):
+    """The pause of a model by an operator."""
+
+    since: Moment
+    by: UserName
+    reason: str | None
+
+
 class Provider(Answer):
-    """The provider of a model."""
+    """The state of a model and its provider."""
 
     model: str
-    paused_until: Moment | None = Field(description="Null while it is available.")
+    pause: ModelPause | None = Field(description="Null unless an operator has paused it.")
+    paused_until: Moment | None = Field(description="When the provider is tried again; null while it is available.")
     detail: str | None = Field(description="Why it is unavailable.")
     unavailable_since: Moment | None
     failures: int = Field(description="How often in succession it was unavailable.")
@@ -169,8 +180,11 @@ def running_prompt(prompt: Running) -> dict[str, Any]:
 
 def provider(state: ProviderState) -> dict[str, Any]:
     """Render the state of a provider."""
-    values = _with_times(state._asdict(), "paused_until", "unavailable_since")
-    return values | {"detail": values.pop("pause_detail")}
+    values = _with_times(state._asdict(), "paused_until", "unavailable_since", "held_since")
+    since, reason = values.pop("held_since"), values.pop("hold_reason")
+    by = _user_name(values.pop("held_by"), values.pop("held_by_name"))
+    pause = None if since is None else {"since": since, "by": by, "reason": reason}
+    return values | {"detail": values.pop("pause_detail"), "pause": pause}
 
 
 def failures_of_error(group: FailureGroup) -> dict[str, Any]:

@@ -125,9 +125,11 @@ class TokenUsage(Answer):
 class Waiting(Answer):
     """Why a queued prompt cannot be claimed, whatever its position."""
 
-    reason: Literal["provider"]
-    detail: str = Field(description="The provider's latest error.")
-    next_attempt_at: Moment = Field(description="When the provider is tried again.")
+    reason: Literal["provider", "paused"] = Field(
+        description="`provider`: its provider is unavailable. `paused`: an operator has paused its model."
+    )
+    detail: str = Field(description="The provider's latest error, or what the operator says.")
+    next_attempt_at: Moment | None = Field(description="When the provider is tried again. Null for `paused`.")
 
 
 class CalledFunction(Answer):

@@ -114,16 +114,16 @@ class AdminRoutes:
         return self._show(path.user_id)
 
     def change_user(self, path: UserPath, body: UserChange) -> Response:
-        """Make a user an admin, or an admin a user again.
+        """Make a user an admin or a viewer, or no longer one.
 
-        It takes effect at once, in every process, also for the user's API keys. Admins cannot change themselves, so
-        that one is always left.
+        A viewer sees what admins see, and changes nothing. It takes effect at once, in every process, also for the
+        user's API keys. Admins cannot change themselves, so that one is always left.
         """
         _refuse_own(path.user_id)
         with self._sessions.begin() as session:
             user = users.lock_for_admin(session, path.user_id, current_principal().id)
-            if users.set_admin(session, user, is_admin=body.is_admin):
-                audit.record(session, current_actor(), "admin.granted" if body.is_admin else "admin.removed", user.id)
+            for act in users.set_roles(user, is_admin=body.is_admin, is_viewer=body.is_viewer):
+                audit.record(session, current_actor(), act, user.id)
         self._authenticator.announce_logout(path.user_id)
         return self._show(path.user_id)
 

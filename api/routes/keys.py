@@ -74,8 +74,9 @@ class KeyRoutes:
         """Create an API key.
 
         It may be used wherever an access token may: `Authorization: Bearer pw_…`. By default it may read and write
-        prompts. `keys:write` allows listing, creating and revoking keys; `admin` is only for keys of admins. A key can
-        create other keys only with scopes of its own, and only if it has no models, expiry, rate limit or budget.
+        prompts. `keys:write` allows listing, creating and revoking keys; `admin` is only for keys of admins, and
+        `admin:read` for those of admins and viewers. A key can create other keys only with scopes of its own, and only
+        if it has no models, expiry, rate limit or budget.
         """
         principal = current_principal()
         own_keys.check_may_create(principal, body.scopes)

@@ -1,8 +1,8 @@
-"""The playground: a page and its files. It uses the API as any other client does."""
+"""The playground and the console: pages and their files. They use the API as any other client does."""
 
 from pathlib import Path
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from api.http import static_files
 
@@ -18,12 +18,22 @@ def blueprint() -> Blueprint:
     bp = Blueprint("page", __name__)
     static_files.protect(bp, CONTENT_SECURITY_POLICY)
     bp.get("/")(page)
+    bp.get("/admin/")(console)
     bp.get("/static/<name>")(static)
     return bp
 
 
 def page() -> Response:
     return static_files.send(FOLDER, "index.html")
+
+
+def console() -> Response:
+    """The page of the console. Its addresses are relative, and so differ between `/admin/` and `/admin`."""
+    html = (FOLDER / "console.html").read_text("utf-8")
+    if request.path.endswith("/"):
+        for name in ("static/", "docs/", "./"):
+            html = html.replace(f'="{name}', f'="../{name.removeprefix("./")}')
+    return Response(html, mimetype="text/html", headers={"Cache-Control": "no-cache"})
 
 
 def static(name: str) -> Response:

@@ -187,8 +187,10 @@ class PromptRoutes:
         if prompt.metadata:  # it may be changed
             etag += f"-{zlib.crc32(to_json(prompt.metadata))}"
         if prompt.status == Status.QUEUED:
-            pause = prompt.waiting_for
-            etag += f"-{prompt.position or 0}-{pause.next_attempt_at.timestamp() if pause else 0:.0f}"
+            waiting = prompt.waiting_for
+            next_attempt_at = waiting and waiting.next_attempt_at
+            etag += f"-{prompt.position or 0}-{next_attempt_at.timestamp() if next_attempt_at else 0:.0f}"
+            etag += "-paused" if waiting and waiting.reason == "paused" else ""
         if request.if_none_match.contains_weak(etag):
             response = Response(status=HTTPStatus.NOT_MODIFIED)
             _add_headers(response, prompt, seconds)

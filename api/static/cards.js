@@ -117,7 +117,7 @@ function fill(item, prompt) {
 }
 
 function nextAttempt({ next_attempt_at: at }) {
-  return `Next attempt at ${new Date(at).toLocaleTimeString()}.`;
+  return at ? `Next attempt at ${new Date(at).toLocaleTimeString()}.` : "";
 }
 
 function fillSimilarity(element, score) {

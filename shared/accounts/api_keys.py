@@ -41,12 +41,13 @@ class LiveKey(NamedTuple):
     user_id: int
     username: str
     is_admin: bool
+    is_viewer: bool
 
 
 def find(executor: Executor, key: str) -> LiveKey | None:
     """The key, if it is live. A wrong, a revoked and an expired key take one statement, as a live one does."""
     row = executor.execute(_LIVE_KEY, {"key_hash": _hash(key)}).first()
-    return None if row is None else LiveKey(*row)
+    return None if row is None else LiveKey._make(row)
 
 
 def is_live(executor: Executor, key_id: int) -> bool:
@@ -115,6 +116,7 @@ _LIVE_KEY = (
         ApiKey.user_id,
         User.username,
         User.is_admin,
+        User.is_viewer,
     )
     .join(User, User.id == ApiKey.user_id)
     .where(ApiKey.key_hash == bindparam("key_hash"), _is_live)

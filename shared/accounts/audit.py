@@ -1,5 +1,6 @@
 """The audit trail: who did what to whom, when, and from where. It is append-only."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -38,6 +39,15 @@ def record(session: Session, actor: Actor, action: str, user_id: int | None, **d
             request_id=actor.request_id,
         )
     )
+
+
+def record_all(session: Session, actor: Actor, action: str, counts: Mapping[int, int], **details: Any) -> None:
+    """Add an entry for each user, with the number of their prompts that an operation has changed, as `record` does."""
+    common = {"actor_id": actor.user_id, "key_id": actor.key_id, "action": action}
+    common |= {"address": actor.address, "request_id": actor.request_id}
+    rows = [common | {"user_id": user_id, "details": details | {"prompts": count}} for user_id, count in counts.items()]
+    if rows:
+        session.execute(insert(AuditEntry).values(rows))
 
 
 class Entry(NamedTuple):

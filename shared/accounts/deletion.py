@@ -46,8 +46,8 @@ _CANCEL = text("""
 # No name has a "#", and no password has this hash. The new name locks the row against foreign keys, too: so a prompt
 # that is being stored is stored either before this, or for an account that is deleted.
 _CLOSE = text("""
-    UPDATE users SET username = '#' || id, password_hash = '!', is_admin = false, shares_name = false,
-        deleted_at = now()
+    UPDATE users SET username = '#' || id, password_hash = '!', is_admin = false, is_viewer = false,
+        shares_name = false, deleted_at = now()
     WHERE id = :user_id AND deleted_at IS NULL
         AND (CAST(:password_hash AS text) IS NULL OR password_hash = :password_hash)
     RETURNING id

@@ -86,6 +86,7 @@ class LoggedIn(NamedTuple):
     id: int
     username: str
     is_admin: bool
+    is_viewer: bool
 
 
 def find_user(executor: Executor, family: UUID) -> LoggedIn | None:
@@ -120,7 +121,7 @@ def _is_live() -> ColumnElement[bool]:
 
 
 _USER_OF_LIVE_LOGIN = (
-    select(User.id, User.username, User.is_admin)
+    select(User.id, User.username, User.is_admin, User.is_viewer)
     .join(TokenFamily, TokenFamily.user_id == User.id)
     .where(TokenFamily.id == bindparam("family"), _is_live(), User.deleted_at.is_(None))
 )

@@ -20,6 +20,7 @@ class UserOverview(NamedTuple):
     id: int
     username: str
     is_admin: bool
+    is_viewer: bool
     created_at: datetime
     logins: int  #: that are live
     keys: int  #: that are live
@@ -49,7 +50,7 @@ class KeyOverview(NamedTuple):
 # In UTC also where a pooler ignores the time zone of the sessions.
 _THIS_MONTH = "date_trunc('month', now() AT TIME ZONE 'UTC')::date"
 _USERS = f"""
-    SELECT id, username, is_admin, created_at,
+    SELECT id, username, is_admin, is_viewer, created_at,
         (SELECT count(*) FROM token_families WHERE user_id = users.id AND revoked_at IS NULL AND expires_at > now()),
         (
             SELECT count(*) FROM api_keys

@@ -43,13 +43,15 @@ def _verify(password_hash: str, password: str) -> bool:
         return False
 
 
-def create(session: Session, username: str, password_hash: str, *, is_admin: bool = False) -> User:
+def create(
+    session: Session, username: str, password_hash: str, *, is_admin: bool = False, is_viewer: bool = False
+) -> User:
     """Add a user, of a normalised name.
 
     Raises:
         UsernameTakenError: another user has this name, in any case.
     """
-    values = {"username": username, "password_hash": password_hash, "is_admin": is_admin}
+    values = {"username": username, "password_hash": password_hash, "is_admin": is_admin, "is_viewer": is_viewer}
     user = session.execute(upsert(User).values(**values).on_conflict_do_nothing().returning(User)).scalar_one_or_none()
     if user is None:
         raise UsernameTakenError(f"The username {username!r} is taken.")
@@ -127,16 +129,21 @@ def lock_for_admin(session: Session, user_id: int, admin_id: int) -> User:
     return locked[user_id]
 
 
-def set_admin(session: Session, user: User, *, is_admin: bool) -> bool:
-    """Make the user an admin, or an admin a user again. Returns whether that changed anything.
+def set_roles(user: User, *, is_admin: bool | None = None, is_viewer: bool | None = None) -> list[str]:
+    """Make the user an admin or a viewer, or no longer one; None leaves it. Returns what to record in the audit trail.
 
     After the commit, announce that a login has ended: all processes then forget what the user was.
     """
-    if user.is_admin == is_admin:
-        return False
-    user.is_admin = is_admin
-    user.admin_changed_at = func.now()
-    return True
+    acts = []
+    if is_admin is not None and user.is_admin != is_admin:
+        user.is_admin = is_admin
+        acts.append("admin.granted" if is_admin else "admin.removed")
+    if is_viewer is not None and user.is_viewer != is_viewer:
+        user.is_viewer = is_viewer
+        acts.append("viewer.granted" if is_viewer else "viewer.removed")
+    if acts:
+        user.admin_changed_at = func.now()
+    return acts
 
 
 def change_password(session: Session, user: User, password_hash: str, *, keep: UUID | None) -> bool:

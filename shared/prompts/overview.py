@@ -42,7 +42,7 @@ class Running(NamedTuple):
 
 
 class ProviderState(NamedTuple):
-    """The provider of a model route. `paused_until` is None while it is available."""
+    """The state of a model route. `paused_until` is None while its provider is available, or an operator paused it."""
 
     model: str
     paused_until: datetime | None
@@ -50,6 +50,10 @@ class ProviderState(NamedTuple):
     unavailable_since: datetime | None
     failures: int
     concurrency: float | None  #: how many prompts are sent at a time, if its provider refused more
+    held_since: datetime | None  #: since when an operator has paused it; None if none has
+    held_by: int | None
+    held_by_name: str | None  #: None if the account is deleted
+    hold_reason: str | None
 
 
 class FailureGroup(NamedTuple):
@@ -82,9 +86,11 @@ _RUNNING = text("""
     WHERE status = 'processing' ORDER BY queued_at, prompts.id LIMIT :limit
 """)
 _PROVIDERS = text("""
-    SELECT route, CASE WHEN paused_until > now() THEN paused_until END, pause_detail, unavailable_since, failures,
-        concurrency
-    FROM routes ORDER BY route LIMIT :limit
+    SELECT route, CASE WHEN paused_until > now() AND held_since IS NULL THEN paused_until END, pause_detail,
+        CASE WHEN held_since IS NULL OR pause_detail IS NOT NULL THEN unavailable_since END, failures, concurrency,
+        held_since, held_by, username, hold_reason
+    FROM routes LEFT JOIN users ON users.id = held_by AND deleted_at IS NULL
+    ORDER BY route LIMIT :limit
 """)
 _FAILURES = text("""
     WITH recent AS MATERIALIZED (
@@ -117,6 +123,11 @@ def running(executor: Executor) -> list[Running]:
 def providers(executor: Executor) -> list[ProviderState]:
     """The providers that were called."""
     return [ProviderState(*row) for row in executor.execute(_PROVIDERS, {"limit": MAX_ROWS})]
+
+
+def unused(model: str) -> ProviderState:
+    """The state of a model that was never used."""
+    return ProviderState(model, None, None, None, 0, None, None, None, None, None)
 
 
 def failures(executor: Executor, since: datetime) -> list[FailureGroup]:

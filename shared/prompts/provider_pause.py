@@ -9,7 +9,7 @@ All times are the database's.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlalchemy import text
 
@@ -19,11 +19,12 @@ from shared.db.engine import Executor
 MIN_PAUSE, MAX_PAUSE = timedelta(seconds=1), timedelta(seconds=30)
 
 
-class ProviderPause(NamedTuple):
-    """Why the prompts of a route wait, and when the provider is tried again."""
+class Waiting(NamedTuple):
+    """Why the prompts of a route wait: for its provider, or because an operator has paused it (`model_pause.py`)."""
 
+    reason: Literal["provider", "paused"]
     detail: str
-    next_attempt_at: datetime
+    next_attempt_at: datetime | None  #: when the provider is tried again
 
 
 class PauseBegin(NamedTuple):
@@ -71,7 +72,7 @@ _PROBE_AGAIN = text("UPDATE routes SET paused_until = now() WHERE route = :route
 _WAITING_TOO_LONG = text("""
     SELECT prompts.id, attempt, pause_detail
     FROM prompts JOIN routes USING (route)
-    WHERE status = 'queued' AND due_at IS NOT NULL AND paused_until > now()
+    WHERE status = 'queued' AND due_at IS NOT NULL AND paused_until > now() AND held_since IS NULL
         AND greatest(queued_at, unavailable_since) < now() - :patience
     ORDER BY prompts.id
     LIMIT :limit

@@ -26,7 +26,7 @@ from shared.errors import PromptNotFoundError
 from shared.prompts import scheduling
 from shared.prompts.answer import Answer
 from shared.prompts.filters import ALL_PROMPTS, PromptFilter
-from shared.prompts.provider_pause import ProviderPause
+from shared.prompts.provider_pause import Waiting
 from shared.prompts.sizes import PROMPT_BYTES
 
 
@@ -54,7 +54,7 @@ class PromptRow(NamedTuple):
     emptied_at: datetime | None  #: when its texts were removed, because of its age
     answer: Answer
     position: int | None = None  #: in line; None unless it is queued and has a turn
-    waiting_for: ProviderPause | None = None
+    waiting_for: Waiting | None = None
     #: What it asks of the model besides its text, a `ModelRequest` as JSON. Lists leave it out: it may be long.
     request: dict[str, Any] | None = None
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared import timestamps
-from shared.prompts.provider_pause import ProviderPause
+from shared.prompts.provider_pause import Waiting
 from shared.prompts.queries import PromptRow
 
 
@@ -31,6 +31,5 @@ def prompt_resource(prompt: PromptRow, username: str) -> dict[str, Any]:
     }
 
 
-def _waiting(pause: ProviderPause) -> dict[str, Any]:
-    next_attempt_at = timestamps.rfc3339(pause.next_attempt_at)
-    return {"reason": "provider", "detail": pause.detail, "next_attempt_at": next_attempt_at}
+def _waiting(waiting: Waiting) -> dict[str, Any]:
+    return waiting._asdict() | {"next_attempt_at": timestamps.rfc3339_or_none(waiting.next_attempt_at)}

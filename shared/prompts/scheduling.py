@@ -22,14 +22,15 @@ user's limits and budgets are exact. Lock order: idempotency keys, advisory lock
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 
 from shared.db import advisory_locks
 from shared.db.engine import Executor
 from shared.db.models import CLAIMABLE, WITHOUT_TURN
-from shared.prompts.provider_pause import ProviderPause
+from shared.prompts import model_pause
+from shared.prompts.provider_pause import Waiting
 
 #: The highest position that is counted.
 MAX_POSITION = 10_000
@@ -125,7 +126,7 @@ _QUEUE_STATES = text(f"""
         ORDER BY priority DESC, turn DESC, id DESC
         LIMIT 1
     )
-    SELECT wanted.id, position, pause_detail, paused_until
+    SELECT wanted.id, position, held_since IS NOT NULL AS is_held, hold_reason, pause_detail, paused_until
     FROM unnest(CAST(:prompt_ids AS bigint[])) AS wanted(id)
     LEFT JOIN (
         SELECT id, row_number() OVER (ORDER BY priority, turn, id) AS position
@@ -145,7 +146,7 @@ class QueueState(NamedTuple):
     """
 
     position: int | None
-    waiting_for: ProviderPause | None
+    waiting_for: Waiting | None
 
 
 def lock_users(executor: Executor, user_ids: Sequence[int]) -> None:
@@ -196,7 +197,10 @@ def new_turns(
 def queue_states(executor: Executor, route: str, prompt_ids: Sequence[int]) -> dict[int, QueueState]:
     """Where queued prompts of a route stand, by their ids."""
     parameters = {"route": route, "prompt_ids": list(prompt_ids), "limit": MAX_POSITION}
-    return {
-        prompt_id: QueueState(position, None if until is None else ProviderPause(detail, until))
-        for prompt_id, position, detail, until in executor.execute(_QUEUE_STATES, parameters)
-    }
+    return {row.id: QueueState(row.position, _waiting_for(row)) for row in executor.execute(_QUEUE_STATES, parameters)}
+
+
+def _waiting_for(row: Any) -> Waiting | None:
+    if row.is_held:
+        return Waiting("paused", model_pause.detail(row.hold_reason), None)
+    return None if row.paused_until is None else Waiting("provider", row.pause_detail, row.paused_until)

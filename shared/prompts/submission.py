@@ -253,19 +253,7 @@ def retry(
     scheduling.lock_users(session, [user_id])
     _check_limits(session, Reservation(user_id, key_id, reserved_tokens), limits)
     mine = (Prompt.id == prompt_id, Prompt.user_id == user_id)
-    changes = {
-        "status": Status.QUEUED,
-        "error": None,
-        "completed_at": None,
-        "turn": None,
-        "due_at": func.now() + grace,
-        "queued_at": func.now(),
-        "attempt_limit": Prompt.attempt + attempts,
-        "key_id": key_id,
-        "reserved_tokens": reserved_tokens,
-        # The files of a batch that has ended do not get its answer any more: it is a prompt of its own.
-        "batch_id": case((Prompt.batch_id.in_(_RUNNING_BATCHES), Prompt.batch_id)),
-    }
+    changes = requeued(grace=grace, attempts=attempts) | {"key_id": key_id, "reserved_tokens": reserved_tokens}
     retriable = update(Prompt).where(*mine, Prompt.status.in_(RETRIABLE), Prompt.emptied_at.is_(None))
     row = session.execute(retriable.values(changes).returning(*queries.COLUMNS)).first()
     if row is None:
@@ -273,6 +261,21 @@ def retry(
         raise NotEndedError  # its status has changed since
     scheduling.grant_turns(session, [user_id], grace=grace, running_limit=limits.running)
     return PromptRow.from_row(row)
+
+
+def requeued(*, grace: timedelta, attempts: int) -> dict[str, Any]:
+    """What a retry changes in the row of an ended prompt. It needs a turn then (`scheduling.grant_turns`)."""
+    return {
+        "status": Status.QUEUED,
+        "error": None,
+        "completed_at": None,
+        "turn": None,
+        "due_at": func.now() + grace,
+        "queued_at": func.now(),
+        "attempt_limit": Prompt.attempt + attempts,
+        # The files of a batch that has ended do not get its answer any more: it is a prompt of its own.
+        "batch_id": case((Prompt.batch_id.in_(_RUNNING_BATCHES), Prompt.batch_id)),
+    }
 
 
 def _check_limits(session: Session, reservation: Reservation, limits: PromptLimits) -> None:

@@ -30,7 +30,7 @@ def worker(settings: Settings) -> Iterator[None]:
 def test_every_response_is_as_described(url: str, settings: Settings, tmp_path: Path) -> None:
     alice = RemoteUser(url)
     with make_sessions(make_engine(settings, application_name="test")).begin() as session:
-        users.set_admin(session, users.find_existing(session, alice.username), is_admin=True)
+        users.set_roles(users.find_existing(session, alice.username), is_admin=True)
     alice.wait(alice.submit())
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     token = f"Authorization: {alice.http.headers['Authorization']}"

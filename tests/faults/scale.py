@@ -29,6 +29,8 @@ class Scale:
     webhook_kills: int
     batch_lines: int
     batch_kills: int
+    retried: int
+    operation_kills: int
     #: Whether to wait until the leases of killed hosts lapse. Otherwise they lapse at once, as if the time had passed.
     waits_for_webhook_leases: bool
 
@@ -56,6 +58,8 @@ SHORT = Scale(
     webhook_kills=2,
     batch_lines=300,
     batch_kills=4,
+    retried=1_200,
+    operation_kills=2,
     waits_for_webhook_leases=False,
 )
 LONG = Scale(
@@ -81,5 +85,7 @@ LONG = Scale(
     webhook_kills=20,
     batch_lines=20_000,
     batch_kills=40,
+    retried=10_000,
+    operation_kills=10,
     waits_for_webhook_leases=True,
 )

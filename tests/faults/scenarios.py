@@ -6,6 +6,7 @@ from tests.faults import (
     batch_kills,
     budget_kills,
     damaged_segments,
+    operation_kills,
     poison_prompts,
     process_kills,
     provider_outages,
@@ -34,4 +35,5 @@ SCENARIOS: tuple[Callable[[Cluster, Scale], Outcome], ...] = (
     damaged_segments.damaged_segments,
     webhook_kills.webhook_kills,
     batch_kills.batch_kills,
+    operation_kills.operation_kills,
 )

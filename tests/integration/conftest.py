@@ -7,14 +7,16 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from flask import Flask
 
 from infra.local.backup import back_up
 from infra.local.postgres_tools import PostgresTools
+from shared.accounts import users
 from shared.db.engine import Sessions
 from shared.providers import openai_endpoint, openai_parameters
 from shared.settings import Settings
 from tests.support.backups import tools_of
-from tests.support.client import ApiUser
+from tests.support.client import PASSWORD, ApiUser
 from tests.support.raw_server import RawServer
 from tests.support.servers import MAX_WAIT_SECONDS, Servers
 from tests.support.webhook_calls import Log, create
@@ -70,6 +72,26 @@ def empty(servers: Servers, settings: Settings) -> Iterator[Settings]:
     name = f"test_{uuid4().hex[:12]}"
     yield servers.changed(settings, database_url=servers.postgres.url(name))
     servers._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def admin(app: Flask, sessions: Sessions) -> ApiUser:
+    """An admin, whose name is root."""
+    return _with_role(app, sessions, "root", is_admin=True)
+
+
+@pytest.fixture
+def viewer(app: Flask, sessions: Sessions) -> ApiUser:
+    """A viewer, who sees what admins see."""
+    return _with_role(app, sessions, "vera", is_viewer=True)
+
+
+def _with_role(app: Flask, sessions: Sessions, name: str, **roles: bool) -> ApiUser:
+    with sessions.begin() as session:
+        user_id = users.create(session, name, users.hash_password(PASSWORD), **roles).id
+    user = ApiUser(app, name, is_new=False)
+    user.id = user_id
+    return user
 
 
 @pytest.fixture

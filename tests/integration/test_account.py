@@ -51,6 +51,7 @@ class TestAccount:
             "id": alice.id,
             "username": "alice",
             "is_admin": False,
+            "is_viewer": False,
             "authenticated_by": "login",
             "key": None,
             "limits": {

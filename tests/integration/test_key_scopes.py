@@ -12,7 +12,7 @@ from api.auth.principal import KeyGrant, Principal
 from shared.db.models import Scope
 from tests.support.client import ApiUser, assert_problem
 
-READ, WRITE, KEYS, ADMIN = Scope
+READ, WRITE, KEYS, VIEW, ADMIN = Scope
 #: Changing a webhook sends answers elsewhere, so it needs both.
 READ_AND_WRITE = (READ, WRITE)
 

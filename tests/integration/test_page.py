@@ -39,12 +39,29 @@ def test_paths_outside_the_folder_are_404(app: Flask, path: str) -> None:
     assert_problem(app.test_client().get(path), 404)
 
 
-def test_the_page_loads_only_its_own_files_and_has_no_inline_code() -> None:
-    page = (FOLDER / "index.html").read_text()
-    assert re.findall(r"""\b(?:src|href)="(?!static/|docs/|\./"|#)[^"]*""", page) == []
-    assert re.findall(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*\bsrc=)", page) == []
-    assert {name for name in NAMES if f'"static/{name}"' in page} == {"app.js", "icon.svg", "style.css", "theme.js"}
-    assert "http" not in (FOLDER / "style.css").read_text()
+@pytest.mark.parametrize(
+    ("page", "files"),
+    [
+        ("index.html", {"app.js", "icon.svg", "style.css", "theme.js"}),
+        ("console.html", {"console.js", "console.css", "icon.svg", "style.css", "theme.js"}),
+    ],
+)
+def test_a_page_loads_only_its_own_files_and_has_no_inline_code(page: str, files: set[str]) -> None:
+    html = (FOLDER / page).read_text()
+    assert re.findall(r"""\b(?:src|href)="(?!static/|docs/|\./"|#)[^"]*""", html) == []
+    assert re.findall(r"<style|\bstyle=|\bon[a-z]+=|<script(?![^>]*\bsrc=)", html) == []
+    assert {name for name in NAMES if f'"static/{name}"' in html} == files
+    assert all("http" not in (FOLDER / name).read_text() for name in files if name.endswith(".css"))
+
+
+@pytest.mark.parametrize(("path", "root"), [("/admin", ""), ("/admin/", "../")])
+def test_the_console_finds_its_files_from_both_addresses(app: Flask, path: str, root: str) -> None:
+    response = app.test_client().get(path)
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    addresses = re.findall(r"""\b(?:src|href)="([^"#][^"]*)""", response.text)
+    assert len(addresses) == 8
+    assert {each.removeprefix(root) for each in addresses} >= {"static/console.js", "docs/"}
+    assert all(each.startswith(root) for each in addresses)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

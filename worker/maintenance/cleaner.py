@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from shared.accounts import budgets, login_blocks, logins
 from shared.batches import files
 from shared.db.engine import Sessions
+from shared.operators import operations
 from shared.prompts import feed, idempotency
 from shared.settings import Settings
 from shared.webhooks import results
@@ -17,8 +18,8 @@ INTERVAL_SECONDS = 600
 
 
 class Cleaner:
-    """Deletes old feed entries and deliveries, expired idempotency keys and logins, address blocks of old logins, and
-    what interrupted uploads have left.
+    """Deletes old feed entries, deliveries and operations, expired idempotency keys and logins, address blocks of old
+    logins, and what interrupted uploads have left.
 
     It also ends deliveries that are not tried any more.
     """
@@ -35,6 +36,7 @@ class Cleaner:
             login_blocks.purge(session)
             budgets.purge(session)
             files.purge_interrupted(session)
+            operations.purge(session, self._feed_retention)
         self._repeat(results.give_up)
         self._repeat(partial(results.purge, retention=self._feed_retention))
 

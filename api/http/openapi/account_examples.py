@@ -22,6 +22,7 @@ _ACCOUNT = {
     "id": 1,
     "username": "alice",
     "is_admin": False,
+    "is_viewer": False,
     "created_at": "2026-11-23T09:00:00.000Z",
     "authenticated_by": "login",
     "key": None,

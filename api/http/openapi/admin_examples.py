@@ -8,6 +8,7 @@ _BOB = {"id": 2, "username": "bob"}
 _ADMIN_USER = {
     **_BOB,
     "is_admin": False,
+    "is_viewer": False,
     "created_at": "2026-11-02T08:00:00.000Z",
     "logins": 1,
     "keys": 2,
@@ -30,7 +31,7 @@ _ADMIN_KEY = {
     "this_month": USED,
 }
 _LOAD = {"model": "default", "user": None, "queued": 3, "running": 1, "oldest_waiting_seconds": 4.2}
-_QUEUE = {
+_QUEUE: dict[str, Any] = {
     "models": [_LOAD],
     "users": [_LOAD | {"user": _BOB}],
     "running": [
@@ -46,6 +47,7 @@ _QUEUE = {
     "providers": [
         {
             "model": "default",
+            "pause": None,
             "paused_until": "2026-11-23T09:30:04.000Z",
             "detail": "The provider could not be reached.",
             "unavailable_since": "2026-11-23T09:29:50.000Z",
@@ -53,6 +55,52 @@ _QUEUE = {
             "concurrency": None,
         }
     ],
+}
+_MODEL = _QUEUE["providers"][0] | {
+    "pause": {
+        "since": "2026-11-23T09:30:00.000Z",
+        "by": {"id": 1, "username": "alice"},
+        "reason": "The provider's contract ends.",
+    },
+    "paused_until": None,
+    "detail": None,
+    "unavailable_since": None,
+    "failures": 0,
+}
+_FILTER = {"error": "The provider failed.", "since": "2026-11-23T08:00:00.000Z"}
+_COUNT = {
+    "action": "retry",
+    "filter": _FILTER,
+    "count": 12,
+    "max_count": 100_000,
+    "users": 2,
+    "models": [{"model": "default", "prompts": 12, "users": 2}],
+}
+_OPERATION = {
+    "id": 3,
+    "action": "retry",
+    "filter": _FILTER,
+    "status": "running",
+    "total": 12,
+    "changed": 5,
+    "skipped": 1,
+    "undone": 0,
+    "created_at": "2026-11-23T09:31:00.000Z",
+    "ended_at": None,
+    "actor": {"id": 1, "username": "alice"},
+    "key_id": None,
+}
+_WORKER = {
+    "host": "worker-1",
+    "pid": 17,
+    "version": "2.0.0",
+    "pool": "threads",
+    "concurrency": 200,
+    "models": ["default"],
+    "active_tasks": 12,
+    "started_at": "2026-11-23T08:00:00.000Z",
+    "seen_at": "2026-11-23T09:30:58.000Z",
+    "is_lost": False,
 }
 _FAILURES = {
     "error": "The provider failed.",
@@ -77,7 +125,17 @@ _ACT = {
 
 #: Request bodies, by the model's name: summary, value.
 BODIES: dict[str, dict[str, Any]] = {
-    "UserChange": {"An admin": {"is_admin": True}},
+    "NewOperation": {
+        "Count": {"action": "retry", "filter": _FILTER, "dry_run": True},
+        "Retry what has failed": {"action": "retry", "filter": _FILTER, "expected_count": 12},
+        "Cancel what waits": {
+            "action": "cancel",
+            "filter": {"model": "default", "status": "queued"},
+            "expected_count": 7,
+        },
+    },
+    "PauseBody": {"With a reason": {"reason": "The provider's contract ends."}},
+    "UserChange": {"An admin": {"is_admin": True}, "A viewer": {"is_viewer": True}},
 }
 
 #: Response bodies, by a short name: summary, value.
@@ -87,6 +145,12 @@ ANSWERS: dict[str, tuple[str, Any]] = {
     "admin keys": ("A page", [_ADMIN_KEY]),
     "admin usage": ("By user", usage("user", _BOB)),
     "admin queue": ("A queue", _QUEUE),
+    "admin model": ("A paused model", _MODEL),
+    "admin models": ("One paused model", [_MODEL]),
+    "admin workers": ("One host", [_WORKER]),
+    "admin operation": ("A retry", _OPERATION),
+    "admin operations": ("A page", [_OPERATION]),
+    "operation count": ("A dry run", _COUNT),
     "admin failures": ("One error", [_FAILURES]),
     "admin audit": ("A page", [_ACT]),
 }

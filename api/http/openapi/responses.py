@@ -59,7 +59,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         pattern=r"^[A-Za-z0-9._:/+=-]{1,128}$",
     ),
     "Location": _header(
-        "The resource's path.", "/prompts/1/", required=True, pattern=r"^(/[^?#]+)?/(prompts|webhooks)/[0-9]+/$"
+        "The resource's path.",
+        "/prompts/1/",
+        required=True,
+        pattern=r"^(/[^?#]+)?/(prompts|webhooks|admin/operations)/[0-9]+/$",
     ),
     "Retry-After": _header("Seconds until the client should ask again.", "1", pattern=r"^[0-9]+$"),
     "Preference-Applied": _header("The applied `wait`, if one was preferred.", "wait=10", pattern=r"^wait=[0-9]+$"),

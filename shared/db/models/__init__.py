@@ -13,6 +13,7 @@ from shared.db.models.accounts import (
 )
 from shared.db.models.base import Base, WriteCheck
 from shared.db.models.batches import UNFINISHED_BATCH, Batch, BatchStatus, File, FileChunk, FilePurpose
+from shared.db.models.operators import Action, Operation, OperationPrompt, OperationStatus, PromptOutcome, WorkerHost
 from shared.db.models.prompts import (
     CLAIMABLE,
     COUNTED,
@@ -47,6 +48,7 @@ __all__ = [
     "WITHOUT_TURN",
     "WITHOUT_VECTOR",
     "AbandonedAttempt",
+    "Action",
     "ApiKey",
     "AuditEntry",
     "Base",
@@ -62,8 +64,12 @@ __all__ = [
     "FrontApi",
     "IdempotencyKey",
     "LoginBlock",
+    "Operation",
+    "OperationPrompt",
+    "OperationStatus",
     "Priority",
     "Prompt",
+    "PromptOutcome",
     "PromptWords",
     "Route",
     "Scope",
@@ -78,5 +84,6 @@ __all__ = [
     "WebhookAttempt",
     "WebhookDelivery",
     "WordIndexState",
+    "WorkerHost",
     "WriteCheck",
 ]

@@ -30,7 +30,9 @@ class User(Base):
     vectors_missing: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     is_admin: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: When that changed last, so that each process forgets what it was.
+    #: Whether the user sees what admins see, and changes nothing.
+    is_viewer: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: When one of these changed last, so that each process forgets what it was.
     admin_changed_at: Mapped[datetime | None]
     #: When the account was deleted: nothing of it is shown any more, and its rows are about to be deleted.
     deleted_at: Mapped[datetime | None]
@@ -85,6 +87,7 @@ class Scope(StrEnum):
     PROMPTS_READ = "prompts:read"  # read prompts, usage, webhooks, the account
     PROMPTS_WRITE = "prompts:write"  # submit, cancel, retry and delete prompts; change webhooks
     KEYS_WRITE = "keys:write"  # list, make and revoke keys
+    ADMIN_READ = "admin:read"  # what admins may see, if the user is one, or a viewer
     ADMIN = "admin"  # what admins may do, if the user is one
 
 

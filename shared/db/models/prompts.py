@@ -174,6 +174,7 @@ class Prompt(Base):
         ),
         Index("prompts_vector_due", "vector_due_at", postgresql_where=text(WITHOUT_VECTOR)),
         Index("prompts_vector_due_of_user", "user_id", "id", postgresql_where=text(WITHOUT_VECTOR)),
+        Index("prompts_retriable", "completed_at", postgresql_where=text("status IN ('failed', 'cancelled')")),
         Index("prompts_unstored", "completed_at", postgresql_where=text(UNSTORED)),
         Index(
             "prompts_by_metadata",
@@ -186,7 +187,7 @@ class Prompt(Base):
 
 
 class Route(Base):
-    """The state of a model route: the rounds of its two lanes, one for each priority, and the pause of its provider.
+    """The state of a model route: the rounds of its two lanes, one for each priority, and its pauses.
 
     The first claim or pause inserts the row. Without one, the rounds are 0 and nothing is paused.
     """
@@ -197,11 +198,12 @@ class Route(Base):
     #: The highest round that was claimed of each priority. It never decreases.
     round_default: Mapped[int] = mapped_column(server_default=text("0"))
     round_low: Mapped[int] = mapped_column(server_default=text("0"))
-    #: The end of the provider's pause. NULL while the provider is available.
+    #: The end of the provider's pause. NULL while the provider is available. In the year 9999 while an operator has
+    #: paused the route (see `shared/prompts/model_pause.py`).
     paused_until: Mapped[datetime | None]
     #: The provider's error, as users see it.
     pause_detail: Mapped[str | None]
-    #: When the provider became unavailable.
+    #: When the provider became unavailable, or an operator has paused the route.
     unavailable_since: Mapped[datetime | None]
     #: How often in succession the provider was unavailable.
     failures: Mapped[int] = mapped_column(server_default=text("0"))
@@ -209,6 +211,10 @@ class Route(Base):
     #: not, or not since that was raised to OPENAI_CONCURRENCY again.
     concurrency: Mapped[float | None]
     concurrency_reduced_at: Mapped[datetime | None]
+    #: Since when an operator has paused it, which user that was, and why. NULL if none has.
+    held_since: Mapped[datetime | None]
+    held_by: Mapped[int | None]
+    hold_reason: Mapped[str | None]
 
 
 class FeedEntry(Base):

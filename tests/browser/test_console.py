@@ -1,0 +1,153 @@
+"""The console in a real Chromium: operators see the panels, retry by filter, pause a model; all of it accessible."""
+
+from collections.abc import Callable, Iterator
+from uuid import uuid4
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+
+from shared.accounts import users
+from shared.db.engine import Sessions, make_engine, make_sessions
+from shared.settings import Settings
+from tests.support.browser import PHONE, Gate, Visitor
+from tests.support.client import PASSWORD
+from tests.support.failed_prompts import add_failed
+
+pytestmark = pytest.mark.usefixtures("gate")
+
+
+@pytest.fixture(scope="module")
+def sessions(settings: Settings) -> Iterator[Sessions]:
+    made = make_sessions(make_engine(settings, application_name="test"))
+    yield made
+    made.kw["bind"].dispose()
+
+
+def add_user(sessions: Sessions, **roles: bool) -> tuple[int, str]:
+    """Add a user. Returns their id and name."""
+    name = f"operator-{uuid4().hex[:8]}"
+    with sessions.begin() as session:
+        return users.create(session, name, users.hash_password(PASSWORD), **roles).id, name
+
+
+@pytest.fixture
+def console(visit: Callable[..., Visitor], url: str, sessions: Sessions) -> Callable[..., Page]:
+    """Open the console as a new user with these roles."""
+
+    def open_console(
+        *, path: str = "admin", is_admin: bool = False, is_viewer: bool = False, **options: object
+    ) -> Page:
+        visitor = visit(f"{url}/{path}", **options)
+        visitor.enter("Log in", add_user(sessions, is_admin=is_admin, is_viewer=is_viewer)[1])
+        return visitor.page
+
+    return open_console
+
+
+@pytest.fixture
+def error(sessions: Sessions) -> str:
+    """An error with which three prompts of a user have failed."""
+    text = f"The provider failed: {uuid4().hex[:8]}"
+    add_failed(sessions, add_user(sessions)[0], 3, error=text)
+    return text
+
+
+def panel(page: Page, title: str) -> Locator:
+    return page.locator("section").filter(has=page.get_by_role("heading", name=title))
+
+
+def row(page: Page, title: str, text: str) -> Locator:
+    return panel(page, title).get_by_role("row").filter(has_text=text)
+
+
+def assert_accessible(page: Page) -> None:
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_operator_retries_what_has_failed_and_follows_it(console: Callable[..., Page], error: str) -> None:
+    page = console(is_admin=True)
+    row(page, "Failures", error).get_by_role("button", name="Retry").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Retry 3 prompts of 1 user?")
+    expect(dialog).to_contain_text(error)
+    dialog.get_by_role("button", name="Back").click()
+    expect(dialog).to_be_hidden()
+    row(page, "Failures", error).get_by_role("button", name="Retry").click()
+    dialog.get_by_role("button", name="Retry 3 prompts").click()
+    operation = row(page, "Operations", error)
+    expect(operation).to_contain_text("completed, 3 of 3")
+    operation.get_by_role("button", name="Undo").click()
+    dialog.get_by_role("button", name="Undo").click()
+    expect(operation).to_contain_text("undone, 3 of 3")
+
+
+def test_an_operator_cancels_by_the_form(
+    console: Callable[..., Page], sessions: Sessions, alice: Visitor, username: str, gate: Gate
+) -> None:
+    page = console(is_admin=True)
+    page.get_by_label("Action").select_option("cancel")
+    page.get_by_label("User", exact=True).fill("nobody-at-all")
+    page.get_by_role("button", name="Count").click()
+    expect(page.get_by_text("There is no user nobody-at-all.")).to_be_visible()
+    page.get_by_label("User", exact=True).fill(username)
+    with gate.closed():
+        card = alice.submit("Explain the tides")
+        alice.expect_status(card, "Answering")
+        page.get_by_role("button", name="Count").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel 1 prompt").click()
+        alice.expect_status(card, "Cancelled")
+
+
+def test_an_operator_pauses_a_model_and_users_see_why(console: Callable[..., Page], alice: Visitor) -> None:
+    page = console(is_admin=True, path="admin/")
+    model = row(page, "Models", "default")
+    model.get_by_role("button", name="Pause").click()
+    page.get_by_label("Reason").fill("The contract ends.")
+    page.get_by_label("Reason").press("Enter")
+    expect(model).to_contain_text("The contract ends.")
+    try:
+        card = alice.submit("Explain the tides")
+        expect(card.locator(".waiting")).to_contain_text("An operator has paused this model: The contract ends.")
+    finally:
+        model.get_by_role("button", name="Resume").click()
+        page.get_by_role("dialog").get_by_role("button", name="Resume").click()
+    alice.expect_status(card, "Answered")
+    expect(model).to_contain_text("available")
+
+
+def test_a_viewer_sees_everything_and_no_button(console: Callable[..., Page], error: str) -> None:
+    page = console(is_viewer=True)
+    expect(row(page, "Failures", error)).to_be_visible()
+    expect(row(page, "Workers", "runs").first).to_be_visible()
+    expect(page.get_by_text("You are a viewer")).to_be_visible()
+    expect(page.locator("#desk button:visible")).to_have_count(0)
+
+
+def test_others_are_told_that_the_console_is_not_for_them(console: Callable[..., Page]) -> None:
+    page = console()
+    expect(page.get_by_role("alert").first).to_contain_text("neither an admin nor a viewer")
+    expect(page.locator("#desk")).to_be_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 1280, "height": 800}], ids=["phone", "desktop"])
+def test_the_console_is_accessible_and_fits_the_screen(
+    visit: Callable[..., Visitor],
+    console: Callable[..., Page],
+    url: str,
+    error: str,
+    scheme: str,
+    viewport: dict[str, int],
+) -> None:
+    options = {"color_scheme": scheme, "viewport": viewport, "reduced_motion": "reduce"}
+    assert_accessible(visit(f"{url}/admin", **options).page)
+    page = console(is_admin=True, **options)
+    expect(row(page, "Failures", error)).to_be_visible()
+    expect(row(page, "Users, the newest first", "operator").first).to_be_visible()
+    assert_accessible(page)
+    row(page, "Models", "default").get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert_accessible(page)
