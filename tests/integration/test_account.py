@@ -51,6 +51,7 @@ class TestAccount:
             "id": alice.id,
             "username": "alice",
             "is_admin": False,
+            "has_password": True,
             "authenticated_by": "login",
             "key": None,
             "limits": {

@@ -57,7 +57,8 @@ class ProviderUser:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._browser = httpx.Client(timeout=MAX_WAIT_SECONDS)
+        # Connections are not kept, so there is nothing to close.
+        self._browser = httpx.Client(timeout=MAX_WAIT_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
         self.logins = 0  #: how often the provider has asked for the password
 
     def sign_in(self, url: str) -> dict[str, str]:
