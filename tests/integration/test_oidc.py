@@ -9,6 +9,8 @@ from sqlalchemy import func, select, update
 from werkzeug.test import Client, TestResponse
 
 from api.services import Services
+from infra.doctor import Finding, Observation
+from infra.doctor.oidc import identity_provider
 from shared.accounts import sign_in_codes, users
 from shared.accounts.sign_in_codes import challenge_of
 from shared.db.engine import Sessions
@@ -197,6 +199,23 @@ class TestRefusedSignIns:
         response = browser.start()
         assert_problem(response, 429)
         assert int(response.headers["Retry-After"]) > 0
+
+
+class TestDoctor:
+    def test_it_says_that_a_provider_answers(self, settings: Settings) -> None:
+        (found,) = identity_provider(settings)
+        assert found == Observation("the identity provider answers; keys for signatures: 2")
+
+    @pytest.mark.parametrize("path", ["", "/another"], ids=["unavailable", "another path"])
+    def test_it_says_what_is_wrong_with_an_issuer(self, settings: Settings, path: str) -> None:
+        issuer = f"{settings.oidc_issuer}{path}" if path else "http://127.0.0.1:9"
+        (found,) = identity_provider(settings.model_copy(update={"oidc_issuer": issuer}))
+        assert isinstance(found, Finding)
+        assert f"{issuer}/.well-known/openid-configuration" in found.problem
+
+    def test_without_a_provider_there_is_nothing_to_check(self, settings: Settings) -> None:
+        (found,) = identity_provider(settings.model_copy(update={"oidc_issuer": ""}))
+        assert isinstance(found, Observation)
 
 
 class TestCodes:

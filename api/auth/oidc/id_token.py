@@ -67,6 +67,11 @@ def validate(
     return claims
 
 
+def is_usable(key: Jwk) -> bool:
+    """Whether ID tokens may be signed with this key."""
+    return any(_fits(key, algorithm) for algorithm in ALGORITHMS)
+
+
 def _find_key(header: Mapping[str, Any], keys: Sequence[Jwk]) -> jwt.PyJWK:
     algorithm, key_id = header.get("alg"), header.get("kid")
     if algorithm not in ALGORITHMS:

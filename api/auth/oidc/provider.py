@@ -64,6 +64,17 @@ class IdentityProvider:
         """
         return self._configuration.get()
 
+    def check(self) -> int:
+        """Read what the provider publishes. Returns how many keys for signatures it has.
+
+        Raises:
+            ProviderUnavailableError: something cannot be read.
+        """
+        usable = [key for key in self._keys.get() if id_token.is_usable(key)]
+        if not usable:
+            raise ProviderUnavailableError("The identity provider publishes no key that ID tokens may be signed with.")
+        return len(usable)
+
     def authorization_url(self, *, state: str, nonce: str, challenge: str, reauthenticate: bool) -> str:
         """Where the user's browser signs in.
 
