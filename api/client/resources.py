@@ -210,6 +210,7 @@ class Account(TypedDict):
     username: str
     is_admin: bool
     created_at: str
+    has_password: NotRequired[bool]
     authenticated_by: Literal["login", "api_key"]
     key: AccountKey | None
     limits: dict[str, str | int | None]

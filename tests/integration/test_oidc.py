@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
 from werkzeug.test import Client, TestResponse
 
+from api import client as api_client
+from api.client.errors import NotLoggedInError
 from api.services import Services
 from infra.doctor import Finding, Observation
 from infra.doctor.oidc import identity_provider
@@ -17,8 +20,9 @@ from shared.db.engine import Sessions
 from shared.db.models import AuditEntry, LinkedIdentity, SignInCode, User
 from shared.settings import Settings
 from tests.support import oidc
-from tests.support.client import PASSWORD, ApiUser, assert_problem
+from tests.support.client import PASSWORD, ApiUser, assert_problem, serving
 from tests.support.oidc import CALLBACK, ProviderUser
+from tests.support.servers import MAX_WAIT_SECONDS
 
 PUBLIC_URL = "http://127.0.0.1:8000"
 VERIFIER = "the-secret-of-the-client-that-starts-the-sign-in"
@@ -393,3 +397,44 @@ class TestLinking:
         identity = carol.get("/account/identities/").json[0]
         assert_problem(carol.delete(f"/account/identities/{identity['id']}/"), 409)
         assert carol.get("/account/identities/").json == [identity]
+
+
+class TestCommandLine:
+    """`promptwire login --browser`, whose browser is a thread."""
+
+    @pytest.fixture
+    def url(self, app: Flask) -> Iterator[str]:
+        with serving(app) as url:
+            yield url
+
+    def test_a_browser_on_this_machine_logs_the_client_in(self, url: str) -> None:
+        def browse(start: str) -> None:
+            kept = httpx.Client(timeout=MAX_WAIT_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
+            answer = ProviderUser("carol").sign_in(kept.get(start).headers["Location"])
+            back = kept.get(f"{url}{CALLBACK}", params=answer, follow_redirects=True)
+            assert back.text == "You are back in the terminal. You can close this window."
+
+        with api_client.Client(url) as client:
+            assert client.login_with_browser(browse, seconds=MAX_WAIT_SECONDS) == "carol"
+            assert client.account.show()["username"] == "carol"
+
+    def test_a_failed_sign_in_is_an_error(self, url: str) -> None:
+        def browse(start: str) -> None:
+            port = parse_qs(urlsplit(start).query)["port"][0]
+            assert httpx.get(f"http://127.0.0.1:{port}/favicon.ico").status_code == 404
+            httpx.get(f"http://127.0.0.1:{port}/?error=not-permitted")
+
+        with api_client.Client(url) as client, pytest.raises(NotLoggedInError, match="may not be used here"):
+            client.login_with_browser(browse, seconds=MAX_WAIT_SECONDS)
+
+    def test_a_browser_that_does_not_come_back_is_given_up(self, url: str) -> None:
+        with api_client.Client(url) as client, pytest.raises(NotLoggedInError, match="has not finished"):
+            client.login_with_browser(lambda _: None, seconds=0)
+
+    def test_a_server_without_a_provider_is_an_error(self, make_app: MakeApp) -> None:
+        with (
+            serving(make_app(oidc_issuer="")[0]) as url,
+            api_client.Client(url) as client,
+            pytest.raises(NotLoggedInError, match="log in with a password"),
+        ):
+            client.login_with_browser(lambda _: None)

@@ -23,7 +23,7 @@ _ACCOUNT = {
     "username": "alice",
     "is_admin": False,
     "created_at": "2026-11-23T09:00:00.000Z",
-    "has_password": True,
+    "has_password": True,  # nosec B105
     "authenticated_by": "login",
     "key": None,
     "limits": _LIMITS,

@@ -12,7 +12,7 @@ _ADMIN_USER = {
     "logins": 1,
     "keys": 2,
     "unfinished": 3,
-    "has_password": True,
+    "has_password": True,  # nosec B105
     "has_identity": False,
     "this_month": USED,
 }
