@@ -24,10 +24,12 @@ from shared.errors import (
 
 def find_user(session: Session, identity: ConfirmedIdentity) -> User | None:
     """The user of this identity, locked until the commit. The identity's `last_used_at` is set."""
+    # Users are locked before identities, as by what links, unlinks and deletes.
+    owner = select(LinkedIdentity.user_id).where(_is(identity)).scalar_subquery()
+    one = select(User).where(User.id == owner, User.deleted_at.is_(None)).with_for_update(key_share=True)
+    user = session.scalar(one)
     used = update(LinkedIdentity).where(_is(identity)).values(last_used_at=func.now()).returning(LinkedIdentity.user_id)
-    user_id = session.scalar(used)
-    one = select(User).where(User.id == user_id, User.deleted_at.is_(None)).with_for_update(key_share=True)
-    return None if user_id is None else session.scalar(one)
+    return user if user is not None and session.scalar(used) == user.id else None
 
 
 def create_user(session: Session, identity: ConfirmedIdentity) -> User:

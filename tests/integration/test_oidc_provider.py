@@ -1,6 +1,7 @@
 """The identity provider: what is kept of it, and what happens when it misbehaves."""
 
 import contextlib
+import gzip
 import json
 import socket
 import threading
@@ -137,6 +138,14 @@ class TestConfiguration:
         provider.server.script(reply(content, status))
         with pytest.raises(ProviderUnavailableError, match=says):
             _ = provider.client.configuration
+
+    def test_a_compressed_one_is_not_expanded(self, provider: Provider) -> None:
+        """A small response could fill the memory."""
+        body = gzip.compress(json.dumps(provider.configuration()).encode())
+        provider.server.script(reply(body, headers="Content-Encoding: gzip\r\n"))
+        with pytest.raises(ProviderUnavailableError, match="without JSON"):
+            _ = provider.client.configuration
+        assert "Accept-Encoding: identity" in provider.server.requests[0].decode()
 
     def test_endpoints_without_tls_are_refused_for_an_issuer_with_tls(self, provider: Provider) -> None:
         provider.client.issuer = "https://login.example.com"

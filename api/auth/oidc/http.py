@@ -20,7 +20,8 @@ from shared.providers.interruption import Interruption
 
 MAX_SECONDS = 10.0
 MAX_BYTES = 256 * 1024
-_JSON = {"Accept": "application/json"}
+#: Uncompressed, because a small compressed response may be large.
+_JSON = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 def fetch_json(
@@ -51,7 +52,7 @@ def fetch_json(
 
 def _read(response: httpx.Response) -> bytes:
     body = bytearray()
-    for part in response.iter_bytes():
+    for part in response.iter_raw():
         body += part
         if len(body) > MAX_BYTES:
             raise httpx.DecodingError(f"the response has more than {MAX_BYTES} bytes")
