@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Blueprint, Flask, Response
 from flask_cors import CORS
@@ -34,7 +34,9 @@ from api.routes import docs, page
 from api.routes.account import AccountRoutes
 from api.routes.admin import AdminRoutes
 from api.routes.auth import AuthRoutes
+from api.routes.identities import IdentityRoutes
 from api.routes.keys import KeyRoutes
+from api.routes.oidc import OidcRoutes
 from api.routes.operations import OperationRoutes
 from api.routes.ops import OpsRoutes
 from api.routes.prompts import PromptRoutes
@@ -49,6 +51,9 @@ from shared.accounts.deletion import DeletedAccount
 from shared.errors import OverloadedError
 from shared.openai.response_resource import StoredResponse
 from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from api.auth.oidc.sign_in import SignIns
 
 _REQUEST_HEADERS = [
     "Authorization",
@@ -136,9 +141,21 @@ def _for_accounts(s: Services) -> Iterator[ApiBlueprint]:
         _announce_deletion(s),
     )
     yield auth.blueprint()
+    yield OidcRoutes(s.settings, _sign_ins(s), s.sign_in_limiter).blueprint()
     yield account.blueprint()
+    yield IdentityRoutes(s.sessions, s.authenticator, PasswordCheck(s.sessions, s.failed_logins)).blueprint()
     yield KeyRoutes(s.sessions, s.authenticator, model_routes=s.settings.models).blueprint()
     yield UsageRoutes(s.authenticator, s.autocommit_engine, user_budget=s.settings.user_monthly_tokens).blueprint()
+
+
+def _sign_ins(s: Services) -> "SignIns | None":
+    if not s.settings.oidc_issuer:
+        return None
+    # httpx is slow to load, and only this needs it.
+    from api.auth.oidc.provider import IdentityProvider
+    from api.auth.oidc.sign_in import SignIns
+
+    return SignIns(s.settings, s.sessions, s.authenticator, IdentityProvider(s.settings))
 
 
 def _for_prompts(s: Services, shared: _ForPrompts) -> Iterator[ApiBlueprint]:

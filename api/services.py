@@ -11,7 +11,7 @@ from api.auth.failed_logins import FailedLogins
 from api.auth.key_uses import KeyUses
 from api.auth.token_cache import TokenCache
 from api.auth.tokens import Authenticator
-from api.http.rate_limits import make_registration_limiter
+from api.http.rate_limits import SIGN_IN_REQUESTS_PER_BLOCK, AddressLimiter, make_registration_limiter
 from api.intake.submissions import Submissions
 from api.intake.user_slots import UserLimits
 from api.realtime.fair_semaphore import FairSemaphore
@@ -55,6 +55,7 @@ class Services:
     token_cache: TokenCache
     failed_logins: FailedLogins
     registration_limiter: Limiter
+    sign_in_limiter: AddressLimiter
     submissions: Submissions
     user_limits: UserLimits
     embedders: Embedders
@@ -99,6 +100,7 @@ def make_services(settings: Settings) -> Services:
         token_cache=token_cache,
         failed_logins=FailedLogins(settings.redis_url.get_secret_value()),
         registration_limiter=make_registration_limiter(settings),
+        sign_in_limiter=AddressLimiter(settings.redis_url.get_secret_value(), SIGN_IN_REQUESTS_PER_BLOCK, "sign-in"),
         submissions=Submissions(settings, sessions, autocommit_engine, queue, redis),
         user_limits=UserLimits(settings),
         embedders=embedders,

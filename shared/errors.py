@@ -93,9 +93,34 @@ class LoginNotFoundError(PromptwireError):
 class WrongPasswordError(PromptwireError):
     """The password is wrong."""
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, reason: str = "The password is wrong.") -> None:
         super().__init__("The request is not valid.")
         self.field = field  #: of the request's body
+        self.reason = reason
+
+
+class SignInOffError(PromptwireError):
+    """This service has no identity provider to sign in with (OIDC_ISSUER)."""
+
+
+class InvalidSignInCodeError(PromptwireError):
+    """The sign-in has expired or was already used: sign in again."""
+
+
+class AccountRequiredError(PromptwireError):
+    """You have no account here, and signing in creates none; ask the operator of this service for one."""
+
+
+class IdentityTakenError(PromptwireError):
+    """This identity belongs to another account, or your account has another identity of this provider."""
+
+
+class IdentityNotFoundError(PromptwireError):
+    """You have no such identity."""
+
+
+class LastSignInError(PromptwireError):
+    """Without this identity you could not log in any more, because your account has no password."""
 
 
 class OwnAccountError(PromptwireError):

@@ -38,6 +38,8 @@ class PasswordCheck:
             InvalidTokenError: the account was deleted.
         """
         user, block = self._caller(), client_block()
+        if not user.has_password:
+            raise WrongPasswordError(field, "This account has no password: sign in again with your identity provider.")
         try:
             with self._failed_logins.attempt(names.fold(user.username), block, lambda: self._is_known(user, block)):
                 _verify(user, password)

@@ -1,6 +1,8 @@
 """The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
 import sys
+import webbrowser
+from functools import partial
 from typing import Any, TextIO, get_args
 
 import click
@@ -13,7 +15,7 @@ from .display import show_answer, show_list
 from .errors import ClientError
 from .key_commands import keys
 from .options import API_KEY_VARIABLE, READ_FILE, Exit, Options, common_options, exit_code, version_option
-from .output import event_line, full_text, one_line, printable, status_line
+from .output import Output, event_line, full_text, one_line, printable, status_line
 from .request_options import filter_options, request_options
 from .resources import Priority, PromptFilter, RequestOptions, SearchMode, SimilarPrompt, Status, UsageBy
 from .usage_table import usage_text
@@ -43,20 +45,31 @@ _follow = click.option("--follow", is_flag=True, help="Print the answer as it is
 @click.argument("username", required=False)
 @_credentials
 @password_file_option
+@click.option("--browser", is_flag=True, help="Log in at the server's identity provider, with a browser here.")
 @common_options
 @click.pass_obj
-def login(options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None) -> None:
+def login(
+    options: Options, username: str | None, credentials: TextIO | None, password_file: TextIO | None, browser: bool
+) -> None:
     """Log in. All other commands but register need a login, or an API key in PROMPTWIRE_API_KEY.
 
     The password comes from --credentials, --password-file, PROMPTWIRE_PASSWORD, a prompt without echo, or stdin.
     """
     with options.client() as client:
-        username, password = read_credentials(username, credentials, password_file)
-        with options.output.progress("Logging in …"):
-            client.login(username, password)
+        if browser:
+            username = client.login_with_browser(partial(_open_browser, options.output))
+        else:
+            username, password = read_credentials(username, credentials, password_file)
+            with options.output.progress("Logging in …"):
+                client.login(username, password)
         options.output.result({"url": client.url, "username": username}, f"Logged in to {client.url} as {username}.")
         if options.api_key is not None:
             options.output.note(f"{API_KEY_VARIABLE} is set, so the other commands use that key and not this login.")
+
+
+def _open_browser(output: Output, url: str) -> None:
+    output.note(f"Log in with your browser. If none opens, open this address on this machine:\n{url}")
+    webbrowser.open(url)
 
 
 @main.command()

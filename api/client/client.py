@@ -10,7 +10,8 @@ import httpx
 from .account import AccountClient
 from .admin import AdminClient
 from .batches import Batches
-from .errors import ProblemError
+from .browser_login import BrowserLogin
+from .errors import NotLoggedInError, ProblemError
 from .events import EventSocket
 from .http import HttpClient, json_list, json_object
 from .keys import Keys
@@ -102,6 +103,23 @@ class Client:
     def login(self, username: str, password: str) -> None:
         """Log in. Raises NotLoggedInError if the username or the password is wrong."""
         self._session.log_in(username, password)
+
+    def login_with_browser(self, open_browser: Callable[[str], object], *, seconds: float = 600) -> str:
+        """Log in at the server's identity provider, with a browser on this machine. Returns the username.
+
+        Args:
+            open_browser: is called with the address that the browser must open.
+            seconds: how long to wait for the browser.
+
+        Raises:
+            NotLoggedInError: the server has no identity provider, or the login failed or took too long.
+        """
+        if json_object(self._http.send("GET", "/auth/oidc/"), "name")["name"] is None:
+            raise NotLoggedInError("This server has no identity provider: log in with a password.")
+        with BrowserLogin(self.url) as login:
+            open_browser(login.url)
+            code = login.wait(seconds)
+        return self._session.log_in_with_code(code, login.verifier).username
 
     def logout(self) -> str:
         """End the stored login, here and on the server. Returns its username."""

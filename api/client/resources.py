@@ -219,6 +219,7 @@ class Account(TypedDict):
     is_admin: bool
     is_viewer: NotRequired[bool]
     created_at: str
+    has_password: NotRequired[bool]
     authenticated_by: Literal["login", "api_key"]
     key: AccountKey | None
     limits: dict[str, str | int | None]

@@ -61,7 +61,15 @@ class Session:
             response = self._http.send("POST", "/login/", json={"username": username, "password": password})
         except ProblemError as problem:
             raise _login_error(problem) from problem
-        login = _to_login(username, response)
+        return self._store(_to_login(username, response))
+
+    def log_in_with_code(self, code: str, verifier: str) -> Login:
+        """Log in with the single-use code of a sign-in at the identity provider."""
+        body = {"code": code, "code_verifier": verifier}
+        response = self._http.send("POST", "/auth/oidc/token/", json=body, idempotent=False)
+        return self._store(_to_login(str(json_object(response, "username")["username"]), response))
+
+    def _store(self, login: Login) -> Login:
         with self._token_store.locked():
             self._token_store.write(login)
         return login

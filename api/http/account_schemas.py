@@ -1,9 +1,9 @@
 """Users, their logins and accounts in requests and responses: pydantic models, and functions that render them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from api.auth.principal import KeyGrant
 from api.http.fields import Id, Moment, storable
@@ -38,7 +38,7 @@ Password = Annotated[
     AfterValidator(new_password),
 ]
 #: A password that is checked.
-_KnownPassword = Annotated[
+KnownPassword = Annotated[
     str, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, json_schema_extra={"format": "password"})
 ]
 
@@ -60,7 +60,7 @@ class Credentials(Body):
         Field(min_length=1, max_length=MAX_USERNAME_LENGTH, json_schema_extra={"pattern": STORABLE}),
         AfterValidator(storable),
     ]
-    password: _KnownPassword
+    password: KnownPassword
 
 
 class RefreshToken(Body):
@@ -72,14 +72,22 @@ class RefreshToken(Body):
 class PasswordChange(Body):
     """The current password, and the new one."""
 
-    current_password: _KnownPassword
+    current_password: KnownPassword
     password: Password = Field(description="The new one.")
 
 
 class AccountDeletion(Body):
-    """The password, because a stolen token must not be enough."""
+    """The password, or a sign-in for which the user had to authenticate: a stolen token must not be enough."""
 
-    password: _KnownPassword
+    password: KnownPassword | None = None
+    code: str | None = Field(None, max_length=100, description="The code of a sign-in with `reauthenticate`.")
+    code_verifier: str | None = Field(None, max_length=128, description="Of its `code_challenge`.")
+
+    @model_validator(mode="after")
+    def _require_proof(self) -> Self:
+        if self.password is None and (self.code is None or self.code_verifier is None):
+            raise ValueError("Send the password, or code and code_verifier of a new sign-in.")
+        return self
 
 
 class LoginPath(Parameters):
@@ -133,6 +141,7 @@ class Account(Answer):
     is_admin: bool
     is_viewer: bool
     created_at: Moment
+    has_password: bool = Field(description="False for users who sign in with an identity provider only.")
     authenticated_by: Literal["login", "api_key"]
     key: AccountKey | None = Field(description="The API key, if the caller has authenticated by one.")
     limits: UserLimits
@@ -158,6 +167,7 @@ def account_resource(user: User, key: KeyGrant | None, settings: Settings) -> di
         "is_admin": user.is_admin,
         "is_viewer": user.is_viewer,
         "created_at": timestamps.rfc3339(user.created_at),
+        "has_password": user.has_password,
         "authenticated_by": "login" if key is None else "api_key",
         "key": None if key is None else _account_key(key),
         "limits": {name: getattr(settings, name) for name in UserLimits.model_fields},

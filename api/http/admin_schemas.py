@@ -56,6 +56,8 @@ class AdminUser(Answer):
     logins: int = Field(description="How many logins are live.")
     keys: int = Field(description="How many API keys are live.")
     unfinished: int = Field(description="How many prompts have not ended.")
+    has_password: bool = Field(description="Whether the user can log in with a password.")
+    has_identity: bool = Field(description="Whether the user can sign in with an identity provider.")
     this_month: UsageTotal = Field(description="What was used since the first of the month (UTC).")
 
 

@@ -33,6 +33,12 @@ _STATUS: dict[type[errors.PromptwireError], HTTPStatus] = {
     errors.NotEndedError: HTTPStatus.CONFLICT,
     errors.PromptEmptiedError: HTTPStatus.CONFLICT,
     errors.UsernameTakenError: HTTPStatus.CONFLICT,
+    errors.SignInOffError: HTTPStatus.NOT_FOUND,
+    errors.InvalidSignInCodeError: HTTPStatus.BAD_REQUEST,
+    errors.AccountRequiredError: HTTPStatus.FORBIDDEN,
+    errors.IdentityTakenError: HTTPStatus.CONFLICT,
+    errors.IdentityNotFoundError: HTTPStatus.NOT_FOUND,
+    errors.LastSignInError: HTTPStatus.CONFLICT,
     errors.LoginNotFoundError: HTTPStatus.NOT_FOUND,
     errors.UserNotFoundError: HTTPStatus.NOT_FOUND,
     errors.OwnAccountError: HTTPStatus.CONFLICT,
@@ -121,7 +127,7 @@ def from_error(error: errors.PromptwireError) -> Response:
     if isinstance(error, errors.NotAllowedError):
         return _not_allowed(error)
     if isinstance(error, errors.WrongPasswordError):
-        return _invalid([{"field": error.field, "message": "The password is wrong."}])
+        return _invalid([{"field": error.field, "message": error.reason}])
     if isinstance(error, errors.InvalidFieldsError):
         return _invalid([{"field": name, "message": str(error)} for name in error.fields])
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)

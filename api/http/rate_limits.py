@@ -12,16 +12,20 @@ from typing import Any, TypeVar
 
 from flask import request
 from flask_limiter import Limiter, RateLimitExceeded
-from limits import RateLimitItem
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter
 from redis import RedisError, ResponseError
 
 from api.http.addresses import address_block
 from shared.errors import PromptwireError
-from shared.messaging.redis import refusal
+from shared.messaging.redis import reconnect_if_read_only, refusal
 from shared.settings import Settings
 
 REGISTRATIONS_PER_ADDRESS = "10/hour"
 REGISTER_ENDPOINT = "auth.register"
+#: A sign-in with the identity provider has three requests, and an office may have one address.
+SIGN_IN_REQUESTS_PER_BLOCK = "300/minute"
 
 #: After an error Redis is not asked again for this long.
 REDIS_PAUSE_SECONDS = 1.0
@@ -71,6 +75,34 @@ class RedisFallback:
                 if not isinstance(error, ResponseError) or refusal(error) is not None:
                     self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
         return in_memory()
+
+
+class AddressLimiter:
+    """Limits how often the clients of an address block may do something."""
+
+    def __init__(self, redis_url: str, limit: str, name: str) -> None:
+        storage = RedisStorage(redis_url, **REDIS_OPTIONS)
+        reconnect_if_read_only(storage.storage)
+        self._in_redis = FixedWindowRateLimiter(storage)
+        self._in_memory = FixedWindowRateLimiter(MemoryStorage())
+        self._fallback = RedisFallback()
+        self._limit = parse(limit)
+        self._name = name
+
+    def count(self) -> None:
+        """Count this request.
+
+        Raises:
+            RateLimitedError: the limit is exceeded.
+        """
+        key = (self._name, client_block())
+        limiter, is_permitted = self._fallback.count(
+            lambda: (self._in_redis, self._in_redis.hit(self._limit, *key)),
+            lambda: (self._in_memory, self._in_memory.hit(self._limit, *key)),
+        )
+        if not is_permitted:
+            seconds = limiter.get_window_stats(self._limit, *key).reset_time - time.time()
+            raise RateLimitedError([self._limit], self._limit, seconds)
 
 
 def make_registration_limiter(settings: Settings) -> Limiter:

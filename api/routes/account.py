@@ -37,16 +37,18 @@ from api.http.openapi.responses import (
 )
 from api.intake.user_slots import UserSlots
 from api.server.threadpool import offload
-from shared.accounts import audit, deletion, logins, users
+from shared.accounts import audit, deletion, identities, logins, sign_in_codes, users
 from shared.accounts.deletion import DeletedAccount
 from shared.db.engine import Sessions
 from shared.db.models import Scope, User
 from shared.errors import (
     InsufficientScopeError,
     InvalidCredentialsError,
+    InvalidSignInCodeError,
     InvalidTokenError,
     LoginNotFoundError,
     LoginRequiredError,
+    PromptwireError,
     UserNotFoundError,
     WrongPasswordError,
 )
@@ -56,10 +58,10 @@ _FOR_READERS = error_responses(InsufficientScopeError(Scope.PROMPTS_READ))
 _FOR_LOGINS = error_responses(LoginRequiredError())
 
 
-def _for_the_owner(field: str) -> Responses:
+def _for_the_owner(field: str, *others: PromptwireError) -> Responses:
     """The errors of what needs the password, which is in this field."""
-    wrong = WrongPasswordError(field)
-    return error_responses(400, wrong, LoginRequiredError(), rate_limited(FAILED_LOGINS_PER_USER_AND_BLOCK), 413, 415)
+    errors = (WrongPasswordError(field), *others, LoginRequiredError(), rate_limited(FAILED_LOGINS_PER_USER_AND_BLOCK))
+    return error_responses(400, *errors, 413, 415)
 
 
 SHOW: Responses = {200: json_response(Account, "The account.", "account", "account by key"), **_FOR_READERS}
@@ -78,7 +80,10 @@ EXPORT_PROMPTS: Responses = {
     **error_responses(TOO_MANY_WAITS),
     **_FOR_READERS,
 }
-DELETE: Responses = {204: empty_response("The account is deleted."), **_for_the_owner("password")}
+DELETE: Responses = {
+    204: empty_response("The account is deleted."),
+    **_for_the_owner("password", InvalidSignInCodeError()),
+}
 
 _READ_ENDPOINTS = ("account.show", "account.export")
 
@@ -130,12 +135,7 @@ class AccountRoutes:
 
     def show(self) -> dict[str, Any]:
         """Get the account, how the caller has authenticated, and the limits of a user."""
-        principal = current_principal()
-        with self._sessions() as session:
-            user = session.get(User, principal.id)
-        if user is None or user.deleted_at is not None:
-            raise InvalidTokenError
-        return account_resource(user, principal.key, self._settings)
+        return account_resource(self._caller(), current_principal().key, self._settings)
 
     def change_password(self, body: PasswordChange) -> tuple[str, int]:
         """Change the password.
@@ -192,13 +192,34 @@ class AccountRoutes:
 
         From now on its logins, tokens and API keys are refused, its sockets and streams end, and its name is free.
         Prompts, vectors, events, keys, webhooks and usage are deleted within a day, usually within a minute. A wrong
-        password counts as a failed login, with the same limits.
+        password counts as a failed login, with the same limits. Users without a password send the code of a sign-in
+        that was started with `reauthenticate`.
         """
-        with self._password_check.verified(body.password, field="password") as user, self._sessions.begin() as session:
-            deleted = _delete(session, user)
+        if body.password is None:
+            deleted, user = self._delete_after_sign_in(str(body.code), str(body.code_verifier))
+        else:
+            checked = self._password_check.verified(body.password, field="password")
+            with checked as user, self._sessions.begin() as session:
+                deleted = _delete(session, user)
         self._announce_deletion(deleted)
         self._password_check.forget(user)
         return "", HTTPStatus.NO_CONTENT
+
+    def _delete_after_sign_in(self, code: str, verifier: str) -> tuple[DeletedAccount, User]:
+        """Delete the account, if this is the code of a sign-in for which its user had to authenticate."""
+        user = self._caller()
+        with self._sessions.begin() as session:
+            identity = sign_in_codes.redeem(session, code, verifier)
+            if not identity.reauthenticated or not identities.is_owner(session, user.id, identity):
+                raise InvalidSignInCodeError
+            return deletion.delete(session, user.id, current_actor()), user
+
+    def _caller(self) -> User:
+        with self._sessions() as session:
+            user = session.get(User, current_principal().id)
+        if user is None or user.deleted_at is not None:
+            raise InvalidTokenError
+        return user
 
     def _export_lines(self) -> Generator[bytes, None, None]:
         principal = current_principal()

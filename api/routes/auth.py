@@ -142,12 +142,13 @@ class AuthRoutes:
             return login_blocks.is_known(session, username, block)
 
     def _check_password(self, username: str, password: str) -> User:
-        """Verify the same number of hashes, whether or not the user exists, so that both take as long."""
+        """Verify the same number of hashes, whether or not the user exists and has a password: all take as long."""
         with self._sessions() as session:
             user = users.find(session, username)
-        password_hash = users.NO_USER_HASH if user is None else user.password_hash
+        has_password = user is not None and user.has_password
+        password_hash = user.password_hash if user is not None and has_password else users.NO_USER_HASH
         matching = offload(users.matching_form, password_hash, password)
-        if matching is None or user is None:
+        if matching is None or user is None or not has_password:
             raise InvalidCredentialsError
         normalised = names.password_forms(password)[0]
         if matching != normalised:

@@ -6,6 +6,7 @@ import * as composer from "./composer.js";
 import { confirmDeletion } from "./confirm.js";
 import { Connection } from "./connection.js";
 import * as login from "./login.js";
+import * as oidc from "./oidc.js";
 import { Polling } from "./polling.js";
 import { Prompts, isRunning } from "./prompts.js";
 import { Search } from "./search.js";
@@ -268,7 +269,10 @@ function notify(text) {
 
 // --- The page ---
 
-login.init(session, showWorkspace);
+login.init(session, (problem) => {
+  showWorkspace();
+  if (problem) notify(problem);
+});
 composer.init(submit);
 status.init(() => connection?.retryNow());
 find("log-out").addEventListener("click", logOut);
@@ -290,5 +294,7 @@ if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   for (const key of document.querySelectorAll(".modifier")) key.textContent = "⌘";
 }
 
-if (await session.resume()) showWorkspace();
-else if (!session.username) showLogin();
+oidc.init(showLogin);
+const refusal = await oidc.finish(session).catch((error) => error.message);
+if (refusal === true || (await session.resume())) showWorkspace();
+else if (!session.username) showLogin(refusal || undefined);

@@ -1,13 +1,14 @@
 // The form for logging in and registering.
 
 import { Problem } from "./http.js";
+import * as oidc from "./oidc.js";
 
 const form = document.getElementById("login");
 const message = document.getElementById("login-error");
 const buttons = form.querySelectorAll("button");
 const { username, password } = form.elements;
 
-/** `onLogin` is called after a login. */
+/** `onLogin` is called after a login, with a text if something else failed. */
 export function init(session, onLogin) {
   const logIn = async (isNew) => {
     if (!form.reportValidity()) return;
@@ -16,8 +17,9 @@ export function init(session, onLogin) {
     try {
       if (isNew) await session.register(username.value, password.value);
       await session.logIn(username.value, password.value);
+      const problem = await oidc.link(session, password.value).catch((error) => error.message);
       password.value = "";
-      onLogin();
+      onLogin(problem);
     } catch (error) {
       message.textContent = explain(error, isNew);
       password.focus();

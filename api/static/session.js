@@ -48,6 +48,11 @@ export class Session {
     this.#store(username, body);
   }
 
+  /** Takes over the tokens of a login that was started elsewhere. */
+  start(username, pair) {
+    this.#store(username, pair);
+  }
+
   async logOut() {
     const refresh = this.#refresh;
     this.#clear();

@@ -19,6 +19,7 @@ from infra.doctor import (
     Observation,
     Severity,
     network,
+    oidc,
     providers,
     public_url,
     settings,
@@ -46,6 +47,7 @@ CHECKS = (
     Check("models", network.models),
     Check("webhooks", webhooks.webhooks),
     Check("public URL", public_url.public_url),
+    Check("identity provider", oidc.identity_provider),
     Check("flower", network.flower),
 )
 #: Checks that may cost money.

@@ -59,6 +59,9 @@ _REVOKE = (
         WHERE user_id = :user_id
     """),
     text("""
+        DELETE FROM identities WHERE user_id = :user_id
+    """),
+    text("""
         UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()), name = '', prefix = '' WHERE user_id = :user_id
     """),
     text("""

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from shared.accounts.usage import SUMS, UsageTotal
 from shared.db.engine import Executor
+from shared.db.models import NO_PASSWORD
 from shared.errors import UserNotFoundError
 
 
@@ -25,6 +26,8 @@ class UserOverview(NamedTuple):
     logins: int  #: that are live
     keys: int  #: that are live
     unfinished: int  #: prompts
+    has_password: bool
+    has_identity: bool  #: at an identity provider
     used: UsageTotal  #: in this month
 
 
@@ -57,6 +60,8 @@ _USERS = f"""
             WHERE user_id = users.id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
         ),
         (SELECT count(*) FROM prompts WHERE user_id = users.id AND status IN ('queued', 'processing')),
+        password_hash <> '{NO_PASSWORD}',
+        EXISTS (SELECT FROM identities WHERE user_id = users.id),
         month.*
     FROM users
     CROSS JOIN LATERAL (SELECT {SUMS} FROM usage WHERE user_id = users.id AND day >= {_THIS_MONTH}) AS month

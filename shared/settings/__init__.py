@@ -16,8 +16,9 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
-from shared.settings import database_url, model_routes, names, sentences, values
+from shared.settings import database_url, model_routes, names, oidc, sentences, values
 from shared.settings.model_routes import DEFAULT_ROUTE, ModelRoute
+from shared.settings.oidc import OidcSettings
 from shared.settings.provider_names import EMBEDDERS, GENERATORS, factory_path
 from shared.settings.public_url import parse_public_url
 from shared.settings.url_password import with_password
@@ -80,7 +81,7 @@ class FlowerSettings(BrokerSettings):
     flower_password: SecretStr = Field(min_length=1)
 
 
-class Settings(BrokerSettings):
+class Settings(OidcSettings, BrokerSettings):
     """All settings of the API and the workers. Secrets have no default."""
 
     port: int = Field(8_000, ge=1, le=65_535)
@@ -183,6 +184,16 @@ class Settings(BrokerSettings):
         return self.app_env != "prod" if self.registration is None else self.registration
 
     @property
+    def oidc_creates_accounts(self) -> bool:
+        """Whether the first sign-in with the identity provider creates an account.
+
+        OIDC_CREATE_ACCOUNTS if it is set, else if registration is open or the settings say who may sign in.
+        """
+        if self.oidc_create_accounts is not None:
+            return self.oidc_create_accounts
+        return self.registration_open or bool(self.oidc_allowed_domains or self.oidc_allowed_groups)
+
+    @property
     def webhooks_may_be_private(self) -> bool:
         """Whether webhooks may have private addresses: WEBHOOK_ALLOW_PRIVATE if it is set, else in development."""
         return self.app_env == "dev" if self.webhook_allow_private is None else self.webhook_allow_private
@@ -281,6 +292,8 @@ class Settings(BrokerSettings):
     def _refuse_contradictions(self) -> Self:
         if self.port == self.flower_port:
             raise ValueError(f"PORT and FLOWER_PORT are both {self.port}: set one of them to another port.")
+        if sentence := oidc.contradiction(self, app_env=self.app_env, public_url=self.public_url):
+            raise ValueError(sentence)
         is_simulated = any(model.generator == "simulated" for model in self.models.values())
         if is_simulated and self.simulated_delay >= self.generation_timeout_seconds:
             raise ValueError(

@@ -52,6 +52,7 @@ class TestAccount:
             "username": "alice",
             "is_admin": False,
             "is_viewer": False,
+            "has_password": True,
             "authenticated_by": "login",
             "key": None,
             "limits": {

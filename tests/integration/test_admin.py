@@ -129,6 +129,8 @@ class TestUsers:
             "logins": 1,
             "keys": 1,
             "unfinished": 1,
+            "has_password": True,
+            "has_identity": False,
             "this_month": {
                 "prompts": 2,
                 "prompt_tokens": 100,

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from werkzeug.test import TestResponse
 
 from shared.accounts import users
-from shared.db.models import ApiKey
+from shared.db.models import ApiKey, LinkedIdentity
 from tests.support import batches
 from tests.support.client import PASSWORD, ApiUser
 from worker.pipeline import Pipeline
@@ -33,6 +33,11 @@ class Victim:
         self.batch = batches.create(self.user, [batches.line(1, SECRET, custom_id=SECRET)], metadata={"note": SECRET})
         self.key_id = self.user.post("/auth/keys/", json={"name": SECRET}).json["id"]
         link = self.user.get("/prompts/?limit=1").headers["Link"]
+        with worker.sessions.begin() as session:
+            identity = LinkedIdentity(user_id=self.user.id, issuer="https://login.example.com", subject=SECRET)
+            session.add(identity)
+            session.flush()
+            self.identity_id = identity.id
         self.logins = [login["id"] for login in self.user.get("/account/logins/").json]
         self.cursor = link.partition("cursor=")[2].partition(">")[0].partition("&")[0]
 
@@ -51,7 +56,8 @@ class Victim:
     def state(self) -> list[dict]:
         """The victim's account, keys, and prompts, but for their positions in the queue: newcomers may pass them."""
         prompts = [prompt | {"position": None} for prompt in self.user.get("/prompts/?limit=100").json]
-        own = [*self.user.get("/account/logins/").json, *self.user.get("/auth/keys/").json]
+        lists = ("/account/logins/", "/account/identities/", "/auth/keys/")
+        own = [each for path in lists for each in self.user.get(path).json]
         return [*prompts, self.user.get("/account/").json, *own]
 
     def webhooks(self) -> list[list[dict]]:
@@ -78,6 +84,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         return [attacker.call(method, path, json={"is_admin": True} if method == "PATCH" else None)]
     if "{key_id}" in path:
         return [attacker.call(method, path.format(key_id=victim.key_id))]
+    if "{identity_id}" in path:
+        return [attacker.call(method, path.format(identity_id=victim.identity_id))]
     if "{login_id}" in path:
         return [attacker.call(method, path.format(login_id=login_id)) for login_id in victim.logins]
     if "{webhook_id}" in path:
@@ -85,6 +93,7 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         body = {"since": 0} if path.endswith("/recover/") else {"url": "https://mine.example/"}
         return [attacker.call(method, path.format(webhook_id=victim.webhook, delivery_id=delivery["id"]), json=body)]
     login = {"username": "victim", "password": "a guess of theirs"}
+    sign_in = {"code": "a-guess", "code_verifier": "v" * 43}
     bodies = {
         "/prompts/": {"prompt_text": "mine"},
         "/webhooks/": {"url": "https://mine.example/"},
@@ -103,6 +112,8 @@ def attack(attacker: ApiUser, victim: Victim, route: tuple[str, str]) -> list[Te
         "/auth/refresh/": {"refresh": victim.user.tokens["access"]},
         "/auth/logout/": {"refresh": victim.user.tokens["access"]},
         "/auth/keys/": {"name": "mine"},
+        "/auth/oidc/token/": sign_in,
+        "/account/identities/": sign_in | {"password": PASSWORD},
         "/account/password/": {"current_password": PASSWORD, "password": PASSWORD},
     }
     if method == "POST":

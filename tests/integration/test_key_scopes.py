@@ -72,6 +72,9 @@ LOGIN_ONLY = (
     ("GET", "/account/logins/"),
     ("DELETE", "/account/logins/{login_id}/"),
     ("DELETE", "/account/"),
+    ("GET", "/account/identities/"),
+    ("POST", "/account/identities/"),
+    ("DELETE", "/account/identities/{identity_id}/"),
 )
 BODIES = {
     "/prompts/": {"prompt_text": "Hi"},
@@ -84,6 +87,7 @@ BODIES = {
     "/webhooks/{webhook_id}/recover/": {"since": 0},
     "/account/password/": {"current_password": "wrong", "password": "correct horse"},
     "/account/": {"password": "wrong"},
+    "/account/identities/": {"code": "c", "code_verifier": "v" * 43, "password": "wrong"},
 }
 
 
@@ -92,7 +96,7 @@ def call(user: ApiUser, method: str, path: str):
     query = {"query_string": {"prompt": "tide"}} if "similar" in path else {}
     ids = {"prompt_id": 999, "key_id": 999, "webhook_id": 999, "delivery_id": 999, "login_id": uuid4()}
     ids |= {"completion_id": "chatcmpl-999", "response_id": "resp_999", "model_id": "none"}
-    ids |= {"file_id": "file-999", "batch_id": "batch_999"}
+    ids |= {"file_id": "file-999", "batch_id": "batch_999", "identity_id": 999}
     return user.call(method, path.format(**ids), **body, **query)
 
 

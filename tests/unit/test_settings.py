@@ -114,6 +114,15 @@ def test_the_limits_themselves_are_allowed_and_overflow_nothing(environment) -> 
         ("WS_ROOM_AUTH", "maybe", "WS_ROOM_AUTH must be token or open."),
         ("ALLOWED_ORIGINS", "*", "ALLOWED_ORIGINS=* lets any web page"),
         ("PROMPT_RATE_LIMIT", "often", "PROMPT_RATE_LIMIT: 'often' is not a valid rate limit"),
+        ("OIDC_ISSUER", "login.example.com", "OIDC_ISSUER: this is not a URL"),
+        (
+            "OIDC_ISSUER",
+            "https://login.example.com/?tenant=1",
+            "OIDC_ISSUER: an issuer has no user, query or fragment.",
+        ),
+        ("OIDC_ISSUER", "https://login.example.com", "OIDC_ISSUER needs OIDC_CLIENT_ID"),
+        ("OIDC_SCOPES", "profile email", "OIDC_SCOPES: openid must be one of them"),
+        ("OIDC_CREATE_ACCOUNTS", "some", "OIDC_CREATE_ACCOUNTS must be true or false."),
         ("REGISTRATION", "perhaps", "REGISTRATION must be true or false."),
         ("LEASE_SECONDS", "0", "LEASE_SECONDS must be a number from 0.1 to 86400."),
         ("MAX_ATTEMPTS", "many", "MAX_ATTEMPTS must be a whole number from 1 to 1000."),
@@ -194,6 +203,18 @@ def test_a_mistyped_name_in_a_dotenv_file_is_refused(environment, tmp_path) -> N
     with pytest.raises(SettingsError) as refused:
         load_settings()
     assert [sentence.split()[0] for sentence in str(refused.value).splitlines()] == ["HOST", "OPENAI_MODLE"]
+
+
+def test_the_identity_provider_is_reached_by_tls_in_production_and_needs_a_public_url(environment) -> None:
+    client = {"OIDC_CLIENT_ID": "promptwire"}
+    environment(OIDC_ISSUER="https://login.example.com", **client)
+    with pytest.raises(SettingsError, match="OIDC_ISSUER needs PUBLIC_URL"):
+        load_settings()
+    environment(OIDC_ISSUER="http://login.example.com", PUBLIC_URL="https://p.example.com", **client)
+    with pytest.raises(SettingsError, match="OIDC_ISSUER must begin with https://"):
+        load_settings()
+    environment(OIDC_ISSUER="https://login.example.com", OIDC_ALLOWED_DOMAINS="A.example, b.example")
+    assert load_settings().oidc_allowed_domains == ("a.example", "b.example")
 
 
 @pytest.mark.parametrize(("name", "value"), [("WS_ROOM_AUTH", "open"), ("ALLOWED_ORIGINS", "*")])

@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy.orm import Session
 
-from shared.accounts import budgets, login_blocks, logins
+from shared.accounts import budgets, login_blocks, logins, sign_in_codes
 from shared.batches import files
 from shared.db.engine import Sessions
 from shared.operators import operations
@@ -18,8 +18,8 @@ INTERVAL_SECONDS = 600
 
 
 class Cleaner:
-    """Deletes old feed entries, deliveries and operations, expired idempotency keys and logins, address blocks of old
-    logins, and what interrupted uploads have left.
+    """Deletes old feed entries, deliveries and operations, expired idempotency keys, logins and sign-ins, address
+    blocks of old logins, and what interrupted uploads have left.
 
     It also ends deliveries that are not tried any more.
     """
@@ -34,6 +34,7 @@ class Cleaner:
             idempotency.purge(session)
             logins.purge_expired(session)
             login_blocks.purge(session)
+            sign_in_codes.purge(session)
             budgets.purge(session)
             files.purge_interrupted(session)
             operations.purge(session, self._feed_retention)

@@ -24,6 +24,7 @@ _ACCOUNT = {
     "is_admin": False,
     "is_viewer": False,
     "created_at": "2026-11-23T09:00:00.000Z",
+    "has_password": True,  # nosec B105
     "authenticated_by": "login",
     "key": None,
     "limits": _LIMITS,
@@ -43,6 +44,15 @@ _LOGIN = {
     "address": "192.0.2.7",
     "user_agent": "promptwire/1.0",
     "is_current": True,
+}
+
+_CODE = {"code": "mQ0v9Yw3kS2", "code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"}
+_IDENTITY = {
+    "id": 1,
+    "issuer": "https://login.example.com",
+    "subject": "248289761001",
+    "created_at": "2026-11-23T09:00:00.000Z",
+    "last_used_at": None,
 }
 
 _KEY = {
@@ -86,7 +96,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "Registration": {"A user": _CREDENTIALS},
     "Credentials": {"A user": _CREDENTIALS},
     "PasswordChange": {"Both passwords": {"current_password": _WORDS, "password": _OTHER_WORDS}},
-    "AccountDeletion": {"The password": {"password": _WORDS_OF_NO_OTHER}},
+    "AccountDeletion": {"The password": {"password": _WORDS_OF_NO_OTHER}, "A sign-in": _CODE},
+    "SignInCode": {"A sign-in": _CODE},
+    "NewIdentity": {"A sign-in, and the password": _CODE | {"password": _WORDS}},
     "RefreshToken": {"The newest token": {"refresh": _JWT + "kP3nVh4"}},
     "NewApiKey": {
         "For prompts": {"name": "Nightly report"},
@@ -105,6 +117,11 @@ BODIES: dict[str, dict[str, Any]] = {
 ANSWERS: dict[str, tuple[str, Any]] = {
     "user": ("A new user", {"id": 1, "username": "alice", "created_at": "2026-11-23T09:00:00.000Z"}),
     "tokens": ("A pair of tokens", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4"}),
+    "sign-in method": ("An identity provider", {"name": "Example Inc."}),
+    "no sign-in method": ("Passwords only", {"name": None}),
+    "sign-in": ("A login", {"access": _JWT + "m2Yw0aQ", "refresh": _JWT + "kP3nVh4", "username": "alice"}),
+    "identity": ("The identity", _IDENTITY),
+    "identities": ("Identities", [_IDENTITY]),
     "account": ("By a login", _ACCOUNT),
     "account by key": ("By an API key", _ACCOUNT | {"authenticated_by": "api_key", "key": _ACCOUNT_KEY}),
     "logins": ("Logins", [_LOGIN]),

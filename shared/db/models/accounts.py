@@ -6,11 +6,14 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Identity, Index, Numeric, Text, func, text
+from sqlalchemy import ForeignKey, Identity, Index, Numeric, Text, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db.models.base import Base
+
+#: No password has this hash.
+NO_PASSWORD = "!"  # noqa: S105  # nosec B105
 
 
 class User(Base):
@@ -20,6 +23,7 @@ class User(Base):
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     username: Mapped[str] = mapped_column(unique=True)
+    #: NO_PASSWORD for users who sign in with an identity provider only.
     password_hash: Mapped[str]
     seq: Mapped[int] = mapped_column(server_default=text("0"))
     #: The name of the embedder whose vectors are searched; NULL before the first vector.
@@ -49,6 +53,48 @@ class User(Base):
         Index("users_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index("users_admin_changed", "admin_changed_at", postgresql_where=text("admin_changed_at IS NOT NULL")),
     )
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the user can log in with a password."""
+        return self.password_hash != NO_PASSWORD
+
+
+class LinkedIdentity(Base):
+    """A user's identity at an identity provider: whoever the provider says has this issuer and subject is this user."""
+
+    __tablename__ = "identities"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    last_used_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("issuer", "subject", name="identities_issuer_subject"),
+        UniqueConstraint("user_id", "issuer", name="identities_user_issuer"),
+    )
+
+
+class SignInCode(Base):
+    """A single-use code for an identity that the provider has confirmed: see `shared/accounts/sign_in_codes.py`."""
+
+    __tablename__ = "sign_in_codes"
+
+    #: SHA-256 of the code, which itself is not stored.
+    code_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    #: By PKCE (RFC 7636), S256: only who knows its verifier may use the code.
+    challenge: Mapped[str]
+    issuer: Mapped[str]
+    subject: Mapped[str]
+    #: What the provider says: the name for a new account, and whether the user is an admin; NULL if it says nothing.
+    username: Mapped[str | None]
+    is_admin: Mapped[bool | None]
+    #: Whether the user had to authenticate for this code.
+    reauthenticated: Mapped[bool]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class TokenFamily(Base):
