@@ -281,7 +281,7 @@ class TestAccounts:
         dora = Browser(app, "dora").signed_in()
         assert_problem(dora.get("/admin/users/"), 403)
         with sessions.begin() as session:
-            users.set_admin(session, users.find_existing(session, "dora"), is_admin=True)
+            users.set_roles(users.find_existing(session, "dora"), is_admin=True)
         Browser(app, "dora").signed_in()
         assert_problem(dora.get("/admin/users/"), 403)
         with sessions() as session:

@@ -106,11 +106,10 @@ class SignIns:
 
 def _apply_admin(session: Session, user: User, identity: ConfirmedIdentity) -> bool:
     """Make the user what the provider says. Returns whether that changed anything."""
-    if identity.is_admin is None or not users.set_admin(session, user, is_admin=identity.is_admin):
-        return False
-    action = "admin.granted" if identity.is_admin else "admin.removed"
-    audit.record(session, _actor(user), action, user.id, by="identity provider")
-    return True
+    acts = users.set_roles(user, is_admin=identity.is_admin)
+    for act in acts:
+        audit.record(session, _actor(user), act, user.id, by="identity provider")
+    return bool(acts)
 
 
 def _actor(user: User) -> Actor:
