@@ -1,30 +1,57 @@
 """The playground: a page and its files. It uses the API as any other client does."""
 
+import re
 from pathlib import Path
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from api.http import static_files
 
 FOLDER = Path(__file__).parents[1] / "static"
 
-#: Trusted types make the browser reject text where HTML is expected.
+#: Trusted types make the browser reject text where HTML is expected, unless the sanitizer of answers has made it.
 CONTENT_SECURITY_POLICY = static_files.content_security_policy(
-    require_trusted_types_for="'script'", trusted_types="'none'"
+    require_trusted_types_for="'script'", trusted_types="dompurify"
 )
 
 
-def blueprint() -> Blueprint:
-    bp = Blueprint("page", __name__)
-    static_files.protect(bp, CONTENT_SECURITY_POLICY)
-    bp.get("/")(page)
-    bp.get("/static/<name>")(static)
-    return bp
+class PageRoutes:
+    """The page and its files.
 
+    Args:
+        registration_open: Whether the page offers to register.
+    """
 
-def page() -> Response:
-    return static_files.send(FOLDER, "index.html")
+    def __init__(self, *, registration_open: bool) -> None:
+        html = (FOLDER / "index.html").read_text("utf-8")
+        closed = ('name="registration" content="open"', 'name="registration" content="closed"')
+        self._html = html if registration_open else html.replace(*closed)
+
+    def blueprint(self) -> Blueprint:
+        bp = Blueprint("page", __name__)
+        static_files.protect(bp, CONTENT_SECURITY_POLICY)
+        bp.get("/")(self.page)
+        bp.get("/p/<int:id>/")(self.prompt)
+        bp.get("/static/<path:name>")(static)
+        return bp
+
+    def page(self) -> Response:
+        return _html(self._html)
+
+    def prompt(self, id: int) -> Response:
+        """The page of one prompt, which it fetches itself.
+
+        Its addresses are relative, because a proxy may publish the API below a path of its own.
+        """
+        root = "../../" if request.path.endswith("/") else "../"
+        return _html(re.sub(r'="(?:\./|(?=static/|docs/))', f'="{root}', self._html))
 
 
 def static(name: str) -> Response:
     return static_files.send(FOLDER, name)
+
+
+def _html(text: str) -> Response:
+    response = Response(text, mimetype="text/html", headers={"Cache-Control": "no-cache"})
+    response.add_etag()
+    return response.make_conditional(request)

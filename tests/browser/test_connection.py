@@ -160,7 +160,7 @@ def test_after_an_ended_login_and_a_new_one_the_page_is_as_it_was(alice: Visitor
     card = alice.submit("What is a tide?")
     alice.expect_status(card, "Answered")
     alice.prompt_field.fill("being written")
-    refresh_token = alice.page.evaluate("JSON.parse(sessionStorage.getItem('promptwire.login')).refresh")
+    refresh_token = alice.page.evaluate("JSON.parse(localStorage.getItem('promptwire.login')).refresh")
     httpx.post(f"{url}/auth/logout/", json={"refresh": refresh_token}).raise_for_status()
 
     expect(alice.page.get_by_role("alert").first).to_have_text("Your login has expired. Log in again to continue.")
