@@ -54,4 +54,5 @@ def static(name: str) -> Response:
 def _html(text: str) -> Response:
     response = Response(text, mimetype="text/html", headers={"Cache-Control": "no-cache"})
     response.add_etag()
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response

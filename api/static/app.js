@@ -105,6 +105,7 @@ function clear() {
   list.clear();
   search.clear();
   composer.clear();
+  say("");
   showState();
 }
 

