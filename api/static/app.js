@@ -130,6 +130,7 @@ function onState(state, delay) {
 }
 
 function onEvent(event) {
+  if (event.type === "prompt.deleted") found.remove(event.id);
   if (event.type.startsWith("batch.")) say(`A batch has ended: ${event.type.slice("batch.".length)}.`);
   else if (list.accepts(event)) prompts.apply(event);
 }

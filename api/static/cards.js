@@ -5,7 +5,7 @@ import * as contents from "./card.js";
 
 // Shorter lists are filled as a whole, so that the browser's own search finds everything in them.
 const ALWAYS_FILLED = 50;
-const MARGIN = "1200px 0px";
+const MARGIN = 1_200; // pixels
 
 const template = document.getElementById("card");
 
@@ -13,7 +13,8 @@ const template = document.getElementById("card");
 export class Cards {
   #items = new Map(); // the item, its prompt, and which of its texts are shown as a whole, by id
   #ids = []; // in the order of the list
-  #observer = new IntersectionObserver((entries) => this.#onMoved(entries), { rootMargin: MARGIN });
+  #filled = new Set(); // ids
+  #frame = null;
 
   /** `onAction(name, id, button)` is called when a button is pressed. */
   constructor(list, onAction) {
@@ -25,6 +26,8 @@ export class Cards {
       if (button.dataset.expand) this.#toggle(id, button);
       else onAction(button.dataset.action, id, button);
     });
+    // Ten thousand intersection observers would take longer than a frame.
+    for (const type of ["scroll", "resize"]) addEventListener(type, () => this.#fillVisible(), { passive: true });
     // The focus may go to a link that is below what is shown of a long text.
     list.addEventListener("focusin", ({ target }) => {
       const text = target.closest(".clamped");
@@ -82,9 +85,9 @@ export class Cards {
     const { item } = entry;
     const hadFocus = item.contains(document.activeElement);
     const neighbour = item.nextElementSibling ?? item.previousElementSibling;
-    this.#observer.unobserve(item);
     item.remove();
     this.#items.delete(id);
+    this.#filled.delete(id);
     this.#ids.splice(this.#ids.indexOf(id), 1);
     if (hadFocus) (neighbour?.querySelector(".card") ?? document.getElementById("main")).focus();
   }
@@ -106,7 +109,6 @@ export class Cards {
     card.setAttribute("aria-label", `Prompt ${id}`);
     const entry = { item, card, prompt: null, expanded: new Set() };
     this.#items.set(id, entry);
-    this.#observer.observe(item);
     return entry;
   }
 
@@ -114,22 +116,36 @@ export class Cards {
     const entry = this.#items.get(prompt.id);
     entry.prompt = prompt;
     if (prompt.partialText) entry.expanded.add("answer"); // who has seen it grow has it as a whole
-    if (entry.card.firstElementChild || this.#items.size <= ALWAYS_FILLED) this.#fill(entry);
+    if (this.#filled.has(prompt.id) || this.#items.size <= ALWAYS_FILLED) this.#fill(entry);
+    else this.#fillVisible();
   }
 
   #fill({ item, card, prompt, expanded }) {
     contents.fill(card, prompt, expanded);
     item.style.minHeight = "";
+    this.#filled.add(prompt.id);
   }
 
-  #onMoved(entries) {
-    for (const { target, isIntersecting, boundingClientRect: box } of entries) {
-      const entry = this.#items.get(Number(target.dataset.id));
-      if (!entry || box.height === 0) continue; // removed, or in a list that is hidden
-      const isFilled = entry.card.firstElementChild !== null;
-      if (isIntersecting && !isFilled) this.#fill(entry);
-      else if (!isIntersecting && isFilled && this.#items.size > ALWAYS_FILLED) empty(entry, box.height);
-    }
+  /** In the next frame, fills the cards that are near the visible part, and empties the others. */
+  #fillVisible() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      if (this.#items.size <= ALWAYS_FILLED || this.list.offsetParent === null) return;
+      const near = new Set(this.#near());
+      const far = [...this.#filled].filter((id) => !near.has(id)).map((id) => this.#items.get(id));
+      const heights = far.map(({ item }) => item.offsetHeight);
+      far.forEach((entry, index) => empty(entry, heights[index]) && this.#filled.delete(entry.prompt.id));
+      for (const id of near) if (!this.#filled.has(id)) this.#fill(this.#items.get(id));
+    });
+  }
+
+  /** The ids of the cards that are near the visible part. */
+  #near() {
+    const box = (index) => this.#items.get(this.#ids[index]).item.getBoundingClientRect();
+    const first = firstIndex(this.#ids.length, (index) => box(index).bottom > -MARGIN);
+    let last = first;
+    while (last < this.#ids.length && box(last).top < innerHeight + MARGIN) last += 1;
+    return this.#ids.slice(first, last);
   }
 
   #toggle(id, button) {
@@ -142,20 +158,27 @@ export class Cards {
 
   /** Where an id belongs among the ids, which descend. */
   #placeOf(id) {
-    let [low, high] = [0, this.#ids.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#ids[middle] > id) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstIndex(this.#ids.length, (index) => this.#ids[index] < id);
   }
 }
 
-/** Empties a card that is far away, and keeps its height. The one with the focus or a selection stays. */
+/** The first index below `length` for which a condition holds, as it does for all later ones; `length` if there is none. */
+function firstIndex(length, holds) {
+  let [low, high] = [0, length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (holds(middle)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+/** Empties a card, and keeps its height, unless it has the focus or a selection. Returns whether it did. */
 function empty({ item, card }, height) {
   const selection = getSelection();
-  if (item.contains(document.activeElement) || (!selection.isCollapsed && selection.containsNode(item, true))) return;
+  const isSelected = !selection.isCollapsed && selection.containsNode(item, true);
+  if (isSelected || item.contains(document.activeElement)) return false;
   item.style.minHeight = `${height}px`;
   card.replaceChildren();
+  return true;
 }

@@ -76,6 +76,7 @@ _ATTRIBUTES = {
     "target",
     "type",
 }
+_RENDERED = r"hljs-|language-|level-|(function|class|inherited|language)_$"
 _OWN_CLASSES = {"code", "copy", "host", "quiet", "table", "wide"}
 
 
@@ -113,7 +114,7 @@ def test_nothing_of_hostile_markdown_runs_or_loads_or_looks_like_the_page(alice:
     assert found["owned"] is None
     assert set(found["tags"]) <= _TAGS
     assert set(found["attributes"]) <= _ATTRIBUTES
-    assert {name for name in found["classes"] if not re.match("hljs-|language-|level-", name)} == _OWN_CLASSES
+    assert {name for name in found["classes"] if not re.match(_RENDERED, name)} == _OWN_CLASSES
     assert found["links"]
     for link in found["links"]:
         assert link["href"].startswith(("https:", "http:", "mailto:"))
@@ -129,7 +130,7 @@ def test_nothing_of_hostile_markdown_runs_or_loads_or_looks_like_the_page(alice:
     assert found["owned"] is None
     assert set(found["tags"]) <= _TAGS
     assert set(found["attributes"]) <= _ATTRIBUTES
-    assert {name for name in found["classes"] if not re.match("hljs-|language-|level-", name)} == _OWN_CLASSES
+    assert {name for name in found["classes"] if not re.match(_RENDERED, name)} == _OWN_CLASSES
     assert alice.page.title() == "Promptwire"
     assert [each for each in requests if not re.match(f"{re.escape(url)}/(static|prompts)/", each)] == []
     assert [complaint for complaint in alice.complaints if "inline" not in complaint] == []
