@@ -31,7 +31,14 @@ export function sayEnded(prompt) {
   ended.push(prompt);
 }
 
+/** Says nothing more of what has happened: the next user may be another one. */
+export function forget() {
+  ended = [];
+  announcer.textContent = notice.textContent = "";
+}
+
 function sayAllEnded() {
+  if (ended.length === 0) return;
   say(ended.length > 3 ? `${ended.length} prompts have finished.` : ended.map(endOf).join(" "));
   ended = [];
 }

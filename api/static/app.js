@@ -1,7 +1,7 @@
 // The page: connects the session, the prompts and the elements that show them.
 
 import { Actions, attempt } from "./actions.js";
-import { say, sayEnded, showTitle } from "./announce.js";
+import { forget, say, sayEnded, showTitle } from "./announce.js";
 import { Api } from "./api.js";
 import { Cards } from "./cards.js";
 import * as composer from "./composer.js";
@@ -105,7 +105,7 @@ function clear() {
   list.clear();
   search.clear();
   composer.clear();
-  say("");
+  forget();
   showState();
 }
 
