@@ -123,7 +123,7 @@ def test_nothing_of_hostile_markdown_runs_or_loads_or_looks_like_the_page(alice:
         is_named = re.match(rf"https?://{re.escape(link['host'])}(/|$)", link["text"])
         assert is_named or link["text"].endswith(f" ({link['host']})"), link
 
-    # What if the parser let HTML through? (While it is sanitized, the policy already blocks inline code.)
+    # What if the parser let HTML through? (While it is sanitized, the policy already blocks inline code and <base>.)
     alice.page.evaluate(_SANITIZE, HOSTILE)
     alice.page.evaluate(_TOUCH)
     found = alice.page.evaluate(_INSPECT)
@@ -133,7 +133,7 @@ def test_nothing_of_hostile_markdown_runs_or_loads_or_looks_like_the_page(alice:
     assert {name for name in found["classes"] if not re.match(_RENDERED, name)} == _OWN_CLASSES
     assert alice.page.title() == "Promptwire"
     assert [each for each in requests if not re.match(f"{re.escape(url)}/(static|prompts)/", each)] == []
-    assert [complaint for complaint in alice.complaints if "inline" not in complaint] == []
+    assert [complaint for complaint in alice.complaints if not re.search("inline|base URI", complaint)] == []
     alice.complaints.clear()
 
 
