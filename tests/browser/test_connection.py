@@ -89,6 +89,7 @@ def test_an_answer_from_while_the_server_was_down_is_shown_once(
 
     restartable_api.start()
     alice.expect_live()
+    expect(alice.page.locator("#composer-error")).to_be_empty()
     alice.expect_status(card, "Answered")
     expect(alice.answer(card)).to_contain_text("You asked “What is a tide?”")
     expect(alice.prompt_field).to_have_value("Written offline")
