@@ -11,7 +11,7 @@ LOCKS := requirements.txt $(addprefix requirements/,minilm.txt otel.txt dev.txt)
 
 .DEFAULT_GOAL := help
 .PHONY: help up can-start users reindex backup restore doctor test screenshots faults faults-short benchmark bench bench-search audit check \
-	check-infra check-protocol compose-test format lock clean
+	check-infra check-protocol compose-test format lock vendor clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -92,6 +92,9 @@ format: $(INSTALLED)  ## Format the code, and apply lint fixes
 
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv); make lock ARGS=--keep adds only missing ones
 	$(PYTHON) -m infra.lock $(ARGS)
+
+vendor:  ## Copy the page's JavaScript libraries from npm, as infra/vendor.json pins them (needs npm)
+	$(PYTHON) -m infra.vendor
 
 clean:  ## Delete the environments and the caches (not your data in .local)
 	rm -rf $(VENV) $(BENCH) $(INFRA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

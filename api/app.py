@@ -30,7 +30,7 @@ from api.openai.responses.stream import InterruptedTexts, ResponseStream
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import Position, StreamReads, TextStream
-from api.routes import docs, page
+from api.routes import docs
 from api.routes.account import AccountRoutes
 from api.routes.admin import AdminRoutes
 from api.routes.auth import AuthRoutes
@@ -39,6 +39,7 @@ from api.routes.keys import KeyRoutes
 from api.routes.oidc import OidcRoutes
 from api.routes.operations import OperationRoutes
 from api.routes.ops import OpsRoutes
+from api.routes.page import PageRoutes
 from api.routes.prompts import PromptRoutes
 from api.routes.rooms import RoomRoutes
 from api.routes.search import SearchRoutes
@@ -96,6 +97,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     services.registration_limiter.init_app(app)
     for api_blueprint in _api_blueprints(services):
         app.register_api(api_blueprint)
+    page = PageRoutes(registration_open=settings.registration_open)
     for blueprint in (_rooms(services, address), docs.blueprint(), page.blueprint()):
         app.register_blueprint(blueprint)
     _add_middleware(app, settings, services.submissions, address)

@@ -5,7 +5,13 @@ from pathlib import Path
 from flask import Blueprint, Response, send_from_directory
 
 # A browser rejects a module of another type, and the system's table of types may have any for these.
-_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_MEDIA_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+}
 
 
 def content_security_policy(**directives: str) -> str:

@@ -1,8 +1,7 @@
 // The API calls of the page.
 
 const PAGE_SIZE = 20;
-const MAX_PAGE_SIZE = 100;
-const SEARCH_LIMIT = 8;
+const OLDER_PAGE_SIZE = 100;
 // Squared distances of unit vectors go up to 4. Texts farther apart than this have nothing in common.
 const MAX_DISTANCE = 1.8;
 
@@ -33,37 +32,39 @@ export class Api {
     await this.session.send("DELETE", `prompts/${id}/`);
   }
 
-  /** Fetches the newest prompts, at least `count` if there are that many: `{ prompts, next }`, where `next` is for `page`. */
-  async newest(count) {
-    let { prompts, next } = await this.page(`prompts/?limit=${Math.min(Math.max(count, PAGE_SIZE), MAX_PAGE_SIZE)}`);
-    while (next && prompts.length < count) {
-      const more = await this.page(next);
-      prompts = prompts.concat(more.prompts);
-      next = more.next;
-    }
-    return { prompts, next };
+  /** Fetches the newest prompts, of one status if it is given: `{ prompts, next }`, where `next` is for `page`. */
+  newest(status, limit = PAGE_SIZE) {
+    const query = new URLSearchParams({ limit, ...(status && { status }) });
+    return this.page(`prompts/?${query}`);
   }
 
   /** Fetches the newest queued prompts. */
   queued() {
-    return this.page(`prompts/?status=queued&limit=${MAX_PAGE_SIZE}`);
+    return this.newest("queued", OLDER_PAGE_SIZE);
   }
 
   /** Fetches one page of a list. The next one has the same path, and the query of the link. */
   async page(path, options) {
     const { body, headers } = await this.session.send("GET", path, options);
     const next = /<[^>?]*(\?[^>]+)>; rel="next"/.exec(headers.get("Link") ?? "");
-    return { prompts: body, next: next && path.split("?")[0] + next[1] };
+    return { prompts: body, next: next && path.split("?")[0] + next[1].replace(/\blimit=\d+/, `limit=${OLDER_PAGE_SIZE}`) };
   }
 
-  async similar(text, signal) {
-    const query = new URLSearchParams({ prompt: text, limit: SEARCH_LIMIT, max_score: MAX_DISTANCE });
+  /** Fetches the `limit` prompts that are most like a text; by its words with the mode "text", else by its meaning. */
+  async similar(text, { mode, limit, signal }) {
+    const query = new URLSearchParams({ prompt: text, mode, limit });
+    if (mode === "vector") query.set("max_score", MAX_DISTANCE);
     let { prompts, next } = await this.page(`prompts/similar/?${query}`, { signal });
-    while (next) {
+    while (next && prompts.length < limit) {
       const more = await this.page(next, { signal });
       prompts = prompts.concat(more.prompts);
       next = more.next;
     }
     return prompts;
+  }
+
+  /** Fetches all prompts, as JSON Lines. A browser keeps a large file on its disk. */
+  export() {
+    return this.session.send("GET", "account/export/", { as: "blob" });
   }
 }

@@ -1,62 +1,79 @@
 // The page: connects the session, the prompts and the elements that show them.
 
+import { Actions, attempt } from "./actions.js";
+import { forget, notify, say, sayEnded, showTitle } from "./announce.js";
 import { Api } from "./api.js";
 import { Cards } from "./cards.js";
 import * as composer from "./composer.js";
-import { confirmDeletion } from "./confirm.js";
 import { Connection } from "./connection.js";
+import * as copying from "./copy.js";
+import { following } from "./follow.js";
+import { address } from "./http.js";
+import { PromptList } from "./list.js";
 import * as login from "./login.js";
 import * as oidc from "./oidc.js";
 import { Polling } from "./polling.js";
 import { Prompts, isRunning } from "./prompts.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
+import { SinglePrompt } from "./single.js";
 import * as status from "./status.js";
-import { answerText, cutOffNote, excerpt } from "./format.js";
 
 // In milliseconds.
 const TIMES_INTERVAL = 30_000;
-const NOTICE_TIME = 8_000;
+const WAITING_INTERVAL = 1_000;
 const DRAW_DELAY = 30;
 const POSITIONS_INTERVAL = 3_000;
+// No event reports a prompt that was submitted elsewhere, by a program or in a batch, before its text arrives.
+const PROBE_INTERVAL = 5_000;
 // Some proxies do not let WebSockets through: then the page polls. If it was connected before, not after the first
 // failures: when a server restarts, all pages reconnect at once.
 const FAILURES_BEFORE_POLLING = 2;
-// A poll fetches one page of the newest prompts, and this many of the older ones that are unfinished.
-const POLLED_OLDER = 5;
+// Farther from its beginning than this the user is reading the list, in pixels.
+const READING = 600;
+const OLDER_MARGIN = "1500px";
 
 const find = (id) => document.getElementById(id);
+const single = Number(/^p\/(\d+)\/?$/.exec(location.pathname.slice(address("").pathname.length))?.[1]);
 
-const session = new Session(() => showLogin("Your login has expired. Log in again to continue.", session.username));
+const session = new Session((name) => showLogin("Your login has expired. Log in again to continue.", name), onOtherTab);
 const api = new Api(session);
 const changed = new Set(); // ids of prompts to draw
-const fetching = new Set(); // ids of prompts that `fetchPrompt` waits for
-const prompts = new Prompts({ changed: scheduleDraw, ended: announceEnd, unknown: fetchPrompt });
+const prompts = new Prompts({ changed: scheduleDraw, ended: onEnd, unknown: (id) => list.fetch(id) });
+const place = { changed: showState, isReading: () => scrollY > READING };
+const list = single ? new SinglePrompt(single, api, prompts, place) : new PromptList(api, prompts, place);
 const cards = new Cards(find("prompts"), act);
 const found = new Cards(find("found"), act);
-const search = new Search((text, signal) => api.similar(text, signal), found, say);
-const polling = new Polling({ poll, done: status.setPolling, isWaiting: () => prompts.unfinished.length > 0 });
+const search = new Search((text, options) => api.similar(text, options), found, say);
+const actions = new Actions(api, prompts, {
+  submitted: onSubmitted,
+  deleted(id) {
+    found.remove(id);
+    search.refresh();
+  },
+  failed: (id) => list.fetch(id),
+});
+const polling = new Polling({
+  poll: () => list.poll(),
+  done: status.setPolling,
+  isWaiting: () => prompts.unfinished.length > 0,
+});
 let connection = null;
+let lastSeq = null; // the last event of the shown user
 let shownUser = null;
-let nextPage = null;
-let unseen = 0;
 
 // --- Login and logout ---
 
 function showWorkspace() {
+  disconnect();
   if (shownUser !== session.username) clear();
   shownUser = session.username;
   find("welcome").hidden = true;
   for (const id of ["desk", "who", "log-out"]) find(id).hidden = false;
   find("who").textContent = session.username;
-  disconnect();
-  connection = new Connection(session, {
-    state: onState,
-    joined: (isFirst) => isFirst && reload(),
-    reset: () => reload(),
-    event: (event) => prompts.apply(event),
-  });
-  composer.focus();
+  const on = { state: onState, joined: () => list.sync(), reset: () => list.renew(), event: onEvent };
+  connection = new Connection(session, on, lastSeq);
+  if (!single) composer.focus();
 }
 
 /** Shows the login form. The workspace stays as it is, in case the same user logs in again. */
@@ -68,111 +85,65 @@ function showLogin(message, name) {
   login.show(message, name);
 }
 
+/** Another tab has logged in or out. */
+function onOtherTab() {
+  if (session.username) return showWorkspace();
+  disconnect();
+  shownUser = null;
+  clear();
+  showLogin();
+}
+
 function disconnect() {
   polling.stop();
+  lastSeq = connection?.since ?? lastSeq;
   connection?.close();
   connection = null;
 }
 
 function clear() {
-  prompts.clear();
+  lastSeq = null;
+  list.clear();
   search.clear();
   composer.clear();
-  nextPage = null;
+  forget();
+  showState();
 }
 
 async function logOut() {
   const ended = session.logOut();
-  shownUser = null;
-  clear();
-  showLogin();
+  onOtherTab();
   await ended;
 }
 
+// --- Events ---
+
 function onState(state, delay) {
   status.show(state, delay);
-  if (state === "live") polling.stop();
+  if (state === "live") {
+    polling.stop();
+    composer.reachable();
+    search.refresh();
+    if (list.hasOlder) observeEnd();
+  }
   const isLost = !connection?.hasJoined || connection.failures > FAILURES_BEFORE_POLLING;
   if (state === "waiting" && isLost) polling.start();
 }
 
-// --- Requests ---
-
-/** Fetches the newest prompts again, at least `count`: as many as are shown. Resolves to them; null if it failed. */
-async function reload(count = prompts.size) {
-  const user = shownUser;
-  const began = prompts.time;
-  const { size } = prompts;
-  let page;
-  try {
-    page = await api.newest(count);
-  } catch {
-    return null; // the state of the connection is shown
-  }
-  if (shownUser !== user) return [];
-  prompts.replace(page.prompts, began, page.next === null);
-  if (page.prompts.length >= size || page.next === null) nextPage = page.next;
-  showMore();
-  return page.prompts;
+function onEvent(event) {
+  if (event.type === "prompt.deleted") found.remove(event.id);
+  if (event.type.startsWith("batch.")) say(`A batch has ended: ${event.type.slice("batch.".length)}.`);
+  else if (list.accepts(event)) prompts.apply(event);
 }
 
-/** Fetches what events would have reported. Resolves to whether the server answered. */
-async function poll() {
-  const newest = await reload(1);
-  if (newest === null) return false;
-  const fetched = new Set(newest.map(({ id }) => id));
-  const older = prompts.unfinished.filter((id) => !fetched.has(id));
-  older.slice(0, POLLED_OLDER).forEach(fetchPrompt);
-  return true;
+function onEnd(prompt) {
+  sayEnded(prompt);
+  search.refresh();
 }
 
-async function more() {
-  const user = shownUser;
-  const began = prompts.time;
-  const page = await attempt(() => api.page(nextPage));
-  if (!page || shownUser !== user) return;
-  prompts.put(page.prompts, began);
-  nextPage = page.next;
-  showMore();
-}
-
-/** Fetches a prompt that another tab has submitted or retried. */
-async function fetchPrompt(id) {
-  if (fetching.has(id)) return;
-  fetching.add(id);
-  const began = prompts.time;
-  try {
-    prompts.put([await api.get(id)], began);
-  } catch {
-    // The prompt was deleted, or the server is unavailable. In both cases an event or a reload follows.
-  } finally {
-    fetching.delete(id);
-  }
-}
-
-/** Fetches the positions of queued prompts; no event reports them. */
-async function refreshPositions() {
-  const queued = prompts.queued;
-  if (!connection || document.hidden || queued.length === 0) return;
-  const user = shownUser;
-  const began = prompts.time;
-  try {
-    const page = await api.queued();
-    if (shownUser !== user) return;
-    const shown = page.prompts.filter(({ id }) => prompts.get(id));
-    prompts.put(shown, began);
-    const ids = new Set(shown.map(({ id }) => id));
-    if (page.next === null) queued.filter((id) => !ids.has(id)).forEach(fetchPrompt);
-  } catch {
-    // the page already shows the state of the connection
-  }
-}
-
-async function submit(text, key) {
-  const user = shownUser;
-  const began = prompts.time;
-  const prompt = await api.submit(text, key);
-  if (shownUser !== user) return;
+function onSubmitted(prompt, began) {
+  if (find("status-filter").value) setFilter("");
+  list.accepts(prompt); // what was submitted elsewhere in between is fetched
   prompts.put([prompt], began);
   search.clear();
   polling.soon();
@@ -180,41 +151,8 @@ async function submit(text, key) {
   if (isRunning(prompts.get(prompt.id) ?? prompt)) say(`Submitted as prompt ${prompt.id}.`);
 }
 
-async function act(name, id, button) {
-  if (name === "delete") return deletePrompt(id, button.closest("li").querySelector(".prompt").textContent);
-  button.disabled = true;
-  const began = prompts.time;
-  const prompt = await attempt(() => api[name](id));
-  button.disabled = false;
-  if (prompt) prompts.put([prompt], began);
-  else fetchPrompt(id);
-}
-
-async function deletePrompt(id, text) {
-  if (!(await confirmDeletion(text))) return;
-  const isDone = await attempt(async () => {
-    await api.delete(id).catch(ignoreMissing);
-    return true;
-  });
-  if (!isDone) return;
-  prompts.remove(id);
-  found.remove(id);
-  search.refresh();
-  say(`Prompt ${id} was deleted.`);
-}
-
-function ignoreMissing(error) {
-  if (error.status !== 404) throw error;
-}
-
-/** Resolves to what `call` resolves to, or to null if it fails; a notice then shows the error. */
-async function attempt(call) {
-  try {
-    return await call();
-  } catch (error) {
-    notify(error.message);
-    return null;
-  }
+function act(name, id, button) {
+  actions.act(name, prompts.get(id) ?? found.get(id), button);
 }
 
 // --- Display ---
@@ -226,45 +164,65 @@ function scheduleDraw(id) {
 }
 
 function draw() {
-  for (const id of changed) {
-    const prompt = prompts.get(id);
-    if (prompt) cards.put(prompt);
-    else cards.remove(id);
-  }
+  const growing = Math.max(...[...changed].filter((id) => prompts.get(id)?.partialText));
+  following(cards.card(growing), () => {
+    for (const id of changed) {
+      const prompt = prompts.get(id);
+      if (prompt && list.shows(prompt)) cards.put(prompt);
+      else cards.remove(id);
+    }
+  });
   changed.clear();
-  showMore();
+  showState();
 }
 
-function showMore() {
-  find("more").hidden = nextPage === null;
-  find("all-empty").hidden = prompts.size > 0;
+function showState() {
+  find("more").hidden = !list.hasOlder || cards.ids.length === 0;
+  find("newer").hidden = !list.isBehind;
+  find("all-empty").hidden = !list.isLoaded || changed.size > 0 || cards.ids.length > 0;
+  find("all-empty").textContent = emptyText();
+  showTitle(prompts.unfinished.length);
 }
 
-function announceEnd(prompt) {
-  const { id, status: outcome, error } = prompt;
-  if (outcome === "completed") say(`Prompt ${id} was answered: ${excerpt(answerText(prompt))} ${cutOffNote(prompt)}`.trim());
-  else say(`Prompt ${id} ${outcome === "failed" ? "failed" : "was cancelled"}. ${error ?? ""}`);
-  if (document.hidden) showUnseen(unseen + 1);
-  search.refresh();
+function emptyText() {
+  if (single) return `You have no prompt ${single}. It may have been deleted.`;
+  const filter = find("status-filter");
+  return filter.value
+    ? `None of your prompts is in the state “${filter.selectedOptions[0].text}”.`
+    : "Nothing here yet. Submit your first prompt above.";
 }
 
-/** Shows in the title of the tab how many prompts have finished while it was hidden. */
-function showUnseen(count) {
-  unseen = count;
-  document.title = count ? `(${count}) Promptwire` : "Promptwire";
+function setFilter(value) {
+  find("status-filter").value = value;
+  list.filter(value);
 }
 
-/** Announces a text to screen readers, without interrupting them. */
-function say(text) {
-  find("announcer").textContent = text;
+function showNewest() {
+  scrollTo({ top: 0, behavior: "instant" });
+  list.sync();
 }
 
-let noticeTimer = null;
+// --- Older prompts: the list goes on before its end is reached ---
 
-function notify(text) {
-  find("notice").textContent = text;
-  clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => (find("notice").textContent = ""), NOTICE_TIME);
+const end = new IntersectionObserver((entries) => entries.at(-1).isIntersecting && older(), { rootMargin: OLDER_MARGIN });
+let isFetchingOlder = false;
+
+/** Asks again whether the end is near; otherwise an observer calls only if that has changed. */
+function observeEnd() {
+  end.unobserve(find("more"));
+  end.observe(find("more"));
+}
+
+async function older() {
+  if (isFetchingOlder || !list.hasOlder || !connection) return;
+  isFetchingOlder = true;
+  const isDone = await attempt(async () => {
+    await list.older();
+    return true;
+  });
+  isFetchingOlder = false;
+  draw();
+  if (isDone) observeEnd();
 }
 
 // --- The page ---
@@ -273,28 +231,42 @@ login.init(session, (problem) => {
   showWorkspace();
   if (problem) notify(problem);
 });
-composer.init(submit);
+composer.init((text, key) => actions.submit(text, key));
+copying.init(say);
 status.init(() => connection?.retryNow());
 find("log-out").addEventListener("click", logOut);
-find("more").addEventListener("click", more);
+find("export").addEventListener("click", ({ target }) => actions.export(target));
+find("more").addEventListener("click", older);
+find("newer").addEventListener("click", showNewest);
+find("status-filter").addEventListener("change", ({ target }) => setFilter(target.value));
+observeEnd();
 document.addEventListener("keydown", (event) => {
-  if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || find("desk").hidden) return;
+  if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || single || find("desk").hidden) return;
   event.preventDefault();
   search.focus();
 });
 document.addEventListener("visibilitychange", () => {
   if (document.hidden || !connection) return;
-  showUnseen(0);
+  showState();
   if (polling.isOn) polling.soon();
-  else reload();
+  else list.sync();
 });
-setInterval(refreshPositions, POSITIONS_INTERVAL);
-setInterval(() => [cards, found].forEach((each) => each.updateTimes()), TIMES_INTERVAL);
+
+/** Calls a function at an interval, while the page is visible and connected. */
+function every(interval, call) {
+  setInterval(() => connection && !document.hidden && call(), interval);
+}
+every(POSITIONS_INTERVAL, () => list.refreshQueued());
+every(PROBE_INTERVAL, () => list.probe());
+every(WAITING_INTERVAL, () => cards.updateWaiting());
+every(TIMES_INTERVAL, () => [cards, found].forEach((each) => each.updateTimes()));
 if (/Mac|iPhone|iPad/.test(navigator.platform)) {
   for (const key of document.querySelectorAll(".modifier")) key.textContent = "⌘";
 }
+document.body.classList.toggle("single", Boolean(single));
+if (single) find("all-title").textContent = `Prompt ${single}`;
 
 oidc.init(showLogin);
 const refusal = await oidc.finish(session).catch((error) => error.message);
-if (refusal === true || (await session.resume())) showWorkspace();
-else if (!session.username) showLogin(refusal || undefined);
+if (refusal === true || session.resume()) showWorkspace();
+else showLogin(refusal || undefined);

@@ -1,147 +1,184 @@
-// The cards of the prompts. Texts of users and models are inserted as text, never as HTML.
+// Lists of cards. A long list keeps only the cards near the visible part filled: ten thousand full ones would take
+// hundreds of megabytes, and each change of the list a second.
 
-import { isRunning } from "./prompts.js";
-import { answerText, cutOffNote, similarity, timeAgo } from "./format.js";
+import * as contents from "./card.js";
 
-const STATUS = {
-  queued: "Queued",
-  processing: "Answering",
-  completed: "Answered",
-  failed: "Failed",
-  cancelled: "Cancelled",
-};
-const EMPTIED = "The texts of this prompt were removed because of its age.";
-// Longer texts scroll, so they must be focusable.
-const MAX_CHARACTERS = 1200;
-const MAX_LINES = 14;
+// Shorter lists are filled as a whole, so that the browser's own search finds everything in them.
+const ALWAYS_FILLED = 50;
+const MARGIN = 1_200; // pixels
 
 const template = document.getElementById("card");
 
 /** A list of cards: `put` sorts by id, newest first; `show` keeps the given order. */
 export class Cards {
-  #items = new Map();
+  #items = new Map(); // the item, its prompt, and which of its texts are shown as a whole, by id
+  #ids = []; // in the order of the list
+  #filled = new Set(); // ids
+  #frame = null;
 
   /** `onAction(name, id, button)` is called when a button is pressed. */
   constructor(list, onAction) {
     this.list = list;
     list.addEventListener("click", ({ target }) => {
-      const button = target.closest("button[data-action]");
-      if (button) onAction(button.dataset.action, Number(button.closest("li").dataset.id), button);
+      const button = target.closest("button[data-action], button[data-expand]");
+      if (!button) return;
+      const id = Number(button.closest("li").dataset.id);
+      if (button.dataset.expand) this.#toggle(id, button);
+      else onAction(button.dataset.action, id, button);
     });
+    // Ten thousand intersection observers would take longer than a frame.
+    for (const type of ["scroll", "resize"]) addEventListener(type, () => this.#fillVisible(), { passive: true });
+    // The focus may go to a link that is below what is shown of a long text.
+    list.addEventListener("focusin", ({ target }) => {
+      const text = target.closest(".clamped");
+      if (text) this.#toggle(Number(text.closest("li").dataset.id), text.nextElementSibling);
+    });
+  }
+
+  /** The prompt that a card shows. */
+  get(id) {
+    return this.#items.get(id)?.prompt;
+  }
+
+  /** The card of a prompt. */
+  card(id) {
+    return this.#items.get(id)?.card;
+  }
+
+  /** The ids of the cards, in their order. */
+  get ids() {
+    return this.#ids;
+  }
+
+  focus(id) {
+    this.card(id)?.focus();
   }
 
   /** Adds or updates the card of a prompt. */
   put(prompt) {
-    let item = this.#items.get(prompt.id);
-    if (!item) {
-      item = this.#make(prompt.id);
-      const next = [...this.list.children].find((other) => Number(other.dataset.id) < prompt.id);
-      this.list.insertBefore(item, next ?? null);
+    if (!this.#items.has(prompt.id)) {
+      const entry = this.#make(prompt.id);
+      const at = this.#placeOf(prompt.id);
+      this.list.insertBefore(entry.item, this.#items.get(this.#ids[at])?.item ?? null);
+      this.#ids.splice(at, 0, prompt.id);
+      entry.item.classList.toggle("new", at === 0);
     }
-    fill(item, prompt);
+    this.#update(prompt);
   }
 
   /** Shows exactly these prompts, in this order. */
   show(prompts) {
     const kept = new Set(prompts.map(({ id }) => id));
-    for (const id of [...this.#items.keys()]) if (!kept.has(id)) this.remove(id);
+    for (const id of [...this.#ids]) if (!kept.has(id)) this.remove(id);
     for (const prompt of prompts) {
-      const item = this.#items.get(prompt.id) ?? this.#make(prompt.id);
-      fill(item, prompt);
+      if (!this.#items.has(prompt.id)) this.#make(prompt.id);
+      this.#update(prompt);
     }
-    this.list.append(...prompts.map(({ id }) => this.#items.get(id)));
+    this.#ids = [...kept];
+    this.list.append(...this.#ids.map((id) => this.#items.get(id).item));
   }
 
   /** Removes a card. If it had the focus, the next card gets it. */
   remove(id) {
-    const item = this.#items.get(id);
-    if (!item) return;
+    const entry = this.#items.get(id);
+    if (!entry) return;
+    const { item } = entry;
     const hadFocus = item.contains(document.activeElement);
     const neighbour = item.nextElementSibling ?? item.previousElementSibling;
     item.remove();
     this.#items.delete(id);
+    this.#filled.delete(id);
+    this.#ids.splice(this.#ids.indexOf(id), 1);
     if (hadFocus) (neighbour?.querySelector(".card") ?? document.getElementById("main")).focus();
   }
 
   /** Updates all relative times ("5 minutes ago"). */
   updateTimes() {
-    for (const time of this.list.querySelectorAll("time")) set(time, timeAgo(time.dateTime));
+    contents.updateTimes(this.list);
+  }
+
+  /** Updates how long prompts still wait for their provider. */
+  updateWaiting() {
+    contents.updateWaiting(this.list);
   }
 
   #make(id) {
     const item = template.content.cloneNode(true).firstElementChild;
+    const card = item.firstElementChild;
     item.dataset.id = id;
-    item.querySelector(".card").setAttribute("aria-label", `Prompt ${id}`);
-    this.#items.set(id, item);
-    return item;
+    card.setAttribute("aria-label", `Prompt ${id}`);
+    const entry = { item, card, prompt: null, expanded: new Set() };
+    this.#items.set(id, entry);
+    return entry;
+  }
+
+  #update(prompt) {
+    const entry = this.#items.get(prompt.id);
+    entry.prompt = prompt;
+    if (prompt.partialText) entry.expanded.add("answer"); // who has seen it grow has it as a whole
+    if (this.#filled.has(prompt.id) || this.#items.size <= ALWAYS_FILLED) this.#fill(entry);
+    else this.#fillVisible();
+  }
+
+  #fill({ item, card, prompt, expanded }) {
+    contents.fill(card, prompt, expanded);
+    item.style.minHeight = "";
+    this.#filled.add(prompt.id);
+  }
+
+  /** In the next frame, fills the cards that are near the visible part, and empties the others. */
+  #fillVisible() {
+    this.#frame ??= requestAnimationFrame(() => {
+      this.#frame = null;
+      if (this.#items.size <= ALWAYS_FILLED || this.list.offsetParent === null) return;
+      const near = new Set(this.#near());
+      const far = [...this.#filled].filter((id) => !near.has(id)).map((id) => this.#items.get(id));
+      const heights = far.map(({ item }) => item.offsetHeight);
+      far.forEach((entry, index) => empty(entry, heights[index]) && this.#filled.delete(entry.prompt.id));
+      for (const id of near) if (!this.#filled.has(id)) this.#fill(this.#items.get(id));
+    });
+  }
+
+  /** The ids of the cards that are near the visible part. */
+  #near() {
+    const box = (index) => this.#items.get(this.#ids[index]).item.getBoundingClientRect();
+    const first = firstIndex(this.#ids.length, (index) => box(index).bottom > -MARGIN);
+    let last = first;
+    while (last < this.#ids.length && box(last).top < innerHeight + MARGIN) last += 1;
+    return this.#ids.slice(first, last);
+  }
+
+  #toggle(id, button) {
+    const { card, prompt, expanded } = this.#items.get(id);
+    const name = button.dataset.expand;
+    if (!expanded.delete(name)) expanded.add(name);
+    contents.fill(card, prompt, expanded);
+    if (!expanded.has(name)) card.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Where an id belongs among the ids, which descend. */
+  #placeOf(id) {
+    return firstIndex(this.#ids.length, (index) => this.#ids[index] < id);
   }
 }
 
-function fill(item, prompt) {
-  const find = (selector) => item.querySelector(selector);
-  const status = prompt.status ?? "completed";
-  const running = isRunning({ status });
-  const card = find(".card");
-  card.dataset.status = status;
-  card.setAttribute("aria-busy", String(running));
-  set(find(".status"), STATUS[status] + (status === "queued" && prompt.position ? `, position ${prompt.position}` : ""));
-  const waiting = status === "queued" && prompt.waiting_for;
-  set(find(".waiting"), waiting ? `Waiting for the model: ${waiting.detail} ${nextAttempt(waiting)}` : "");
-  find(".waiting").hidden = !waiting;
-  fillSimilarity(find(".similarity"), prompt.similarity_score);
-
-  const time = find("time");
-  time.dateTime = prompt.created_at;
-  time.title = new Date(prompt.created_at).toLocaleString();
-  set(time, timeAgo(prompt.created_at));
-
-  setText(find(".prompt"), prompt.emptied_at ? EMPTIED : prompt.prompt_text, `Text of prompt ${prompt.id}`);
-  const partial = (prompt.partialText ?? "") + (prompt.hasGap ? " …" : "");
-  const answer = running ? partial : answerText(prompt);
-  setText(find(".answer"), answer, `Answer to prompt ${prompt.id}`);
-  find(".answer").hidden = !answer;
-  const note = cutOffNote(prompt);
-  set(find(".cut-off"), note);
-  find(".cut-off").hidden = !note;
-  set(find(".error"), prompt.error ?? "");
-  find(".error").hidden = !prompt.error || status === "cancelled";
-
-  const canRetry = (status === "failed" || status === "cancelled") && !prompt.emptied_at;
-  const actions = { cancel: running, retry: canRetry, delete: true };
-  for (const button of item.querySelectorAll("button")) {
-    const isAvailable = actions[button.dataset.action];
-    if (!isAvailable && button === document.activeElement) card.focus();
-    button.hidden = !isAvailable;
-    button.setAttribute("aria-label", `${button.textContent} prompt ${prompt.id}`);
+/** The first index below `length` for which a condition holds, as it does for all later ones; `length` if there is none. */
+function firstIndex(length, holds) {
+  let [low, high] = [0, length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (holds(middle)) high = middle;
+    else low = middle + 1;
   }
+  return low;
 }
 
-function nextAttempt({ next_attempt_at: at }) {
-  return at ? `Next attempt at ${new Date(at).toLocaleTimeString()}.` : "";
-}
-
-function fillSimilarity(element, score) {
-  element.hidden = score === undefined;
-  if (score === undefined) return;
-  const { value, label } = similarity(score);
-  const meter = element.querySelector("meter");
-  meter.value = value;
-  meter.setAttribute("aria-label", "Similarity");
-  set(element.querySelector(".similarity-label"), label);
-}
-
-function setText(element, text, label) {
-  set(element, text);
-  const isLong = text.length > MAX_CHARACTERS || text.split("\n", MAX_LINES + 1).length > MAX_LINES;
-  if (isLong === element.classList.contains("long")) return;
-  element.classList.toggle("long", isLong);
-  for (const [name, value] of Object.entries({ tabindex: "0", role: "group", "aria-label": label })) {
-    if (isLong) element.setAttribute(name, value);
-    else element.removeAttribute(name);
-  }
-}
-
-/** Sets the text only if it differs, so that a selection in it survives. */
-function set(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/** Empties a card, and keeps its height, unless it has the focus or a selection. Returns whether it did. */
+function empty({ item, card }, height) {
+  const selection = getSelection();
+  const isSelected = !selection.isCollapsed && selection.containsNode(item, true);
+  if (isSelected || item.contains(document.activeElement)) return false;
+  item.style.minHeight = `${height}px`;
+  card.replaceChildren();
+  return true;
 }

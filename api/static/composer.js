@@ -1,9 +1,10 @@
 // The form for writing and submitting a prompt. The text stays until the API has accepted it.
 
-import { Problem } from "./http.js";
+import { Problem, Unreachable } from "./http.js";
 import { seconds } from "./format.js";
 
 const NO_ATTEMPT = { text: null, key: null };
+const EMPTY = "Write a prompt first.";
 
 const form = document.getElementById("composer");
 const field = document.getElementById("prompt-text");
@@ -13,13 +14,15 @@ const message = document.getElementById("composer-error");
 let attempt = NO_ATTEMPT; // the last text and its idempotency key
 let sending = null; // the attempt that waits for a response
 let timer = null;
+let isUnreachable = false; // whether the message says so
 
 /** `submit(text, key)` resolves once the API has the prompt. Until then the same text is sent with the same key. */
 export function init(submit) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const text = field.value;
-    if (sending || button.disabled || !text.trim()) return field.focus();
+    if (sending || button.disabled) return field.focus();
+    if (!text.trim()) return ask();
     if (attempt.text !== text) attempt = { text, key: newKey() };
     const own = (sending = attempt);
     message.textContent = "";
@@ -36,6 +39,9 @@ export function init(submit) {
     if (field.value === text) field.value = "";
   });
 
+  field.addEventListener("input", () => {
+    if (message.textContent === EMPTY) message.textContent = "";
+  });
   field.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault();
@@ -55,7 +61,24 @@ export function clear() {
   disableUntil(0);
 }
 
+/** Whether the user has written something that was not submitted yet. */
+export function isInUse() {
+  return field.value !== "" && document.activeElement === field;
+}
+
+/** The server answers again: removes a message that says otherwise. */
+export function reachable() {
+  if (isUnreachable) message.textContent = "";
+  isUnreachable = false;
+}
+
+function ask() {
+  message.textContent = EMPTY;
+  field.focus();
+}
+
 function explain(error) {
+  isUnreachable = error instanceof Unreachable;
   const wait = error instanceof Problem && (error.status === 429 || error.status === 503) && error.retryAfter;
   if (!wait) {
     message.textContent = error.message;

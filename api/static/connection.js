@@ -23,12 +23,14 @@ export class Connection {
   #isClosed = false;
 
   /**
-   * `session` has the username and the tokens. `on` has `joined(isFirst)`, `event(message)`, `reset()`, and
-   * `state(name, delay)`: "connecting", "live", or "waiting" with the milliseconds until the next attempt.
+   * `session` has the username and the tokens. `on` has `joined()`, `event(message)`, `reset()`, and
+   * `state(name, delay)`: "connecting", "live", or "waiting" with the milliseconds until the next attempt. `since` is the
+   * last event of an earlier connection, or null.
    */
-  constructor(session, on) {
+  constructor(session, on, since = null) {
     this.session = session;
     this.on = on;
+    this.#since = since;
     addEventListener("online", this.#onWake);
     document.addEventListener("visibilitychange", this.#onWake);
     this.#open();
@@ -37,6 +39,11 @@ export class Connection {
   /** The number of attempts that failed since the last success. */
   get failures() {
     return this.#failures;
+  }
+
+  /** The number of the last event. */
+  get since() {
+    return this.#since;
   }
 
   /** Whether it was ever connected. */
@@ -76,6 +83,7 @@ export class Connection {
     if (this.#isClosed) return;
     const url = address(`ws/prompts/${encodeURIComponent(this.session.username)}/`);
     url.protocol = url.protocol.replace("http", "ws");
+    url.searchParams.set("all", "true"); // prompts from elsewhere, and deletions
     if (this.#since !== null) url.searchParams.set("since", this.#since);
     const socket = new WebSocket(url, ["bearer", token]);
     this.#socket = socket;
@@ -89,11 +97,10 @@ export class Connection {
     if (message.type === "connected") {
       clearTimeout(this.#joinTimer);
       this.#failures = 0;
-      const isFirst = this.#since === null;
       this.#since ??= message.seq;
       this.#pingTimer = setInterval(() => this.#sendPing(), PING_INTERVAL);
       this.on.state("live");
-      this.on.joined(isFirst);
+      this.on.joined();
     } else if (message.type === "reset") {
       this.#since = message.seq;
       this.on.reset();

@@ -15,7 +15,10 @@ const STATUSES = { retry: ["failed", "cancelled"], cancel: ["queued", "processin
 const find = (id) => document.getElementById(id);
 const form = find("filter");
 
-const session = new Session(() => showLogin("Your login has expired. Log in again."));
+const session = new Session(
+  () => showLogin("Your login has expired. Log in again."),
+  () => location.reload(), // another tab has logged in or out
+);
 const panels = makePanels({ pauseOrResume, operate, undo, revoke }, () => isAdmin);
 let isAdmin = false;
 let round = 0;
@@ -225,5 +228,5 @@ async function readFilter() {
 
 // --- Start ---
 
-if (await session.resume()) await enter().catch((error) => showLogin(error.message));
+if (session.resume()) await enter().catch((error) => showLogin(error.message));
 else showLogin();

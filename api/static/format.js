@@ -33,14 +33,35 @@ const CUT_OFF = {
   content_filter: "Stopped by the provider's content filter.",
 };
 
-/** The text of an answer, and a line for each function that the model wants to be called. */
-export function answerText({ response_text: text, tool_calls: calls }) {
-  const lines = (calls ?? []).map(({ function: called }) => `${called.name}(${called.arguments})`);
-  return [text, ...lines].filter(Boolean).join("\n");
+/** A line for each function that the model wants to be called. */
+export function toolCalls({ tool_calls: calls }) {
+  return (calls ?? []).map(({ function: called }) => `${called.name}(${called.arguments})`).join("\n");
+}
+
+/** The text of an answer, and the functions that the model wants to be called. */
+export function answerText(prompt) {
+  return [prompt.response_text, toolCalls(prompt)].filter(Boolean).join("\n");
+}
+
+const ordinals = new Intl.PluralRules("en", { type: "ordinal" });
+const ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
+
+/** Where a prompt stands in the queue: "3rd in line". */
+export function place(position) {
+  return position === 1 ? "next in line" : `${position}${ENDINGS[ordinals.select(position)]} in line`;
+}
+
+/** Why a prompt waits, and until when: "Waiting for the provider: connection refused, next try in 8 s". */
+export function nextTry({ detail, at }) {
+  if (!at) return detail; // an operator has paused the model
+  const reason = detail.replace(/\.$/, "").replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
+  const left = Date.parse(at) - Date.now();
+  return `Waiting for the provider: ${reason}, ${left > 0 ? `next try in ${seconds(left)}` : "trying again"}`;
 }
 
 /** Says that the answer of a prompt is not complete; empty if it is. */
-export function cutOffNote({ status, finish_reason: reason }) {
+export function cutOffNote({ status, finish_reason: reason, keptText }) {
+  if (keptText) return "This is as far as the answer got.";
   return (status === "completed" && CUT_OFF[reason]) || "";
 }
 

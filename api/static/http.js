@@ -9,11 +9,22 @@ export const address = (path) => new URL(path, ROOT);
 /** An error response of the API (RFC 9457). `retryAfter` is in seconds, or null. */
 export class Problem extends Error {
   constructor(status, body, retryAfter) {
-    const fields = (body?.errors ?? []).map(({ field, message }) => `${field}: ${message}`);
-    super(fields.join(" ") || body?.detail || `The server answered with ${status}.`);
+    super((body?.errors ?? []).map(sentence).join(" ") || body?.detail || `The server answered with ${status}.`);
     this.status = status;
     this.retryAfter = retryAfter;
   }
+}
+
+const SENTENCES = {
+  username: 'Usernames use letters, digits, "_", "." and "-" (up to 150).',
+  password: "Passwords have 8 to 1024 characters.",
+};
+
+/** What is wrong with a field, for people. */
+function sentence({ field, message }) {
+  if (SENTENCES[field]) return SENTENCES[field];
+  const text = `${field === "prompt_text" ? "The prompt" : field.replaceAll("_", " ")} ${message}`;
+  return text.charAt(0).toUpperCase() + text.slice(1).replace(/[.]?$/, ".");
 }
 
 /** No response came: the network or the server is unavailable. */
@@ -24,10 +35,11 @@ export class Unreachable extends Error {
 }
 
 /**
- * Sends a request to a path, relative to the page, and returns the response: `{ body, headers }`.
+ * Sends a request to a path, relative to the page, and returns the response: `{ body, headers }`. The body is parsed
+ * JSON, or a Blob if `as` is "blob".
  * Throws Problem, Unreachable, or the AbortError of `signal`.
  */
-export async function send(method, path, { body, token, headers = {}, signal } = {}) {
+export async function send(method, path, { body, token, headers = {}, signal, as } = {}) {
   const all = { Accept: "application/json", ...headers };
   if (token) all.Authorization = `Bearer ${token}`;
   if (body !== undefined) all["Content-Type"] = "application/json";
@@ -35,6 +47,7 @@ export async function send(method, path, { body, token, headers = {}, signal } =
   try {
     const init = { method, headers: all, body: body && JSON.stringify(body), signal, cache: "no-store" };
     response = await fetch(address(path), init);
+    if (as === "blob" && response.ok) return { body: await response.blob(), headers: response.headers };
     text = await response.text();
   } catch (error) {
     throw error.name === "AbortError" ? error : new Unreachable();
@@ -43,6 +56,9 @@ export async function send(method, path, { body, token, headers = {}, signal } =
   if (!response.ok) throw new Problem(response.status, content, parseSeconds(response.headers.get("Retry-After")));
   return { body: content, headers: response.headers };
 }
+
+/** Whether the server answers. */
+export const isReachable = () => fetch(address("livez/"), { cache: "no-store" }).then(({ ok }) => ok, () => false);
 
 /** Parses JSON; null if it is not valid, as in the error page of a proxy. */
 function parseJson(text) {

@@ -1,12 +1,14 @@
 // The form for logging in and registering.
 
-import { Problem } from "./http.js";
+import { Problem, Unreachable, isReachable } from "./http.js";
 import * as oidc from "./oidc.js";
 
 const form = document.getElementById("login");
 const message = document.getElementById("login-error");
 const buttons = form.querySelectorAll("button");
 const { username, password } = form.elements;
+const PROBE_INTERVAL = 2_000; // milliseconds
+const isRegistrationOpen = document.querySelector("meta[name=registration]").content === "open";
 
 /** `onLogin` is called after a login, with a text if something else failed. */
 export function init(session, onLogin) {
@@ -22,6 +24,7 @@ export function init(session, onLogin) {
       onLogin(problem);
     } catch (error) {
       message.textContent = explain(error, isNew);
+      if (error instanceof Unreachable) clearOnceReachable();
       password.focus();
     } finally {
       setBusy(false);
@@ -32,6 +35,9 @@ export function init(session, onLogin) {
     logIn(false);
   });
   document.getElementById("register").addEventListener("click", () => logIn(true));
+  document.getElementById("register").hidden = !isRegistrationOpen;
+  document.getElementById("register-hint").hidden = !isRegistrationOpen;
+  document.getElementById("closed-hint").hidden = isRegistrationOpen;
 }
 
 /** Shows a text above the buttons, and asks for the password if the username is known. */
@@ -47,6 +53,14 @@ function explain(error, isNew) {
   if (error.status === 409 && isNew) return "That username is taken. Choose another one or log in.";
   if (error.status === 429) return `Too many attempts. Try again in ${error.retryAfter ?? 60} s.`;
   return error.message;
+}
+
+/** Removes the message that the server is unavailable when that is no longer true. */
+async function clearOnceReachable() {
+  const shown = message.textContent;
+  do await new Promise((resolve) => setTimeout(resolve, PROBE_INTERVAL));
+  while (message.textContent === shown && !(await isReachable()));
+  if (message.textContent === shown) message.textContent = "";
 }
 
 function setBusy(isBusy) {

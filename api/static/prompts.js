@@ -10,6 +10,7 @@ export const isRunning = (prompt) => RUNNING.has(prompt.status);
 
 export class Prompts {
   #known = new Map();
+  #running = new Set();
   #deleted = new Set();
   #clock = 0;
   #cleared = 0;
@@ -32,12 +33,12 @@ export class Prompts {
 
   /** The ids of the queued prompts. */
   get queued() {
-    return [...this.#known.values()].filter(({ status }) => status === "queued").map(({ id }) => id);
+    return [...this.#running].filter((id) => this.get(id).status === "queued");
   }
 
   /** The ids of the unfinished prompts, oldest first. */
   get unfinished() {
-    return [...this.#known.values()].filter(isRunning).map(({ id }) => id).sort((a, b) => a - b);
+    return [...this.#running].sort((a, b) => a - b);
   }
 
   /** The present time of this logical clock. Pass it to `put` with the response of a request that starts now. */
@@ -49,6 +50,7 @@ export class Prompts {
   clear() {
     const ids = [...this.#known.keys()];
     this.#known.clear();
+    this.#running.clear();
     this.#deleted.clear();
     this.#cleared = ++this.#clock;
     for (const id of ids) this.on.changed(id);
@@ -74,10 +76,16 @@ export class Prompts {
     this.#drop(id);
   }
 
-  /** Applies an event. */
+  /** Forgets the prompts older than this one, to fetch them again when they are shown. */
+  forget(oldest) {
+    for (const id of [...this.#known.keys()]) if (id < oldest) this.#drop(id);
+  }
+
+  /** Applies an event about a prompt. */
   apply(event) {
-    if (this.#deleted.has(event.id)) return;
-    if (event.type === "prompt.delta") this.#append(event);
+    if (event.type === "prompt.deleted") this.remove(event.id);
+    else if (this.#deleted.has(event.id)) return;
+    else if (event.type === "prompt.delta") this.#append(event);
     else this.#finish(event);
   }
 
@@ -88,7 +96,8 @@ export class Prompts {
     const attempt = resource.attempt + (resource.status === "queued" ? 1 : 0);
     const isSameAttempt = known && isRunning(resource) && known.attempt >= attempt;
     const text = isSameAttempt ? { ...partialOf(known), attempt: known.attempt } : { ...NO_TEXT, attempt };
-    this.#set({ ...resource, ...text, endedAt: resource.completed_at ?? known?.endedAt ?? "" });
+    const endedAt = resource.completed_at ?? known?.endedAt ?? "";
+    this.#set({ ...resource, ...text, ...keptOf(known, resource), endedAt });
     if (known && isRunning(known) && !isRunning(resource)) this.on.ended(resource);
   }
 
@@ -111,16 +120,19 @@ export class Prompts {
     const { id, prompt_text, response_text, tool_calls, finish_reason, status, created_at, completed_at } = event;
     const error = event.error ?? null;
     const ended = { id, prompt_text, response_text, tool_calls, finish_reason, status, created_at, completed_at, error };
-    this.#set({ attempt: known?.attempt ?? 1, ...ended, ...NO_TEXT, endedAt: completed_at });
+    this.#set({ attempt: known?.attempt ?? 1, ...ended, ...NO_TEXT, ...keptOf(known, ended), endedAt: completed_at });
     this.on.ended(ended);
   }
 
   #set(prompt) {
     this.#known.set(prompt.id, { ...prompt, changed: ++this.#clock });
+    if (isRunning(prompt)) this.#running.add(prompt.id);
+    else this.#running.delete(prompt.id);
     this.on.changed(prompt.id);
   }
 
   #drop(id) {
+    this.#running.delete(id);
     if (this.#known.delete(id)) this.on.changed(id);
   }
 }
@@ -129,3 +141,9 @@ export class Prompts {
 const NO_TEXT = { partialText: "", nextIndex: 0, hasGap: false };
 
 const partialOf = ({ partialText, nextIndex, hasGap }) => ({ partialText, nextIndex, hasGap });
+
+/** What a prompt that was cancelled or has failed had as its text: the API does not keep it, but who has seen it may want it. */
+function keptOf(known, { status }) {
+  if (status !== "cancelled" && status !== "failed") return {};
+  return { keptText: known?.partialText || known?.keptText || "", hasGap: known?.hasGap ?? false };
+}

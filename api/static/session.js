@@ -1,42 +1,42 @@
 // The logged-in user and the tokens.
 //
-// The access token is only in memory. The single-use refresh token is in sessionStorage, so that a reload does not ask
-// for the password again: only this tab can read it, and it is deleted when the tab is closed. (A browser sends cookies
-// even with requests that other pages start, and localStorage outlives the tab.)
+// They are in localStorage, so that all tabs of the browser share one login, and a tab that is opened needs none. The
+// browser tells the other tabs what one of them stores: a login, the next pair of tokens, a logout. (Cookies would be
+// sent even with requests that other pages start. What could read the storage is a script in this page, and its policy
+// lets none in.) A refresh token is single-use, so only one tab at a time exchanges it.
 
 import { Problem, send } from "./http.js";
 
 const STORAGE_KEY = "promptwire.login";
+const LOCK = "promptwire.refresh";
+const MAX_TURN = 1_000; // milliseconds
 
 export class Session {
-  username = null;
-  #access = null;
-  #refresh = null;
+  #stored = null; // { username, access, refresh }
   #refreshing = null;
-  #tabs = new BroadcastChannel("promptwire.login");
 
-  /** `onExpired` is called when the user must enter the password again. */
-  constructor(onExpired) {
+  /**
+   * `onExpired(username)` is called when the user must enter the password again, and `onChange()` when another tab has
+   * logged in or out.
+   */
+  constructor(onExpired, onChange) {
     this.onExpired = onExpired;
-    // A duplicated tab has the same refresh token, and using a token twice ends the login: so tabs share the new pair.
-    this.#tabs.onmessage = ({ data }) => {
-      if (data.used === this.#refresh) this.#store(this.username, data.pair);
-    };
+    addEventListener("storage", ({ key }) => {
+      if (key !== STORAGE_KEY && key !== null) return;
+      const { username } = this;
+      this.#stored = read();
+      if (this.username !== username) onChange();
+    });
   }
 
-  /** Resumes the login of this tab. Returns whether there is one; if it has ended, `onExpired` was called. */
-  async resume() {
-    const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "null");
-    if (!stored) return false;
-    this.username = stored.username;
-    this.#refresh = stored.refresh;
-    try {
-      await this.refresh();
-    } catch (error) {
-      if (error instanceof Problem && error.status === 401) return false;
-      // The server is unavailable: the socket keeps trying.
-    }
-    return true;
+  get username() {
+    return this.#stored?.username ?? null;
+  }
+
+  /** Resumes the login of this browser. Returns whether there is one. */
+  resume() {
+    this.#stored = read();
+    return this.#stored !== null;
   }
 
   async register(username, password) {
@@ -45,31 +45,31 @@ export class Session {
 
   async logIn(username, password) {
     const { body } = await send("POST", "login/", { body: { username, password } });
-    this.#store(username, body);
+    this.#store({ username, ...body });
   }
 
   /** Takes over the tokens of a login that was started elsewhere. */
   start(username, pair) {
-    this.#store(username, pair);
+    this.#store({ username, ...pair });
   }
 
+  /** Logs out in all tabs. */
   async logOut() {
-    const refresh = this.#refresh;
-    this.#clear();
-    this.username = null;
+    const refresh = this.#stored?.refresh;
+    this.#store(null);
     // If this fails, the login expires on the server by itself.
     if (refresh) await send("POST", "auth/logout/", { body: { refresh } }).catch(() => {});
   }
 
   /** An access token that was valid when it was last used. */
   async token() {
-    if (!this.#access) await this.refresh();
-    return this.#access;
+    if (!this.#stored) throw new Problem(401, { detail: "Log in again." }, null);
+    return this.#stored.access;
   }
 
-  /** Exchanges the refresh token for the next pair. Concurrent callers share one exchange. */
+  /** Exchanges the refresh token for the next pair, unless another tab has. Concurrent callers share one exchange. */
   refresh() {
-    this.#refreshing ??= this.#exchange().finally(() => (this.#refreshing = null));
+    this.#refreshing ??= locked(() => this.#exchange()).finally(() => (this.#refreshing = null));
     return this.#refreshing;
   }
 
@@ -81,39 +81,51 @@ export class Session {
       return await send(method, path, { ...options, token });
     } catch (error) {
       if (!(error instanceof Problem && error.status === 401)) throw error;
-      if (this.#access === token) await this.refresh();
+      if (this.#stored?.access === token) await this.refresh();
       if (this.username !== username) throw error;
-      return send(method, path, { ...options, token: this.#access });
+      return send(method, path, { ...options, token: await this.token() });
     }
   }
 
   async #exchange() {
-    const used = this.#refresh;
+    const used = this.#stored;
+    if (!used) throw new Problem(401, { detail: "Log in again." }, null);
+    const newest = read();
+    // Another tab has logged out, or in as another user: its event follows.
+    if (newest?.username !== used.username) throw new Problem(401, { detail: "Log in again." }, null);
+    if (newest.refresh !== used.refresh) {
+      this.#stored = newest; // another tab was faster
+      return;
+    }
     try {
-      if (!used) throw new Problem(401, { detail: "Log in again." }, null);
-      const { body: pair } = await send("POST", "auth/refresh/", { body: { refresh: used } });
-      if (this.#refresh !== used) return; // the user has logged out, or in again
-      this.#store(this.username, pair);
-      this.#tabs.postMessage({ used, pair });
+      const { body: pair } = await send("POST", "auth/refresh/", { body: { refresh: used.refresh } });
+      if (this.#stored !== used) return; // the user has logged out, or in again
+      this.#store({ username: used.username, ...pair });
     } catch (error) {
-      if (error instanceof Problem && error.status === 401 && this.#refresh === used) {
-        this.#clear();
-        this.onExpired();
+      if (error instanceof Problem && error.status === 401 && this.#stored === used) {
+        this.#store(null);
+        this.onExpired(used.username);
       }
       throw error;
     }
   }
 
-  #store(username, { access, refresh }) {
-    this.username = username;
-    this.#access = access;
-    this.#refresh = refresh;
-    sessionStorage.setItem(STORAGE_KEY, JSON.stringify({ username, refresh }));
+  #store(login) {
+    this.#stored = login;
+    if (login) localStorage.setItem(STORAGE_KEY, JSON.stringify(login));
+    else localStorage.removeItem(STORAGE_KEY);
   }
+}
 
-  #clear() {
-    this.#access = null;
-    this.#refresh = null;
-    sessionStorage.removeItem(STORAGE_KEY);
-  }
+function read() {
+  return JSON.parse(localStorage.getItem(STORAGE_KEY));
+}
+
+/** Runs a function while no other tab does. */
+async function locked(run) {
+  if (navigator.locks) return navigator.locks.request(LOCK, run);
+  // Pages that are served over plain HTTP from another machine have no locks. The same token expires in all tabs at once,
+  // so each waits for some time, in which another one may have stored the next.
+  await new Promise((resolve) => setTimeout(resolve, Math.random() * MAX_TURN));
+  return run();
 }

@@ -89,6 +89,7 @@ def test_an_answer_from_while_the_server_was_down_is_shown_once(
 
     restartable_api.start()
     alice.expect_live()
+    expect(alice.page.locator("#composer-error")).to_be_empty()
     alice.expect_status(card, "Answered")
     expect(alice.answer(card)).to_contain_text("You asked “What is a tide?”")
     expect(alice.prompt_field).to_have_value("Written offline")
@@ -160,7 +161,7 @@ def test_after_an_ended_login_and_a_new_one_the_page_is_as_it_was(alice: Visitor
     card = alice.submit("What is a tide?")
     alice.expect_status(card, "Answered")
     alice.prompt_field.fill("being written")
-    refresh_token = alice.page.evaluate("JSON.parse(sessionStorage.getItem('promptwire.login')).refresh")
+    refresh_token = alice.page.evaluate("JSON.parse(localStorage.getItem('promptwire.login')).refresh")
     httpx.post(f"{url}/auth/logout/", json={"refresh": refresh_token}).raise_for_status()
 
     expect(alice.page.get_by_role("alert").first).to_have_text("Your login has expired. Log in again to continue.")

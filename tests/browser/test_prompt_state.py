@@ -1,6 +1,5 @@
 """`prompts.js` alone, in a browser: events and responses that overtake each other."""
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,8 +23,9 @@ _RUN = """async (steps) => {
         else if (name === "replace") prompts.replace(args, began, true);
         else prompts[name](...args);
     }
-    const { status, partialText, hasGap, response_text, finish_reason } = prompts.get(7) ?? {};
-    return { status, partialText, hasGap, response_text, finish_reason, calls };
+    const { status, partialText, keptText, hasGap, response_text, finish_reason } = prompts.get(7) ?? {};
+    const { unfinished } = prompts;
+    return { status, partialText, keptText, hasGap, response_text, finish_reason, calls, unfinished };
 }"""
 
 BEGIN = ("begin",)
@@ -99,25 +99,62 @@ _CARD = """async (prompt) => {
     const { Cards } = await import("/static/cards.js");
     const list = document.getElementById("prompts");
     new Cards(list, () => {}).put(prompt);
-    const notes = [...list.querySelectorAll(".cut-off, .waiting")].filter(({ hidden }) => !hidden);
-    const text = notes.map(({ textContent }) => textContent).join();
+    const notes = [...list.querySelectorAll(".status, .cut-off, .waiting")].filter(({ hidden }) => !hidden);
+    const text = notes.map(({ textContent }) => textContent).join(" | ");
     list.replaceChildren();
     return text;
 }"""
 
 
-def test_a_card_says_that_its_answer_is_not_complete_or_why_its_prompt_waits(page: Page) -> None:
-    def note_of(status: str, **fields: Any) -> str:
+def test_a_card_says_where_its_prompt_stands_why_it_waits_and_that_its_answer_is_not_complete(
+    visit: Callable[..., Visitor], url: str
+) -> None:
+    page = visit(url).page
+    page.clock.install(time="2026-01-01T12:00:00Z")
+    waiting = {
+        "reason": "provider",
+        "detail": "Connection refused by http://model.",
+        "next_attempt_at": "2026-01-01T12:00:08Z",
+    }
+
+    def notes(status: str, **fields: Any) -> str:
         return page.evaluate(_CARD, prompt(status, **fields))
 
-    assert note_of("completed", response_text="a", finish_reason="length") == "Cut off at the length limit."
-    filtered = note_of("completed", response_text="a", finish_reason="content_filter")
-    assert filtered == "Stopped by the provider's content filter."
-    assert note_of("completed", response_text="a", finish_reason="stop") == ""
-    waiting = {"reason": "provider", "detail": "Connection refused.", "next_attempt_at": "2026-01-01T12:00:00Z"}
-    assert re.fullmatch(
-        r"Waiting for the model: Connection refused\. Next attempt at .*\d.*\.", note_of("queued", waiting_for=waiting)
-    )
+    assert notes("completed", response_text="a", finish_reason="stop") == "Answered"
+    assert notes("completed", response_text="a", finish_reason="length") == "Answered | Cut off at the length limit."
+    filtered = notes("completed", response_text="a", finish_reason="content_filter")
+    assert filtered == "Answered | Stopped by the provider's content filter."
+    places = [notes("queued", position=position) for position in (1, 2, 3, 11, 21, 112)]
+    assert [place.removeprefix("Queued, ") for place in places] == [
+        "next in line", "2nd in line", "3rd in line", "11th in line", "21st in line", "112th in line",
+    ]  # fmt: skip
+    reason = "Waiting for the provider: connection refused by http://model"
+    assert notes("queued", waiting_for=waiting) == f"Queued | {reason}, next try in 8 s"
+    paused = {"reason": "paused", "detail": "An operator has paused this model: upgrade", "next_attempt_at": None}
+    assert notes("queued", waiting_for=paused) == "Queued | An operator has paused this model: upgrade"
+    page.clock.pause_at("2026-01-01T12:00:20Z")
+    assert notes("queued", waiting_for=waiting) == f"Queued | {reason}, trying again"
+
+
+class TestEnds:
+    @pytest.mark.parametrize("status", ["cancelled", "failed"])
+    def test_what_was_written_of_an_answer_is_kept_when_its_prompt_ends_without_one(self, state_after, status: str):
+        partial = (*QUEUED, delta(1, 0, "a "), BEGIN)
+        for ended in (("put", prompt(status, 1, completed_at="1")), end(status, "1")):
+            state = state_after(*partial, ended)
+            assert (state["keptText"], state["status"], state["unfinished"]) == ("a ", status, [])
+            assert state_after(*partial, ended, BEGIN, ("put", prompt(status, 1)))["keptText"] == "a "
+        assert state_after(*partial, end("completed", "1", "a b"))["keptText"] is None
+
+    def test_an_event_about_a_deletion_removes_the_prompt_for_good(self, state_after) -> None:
+        steps = (*QUEUED, ("apply", {"type": "prompt.deleted", "id": 7, "seq": 1}))
+        assert (state_after(*steps)["status"], state_after(*steps)["unfinished"]) == (None, [])
+        assert state_after(*steps, BEGIN, ("put", prompt("queued")))["status"] is None
+
+    def test_a_forgotten_prompt_comes_back_when_it_is_fetched(self, state_after) -> None:
+        assert state_after(*QUEUED, ("forget", 7))["status"] == "queued"
+        assert (state_after(*QUEUED, ("forget", 8))["unfinished"]) == []
+        assert state_after(*QUEUED, ("forget", 8), BEGIN, ("put", prompt("queued")))["unfinished"] == [7]
 
 
 class TestOvertaking:

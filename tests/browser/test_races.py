@@ -103,7 +103,7 @@ class TestAnotherUserInTheSameTab:
     ) -> None:
         expect(alice.page.get_by_text("Nothing here yet.", exact=False)).to_be_visible()
         reload = "document.dispatchEvent(new Event('visibilitychange'))"
-        page = hold(alice, "**/prompts/?limit=*", lambda: alice.page.evaluate(reload))
+        page = hold(alice, "**/prompts/?limit=20*", lambda: alice.page.evaluate(reload))
         log_out(alice)
         alice.register(f"other-{username}")
         link: dict[str, Any] = {"Link": '</prompts/?cursor=x>; rel="next"'}

@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, expect
 from shared.settings import Settings
 from tests.support import processes
 from tests.support.browser import Gate, Visitor
-from tests.support.client import PASSWORD
 from tests.support.processes import RemoteUser
 from tests.support.servers import Servers
 
@@ -69,20 +68,28 @@ def test_a_user_does_everything_without_reloading_the_page(
     assert loads == []
 
 
-def test_a_prompt_of_another_tab_appears_while_its_text_arrives(alice: Visitor, gate: Gate, username: str) -> None:
+def test_tabs_of_a_browser_share_one_login(alice: Visitor, gate: Gate, username: str) -> None:
     other_tab = alice.open()
-    other_tab.get_by_label("Username").fill(username)
-    other_tab.get_by_label("Password").fill(PASSWORD)
-    other_tab.get_by_role("button", name="Log in").click()
     expect(other_tab.get_by_text("Live", exact=True)).to_be_visible()
     other_card = other_tab.locator("#prompts .card")
     with gate.closed():
         card = alice.submit(_TIDES)
         expect(other_card.locator(".status")).to_have_text("Answering")
         expect(other_card.locator(".prompt")).to_have_text(_TIDES)
+        for tab in (alice.page, other_tab):
+            expect(tab).to_have_title("(1) Promptwire")
     alice.expect_status(card, "Answered")
     expect(other_card.locator(".status")).to_have_text("Answered")
     expect(other_card.locator(".answer")).to_have_text(alice.answer(card).text_content())
+
+    other_tab.get_by_role("button", name="Log out").click()
+    for tab in (alice.page, other_tab):
+        expect(tab.get_by_label("Username")).to_be_visible()
+        expect(tab.get_by_text(_TIDES)).to_have_count(0)
+    alice.enter("Log in", username)
+    for tab in (alice.page, other_tab):
+        expect(tab.get_by_text("Live", exact=True)).to_be_visible()
+        expect(tab.locator("#prompts .prompt")).to_have_text(_TIDES)
 
 
 def test_a_reload_keeps_the_user_logged_in(alice: Visitor) -> None:
@@ -92,30 +99,6 @@ def test_a_reload_keeps_the_user_logged_in(alice: Visitor) -> None:
     alice.expect_live()
     expect(alice.cards).to_have_count(1)
     alice.expect_status(card, "Answered")
-
-
-def test_the_more_button_loads_older_prompts(alice: Visitor, url: str, username: str) -> None:
-    remote = RemoteUser(url, username, is_new=False)
-    for number in range(25):
-        remote.submit(f"prompt number {number}", websocket=False)
-    alice.page.reload()
-    expect(alice.cards).to_have_count(20)
-    alice.page.get_by_role("button", name="More").click()
-    expect(alice.cards).to_have_count(25)
-    expect(alice.page.get_by_role("button", name="More")).to_be_hidden()
-    expect(alice.page.locator("#prompts .prompt")).to_have_text([f"prompt number {n}" for n in range(24, -1, -1)])
-
-
-def test_the_list_is_reloaded_when_the_tab_becomes_visible(alice: Visitor, url: str, username: str) -> None:
-    card = alice.submit(_TIDES)
-    alice.expect_status(card, "Answered")
-    remote = RemoteUser(url, username, is_new=False)
-    for prompt in remote.http.get("/prompts/").json():
-        remote.http.delete(f"/prompts/{prompt['id']}/").raise_for_status()
-    remote.submit("What is new?", websocket=False)
-    # In a headless browser all tabs are visible, so the event does not occur by itself.
-    alice.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    expect(alice.cards.locator(".prompt")).to_have_text(["What is new?"])
 
 
 class TestLogin:
@@ -132,21 +115,31 @@ class TestLogin:
         alice.enter("Register", username)
         expect(alice.page.get_by_role("alert").first).to_contain_text("That username is taken.")
 
-    def test_an_invalid_username_is_explained(self, visit: Callable[..., Visitor], url: str) -> None:
+    def test_an_invalid_username_and_an_empty_prompt_are_explained(
+        self, visit: Callable[..., Visitor], url: str, username: str
+    ) -> None:
         alice = visit(url)
         alice.refusals.add(400)
         alice.enter("Register", "a b", "short")
-        expect(alice.page.get_by_role("alert").first).to_contain_text("username:")
-        expect(alice.page.get_by_role("alert").first).to_contain_text("password:")
+        expect(alice.page.get_by_role("alert").first).to_have_text(
+            'Usernames use letters, digits, "_", "." and "-" (up to 150). Passwords have 8 to 1024 characters.'
+        )
+        alice.register(username)
+        message = alice.page.locator("#composer-error")
+        alice.page.get_by_role("button", name="Submit").click()
+        expect(message).to_have_text("Write a prompt first.")
+        expect(alice.prompt_field).to_be_focused()
+        alice.prompt_field.press_sequentially("a")
+        expect(message).to_be_empty()
 
-    def test_closed_registration_is_explained(
+    def test_where_registration_is_closed_the_page_says_so(
         self, visit: Callable[..., Visitor], browser: Browser, settings: Settings, username: str
     ) -> None:
         with processes.api(Servers.changed(settings, registration=False)) as closed_url:
             alice = visit(closed_url)
-            alice.refusals.add(403)
-            alice.enter("Register", username)
-            expect(alice.page.get_by_role("alert").first).to_contain_text("Registration is closed here")
+            expect(alice.page.get_by_text("Registration is closed: ask an administrator")).to_be_visible()
+            expect(alice.page.get_by_role("button", name="Register")).to_be_hidden()
+            expect(alice.page.get_by_role("button", name="Log in")).to_be_visible()
 
 
 def test_a_prompt_over_the_rate_limit_stays_and_can_be_submitted_later(

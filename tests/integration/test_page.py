@@ -1,16 +1,20 @@
 """The files of the playground and their security headers. `tests/browser` tests its behaviour."""
 
+import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from flask import Flask
 
 from api.routes.page import CONTENT_SECURITY_POLICY, FOLDER
+from infra import vendor
 from tests.support.client import assert_problem
 
-NAMES = sorted(path.name for path in FOLDER.iterdir())
-SCRIPTS = [name for name in NAMES if name.endswith(".js")]
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+NAMES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.*"))
+SCRIPTS = [name for name in NAMES if name.endswith(".js") and "/" not in name]
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "txt": "text/plain"}
 
 
 @pytest.mark.parametrize("path", ["/", *(f"/static/{name}" for name in NAMES)])
@@ -27,9 +31,27 @@ def test_each_file_is_served_with_its_media_type_and_the_security_policy(app: Fl
     assert (again.status_code, again.data) == (304, b"")
 
 
+@pytest.mark.parametrize(("path", "root"), [("/p/7", "../"), ("/p/7/", "../../")])
+def test_the_page_of_a_prompt_is_the_page_with_addresses_relative_to_its_own(app: Flask, path: str, root: str) -> None:
+    response = app.test_client().get(path)
+    assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
+    html = (FOLDER / "index.html").read_text()
+    expected = re.sub(r'="(static/|docs/)', rf'="{root}\1', html).replace('href="./"', f'href="{root}"')
+    assert response.text == expected
+    assert app.test_client().get(path, headers={"If-None-Match": response.headers["ETag"]}).status_code == 304
+    assert_problem(app.test_client().get("/p/seven"), 404)
+
+
+def test_the_page_knows_whether_registration_is_open(make_app: Callable[..., Any]) -> None:
+    for is_open, content in ((True, "open"), (False, "closed")):
+        page = make_app(registration=is_open)[0].test_client().get("/").text
+        assert f'<meta name="registration" content="{content}">' in page
+
+
 def test_the_security_policy_allows_no_foreign_and_no_inline_content() -> None:
     policy = dict(part.split(" ", 1) for part in CONTENT_SECURITY_POLICY.split("; "))
     assert policy.pop("require-trusted-types-for") == "'script'"
+    assert policy.pop("trusted-types") == "dompurify"
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert set(policy.values()) == {"'none'", "'self'"}
 
@@ -74,6 +96,24 @@ def test_scripts_never_parse_text_as_html(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_import_only_existing_scripts(name: str) -> None:
-    imported = re.findall(r"""\bfrom "\./([^"]+)";""", (FOLDER / name).read_text())
-    assert set(imported) <= set(SCRIPTS)
-    assert len(imported) == (FOLDER / name).read_text().count("import ")
+    script = (FOLDER / name).read_text()
+    imported = re.findall(r"""\b(?:from |import\()"\./([^"]+)"\)?;""", script)
+    assert set(imported) <= {*SCRIPTS, "vendor/highlight.js", "vendor/marked.js", "vendor/purify.js"}
+    assert len(imported) == len(re.findall(r"\bimport\b[ (]", script))
+    assert len(script.splitlines()) <= 300
+
+
+def test_libraries_are_the_pinned_ones_with_their_licences() -> None:
+    assert (vendor.FOLDER / vendor.SUMS).read_text() == vendor.sums()
+    pins = json.loads(vendor.PINS.read_text()).values()
+    named = {target for pin in pins for target in pin["files"].values()}
+    assert {path.name for path in vendor.FOLDER.iterdir()} == named | {vendor.SUMS}
+    for pin in pins:
+        library, licence = pin["files"].values()
+        assert pin["version"] in (vendor.FOLDER / library).read_text()[:2000]
+        assert (pin["license"], licence) in {
+            ("MIT", "marked.LICENSE.txt"),
+            ("MPL-2.0 OR Apache-2.0", "purify.LICENSE.txt"),
+            ("BSD-3-Clause", "highlight.LICENSE.txt"),
+        }
+        assert "copyright" in (vendor.FOLDER / licence).read_text().lower()
