@@ -30,7 +30,7 @@ from api.openai.responses.stream import InterruptedTexts, ResponseStream
 from api.realtime.long_poll import LongPoll
 from api.realtime.room_session import SocketSession
 from api.realtime.text_stream import Position, StreamReads, TextStream
-from api.routes import docs
+from api.routes import docs, error_pages
 from api.routes.account import AccountRoutes
 from api.routes.admin import AdminRoutes
 from api.routes.auth import AuthRoutes
@@ -92,6 +92,7 @@ def create_app(settings: Settings, services: Services | None = None) -> Flask:
     tracing.init_app(app)
     address.init_app(app)
     problems.init_app(app, services.registration_limiter)
+    error_pages.init_app(app)
     openai_errors.init_app(app)
     services.authenticator.init_app(app)
     services.registration_limiter.init_app(app)

@@ -10,7 +10,7 @@ def cli() -> None:
     try:
         from api.client.__main__ import run
     except ModuleNotFoundError as error:
-        if sys.argv[1:] == ["--version"]:
+        if "--version" in sys.argv:
             print(f"promptwire, version {get_version()}")  # noqa: T201
             return
         sys.exit(

@@ -1,5 +1,7 @@
 """What is wrong with a field of a request, without the validator's jargon."""
 
+from typing import Any
+
 from pydantic_core import ErrorDetails
 
 #: How many characters of a field's name are repeated.
@@ -11,6 +13,7 @@ _MESSAGES = {
     "bool_type": "must be true or false",
     "dict_type": "must be an object",
     "extra_forbidden": "is not known",
+    "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "greater_than_equal": "must be {ge} or more",
@@ -30,25 +33,51 @@ _MESSAGES = {
     "string_type": "must be a string",
     "too_long": "must have {max_length} items or fewer",
     "too_short": "must have {min_length} or more items",
+    "uuid_parsing": "must be an id",
 }
+
+_NAME = 'must have 1 to 64 characters, of a-z, A-Z, 0-9, "_" and "-"'
+#: What a text that must match a pattern is.
+_PATTERNS = {
+    r"^[a-zA-Z0-9_-]{1,64}\z": _NAME,
+    r"^[A-Za-z0-9_-]{1,64}$": _NAME,
+    r"^[!-~]{1,255}$": "must have 1 to 255 visible ASCII characters, and no spaces",
+    r"^[1-9][0-9]{0,2}h$": "must be whole hours, such as 24h",
+    r"^([0-9]{1,18}-([0-9]{1,18}|end))?$": "must be the id of an event of this stream",
+    r"^[^\x00]*$": "must not contain NUL characters",
+}
+#: The names that pydantic has for what has items; all else that is too long or too short is a text.
+_HAVE_ITEMS = frozenset({"Dictionary", "Frozenset", "List", "Set", "Tuple"})
 
 
 def describe(error: ErrorDetails) -> str:
     """What the field must be. Our own validators' messages are as they are."""
-    if error["type"] not in _MESSAGES:
-        return error["msg"].removeprefix("Value error, ")
     context = error.get("ctx", {})
+    kind = _kind(error["type"], context)
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], "has a form that is not valid")
+    if kind not in _MESSAGES:
+        return error["msg"].removeprefix("Value error, ")
     if context.get("min_length") == 1:
         return "must not be empty"
     if context.get("max_length") == 0:
         return "must be empty"
     if context.get("expected") in ("True", "False"):
         return f"must be {context['expected'].lower()}"
-    kind = "string_too_long" if context.get("field_type") == "Value" else error["type"]
-    return _MESSAGES[kind].format(**context)
+    return _MESSAGES[kind].format(**{name: _number(value) for name, value in context.items()})
 
 
 def field_name(location: tuple[int | str, ...]) -> str:
     """The name of a field. Parts that begin with `~` are not in the request: they say which kind of object it is."""
     name = ".".join(part for part in map(str, location) if not part.startswith("~"))
     return name if len(name) <= MAX_FIELD_LENGTH else f"{name[: MAX_FIELD_LENGTH - 1]}…"
+
+
+def _kind(kind: str, context: dict[str, Any]) -> str:
+    """The type of the error. Pydantic counts the items of a text that a validator has returned."""
+    is_text = kind in ("too_long", "too_short") and context.get("field_type") not in _HAVE_ITEMS
+    return f"string_{kind}" if is_text else kind
+
+
+def _number(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -31,12 +31,14 @@ log = structlog.get_logger(__name__)
 _MAINTENANCE = {"acks_late": False, "reject_on_worker_lost": False, "soft_time_limit": 3_600, "time_limit": 3_660}
 # PostgreSQL's bigint.
 _MAX_ID = 2**63 - 1
+#: How many prompts an error names.
+_MAX_NAMED = 20
 
 
 class AttemptFailedError(Exception):
-    """The only prompt of a task was not completed.
+    """Some prompts of a task were not completed.
 
-    The prompt is already released, rescheduled or failed. The exception only makes Flower show the task as failed.
+    They are already released, rescheduled, failed or cancelled. The exception only makes Flower show a failure.
     """
 
 
@@ -100,7 +102,7 @@ def _answer(pipeline: Pipeline, count: int) -> dict[str, list[int]]:
     """Answer prompts. Returns the ids for Flower.
 
     Raises:
-        AttemptFailedError: the only prompt was not completed.
+        AttemptFailedError: some of them were not completed.
     """
     try:
         result = pipeline.process(min(count, MAX_PROMPTS_PER_MESSAGE))
@@ -108,9 +110,19 @@ def _answer(pipeline: Pipeline, count: int) -> dict[str, list[int]]:
         if threading.current_thread() is threading.main_thread():
             raise  # ends this process of the pool
         raise AttemptFailedError("The worker stopped, its prompts were released.") from None
-    if not result.completed and len(result.not_completed) == 1:
-        raise AttemptFailedError(f"The attempt at prompt {result.not_completed[0]} was not completed.")
+    if result.not_completed:
+        raise AttemptFailedError(
+            f"Not completed: {_names(result.not_completed)}; completed: {_names(result.completed)}."
+        )
     return result._asdict()
+
+
+def _names(prompt_ids: list[int]) -> str:
+    """The prompts as `prompts 3, 7 and 12 more`."""
+    if not prompt_ids:
+        return "none"
+    more = f" and {len(prompt_ids) - _MAX_NAMED} more" if len(prompt_ids) > _MAX_NAMED else ""
+    return f"prompt{'s' if len(prompt_ids) > 1 else ''} {', '.join(map(str, prompt_ids[:_MAX_NAMED]))}{more}"
 
 
 @contextmanager

@@ -2,38 +2,36 @@
 
 import sys
 import webbrowser
+from copy import copy
 from functools import partial
 from typing import Any, TextIO, get_args
 
 import click
 
-from .account_commands import account
+from .account_commands import account, export
 from .admin_commands import admin
 from .batch_commands import batch
 from .credentials import password_file_option, read_credentials
 from .display import show_answer, show_list
 from .errors import ClientError
+from .examples import add_examples
+from .file_commands import files
+from .help_commands import COMPLETION_VARIABLE, SECTIONS, completion, help_command
 from .key_commands import keys
-from .options import API_KEY_VARIABLE, READ_FILE, Exit, Options, common_options, exit_code, version_option
+from .options import API_KEY_VARIABLE, READ_FILE, Exit, Options, common_options, exit_code
 from .output import Output, event_line, full_text, one_line, printable, status_line
 from .request_options import filter_options, request_options
 from .resources import Priority, PromptFilter, RequestOptions, SearchMode, SimilarPrompt, Status, UsageBy
+from .time_limit import TimeLimitReached
 from .usage_table import usage_text
 from .webhook_commands import webhooks
 
-EPILOG = """Exit codes: 0 success; 1 the prompt failed or was cancelled; 2 wrong arguments; 3 the API refused;
-4 not logged in; 5 the server cannot be reached, or is too busy; 130 interrupted."""
 
-
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@version_option
+@click.group(epilog=SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 @common_options
 def main() -> None:
     """Promptwire: submit prompts, follow their answers, and find them again."""
 
-
-main.add_command(keys)
-main.add_command(batch)
 
 _credentials = click.option("--credentials", type=READ_FILE, help='A JSON file: {"username": …, "password": …}.')
 _prompt_id = click.argument("prompt_id", metavar="ID", type=click.IntRange(1))
@@ -124,7 +122,7 @@ def submit(
     text = sys.stdin.buffer.read().decode().rstrip("\n") if text == "-" else text
     with options.client() as client:
         return show_answer(
-            options.output,
+            options,
             client,
             lambda: client.submit(text, history=history, cache=cache, priority=priority, key=key, **request),
             wait,
@@ -142,7 +140,7 @@ def submit(
 def show(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
     """Show a prompt and its answer."""
     with options.client() as client:
-        return show_answer(options.output, client, lambda: client.show(prompt_id), wait, follow, full_text)
+        return show_answer(options, client, lambda: client.show(prompt_id), wait, follow, full_text)
 
 
 @main.command()
@@ -154,7 +152,7 @@ def show(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
 def retry(options: Options, prompt_id: int, wait: bool, follow: bool) -> Exit:
     """Queue a failed or cancelled prompt again."""
     with options.client() as client:
-        return show_answer(options.output, client, lambda: client.retry(prompt_id), wait, follow, status_line)
+        return show_answer(options, client, lambda: client.retry(prompt_id), wait, follow, status_line)
 
 
 @main.command()
@@ -191,7 +189,7 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
         show_list(options.output, client.prompts(status=status, limit=None if everything else limit, **matching))
 
 
-@main.command()
+@main.command("search")
 @click.argument("text")
 @click.option("--limit", type=click.IntRange(1, 50), default=5, show_default=True, help="How many prompts to show.")
 @click.option(
@@ -205,8 +203,8 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
 @filter_options
 @common_options
 @click.pass_obj
-def similar(options: Options, /, text: str, matching: PromptFilter, **query: Any) -> None:
-    """Show your answered prompts most similar to TEXT, nearest first."""
+def search(options: Options, /, text: str, matching: PromptFilter, **query: Any) -> None:
+    """Find your answered prompts that are most like TEXT, or have its words; the best first."""
     with options.client() as client:
         found = client.similar(text, **query, **matching)
     options.output.results(found, ("ID", "SCORE", "PROMPT"), _similar_row)
@@ -231,17 +229,26 @@ def usage(options: Options, by: UsageBy, since: str | None, until: str | None) -
 
 
 @main.command()
+@common_options
+@click.pass_obj
+def models(options: Options) -> None:
+    """Show the models that you may use, the default one first. The last one makes the vectors of searches."""
+    with options.client() as client:
+        options.output.results(client.models(), ("NAME",), lambda model: (one_line(model["id"]),))
+
+
+@main.command()
 @click.option("--since", metavar="SEQ", type=click.IntRange(0), help="Start after this event; 0 starts with the first.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after this many events.")
 @common_options
 @click.pass_obj
 def listen(options: Options, since: int | None, limit: int | None) -> None:
-    """Show each prompt when it finishes, until Ctrl-C."""
+    """Show each prompt when it finishes or is deleted, until Ctrl-C."""
     output = options.output
-    with options.client() as client:
+    with options.client() as client, options.time_limit():
         output.hint("Listening. Press Ctrl-C to stop.")
         count = 0
-        for event in client.listen(since=since):
+        for event in client.listen(since=since, everything=True):
             if event["type"] == "reset":
                 output.note("The server no longer has all of these events. Here are your prompts instead:")
                 if output.as_json:
@@ -254,17 +261,25 @@ def listen(options: Options, since: int | None, limit: int | None) -> None:
                 return
 
 
-main.add_command(account)
-main.add_command(admin)
-main.add_command(webhooks)
+main.add_command(copy(export))
+_similar = copy(search)  # its first name
+_similar.hidden = True
+main.add_command(_similar, "similar")
+for _group in (account, admin, batch, files, keys, webhooks):
+    main.add_command(_group)
+main.add_command(completion)
+main.add_command(help_command)
+add_examples(main)
 
 
 def run() -> Exit:
     """Run the command in sys.argv and return its exit code. An error is explained in a sentence on stderr."""
     try:
-        return Exit(main.main(standalone_mode=False) or Exit.OK)
+        return Exit(main.main(complete_var=COMPLETION_VARIABLE, standalone_mode=False) or Exit.OK)
     except click.Abort:  # Ctrl-C
         return Exit.INTERRUPTED
+    except TimeLimitReached:
+        return Exit.TIMED_OUT
     except click.ClickException as error:
         error.show()
         return Exit.USAGE

@@ -12,6 +12,7 @@ from .resources import Account, LoginEntry
 
 
 @click.group()
+@common_options
 def account() -> None:
     """Your account: show, password, logins, export, delete."""
 

@@ -9,8 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .batches import is_whole
 from .client import Client
+from .file_commands import write
 from .options import Exit, Options, common_options
 from .resources import Batch
+from .time_limit import TimeLimitReached
 
 
 @click.group()
@@ -102,25 +104,17 @@ def download(options: Options, batch_id: str, file: Path, errors: bool) -> None:
             options.output.note(f"The batch {batch_id} has no {kind} ({found['status']}).")
             click.get_current_context().exit(Exit.FAILED)
         with options.output.progress(f"Downloading {file.name} …"):
-            size = _write(file, client.batches.content(file_id))
+            size = write(file, client.batches.content(file_id))
     options.output.note(f"Wrote {size} bytes to {file}.")
 
 
-def _write(file: Path, parts: Iterator[bytes]) -> int:
-    """Write a file, which exists only once it is complete. Returns its size."""
-    partial_file = file.with_name(f"{file.name}.part")
-    try:
-        with partial_file.open("wb") as output:
-            size = sum(output.write(part) for part in parts)
-        partial_file.replace(file)
-    finally:
-        partial_file.unlink(missing_ok=True)
-    return size
-
-
 def _wait(options: Options, client: Client, batch_id: str) -> Batch:
-    with _progress_bar(options) as on_progress:
-        return client.batches.wait(batch_id, on_progress)
+    try:
+        with options.time_limit(), _progress_bar(options) as on_progress:
+            return client.batches.wait(batch_id, on_progress)
+    except (KeyboardInterrupt, TimeLimitReached):
+        options.output.note(f"The batch has not ended: `promptwire batch wait {batch_id}` waits for it again.")
+        raise
 
 
 @contextmanager

@@ -64,8 +64,7 @@ class Batches:
         """Yield the batches, newest first: at most `limit`, or all."""
         after: str | None = None
         while limit is None or limit > 0:
-            params = {"limit": _PAGE if limit is None else min(limit, _PAGE)} | ({"after": after} if after else {})
-            page = json_object(self._session.request("GET", "/v1/batches", params=params), "data", "has_more")
+            page = self._page("/v1/batches", after, _PAGE if limit is None else min(limit, _PAGE))
             yield from cast("list[Batch]", page["data"])
             if not page["has_more"]:
                 return
@@ -85,6 +84,20 @@ class Batches:
                 return batch
             self._sleep(_POLL_SECONDS)
 
+    def files(self) -> Iterator[File]:
+        """Yield the files, newest first."""
+        after: str | None = None
+        while True:
+            page = self._page("/v1/files", after)
+            yield from cast("list[File]", page["data"])
+            if not page["has_more"]:
+                return
+            after = page["last_id"]
+
+    def delete_file(self, file_id: str) -> None:
+        """Delete a file. Raises ProblemError (409) if a batch that has not ended still reads it."""
+        self._session.delete(f"/v1/files/{file_id}")
+
     def content(self, file_id: str) -> Iterator[bytes]:
         """Yield the parts of a file: the output or the error file of a batch that has ended."""
         path = f"/v1/files/{file_id}/content"
@@ -93,6 +106,10 @@ class Batches:
             yield from response.iter_bytes()
         finally:
             response.close()
+
+    def _page(self, path: str, after: str | None, limit: int = _PAGE) -> Any:
+        params = {"limit": limit} | ({"after": after} if after else {})
+        return json_object(self._session.request("GET", path, params=params), "data", "has_more")
 
     def _batch(self, method: str, path: str, **options: Any) -> Batch:
         return cast(Batch, json_object(self._session.request(method, path, **options), "id", "status"))

@@ -19,6 +19,7 @@ from .pages import filter_query, read_pages
 from .resources import (
     UNFINISHED,
     Event,
+    Model,
     Priority,
     Prompt,
     PromptFilter,
@@ -165,9 +166,9 @@ class Client:
         prompt = self._prompt("POST", "/prompts/", json=body, headers=headers)
         return self.wait(prompt["id"]) if wait else prompt
 
-    def show(self, prompt_id: int) -> Prompt:
-        """Return a prompt in its present state."""
-        return self._prompt("GET", f"/prompts/{prompt_id}/")
+    def show(self, prompt_id: int, *, retry: bool = True) -> Prompt:
+        """Return a prompt in its present state. Without `retry` the request is sent once."""
+        return self._prompt("GET", f"/prompts/{prompt_id}/", retry=retry)
 
     def wait(self, prompt_id: int) -> Prompt:
         """Return a prompt once it has finished, however long that takes."""
@@ -246,16 +247,22 @@ class Client:
         response = self._session.request("GET", "/usage/", params={"by": by, **days})
         return cast(UsageReport, json_object(response, "rows", "total", "budgets"))
 
-    def listen(self, *, since: int | None = None) -> Iterator[Event]:
+    def models(self) -> list[Model]:
+        """Return the models that the user may use: the model routes, the default one first, then the embedder."""
+        found = json_object(self._session.request("GET", "/v1/models"), "data")
+        return cast(list[Model], found["data"])
+
+    def listen(self, *, since: int | None = None, everything: bool = False) -> Iterator[Event]:
         """Yield an event for each of the user's prompts that finishes, without end and without duplicates.
 
         Args:
             since: the `seq` of the last known event: the events after it come first. None: only new events.
+            everything: also prompts that were submitted without `websocket`, and deletions (`prompt.deleted`).
 
         An event `reset` says that the server no longer has all events after `since`: read `prompts()`. After the first
         connection it reconnects without a limit. Raises RefusedError if the server closes the connection for good.
         """
-        return self._socket.events(since)
+        return self._socket.events(since, everything=everything)
 
     def follow(self, prompt: int | Callable[[], Prompt]) -> Iterator[Event]:
         """Yield a prompt's text as it is generated: `prompt.delta` events, then the event of its end.

@@ -1,12 +1,14 @@
 """Showing prompts, and their answers once they have finished or as they are generated."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from functools import partial
 
 from .client import Client
-from .options import Exit
+from .options import Exit, Options
 from .output import Output, answer_text, cut_off_note, local_time, one_line, waiting_reason
-from .resources import Event, Prompt
+from .progress import progress_line
+from .resources import Prompt
+from .time_limit import TimeLimitReached
 
 
 def show_list(output: Output, prompts: Iterable[Prompt]) -> None:
@@ -35,7 +37,7 @@ def _list_status(prompt: Prompt) -> str:
 
 
 def show_answer(
-    output: Output,
+    options: Options,
     client: Client,
     request: Callable[[], Prompt],
     wait: bool,
@@ -43,19 +45,24 @@ def show_answer(
     describe: Callable[[Prompt], str],
 ) -> Exit:
     """Show the prompt that `request` returns, or its answer: once it has finished, or as it is generated."""
-    if follow:
-        return _show_text(output, client.follow(request))
+    output = options.output
     with output.progress("Sending the request …"):
         prompt = request()
-    if not wait:
+    if not wait and not follow:
         output.result(prompt, describe(prompt))
         return Exit.OK
     try:
-        with output.progress(f"Waiting for the answer to prompt {prompt['id']} …"):
-            prompt = client.wait(prompt["id"])
-    except KeyboardInterrupt:
-        output.hint(f"Prompt {prompt['id']} is still running; `show {prompt['id']} --wait` waits for it again.")
+        with options.time_limit():
+            return _follow(output, client, prompt) if follow else _wait(output, client, prompt)
+    except (KeyboardInterrupt, TimeLimitReached):
+        way = "--follow" if follow else "--wait"
+        output.note(f"Prompt {prompt['id']} has not ended: `promptwire show {prompt['id']} {way}` waits for it again.")
         raise
+
+
+def _wait(output: Output, client: Client, prompt: Prompt) -> Exit:
+    with progress_line(output, prompt, partial(client.show, retry=False)):
+        prompt = client.wait(prompt["id"])
     if output.as_json:
         output.result(prompt, "")
     elif prompt["status"] == "completed":
@@ -63,12 +70,11 @@ def show_answer(
     return _exit(output, prompt["id"], prompt["status"], prompt["error"], prompt.get("finish_reason"))
 
 
-def _show_text(output: Output, events: Iterable[Event]) -> Exit:
+def _follow(output: Output, client: Client, prompt: Prompt) -> Exit:
     attempt: int | None = None
-    with ExitStack() as waiting:
-        waiting.enter_context(output.progress("Waiting for the answer …"))
-        for event in events:
-            waiting.close()
+    with progress_line(output, prompt, partial(client.show, retry=False)) as stop_progress:
+        for event in client.follow(prompt["id"]):
+            stop_progress()
             if output.as_json:
                 output.result(event, "")
             elif event["type"] == "prompt.delta":

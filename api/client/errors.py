@@ -70,13 +70,18 @@ class ProblemError(ClientError):
         self.title = str(members.get("title") or _phrase(status))
         self.detail = str(members.get("detail") or f"The server answered {status} ({self.title}).")
         self.errors = [FieldError(str(each.get("field")), str(each.get("message"))) for each in _errors(members)]
-        fields = (f"{each.field}: {each.message.rstrip('.')}." for each in self.errors)
-        super().__init__(" ".join([self.detail, *fields]))
+        super().__init__(" ".join([self.detail, *map(_sentence, self.errors)]))
 
     @property
     def is_temporary(self) -> bool:
         """Whether the server is too busy or broken, so that a retry may succeed."""
         return self.status == HTTPStatus.TOO_MANY_REQUESTS or self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _sentence(error: FieldError) -> str:
+    """Most messages say what the field must be; those that begin with a capital letter are sentences of their own."""
+    text = error.message if error.message[:1].isupper() else f"{error.field} {error.message}"
+    return f"{text.rstrip('.')}."
 
 
 def _members(found: dict[str, object]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
@@ -29,11 +29,12 @@ class EventSocket:
         self._limits = limits
         self._sleep = sleep
 
-    def events(self, since: int | None) -> Iterator[Event]:
+    def events(self, since: int | None, *, everything: bool = False) -> Iterator[Event]:
         """Yield the room's events without end. After the first connection it reconnects without a limit.
 
         Args:
             since: the `seq` of the last known event; None to start with the next one.
+            everything: also prompts that were submitted without `websocket`, and deletions.
 
         Raises:
             NotLoggedInError, RefusedError, ProblemError: the server refuses the connection.
@@ -43,7 +44,7 @@ class EventSocket:
         retries = Retries(self._limits, self._sleep)
         while True:
             try:
-                for message in self._messages(username, token, cursor):
+                for message in self._messages(username, token, cursor, everything):
                     if message["type"] == "connected":
                         retries, is_renewed = Retries(UNLIMITED, self._sleep), False
                     else:
@@ -57,11 +58,11 @@ class EventSocket:
                     raise
                 retries.wait(failure)
 
-    def _messages(self, username: str, token: str, cursor: "_Cursor") -> Iterator[Event]:
+    def _messages(self, username: str, token: str, cursor: "_Cursor", everything: bool) -> Iterator[Event]:
         """Yield `connected` and the new events of one connection. Raises when the connection ends."""
         refusal = "The server closed the socket."
         try:
-            with self._connect(username, token, cursor.seq) as socket:
+            with self._connect(username, token, cursor.seq, everything) as socket:
                 while True:
                     message = json.loads(socket.recv())
                     if "type" not in message:
@@ -81,10 +82,11 @@ class EventSocket:
         except (OSError, EOFError, WebSocketException) as error:
             raise UnreachableError(f"{self._url} cannot be reached ({str(error) or type(error).__name__}).") from error
 
-    def _connect(self, username: str, token: str, since: int | None) -> ClientConnection:
+    def _connect(self, username: str, token: str, since: int | None, everything: bool) -> ClientConnection:
         path = f"/ws/prompts/{quote(username, safe='')}/"
+        query = urlencode(({} if since is None else {"since": since}) | ({"all": "true"} if everything else {}))
         return connect(
-            self._url.replace("http", "ws", 1) + path + ("" if since is None else f"?since={since}"),
+            self._url.replace("http", "ws", 1) + path + (f"?{query}" if query else ""),
             additional_headers={"Authorization": f"Bearer {token}"},
             open_timeout=_OPEN_SECONDS,
             close_timeout=_CLOSE_SECONDS,

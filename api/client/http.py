@@ -39,6 +39,7 @@ class HttpClient:
         data: Mapping[str, Any] | None = None,
         files: Mapping[str, Any] | None = None,
         idempotent: bool = True,
+        retry: bool = True,
         server_wait: float = 0.0,
         stream_timeout: float | None = None,
     ) -> httpx.Response:
@@ -48,6 +49,7 @@ class HttpClient:
             data, files: the fields and the open files of a form. A retry reads the files again.
             idempotent: whether sending it twice has the same effect as sending it once. If not, it is retried only
                 where the server cannot have carried it out.
+            retry: whether to try again at all.
             server_wait: the seconds that the server may wait before it answers.
             stream_timeout: set for a stream: the longest silence, in seconds, between two parts of it. The response is
                 returned unread; the caller closes it.
@@ -80,6 +82,8 @@ class HttpClient:
                 if not _can_retry(failure, idempotent):
                     raise failure
                 repeated = repeated or failure.status in _BROKEN_STATUSES
+            if not retry:
+                raise failure
             retries.wait(failure)
 
 

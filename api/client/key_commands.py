@@ -11,6 +11,7 @@ from .resources import ApiKey, Scope
 
 
 @click.group()
+@common_options
 def keys() -> None:
     """Create, list and revoke API keys, by which programs use your account."""
 

@@ -1,7 +1,9 @@
 """The options of all commands, before or after the command's name, and the exit codes."""
 
 import os
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, partial
@@ -14,6 +16,7 @@ from .client import DEFAULT_URL, Client
 from .errors import ClientError, NotLoggedInError, ProblemError, UnreachableError
 from .output import Output
 from .retries import DEFAULT_LIMITS
+from .time_limit import time_limit
 from .token_store import FileTokenStore
 from .version import get_version
 
@@ -34,6 +37,7 @@ class Exit(IntEnum):
     REFUSED = 3  #: the API refused: not found, conflict, invalid
     NOT_LOGGED_IN = 4
     UNREACHABLE = 5  #: the server cannot be reached, or is too busy, after all retries
+    TIMED_OUT = 124  #: what the command waits for took longer than `--timeout`; as timeout(1) does
     INTERRUPTED = 130
 
 
@@ -45,8 +49,9 @@ class Options:
     api_key: str | None = field(default_factory=lambda: os.environ.get(API_KEY_VARIABLE, "").strip() or None)
     url: str = field(default_factory=lambda: os.environ.get("PROMPTWIRE_URL") or DEFAULT_URL)
     as_json: bool = False
-    timeout: float = DEFAULT_LIMITS.seconds
+    timeout: float | None = None
     retries: int = int(DEFAULT_LIMITS.retries)
+    started: float = field(default_factory=time.monotonic)
 
     def client(self) -> Client:
         """Make a client. Raises click.UsageError if the URL or the API key is invalid."""
@@ -58,12 +63,15 @@ class Options:
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise click.UsageError(f"{self.url!r} is not the URL of a server, such as {DEFAULT_URL}.")
         token_store = FileTokenStore.for_server(url)
+        timeout = DEFAULT_LIMITS.seconds if self.timeout is None else self.timeout
         try:
-            return Client(
-                url, api_key=self.api_key, token_store=token_store, timeout=self.timeout, retries=self.retries
-            )
+            return Client(url, api_key=self.api_key, token_store=token_store, timeout=timeout, retries=self.retries)
         except ValueError as error:
             raise click.UsageError(f"{API_KEY_VARIABLE} is not valid: {error}.") from error
+
+    def time_limit(self) -> AbstractContextManager[None]:
+        """End a wait in the block when `--timeout`, counted from the start of the command, is over."""
+        return time_limit(None if self.timeout is None else self.started + self.timeout)
 
     @cached_property
     def output(self) -> Output:
@@ -72,33 +80,13 @@ class Options:
         return output
 
 
-def common_options(command: Command) -> Command:
-    """Add the common options to a command or to the group."""
-    for option in (
-        partial(click.option, "--retries", type=click.IntRange(0), help="How often to retry a failed request.  [6]"),
-        partial(click.option, "--timeout", type=click.FloatRange(0), help="How many seconds to keep trying.  [90]"),
-        partial(
-            click.option, "--json", "as_json", is_flag=True, default=None, help="Print each result as a line of JSON."
-        ),
-        partial(click.option, "--url", help=f"The server's URL, or set PROMPTWIRE_URL.  [{DEFAULT_URL}]"),
-    ):
-        command = option(expose_value=False, callback=_store)(command)
-    return command
-
-
-def _store(context: click.Context, parameter: click.Parameter, value: object) -> None:
-    options = context.ensure_object(Options)
-    if value is not None and parameter.name is not None:
-        setattr(options, parameter.name, value)
-
-
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
         click.echo(f"promptwire, version {get_version()}")
         context.exit()
 
 
-version_option = click.option(
+_VERSION = click.option(
     "--version",
     is_flag=True,
     is_eager=True,
@@ -106,6 +94,31 @@ version_option = click.option(
     callback=_show_version,
     help="Show the version and exit.",
 )
+
+
+def common_options(command: Command) -> Command:
+    """Add the common options to a command or to a group."""
+    for option in (
+        partial(click.option, "--retries", type=click.IntRange(0), help="How often to retry a failed request.  [6]"),
+        partial(
+            click.option,
+            "--timeout",
+            type=click.FloatRange(0),
+            help="How many seconds to keep trying and waiting.  [trying: 90, waiting: no limit]",
+        ),
+        partial(
+            click.option, "--json", "as_json", is_flag=True, default=None, help="Print each result as a line of JSON."
+        ),
+        partial(click.option, "--url", help=f"The server's URL, or set PROMPTWIRE_URL.  [{DEFAULT_URL}]"),
+    ):
+        command = option(expose_value=False, callback=_store)(command)
+    return _VERSION(command)
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    options = context.ensure_object(Options)
+    if value is not None and parameter.name is not None:
+        setattr(options, parameter.name, value)
 
 
 def exit_code(error: ClientError) -> Exit:

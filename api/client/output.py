@@ -26,6 +26,8 @@ _CUT_OFF = {
     "length": "Cut off at the length limit.",
     "content_filter": "Stopped by the provider's content filter.",
 }
+#: To how many cells a column may be cut.
+_MIN_COLUMN = 8
 _BROKEN_PIPE = 141  # the exit code that a shell reports for SIGPIPE
 
 
@@ -63,9 +65,14 @@ class Output:
         if self.stderr.is_terminal:
             self.note(text)
 
+    @property
+    def is_interactive(self) -> bool:
+        """Whether stderr is a terminal that can show progress."""
+        return self.stderr.is_terminal and not self.stderr.is_dumb_terminal
+
     def progress(self, message: str) -> AbstractContextManager[object]:
         """Show a spinner with this message until the block ends, if stderr is a terminal."""
-        if not self.stderr.is_terminal or self.stderr.is_dumb_terminal:
+        if not self.is_interactive:
             return nullcontext()
         return self.stderr.status(printable(message))
 
@@ -97,13 +104,29 @@ def one_line(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Align rows in terminal cells. If the width is limited, the last column gets the rest of it."""
-    *widths, _ = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    """Align rows in terminal cells. If the width is limited, the widest columns are cut."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    if width is not None:
+        _fit(widths, width)
     lines = []
     for *cells, last in rows:
-        start = "".join(f"{set_cell_size(cell, size)}  " for cell, size in zip(cells, widths, strict=True))
-        lines.append(start + (last if width is None else shorten(last, max(10, width - cell_len(start)))))
+        *sizes, rest = widths
+        start = "".join(f"{_pad(cell, size)}  " for cell, size in zip(cells, sizes, strict=True))
+        lines.append(start + shorten(last, rest))
     return lines
+
+
+def _fit(widths: list[int], width: int) -> None:
+    """Make the widest columns narrower until a row fits. The first one, mostly an id, stays whole."""
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(range(1, len(widths)), key=widths.__getitem__, default=0)
+        if widest == 0 or widths[widest] <= _MIN_COLUMN:
+            return
+        widths[widest] -= 1
+
+
+def _pad(text: str, width: int) -> str:
+    return set_cell_size(shorten(text, width), width)
 
 
 def shorten(text: str, width: int) -> str:
@@ -112,12 +135,13 @@ def shorten(text: str, width: int) -> str:
 
 
 def event_line(event: Event) -> str:
-    """Describe the event of a finished prompt on one line, as wide as the terminal."""
+    """Describe the event of a finished or deleted prompt on one line, as wide as the terminal."""
     outcome = answer_text(event) or event.get("error") or ""
     prompt = one_line(event.get("prompt_text", ""))
     note = cut_off_note(event.get("finish_reason"))
     prompt = f"[{note}] {prompt}" if note else prompt
-    line = f"{event['seq']:>5}  {event.get('status', ''):<9}  {event['id']:>5}  {prompt}"
+    status = event.get("status") or event["type"].rpartition(".")[2]
+    line = f"{event['seq']:>5}  {status:<9}  {event['id']:>5}  {prompt}".rstrip()
     line = f"{line} → {one_line(outcome)}" if outcome else line
     width = _width()
     return line if width is None else shorten(line, width)

@@ -297,9 +297,9 @@ class Event(TypedDict):
     """An event about a prompt.
 
     `prompt.completed`, `prompt.failed` and `prompt.cancelled` have the fields of the prompt; from `Client.listen` they
-    also have a `seq`. A `reset` has only a `seq`. `Client.follow` also yields `prompt.delta`, which has the prompt's
-    `id`, the `attempt`, and the next part of the answer's `text`, which starts at `offset`, in bytes of UTF-8; and
-    `prompt.deleted`, which has the `id`.
+    also have a `seq`. There `prompt.deleted` has a `seq` and an `id`, and a `reset` only a `seq`. `Client.follow` also
+    yields `prompt.delta`, which has the prompt's `id`, the `attempt`, and the next part of the answer's `text`, which
+    starts at `offset`, in bytes of UTF-8; and `prompt.deleted`, which has the `id`.
     """
 
     type: str
@@ -314,6 +314,15 @@ class Event(TypedDict):
     finish_reason: NotRequired[FinishReason | None]
     tool_calls: NotRequired[list[ToolCall] | None]
     error: NotRequired[str | None]
+
+
+class Model(TypedDict):
+    """A model, as OpenAI's API has it."""
+
+    id: str
+    object: str
+    created: int
+    owned_by: str
 
 
 class File(TypedDict):

@@ -13,6 +13,8 @@ _SWAGGER_UI = Path(str(files("flask_openapi3_swagger"))) / "templates" / "swagge
 
 _FILES = {
     "start.js": (_PAGE, "start.js"),
+    "theme.js": (_PAGE, "theme.js"),
+    "accessibility.js": (_PAGE, "accessibility.js"),
     "style.css": (_PAGE, "style.css"),
     "swagger-ui.js": (_SWAGGER_UI / "js", "swagger-ui-bundle.js"),
     "swagger-ui.css": (_SWAGGER_UI / "css", "swagger-ui.css"),

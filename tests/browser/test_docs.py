@@ -4,10 +4,21 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, expect
 
 from tests.support.browser import Visitor
 from tests.support.client import PASSWORD
+
+#: Removes closed operations and schemas that look like an earlier one.
+KEEP_ONE_OF_EACH_KIND = """
+    const seen = new Set();
+    for (const block of document.querySelectorAll(".opblock:not(.is-open), .models article")) {
+        if (seen.has(block.className)) block.remove();
+        seen.add(block.className);
+    }
+"""
 
 
 def operation(visitor: Visitor, name: str) -> Locator:
@@ -45,6 +56,51 @@ def test_the_documentation_shows_every_operation_loads_nothing_from_other_hosts_
     dialog.get_by_role("button", name="Close").last.click()
     expect(execute(operation(reader, "Prompts-listPrompts"))).to_contain_text("200")
     assert set(hosts) == {urlsplit(url).netloc}
+
+
+def test_the_quick_start_has_the_address_of_this_server(visit: Callable[..., Visitor], url: str) -> None:
+    quick_start = visit(f"{url}/docs").page.locator("pre", has_text="Register (if registration is open)")
+    expect(quick_start).to_contain_text(f"URL={url} JSON=")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/"])
+def test_the_documentation_leads_back_to_the_page(visit: Callable[..., Visitor], url: str, path: str) -> None:
+    reader = visit(f"{url}{path}")
+    reader.page.get_by_role("link", name="Back to Promptwire").click()
+    expect(reader.page).to_have_url(f"{url}/")
+
+
+def test_the_documentation_is_accessible_in_light_and_dark_colours(
+    visit: Callable[..., Visitor], url: str, username: str
+) -> None:
+    reader = visit(f"{url}/docs")
+    for name in ("Prompts-submitPrompt", "Prompts-getPrompt", "Webhooks-deleteWebhook"):
+        operation(reader, name)
+    login = operation(reader, "Auth-login")
+    reader.refusals.add(401)
+    login.locator("textarea").fill(f'{{"username": "{username}", "password": "a wrong password"}}')
+    expect(execute(login)).to_contain_text("401")
+    reader.page.get_by_role("button", name="Schemas").click()
+    reader.page.evaluate(KEEP_ONE_OF_EACH_KIND)  # axe would take a minute for all of them
+    only_contrast = {"runOnly": ["color-contrast"]}  # all rules once: only the colours differ
+    for scheme, background, rules in (
+        ("light", "rgb(250, 250, 250)", {}),
+        ("dark", "rgb(28, 32, 34)", only_contrast),
+    ):
+        reader.page.emulate_media(color_scheme=scheme)
+        expect(reader.page.locator("html")).to_have_css("background-color", background)
+        reader.page.evaluate("Promise.allSettled(document.getAnimations().map((each) => each.finished))")
+        results = Axe().run(reader.page, options=rules)
+        assert results.violations_count == 0, results.generate_report()
+
+
+def test_the_documentation_has_the_colours_that_were_chosen_on_the_page(
+    visit: Callable[..., Visitor], url: str
+) -> None:
+    reader = visit(url, color_scheme="light")
+    reader.page.get_by_role("button", name="Dark colours").click()
+    reader.page.goto(f"{url}/docs")
+    expect(reader.page.locator("html")).to_have_class("dark-mode")
 
 
 def test_a_login_in_the_documentation_authorizes_the_other_operations(

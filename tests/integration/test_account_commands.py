@@ -45,7 +45,7 @@ def test_password_changes_the_password_and_never_takes_one_as_an_argument(
     shell: CommandLine, alice: RemoteUser
 ) -> None:
     result = shell.run("account", "password", stdin=f"a wrong one\n{NEW_PASSWORD}\n")
-    assert (result.returncode, "current_password: The password is wrong." in result.stderr) == (Exit.REFUSED, True)
+    assert (result.returncode, "The password is wrong." in result.stderr) == (Exit.REFUSED, True)
     result = shell.run("account", "password", stdin=f"{PASSWORD}\n{NEW_PASSWORD}\n")
     assert (result.returncode, result.stdout) == (Exit.OK, "")
     assert shell.run("list").returncode == Exit.OK

@@ -13,7 +13,7 @@ from shared.db.models import DEFAULT_ROUTE
 from shared.errors import ProviderError
 from shared.messaging.queue import ANSWER_PROMPTS, PROCESS_PROMPTS
 from tests.support.client import ApiUser
-from tests.support.providers import Script
+from tests.support.providers import Commanded, Script
 from tests.support.servers import Servers, wait_until
 from worker.pipeline import Pipeline
 from worker.services import Services
@@ -37,8 +37,20 @@ def test_a_tasks_result_names_the_prompts_that_it_answered(alice: ApiUser, worke
 def test_a_task_fails_if_its_only_prompt_does(alice: ApiUser, worker: Pipeline) -> None:
     prompt_id = alice.submit()
     failing = dataclasses.replace(worker, generator=Script(ProviderError("no")))
-    with pytest.raises(AttemptFailedError, match=f"prompt {prompt_id} "):
+    with pytest.raises(AttemptFailedError, match=f"^Not completed: prompt {prompt_id}; completed: none.$"):
         task(ANSWER_PROMPTS, failing)(DEFAULT_ROUTE, 1)
+
+
+def test_a_task_fails_if_one_of_its_prompts_does_and_names_them(alice: ApiUser, worker: Pipeline) -> None:
+    first, refused, last = (alice.submit(prompt) for prompt in ("one", "refuse", "two"))
+    with pytest.raises(AttemptFailedError) as failed:
+        task(ANSWER_PROMPTS, dataclasses.replace(worker, generator=Commanded()))(DEFAULT_ROUTE, 10)
+    assert str(failed.value) == f"Not completed: prompt {refused}; completed: prompts {first}, {last}."
+    assert [alice.show(prompt_id)["status"] for prompt_id in (first, refused, last)] == [
+        "completed",
+        "failed",
+        "completed",
+    ]
 
 
 @pytest.mark.parametrize(("name", "arguments"), [(ANSWER_PROMPTS, (DEFAULT_ROUTE, 1)), (PROCESS_PROMPTS, ([1],))])

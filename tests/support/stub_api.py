@@ -48,7 +48,8 @@ def stub_api() -> Iterator[StubApi]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = json.loads(content) if content else None
+            is_json = self.headers.get_content_type() == "application/json"
+            body = json.loads(content) if content and is_json else None
             stub.requests.append(Request(self.command, self.path, dict(self.headers), body))
             answer = stub.next_answer()
             if answer is DROP:
@@ -62,7 +63,7 @@ def stub_api() -> Iterator[StubApi]:
             if answer.then_silent:
                 stub.stopped.wait(MAX_WAIT_SECONDS)
 
-        do_GET = do_POST = do_DELETE = _answer
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer
 
         def log_message(self, *arguments: object) -> None: ...
 

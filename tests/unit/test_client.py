@@ -319,7 +319,7 @@ class TestRequestsAndResponses:
             "The request is not valid.",
         )
         assert [(each.field, each.message) for each in problem.errors] == [("prompt_text", "must not be blank")]
-        assert str(problem) == "The request is not valid. prompt_text: must not be blank."
+        assert str(problem) == "The request is not valid. prompt_text must not be blank."
 
     @pytest.mark.parametrize("body", ["<html>", "[]", '{"errors": [1]}', ""])
     def test_an_error_response_without_a_problem_becomes_a_problem(

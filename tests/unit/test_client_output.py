@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.client.display import show_answer, show_list
-from api.client.options import Exit
+from api.client.options import Exit, Options
 from api.client.output import Output, event_line, full_text, status_line
 from api.client.usage_table import usage_text
 
@@ -45,10 +45,9 @@ class TestToolCalls:
         self, capsys: pytest.CaptureFixture[str], follow: bool
     ) -> None:
         finished = prompt(response_text="", finish_reason="tool_calls", **self.CALLS)
-        client: Any = SimpleNamespace(
-            wait=lambda _: finished, follow=lambda _: [{"type": "prompt.completed", **finished}]
-        )
-        assert show_answer(Output(False), client, lambda: finished, not follow, follow, full_text) == Exit.OK
+        ended = [{"type": "prompt.completed", **finished}]
+        client: Any = SimpleNamespace(wait=lambda _: finished, follow=lambda _: ended, show=lambda _: finished)
+        assert show_answer(Options(), client, lambda: finished, not follow, follow, full_text) == Exit.OK
         assert capsys.readouterr().out == 'get({"a": 1})\n'
         assert full_text(finished).endswith('\n\nget({"a": 1})')
 
@@ -64,8 +63,8 @@ class TestCutOffAnswers:
             {"type": "prompt.delta", "id": 7, "attempt": 1, "text": "the answer"},
             {"type": "prompt.completed", **finished},
         ]
-        client: Any = SimpleNamespace(wait=lambda _: finished, follow=lambda _: events)
-        code = show_answer(Output(False), client, lambda: finished, not follow, follow, full_text)
+        client: Any = SimpleNamespace(wait=lambda _: finished, follow=lambda _: events, show=lambda _: finished)
+        code = show_answer(Options(), client, lambda: finished, not follow, follow, full_text)
         written = capsys.readouterr()
         assert (code, written.out) == (Exit.OK, "the answer\n")
         sentence = f"The answer to prompt 7 is not complete: {note[:1].lower()}{note[1:]}\n"

@@ -1,10 +1,23 @@
 """The messages about the fields of a request."""
 
+import inspect
+import re
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from api.http import (
+    account_schemas,
+    filter_schemas,
+    key_schemas,
+    prompt_schemas,
+    request_schemas,
+    usage_schemas,
+    webhook_schemas,
+)
+from api.http.openapi.models import Body, Parameters
+from api.openai import file_schemas
 from shared import validation_messages
 
 
@@ -18,7 +31,10 @@ class _Request(BaseModel):
     text: str = Field("a word", min_length=2, max_length=10)
     name: str = Field("a name", min_length=1)
     number: int = Field(1, ge=1, le=5)
-    share: float = 0.5
+    share: float = Field(0.5, le=2)
+    note: Annotated[str, AfterValidator(str), Field(min_length=2, max_length=3)] = "abc"
+    code: str = Field("a", pattern="^a$")
+    window: str = Field("24h", pattern=r"^[1-9][0-9]{0,2}h$")
     flag: bool = False
     kinds: list[Literal["day", "model", "key"]] = Field(["day"], min_length=1, max_length=2)
     ours: Annotated[str, AfterValidator(_refuse)] = ""
@@ -39,6 +55,11 @@ class _Request(BaseModel):
         ("number", "x", "must be a whole number"),
         ("number", None, "must be a whole number"),
         ("share", "x", "must be a number"),
+        ("share", 2.5, "must be 2 or less"),
+        ("note", "abcd", "must have 3 characters or fewer"),
+        ("note", "a", "must have 2 or more characters"),
+        ("code", "b", "has a form that is not valid"),
+        ("window", "x", "must be whole hours, such as 24h"),
         ("flag", "x", "must be true or false"),
         ("flag", None, "must be true or false"),
         ("kinds", "day", "must be a list"),
@@ -61,3 +82,40 @@ def test_a_missing_field_is_required() -> None:
     with pytest.raises(ValidationError) as raised:
         _Request.model_validate({})
     assert [validation_messages.describe(error) for error in raised.value.errors()] == ["is required"]
+
+
+_SCHEMAS = (
+    account_schemas,
+    filter_schemas,
+    key_schemas,
+    prompt_schemas,
+    request_schemas,
+    usage_schemas,
+    webhook_schemas,
+    file_schemas,
+)
+_WRONG: list[Any] = [None, -1, 1.5, "", " ", "x" * 20_000, "\x00", [1], [{}], {"a": 1}, {"type": "x"}, True]
+_JARGON = re.compile(r"Input|String|should|pattern|UUID|instance|\.0 ")
+
+
+def _request_models() -> list[type[BaseModel]]:
+    found = (each for module in _SCHEMAS for each in vars(module).values() if inspect.isclass(each))
+    return [each for each in dict.fromkeys(found) if issubclass(each, Body | Parameters)]
+
+
+@pytest.mark.parametrize("model", _request_models(), ids=lambda model: model.__name__)
+def test_no_field_of_a_request_has_a_message_with_the_validators_jargon(model: type[BaseModel]) -> None:
+    for name, field in model.model_fields.items():
+        for value in _WRONG:
+            messages = _messages(model, {field.alias or name: value})
+            assert [message for message in messages if _JARGON.search(message)] == []
+
+
+def _messages(model: type[BaseModel], request: dict[str, Any]) -> list[str]:
+    try:
+        model.model_validate(request)
+    except ValidationError as error:
+        found = error.errors()
+    else:
+        return []
+    return [validation_messages.describe(each) for each in found if each["type"] != "uuid_type"]  # paths are texts

@@ -30,7 +30,9 @@ function authorizeAfterLogin(response) {
 
 async function start() {
   const response = await fetch(new URL("openapi.json", ROOT));
-  const description = { ...(await response.json()), servers: [{ url: ROOT.href.replace(/\/$/, "") }] };
+  const url = ROOT.href.replace(/\/$/, "");
+  const description = { ...(await response.json()), servers: [{ url }] };
+  description.info.description = description.info.description.replace(/^URL=\S+/m, () => `URL=${url}`);
   ui = SwaggerUIBundle({
     spec: showExamples(description),
     dom_id: "#api",
