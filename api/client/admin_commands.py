@@ -19,6 +19,7 @@ _MAX_MODELS_SHOWN = 5
 
 
 @click.group()
+@common_options
 def admin() -> None:
     """See and change what is everybody's. For admins; viewers see it, too."""
 

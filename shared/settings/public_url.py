@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 FIRST_SEGMENTS = frozenset(
     (
         *("account", "admin", "auth", "docs", "livez", "login", "metrics", "openapi.json", "prompts", "readyz"),
-        *("static", "usage", "v1", "webhooks", "ws"),
+        *("p", "static", "usage", "v1", "webhooks", "ws"),
     )
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}

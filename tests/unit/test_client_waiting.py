@@ -140,6 +140,9 @@ class TestListening:
         assert event_line(event) == "    3  completed  batch_12"
 
 
+PAUSED = {"reason": "paused", "detail": "An operator has paused this model.", "next_attempt_at": None}
+
+
 def waiting(seconds: float) -> dict[str, str]:
     at = datetime.fromtimestamp(NOW.timestamp() + seconds, UTC).isoformat()
     return {"reason": "provider", "detail": "Connection refused.", "next_attempt_at": at}
@@ -155,6 +158,7 @@ class TestProgress:
             ({"position": None}, "waits for its turn"),
             ({"waiting_for": waiting(8)}, "waiting for the provider: connection refused, next try in 8 s"),
             ({"waiting_for": waiting(125)}, "waiting for the provider: connection refused, next try in 2:05 min"),
+            ({"waiting_for": PAUSED}, "An operator has paused this model"),
             ({"waiting_for": waiting(-1)}, "waiting for the provider: connection refused, next try now"),
             ({"status": "processing", "position": None, "attempt": 1}, "being answered"),
             ({"status": "processing", "position": None, "attempt": 2}, "being answered, 2nd attempt"),
