@@ -16,6 +16,10 @@ export class Api {
     return (await this.session.send("POST", "prompts/", { body, headers: { "Idempotency-Key": key } })).body;
   }
 
+  async account() {
+    return (await this.session.send("GET", "account/")).body;
+  }
+
   async get(id) {
     return (await this.session.send("GET", `prompts/${id}/`)).body;
   }

@@ -74,6 +74,14 @@ function showWorkspace() {
   const on = { state: onState, joined: () => list.sync(), reset: () => list.renew(), event: onEvent };
   connection = new Connection(session, on, lastSeq);
   if (!single) composer.focus();
+  linkConsole();
+}
+
+/** Shows admins and viewers the way to their console. */
+async function linkConsole() {
+  const { username } = session;
+  const account = await api.account().catch(() => null); // it is a convenience: the page works without it
+  if (session.username === username) find("console").hidden = !(account?.is_admin || account?.is_viewer);
 }
 
 /** Shows the login form. The workspace stays as it is, in case the same user logs in again. */
@@ -81,7 +89,7 @@ function showLogin(message, name) {
   disconnect();
   status.hide();
   find("welcome").hidden = false;
-  for (const id of ["desk", "who", "log-out"]) find(id).hidden = true;
+  for (const id of ["desk", "who", "log-out", "console"]) find(id).hidden = true;
   login.show(message, name);
 }
 

@@ -124,12 +124,18 @@ def test_a_viewer_sees_everything_and_no_button(console: Callable[..., Page], er
     expect(row(page, "Workers", "runs").first).to_be_visible()
     expect(page.get_by_text("You are a viewer")).to_be_visible()
     expect(page.locator("#desk button:visible")).to_have_count(0)
+    page.get_by_role("link", name="Promptwire").click()
+    page.get_by_role("link", name="Console").click()
+    expect(page.get_by_text("You are a viewer")).to_be_visible()
 
 
 def test_others_are_told_that_the_console_is_not_for_them(console: Callable[..., Page]) -> None:
     page = console()
     expect(page.get_by_role("alert").first).to_contain_text("neither an admin nor a viewer")
     expect(page.locator("#desk")).to_be_hidden()
+    page.get_by_role("link", name="Promptwire").click()
+    expect(page.locator("#desk")).to_be_visible()
+    expect(page.get_by_role("link", name="Console")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
