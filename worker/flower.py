@@ -129,6 +129,11 @@ class ProtectedFlower(Flower):  # type: ignore[misc]
         parts = urlsplit(self._broker_url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
+    def log_request(self, handler: Any) -> None:
+        """Log a request, but no health check: that it is not healthy yet is no error."""
+        if handler.request.path != "/healthcheck":
+            super().log_request(handler)
+
     def find_handler(self, request: Any, **arguments: Any) -> Any:
         if request.path == "/healthcheck":
             if not self.events.has_begun.is_set():

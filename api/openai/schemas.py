@@ -57,7 +57,11 @@ class ChatCompletionChanges(Body):
 class ChatCompletionsQuery(MetadataQuery):
     """Which chat completions to list."""
 
-    after: str | None = Field(None, description="The id of the last chat completion of the page before.")
+    after: str | None = Field(
+        None,
+        description="The id of the last chat completion of the page before.",
+        json_schema_extra={"pattern": "^chatcmpl-[1-9][0-9]{0,17}$"},
+    )
     limit: int = Field(20, ge=1, le=100, description="The most chat completions of a page.")
     order: Literal["asc", "desc"] = Field("asc", description="`asc`: oldest first.")
 

@@ -108,7 +108,7 @@ export class Connection {
       this.on.event(message);
     } else if (message.seq > this.#since) {
       this.#since = message.seq;
-      this.on.event(message);
+      if (message.type.startsWith("prompt.")) this.on.event(message);
     }
   }
 

@@ -34,6 +34,7 @@ class PlayedServer:
         self.searches: list[dict[str, str]] = []
         self._socket: WebSocketRoute | None = None
         page.route("**/login/", lambda route: route.fulfill(json={"access": "a", "refresh": "r"}))
+        page.route("**/account/", lambda route: route.fulfill(json={"is_admin": False, "is_viewer": False}))
         page.route(
             "**/account/export/", lambda route: route.fulfill(body='{"id": 1}\n', content_type="application/jsonl")
         )

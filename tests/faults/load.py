@@ -222,7 +222,7 @@ class LoadUser:
                     event = json.loads(room.recv(timeout=0.5))
                     if event["type"] == "reset":
                         self.received.append(_RESET)  # no event is old enough for a reset: it counts as repeated
-                    elif event["type"] not in ("connected", "prompt.delta"):
+                    elif event["type"] not in ("connected", "prompt.delta", "batch.progress"):
                         self.received.append(
                             PushedEvent(event["seq"], event["id"], event["type"].removeprefix("prompt."))
                         )

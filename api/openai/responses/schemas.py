@@ -24,7 +24,9 @@ class ResponseQuery(Query):
         json_schema_extra=example(7),
     )
 
-    include_obfuscation: bool = Field(False, description="Only `false`: events are not padded.")
+    include_obfuscation: bool = Field(
+        False, description="Only `false`: events are not padded.", json_schema_extra={"enum": [False]}
+    )
 
     @field_validator("include_obfuscation")
     @classmethod
