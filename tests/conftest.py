@@ -60,7 +60,7 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(5_000)
 
 
-# The longest files start first, so that all processes have work until the end; the browser's count as one, see below.
+# The longest files start first, so that all processes have work until the end; those of the browser count as two, see below.
 # Then by level, the slowest first.
 _LONGEST = (
     "test_client", "test_stack", "test_openapi_fuzz", "test_doctor", "test_sockets", "test_openai_sdks",
@@ -86,10 +86,11 @@ def _order(item: pytest.Item) -> tuple[int, int]:
 
 
 class _FileScheduling(LoadFileScheduling):
-    """Gives a process whole files, and one of them all files that share a browser, an API and a worker."""
+    """Gives a process whole files, and half of the files that share a browser, an API and a worker."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return _BROWSER if nodeid.startswith(_BROWSER) else super()._split_scope(nodeid)
+        file = super()._split_scope(nodeid)
+        return f"{_BROWSER}{len(file) % 2}" if file.startswith(_BROWSER) else file
 
 
 @pytest.hookimpl(optionalhook=True)

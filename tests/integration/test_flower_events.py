@@ -1,5 +1,6 @@
 """When Flower says that it is ready: once it receives events."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
@@ -45,8 +46,10 @@ def test_a_receiver_says_that_it_receives_events_once_it_has_subscribed(
 
 @pytest.fixture
 def flower(flower_settings: FlowerSettings) -> Iterator[ProtectedFlower]:
-    loop = IOLoop()
+    loop = IOLoop(make_current=False)  # Tornado would make another one, to restore it, and not close it
+    asyncio.set_event_loop(loop.asyncio_loop)  # type: ignore[attr-defined]
     yield ProtectedFlower(flower_settings)
+    asyncio.set_event_loop(None)
     loop.close()
 
 
