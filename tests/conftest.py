@@ -60,8 +60,8 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(5_000)
 
 
-# The longest files start first, so that all processes have work until the end; those of the browser count as two, see below.
-# Then by level, the slowest first.
+# The longest files start first, so that all processes have work until the end; those of the browser count as two. Then
+# by level, the slowest first.
 _LONGEST = (
     "test_client", "test_stack", "test_openapi_fuzz", "test_doctor", "test_sockets", "test_openai_sdks",
     "test_production", "test_workers", "test_providers", "test_interrupted_run",
