@@ -66,7 +66,10 @@ _READ = text("""
 
 
 #: The columns of a prompt that `keep_reserved` needs.
-RESERVED = (Prompt.id, Prompt.attempt, Prompt.status, Prompt.key_id, Prompt.reserved_tokens, Prompt.due_at)
+RESERVED = (
+    *(Prompt.id, Prompt.attempt, Prompt.status, Prompt.user_id, Prompt.key_id),
+    *(Prompt.reserved_tokens, Prompt.due_at),
+)
 
 
 class Budget(NamedTuple):
@@ -171,20 +174,18 @@ def check(
     return verdicts
 
 
-def keep_reserved(
-    executor: Executor, user_id: int, prompt: Row[int, int, str, int | None, int, datetime | None]
-) -> None:
+def keep_reserved(executor: Executor, prompt: Row[*tuple[Any, ...]]) -> None:
     """Keep what a cancelled or deleted prompt has reserved, if an attempt at it runs on. `claims.settle` releases it.
 
     Args:
-        prompt: Its columns RESERVED as they were before.
+        prompt: Its columns RESERVED, and perhaps others, as they were before.
     """
     if prompt.status != Status.PROCESSING or not prompt.reserved_tokens:
         return
     values = {
         "prompt_id": prompt.id,
         "attempt": prompt.attempt,
-        "user_id": user_id,
+        "user_id": prompt.user_id,
         "key_id": prompt.key_id or 0,
         "reserved_tokens": prompt.reserved_tokens,
         "until": prompt.due_at,

@@ -19,9 +19,8 @@ from shared.accounts import audit, budgets
 from shared.accounts.audit import Actor
 from shared.accounts.budgets import Reservation
 from shared.db.engine import Executor
-from shared.db.models import RETRIABLE, UNFINISHED, Action, Change, OperationStatus, Prompt, PromptOutcome, User
-from shared.prompts import scheduling, submission
-from shared.prompts.completion import Outcome, finish
+from shared.db.models import RETRIABLE, UNFINISHED, Action, OperationStatus, Prompt, PromptOutcome, User
+from shared.prompts import completion, scheduling, submission
 from shared.prompts.feed import FinishedPrompt
 
 #: How many prompts a transaction changes.
@@ -162,7 +161,7 @@ def do_group(session: Session, operation: LeasedOperation, rules: RetryRules, le
         if operation.action == Action.RETRY:
             result, changed, act = *_retry(session, operation, prompt_ids, rules), "prompts.retried"
         else:
-            result, changed, act = *_cancel(session, operation, prompt_ids, rules), "prompts.cancelled"
+            result, changed, act = *_cancel(session, operation, prompt_ids), "prompts.cancelled"
         users = Counter(prompt.user_id for prompt in changed)
         _record(session, operation, prompt_ids, changed)
         counts = {"changed": len(changed), "skipped": len(prompt_ids) - len(changed), "undone": 0}
@@ -189,7 +188,7 @@ def _retry(
     """Queue the prompts again that have not changed since the operation began, and whose budgets have room."""
     user_ids = session.scalars(select(Prompt.user_id).where(Prompt.id.in_(prompt_ids)).distinct()).all()
     scheduling.lock_users(session, user_ids)
-    columns = (*budgets.RESERVED, Prompt.user_id, Prompt.batch_id)
+    columns = (*budgets.RESERVED, Prompt.batch_id)
     unchanged = (
         Prompt.id.in_(prompt_ids),
         Prompt.status.in_(RETRIABLE),
@@ -211,10 +210,10 @@ def _retry(
 
 
 def _cancel(
-    session: Session, operation: LeasedOperation, prompt_ids: Sequence[int], rules: RetryRules
+    session: Session, operation: LeasedOperation, prompt_ids: Sequence[int]
 ) -> tuple[GroupResult, Sequence[Any]]:
     """Finish the prompts as cancelled that have not ended, or been retried, since the operation began."""
-    columns = (*budgets.RESERVED, Prompt.user_id, Prompt.batch_id)
+    columns = (*budgets.RESERVED, Prompt.batch_id)
     unchanged = (
         Prompt.id.in_(prompt_ids),
         Prompt.status.in_(UNFINISHED),
@@ -223,11 +222,7 @@ def _cancel(
     found = session.execute(
         select(*columns).where(*unchanged).order_by(Prompt.id).with_for_update(key_share=True)
     ).all()
-    for each in found:
-        budgets.keep_reserved(session, each.user_id, each)  # type: ignore[arg-type]
-    outcomes = [Outcome(each.id, each.attempt, error=_CANCELLED) for each in found]
-    finished = finish(session, outcomes, Change.CANCELLED, of=UNFINISHED).finished if outcomes else []
-    return GroupResult(finished=finished), found
+    return GroupResult(finished=completion.cancel(session, found, error=_CANCELLED)), found
 
 
 def _undo(

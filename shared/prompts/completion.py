@@ -7,14 +7,18 @@ One statement does it, for one prompt or many, so a lone prompt takes one round 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from sqlalchemy import Row
+from sqlalchemy.orm import Session
+
+from shared.accounts import budgets
 from shared.accounts.metering import Used
 from shared.accounts.usage import add_to_ledger
 from shared.db import advisory_locks
 from shared.db.arrays import array_parameters, column_types, unnest
 from shared.db.engine import Executor
-from shared.db.models import Change, Prompt, Status
+from shared.db.models import UNFINISHED, Change, Prompt, Status
 from shared.db.prepared import PreparedStatement
 from shared.prompts.answer import Answer
 from shared.prompts.feed import FinishedPrompt
@@ -183,3 +187,17 @@ def finish(executor: Executor, outcomes: Sequence[Outcome], change: Change, *, o
             )
         )
     return result._replace(is_reduced=is_reduced)
+
+
+def cancel(
+    session: Session, locked: Sequence[Row[*tuple[Any, ...]]], *, error: str | None = None
+) -> list[FinishedPrompt]:
+    """Finish unfinished prompts as cancelled. What their attempts have reserved is kept until those have ended.
+
+    Args:
+        locked: The prompts' columns `budgets.RESERVED`, locked in the order of their ids.
+    """
+    for prompt in locked:
+        budgets.keep_reserved(session, prompt)
+    outcomes = [Outcome(prompt.id, prompt.attempt, error=error) for prompt in locked]
+    return finish(session, outcomes, Change.CANCELLED, of=UNFINISHED).finished if outcomes else []

@@ -37,9 +37,8 @@ from shared.db.models import (
 )
 from shared.db.prepared import PreparedStatement
 from shared.errors import AlreadyEndedError, NotEndedError, PromptEmptiedError, PromptNotFoundError, UserLimitError
-from shared.prompts import feed, queries, scheduling
+from shared.prompts import completion, feed, queries, scheduling
 from shared.prompts.answer import Answer
-from shared.prompts.completion import Outcome, finish
 from shared.prompts.feed import FinishedPrompt
 from shared.prompts.queries import PromptRow
 from shared.prompts.scheduling import COUNT_ACTIVE, LOCK_USERS, WITH_TURNS
@@ -224,8 +223,7 @@ def cancel(session: Session, user_id: int, prompt_id: int) -> FinishedPrompt:
     if prompt is None:
         status = queries.get(session, user_id, prompt_id).status
         raise AlreadyEndedError(f"The prompt has already ended: it is {status}.")
-    budgets.keep_reserved(session, user_id, prompt)
-    return finish(session, [Outcome(prompt_id, prompt.attempt)], Change.CANCELLED, of=UNFINISHED).finished[0]
+    return completion.cancel(session, [prompt])[0]
 
 
 def retry(
@@ -309,7 +307,7 @@ def delete(session: Session, user_id: int, prompt_id: int) -> Deletion:
     prompt = session.execute(delete_from(Prompt).where(*mine).returning(*budgets.RESERVED)).first()
     if prompt is None:
         raise PromptNotFoundError
-    budgets.keep_reserved(session, user_id, prompt)
+    budgets.keep_reserved(session, prompt)
     seq = feed.advance(session, user_id)
     session.add(
         FeedEntry(user_id=user_id, seq=seq, prompt_id=prompt_id, change=Change.DELETED, at=func.clock_timestamp())

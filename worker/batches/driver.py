@@ -23,13 +23,11 @@ from shared.batches.leases import BatchLease, LeaseLostError
 from shared.batches.progress import Progress
 from shared.batches.storing import LineLimits
 from shared.db.engine import Sessions
-from shared.db.models import UNFINISHED, BatchStatus, Change, Prompt
+from shared.db.models import BatchStatus, Prompt
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement, Announcer
 from shared.messaging.queue import Queue
-from shared.prompts import scheduling
-from shared.prompts.completion import Outcome, finish
-from shared.prompts.feed import FinishedPrompt
+from shared.prompts import completion, scheduling
 from shared.settings import Settings
 from worker.batches.validation import InputFiles, ReadyLine
 
@@ -194,14 +192,9 @@ class BatchDriver:
         """Cancel some of the prompts that have not ended. Returns how many."""
         unfinished = (Prompt.batch_id == batch.id, Prompt.due_at.is_not(None))
         wanted = select(*budgets.RESERVED).where(*unfinished).order_by(Prompt.id).limit(GROUP).with_for_update()
-        finished: list[FinishedPrompt] = []
         with self._sessions.begin() as session:
             prompts = session.execute(wanted).all()
-            for prompt in prompts:
-                budgets.keep_reserved(session, batch.user_id, prompt)
-            if prompts:
-                outcomes = [Outcome(prompt.id, prompt.attempt, error=error) for prompt in prompts]
-                finished = finish(session, outcomes, Change.CANCELLED, of=UNFINISHED).finished
+            finished = completion.cancel(session, prompts, error=error)
         self._announcer.announce(*((each.user_id, announcements.from_finished(each)) for each in finished))
         return len(prompts)
 
