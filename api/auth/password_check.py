@@ -17,11 +17,19 @@ from shared.errors import InvalidCredentialsError, InvalidTokenError, WrongPassw
 
 
 class PasswordCheck:
-    """Checks passwords of callers."""
+    """The callers' accounts, and whether their passwords are right."""
 
     def __init__(self, sessions: Sessions, failed_logins: FailedLogins) -> None:
         self._sessions = sessions
         self._failed_logins = failed_logins
+
+    def caller(self) -> User:
+        """The caller's account. Raises InvalidTokenError if it was deleted."""
+        with self._sessions() as session:
+            user = session.get(User, current_principal().id)
+        if user is None or user.deleted_at is not None:
+            raise InvalidTokenError
+        return user
 
     @contextmanager
     def verified(self, password: str, *, field: str) -> Iterator[User]:
@@ -37,7 +45,7 @@ class PasswordCheck:
             RateLimitedError: there were too many wrong ones.
             InvalidTokenError: the account was deleted.
         """
-        user, block = self._caller(), client_block()
+        user, block = self.caller(), client_block()
         if not user.has_password:
             raise WrongPasswordError(field, "This account has no password: sign in again with your identity provider.")
         try:
@@ -50,13 +58,6 @@ class PasswordCheck:
     def forget(self, user: User) -> None:
         """Forget how often the password of a deleted user was wrong."""
         self._failed_logins.forget(names.fold(user.username), client_block())
-
-    def _caller(self) -> User:
-        with self._sessions() as session:
-            user = session.get(User, current_principal().id)
-        if user is None or user.deleted_at is not None:
-            raise InvalidTokenError
-        return user
 
     def _is_known(self, user: User, block: str) -> bool:
         with self._sessions() as session:

@@ -45,7 +45,6 @@ from shared.errors import (
     InsufficientScopeError,
     InvalidCredentialsError,
     InvalidSignInCodeError,
-    InvalidTokenError,
     LoginNotFoundError,
     LoginRequiredError,
     PromptwireError,
@@ -135,7 +134,7 @@ class AccountRoutes:
 
     def show(self) -> dict[str, Any]:
         """Get the account, how the caller has authenticated, and the limits of a user."""
-        return account_resource(self._caller(), current_principal().key, self._settings)
+        return account_resource(self._password_check.caller(), current_principal().key, self._settings)
 
     def change_password(self, body: PasswordChange) -> tuple[str, int]:
         """Change the password.
@@ -207,19 +206,12 @@ class AccountRoutes:
 
     def _delete_after_sign_in(self, code: str, verifier: str) -> tuple[DeletedAccount, User]:
         """Delete the account, if this is the code of a sign-in for which its user had to authenticate."""
-        user = self._caller()
+        user = self._password_check.caller()
         with self._sessions.begin() as session:
             identity = sign_in_codes.redeem(session, code, verifier)
             if not identity.reauthenticated or not identities.is_owner(session, user.id, identity):
                 raise InvalidSignInCodeError
             return deletion.delete(session, user.id, current_actor()), user
-
-    def _caller(self) -> User:
-        with self._sessions() as session:
-            user = session.get(User, current_principal().id)
-        if user is None or user.deleted_at is not None:
-            raise InvalidTokenError
-        return user
 
     def _export_lines(self) -> Generator[bytes, None, None]:
         principal = current_principal()
