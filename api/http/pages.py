@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import Response, request
+from flask import Response, jsonify, request
 from pydantic_core import to_json
 from werkzeug.exceptions import BadRequest
 
@@ -49,6 +49,14 @@ def add_next_link(response: Response, path: str, **parameters: object) -> None:
 def add_older_link(response: Response, path: str, *, limit: int, before: int, **parameters: object) -> None:
     """Add the link to the next page of a list, newest first, that ends with the id `before`."""
     add_next_link(response, path, limit=limit, cursor=encode_cursor("before", before), **parameters)
+
+
+def older_page(path: str, shown: list[dict[str, Any]], limit: int, **parameters: object) -> Response:
+    """A page of at most `limit` rows with ids, newest first. If there is a next page, `shown` has one row more."""
+    response = jsonify(shown[:limit])
+    if len(shown) > limit:
+        add_older_link(response, path, before=shown[limit - 1]["id"], limit=limit, **parameters)
+    return response
 
 
 def decode_before(cursor: str | None) -> int | None:

@@ -12,24 +12,22 @@ from flask import Response, jsonify
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
-from api.auth.admin_views import AdminViews
-from api.auth.permissions import require_admin
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
 from api.http import admin_schemas as schemas
+from api.http.admin_blueprint import admin_blueprint
 from api.http.admin_schemas import EntriesQuery, FailuresQuery, UserChange, UserPath, UsersQuery
 from api.http.fields import MAX_ID
 from api.http.key_schemas import KeyPath
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response
-from api.http.pages import add_older_link, decode_before
+from api.http.pages import decode_before, older_page
 from api.http.usage_schemas import AdminUsageQuery, UsageReport, usage_report
 from shared.accounts import api_keys, audit, deletion, logins, overview, usage, users
 from shared.accounts.deletion import DeletedAccount
 from shared.accounts.usage import UsageBy
 from shared.db.engine import Sessions
-from shared.db.models import Scope
-from shared.errors import InsufficientScopeError, KeyNotFoundError, OwnAccountError, UserNotFoundError
+from shared.errors import KeyNotFoundError, OwnAccountError, UserNotFoundError
 from shared.prompts import overview as prompts_overview
 
 _NO_USER, _OWN = UserNotFoundError(), OwnAccountError()
@@ -74,19 +72,8 @@ class AdminRoutes:
         self._announce_deletion = announce_deletion
 
     def blueprint(self) -> Blueprint:
-        bp = Blueprint(
-            "admin",
-            __name__,
-            url_prefix="/admin",
-            abp_tags=[
-                Tag(name="Admin", description="All users' accounts, for admins. Texts of prompts are not shown.")
-            ],
-            abp_security=[{"bearer": []}],
-            abp_responses=error_responses(400, 401, 500, 503, InsufficientScopeError(Scope.ADMIN)),
-        )
-        bp.before_request(self._authenticator.authenticate_request)
-        bp.before_request(require_admin)
-        bp.before_request(AdminViews(self._sessions).record)
+        tag = Tag(name="Admin", description="All users' accounts, for admins. Texts of prompts are not shown.")
+        bp = admin_blueprint("admin", __name__, self._authenticator, self._sessions, tag)
         bp.get("/users/", operation_id="listUsers", responses=USERS)(self.users)
         bp.get("/users/<int:user_id>/", operation_id="getUser", responses=USER)(self.user)
         bp.patch("/users/<int:user_id>/", operation_id="changeUser", responses=CHANGE_USER)(self.change_user)
@@ -107,7 +94,7 @@ class AdminRoutes:
             return jsonify(self._named(query.username))
         with self._engine.connect() as connection:
             found = overview.list_users(connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID)
-        return _page("/admin/users/", [schemas.admin_user(user) for user in found], query.limit)
+        return older_page("/admin/users/", [schemas.admin_user(user) for user in found], query.limit)
 
     def user(self, path: UserPath) -> Response:
         """Get a user."""
@@ -150,7 +137,7 @@ class AdminRoutes:
             found = overview.list_keys(
                 connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID, user_id=query.user
             )
-        return _page("/admin/keys/", [schemas.admin_key(key) for key in found], query.limit, user=query.user)
+        return older_page("/admin/keys/", [schemas.admin_key(key) for key in found], query.limit, user=query.user)
 
     def revoke_key(self, path: KeyPath) -> tuple[str, int]:
         """Revoke an API key of any user."""
@@ -196,7 +183,7 @@ class AdminRoutes:
             found = audit.list_entries(
                 connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID, user_id=query.user
             )
-        return _page("/admin/audit/", [schemas.audited_act(each) for each in found], query.limit, user=query.user)
+        return older_page("/admin/audit/", [schemas.audited_act(each) for each in found], query.limit, user=query.user)
 
     def _named(self, username: str) -> list[dict[str, Any]]:
         with self._sessions() as session:
@@ -212,11 +199,3 @@ def _refuse_own(user_id: int) -> None:
     """Raise OwnAccountError if the caller is this user."""
     if user_id == current_principal().id:
         raise OwnAccountError
-
-
-def _page(path: str, shown: list[dict[str, Any]], limit: int, **parameters: object) -> Response:
-    """A page of at most `limit` rows with ids. If there is a next page, `shown` has one row more."""
-    response = jsonify(shown[:limit])
-    if len(shown) > limit:
-        add_older_link(response, path, before=shown[limit - 1]["id"], limit=limit, **parameters)
-    return response

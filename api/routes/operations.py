@@ -10,24 +10,21 @@ from flask import Response, abort, jsonify
 from flask_openapi3 import Tag
 from sqlalchemy import Engine
 
-from api.auth.admin_views import AdminViews
-from api.auth.permissions import require_admin
 from api.auth.principal import current_actor, current_principal
 from api.auth.tokens import Authenticator
 from api.http import operation_schemas as schemas
 from api.http import problems
+from api.http.admin_blueprint import admin_blueprint
 from api.http.admin_schemas import Provider, provider
 from api.http.fields import MAX_ID
 from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, error_responses, json_response
 from api.http.operation_schemas import ModelPath, NewOperation, OperationPath, OperationsQuery, PauseBody
-from api.http.pages import add_older_link, decode_before, set_location
+from api.http.pages import decode_before, older_page, set_location
 from shared.accounts import audit
 from shared.db.engine import Sessions
-from shared.db.models import Scope
 from shared.errors import (
     CountChangedError,
-    InsufficientScopeError,
     ModelNotFoundError,
     NotUndoableError,
     OperationNotFoundError,
@@ -77,19 +74,8 @@ class OperationRoutes:
         self._queue = queue
 
     def blueprint(self) -> Blueprint:
-        bp = Blueprint(
-            "operations",
-            __name__,
-            url_prefix="/admin",
-            abp_tags=[
-                Tag(name="Operations", description="Retrying and cancelling by filter, pausing models, workers.")
-            ],
-            abp_security=[{"bearer": []}],
-            abp_responses=error_responses(400, 401, 500, 503, InsufficientScopeError(Scope.ADMIN)),
-        )
-        bp.before_request(self._authenticator.authenticate_request)
-        bp.before_request(require_admin)
-        bp.before_request(AdminViews(self._sessions).record)
+        tag = Tag(name="Operations", description="Retrying and cancelling by filter, pausing models, workers.")
+        bp = admin_blueprint("operations", __name__, self._authenticator, self._sessions, tag)
         bp.post("/operations/", operation_id="beginOperation", responses=BEGIN)(self.begin)
         bp.get("/operations/", operation_id="listOperations", responses=OPERATIONS)(self.operations)
         one = "/operations/<int:operation_id>/"
@@ -132,10 +118,7 @@ class OperationRoutes:
         """List operations, the newest first."""
         with self._engine.connect() as connection:
             found = operations.list_all(connection, limit=query.limit + 1, before=decode_before(query.cursor) or MAX_ID)
-        response = jsonify([schemas.admin_operation(each) for each in found[: query.limit]])
-        if len(found) > query.limit:
-            add_older_link(response, "/admin/operations/", before=found[query.limit - 1].id, limit=query.limit)
-        return response
+        return older_page("/admin/operations/", [schemas.admin_operation(each) for each in found], query.limit)
 
     def operation(self, path: OperationPath) -> Response:
         """Get an operation, and how far it is."""
