@@ -1,5 +1,6 @@
 // The console: the login, the panels, which are fetched again and again, and what the buttons do.
 
+import { notify } from "./announce.js";
 import { ask } from "./console-dialog.js";
 import { filterText, makePanels } from "./console-panels.js";
 import { Problem } from "./http.js";
@@ -9,7 +10,6 @@ import { Session } from "./session.js";
 const INTERVAL = 4_000;
 const BUSY_INTERVAL = 1_000; // while an operation goes on
 const SLOW_ROUNDS = 8;
-const NOTICE_TIME = 8_000;
 const STATUSES = { retry: ["failed", "cancelled"], cancel: ["queued", "processing"] };
 
 const find = (id) => document.getElementById(id);
@@ -23,7 +23,6 @@ const panels = makePanels({ pauseOrResume, operate, undo, revoke }, () => isAdmi
 let isAdmin = false;
 let round = 0;
 let timer = null;
-let noticeTimer = null;
 
 find("panels").append(...panels.sections);
 panels.usageBy.addEventListener("change", () => refresh(true));
@@ -118,7 +117,7 @@ async function pauseOrResume(row) {
       ? { title: `Resume ${row.model}?`, text: "Workers begin its prompts again.", yes: "Resume" }
       : {
           title: `Pause ${row.model}?`,
-          text: "No prompt of it is begun until it is resumed. Those that are being answered go on, and none is lost.",
+          text: "None of its prompts is started until it is resumed. Those that are being answered go on, and none is lost.",
           yes: "Pause",
           asksReason: true,
         },
@@ -133,7 +132,7 @@ async function pauseOrResume(row) {
 async function operate(action, filter) {
   try {
     const { body: counted } = await session.send("POST", "admin/operations/", { body: { action, filter, dry_run: true } });
-    if (!counted.count) return say(`There is no prompt to ${action}.`);
+    if (!counted.count) return notify(`There is no prompt to ${action}.`);
     const prompts = counted.count === 1 ? "1 prompt" : `${counted.count.toLocaleString("en")} prompts`;
     const users = counted.users === 1 ? "1 user" : `${counted.users.toLocaleString("en")} users`;
     const verb = action === "retry" ? "Retry" : "Cancel";
@@ -146,10 +145,10 @@ async function operate(action, filter) {
     if (!answer) return;
     const body = { action, filter, expected_count: counted.count };
     const { body: operation } = await session.send("POST", "admin/operations/", { body });
-    say(`Operation ${operation.id} has begun.`);
+    notify(`Operation ${operation.id} has started.`);
     await refresh();
   } catch (error) {
-    say(error.message);
+    notify(error.message);
   }
 }
 
@@ -178,17 +177,11 @@ async function revoke(row) {
 async function change(method, path, body, done, isAll = false) {
   try {
     await session.send(method, path, { body });
-    say(done);
+    notify(done);
   } catch (error) {
-    say(error.message);
+    notify(error.message);
   }
   await refresh(isAll);
-}
-
-function say(text) {
-  clearTimeout(noticeTimer);
-  find("notice").textContent = text;
-  noticeTimer = setTimeout(() => (find("notice").textContent = ""), NOTICE_TIME);
 }
 
 // --- The filter ---
