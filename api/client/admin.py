@@ -88,7 +88,7 @@ class AdminClient:
             self._sleep(_POLL_SECONDS)
 
     def undo(self, operation_id: int) -> Resource:
-        """Undo what an operation has not begun. Return the operation."""
+        """Undo what an operation has not started. Return the operation."""
         return self._change(f"/admin/operations/{operation_id}/undo/", None, "id", "status")
 
     def users(self, *, username: str | None = None, limit: int | None = None) -> Iterator[Resource]:

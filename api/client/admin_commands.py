@@ -21,7 +21,7 @@ _MAX_MODELS_SHOWN = 5
 @click.group()
 @common_options
 def admin() -> None:
-    """See and change what is everybody's. For admins; viewers see it, too."""
+    """See and change what belongs to all users. For admins; viewers see it, too."""
 
 
 _limit = click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
@@ -165,7 +165,7 @@ def _operate(options: Options, action: Action, *, dry_run: bool, yes: bool, no_w
         if not no_wait:
             operation = _wait(options, client, operation["id"])
     options.output.result(operation, tables.operation_text(operation))
-    options.output.hint(f"`promptwire admin undo {operation['id']}` undoes what has not begun.")
+    options.output.hint(f"`promptwire admin undo {operation['id']}` undoes what has not started.")
 
 
 def _count_text(action: Action, counted: Resource) -> str:
@@ -210,7 +210,7 @@ def operation(options: Options, operation_id: int, wait: bool) -> None:
 @common_options
 @click.pass_obj
 def undo(options: Options, operation_id: int) -> None:
-    """Undo what an operation has not begun: what was retried and not taken since is as before."""
+    """Undo what an operation has not started: what was retried and not taken since is as before."""
     with options.client() as client:
         client.admin.undo(operation_id)
         found = _wait(options, client, operation_id)

@@ -125,7 +125,7 @@ class OperationRoutes:
         return self._show(path.operation_id)
 
     def undo(self, path: OperationPath) -> Response:
-        """Undo what has not begun.
+        """Undo what has not started.
 
         No more prompts are changed. Those that were retried and that no worker has taken since are as before. Those
         that were cancelled stay cancelled: retry them with the filter `{"status": "cancelled", "operation": ID}`.
@@ -145,7 +145,7 @@ class OperationRoutes:
             return jsonify([provider(state) for state in self._states(connection)])
 
     def pause(self, path: ModelPath, body: PauseBody) -> Response:
-        """Pause a model: no prompt of it is begun until it is resumed.
+        """Pause a model: none of its prompts is started until it is resumed.
 
         Prompts can be submitted, keep their turns, and show why they wait. Those that are being answered go on. The
         pause survives restarts. If the model is paused already, the reason is replaced.

@@ -32,7 +32,7 @@ export class PromptList {
     return this.#next !== null;
   }
 
-  /** Whether there are so many newer prompts that the list would have to begin anew. */
+  /** Whether there are too many newer prompts to add: the list would have to restart. */
   get isBehind() {
     return this.#isBehind;
   }

@@ -13,7 +13,7 @@ _PUBLIC_HOSTS = ("accounts.google.com", "gitlab.com", "login.microsoftonline.com
 
 
 def identity_provider(settings: Settings) -> Iterator[Finding | Observation]:
-    """The identity provider publishes its configuration and keys, and does not let everybody in by accident."""
+    """The identity provider publishes its configuration and keys, and does not let all users in by accident."""
     if not settings.oidc_issuer:
         yield Observation("none (OIDC_ISSUER): people log in with passwords")
         return

@@ -108,7 +108,7 @@ def begin(executor: Executor, user_id: int, purpose: FilePurpose, filename: str 
 
 
 def add_chunk(executor: Executor, file_id: int, number: int, data: bytes) -> None:
-    """Add the next chunk of a file that was begun."""
+    """Add the next chunk of a file that was started."""
     executor.execute(_ADD, {"file_id": file_id, "number": number, "data": data, "size": len(data)})
 
 

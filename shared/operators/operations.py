@@ -85,8 +85,8 @@ def begin(
         TooManyPromptsError: more than MAX_PROMPTS match.
     """
     session.execute(_PATIENCE)
-    made = {"action": action, "filter": shown, "actor_id": actor.user_id, **actor._asdict()}
-    made.pop("user_id")
+    by = {"actor_id": actor.user_id, "key_id": actor.key_id, "address": actor.address, "request_id": actor.request_id}
+    made = {"action": action, "filter": shown, **by}
     operation_id: int = session.execute(insert(Operation).values(made).returning(Operation.id)).scalar_one()
     condition, parameters = conditions(action, wanted)
     stored = session.execute(
@@ -137,7 +137,7 @@ def list_all(executor: Executor, *, limit: int, before: int) -> Sequence[Operati
 
 
 def undo(session: Session, operation_id: int, actor: Actor) -> None:
-    """Change no more prompts, and have those that were retried and not begun since be as before.
+    """Change no more prompts, and have those that were retried and not started since be as before.
 
     Prompts that were cancelled stay cancelled: an operation can retry them.
 

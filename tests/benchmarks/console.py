@@ -1,5 +1,5 @@
 """How long the console's panels take among many prompts, and an operation on 10,000 of them:
-`make benchmark NAME=console` (or `ARGS=100000` for so many prompts).
+`make benchmark NAME=console` (or `ARGS=100000` for 100,000 prompts).
 """
 
 import logging

@@ -61,7 +61,7 @@ class User(Base):
 
 
 class LinkedIdentity(Base):
-    """A user's identity at an identity provider: whoever the provider says has this issuer and subject is this user."""
+    """A user's identity at an identity provider: who has this issuer and subject there is this user."""
 
     __tablename__ = "identities"
 
