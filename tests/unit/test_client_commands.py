@@ -18,21 +18,9 @@ from api.client.__main__ import main
 from api.client.examples import _EXAMPLES
 from api.client.options import Exit
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT
-from tests.support.stub_api import Answer, StubApi, stub_api
+from tests.support.stub_api import Answer, StubApi
 
 KEY = f"pw_{'a' * 43}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StubApi]:
-    with stub_api() as running:
-        yield running
-
-
-@pytest.fixture
-def stub(server: StubApi) -> StubApi:
-    server.answers, server.requests = [Answer()], []
-    return server
 
 
 def commands(group: click.Group = main, prefix: str = "") -> Iterator[tuple[str, click.Command]]:

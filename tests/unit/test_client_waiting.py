@@ -23,23 +23,11 @@ from api.client.output import Output, event_line, table
 from api.client.progress import ProgressLine, describe, duration, ordinal, progress_line
 from api.client.time_limit import TimeLimitReached, time_limit
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
-from tests.support.stub_api import Answer, StubApi, stub_api
+from tests.support.stub_api import Answer, StubApi
 
 KEY = f"pw_{'a' * 43}"
 QUEUED: dict[str, Any] = {"id": 7, "status": "queued", "attempt": 0, "error": None, "position": 3}
 NOW = datetime(2026, 11, 30, 9, 30, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[StubApi]:
-    with stub_api() as running:
-        yield running
-
-
-@pytest.fixture
-def stub(server: StubApi) -> StubApi:
-    server.answers, server.requests = [Answer()], []
-    return server
 
 
 @pytest.fixture
