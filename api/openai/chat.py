@@ -40,7 +40,6 @@ from shared.openai import chat_request, ids, stored_chats
 from shared.openai.chat_request import ChatCompletionRequest
 from shared.openai.chat_resource import Chunks, chat_completion
 from shared.openai.ids import IdPrefix
-from shared.prompts import idempotency
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
@@ -127,7 +126,7 @@ class ChatRoutes:
         `Idempotency-Key`. A parameter that is not served is refused (400).
         """
         principal = current_principal()
-        new, key_use = self._new_prompt(body, principal), _key_use(body, header, principal)
+        new, key_use = self._new_prompt(body, principal), header.key_use("chat completion", body, principal.id)
         return self._slots.hold_while_sent(principal.id, lambda: self._answer(principal, body, new, key_use))
 
     def _answer(
@@ -181,11 +180,3 @@ class ChatRoutes:
 
 def _path(prompt_id: int) -> str:
     return f"/v1/chat/completions/{ids.make(IdPrefix.CHAT_COMPLETION, prompt_id)}"
-
-
-def _key_use(body: ChatCompletionRequest, header: NewPromptHeaders, principal: Principal) -> KeyUse | None:
-    """The use of the request's key. Whether it streams does not matter: a repeat may ask for the whole answer."""
-    if header.idempotency_key is None:
-        return None
-    normalized = body.model_dump_json(by_alias=True, exclude_none=True, exclude={"stream", "stream_options"})
-    return KeyUse(principal.id, header.idempotency_key, idempotency.fingerprint(f"chat completion {normalized}"))

@@ -52,7 +52,6 @@ from shared.openai.ids import IdPrefix
 from shared.openai.parsed import ParsedRequest
 from shared.openai.response_resource import StoredResponse, response_resource
 from shared.openai.responses_request import ResponseRequest
-from shared.prompts import idempotency
 from shared.prompts.idempotency import KeyUse
 from shared.prompts.submission import NewPrompt
 from shared.settings import Settings
@@ -158,7 +157,7 @@ class ResponseRoutes:
         """
         principal = current_principal()
         parsed = self._parse(body, principal.id)
-        new, key_use = self._new_prompt(parsed, principal), _key_use(body, header, principal)
+        new, key_use = self._new_prompt(parsed, principal), header.key_use("response", body, principal.id)
 
         def answer() -> Response:
             response, is_replay = self._store(principal, parsed, new, key_use)
@@ -256,11 +255,3 @@ def _input_items(response: StoredResponse) -> list[dict[str, Any]]:
     text = {"type": "message", "role": "user", "content": response.prompt.prompt_text}
     items = response.api_request.get("items") or [text]
     return [response_items.render(item, f"in_{response.prompt.id}_{n}") for n, item in enumerate(items, 1)]
-
-
-def _key_use(body: ResponseRequest, header: NewPromptHeaders, principal: Principal) -> KeyUse | None:
-    """The use of the request's key. Whether it streams does not matter: a repeat may ask for the whole answer."""
-    if header.idempotency_key is None:
-        return None
-    normalized = body.model_dump_json(by_alias=True, exclude_none=True, exclude={"stream", "stream_options"})
-    return KeyUse(principal.id, header.idempotency_key, idempotency.fingerprint(f"response {normalized}"))
