@@ -5,6 +5,8 @@
 // page already knows.
 
 const RUNNING = new Set(["queued", "processing"]);
+// The first deltas of a prompt can overtake the response to its submission.
+const MAX_EARLY = 200;
 
 export const isRunning = (prompt) => RUNNING.has(prompt.status);
 
@@ -12,6 +14,7 @@ export class Prompts {
   #known = new Map();
   #running = new Set();
   #deleted = new Set();
+  #early = []; // deltas of prompts, or of attempts, that are not known yet
   #clock = 0;
   #cleared = 0;
 
@@ -52,6 +55,7 @@ export class Prompts {
     this.#known.clear();
     this.#running.clear();
     this.#deleted.clear();
+    this.#early = [];
     this.#cleared = ++this.#clock;
     for (const id of ids) this.on.changed(id);
   }
@@ -99,11 +103,24 @@ export class Prompts {
     const endedAt = resource.completed_at ?? known?.endedAt ?? "";
     this.#set({ ...resource, ...text, ...keptOf(known, resource), endedAt });
     if (known && isRunning(known) && !isRunning(resource)) this.on.ended(resource);
+    this.#takeEarly(resource.id).forEach((event) => this.#append(event));
   }
 
-  #append({ id, attempt, index, text }) {
+  /** Removes and returns the deltas of a prompt that came too early. */
+  #takeEarly(id) {
+    const taken = this.#early.filter((event) => event.id === id);
+    if (taken.length > 0) this.#early = this.#early.filter((event) => event.id !== id);
+    return taken;
+  }
+
+  #append(event) {
+    const { id, attempt, index, text } = event;
     const known = this.#known.get(id);
-    if (!known || (!isRunning(known) && attempt > known.attempt)) return this.on.unknown(id);
+    if (!known || (!isRunning(known) && attempt > known.attempt)) {
+      this.#early.push(event);
+      if (this.#early.length > MAX_EARLY) this.#early.shift();
+      return this.on.unknown(id);
+    }
     if (!isRunning(known) || attempt < known.attempt) return;
     const partial = attempt > known.attempt ? NO_TEXT : partialOf(known);
     if (index < partial.nextIndex || partial.hasGap) return;
@@ -120,6 +137,7 @@ export class Prompts {
     const { id, prompt_text, response_text, tool_calls, finish_reason, status, created_at, completed_at } = event;
     const error = event.error ?? null;
     const ended = { id, prompt_text, response_text, tool_calls, finish_reason, status, created_at, completed_at, error };
+    this.#takeEarly(id);
     this.#set({ attempt: known?.attempt ?? 1, ...ended, ...NO_TEXT, ...keptOf(known, ended), endedAt: completed_at });
     this.on.ended(ended);
   }

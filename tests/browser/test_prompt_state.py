@@ -73,6 +73,22 @@ class TestPartialText:
     def test_a_delta_that_is_sent_twice_is_shown_once(self, state_after) -> None:
         assert state_after(*QUEUED, delta(1, 0, "a "), delta(1, 0, "a "))["partialText"] == "a "
 
+    def test_deltas_that_overtake_the_response_to_the_submission_are_shown(self, state_after) -> None:
+        state = state_after(BEGIN, delta(1, 0, "a "), delta(1, 1, "b "), *QUEUED, delta(1, 2, "c "))
+        assert (state["status"], state["partialText"], state["hasGap"]) == ("processing", "a b c ", False)
+        assert state["calls"] == [["unknown", 7], ["unknown", 7]]
+
+    def test_the_first_deltas_of_a_retry_from_elsewhere_are_shown(self, state_after) -> None:
+        failed = (BEGIN, ("put", prompt("failed", attempt=1)))
+        state = state_after(
+            *failed, delta(2, 0, "a "), BEGIN, ("put", prompt("processing", attempt=2)), delta(2, 1, "b ")
+        )
+        assert (state["partialText"], state["hasGap"]) == ("a b ", False)
+
+    def test_early_deltas_of_a_prompt_that_has_ended_are_forgotten(self, state_after) -> None:
+        state = state_after(delta(2, 0, "a "), end("completed", "1", "a b"), BEGIN, ("put", prompt("completed", 1)))
+        assert state["calls"] == [["unknown", 7], ["ended", 7, "completed"]]
+
     def test_a_gap_is_marked_until_the_prompt_finishes(self, state_after) -> None:
         state = state_after(*QUEUED, delta(1, 0, "a "), delta(1, 2, "c "), delta(1, 3, "d "))
         assert (state["partialText"], state["hasGap"]) == ("a ", True)
