@@ -71,7 +71,7 @@ def a_batch_with_a_bad_line_fails_and_names_it(client: OpenAI) -> None:
 
 
 def a_batch_is_cancelled_and_keeps_its_metadata(client: OpenAI) -> None:
-    batch = make(client, upload(client, *(f"Question {number}" for number in range(50))), metadata={"topic": "sea"})
+    batch = make(client, upload(client, *(f"Question {number}" for number in range(1000))), metadata={"topic": "sea"})
     client.batches.cancel(batch.id)
     batch = ended(client, batch)
     assert (batch.status, batch.metadata) == ("cancelled", {"topic": "sea"})
@@ -83,7 +83,7 @@ def batches_are_listed_page_by_page(client: OpenAI) -> None:
     listed = [batch.id for batch in client.batches.list(limit=2)]  # all pages
     assert [each for each in listed if each in made] == made[::-1]
     for each in made:
-        ended(client, client.batches.cancel(each))
+        ended(client, client.batches.retrieve(each))
 
 
 def a_repeated_batch_with_its_key_is_made_once(client: OpenAI) -> None:

@@ -67,7 +67,7 @@ export default {
     assert.equal((await client.batches.create(fields, options)).id, first.id);
   },
   "a batch is cancelled and keeps its metadata": async (client, OpenAI) => {
-    const file = await upload(client, OpenAI, ...Array.from({ length: 50 }, (_, number) => `Question ${number}`));
+    const file = await upload(client, OpenAI, ...Array.from({ length: 1000 }, (_, number) => `Question ${number}`));
     const batch = await make(client, file, { metadata: { topic: "sea" } });
     const last = await ended(client, await client.batches.cancel(batch.id));
     assert.deepEqual([last.status, last.metadata], ["cancelled", { topic: "sea" }]);
