@@ -203,7 +203,7 @@ def run_scenario(deployment: Deployment, engine: Engine) -> int:
     try:
         Scenario(deployment, engine).run()
     except (ScenarioError, EngineError, LostPromptError, httpx.HTTPError) as error:
-        print(f"FAILED: {error}")
         print(deployment.run("docker compose ps --all; docker compose logs --no-color --tail 50", check=False))
+        print(f"FAILED: {error}")  # last: who reads the end of a long log wants the reason
         return 1
     return 0
