@@ -15,7 +15,7 @@ from tests.benchmarks.end_to_end.generator import Generator, users_of
 from tests.benchmarks.peers.serving import NotInstalledError
 from tests.support.servers import Servers
 
-PEERS = ("original", "taskiq_fastapi", "one_task_each")
+PEERS = ("original", "taskiq_fastapi", "procrastinate_fastapi", "dramatiq_flask", "one_task_each")
 USERS = 200
 
 

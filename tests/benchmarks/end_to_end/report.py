@@ -15,7 +15,7 @@ RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "tx
 
 LIBRARIES = (
     "flask", "gunicorn", "gevent", "celery", "kombu", "redis", "sqlalchemy", "psycopg2-binary", "django", "channels",
-    "daphne", "fastapi", "uvicorn", "taskiq", "uvloop",
+    "daphne", "fastapi", "uvicorn", "taskiq", "procrastinate", "psycopg", "dramatiq", "uvloop",
 )  # fmt: skip
 _PARTS = ("api", "worker", "valkey", "postgres")
 _FAULTS = ("accepted", "lost", "repeated", "misdirected")

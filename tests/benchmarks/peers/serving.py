@@ -6,10 +6,12 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
 import httpx
+import jwt
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
@@ -117,30 +119,65 @@ def with_queue(
     make_users: Callable[[str, Sequence[str], str], list[Account]],
     api: Callable[[int], Sequence[str]],
     worker: Sequence[str],
+    worker_processes: int = 1,
 ) -> Iterator[Contender]:
-    """Run a peer's API and worker, which read PEER_DATABASE_URL, PEER_REDIS_URL and PEER_SECRET.
+    """Run a peer's API and worker, which read PEER_DATABASE_URL, PEER_REDIS_URL, PEER_SECRET and PEER_CHANNELS.
+
+    The last is what the names of the users' pub/sub channels begin with: all databases of Valkey share them.
 
     Args:
         keyspace: The number of the peer's database in Valkey.
         make_users: Creates the tables and the users, given the database's URL, the names and the secret.
         api: The module that serves HTTP on a port, and its arguments.
         worker: The worker's module and its arguments.
+        worker_processes: How often the worker is started, if it does not start processes itself.
     """
     with contextlib.ExitStack() as stack:
         database_url = stack.enter_context(empty_database(servers))
         redis_url = stack.enter_context(empty_keyspace(servers, keyspace))
         secret, port = secrets.token_hex(), processes.free_port()
         users = make_users(database_url, usernames(accounts), secret)
-        environment = {"PEER_DATABASE_URL": database_url, "PEER_REDIS_URL": redis_url, "PEER_SECRET": secret}
+        environment = {
+            "PEER_DATABASE_URL": database_url,
+            "PEER_REDIS_URL": redis_url,
+            "PEER_SECRET": secret,
+            "PEER_CHANNELS": f"{name}:user:",
+        }
         parts = {
             "api": [stack.enter_context(running(*api(port), environment=environment))],
-            "worker": [stack.enter_context(running(*worker, environment=environment))],
+            "worker": [stack.enter_context(running(*worker, environment=environment)) for _ in range(worker_processes)],
             "valkey": [valkey_pid(servers)],
             "postgres": [server_pid(servers)],
         }
         url = f"http://127.0.0.1:{port}"
         wait_until_it_works(url, users.pop())
         yield Contender(name, url, users, parts)
+
+
+def insert_users(database_url: str, tables: str, names: Sequence[str]) -> dict[str, int]:
+    """Create the tables, and users with these names. Return their ids."""
+    with contextlib.closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+        if tables:
+            cursor.execute(tables)
+        cursor.execute("INSERT INTO users (username) SELECT unnest(%s) RETURNING username, id", (list(names),))
+        ids = dict(cursor.fetchall())
+    return {name: ids[name] for name in names}
+
+
+def with_tokens(users: Mapping[str, int], secret: str) -> list[Account]:
+    """The users, each with a token that `fastapi_app.py` accepts."""
+    expires_at = int(time.time()) + TOKEN_HOURS * 3_600
+    return [
+        Account(name, jwt.encode({"sub": str(user_id), "username": name, "exp": expires_at}, secret))
+        for name, user_id in users.items()
+    ]
+
+
+def uvicorn(port: int, app: str) -> tuple[str, ...]:
+    """The fastest uvicorn that serves an application on a port."""
+    loop = ("--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio", "--ws-per-message-deflate", "false")
+    quiet = ("--no-access-log", "--log-level", "warning")
+    return ("uvicorn", "--host", "127.0.0.1", "--port", str(port), *loop, *quiet, app)
 
 
 def wait_until_it_listens(url: str) -> None:

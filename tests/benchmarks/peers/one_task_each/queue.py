@@ -1,4 +1,4 @@
-"""The queue, without unused Celery features, and the channel of the answers."""
+"""The queue, without unused Celery features."""
 
 import os
 
@@ -6,7 +6,6 @@ from celery import Celery
 from kombu import Queue
 
 ANSWER = "one_task_each.answer"
-CHANNEL_PREFIX = "one_task_each:user:"
 
 app = Celery("one_task_each", broker=os.environ["PEER_REDIS_URL"], set_as_current=False)
 app.conf.update(

@@ -1,14 +1,13 @@
 """Relays published events from Valkey to the sockets of this process by one subscription."""
 
 import contextlib
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 
 from redis import Redis
 from simple_websocket import ConnectionClosed, Server
-
-from tests.benchmarks.peers.one_task_each.queue import CHANNEL_PREFIX
 
 
 class Rooms:
@@ -32,7 +31,7 @@ class Rooms:
 
     def _relay(self) -> None:
         with self._redis.pubsub() as pubsub:
-            pubsub.psubscribe(f"{CHANNEL_PREFIX}*")
+            pubsub.psubscribe(f"{os.environ['PEER_CHANNELS']}*")
             for message in pubsub.listen():
                 if message["type"] == "pmessage":
                     user_id = int(message["channel"].rpartition(b":")[2])

@@ -12,7 +12,6 @@ from shared.providers.hashing import HashingEmbedder
 from shared.providers.simulated import SimulatedGenerator
 from tests.benchmarks.peers.taskiq_fastapi.database import make_engine, prompts
 
-CHANNEL_PREFIX = "taskiq_fastapi:user:"
 #: About how many messages the stream keeps; finished ones are not deleted individually.
 _STREAM_LENGTH = 100_000
 
@@ -58,4 +57,4 @@ async def answer(prompt_id: int) -> None:
             "response_text": response_text,
             "completed_at": row.completed_at,
         }
-        await redis.publish(f"{CHANNEL_PREFIX}{prompt.user_id}", orjson.dumps(message))
+        await redis.publish(f"{os.environ['PEER_CHANNELS']}{prompt.user_id}", orjson.dumps(message))
