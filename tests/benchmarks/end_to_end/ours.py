@@ -30,6 +30,7 @@ SETTINGS = {
     "log_format": "json",
     "prompt_rate_limit": "100000/second",
     "access_token_minutes": 24 * 60,
+    "feed_check_seconds": 5,  # the default; tests check more often
 }
 
 
