@@ -40,6 +40,9 @@ _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
 #: For how long confirmations are collected, to be checked together.
 _COLLECT_SECONDS = 0.02
+#: How long an announcement may be on its way before the periodic check takes it for lost.
+IN_FLIGHT_SECONDS = 0.25
+_IN_FLIGHT_PAUSE_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
 MAX_CHECKED_USERS = 1_000
 
@@ -54,6 +57,7 @@ class Relay:
         token_cache: TokenCache,
         *,
         check_seconds: float,
+        in_flight_seconds: float = IN_FLIGHT_SECONDS,
         queue_length: int = MAX_QUEUED_ANNOUNCEMENTS,
     ) -> None:
         self._redis = redis
@@ -61,6 +65,7 @@ class Relay:
         self._token_cache = token_cache
         self._ended_logins = EndedLogins(autocommit_engine, token_cache, self._announce_ended_login)
         self._check_seconds = check_seconds
+        self._in_flight_seconds = in_flight_seconds
         self._queue_length = queue_length
         self._rooms: dict[int, Room] = {}
         self._lock = threading.Lock()
@@ -222,7 +227,8 @@ class Relay:
                 last_full = time.monotonic()
                 self._try(self._leave_empty_rooms)
                 unchecked = set(self._rooms)
-            self._try(self._announce_newest, unchecked)
+            patience = self._in_flight_seconds if is_full and self._pubsub is not None else 0.0
+            self._try(self._announce_newest, unchecked, patience)
 
     def _try(self, check: Callable[..., None], *args: Any) -> None:
         try:
@@ -232,19 +238,34 @@ class Relay:
         except Exception:
             log.exception("postgres check failed")
 
-    def _announce_newest(self, user_ids: Collection[int]) -> None:
-        """Announce the newest number of each of these users, if it is not the one that the room knows."""
+    def _announce_newest(self, user_ids: Collection[int], patience: float) -> None:
+        """Announce the newest number of each of these users, if it is not the one that the room knows.
+
+        A number is announced only if the announcement of the event does not come within `patience` seconds: to read a
+        feed costs much more than to pass an event on.
+        """
         checked = list(user_ids)
         for start in range(0, len(checked), MAX_CHECKED_USERS):
             some = checked[start : start + MAX_CHECKED_USERS]
             known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
             with self._autocommit_engine.connect() as connection:
                 newest = feed.changed(connection, known)
-            for user_id, seq in newest.items():
-                if seq > known[user_id]:
-                    self._dispatch(user_id, Announcement(seq))
-                else:
-                    self._reset_room(user_id, seq)
+            higher = {user_id: seq for user_id, seq in newest.items() if seq > known[user_id]}
+            for user_id in newest.keys() - higher.keys():
+                self._reset_room(user_id, newest[user_id])
+            for user_id, seq in self._overdue(higher, patience).items():
+                self._dispatch(user_id, Announcement(seq))
+
+    def _overdue(self, newest: dict[int, int], patience: float) -> dict[int, int]:
+        """Those of the numbers that their rooms have not reached within `patience` seconds."""
+        deadline = time.monotonic() + patience
+        while newest and time.monotonic() < deadline and not self._stopping.wait(_IN_FLIGHT_PAUSE_SECONDS):
+            newest = {
+                user_id: seq
+                for user_id, seq in newest.items()
+                if (room := self._rooms.get(user_id)) is not None and room.seq < seq
+            }
+        return newest
 
     def _reset_room(self, user_id: int, seq: int) -> None:
         """Set a room back to this number, and notify its subscribers."""

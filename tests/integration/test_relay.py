@@ -1,7 +1,8 @@
 """The relay by itself: what arrives by pub/sub, and what its own checks find. Its periodic poll of the feed is off."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 
 import pytest
 from redis import Redis
@@ -13,12 +14,12 @@ from api.realtime.relay import Relay
 from api.realtime.subscription import Subscription
 from api.services import Services
 from shared.accounts import users
-from shared.db.engine import Sessions
+from shared.db.engine import Executor, Sessions
 from shared.db.models import FeedEntry, User
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement, Announcer
 from shared.messaging.redis import make_redis
-from shared.prompts import submission
+from shared.prompts import feed, submission
 from shared.settings import Settings
 from tests.support import lifecycle
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
@@ -99,6 +100,27 @@ def test_an_event_that_was_never_announced_is_found_by_polling(make_relay, sessi
     with make_relay(check_seconds=0.2).subscribe(user_id) as subscription:
         finish_prompt(sessions, user_id)
         assert subscription.get(5) == Announcement(1)
+
+
+def test_a_check_waits_for_an_announcement_that_is_on_its_way(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_listening = threading.Event()
+    finished: list[Announcement] = []
+
+    def changed(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
+        if not is_listening.is_set() or finished:
+            return feed.changed(executor, known)
+        finished.append(finish_prompt(sessions, user_id))
+        threading.Timer(0.2, Announcer(redis).announce, [(user_id, finished[0])]).start()
+        return feed.changed(executor, known)
+
+    monkeypatch.setattr("api.realtime.relay.feed", SimpleNamespace(changed=changed))
+    with make_relay(check_seconds=0.1, in_flight_seconds=MAX_WAIT_SECONDS).subscribe(user_id) as subscription:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        is_listening.set()
+        announcement = subscription.get(MAX_WAIT_SECONDS)
+    assert [announcement] == finished
 
 
 def test_only_the_subscription_that_falls_behind_is_closed(
