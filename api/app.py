@@ -17,7 +17,7 @@ from api.http.openapi.document import DescribedApi
 from api.http.public_address import PublicAddress
 from api.http.requests import Json
 from api.intake.endings import Endings
-from api.intake.load_shedding import LoadShedder
+from api.intake.load_shedding import LOAD_SHEDDER, LoadShedder
 from api.intake.submissions import Submissions
 from api.openai import errors as openai_errors
 from api.openai.batches import BatchRoutes
@@ -260,7 +260,9 @@ def _add_middleware(app: Flask, settings: Settings, submissions: Submissions, ad
             expose_headers=_RESPONSE_HEADERS,
             max_age=600,
         )
-    app.wsgi_app = LoadShedder(app.wsgi_app, lambda: submissions.is_overloaded, _refusals())  # type: ignore[method-assign]
+    shedder = LoadShedder(app.wsgi_app, lambda: submissions.is_overloaded, _refusals())
+    app.extensions[LOAD_SHEDDER] = shedder
+    app.wsgi_app = shedder  # type: ignore[method-assign]
     if settings.trusted_proxies:
         hops = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]

@@ -1,11 +1,15 @@
 """Refusing submissions of an overloaded process before Flask handles them.
 
-A refusal must cost much less than an accepted submission: otherwise an overloaded process does nothing but refuse.
+A refusal must cost much less than an accepted submission: otherwise an overloaded process does nothing but refuse. So
+an ordinary submission is refused from the bytes of its request, before gunicorn parses them (`LoadShedder.answer`), and
+any other one by middleware, which costs four times as much.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Self
+from uuid import uuid4
 
 import structlog
 from flask import Response
@@ -15,7 +19,18 @@ from shared.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+#: The key of an application's load shedder among its extensions.
+LOAD_SHEDDER = "promptwire.load_shedder"
+
 _LOG_INTERVAL_SECONDS = 1.0
+#: The head of a request without anything that needs a decision, and its header fields, in lower case.
+_HEAD = re.compile(rb"POST (/[a-z0-9/_-]*) HTTP/1\.1((?:\r\n[A-Za-z0-9-]+: ?[!-~][ -~]*)+)\r\n\r\n")
+_FIELD_NAME = re.compile(rb"\r\n([a-z0-9-]+):")
+_CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9}) *(?:\r|\Z)")
+#: With one of these the request is left to gunicorn and to the middleware.
+_NOT_ORDINARY = frozenset(
+    (b"connection", b"expect", b"origin", b"trailer", b"transfer-encoding", b"upgrade", b"x-request-id")
+)
 
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -43,6 +58,28 @@ class LoadShedder:
         start_response(refusal.status, headers)
         return [refusal.body]
 
+    def answer(self, data: bytes) -> bytes | None:
+        """The refusal of the request that is in these bytes: the first ones of a request, as they arrived.
+
+        None unless they are exactly one whole ordinary submission, and the process is overloaded. When in doubt it is
+        None: who answers a part of a request, or one request too few, mixes up the answers of a connection.
+        """
+        if not self._is_overloaded():
+            return None
+        head = _HEAD.match(data)
+        refusal = None if head is None else self._refusals.get(head[1].decode().removesuffix("/"))
+        if head is None or refusal is None:
+            return None
+        fields = head[2].lower()
+        names = _FIELD_NAME.findall(fields)
+        length = _CONTENT_LENGTH.search(fields)
+        if length is None or names.count(b"content-length") > 1 or not _NOT_ORDINARY.isdisjoint(names):
+            return None
+        if head.end() + int(length[1]) != len(data):
+            return None
+        self._count()
+        return refusal.head + f"X-Request-ID: {uuid4().hex}\r\n\r\n".encode() + refusal.body
+
     def _refusal(self, environ: dict[str, Any]) -> "_Refusal | None":
         """The refusal of a submission; None for other requests.
 
@@ -62,13 +99,16 @@ class LoadShedder:
 
 
 class _Refusal(NamedTuple):
-    """A response, as WSGI has it."""
+    """A response, as WSGI has it, and its head as HTTP has it, without the last header and the empty line."""
 
     status: str
     headers: list[tuple[str, str]]
     body: bytes
+    head: bytes
 
     @classmethod
     def from_response(cls, response: Response) -> Self:
         usual = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
-        return cls(response.status, [*response.headers.to_wsgi_list(), *usual], response.get_data())
+        headers = [*response.headers.to_wsgi_list(), *usual]
+        lines = [f"HTTP/1.1 {response.status}", *(f"{name}: {value}" for name, value in headers), ""]
+        return cls(response.status, headers, response.get_data(), "\r\n".join(lines).encode())

@@ -5,7 +5,7 @@ import errno
 import socket as network
 import struct
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import gevent.socket
 
@@ -23,6 +23,13 @@ class RequestTimeoutError(Exception):
     """A request did not arrive in time. It is not an OSError, which gunicorn would log with a traceback."""
 
 
+class EarlyAnswers(Protocol):
+    """Answers requests from their bytes, before anything parses them."""
+
+    def answer_early(self, client: "ClientSocket", data: bytes) -> bytes | None:
+        """The whole response to the request that these first bytes of it are; None to have it parsed."""
+
+
 class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     """The server's end of a connection.
 
@@ -32,7 +39,14 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     the connection is a WebSocket, only the WebSocket's own timeouts apply.
     """
 
-    __slots__ = ("_idle_deadline", "_request_deadline", "_request_timeout", "_time_slice", "is_websocket")
+    __slots__ = (
+        "_early_answers",
+        "_idle_deadline",
+        "_request_deadline",
+        "_request_timeout",
+        "_time_slice",
+        "is_websocket",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,10 +54,17 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         self._request_timeout = 0.0
         self._idle_deadline = 0.0
         self._request_deadline: float | None = None
+        self._early_answers: EarlyAnswers | None = None
         self.is_websocket = False
 
-    def await_request(self, request_timeout: float, idle_timeout: float) -> None:
-        """Expect the first byte of a request within `idle_timeout` seconds, and all of it `request_timeout` later."""
+    def await_request(
+        self, request_timeout: float, idle_timeout: float, early_answers: EarlyAnswers | None = None
+    ) -> None:
+        """Expect the first byte of a request within `idle_timeout` seconds, and all of it `request_timeout` later.
+
+        `early_answers` may answer it, if nothing of it has arrived yet: what is received next is its beginning.
+        """
+        self._early_answers = early_answers
         self._request_timeout = request_timeout
         self._idle_deadline = time.monotonic() + idle_timeout
         self._request_deadline = None
@@ -83,6 +104,16 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
             # Python calls Python here, which takes no C stack. Otherwise each idle socket would keep 1 KB of it.
             data: bytes = super().recv(size, flags)
             return data
+        while True:
+            early_answers = self._early_answers if self._request_deadline is None else None
+            data = self._receive_part(size, flags)
+            answer = early_answers.answer_early(self, data) if early_answers and data else None
+            if answer is None:
+                return data
+            self.settimeout(self._request_timeout)
+            self.sendall(answer)
+
+    def _receive_part(self, size: int, flags: int) -> bytes:
         deadline = self._idle_deadline if self._request_deadline is None else self._request_deadline
         try:
             data = self._receive_until(deadline, size, flags)

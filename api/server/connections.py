@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -27,10 +27,18 @@ class Connections:
         trusted_proxies: How many proxies add the address of their client to X-Forwarded-For.
         request_timeout: How many seconds a request may take to arrive, and a response to be read.
         keepalive: How many seconds a connection may be idle between requests.
+        answer: The response to a request that needs no parsing, from its bytes; None for all others.
     """
 
     def __init__(
-        self, *, capacity: int, per_address: int, trusted_proxies: int, request_timeout: float, keepalive: float
+        self,
+        *,
+        capacity: int,
+        per_address: int,
+        trusted_proxies: int,
+        request_timeout: float,
+        keepalive: float,
+        answer: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
         # A burst of accepted connections must fit in before the evicted ones have ended.
         self._eviction_threshold = capacity - min(200, capacity // 10)
@@ -38,6 +46,7 @@ class Connections:
         self._trusted_proxies = trusted_proxies
         self._request_timeout = request_timeout
         self._keepalive = keepalive
+        self._answer = answer
         self._open = 0
         #: Connections that have not sent their request completely, in the order in which they began to wait.
         self._waiting: dict[ClientSocket, float] = {}
@@ -51,7 +60,7 @@ class Connections:
         self._open += 1
         if not (self._trusted_proxies or is_loopback(address) or self._count(client, address)):
             return False
-        self._wait(client, self._request_timeout)
+        self._wait(client, self._request_timeout, may_answer=True)
         if self._open > self._eviction_threshold:
             self._evict()
         return True
@@ -76,13 +85,21 @@ class Connections:
         address = _forwarded_address(request.headers, self._trusted_proxies)
         return address is None or self._count(client, address)
 
-    def await_next_request(self, client: ClientSocket) -> None:
-        """Keep the connection, and wait for its next request."""
+    def answer_early(self, client: ClientSocket, data: bytes) -> bytes | None:
+        """Answer a request from its bytes if that is possible; then the connection waits for its next request."""
+        answer = self._answer(data)
+        if answer is not None:
+            self._waiting.pop(client, None)
+            self._wait(client, self._keepalive, may_answer=True)
+        return answer
+
+    def await_next_request(self, client: ClientSocket, *, is_partial: bool) -> None:
+        """Keep the connection, and wait for its next request. `is_partial`: a part of that has arrived already."""
         if self._trusted_proxies:
             self._release(client)
         self._waiting.pop(client, None)
         client.yield_if_over()
-        self._wait(client, self._keepalive)
+        self._wait(client, self._keepalive, may_answer=not is_partial)
 
     def linger(self, client: ClientSocket) -> None:
         """See `ClientSocket.linger`. It can be evicted meanwhile."""
@@ -96,8 +113,8 @@ class Connections:
             if since <= latest and client.is_idle:
                 client.stop_reading()
 
-    def _wait(self, client: ClientSocket, idle_timeout: float) -> None:
-        client.await_request(self._request_timeout, idle_timeout)
+    def _wait(self, client: ClientSocket, idle_timeout: float, *, may_answer: bool) -> None:
+        client.await_request(self._request_timeout, idle_timeout, self if may_answer else None)
         self._waiting[client] = time.monotonic()
 
     def _evict(self) -> None:

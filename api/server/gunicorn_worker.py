@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 import signal
 from http import HTTPStatus
 from types import FrameType
@@ -54,9 +55,10 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         # Only a worker has patched what these load.
+        from api.intake.load_shedding import LOAD_SHEDDER
         from api.realtime import handshake
         from api.server.connections import Connections
-        from api.wsgi import services
+        from api.wsgi import app, services
 
         # The garbage collector stops everything, for 0.2 s with 10,000 sockets. It need not look again through what is
         # loaded by now, nor through all the rest before some million objects more are there.
@@ -70,6 +72,7 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
             trusted_proxies=services.settings.trusted_proxies,
             request_timeout=services.settings.request_timeout_seconds,
             keepalive=self.cfg.keepalive,
+            answer=app.extensions[LOAD_SHEDDER].answer,
         )
         gc.enable()
         self._is_running = True
@@ -108,7 +111,9 @@ class GunicornWorker(ggevent.GeventWorker):  # type: ignore[misc]
             raise
         if not req.body.discard():
             raise StopIteration
-        self._connections.await_next_request(sock)
+        # What gunicorn has received of the next request: its own first read is not the beginning then.
+        is_partial = req.unreader.buf.seek(0, os.SEEK_END) > 0
+        self._connections.await_next_request(sock, is_partial=is_partial)
 
     def handle_error(self, req: Any, client: ClientSocket, addr: Any, exc: BaseException) -> None:
         if isinstance(exc, RequestTimeoutError):

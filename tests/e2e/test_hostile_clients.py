@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import select
 import socket
 import threading
@@ -18,6 +19,7 @@ from tests.support.servers import MAX_WAIT_SECONDS, Servers, wait_until
 
 REQUEST_TIMEOUT = 2
 CONNECTION_LIMIT = 3
+BACKLOG_LIMIT = 30
 _CHUNKED_POST = (
     b"POST /login/ HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -30,6 +32,7 @@ def settings(servers: Servers, own_settings: Settings) -> Settings:
         request_timeout_seconds=REQUEST_TIMEOUT,
         trusted_proxies=1,
         connection_limit_per_address=CONNECTION_LIMIT,
+        backlog_limit=BACKLOG_LIMIT,
     )
 
 
@@ -269,3 +272,38 @@ class TestConnectionsOfAnAddress:
     def test_requests_of_an_address_one_after_the_other_are_not_limited(self, url: str) -> None:
         with httpx.Client(base_url=url, headers={"X-Forwarded-For": "203.0.113.7"}) as client:
             assert {client.get("/livez").status_code for _ in range(3 * CONNECTION_LIMIT)} == {200}
+
+
+class TestRefusalsOfAnOverloadedProcess:
+    """They come before a request is parsed, so its bytes must be exactly one request."""
+
+    SUBMISSION = b"POST /prompts/ HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+
+    @pytest.fixture(autouse=True)
+    def overload(self, alice: RemoteUser) -> Iterator[None]:
+        submitted = []
+        while (response := alice.http.post("/prompts/", json={"prompt_text": "Why?"})).status_code == 202:
+            submitted.append(response.json()["id"])
+        assert response.status_code == 503
+        yield
+        for prompt_id in submitted:
+            alice.http.post(f"/prompts/{prompt_id}/cancel/")
+        wait_until(lambda: alice.http.post("/prompts/", json={"prompt_text": "Why?"}).status_code == 202)
+
+    def test_a_connection_gets_one_for_each_submission_and_the_answers_to_its_other_requests(self, connect) -> None:
+        connection = connect()
+        statuses = []
+        for sent in (self.SUBMISSION, self.SUBMISSION, b"GET /livez/ HTTP/1.1\r\nHost: x\r\n\r\n", self.SUBMISSION):
+            connection.sendall(sent)
+            statuses.append(status_of(connection.recv(65536)))
+        assert statuses == [503, 503, 200, 503]
+
+    def test_the_rest_of_a_pipelined_request_is_not_taken_for_a_submission(self, connect) -> None:
+        connection, line = connect(), b"GET /livez/ HTTP/1.1\r\n"
+        connection.sendall(line + b"Host: x\r\n\r\n" + line + b"X-Note: ")
+        received = connection.recv(65536)
+        connection.sendall(self.SUBMISSION)  # the rest of the head, and a body
+        received += connection.recv(65536)
+        connection.sendall(line + b"Host: x\r\nConnection: close\r\n\r\n")
+        received += read_all(connection)
+        assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200"] * 3

@@ -1,11 +1,11 @@
 """How many connections a process and an address may have, on kernel socket pairs."""
 
 import contextlib
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 import structlog
 from gunicorn.http.body import Body, LengthReader
@@ -23,9 +23,13 @@ class Pairs:
 
     def __call__(self) -> ClientSocket:
         """The server's end of a connection whose client sends nothing."""
-        ours, theirs = socket.socketpair()
+        return self.both()[0]
+
+    def both(self) -> tuple[ClientSocket, gevent.socket.socket]:
+        """Both ends of a connection, the server's first."""
+        ours, theirs = gevent.socket.socketpair()
         self._opened.enter_context(theirs)
-        return self._opened.enter_context(ClientSocket(fileno=ours.detach()))
+        return self._opened.enter_context(ClientSocket(fileno=ours.detach())), theirs
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_behind_proxies_requests_count_for_the_client_that_the_trusted_proxy_saw
     assert accepted == [True, True, False]
     assert connections.begin_request(clients[3], Request(x_forwarded_for="192.0.2.2, 10.0.0.2"))
     assert connections.begin_request(clients[4], Request(x_forwarded_for="192.0.2.1"))  # not from a client
-    connections.await_next_request(clients[0])
+    connections.await_next_request(clients[0], is_partial=False)
     assert connections.begin_request(clients[2], Request(x_forwarded_for="192.0.2.1, 10.0.0.2"))
 
 
@@ -104,7 +108,7 @@ def test_when_too_many_are_open_those_that_have_waited_longest_are_closed_first(
         connections.open(client, "127.0.0.1")
     connections.begin_request(clients[0], Request())
     connections.begin_request(clients[1], Request())
-    connections.await_next_request(clients[1])
+    connections.await_next_request(clients[1], is_partial=False)
     for client in clients[9:]:
         connections.open(client, "127.0.0.1")
     assert [is_closing(client) for client in clients] == [False, False, True, True] + 7 * [False]
@@ -133,3 +137,34 @@ def test_a_client_that_sends_nothing_within_the_timeout_is_disconnected(connect:
     client = connect()
     client.await_request(30, 0.01)
     assert client.recv(100) == b""
+
+
+def answer_a(data: bytes) -> bytes | None:
+    return b"answer" if data == b"A" else None
+
+
+def test_requests_that_are_answered_early_are_not_received(connect: Pairs) -> None:
+    connections = make(answer=answer_a)
+    client, peer = connect.both()
+    connections.open(client, "127.0.0.1")
+    reading = gevent.spawn(client.recv, 100)
+    for _ in range(2):
+        peer.sendall(b"A")
+        assert peer.recv(100) == b"answer"
+    assert client.is_idle
+    peer.sendall(b"B")
+    assert reading.get(timeout=MAX_WAIT_SECONDS) == b"B"
+    assert not client.is_idle
+
+
+@pytest.mark.parametrize("begin", ["the rest of a request", "the rest of the next request"])
+def test_the_rest_of_a_request_is_never_answered_early(connect: Pairs, begin: str) -> None:
+    connections = make(answer=answer_a)
+    client, peer = connect.both()
+    connections.open(client, "127.0.0.1")
+    peer.sendall(b"B")
+    assert client.recv(100) == b"B"
+    if begin == "the rest of the next request":
+        connections.await_next_request(client, is_partial=True)
+    peer.sendall(b"A")
+    assert client.recv(100) == b"A"
