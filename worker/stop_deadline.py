@@ -1,7 +1,7 @@
 """A bound for how long a worker's main process may take to stop.
 
 Celery's stop has no end of its own: it joins its processes and threads. One of many stops right after a task was seen
-to wait for ever. A worker that is killed loses nothing: leases lapse, and unacknowledged messages come again.
+to wait for ever. A worker that is killed loses nothing: leases lapse, and the reaper sends its messages again.
 """
 
 import os

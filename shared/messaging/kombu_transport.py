@@ -15,42 +15,38 @@ log = structlog.get_logger(__name__)
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
-class QoS(redis.QoS):  # type: ignore[misc]
-    """Releases the prefetch slot of a message even if its acknowledgement fails.
+class QoS(virtual.QoS):  # type: ignore[misc]
+    """Remembers in memory which messages are not acknowledged; kombu would store each in Redis, and delete it again.
 
-    kombu releases it only after Redis has answered. A worker has one slot for each of its processes, so after as many
-    failed acknowledgements it would never take a message again. The message is redelivered after the visibility
-    timeout, and its task finds nothing to claim.
+    That would be two round trips for each message, one of them before its task starts. It would help nobody: a message
+    of a worker that was killed came back after minutes, and the reaper wakes up a worker within seconds.
     """
 
-    def ack(self, delivery_tag: str) -> None:
-        try:
-            super().ack(delivery_tag)
-        finally:
-            virtual.QoS.ack(self, delivery_tag)
-
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Release the prefetch slot of a message even if it cannot be sent again.
+
+        A worker has one slot for each of its processes, so after as many failures it would never take a message again.
+        """
         try:
             super().reject(delivery_tag, requeue)
         finally:
-            virtual.QoS.ack(self, delivery_tag)
+            self.ack(delivery_tag)
 
-    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Drop an unacknowledged message that cannot be read; kombu would restore none of those after it."""
-        try:
-            super().restore_by_tag(tag, client, leftmost)
-        except _MALFORMED as error:
-            _log_refusal(error)
-            with self.channel.conn_or_acquire(client) as connection:
-                connection.zrem(self.unacked_index_key, tag)
-                connection.hdel(self.unacked_key, tag)
+    def restore_unacked(self) -> list[Any]:
+        """Send the messages again that a worker has not finished. kombu would write those into a file that fail."""
+        super().restore_unacked()
+        return []
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
     """Refuses messages that Celery did not send, instead of ending the worker or keeping a slot for them."""
 
-    QoS = QoS
+    ack_emulation = False
     _client_of_pool: Redis | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.QoS = QoS
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         """Reuse one client for all commands; kombu makes one for each, which takes longer than the command."""
@@ -83,18 +79,16 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
     def _size(self, queue: str) -> int:
         """How many messages wait. kombu calls this first when it declares a queue, on each connection."""
-        self._rename_wrong_types(queue)
+        self._rename_wrong_type(queue)
         size: int = super()._size(queue)
         return size
 
-    def _rename_wrong_types(self, queue: str) -> None:
-        """Rename keys of another type than kombu's: with them no worker could receive or restore a message."""
-        kinds = {queue: b"list", self.unacked_key: b"hash", self.unacked_index_key: b"zset"}
+    def _rename_wrong_type(self, queue: str) -> None:
+        """Rename a key of another type than kombu's: with it no worker could receive a message."""
         with self.conn_or_acquire() as client:
-            for key, kind in kinds.items():
-                if client.type(key) not in (kind, b"none"):
-                    client.rename(key, f"{key}:refused")
-                    log.error("key of another type renamed", key=key, to=f"{key}:refused")
+            if client.type(queue) not in (b"list", b"none"):
+                client.rename(queue, f"{queue}:refused")
+                log.error("key of another type renamed", key=queue, to=f"{queue}:refused")
 
 
 def _log_refusal(error: Exception) -> None:

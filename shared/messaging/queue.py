@@ -87,8 +87,6 @@ def connect_celery(settings: BrokerSettings) -> Celery:
             "health_check_interval": 25,
             "max_retries": 1,
             "priority_steps": [0],
-            "visibility_timeout": 300,
-            "unacked_restore_interval": 5,
         },
     )
     return app
@@ -101,7 +99,8 @@ def make_celery(settings: Settings) -> Celery:
         task_queues=[KombuQueue(name) for name in (QUEUE, *map(queue_name, settings.models))],
         task_serializer="json",
         task_ignore_result=True,
-        # The prompt's lease and attempts decide what runs again; late acknowledgements only make that sooner.
+        # The prompt's lease and attempts decide what runs again. A message counts as taken until its task ends, so that
+        # a worker takes no more of them than it has processes.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_soft_time_limit=settings.generation_timeout_seconds,

@@ -1,6 +1,6 @@
 """The worker's kombu transport: a Redis that does not answer, and malformed messages."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from kombu import Connection, Consumer, Message, Queue
@@ -41,17 +41,41 @@ def inbox(settings: Settings) -> Iterator[Inbox]:
     celery.close()
 
 
-@pytest.mark.parametrize("answer", [Message.ack, Message.requeue])
-def test_a_message_whose_acknowledgement_fails_releases_the_prefetch_slot(
-    servers: Servers, inbox: Inbox, answer: Callable[[Message], None]
-) -> None:
+def test_a_message_that_cannot_be_sent_again_releases_the_prefetch_slot(servers: Servers, inbox: Inbox) -> None:
     """kombu keeps the slot: a worker without a free slot never receives another message."""
     inbox.send("first")
     inbox.send("second")
     message = inbox.receive()
     with servers.valkey_process.stalled(), pytest.raises(TimeoutError):
-        answer(message)
+        message.requeue()
     assert inbox.receive().payload == "second"
+
+
+def test_messages_are_taken_and_acknowledged_without_redis(servers: Servers, inbox: Inbox) -> None:
+    """Only to receive them takes a round trip: kombu would store each unacknowledged message in Redis."""
+    inbox.send("first")
+    inbox.send("second")
+    message = inbox.receive()
+    with servers.valkey_process.stalled():
+        message.ack()
+    assert inbox.receive().payload == "second"
+    with Redis.from_url(servers.redis_url) as redis:
+        assert not redis.exists("unacked", "unacked_index")
+
+
+@pytest.mark.parametrize("how", ["requeued", "left by a worker that stops"])
+def test_a_message_comes_again(settings: Settings, inbox: Inbox, how: str) -> None:
+    inbox.send("again")
+    message = inbox.receive()
+    if how == "requeued":
+        message.requeue()
+        assert inbox.receive().payload == "again"
+    else:
+        inbox.connection.close()
+        celery = make_celery(settings)
+        with celery.connection_for_read(transport=Transport) as connection:
+            assert Inbox(connection).receive().payload == "again"
+        celery.close()
 
 
 def test_an_unreadable_message_releases_the_prefetch_slot(settings: Settings) -> None:
@@ -83,22 +107,6 @@ def test_malformed_queue_entries_are_skipped(settings: Settings, inbox: Inbox, g
     assert inbox.receive().payload == "after it"
 
 
-def test_an_unreadable_unacknowledged_message_does_not_keep_others_from_being_restored(
-    settings: Settings, inbox: Inbox
-) -> None:
-    inbox.send("unacknowledged")
-    inbox.receive()
-    qos = inbox.connection.default_channel.qos
-    with Redis.from_url(settings.redis_url.get_secret_value(), decode_responses=True) as redis:
-        redis.zadd(qos.unacked_index_key, dict.fromkeys(redis.zrange(qos.unacked_index_key, 0, -1), 1))
-        redis.hset(qos.unacked_key, "forged", "nonsense")
-        redis.zadd(qos.unacked_index_key, {"forged": 2})  # the newest is restored first
-        qos.restore_visible(interval=1)
-        assert redis.llen(QUEUE.name) == 1
-        assert not redis.hexists(qos.unacked_key, "forged")
-        assert redis.zcard(qos.unacked_index_key) == 0
-
-
 def test_no_connection_is_made_to_a_server_that_refuses_writes(servers: Servers, settings: Settings) -> None:
     """Otherwise a worker would connect, fail and log without pause."""
     celery = make_celery(settings)
@@ -108,15 +116,14 @@ def test_no_connection_is_made_to_a_server_that_refuses_writes(servers: Servers,
     celery.close()
 
 
-def test_keys_of_another_type_are_renamed_when_a_worker_connects(settings: Settings) -> None:
-    """Otherwise no worker receives a message until an operator deletes the keys."""
+def test_a_key_of_another_type_is_renamed_when_a_worker_connects(settings: Settings) -> None:
+    """Otherwise no worker receives a message until an operator deletes the key."""
     celery = make_celery(settings)
     with (
         Redis.from_url(settings.redis_url.get_secret_value()) as redis,
         celery.connection_for_read(transport=Transport) as connection,
     ):
-        for key in (QUEUE.name, "unacked", "unacked_index"):
-            redis.set(key, "forged")
+        redis.set(QUEUE.name, "forged")
         inbox = Inbox(connection)
         inbox.send("after it")
         inbox.receive().ack()
