@@ -1,6 +1,6 @@
 """The published figures of the end-to-end benchmark: complete, and correct in what does not depend on speed."""
 
-from tests.benchmarks.end_to_end import report, targets
+from tests.benchmarks.end_to_end import published, report, targets
 from tests.benchmarks.end_to_end.contenders import PEERS
 from tests.benchmarks.end_to_end.scale import SECTIONS
 from tests.benchmarks.reporting import read
@@ -50,3 +50,7 @@ def test_the_scalability_section_has_a_plan_for_each_query_at_each_size() -> Non
 
 def test_the_published_tables_match_the_results() -> None:
     assert report.TABLES.read_text() == report.tables(RESULTS)
+
+
+def test_the_documentation_has_the_figures_of_the_results() -> None:
+    assert published.missing(RESULTS) == []

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.end_to_end import plot, scalability, targets
+from tests.benchmarks.end_to_end import plot, published, scalability, targets
 from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_MAX
 from tests.benchmarks.end_to_end.overload import OVERLOAD_FACTOR
 from tests.benchmarks.end_to_end.targets import Results
 from tests.benchmarks.end_to_end.throughput import GENERATOR
-from tests.benchmarks.reporting import merge, shown, table
+from tests.benchmarks.reporting import merge, read, shown, table
 
 FOLDER = Path(__file__).parent
 RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "txt", "svg"))
@@ -23,7 +23,8 @@ _FAULTS = ("accepted", "lost", "repeated", "misdirected")
 
 def write(results: Results) -> None:
     """Replace the measured sections in the files. The others stay."""
-    merged = merge(RESULTS, results)
+    before, merged = read(RESULTS), merge(RESULTS, results)
+    published.publish(before, merged)
     TABLES.write_text(tables(merged))
     plot.draw(merged, PLOT)
 
