@@ -98,15 +98,16 @@ class OidcRoutes:
     def callback(self, query: CallbackQuery) -> Response:
         """Take the identity provider's answer, and send the browser back to the client that started the sign-in."""
         sign_ins = self._permit()
-        port = None
         try:
             pending = self._pending.load(request.cookies, query.state)
-            port = pending.port
+        except SignInError as error:
+            return self._fail(error, None)  # the cookie stays: it may be of another tab, which is not done yet
+        try:
             if query.error or not query.code:
                 raise RefusedByProviderError(f"The identity provider says {query.error[:40]!r}.")
-            response = self._return({"sign-in": sign_ins.finish(pending, query.code, query.iss)}, port)
+            response = self._return({"sign-in": sign_ins.finish(pending, query.code, query.iss)}, pending.port)
         except SignInError as error:
-            response = self._fail(error, port)
+            response = self._fail(error, pending.port)
         self._pending.forget(response)
         return response
 

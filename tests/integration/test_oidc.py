@@ -168,6 +168,13 @@ class TestRefusedSignIns:
         browser.api.set_cookie("promptwire-sign-in", f"A{cookie.value[1:]}")
         assert result(browser.return_with(answer)) == {"sign-in-error": "expired"}
 
+    def test_an_answer_to_an_earlier_sign_in_does_not_end_a_later_one(self, browser: Browser) -> None:
+        """As with two tabs."""
+        earlier = browser.at_provider.sign_in(browser.start().location)
+        later = browser.at_provider.sign_in(browser.start().location)
+        assert result(browser.return_with(earlier)) == {"sign-in-error": "expired"}
+        assert browser.redeem(result(browser.return_with(later))["sign-in"]).status_code == 200
+
     def test_an_answer_is_taken_once(self, browser: Browser) -> None:
         answer = browser.at_provider.sign_in(browser.start().location)
         assert "sign-in" in result(browser.return_with(answer))
