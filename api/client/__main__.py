@@ -278,7 +278,9 @@ def run() -> Exit:
         return Exit(main.main(complete_var=COMPLETION_VARIABLE, standalone_mode=False) or Exit.OK)
     except click.Abort:  # Ctrl-C
         return Exit.INTERRUPTED
-    except TimeLimitReached:
+    except TimeLimitReached as error:
+        if message := str(error):
+            click.echo(f"Error: {message}", err=True)
         return Exit.TIMED_OUT
     except click.ClickException as error:
         error.show()

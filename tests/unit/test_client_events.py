@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -84,8 +84,7 @@ class TestListening:
         login: Any = ScriptedLogin(*renewals)
         with closing_room(*codes) as (url, used):
             socket = EventSocket(url, login, RetryLimits(60, 4), pauses.append)
-            with closing(socket.events(0)) as events:
-                assert next(events)["seq"] == 1
+            assert next(socket.events(0))["seq"] == 1
         assert (used, login.renewals) == (tokens, [])
 
     def test_a_login_that_is_refused_twice_has_ended(self, pauses: list[float]) -> None:
@@ -97,8 +96,7 @@ class TestListening:
     def test_a_room_is_joined_again_when_a_place_in_it_is_free(self, pauses: list[float]) -> None:
         login: Any = ScriptedLogin()
         with closing_room(1012, 4429) as (url, _):
-            with closing(EventSocket(url, login, RetryLimits(60, 0), pauses.append).events(0)) as events:
-                assert next(events)["seq"] == 1
+            assert next(EventSocket(url, login, RetryLimits(60, 0), pauses.append).events(0))["seq"] == 1
         with closing_room(4429, 4429) as (url, tokens), pytest.raises(UnreachableError, match="100 sockets"):
             next(EventSocket(url, login, RetryLimits(60, 1), pauses.append).events(0))
         assert len(tokens) == 2
