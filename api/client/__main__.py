@@ -1,5 +1,6 @@
 """The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
+import os
 import sys
 import webbrowser
 from copy import copy
@@ -67,7 +68,13 @@ def login(
 
 def _open_browser(output: Output, url: str) -> None:
     output.note(f"Log in with your browser. If none opens, open this address on this machine:\n{url}")
-    webbrowser.open(url)
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # browsers print, too, and stdout is for results
+    try:
+        webbrowser.open(url)
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 @main.command()

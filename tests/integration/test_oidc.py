@@ -447,9 +447,9 @@ class TestCommandLine:
 
     def test_the_command_ignores_what_other_pages_send_to_its_port(self, url: str, tmp_path: Path) -> None:
         shell = CommandLine(url, tmp_path)
-        shell.environment |= {"BROWSER": "true"}  # a program that opens nothing
+        shell.environment |= {"BROWSER": "echo"}  # a program that opens nothing, but prints
         with shell.start("login", "--browser") as running:
-            wait_until(lambda: len(running.notes) == 2, what="the address for the browser")
+            wait_until(lambda: len(running.notes) == 3, what="the address for the browser")
             start = running.notes[1].strip()
             port = parse_qs(urlsplit(start).query)["port"][0]
             for query in ("code=evil", "code=evil&state=evil", "error=refused", "state="):
