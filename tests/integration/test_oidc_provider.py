@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from api.auth.oidc.cached_fetch import CachedFetch
 from api.auth.oidc.errors import InvalidIdTokenError, ProviderUnavailableError, RefusedByProviderError, SignInError
 from api.auth.oidc.http import MAX_BYTES, fetch_json
 from api.auth.oidc.provider import Exchange, IdentityProvider
 from shared.settings import Settings
-from tests.support.id_tokens import KEYS, NONCE, claims, sign
+from tests.support.id_tokens import KEYS, NONCE, claims, public_jwk, sign
 from tests.support.raw_server import RawServer, response
 from tests.support.servers import MAX_WAIT_SECONDS
 
+OTHER_KEY = public_jwk(rsa.generate_private_key(65_537, 2048), kid="1")
 CODE = Exchange("the code", "the verifier", NONCE)
 USER = ("preferred_username",)
 #: The time limit of the tests that wait for it. The others must be faster, however busy the machine is.
@@ -262,10 +264,11 @@ class TestExchange:
         with pytest.raises(error):
             provider.redeem()
 
-    def test_new_keys_are_fetched_for_an_unknown_key_id(self, provider: Provider) -> None:
+    @pytest.mark.parametrize("key", [KEYS[1], OTHER_KEY], ids=["another id", "the same id"])
+    def test_new_keys_are_fetched_if_none_fits(self, provider: Provider, key: dict[str, Any]) -> None:
         provider.publish()
         provider.issue()
-        provider.publish_keys([KEYS[1]])
+        provider.publish_keys([key])
         provider.publish_keys()
         assert provider.redeem()["sub"] == "248"
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from api.auth.oidc.errors import InvalidIdTokenError
 
@@ -60,6 +60,8 @@ def validate(
             options={"require": _REQUIRED, "enforce_minimum_key_length": True},
         )
         problem = _problem(claims, client_id, nonce) or _access_token_problem(claims, access_token, key.algorithm_name)
+    except InvalidSignatureError as error:  # a key may be replaced by one of the same id, or without any
+        raise UnknownKeyError("The signature of the ID token is not by a key of the identity provider.") from error
     except (PyJWTError, ValueError, TypeError) as error:  # of claims with other types, or texts that are not Unicode
         raise InvalidIdTokenError(f"The ID token is not valid: {error}.") from error
     if problem is not None:
