@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,30 @@ class TestTimeLimits:
         assert promptwire(f"{arguments} --timeout {MAX_WAIT_SECONDS}") == Exit.TIMED_OUT
         assert capsys.readouterr().err.endswith(says)
         # What was there is only replaced by what is complete.
+        assert [file.read_text() for file in tmp_path.glob("all.jsonl*")] == ["the last export"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ("export --output all.jsonl", "Error: The export was interrupted, and is not complete ("),
+            ("files download file-1 all.jsonl", "Error: The download was interrupted, and is not complete ("),
+        ],
+    )
+    def test_a_file_is_only_replaced_by_a_complete_one(
+        self,
+        stub: StubApi,
+        promptwire: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        arguments: str,
+        says: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "all.jsonl").write_text("the last export")
+        stub.answers = [replace(self.EXPORT, then_silent=False)]
+        assert promptwire(arguments) == Exit.UNREACHABLE
+        assert capsys.readouterr().err.startswith(says)
         assert [file.read_text() for file in tmp_path.glob("all.jsonl*")] == ["the last export"]
 
     def test_a_request_without_an_answer_says_so_itself(
