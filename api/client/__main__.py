@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 import webbrowser
 from copy import copy
 from functools import partial
@@ -301,6 +302,9 @@ def run() -> Exit:
     except OSError as error:  # from the file with the login
         click.echo(f"Error: {error}", err=True)
         return Exit.USAGE
+    except Exception:  # Python would exit with 1, which says that a prompt has failed
+        traceback.print_exc()
+        return Exit.FAULT
 
 
 if __name__ == "__main__":

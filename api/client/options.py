@@ -41,6 +41,7 @@ class Exit(IntEnum):
     REFUSED = 3  #: the API refused: not found, conflict, invalid
     NOT_LOGGED_IN = 4
     UNREACHABLE = 5  #: the server cannot be reached, or is too busy, after all retries
+    FAULT = 70  #: a fault of this program, or a response that it does not understand; as in sysexits.h
     TIMED_OUT = 124  #: the command, or what it waits for, took longer than `--timeout`; as timeout(1) does
     INTERRUPTED = 130
 

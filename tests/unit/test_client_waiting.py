@@ -45,6 +45,14 @@ def promptwire(stub: StubApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     return command
 
 
+def test_a_response_of_another_shape_is_not_taken_for_a_failed_prompt(
+    stub: StubApi, promptwire: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.answers = [Answer(200, {"id": 7, "status": "queued"})]
+    assert promptwire("show 7") == Exit.FAULT
+    assert "KeyError" in capsys.readouterr().err
+
+
 class TestTimeLimits:
     """The server never finishes the prompt."""
 
