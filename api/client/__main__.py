@@ -1,6 +1,8 @@
 """The command line of the client: `promptwire --help`, or `python -m api.client --help`."""
 
+import os
 import sys
+import traceback
 import webbrowser
 from copy import copy
 from functools import partial
@@ -67,7 +69,13 @@ def login(
 
 def _open_browser(output: Output, url: str) -> None:
     output.note(f"Log in with your browser. If none opens, open this address on this machine:\n{url}")
-    webbrowser.open(url)
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # browsers print, too, and stdout is for results
+    try:
+        webbrowser.open(url)
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 @main.command()
@@ -278,7 +286,9 @@ def run() -> Exit:
         return Exit(main.main(complete_var=COMPLETION_VARIABLE, standalone_mode=False) or Exit.OK)
     except click.Abort:  # Ctrl-C
         return Exit.INTERRUPTED
-    except TimeLimitReached:
+    except TimeLimitReached as error:
+        if message := str(error):
+            click.echo(f"Error: {message}", err=True)
         return Exit.TIMED_OUT
     except click.ClickException as error:
         error.show()
@@ -292,6 +302,9 @@ def run() -> Exit:
     except OSError as error:  # from the file with the login
         click.echo(f"Error: {error}", err=True)
         return Exit.USAGE
+    except Exception:  # Python would exit with 1, which says that a prompt has failed
+        traceback.print_exc()
+        return Exit.FAULT
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import cast
 
-import httpx
-
-from .errors import UnreachableError
-from .http import json_list, json_object, not_promptwire
+from .http import json_list, json_object, not_promptwire, reading
 from .resources import Account, LoginEntry, Prompt
 from .session import Session
 
@@ -55,17 +52,13 @@ class AccountClient:
         """
         opened = self._session.request("GET", "/account/export/", stream_timeout=_EXPORT_TIMEOUT_SECONDS)
         rest = b""
-        with closing(opened) as response:
+        with closing(opened) as response, reading("The export"):
             if not response.headers.get("Content-Type", "").startswith("application/x-ndjson"):
                 raise not_promptwire(response)
-            try:
-                for part in response.iter_bytes():
-                    # Not `splitlines`: JSON may contain other line separators than the line feed.
-                    *lines, rest = (rest + part).split(b"\n")
-                    yield from (line + b"\n" for line in lines)
-            except httpx.TransportError as error:
-                cause = str(error) or type(error).__name__
-                raise UnreachableError(f"The export was interrupted, and is not complete ({cause}).") from error
+            for part in response.iter_bytes():
+                # Not `splitlines`: JSON may contain other line separators than the line feed.
+                *lines, rest = (rest + part).split(b"\n")
+                yield from (line + b"\n" for line in lines)
 
     def delete(self, password: str) -> None:
         """Delete the account and all that belongs to it, for good. Raises ProblemError (400) for a wrong password."""

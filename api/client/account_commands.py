@@ -1,11 +1,13 @@
 """The commands of `promptwire account`."""
 
 from collections.abc import Mapping
-from typing import BinaryIO, TextIO
+from pathlib import Path
+from typing import TextIO
 
 import click
 
 from .credentials import NEW_PASSWORD_VARIABLE, PASSWORD_VARIABLE, password_file_option, read_password
+from .file_commands import write
 from .options import READ_FILE, Options, common_options
 from .output import local_time, one_line
 from .resources import Account, LoginEntry
@@ -60,14 +62,23 @@ def logins(options: Options, end: str | None) -> None:
 
 
 @account.command()
-@click.option("--output", "file", type=click.File("wb"), default="-", help="A file to write.  [stdout]")
+@click.option(
+    "--output",
+    "file",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
+    default="-",
+    help="A file to write.  [stdout]",
+)
 @common_options
 @click.pass_obj
-def export(options: Options, file: BinaryIO) -> None:
+def export(options: Options, file: Path) -> None:
     """Write all your prompts as lines of JSON, oldest first."""
     with options.client() as client:
-        for line in client.account.export_lines():
-            file.write(line)
+        lines = client.account.export_lines()
+        if str(file) == "-":
+            options.output.lines(lines)
+        else:
+            write(file, lines)
 
 
 @account.command()

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import admin_tables as tables
 from .admin import Action, AdminUsageBy, Resource
 from .client import Client
-from .options import Exit, Options, common_options
+from .options import Options, common_options
+from .time_limit import TimeLimitReached
 from .usage_table import usage_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -279,12 +280,12 @@ def _user_id(client: Client, username: str) -> int:
 
 
 def _wait(options: Options, client: Client, operation_id: int) -> Resource:
-    with _progress_bar(options) as on_progress:
-        try:
+    try:
+        with options.time_limit(), _progress_bar(options) as on_progress:
             return client.admin.wait(operation_id, on_progress)
-        except KeyboardInterrupt:
-            options.output.note(f"It goes on. `promptwire admin undo {operation_id}` stops it.")
-            click.get_current_context().exit(Exit.INTERRUPTED)
+    except (KeyboardInterrupt, TimeLimitReached):
+        options.output.note(f"It goes on. `promptwire admin undo {operation_id}` stops it.")
+        raise
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Batches: a method for each call of the API that concerns files of requests."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from .http import json_object
+from .http import json_object, reading
 from .resources import Batch, File
 from .retries import Sleep
 from .session import Session
@@ -99,13 +100,15 @@ class Batches:
         self._session.delete(f"/v1/files/{file_id}")
 
     def content(self, file_id: str) -> Iterator[bytes]:
-        """Yield the parts of a file: the output or the error file of a batch that has ended."""
+        """Yield the parts of a file: the output or the error file of a batch that has ended.
+
+        Raises:
+            UnreachableError: the download was interrupted, so parts are missing. It is not repeated.
+        """
         path = f"/v1/files/{file_id}/content"
         response = self._session.request("GET", path, stream_timeout=_LONG_SECONDS)
-        try:
+        with closing(response), reading("The download"):
             yield from response.iter_bytes()
-        finally:
-            response.close()
 
     def _page(self, path: str, after: str | None, limit: int = _PAGE) -> Any:
         params = {"limit": limit} | ({"after": after} if after else {})

@@ -32,8 +32,9 @@ class BrowserLogin:
         self._found: dict[str, str] = {}
         self._is_over = threading.Event()
         self._listener = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(self.verifier.encode()).digest()).rstrip(b"=").decode()
-        query = urlencode({"code_challenge": challenge, "port": self._listener.server_port})
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        self._challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        query = urlencode({"code_challenge": self._challenge, "port": self._listener.server_port})
         self.url = f"{server_url}/auth/oidc/login/?{query}"
 
     def __enter__(self) -> "BrowserLogin":
@@ -64,16 +65,19 @@ class BrowserLogin:
 
             def do_GET(self) -> None:
                 query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-                is_answer = not login._is_over.is_set() and query.keys() & {"code", "error"}
-                if is_answer:
+                # Only who knows the address with the challenge can answer: any page may send requests to this port.
+                is_answer = query.get("state") == login._challenge and query.keys() & {"code", "error"}
+                if is_answer and not login._is_over.is_set():
                     login._found = query
                 text = f"You are back in the terminal. {_CLOSE}" if is_answer else _CLOSE
-                self.send_response(200 if is_answer else 404)
-                self.send_header("Content-Type", "text/plain; charset=utf-8")
-                self.end_headers()
-                self.wfile.write(text.encode())
-                if is_answer:
-                    login._is_over.set()
+                try:
+                    self.send_response(200 if is_answer else 404)
+                    self.send_header("Content-Type", "text/plain; charset=utf-8")
+                    self.end_headers()
+                    self.wfile.write(text.encode())
+                finally:
+                    if is_answer:
+                        login._is_over.set()
 
             def log_message(self, *_: object) -> None:
                 """Nothing: standard error is for people, and the path has the code."""

@@ -14,7 +14,9 @@ from .retries import UNLIMITED, Retries, RetryLimits, Sleep
 from .session import Session
 
 _UNAUTHENTICATED = 4401
-#: Close codes from here on are the application's: reconnecting would not help.
+#: The user has as many sockets as allowed. Some of them may have ended, which the server has not noticed yet.
+_TOO_MANY_SOCKETS = 4429
+#: Other close codes from here on are the application's: reconnecting would not help.
 _FIRST_APPLICATION_CODE = 4000
 _OPEN_SECONDS, _CLOSE_SECONDS = 10.0, 1.0
 _MAX_MESSAGE_BYTES = 64 * 2**20
@@ -40,22 +42,28 @@ class EventSocket:
             NotLoggedInError, RefusedError, ProblemError: the server refuses the connection.
             UnreachableError: the first connection failed.
         """
-        cursor, username, token, is_renewed = _Cursor(since), self._session.username, self._session.token, False
+        cursor, username, token = _Cursor(since), self._session.username, self._session.token
         retries = Retries(self._limits, self._sleep)
+        refused: str | None = None  # the token that the server has just refused
         while True:
             try:
+                if refused is not None:
+                    token = self._session.renew(refused)
                 for message in self._messages(username, token, cursor, everything):
                     if message["type"] == "connected":
-                        retries, is_renewed = Retries(UNLIMITED, self._sleep), False
+                        retries, refused = Retries(UNLIMITED, self._sleep), None
                     else:
                         yield message
-            except NotLoggedInError:
-                if is_renewed or not self._session.is_renewable:
+            except RefusedError as error:
+                if error.code != _UNAUTHENTICATED:
                     raise
-                token, is_renewed = self._session.renew(token), True
+                if refused is not None or not self._session.is_renewable:
+                    raise NotLoggedInError(str(error)) from error
+                refused = token
             except (ProblemError, UnreachableError) as failure:
                 if isinstance(failure, ProblemError) and not failure.is_temporary:
                     raise
+                refused = None  # the token that replaces it may expire, too, before the server can be reached
                 retries.wait(failure)
 
     def _messages(self, username: str, token: str, cursor: "_Cursor", everything: bool) -> Iterator[Event]:
@@ -71,8 +79,8 @@ class EventSocket:
                         yield cast(Event, message)
         except ConnectionClosed as closed:
             code = 1006 if closed.rcvd is None else closed.rcvd.code
-            if code == _UNAUTHENTICATED:
-                raise NotLoggedInError(refusal) from closed
+            if code == _TOO_MANY_SOCKETS:
+                raise UnreachableError(refusal) from closed
             if code >= _FIRST_APPLICATION_CODE:
                 raise RefusedError(refusal, code) from closed
             raise UnreachableError(f"The connection to {self._url} ended ({code}).") from closed

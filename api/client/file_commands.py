@@ -53,7 +53,11 @@ def delete(options: Options, file_id: str) -> None:
 
 
 def write(file: Path, parts: Iterator[bytes]) -> int:
-    """Write a file, which exists only once it is complete. Returns its size."""
+    """Write a file, which exists only once it is complete; or to a pipe or a device. Returns the size."""
+    if file.exists() and not file.is_file():
+        with file.open("wb") as output:
+            return sum(output.write(part) for part in parts)
+    file = file.resolve()  # a link stays one
     partial_file = file.with_name(f"{file.name}.part")
     try:
         with partial_file.open("wb") as output:

@@ -37,7 +37,8 @@ Exit codes:
   3    the API refuses: not found, conflict, invalid
   4    not logged in, or the API key is not valid
   5    the server cannot be reached, or is too busy, after all retries
-  124  what the command waits for took longer than --timeout
+  70   a fault of this program, or a response that it does not understand
+  124  the command, or what it waits for, took longer than --timeout
   130  interrupted
 """
 

@@ -1,6 +1,7 @@
 """HTTP requests, retried where that is safe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -85,6 +86,20 @@ class HttpClient:
             if not retry:
                 raise failure
             retries.wait(failure)
+
+
+@contextmanager
+def reading(content: str) -> Iterator[None]:
+    """Report a connection that breaks while a response is read in the block. It is not repeated.
+
+    Args:
+        content: What the response is, as the first words of a sentence.
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        cause = str(error) or type(error).__name__
+        raise UnreachableError(f"{content} was interrupted, and is not complete ({cause}).") from error
 
 
 def json_object(response: httpx.Response, *required: str) -> Any:

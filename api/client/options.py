@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, partial
@@ -22,6 +22,10 @@ from .version import get_version
 
 API_KEY_VARIABLE = "PROMPTWIRE_API_KEY"
 
+#: A whole command may take this much longer than its requests, so that those that get no answer can say so.
+_GRACE_SECONDS = 1.0
+_MAX_TIMEOUT_SECONDS = 1e9  # timers take no more
+
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 #: A file to read. It is opened when it is read, so that no file stays open if another argument is refused.
@@ -37,7 +41,8 @@ class Exit(IntEnum):
     REFUSED = 3  #: the API refused: not found, conflict, invalid
     NOT_LOGGED_IN = 4
     UNREACHABLE = 5  #: the server cannot be reached, or is too busy, after all retries
-    TIMED_OUT = 124  #: what the command waits for took longer than `--timeout`; as timeout(1) does
+    FAULT = 70  #: a fault of this program, or a response that it does not understand; as in sysexits.h
+    TIMED_OUT = 124  #: the command, or what it waits for, took longer than `--timeout`; as timeout(1) does
     INTERRUPTED = 130
 
 
@@ -53,13 +58,27 @@ class Options:
     retries: int = int(DEFAULT_LIMITS.retries)
     started: float = field(default_factory=time.monotonic)
 
-    def client(self) -> Client:
-        """Make a client. Raises click.UsageError if the URL or the API key is invalid."""
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Make a client for the block, which `--timeout` limits.
+
+        Raises:
+            click.UsageError: the URL or the API key is invalid.
+            TimeLimitReached: the block took too long.
+        """
+        deadline = None if self.timeout is None else self.started + self.timeout + _GRACE_SECONDS
+        with self._make_client() as client, time_limit(deadline, "The command took longer than --timeout allows."):
+            yield client
+
+    def _make_client(self) -> Client:
         url = self.url.rstrip("/")
         try:
             parsed = httpx.URL(url)
-        except httpx.InvalidURL as error:
+            parsed.host.encode("idna")  # as looking it up does
+        except (httpx.InvalidURL, UnicodeError) as error:
             raise click.UsageError(f"{self.url!r} is not a valid URL: {error}.") from error
+        if parsed.userinfo:
+            raise click.UsageError("The URL must not have a password: log in, or use an API key.")
         if parsed.scheme not in ("http", "https") or not parsed.host:
             raise click.UsageError(f"{self.url!r} is not the URL of a server, such as {DEFAULT_URL}.")
         token_store = FileTokenStore.for_server(url)
@@ -78,6 +97,18 @@ class Options:
         output = Output(self.as_json)
         output.show_retries()
         return output
+
+
+class _Seconds(click.ParamType[float]):
+    """A number of seconds that a timer can take."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(click.FLOAT.convert(value, param, ctx))
+        if not 0 <= seconds <= _MAX_TIMEOUT_SECONDS:  # nan is neither
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -103,8 +134,8 @@ def common_options(command: Command) -> Command:
         partial(
             click.option,
             "--timeout",
-            type=click.FloatRange(0),
-            help="How many seconds to keep trying and waiting.  [trying: 90, waiting: no limit]",
+            type=_Seconds(),
+            help="How many seconds the command may take.  [a request: 90, waiting: no limit]",
         ),
         partial(
             click.option, "--json", "as_json", is_flag=True, default=None, help="Print each result as a line of JSON."

@@ -52,6 +52,11 @@ class Output:
         else:
             self._write("".join(f"{line}\n" for line in table([header, *map(row, resources)], _width())))
 
+    def lines(self, lines: Iterable[bytes]) -> None:
+        """Print lines as they are."""
+        for line in lines:
+            self._write(line)
+
     def text(self, text: str) -> None:
         """Print a part of a text."""
         self._write(printable(text))
@@ -82,7 +87,7 @@ class Output:
         handler.emit = lambda record: self.note(record.getMessage())  # type: ignore[method-assign]
         logging.getLogger(__package__).addHandler(handler)
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str | bytes) -> None:
         try:
             click.echo(text, nl=False)
         except BrokenPipeError:

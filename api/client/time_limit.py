@@ -1,4 +1,4 @@
-"""A time limit for whatever a command waits for."""
+"""Time limits for commands, and for what they wait for."""
 
 import signal
 import time
@@ -17,22 +17,26 @@ class TimeLimitReached(BaseException):
 
 
 @contextmanager
-def time_limit(deadline: float | None) -> Iterator[None]:
+def time_limit(deadline: float | None, message: str = "") -> Iterator[None]:
     """Raise TimeLimitReached in the block at a time of `time.monotonic`; None: never.
 
-    It is a signal, so it also ends what blocks in a system call. It works in the main thread only.
+    It is a signal, so it also ends what blocks in a system call. It works in the main thread only. Limits may be
+    nested: the outer one goes on afterwards.
     """
     if deadline is None:
         yield
         return
-    previous = signal.signal(signal.SIGALRM, _ring)
+
+    def ring(*_: object) -> None:
+        raise TimeLimitReached(message)
+
+    started = time.monotonic()
+    previous = signal.signal(signal.SIGALRM, ring)
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, max(_MIN_SECONDS, deadline - started))
     try:
-        signal.setitimer(signal.ITIMER_REAL, max(_MIN_SECONDS, deadline - time.monotonic()))
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-def _ring(*_: object) -> None:
-    raise TimeLimitReached
+        if outer:
+            signal.setitimer(signal.ITIMER_REAL, max(_MIN_SECONDS, started + outer - time.monotonic()))

@@ -81,8 +81,8 @@ class OidcRoutes:
         """Redirect the user's browser to the identity provider.
 
         When the user has signed in there, the browser comes back with a code: to the page, as
-        `PUBLIC_URL/#sign-in=CODE`, or to `http://127.0.0.1:PORT/?code=CODE`. Exchange it at `/auth/oidc/token/`. If the
-        sign-in fails, there is `sign-in-error` or `error` instead.
+        `PUBLIC_URL/#sign-in=CODE`, or to `http://127.0.0.1:PORT/?code=CODE&state=CHALLENGE`, with the challenge of this
+        request. Exchange it at `/auth/oidc/token/`. If the sign-in fails, there is `sign-in-error` or `error` instead.
         """
         sign_ins = self._permit()
         reauthenticate = query.reauthenticate or query.port is not None  # so that no link signs a program in
@@ -90,7 +90,7 @@ class OidcRoutes:
         try:
             url = sign_ins.authorization_url(pending)
         except SignInError as error:
-            return self._fail(error, query.port)
+            return self._fail(error, pending)
         response = redirect(url, HTTPStatus.SEE_OTHER)
         self._pending.store(response, pending)
         return response
@@ -98,15 +98,16 @@ class OidcRoutes:
     def callback(self, query: CallbackQuery) -> Response:
         """Take the identity provider's answer, and send the browser back to the client that started the sign-in."""
         sign_ins = self._permit()
-        port = None
         try:
             pending = self._pending.load(request.cookies, query.state)
-            port = pending.port
+        except SignInError as error:
+            return self._fail(error, None)  # the cookie stays: it may be of another tab, which is not done yet
+        try:
             if query.error or not query.code:
                 raise RefusedByProviderError(f"The identity provider says {query.error[:40]!r}.")
-            response = self._return({"sign-in": sign_ins.finish(pending, query.code, query.iss)}, port)
+            response = self._return({"sign-in": sign_ins.finish(pending, query.code, query.iss)}, pending)
         except SignInError as error:
-            response = self._fail(error, port)
+            response = self._fail(error, pending)
         self._pending.forget(response)
         return response
 
@@ -125,14 +126,14 @@ class OidcRoutes:
         self._limiter.count()
         return self._sign_ins
 
-    def _fail(self, error: SignInError, port: int | None) -> Response:
+    def _fail(self, error: SignInError, pending: PendingSignIn | None) -> Response:
         log.warning("sign-in failed", code=error.code, error=str(error))
-        return self._return({"sign-in-error": error.code}, port)
+        return self._return({"sign-in-error": error.code}, pending)
 
-    def _return(self, result: dict[str, str], port: int | None) -> Response:
+    def _return(self, result: dict[str, str], pending: PendingSignIn | None) -> Response:
         """Send the browser back to the client. The page finds the result behind the #, which no server gets."""
-        if port is None:
+        if pending is None or pending.port is None:
             return redirect(f"{self._page}#{urlencode(result)}", HTTPStatus.SEE_OTHER)
         names = {"sign-in": "code", "sign-in-error": "error"}
-        query = urlencode({names[name]: value for name, value in result.items()})
-        return redirect(f"http://127.0.0.1:{port}/?{query}", HTTPStatus.SEE_OTHER)
+        query = urlencode({names[name]: value for name, value in result.items()} | {"state": pending.challenge})
+        return redirect(f"http://127.0.0.1:{pending.port}/?{query}", HTTPStatus.SEE_OTHER)

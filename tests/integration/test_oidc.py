@@ -1,6 +1,8 @@
 """Signing in with a real identity provider: the flow, accounts, linking, and what is refused."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -21,8 +23,9 @@ from shared.db.models import AuditEntry, LinkedIdentity, SignInCode, User
 from shared.settings import Settings
 from tests.support import oidc
 from tests.support.client import PASSWORD, ApiUser, assert_problem, serving
+from tests.support.command_line import CommandLine
 from tests.support.oidc import CALLBACK, ProviderUser
-from tests.support.servers import MAX_WAIT_SECONDS
+from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 
 PUBLIC_URL = "http://127.0.0.1:8000"
 VERIFIER = "the-secret-of-the-client-that-starts-the-sign-in"
@@ -108,7 +111,9 @@ class TestFlow:
         answer = browser.at_provider.sign_in(browser.start(port="50123").location)
         target = urlsplit(browser.return_with(answer).location)
         assert (target.scheme, target.netloc, target.path) == ("http", "127.0.0.1:50123", "/")
-        assert browser.redeem(parse_qs(target.query)["code"][0]).status_code == 200
+        query = parse_qs(target.query)
+        assert query["state"] == [challenge_of(VERIFIER)]
+        assert browser.redeem(query["code"][0]).status_code == 200
 
     def test_a_link_cannot_sign_a_command_line_in_without_the_password(self, browser: Browser) -> None:
         browser.sign_in()
@@ -167,6 +172,13 @@ class TestRefusedSignIns:
         assert cookie is not None
         browser.api.set_cookie("promptwire-sign-in", f"A{cookie.value[1:]}")
         assert result(browser.return_with(answer)) == {"sign-in-error": "expired"}
+
+    def test_an_answer_to_an_earlier_sign_in_does_not_end_a_later_one(self, browser: Browser) -> None:
+        """As with two tabs."""
+        earlier = browser.at_provider.sign_in(browser.start().location)
+        later = browser.at_provider.sign_in(browser.start().location)
+        assert result(browser.return_with(earlier)) == {"sign-in-error": "expired"}
+        assert browser.redeem(result(browser.return_with(later))["sign-in"]).status_code == 200
 
     def test_an_answer_is_taken_once(self, browser: Browser) -> None:
         answer = browser.at_provider.sign_in(browser.start().location)
@@ -403,6 +415,14 @@ class TestLinking:
         assert carol.get("/account/identities/").json == [identity]
 
 
+def browse(url: str, start: str) -> None:
+    """Sign in as carol with a browser on this machine, from the address that a command line has shown."""
+    kept = httpx.Client(timeout=MAX_WAIT_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
+    answer = ProviderUser("carol").sign_in(kept.get(start).headers["Location"])
+    back = kept.get(f"{url}{CALLBACK}", params=answer, follow_redirects=True)
+    assert back.text == "You are back in the terminal. You can close this window."
+
+
 class TestCommandLine:
     """`promptwire login --browser`, whose browser is a thread."""
 
@@ -412,24 +432,32 @@ class TestCommandLine:
             yield url
 
     def test_a_browser_on_this_machine_logs_the_client_in(self, url: str) -> None:
-        def browse(start: str) -> None:
-            kept = httpx.Client(timeout=MAX_WAIT_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
-            answer = ProviderUser("carol").sign_in(kept.get(start).headers["Location"])
-            back = kept.get(f"{url}{CALLBACK}", params=answer, follow_redirects=True)
-            assert back.text == "You are back in the terminal. You can close this window."
-
         with api_client.Client(url) as client:
-            assert client.login_with_browser(browse, seconds=MAX_WAIT_SECONDS) == "carol"
+            assert client.login_with_browser(partial(browse, url), seconds=MAX_WAIT_SECONDS) == "carol"
             assert client.account.show()["username"] == "carol"
 
     def test_a_failed_sign_in_is_an_error(self, url: str) -> None:
         def browse(start: str) -> None:
-            port = parse_qs(urlsplit(start).query)["port"][0]
-            assert httpx.get(f"http://127.0.0.1:{port}/favicon.ico").status_code == 404
-            httpx.get(f"http://127.0.0.1:{port}/?error=not-permitted")
+            query = parse_qs(urlsplit(start).query)
+            (port,), (challenge,) = query["port"], query["code_challenge"]
+            httpx.get(f"http://127.0.0.1:{port}/?error=not-permitted&state={challenge}")
 
         with api_client.Client(url) as client, pytest.raises(NotLoggedInError, match="may not be used here"):
             client.login_with_browser(browse, seconds=MAX_WAIT_SECONDS)
+
+    def test_the_command_ignores_what_other_pages_send_to_its_port(self, url: str, tmp_path: Path) -> None:
+        shell = CommandLine(url, tmp_path)
+        shell.environment |= {"BROWSER": "echo"}  # a program that opens nothing, but prints
+        with shell.start("login", "--browser") as running:
+            wait_until(lambda: len(running.notes) == 3, what="the address for the browser")
+            start = running.notes[1].strip()
+            port = parse_qs(urlsplit(start).query)["port"][0]
+            for query in ("code=evil", "code=evil&state=evil", "error=refused", "state="):
+                assert httpx.get(f"http://127.0.0.1:{port}/?{query}").status_code == 404
+            browse(url, start)
+            assert running.wait() == 0
+        assert running.lines == [f"Logged in to {url} as carol.\n"]
+        assert shell.json("account", "show")[0]["username"] == "carol"
 
     def test_a_browser_that_does_not_come_back_is_given_up(self, url: str) -> None:
         with api_client.Client(url) as client, pytest.raises(NotLoggedInError, match="has not finished"):

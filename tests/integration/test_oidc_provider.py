@@ -10,16 +10,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from api.auth.oidc.cached_fetch import CachedFetch
 from api.auth.oidc.errors import InvalidIdTokenError, ProviderUnavailableError, RefusedByProviderError, SignInError
 from api.auth.oidc.http import MAX_BYTES, fetch_json
 from api.auth.oidc.provider import Exchange, IdentityProvider
 from shared.settings import Settings
-from tests.support.id_tokens import KEYS, NONCE, claims, sign
+from tests.support.id_tokens import KEYS, NONCE, claims, public_jwk, sign
 from tests.support.raw_server import RawServer, response
 from tests.support.servers import MAX_WAIT_SECONDS
 
+OTHER_KEY = public_jwk(rsa.generate_private_key(65_537, 2048), kid="1")
 CODE = Exchange("the code", "the verifier", NONCE)
 USER = ("preferred_username",)
 #: The time limit of the tests that wait for it. The others must be faster, however busy the machine is.
@@ -126,6 +128,10 @@ class TestConfiguration:
             ({"token_endpoint": None}, "200 OK", "no token_endpoint"),
             ({"token_endpoint": "ftp://h/token"}, "200 OK", "no token_endpoint"),
             ({"jwks_uri": "https:///keys"}, "200 OK", "no jwks_uri"),
+            ({"jwks_uri": "https://[keys"}, "200 OK", "no jwks_uri"),
+            ({"jwks_uri": "https://xn--/keys"}, "200 OK", "no jwks_uri"),
+            ({"jwks_uri": ["https://h/keys"]}, "200 OK", "no jwks_uri"),
+            ({"authorization_endpoint": "https://h/\r\nSet-Cookie: a=b"}, "200 OK", "no authorization_endpoint"),
             ({}, "404 Not Found", "answers 404"),
             ({}, "302 Found", "answers 302"),
             (b"<html>", "200 OK", "without JSON"),
@@ -173,6 +179,11 @@ class TestSlowProvider:
         with trickling() as url, pytest.raises(ProviderUnavailableError, match=r"more than 0\.3 s"):
             fetch_json("GET", url, max_seconds=SHORT_SECONDS)
 
+    @pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.invalid", "xn--"])
+    def test_a_host_that_cannot_exist_does_not_answer(self, host: str) -> None:
+        with pytest.raises(ProviderUnavailableError, match="does not answer"):
+            fetch_json("GET", f"http://{host}/keys", max_seconds=MAX_WAIT_SECONDS)
+
     def test_one_that_refuses_connections_is_an_error(self, provider: Provider) -> None:
         provider.server.__exit__()
         with pytest.raises(ProviderUnavailableError, match="does not answer"):
@@ -219,6 +230,14 @@ class TestExchange:
         assert (found["preferred_username"], found["iss"]) == ("alice", provider.issuer)
         assert "Authorization: Bearer an access token" in provider.server.requests[3].decode()
 
+    def test_an_access_token_that_no_header_can_have_is_an_error(self, provider: Provider) -> None:
+        provider.publish()
+        token = sign(claims(iss=provider.issuer))
+        provider.server.script(reply({"id_token": token, "access_token": "\u00e9"}))
+        provider.publish_keys()
+        with pytest.raises(ProviderUnavailableError, match="userinfo_endpoint does not answer"):
+            provider.redeem(USER)
+
     def test_claims_about_another_user_are_refused(self, provider: Provider) -> None:
         provider.publish()
         provider.issue()
@@ -245,10 +264,11 @@ class TestExchange:
         with pytest.raises(error):
             provider.redeem()
 
-    def test_new_keys_are_fetched_for_an_unknown_key_id(self, provider: Provider) -> None:
+    @pytest.mark.parametrize("key", [KEYS[1], OTHER_KEY], ids=["another id", "the same id"])
+    def test_new_keys_are_fetched_if_none_fits(self, provider: Provider, key: dict[str, Any]) -> None:
         provider.publish()
         provider.issue()
-        provider.publish_keys([KEYS[1]])
+        provider.publish_keys([key])
         provider.publish_keys()
         assert provider.redeem()["sub"] == "248"
 
@@ -284,6 +304,19 @@ class TestCachedFetch:
             with pytest.raises(ProviderUnavailableError, match="it is down"):
                 cached.get()
         assert len(calls) == 1
+
+    def test_after_an_unexpected_error_it_is_fetched_again(self) -> None:
+        answers = iter([ZeroDivisionError(), "the second"])
+
+        def fetch() -> str:
+            if isinstance(answer := next(answers), Exception):
+                raise answer
+            return answer
+
+        cached = CachedFetch(fetch, retry_seconds=0)
+        with pytest.raises(ZeroDivisionError):
+            cached.get()
+        assert cached.get() == "the second"
 
     def test_the_last_value_stays_while_the_provider_is_unavailable(self) -> None:
         answers = iter(["first"])

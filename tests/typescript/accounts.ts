@@ -88,6 +88,34 @@ const cases: Record<string, Case> = {
     check(error.message.includes("is not Promptwire's API"), error.message);
   },
 
+  async "what cannot be sent is an error at once"({ url }) {
+    let requests = 0;
+    const counting = fetching(async () => {
+      requests += 1;
+      throw new TypeError("fetch failed");
+    });
+    for (const address of ["localhost:8000", "ftp://localhost", "http://alice:secret@localhost", "http://"]) {
+      const error = await rejects(TypeError, (async () => new Client(address))());
+      check(!error.message.includes("secret"), error.message);
+    }
+    const client = new Client(url, { apiKey: "pw_any", fetch: counting });
+    await rejects(TypeError, client.submit("Hi", { key: "€" }));
+    await rejects(TypeError, client.request("POST", "/prompts/", { body: { prompt_text: 1n } }));
+    equal(requests, 0);
+  },
+
+  async "a long time is not a short one"({ url }) {
+    let requests = 0;
+    const busy = fetching(async () => {
+      requests += 1;
+      return new Response("", { status: 503, headers: { "Retry-After": "9999999999" } });
+    });
+    const client = new Client(url, { apiKey: "pw_any", timeoutMs: Infinity, fetch: busy });
+    const signal = AbortSignal.timeout(100);
+    await client.show(1, { signal }).catch(() => {});
+    equal(requests, 1);
+  },
+
   async "what is over a limit is repeated after the time that the API names"(stack) {
     const answers = [
       ["429", "1"],

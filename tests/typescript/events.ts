@@ -185,6 +185,54 @@ const cases: Record<string, Case> = {
     equal([event!.seq, ...numbers], [42, undefined, 41]);
   },
 
+  async "a room is joined again when a place in it is free"({ url }) {
+    let attempts = 0;
+    const { WebSocket } = fake((_, { send, close }) => {
+      attempts += 1;
+      send(attempts === 2 ? { error: "You have 100 sockets." } : { type: "connected", seq: 0 });
+      if (attempts < 3) close(attempts === 2 ? 4429 : 1012);
+      else send({ type: "prompt.completed", seq: 1, id: 7 });
+    });
+    equal((await take(1, new Client(url, { tokenStore: loggedIn(), WebSocket }).listen())).map(idOf), [7]);
+    const full = fake((_, { send, close }) => {
+      send({ error: "You have 100 sockets." });
+      close(4429);
+    });
+    const refused = new Client(url, { tokenStore: loggedIn(), WebSocket: full.WebSocket, retries: 1 });
+    const error = await rejects(UnreachableError, take(1, refused.listen()));
+    check(error.message.includes("You have 100 sockets."), error.message);
+    equal(full.sockets.length, 2);
+  },
+
+  async "a room is joined again when the next login has expired, too, before the server could be reached"({ url }) {
+    const codes = [4401, 1006, 4401];
+    const { sockets, WebSocket } = fake((_, { send, close }) => {
+      const code = codes.shift();
+      if (code !== undefined) close(code);
+      else for (const seq of [0, 1]) send({ type: seq === 0 ? "connected" : "prompt.completed", seq, id: 7 });
+    });
+    let refreshed = 0;
+    const answer = async (): Promise<Response> => Response.json({ access: `next ${++refreshed}`, refresh: "next" });
+    const client = new Client(url, { tokenStore: loggedIn(), WebSocket, fetch: fetching(answer) });
+    equal((await take(1, client.listen({ since: 0 }))).map(idOf), [7]);
+    equal([refreshed, sockets.length], [2, 4]);
+  },
+
+  async "a room may be silent without a limit"({ url }) {
+    let pings = 0;
+    const { WebSocket } = fake((_, { send }) => {
+      send({ type: "connected", seq: 0 });
+      setTimeout(() => send({ type: "prompt.completed", seq: 1, id: 7 }), 100);
+    });
+    class Counting extends WebSocket {
+      override send(): void {
+        pings += 1;
+      }
+    }
+    const client = new Client(url, { tokenStore: loggedIn(), WebSocket: Counting, silenceMs: Infinity });
+    equal([(await take(1, client.listen())).map(idOf), pings], [[7], 0]);
+  },
+
   async "a socket or a stream that is silent is given up"({ control }) {
     const options = { apiKey: "pw_any", silenceMs: 200, retries: 1 };
     const silent = new Client(`${control}/silent`, options);

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from api.client.__main__ import main
 from api.client.examples import _EXAMPLES
+from api.client.file_commands import write
 from api.client.options import Exit
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 from tests.support.stub_api import Answer, StubApi
@@ -113,6 +114,43 @@ class TestCompletion:
     def test_other_shells_have_scripts_of_their_own(self, shell: str) -> None:
         script = invoke("completion", shell).output
         assert f"_PROMPTWIRE_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--url http://a..b", "is not a valid URL"),
+        ("--url http://xn--", "is not a valid URL"),
+        ("--url http://[::1", "is not a valid URL"),
+        ("--url localhost:8000", "is not the URL of a server"),
+        ("--url http://alice:secret@127.0.0.1:9", "must not have a password"),
+        *((f"--timeout {seconds}", "is not a number of seconds") for seconds in ("nan", "inf", "1e300", "-1")),
+    ],
+)
+def test_an_address_or_a_time_that_cannot_be_is_wrong_usage(arguments: str, says: str) -> None:
+    result = invoke("show", "1", *arguments.split())
+    assert (result.exit_code, says in result.output, "secret" in result.output) == (Exit.USAGE, True, False)
+
+
+class TestWriting:
+    def test_a_link_stays_a_link(self, tmp_path: Path) -> None:
+        target, link = tmp_path / "target", tmp_path / "link"
+        target.write_text("old")
+        link.symlink_to(target)
+        assert write(link, iter([b"new ", b"content"])) == 11
+        assert (link.readlink(), target.read_text()) == (target, "new content")
+
+    def test_a_pipe_gets_the_content_and_stays_one(self, tmp_path: Path) -> None:
+        """So does /dev/null, which root could otherwise replace."""
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDWR)  # does not wait for a writer
+        try:
+            assert write(pipe, iter([b"content"])) == 7
+            assert os.read(reader, 100) == b"content"
+        finally:
+            os.close(reader)
+        assert (list(tmp_path.iterdir()), pipe.is_fifo()) == ([pipe], True)
 
 
 #: A command line for each call; the call is among its requests.

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ def promptwire(stub: StubApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     return command
 
 
+def test_a_response_of_another_shape_is_not_taken_for_a_failed_prompt(
+    stub: StubApi, promptwire: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.answers = [Answer(200, {"id": 7, "status": "queued"})]
+    assert promptwire("show 7") == Exit.FAULT
+    assert "KeyError" in capsys.readouterr().err
+
+
 class TestTimeLimits:
     """The server never finishes the prompt."""
 
@@ -73,13 +82,107 @@ class TestTimeLimits:
         assert written.out == ""
         assert written.err == f"Prompt 7 has not ended: `promptwire show 7 {way}` waits for it again.\n"
 
-    def test_timeout_limits_the_wait_for_a_batch(
-        self, stub: StubApi, promptwire: Any, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(
+        ("arguments", "resource", "says"),
+        [
+            (
+                "batch wait batch_1",
+                {"status": "in_progress", "request_counts": {"total": 0, "completed": 0, "failed": 0}},
+                "The batch has not ended: `promptwire batch wait batch_1` waits for it again.\n",
+            ),
+            (
+                "admin operation 3 --wait",
+                {"status": "running", "changed": 0, "skipped": 0, "total": 5},
+                "It goes on. `promptwire admin undo 3` stops it.\n",
+            ),
+        ],
+    )
+    def test_timeout_limits_the_wait_for_the_end(
+        self,
+        stub: StubApi,
+        promptwire: Any,
+        capsys: pytest.CaptureFixture[str],
+        arguments: str,
+        resource: dict[str, Any],
+        says: str,
     ) -> None:
-        counts = {"total": 0, "completed": 0, "failed": 0}
-        stub.answers = [Answer(200, {"id": "batch_1", "status": "in_progress", "request_counts": counts})]
-        assert promptwire("batch wait batch_1 --timeout 0.3") == Exit.TIMED_OUT
-        assert "`promptwire batch wait batch_1` waits for it again" in capsys.readouterr().err
+        stub.answers = [Answer(200, {"id": "batch_1"} | resource)]
+        assert promptwire(f"{arguments} --timeout 0.3") == Exit.TIMED_OUT
+        assert capsys.readouterr().err == says
+
+    EXPORT = Answer(
+        200, '{"id": 1}\n', {"Content-Type": "application/x-ndjson", "Content-Length": "99"}, then_silent=True
+    )
+
+    @pytest.mark.parametrize(
+        ("arguments", "answer", "says"),
+        [
+            ("export --output all.jsonl", EXPORT, "Error: The command took longer than --timeout allows.\n"),
+            ("files download file-1 all.jsonl", EXPORT, "Error: The command took longer than --timeout allows.\n"),
+            ("login --browser", Answer(200, {"name": "Example"}), "longer than --timeout allows.\n"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_timeout_limits_every_command(
+        self,
+        stub: StubApi,
+        promptwire: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        arguments: str,
+        answer: Answer,
+        says: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("webbrowser.open", lambda _: True)
+        # The limit of the command alone, however slow a request is.
+        monkeypatch.setattr("api.client.options._GRACE_SECONDS", 0.5 - MAX_WAIT_SECONDS)
+        (tmp_path / "all.jsonl").write_text("the last export")
+        stub.answers = [answer]
+        assert promptwire(f"{arguments} --timeout {MAX_WAIT_SECONDS}") == Exit.TIMED_OUT
+        assert capsys.readouterr().err.endswith(says)
+        # What was there is only replaced by what is complete.
+        assert [file.read_text() for file in tmp_path.glob("all.jsonl*")] == ["the last export"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            ("export --output all.jsonl", "Error: The export was interrupted, and is not complete ("),
+            ("files download file-1 all.jsonl", "Error: The download was interrupted, and is not complete ("),
+        ],
+    )
+    def test_a_file_is_only_replaced_by_a_complete_one(
+        self,
+        stub: StubApi,
+        promptwire: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        arguments: str,
+        says: str,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "all.jsonl").write_text("the last export")
+        stub.answers = [replace(self.EXPORT, then_silent=False)]
+        assert promptwire(arguments) == Exit.UNREACHABLE
+        assert capsys.readouterr().err.startswith(says)
+        assert [file.read_text() for file in tmp_path.glob("all.jsonl*")] == ["the last export"]
+
+    def test_a_request_without_an_answer_says_so_itself(
+        self, stub: StubApi, promptwire: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("api.client.options._GRACE_SECONDS", MAX_WAIT_SECONDS)
+        stub.answers = [Answer(200, "", {"Content-Length": "9"}, then_silent=True)]
+        assert promptwire("show 7 --timeout 0.2") == Exit.UNREACHABLE
+        assert "cannot be reached" in capsys.readouterr().err
+
+    def test_limits_can_be_nested(self) -> None:
+        with time_limit(time.monotonic() + 3_600):
+            with pytest.raises(TimeLimitReached), time_limit(time.monotonic()):
+                threading.Event().wait(MAX_WAIT_SECONDS)
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 3_600
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
     def test_a_wait_within_the_timeout_ends_as_usual(self, stub: StubApi, promptwire: Any) -> None:
         stub.answers = [Answer(200, QUEUED), Answer(200, QUEUED | {"status": "completed", "response_text": "yes"})]

@@ -87,6 +87,12 @@ class TestClaims:
             ({"sub": 248}, "[Ss]ub"),
             ({"sub": "x" * 256}, "sub"),
             ({"sub": "a\0b"}, "sub"),
+            ({"sub": "\ud800"}, "not valid"),
+            ({"nonce": "\ud800"}, "not valid"),
+            ({"at_hash": "\ud800"}, "not valid"),
+            ({"iat": str(int(time.time()))}, "not valid"),
+            ({"exp": float("inf")}, "exp|Expiration"),
+            ({"iat": float("inf")}, "iat|Issued At"),
             ({"at_hash": half_hash("another access token")}, "at_hash"),
         ],
     )

@@ -48,9 +48,12 @@ class CachedFetch(Generic[Value]):
             return self._value
 
     def _update(self) -> None:
+        self._error = "the last attempt failed"  # unless it succeeds, whatever it raises
         try:
-            self._value, self._error = self._fetch(), None
+            self._value = self._fetch()
         except ProviderUnavailableError as error:
             self._error = str(error)
+        else:
+            self._error = None
         finally:
             self._attempted_at = time.monotonic()

@@ -39,7 +39,7 @@ def fetch_json(
             client.stream(method, url, headers=_JSON | (headers or {}), **options) as response,
         ):
             body, status = _read(response), response.status_code
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: a host or header not sent
         raise ProviderUnavailableError(f"{_place(url)} does not answer: {error or type(error).__name__}.") from error
     try:
         value = from_json(body)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
-from jwt.exceptions import PyJWTError
+from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from api.auth.oidc.errors import InvalidIdTokenError
 
@@ -59,9 +59,11 @@ def validate(
             leeway=CLOCK_SKEW_SECONDS,
             options={"require": _REQUIRED, "enforce_minimum_key_length": True},
         )
-    except (PyJWTError, ValueError, TypeError) as error:
+        problem = _problem(claims, client_id, nonce) or _access_token_problem(claims, access_token, key.algorithm_name)
+    except InvalidSignatureError as error:  # a key may be replaced by one of the same id, or without any
+        raise UnknownKeyError("The signature of the ID token is not by a key of the identity provider.") from error
+    except (PyJWTError, ValueError, TypeError) as error:  # of claims with other types, or texts that are not Unicode
         raise InvalidIdTokenError(f"The ID token is not valid: {error}.") from error
-    problem = _problem(claims, client_id, nonce) or _access_token_problem(claims, access_token, key.algorithm_name)
     if problem is not None:
         raise InvalidIdTokenError(f"The ID token is not valid: {problem}.")
     return claims
@@ -97,7 +99,7 @@ def _problem(claims: Mapping[str, Any], client_id: str, nonce: str) -> str | Non
         return "it is of another sign-in (nonce)"
     if claims["iat"] < time.time() - MAX_AGE_SECONDS - CLOCK_SKEW_SECONDS:
         return "it is too old (iat)"
-    if not subject or len(subject) > MAX_SUBJECT_LENGTH or "\0" in subject:
+    if not 0 < len(subject.encode()) <= MAX_SUBJECT_LENGTH or "\0" in subject:
         return "its subject is empty or too long (sub)"
     return None
 

@@ -189,11 +189,14 @@ class IdentityProvider:
         )
 
     def _endpoint(self, found: Mapping[str, Any], name: str) -> str:
-        url = found.get(name)
         scheme = urlsplit(self.issuer).scheme
-        if not isinstance(url, str) or urlsplit(url).scheme not in ("https", scheme) or not urlsplit(url).hostname:
-            raise ProviderUnavailableError(f"The identity provider publishes no {name} that begins with {scheme}://.")
-        return url
+        try:
+            url: str = found[name]
+            if httpx.URL(url).host and urlsplit(url).scheme in ("https", scheme):  # each refuses what the other takes
+                return url
+        except (httpx.InvalidURL, KeyError, TypeError, ValueError):
+            pass
+        raise ProviderUnavailableError(f"The identity provider publishes no {name} that begins with {scheme}://.")
 
     def _fetch_keys(self) -> list[id_token.Jwk]:
         url = self.configuration.jwks_uri

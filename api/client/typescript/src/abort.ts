@@ -1,5 +1,8 @@
 /** Waiting that an `AbortSignal` ends. */
 
+/** Timers cannot take longer: after a higher number they ring at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** Returns the result of a promise. Rejects with the signal's reason as soon as it is aborted. */
 export async function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
@@ -21,7 +24,7 @@ export async function sleep(ms: number, signal: AbortSignal | undefined): Promis
   try {
     await abortable(
       new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, ms);
+        timer = setTimeout(resolve, Math.min(ms, MAX_TIMER_MS));
       }),
       signal,
     );
@@ -44,7 +47,7 @@ export class Timeout {
   start(ms: number): void {
     this.stop();
     const reason = new Error(`nothing was received for ${Math.round(ms / 100) / 10} s`);
-    this.#timer = setTimeout(() => this.#controller.abort(reason), ms);
+    this.#timer = setTimeout(() => this.#controller.abort(reason), Math.min(ms, MAX_TIMER_MS));
   }
 
   stop(): void {

@@ -103,7 +103,7 @@ export class Client {
     const { timeoutMs = 90_000, retries = 6, silenceMs = 45_000 } = options;
     const { tokenStore = new MemoryTokenStore(), fetch = globalThis.fetch } = options;
     const limits = { timeoutMs, retries };
-    this.url = url.replace(/\/+$/, "");
+    this.url = serverUrl(url);
     this.#http = new HttpClient(this.url, limits, fetch);
     this.#session = new Session(this.#http, tokenStore, options.apiKey);
     this.#streams = new TextStreams(this.#session, limits, silenceMs);
@@ -236,6 +236,15 @@ export class Client {
   async #prompt(method: string, path: string, options: SendOptions): Promise<Prompt> {
     return this.#session.request(method, path, options, jsonObject<Prompt>("id", "status"));
   }
+}
+
+/** The address of a server without a slash at its end. On a page it may be relative to that. */
+function serverUrl(text: string): string {
+  const { href, protocol, username, password } = new URL(text, globalThis.location?.href);
+  if (!/^https?:$/.test(protocol) || username || password) {
+    throw new TypeError("the URL of a server begins with http:// or https://, and names no user");
+  }
+  return href.replace(/\/+$/, "");
 }
 
 function isRepeated(error: unknown, status: number): boolean {

@@ -54,13 +54,14 @@ export class HttpClient {
    */
   async send<T>(method: string, path: string, options: SendOptions, read: Read<T>): Promise<T> {
     const { idempotent = true, serverWaitMs = 0, signal } = options;
+    const [address, request] = [this.url + path + queryString(options.query), requestOf(method, options)];
     const retries = new Retries(this.#limits, serverWaitMs);
     let repeated = false;
     for (;;) {
       let failure: ClientError;
       try {
         const left = Math.max(100, retries.msLeft - serverWaitMs);
-        return await this.#attempt(method, path, options, serverWaitMs + Math.min(RESPONSE_MS, left), repeated, read);
+        return await this.#attempt(address, request, signal, serverWaitMs + Math.min(RESPONSE_MS, left), repeated, read);
       } catch (error) {
         signal?.throwIfAborted();
         if (error instanceof ProblemError) {
@@ -79,9 +80,9 @@ export class HttpClient {
   }
 
   async #attempt<T>(
-    method: string,
-    path: string,
-    { headers, query, body, signal }: SendOptions,
+    address: string,
+    request: RequestInit,
+    signal: AbortSignal | undefined,
     timeoutMs: number,
     repeated: boolean,
     read: Read<T>,
@@ -90,22 +91,21 @@ export class HttpClient {
     const timeout = new Timeout(signal);
     timeout.start(timeoutMs);
     try {
-      const response = await fetch(this.url + path + queryString(query), {
-        method,
-        headers: {
-          Accept: "application/json, application/problem+json",
-          ...(body === undefined ? {} : { "Content-Type": "application/json" }),
-          ...headers,
-        },
-        body: body === undefined ? null : JSON.stringify(body),
-        signal: timeout.signal,
-      });
+      const response = await fetch(address, { ...request, signal: timeout.signal });
       if (!response.ok) throw new ProblemError(response, await response.text(), repeated);
       return await read(response);
     } finally {
       timeout.stop();
     }
   }
+}
+
+/** Throws a TypeError for what cannot be sent, which no retry would change. */
+function requestOf(method: string, { headers, body }: SendOptions): RequestInit {
+  const accept = { Accept: "application/json, application/problem+json" };
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
+  const content = body === undefined ? null : JSON.stringify(body);
+  return { method, headers: new Headers({ ...accept, ...type, ...headers }), body: content };
 }
 
 function queryString(query: Query = {}): string {

@@ -7,7 +7,9 @@ import { type Session } from "./session.js";
 import { SocketClosed, type WebSocketConstructor, receive } from "./socket.js";
 
 const UNAUTHENTICATED = 4401;
-/** Close codes from here on are the application's: reconnecting would not help. */
+/** The user has as many sockets as allowed. Some of them may have ended, which the server has not noticed yet. */
+const TOO_MANY_SOCKETS = 4429;
+/** Other close codes from here on are the application's: reconnecting would not help. */
 const FIRST_APPLICATION_CODE = 4000;
 const NO_WEBSOCKET =
   "There is no WebSocket here. In Node 20, give the client one (of the package ws), or start node with " +
@@ -79,6 +81,7 @@ export class Room {
           refused = token;
         } else {
           if (!isTemporary(error)) throw error;
+          refused = undefined; // the token that replaces it may expire, too, before the server can be reached
           await retries.wait(error, signal);
         }
       }
@@ -88,7 +91,7 @@ export class Room {
   /** Yields `connected` and the events of one connection. Throws when the connection ends. */
   async *#messages(username: string, token: string, options: ListenOptions): AsyncGenerator<Message, void> {
     if (this.#WebSocket === undefined) throw new ClientError(NO_WEBSOCKET);
-    let refusal = "The server closed the socket.";
+    let refusal: string | undefined;
     try {
       // Browsers cannot set headers, and the token must not be in the URL.
       const socket = new this.#WebSocket(this.#address(username, options), ["bearer", token]);
@@ -98,8 +101,9 @@ export class Room {
       }
     } catch (error) {
       if (!(error instanceof SocketClosed)) throw error;
-      if (error.code >= FIRST_APPLICATION_CODE) throw new RefusedError(refusal, error.code);
-      throw new UnreachableError(`The room of ${username} cannot be reached: ${error.message}.`);
+      const isTemporary = error.code < FIRST_APPLICATION_CODE || error.code === TOO_MANY_SOCKETS;
+      if (!isTemporary) throw new RefusedError(refusal ?? "The server closed the socket.", error.code);
+      throw new UnreachableError(`The room of ${username} cannot be reached (${refusal ?? error.message}).`);
     }
   }
 

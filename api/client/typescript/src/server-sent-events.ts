@@ -7,12 +7,17 @@ export interface ServerSentEvent {
 
 /** Decodes the text of an event stream, which may be cut anywhere. */
 export class EventDecoder {
-  lastEventId = "";
+  lastEventId: string;
   /** The time after which the server wants the client to connect again. */
   retryMs: number | undefined;
   #rest = "";
   #type = "";
   #data: string[] = [];
+
+  /** @param lastEventId what the stream is resumed after; it is that of the next events, until one has another. */
+  constructor(lastEventId = "") {
+    this.lastEventId = lastEventId;
+  }
 
   /** Yields the events that this part of the text completes. */
   *decode(text: string): Generator<ServerSentEvent, void> {

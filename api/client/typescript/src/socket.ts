@@ -1,5 +1,7 @@
 /** The messages of one WebSocket as an iterator. */
 
+import { MAX_TIMER_MS } from "./abort.js";
+
 /** What this client uses of a WebSocket: that of browsers and of Node 22, or of the package `ws`. */
 export interface WebSocketLike {
   readonly readyState: number;
@@ -49,7 +51,7 @@ export async function* receive(
     if (isSilent) end(ABNORMAL);
     isSilent = true;
     if (socket.readyState === OPEN) socket.send('{"type":"ping"}');
-  }, silenceMs / 2);
+  }, Math.min(silenceMs / 2, MAX_TIMER_MS));
   signal?.addEventListener("abort", abort);
   socket.onmessage = ({ data }: { data: unknown }) => {
     isSilent = false;

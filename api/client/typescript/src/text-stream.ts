@@ -29,7 +29,7 @@ export class TextStreams {
     let retries = new Retries(this.#limits);
     let lastEventId = "";
     for (;;) {
-      const decoder = new EventDecoder();
+      const decoder = new EventDecoder(lastEventId);
       let cause = "the server closed the stream";
       try {
         for await (const text of this.#open(promptId, lastEventId, signal)) {
