@@ -3,7 +3,7 @@
 Pub/sub may lose announcements: when Redis is unavailable, when a connection drops (redis-py reconnects silently; the
 only sign is that its `subscribe` confirmations come again), when a worker dies between commit and publish. So the relay
 also asks Postgres which users' newest numbers differ from those it knows: about a user whose subscription has just
-been confirmed, at once; about all, every `check_seconds`, and every second while Redis is unavailable. A subscriber
+been confirmed, at once; about all, twice in `check_seconds`, and every second while Redis is unavailable. A subscriber
 that sees a gap in the numbers reads the feed. `EndedLogins` asks which logins and API keys have ended.
 
 If the number in Postgres is lower than the known one, an older state of the database was restored, or the known number
@@ -13,7 +13,7 @@ was wrong. The room is then reset to it, and sockets whose cursors are higher ar
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,9 +40,6 @@ _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
 #: For how long confirmations are collected, to be checked together.
 _COLLECT_SECONDS = 0.02
-#: How long an announcement may be on its way before the periodic check takes it for lost.
-IN_FLIGHT_SECONDS = 0.25
-_IN_FLIGHT_PAUSE_SECONDS = 0.02
 #: How many users one query checks; with more, all other requests would wait for it.
 MAX_CHECKED_USERS = 1_000
 
@@ -57,7 +54,6 @@ class Relay:
         token_cache: TokenCache,
         *,
         check_seconds: float,
-        in_flight_seconds: float = IN_FLIGHT_SECONDS,
         queue_length: int = MAX_QUEUED_ANNOUNCEMENTS,
     ) -> None:
         self._redis = redis
@@ -65,7 +61,6 @@ class Relay:
         self._token_cache = token_cache
         self._ended_logins = EndedLogins(autocommit_engine, token_cache, self._announce_ended_login)
         self._check_seconds = check_seconds
-        self._in_flight_seconds = in_flight_seconds
         self._queue_length = queue_length
         self._rooms: dict[int, Room] = {}
         self._lock = threading.Lock()
@@ -76,6 +71,8 @@ class Relay:
         self._pubsub: PubSub | None = None
         self._was_connected = False
         self._unchecked: set[int] = set()
+        #: The newest numbers, by user, that the last check found and that had not been announced then.
+        self._missing: dict[int, int] = {}
         self._wake = threading.Event()
         self._stopping = threading.Event()
 
@@ -217,18 +214,17 @@ class Relay:
     def _check(self) -> None:
         last_full = -math.inf  # the first check is immediate, also soon after the machine's boot
         while not self._stopping.is_set():
-            period = self._check_seconds if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
+            # What one check misses the next one announces, so two of them take the time that settings allow.
+            period = self._check_seconds / 2 if self._pubsub else min(self._check_seconds, _CHECK_SECONDS_WITHOUT_REDIS)
             self._wake.wait(max(0.0, last_full + period - time.monotonic()))
             self._stopping.wait(_COLLECT_SECONDS)
             self._wake.clear()
-            is_full = time.monotonic() >= last_full + period
             unchecked, self._unchecked = self._unchecked, set()
-            if is_full:
+            self._try(self._announce_newest, unchecked)
+            if time.monotonic() >= last_full + period:
                 last_full = time.monotonic()
                 self._try(self._leave_empty_rooms)
-                unchecked = set(self._rooms)
-            patience = self._in_flight_seconds if is_full and self._pubsub is not None else 0.0
-            self._try(self._announce_newest, unchecked, patience)
+                self._try(self._announce_missing)
 
     def _try(self, check: Callable[..., None], *args: Any) -> None:
         try:
@@ -238,34 +234,40 @@ class Relay:
         except Exception:
             log.exception("postgres check failed")
 
-    def _announce_newest(self, user_ids: Collection[int], patience: float) -> None:
-        """Announce the newest number of each of these users, if it is not the one that the room knows.
+    def _announce_newest(self, user_ids: Collection[int]) -> None:
+        """Announce the newest number of each of these users, if it is not the one that the room knows."""
+        self._announce(self._find_newer(user_ids))
 
-        A number is announced only if the announcement of the event does not come within `patience` seconds: to read a
-        feed costs much more than to pass an event on.
+    def _announce_missing(self) -> None:
+        """Announce the newest numbers that have not come by themselves since the check before, if Redis is available.
+
+        Some are always on their way, and to have a socket read its feed costs much more than to pass an event on.
         """
+        earlier, self._missing = self._missing, self._find_newer(set(self._rooms))
+        self._announce(self._missing if self._pubsub is None else earlier)
+
+    def _announce(self, newest: Mapping[int, int]) -> None:
+        """Announce these numbers, by user, to the rooms that have not reached them."""
+        for user_id, seq in newest.items():
+            room = self._rooms.get(user_id)
+            if room is not None and room.seq < seq:
+                self._dispatch(user_id, Announcement(seq))
+
+    def _find_newer(self, user_ids: Collection[int]) -> dict[int, int]:
+        """Those of the users' newest numbers that are higher than their rooms know. Rooms that know more are reset."""
+        newer: dict[int, int] = {}
         checked = list(user_ids)
         for start in range(0, len(checked), MAX_CHECKED_USERS):
             some = checked[start : start + MAX_CHECKED_USERS]
             known = {user_id: room.seq for user_id in some if (room := self._rooms.get(user_id)) is not None}
             with self._autocommit_engine.connect() as connection:
                 newest = feed.changed(connection, known)
-            higher = {user_id: seq for user_id, seq in newest.items() if seq > known[user_id]}
-            for user_id in newest.keys() - higher.keys():
-                self._reset_room(user_id, newest[user_id])
-            for user_id, seq in self._overdue(higher, patience).items():
-                self._dispatch(user_id, Announcement(seq))
-
-    def _overdue(self, newest: dict[int, int], patience: float) -> dict[int, int]:
-        """Those of the numbers that their rooms have not reached within `patience` seconds."""
-        deadline = time.monotonic() + patience
-        while newest and time.monotonic() < deadline and not self._stopping.wait(_IN_FLIGHT_PAUSE_SECONDS):
-            newest = {
-                user_id: seq
-                for user_id, seq in newest.items()
-                if (room := self._rooms.get(user_id)) is not None and room.seq < seq
-            }
-        return newest
+            for user_id, seq in newest.items():
+                if seq > known[user_id]:
+                    newer[user_id] = seq
+                else:
+                    self._reset_room(user_id, seq)
+        return newer
 
     def _reset_room(self, user_id: int, seq: int) -> None:
         """Set a room back to this number, and notify its subscribers."""

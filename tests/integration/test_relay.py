@@ -102,25 +102,31 @@ def test_an_event_that_was_never_announced_is_found_by_polling(make_relay, sessi
         assert subscription.get(5) == Announcement(1)
 
 
-def test_a_check_waits_for_an_announcement_that_is_on_its_way(
+def test_a_check_does_not_announce_what_is_on_its_way(
     make_relay, redis: Redis, sessions: Sessions, user_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_listening = threading.Event()
-    finished: list[Announcement] = []
+    """The announcement comes after the check has asked Postgres."""
+    relay, is_listening, finished = make_relay(check_seconds=0.1), threading.Event(), []
+
+    def announce() -> None:
+        finished.append(finish_prompt(sessions, user_id))
+        Announcer(redis).announce((user_id, finished[-1]))
 
     def changed(executor: Executor, known: Mapping[int, int]) -> dict[int, int]:
         if not is_listening.is_set() or finished:
             return feed.changed(executor, known)
-        finished.append(finish_prompt(sessions, user_id))
-        threading.Timer(0.2, Announcer(redis).announce, [(user_id, finished[0])]).start()
-        return feed.changed(executor, known)
+        announce()
+        wait_until(lambda: relay._rooms[user_id].seq == 1)
+        return {user_id: 1}
 
     monkeypatch.setattr("api.realtime.relay.feed", SimpleNamespace(changed=changed))
-    with make_relay(check_seconds=0.1, in_flight_seconds=MAX_WAIT_SECONDS).subscribe(user_id) as subscription:
+    with relay.subscribe(user_id) as subscription:
         wait_until(lambda: listeners(redis, user_id) == 1)
         is_listening.set()
-        announcement = subscription.get(MAX_WAIT_SECONDS)
-    assert [announcement] == finished
+        announced = [subscription.get(MAX_WAIT_SECONDS)]
+        announce()
+        announced.append(subscription.get(MAX_WAIT_SECONDS))
+    assert announced == finished
 
 
 def test_only_the_subscription_that_falls_behind_is_closed(
