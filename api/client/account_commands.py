@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import BinaryIO, TextIO
+from uuid import UUID
 
 import click
 
@@ -21,7 +22,10 @@ def account() -> None:
 @common_options
 @click.pass_obj
 def show(options: Options) -> None:
-    """Show who you are, and your limits; with an API key also what it may do."""
+    """Show your account and its limits.
+
+    With an API key, also what the key may do.
+    """
     with options.client() as client:
         found = client.account.show()
         options.output.result(found, _describe(found))
@@ -46,14 +50,14 @@ def password(options: Options, password_file: TextIO | None, new_password_file: 
 
 
 @account.command()
-@click.option("--end", metavar="ID", help="End this login.")
+@click.option("--end", metavar="ID", type=click.UUID, help="End this login.")
 @common_options
 @click.pass_obj
-def logins(options: Options, end: str | None) -> None:
+def logins(options: Options, end: UUID | None) -> None:
     """Show your logins, the last used first, or end one."""
     with options.client() as client:
         if end is not None:
-            client.account.end_login(end)
+            client.account.end_login(str(end))
             options.output.note(f"The login {end} has ended.")
             return
         options.output.results(client.account.logins(), ("ID", "LAST USED", "ADDRESS", "PROGRAM"), _row)

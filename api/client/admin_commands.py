@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from . import admin_tables as tables
 from .admin import Action, AdminUsageBy, Resource
 from .client import Client
-from .options import Exit, Options, common_options
+from .options import Exit, Integer, Options, common_options
+from .request_options import usage_options
 from .usage_table import usage_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -24,8 +25,8 @@ def admin() -> None:
     """See and change what belongs to all users. For admins; viewers see it, too."""
 
 
-_limit = click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
-_id = click.argument("operation_id", metavar="ID", type=click.IntRange(1))
+_limit = click.option("--limit", type=Integer(1), default=20, show_default=True, help="How many to show.")
+_id = click.argument("operation_id", metavar="ID", type=Integer(1))
 _model = click.argument("model")
 _of_user = click.option("--user", metavar="NAME", help="Only those of this user.")
 
@@ -83,11 +84,14 @@ def models(options: Options) -> None:
 
 @admin.command()
 @_model
-@click.option("--reason", help="What users see who wait for it.")
+@click.option("--reason", help="The reason, which users see whose prompts wait.")
 @common_options
 @click.pass_obj
 def pause(options: Options, model: str, reason: str | None) -> None:
-    """Begin no prompt of MODEL until it is resumed. Prompts wait; those that are being answered go on."""
+    """Start no prompt of MODEL until it is resumed.
+
+    Queued prompts wait; those that are being answered go on.
+    """
     with options.client() as client:
         options.output.result(client.admin.pause(model, reason), f"{model} is paused.")
 
@@ -103,7 +107,7 @@ def resume(options: Options, model: str) -> None:
 
 
 def _filter_options(statuses: Sequence[str], since: str) -> Callable[[Command], Command]:
-    """Add the options that say which prompts an operation is about."""
+    """Add the options of an operation's filter. `since` says which time of a prompt is compared."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(
@@ -115,8 +119,8 @@ def _filter_options(statuses: Sequence[str], since: str) -> Callable[[Command], 
                 click.option("--since", metavar="TIME", help=f"Only prompts that {since} at this time or later."),
                 click.option("--until", metavar="TIME", help=f"Only prompts that {since} before this time."),
                 click.option("--batch", metavar="BATCH", help="Only lines of this batch."),
-                click.option("--id", "ids", type=click.IntRange(1), multiple=True, help="This prompt; repeatable."),
-                click.option("--operation", type=click.IntRange(1), help="Only prompts that this operation changed."),
+                click.option("--id", "ids", type=Integer(1), multiple=True, help="This prompt; repeatable."),
+                click.option("--operation", type=Integer(1), help="Only prompts that this operation changed."),
                 click.option("--dry-run", is_flag=True, help="Only count."),
                 click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
                 click.option("--no-wait", is_flag=True, help="Do not wait until it has ended."),
@@ -186,7 +190,7 @@ def _count_text(action: Action, counted: Resource) -> str:
 @common_options
 @click.pass_obj
 def operations(options: Options, limit: int) -> None:
-    """Show what was retried and cancelled by filter, the newest first."""
+    """List retries and cancellations by filter, the newest first."""
     with options.client() as client:
         found = list(client.admin.operations(limit=limit))
     header = ("ID", "ACTION", "STATUS", "PROMPTS", "BY", "FILTER")
@@ -199,7 +203,7 @@ def operations(options: Options, limit: int) -> None:
 @common_options
 @click.pass_obj
 def operation(options: Options, operation_id: int, wait: bool) -> None:
-    """Show an operation, and how far it is."""
+    """Show an operation and its progress."""
     with options.client() as client:
         found = _wait(options, client, operation_id) if wait else client.admin.operation(operation_id)
     options.output.result(found, tables.operation_text(found))
@@ -210,7 +214,10 @@ def operation(options: Options, operation_id: int, wait: bool) -> None:
 @common_options
 @click.pass_obj
 def undo(options: Options, operation_id: int) -> None:
-    """Undo what an operation has not started: what was retried and not taken since is as before."""
+    """Stop an operation, and undo retries that have not started.
+
+    Prompts that were retried, and that no worker has started since, are as before. Cancelled prompts stay cancelled.
+    """
     with options.client() as client:
         client.admin.undo(operation_id)
         found = _wait(options, client, operation_id)
@@ -232,7 +239,7 @@ def users(options: Options, name: str | None, limit: int) -> None:
 
 @admin.command()
 @_of_user
-@click.option("--revoke", metavar="ID", type=click.IntRange(1), help="Revoke this key for good.")
+@click.option("--revoke", metavar="ID", type=Integer(1), help="Revoke this key for good.")
 @_limit
 @common_options
 @click.pass_obj
@@ -248,15 +255,13 @@ def keys(options: Options, user: str | None, revoke: int | None, limit: int) -> 
 
 
 @admin.command()
-@click.option("--by", type=click.Choice(get_args(AdminUsageBy)), default="user", show_default=True, help="Add up by.")
-@click.option("--since", metavar="DAY", help="The first day (UTC).  [that of the month]")
-@click.option("--until", metavar="DAY", help="The last day (UTC).  [today]")
+@usage_options(get_args(AdminUsageBy), default="user")
 @common_options
 @click.pass_obj
-def usage(options: Options, by: AdminUsageBy, since: str | None, until: str | None) -> None:
-    """Show what all users used: tokens and their cost."""
+def usage(options: Options, query: dict[str, Any]) -> None:
+    """Show the tokens and the cost of all users' prompts."""
     with options.client() as client:
-        report = client.admin.usage(by=by, since=since, until=until)
+        report = client.admin.usage(**query)
     options.output.result(report, usage_text(report))
 
 
@@ -266,7 +271,7 @@ def usage(options: Options, by: AdminUsageBy, since: str | None, until: str | No
 @common_options
 @click.pass_obj
 def audit(options: Options, user: str | None, limit: int) -> None:
-    """Show who did what to whom, the newest first."""
+    """Show the audit trail: who did what to whom, the newest first."""
     with options.client() as client:
         found = list(client.admin.audit(user=None if user is None else _user_id(client, user), limit=limit))
     options.output.results(found, ("TIME", "WHO", "ACTION", "USER", "DETAILS"), tables.audit_row)

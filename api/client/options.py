@@ -24,6 +24,19 @@ API_KEY_VARIABLE = "PROMPTWIRE_API_KEY"
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
+
+class Integer(click.IntRange):
+    """An integer in a range. Errors and help say so; click says "integer range"."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number in a range. Errors and help say so; click says "float range"."""
+
+    name = "number"
+
+
 #: A file to read. It is opened when it is read, so that no file stays open if another argument is refused.
 READ_FILE = click.File(encoding="utf-8", lazy=True)
 
@@ -99,11 +112,11 @@ _VERSION = click.option(
 def common_options(command: Command) -> Command:
     """Add the common options to a command or to a group."""
     for option in (
-        partial(click.option, "--retries", type=click.IntRange(0), help="How often to retry a failed request.  [6]"),
+        partial(click.option, "--retries", type=Integer(0), help="How often to retry a failed request.  [6]"),
         partial(
             click.option,
             "--timeout",
-            type=click.FloatRange(0),
+            type=Number(0),
             help="How many seconds to keep trying and waiting.  [trying: 90, waiting: no limit]",
         ),
         partial(

@@ -75,6 +75,15 @@ class TestHelp:
         assert invoke("help", "batch", "gone").exit_code == Exit.USAGE
         assert invoke("help", "list", "gone").exit_code == Exit.USAGE
 
+    @pytest.mark.parametrize("name", ["", *(name for name in COMMANDS if name not in LEAVES)])
+    def test_a_list_of_commands_shows_whole_sentences(self, name: str) -> None:
+        _, _, listed = invoke(*name.split(), "--help").output.partition("Commands:")
+        assert "..." not in listed
+
+    def test_an_argument_that_is_not_an_integer_is_refused_in_plain_words(self) -> None:
+        assert "Error: Invalid value for 'ID': 'abc' is not a valid integer." in invoke("show", "abc").output
+        assert "'abc' is not a valid number." in invoke("list", "--timeout", "abc").output
+
     @pytest.mark.parametrize("name", ["", *COMMANDS])
     def test_every_command_shows_the_version(self, name: str) -> None:
         if name in ("help", "completion"):  # they have no options
@@ -125,7 +134,7 @@ CALLS = {
     "GET /account/": "account show",
     "POST /account/password/": "account password",
     "GET /account/logins/": "account logins",
-    "DELETE /account/logins/{id}/": "account logins --end 1",
+    "DELETE /account/logins/{id}/": "account logins --end 00000000-0000-0000-0000-000000000001",
     "GET /account/export/": "export",
     "DELETE /account/": "account delete --yes",
     "POST /prompts/": "submit Hi",
