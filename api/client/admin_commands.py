@@ -175,7 +175,7 @@ def _operate(options: Options, action: Action, *, dry_run: bool, yes: bool, no_w
 def _count_text(action: Action, counted: Resource) -> str:
     count = counted["count"]
     if not count:
-        return f"There is no prompt to {action}."
+        return f"There are no prompts to {action}."
     models = [f"{each['prompts']:,} of {each['model']}" for each in counted["models"]]
     more = ", …" if len(models) > _MAX_MODELS_SHOWN else ""
     users = f"{counted['users']:,} user{'' if counted['users'] == 1 else 's'}"

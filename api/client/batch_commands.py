@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .batches import is_whole
+from .batches import Batch, is_whole
 from .client import Client
 from .file_commands import write
 from .options import Exit, Integer, Options, common_options
-from .resources import Batch
 from .time_limit import TimeLimitReached
 
 

@@ -7,7 +7,7 @@ import click
 
 from .options import Integer, Options, common_options
 from .output import local_time, one_line
-from .resources import Delivery, DeliveryStatus, EventType, Webhook
+from .webhooks import Delivery, DeliveryStatus, EventType, Webhook
 
 
 @click.group()
