@@ -1,6 +1,6 @@
-"""What operators do from the console: retry or cancel many prompts, pause models, and look at workers and models.
+"""The console's calls: retrying and cancelling many prompts, pausing models, listing workers and models.
 
-`api/routes/admin.py` has the rest of what admins see.
+The other calls of admins are in `api/routes/admin.py`.
 """
 
 from http import HTTPStatus
@@ -121,14 +121,14 @@ class OperationRoutes:
         return older_page("/admin/operations/", [schemas.admin_operation(each) for each in found], query.limit)
 
     def operation(self, path: OperationPath) -> Response:
-        """Get an operation, and how far it is."""
+        """Get an operation and its progress."""
         return self._show(path.operation_id)
 
     def undo(self, path: OperationPath) -> Response:
-        """Undo what has not started.
+        """Stop an operation, and undo retries that have not started.
 
-        No more prompts are changed. Those that were retried and that no worker has taken since are as before. Those
-        that were cancelled stay cancelled: retry them with the filter `{"status": "cancelled", "operation": ID}`.
+        No more prompts are changed. Retried prompts that no worker has started since are as before. Cancelled prompts
+        stay cancelled: retry them with the filter `{"status": "cancelled", "operation": ID}`.
         """
         with self._sessions.begin() as session:
             operations.undo(session, path.operation_id, current_actor())
