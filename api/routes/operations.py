@@ -42,7 +42,9 @@ _STATE = json_response(Provider, "The model's state.", "admin model")
 BEGIN: Responses = {
     200: json_response(schemas.OperationCount, "A dry run: how many prompts match.", "operation count"),
     202: json_response(schemas.AdminOperation, "Workers carry it out.", "admin operation", headers=("Location",)),
-    **error_responses(413, 415, CountChangedError("12 prompts match by now, not 11. Count again, and confirm that.")),
+    **error_responses(
+        413, 415, CountChangedError("12 prompts match by now, not 11. Count again, and confirm the new number.")
+    ),
 }
 OPERATIONS: Responses = {
     200: json_response([schemas.AdminOperation], "A page, the newest first.", "admin operations", headers=("Link",))

@@ -129,7 +129,7 @@ def test_a_viewer_sees_everything_and_no_button(console: Callable[..., Page], er
     expect(page.get_by_text("You are a viewer")).to_be_visible()
 
 
-def test_others_are_told_that_the_console_is_not_for_them(console: Callable[..., Page]) -> None:
+def test_the_console_refuses_users_without_a_role(console: Callable[..., Page]) -> None:
     page = console()
     expect(page.get_by_role("alert").first).to_contain_text("neither an admin nor a viewer")
     expect(page.locator("#desk")).to_be_hidden()
