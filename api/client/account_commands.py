@@ -94,7 +94,8 @@ def delete(options: Options, yes: bool, password_file: TextIO | None) -> None:
 
 def _describe(found: Account) -> str:
     head = f"{found['username']} (id {found['id']}), since {local_time(found['created_at'])}"
-    lines = [f"{head}{', admin' if found['is_admin'] else ''}", "", *_limits(found["limits"])]
+    role = ", admin" if found["is_admin"] else ", viewer" if found.get("is_viewer") else ""
+    lines = [head + role, "", *_limits(found["limits"])]
     if key := found["key"]:
         models = "all" if key["models"] is None else " ".join(key["models"])
         own = {"models": models, "rate_limit": key["rate_limit"], "monthly_tokens": key["monthly_tokens"]}

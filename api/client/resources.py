@@ -48,7 +48,7 @@ class ToolCall(TypedDict):
 
 
 class RequestOptions(TypedDict, total=False):
-    """What a prompt asks for besides its text. None is the same as leaving it out."""
+    """The fields of a request other than its text. None is the same as leaving a field out."""
 
     model: str | None
     instructions: str | None
@@ -65,7 +65,7 @@ class RequestOptions(TypedDict, total=False):
 
 
 class PromptFilter(TypedDict, total=False):
-    """Which prompts are meant. Times are RFC 3339. None is the same as leaving it out."""
+    """A filter of prompts. Times are RFC 3339. None is the same as leaving a field out."""
 
     model: str | None
     metadata: dict[str, str] | None

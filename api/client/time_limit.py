@@ -1,4 +1,4 @@
-"""A time limit for whatever a command waits for."""
+"""A time limit for commands that wait."""
 
 import signal
 import time
