@@ -1,4 +1,4 @@
-"""The calls of admins; viewers may make those that read. The resources are described in the API's reference, `/admin/…`."""
+"""The calls of admins; viewers may make those that read. The API's reference describes the resources."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
