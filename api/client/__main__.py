@@ -231,7 +231,7 @@ def usage(options: Options, query: dict[str, Any]) -> None:
 @common_options
 @click.pass_obj
 def models(options: Options) -> None:
-    """List the models that you may use, the default first.
+    """Show the models that you may use, the default first.
 
     The last one is the embedder, which makes the vectors of searches: `submit` does not take it.
     """
