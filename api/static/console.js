@@ -63,7 +63,7 @@ function showLogin(message = "") {
 async function enter() {
   const { body: account } = await session.send("GET", "account/");
   if (!account.is_admin && !account.is_viewer) {
-    showLogin(`${account.username} is neither an admin nor a viewer.`);
+    showLogin(`${account.username} is neither an admin nor a viewer. An operator can grant these roles.`);
     return;
   }
   isAdmin = account.is_admin;
