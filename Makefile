@@ -47,7 +47,7 @@ test: $(INSTALLED)  ## Run the tests on their own PostgreSQL and Valkey: make te
 doctor: $(INSTALLED)  ## Check the local stack, and say how to fix what is wrong
 	@$(BIN)/python -m infra.local run $(BIN)/python -m infra.doctor $(ARGS)
 
-screenshots: $(INSTALLED)  ## Take the README's screenshots again (needs Chromium)
+screenshots: $(INSTALLED)  ## Take the pictures of the page and the console in docs again (needs Chromium)
 	$(BIN)/python -m tests.browser.screenshots
 
 faults: $(INSTALLED)  ## Kill, stall, restart and attack what runs under load, and count: make faults ARGS=kills (or neighbours, models)
@@ -105,13 +105,13 @@ $(INSTALLED): $(LOCKS)
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "Python's venv module is missing: install it (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing into $(VENV); this takes a minute."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
 $(INFRA)/.installed: requirements/infra.txt
 	@$(PYTHON) -m venv $(INFRA)
 	@echo "Installing into $(INFRA); this takes a minute."
-	$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/infra.txt
+	@$(INFRA)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/infra.txt
 	@touch $@
 
 PEERS := $(wildcard tests/benchmarks/peers/requirements.txt tests/benchmarks/peers/*/requirements.txt)

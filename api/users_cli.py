@@ -25,13 +25,20 @@ from shared.messaging.redis import make_redis
 from shared.settings import SettingsError, load_settings
 from shared.version import get_version
 
+
+def _ask_password(_: click.Context, __: click.Parameter, password: str | None) -> str:
+    if password is not None:
+        return password
+    if not sys.stdin.isatty():
+        raise click.UsageError("Give a password in NEW_PASSWORD, or run the command in a terminal.")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
 _Password = click.option(
     "--password",
     envvar="NEW_PASSWORD",
-    prompt=True,
-    hide_input=True,
-    confirmation_prompt=True,
-    help="Prompted for if missing. NEW_PASSWORD in the environment sets it, too.",
+    callback=_ask_password,
+    help="By default NEW_PASSWORD of the environment; without it, the command asks.",
 )
 
 

@@ -158,11 +158,11 @@ class OperationNotFoundError(PromptwireError):
 
 
 class CountChangedError(PromptwireError):
-    """More prompts match by now than were confirmed. Count again, and confirm that."""
+    """More prompts match by now than were confirmed. Count again, and confirm the new number."""
 
 
 class TooManyPromptsError(InvalidFieldsError):
-    """Too many prompts match. Narrow the filter, such as by a time."""
+    """Too many prompts match. Narrow the filter, for instance by a time."""
 
 
 class NotUndoableError(PromptwireError):

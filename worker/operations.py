@@ -1,7 +1,7 @@
-"""The driver of operations on many prompts: does their next groups (`shared/operators/steps.py`).
+"""The driver of operations on many prompts: it changes their groups (`shared/operators/steps.py`).
 
-It runs on every worker host, as the reaper does, and everything it needs is in the database: an operation that was
-interrupted is continued by any driver once its lease has lapsed.
+It runs on every worker host, as the reaper does, and everything it needs is in the database: any driver resumes
+an interrupted operation once its lease has lapsed.
 """
 
 import time
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 #: How often a driver looks for an operation.
 INTERVAL_SECONDS = 1.0
-#: After this time other operations take their turn.
+#: After this time it is the next operation's turn.
 SLICE_SECONDS = 2.0
 
 
@@ -44,13 +44,13 @@ class OperationDriver:
         self._announcer = announcer
 
     def round(self) -> None:
-        """Do the next groups of each operation that waits."""
+        """Change the next groups of each operation that is due."""
         deadline = time.monotonic() + SLICE_SECONDS
         while self.step() and time.monotonic() < deadline:
             pass
 
     def step(self) -> bool:
-        """Do some groups of the operation that has waited longest. Returns whether there was one."""
+        """Change some groups of the operation that is due the longest. Returns whether there was one."""
         with self._sessions.begin() as session:
             operation = steps.claim(session, self._lease)
         if operation is None:
@@ -75,7 +75,7 @@ class OperationDriver:
             steps.release(session, operation)
 
     def _publish(self, result: GroupResult) -> None:
-        """Wake up workers for what can be claimed, and announce what has ended."""
+        """Wake up workers for claimable prompts, and announce finished ones."""
         claimable = Counter(result.claimable)
         if result.finished:
             with metrics.fork_lock:
@@ -86,7 +86,7 @@ class OperationDriver:
             self._queue.wake(route, count)
 
     def _grant_next_turns(self, result: GroupResult) -> Counter[str]:
-        """With USER_RUNNING_LIMIT: give turns to the users' next prompts, instead of those that have ended."""
+        """With USER_RUNNING_LIMIT: give turns to the users' next prompts, in place of those that have ended."""
         if self._rules.running_limit is None:
             return Counter()
         user_ids = sorted({each.user_id for each in result.finished})

@@ -20,7 +20,6 @@ from .errors import ClientError, FieldError, NotLoggedInError, ProblemError, Ref
 from .resources import (
     UNFINISHED,
     ApiKey,
-    Delivery,
     Event,
     NewApiKey,
     Prompt,
@@ -28,9 +27,9 @@ from .resources import (
     SimilarPrompt,
     Status,
     User,
-    Webhook,
 )
 from .token_store import FileTokenStore, Login, MemoryTokenStore, TokenStore
+from .webhooks import Delivery, Webhook
 
 __all__ = [
     "DEFAULT_URL",

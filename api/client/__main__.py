@@ -20,9 +20,9 @@ from .examples import add_examples
 from .file_commands import files
 from .help_commands import COMPLETION_VARIABLE, SECTIONS, completion, help_command
 from .key_commands import keys
-from .options import API_KEY_VARIABLE, READ_FILE, Exit, Options, common_options, exit_code
+from .options import API_KEY_VARIABLE, READ_FILE, Exit, Integer, Number, Options, common_options, exit_code
 from .output import Output, event_line, full_text, one_line, printable, status_line
-from .request_options import filter_options, request_options
+from .request_options import filter_options, request_options, usage_options
 from .resources import Priority, PromptFilter, RequestOptions, SearchMode, SimilarPrompt, Status, UsageBy
 from .time_limit import TimeLimitReached
 from .usage_table import usage_text
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 _credentials = click.option("--credentials", type=READ_FILE, help='A JSON file: {"username": …, "password": …}.')
-_prompt_id = click.argument("prompt_id", metavar="ID", type=click.IntRange(1))
+_prompt_id = click.argument("prompt_id", metavar="ID", type=Integer(1))
 _wait = click.option("--wait", is_flag=True, help="Wait for the answer and print only the answer.")
 _follow = click.option("--follow", is_flag=True, help="Print the answer as it is generated.")
 
@@ -106,7 +106,7 @@ def register(options: Options, username: str | None, credentials: TextIO | None,
 @click.argument("text")
 @_wait
 @_follow
-@click.option("--history", metavar="K", type=click.IntRange(0), help="Give the model K earlier exchanges as context.")
+@click.option("--history", metavar="K", type=Integer(0), help="Give the model K earlier exchanges as context.")
 @click.option(
     "--cache/--no-cache", default=None, help="Whether to accept the answer of an earlier, nearly identical prompt."
 )
@@ -186,7 +186,7 @@ def delete(options: Options, prompt_id: int) -> None:
 
 @main.command("list")
 @click.option("--status", type=click.Choice(get_args(Status)), help="Show only prompts with this status.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many prompts to show.")
+@click.option("--limit", type=Integer(1), default=20, show_default=True, help="How many prompts to show.")
 @click.option("--all", "everything", is_flag=True, help="Show all prompts.")
 @filter_options
 @common_options
@@ -199,10 +199,8 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
 
 @main.command("search")
 @click.argument("text")
-@click.option("--limit", type=click.IntRange(1, 50), default=5, show_default=True, help="How many prompts to show.")
-@click.option(
-    "--max-score", type=click.FloatRange(0), help="The greatest distance: 0 is the same text, about 2 unrelated."
-)
+@click.option("--limit", type=Integer(1, 50), default=5, show_default=True, help="How many prompts to show.")
+@click.option("--max-score", type=Number(0), help="The greatest distance: 0 is the same text, about 2 unrelated.")
 @click.option(
     "--mode",
     type=click.Choice(get_args(SearchMode)),
@@ -212,7 +210,10 @@ def list_prompts(options: Options, status: Status | None, limit: int, everything
 @common_options
 @click.pass_obj
 def search(options: Options, /, text: str, matching: PromptFilter, **query: Any) -> None:
-    """Find your answered prompts that are most like TEXT, or have its words; the best first."""
+    """Find answered prompts that are most like TEXT.
+
+    By meaning, or with --mode by words. The best matches come first.
+    """
     with options.client() as client:
         found = client.similar(text, **query, **matching)
     options.output.results(found, ("ID", "SCORE", "PROMPT"), _similar_row)
@@ -224,15 +225,13 @@ def _similar_row(prompt: SimilarPrompt) -> tuple[str, str, str]:
 
 
 @main.command()
-@click.option("--by", type=click.Choice(get_args(UsageBy)), default="day", show_default=True, help="What to add up by.")
-@click.option("--since", metavar="DAY", help="The first day (UTC).  [that of the month]")
-@click.option("--until", metavar="DAY", help="The last day (UTC).  [today]")
+@usage_options(get_args(UsageBy), default="day")
 @common_options
 @click.pass_obj
-def usage(options: Options, by: UsageBy, since: str | None, until: str | None) -> None:
-    """Show what your prompts used: tokens and their cost, and your budgets."""
+def usage(options: Options, query: dict[str, Any]) -> None:
+    """Show the tokens and the cost of your prompts, and your budgets."""
     with options.client() as client:
-        report = client.usage(since=since, until=until, by=by)
+        report = client.usage(**query)
     options.output.result(report, usage_text(report))
 
 
@@ -240,14 +239,17 @@ def usage(options: Options, by: UsageBy, since: str | None, until: str | None) -
 @common_options
 @click.pass_obj
 def models(options: Options) -> None:
-    """Show the models that you may use, the default one first. The last one makes the vectors of searches."""
+    """Show the models that you may use, the default first.
+
+    The last one is the embedder, which makes the vectors of searches: `submit` does not take it.
+    """
     with options.client() as client:
         options.output.results(client.models(), ("NAME",), lambda model: (one_line(model["id"]),))
 
 
 @main.command()
-@click.option("--since", metavar="SEQ", type=click.IntRange(0), help="Start after this event; 0 starts with the first.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after this many events.")
+@click.option("--since", metavar="SEQ", type=Integer(0), help="Start after this event; 0 starts with the first.")
+@click.option("--limit", type=Integer(1), help="Stop after this many events.")
 @common_options
 @click.pass_obj
 def listen(options: Options, since: int | None, limit: int | None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
+from uuid import UUID
 
 import click
 
@@ -23,7 +24,10 @@ def account() -> None:
 @common_options
 @click.pass_obj
 def show(options: Options) -> None:
-    """Show who you are, and your limits; with an API key also what it may do."""
+    """Show your account and its limits.
+
+    With an API key, also what the key may do.
+    """
     with options.client() as client:
         found = client.account.show()
         options.output.result(found, _describe(found))
@@ -48,14 +52,14 @@ def password(options: Options, password_file: TextIO | None, new_password_file: 
 
 
 @account.command()
-@click.option("--end", metavar="ID", help="End this login.")
+@click.option("--end", metavar="ID", type=click.UUID, help="End this login.")
 @common_options
 @click.pass_obj
-def logins(options: Options, end: str | None) -> None:
+def logins(options: Options, end: UUID | None) -> None:
     """Show your logins, the last used first, or end one."""
     with options.client() as client:
         if end is not None:
-            client.account.end_login(end)
+            client.account.end_login(str(end))
             options.output.note(f"The login {end} has ended.")
             return
         options.output.results(client.account.logins(), ("ID", "LAST USED", "ADDRESS", "PROGRAM"), _row)
@@ -101,7 +105,8 @@ def delete(options: Options, yes: bool, password_file: TextIO | None) -> None:
 
 def _describe(found: Account) -> str:
     head = f"{found['username']} (id {found['id']}), since {local_time(found['created_at'])}"
-    lines = [f"{head}{', admin' if found['is_admin'] else ''}", "", *_limits(found["limits"])]
+    role = ", admin" if found["is_admin"] else ", viewer" if found.get("is_viewer") else ""
+    lines = [head + role, "", *_limits(found["limits"])]
     if key := found["key"]:
         models = "all" if key["models"] is None else " ".join(key["models"])
         own = {"models": models, "rate_limit": key["rate_limit"], "monthly_tokens": key["monthly_tokens"]}

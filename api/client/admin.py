@@ -1,4 +1,4 @@
-"""What admins see and do. Viewers see it, too. The resources are those of `/admin/…` in the API's description."""
+"""The calls of admins; viewers may make those that read. The API's reference describes the resources."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
@@ -14,7 +14,7 @@ Action = Literal["retry", "cancel"]
 AdminUsageBy = Literal["day", "model", "key", "user"]
 Resource = dict[str, Any]
 
-#: The statuses of operations that workers have something to do for.
+#: The statuses of operations that have not ended.
 _UNFINISHED = ("running", "undoing")
 _POLL_SECONDS = 1.0
 
@@ -27,7 +27,7 @@ class AdminClient:
         self._sleep = sleep
 
     def queue(self) -> Resource:
-        """Return what waits and runs: `models`, `users`, `running`, `providers`."""
+        """Return queued and running prompts: `models`, `users`, `running`, `providers`."""
         return self._object("/admin/queue/", "models", "users", "running", "providers")
 
     def failures(self, *, since: str | None = None) -> list[Resource]:

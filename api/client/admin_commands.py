@@ -1,32 +1,23 @@
 """The commands for admins: `promptwire admin --help`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import admin_tables as tables
-from .admin import Action, AdminUsageBy, Resource
-from .client import Client
-from .options import Options, common_options
-from .time_limit import TimeLimitReached
+from .admin import AdminUsageBy
+from .operation_commands import cancel, limit_option, operation, operations, retry, undo, user_id
+from .options import Integer, Options, common_options
+from .request_options import usage_options
 from .usage_table import usage_text
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_MAX_MODELS_SHOWN = 5
 
 
 @click.group()
 @common_options
 def admin() -> None:
-    """See and change what belongs to all users. For admins; viewers see it, too."""
+    """See and change the data of all users. For admins; viewers can only see it."""
 
 
-_limit = click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many to show.")
-_id = click.argument("operation_id", metavar="ID", type=click.IntRange(1))
 _model = click.argument("model")
 _of_user = click.option("--user", metavar="NAME", help="Only those of this user.")
 
@@ -35,7 +26,7 @@ _of_user = click.option("--user", metavar="NAME", help="Only those of this user.
 @common_options
 @click.pass_obj
 def overview(options: Options) -> None:
-    """Show what waits and runs, by model and by user."""
+    """Show queued and running prompts, by model and by user."""
     with options.client() as client:
         queue = client.admin.queue()
     options.output.result(queue, tables.overview_text(queue))
@@ -84,11 +75,14 @@ def models(options: Options) -> None:
 
 @admin.command()
 @_model
-@click.option("--reason", help="What users see who wait for it.")
+@click.option("--reason", help="The reason, which users see whose prompts wait.")
 @common_options
 @click.pass_obj
 def pause(options: Options, model: str, reason: str | None) -> None:
-    """Begin no prompt of MODEL until it is resumed. Prompts wait; those that are being answered go on."""
+    """Start no prompt of MODEL until it is resumed.
+
+    Queued prompts wait; those that are being answered go on.
+    """
     with options.client() as client:
         options.output.result(client.admin.pause(model, reason), f"{model} is paused.")
 
@@ -103,124 +97,9 @@ def resume(options: Options, model: str) -> None:
         options.output.result(client.admin.resume(model), f"{model} is resumed.")
 
 
-def _filter_options(statuses: Sequence[str], since: str) -> Callable[[Command], Command]:
-    """Add the options that say which prompts an operation is about."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(
-            (
-                click.option("--status", type=click.Choice(statuses), help="Only prompts with this status."),
-                click.option("--model", help="Only prompts of this model."),
-                click.option("--user", metavar="NAME", help="Only prompts of this user."),
-                click.option("--error", metavar="TEXT", help="Only prompts whose error begins with this."),
-                click.option("--since", metavar="TIME", help=f"Only prompts that {since} at this time or later."),
-                click.option("--until", metavar="TIME", help=f"Only prompts that {since} before this time."),
-                click.option("--batch", metavar="BATCH", help="Only lines of this batch."),
-                click.option("--id", "ids", type=click.IntRange(1), multiple=True, help="This prompt; repeatable."),
-                click.option("--operation", type=click.IntRange(1), help="Only prompts that this operation changed."),
-                click.option("--dry-run", is_flag=True, help="Only count."),
-                click.option("--yes", is_flag=True, help="Do not ask for confirmation."),
-                click.option("--no-wait", is_flag=True, help="Do not wait until it has ended."),
-            )
-        ):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-@admin.command()
-@_filter_options(("failed", "cancelled"), "ended")
-@common_options
-@click.pass_obj
-def retry(options: Options, /, **given: Any) -> None:
-    """Retry all prompts that match, after showing how many. Without --status, those that failed."""
-    _operate(options, "retry", **given)
-
-
-@admin.command()
-@_filter_options(("queued", "processing"), "were queued")
-@common_options
-@click.pass_obj
-def cancel(options: Options, /, **given: Any) -> None:
-    """Cancel all prompts that match, after showing how many. Without --status, all that have not ended."""
-    _operate(options, "cancel", **given)
-
-
-def _operate(options: Options, action: Action, *, dry_run: bool, yes: bool, no_wait: bool, **given: Any) -> None:
-    with options.client() as client:
-        wanted = {name: value for name, value in given.items() if value not in (None, ())}
-        if "user" in wanted:
-            wanted["user"] = _user_id(client, wanted["user"])
-        counted = client.admin.count(action, wanted)
-        text = _count_text(action, counted)
-        if dry_run:
-            options.output.result(counted, text)
-            return
-        options.output.note(text)
-        if not counted["count"]:
-            return
-        if not yes:
-            click.confirm(f"{action.capitalize()} them?", abort=True, err=True)
-        operation = client.admin.begin(action, wanted, expected_count=counted["count"])
-        if not no_wait:
-            operation = _wait(options, client, operation["id"])
-    options.output.result(operation, tables.operation_text(operation))
-    options.output.hint(f"`promptwire admin undo {operation['id']}` undoes what has not started.")
-
-
-def _count_text(action: Action, counted: Resource) -> str:
-    count = counted["count"]
-    if not count:
-        return f"There is no prompt to {action}."
-    models = [f"{each['prompts']:,} of {each['model']}" for each in counted["models"]]
-    more = ", …" if len(models) > _MAX_MODELS_SHOWN else ""
-    users = f"{counted['users']:,} user{'' if counted['users'] == 1 else 's'}"
-    return (
-        f"{count:,} prompt{'' if count == 1 else 's'} of {users} to {action}: "
-        f"{', '.join(models[:_MAX_MODELS_SHOWN])}{more}."
-    )
-
-
-@admin.command()
-@_limit
-@common_options
-@click.pass_obj
-def operations(options: Options, limit: int) -> None:
-    """Show what was retried and cancelled by filter, the newest first."""
-    with options.client() as client:
-        found = list(client.admin.operations(limit=limit))
-    header = ("ID", "ACTION", "STATUS", "PROMPTS", "BY", "FILTER")
-    options.output.results(found, header, tables.operation_row)
-
-
-@admin.command()
-@_id
-@click.option("--wait", is_flag=True, help="Wait until it has ended.")
-@common_options
-@click.pass_obj
-def operation(options: Options, operation_id: int, wait: bool) -> None:
-    """Show an operation, and how far it is."""
-    with options.client() as client:
-        found = _wait(options, client, operation_id) if wait else client.admin.operation(operation_id)
-    options.output.result(found, tables.operation_text(found))
-
-
-@admin.command()
-@_id
-@common_options
-@click.pass_obj
-def undo(options: Options, operation_id: int) -> None:
-    """Undo what an operation has not started: what was retried and not taken since is as before."""
-    with options.client() as client:
-        client.admin.undo(operation_id)
-        found = _wait(options, client, operation_id)
-    options.output.result(found, tables.operation_text(found))
-
-
 @admin.command()
 @click.option("--name", metavar="NAME", help="Only this user.")
-@_limit
+@limit_option
 @common_options
 @click.pass_obj
 def users(options: Options, name: str | None, limit: int) -> None:
@@ -233,8 +112,8 @@ def users(options: Options, name: str | None, limit: int) -> None:
 
 @admin.command()
 @_of_user
-@click.option("--revoke", metavar="ID", type=click.IntRange(1), help="Revoke this key for good.")
-@_limit
+@click.option("--revoke", metavar="ID", type=Integer(1), help="Revoke this key for good.")
+@limit_option
 @common_options
 @click.pass_obj
 def keys(options: Options, user: str | None, revoke: int | None, limit: int) -> None:
@@ -244,60 +123,32 @@ def keys(options: Options, user: str | None, revoke: int | None, limit: int) -> 
             client.admin.revoke_key(revoke)
             options.output.note(f"Key {revoke} was revoked.")
             return
-        found = list(client.admin.keys(user=None if user is None else _user_id(client, user), limit=limit))
+        found = list(client.admin.keys(user=None if user is None else user_id(client, user), limit=limit))
     options.output.results(found, ("ID", "PREFIX", "STATE", "LAST USED", "USER", "NAME"), tables.key_row)
 
 
 @admin.command()
-@click.option("--by", type=click.Choice(get_args(AdminUsageBy)), default="user", show_default=True, help="Add up by.")
-@click.option("--since", metavar="DAY", help="The first day (UTC).  [that of the month]")
-@click.option("--until", metavar="DAY", help="The last day (UTC).  [today]")
+@usage_options(get_args(AdminUsageBy), default="user")
 @common_options
 @click.pass_obj
-def usage(options: Options, by: AdminUsageBy, since: str | None, until: str | None) -> None:
-    """Show what all users used: tokens and their cost."""
+def usage(options: Options, query: dict[str, Any]) -> None:
+    """Show the tokens and the cost of all users' prompts."""
     with options.client() as client:
-        report = client.admin.usage(by=by, since=since, until=until)
+        report = client.admin.usage(**query)
     options.output.result(report, usage_text(report))
 
 
 @admin.command()
 @_of_user
-@_limit
+@limit_option
 @common_options
 @click.pass_obj
 def audit(options: Options, user: str | None, limit: int) -> None:
-    """Show who did what to whom, the newest first."""
+    """Show the audit trail: who did what to whom, the newest first."""
     with options.client() as client:
-        found = list(client.admin.audit(user=None if user is None else _user_id(client, user), limit=limit))
+        found = list(client.admin.audit(user=None if user is None else user_id(client, user), limit=limit))
     options.output.results(found, ("TIME", "WHO", "ACTION", "USER", "DETAILS"), tables.audit_row)
 
 
-def _user_id(client: Client, username: str) -> int:
-    for user in client.admin.users(username=username):
-        return int(user["id"])
-    raise click.BadParameter(f"There is no user {username!r}.", param_hint="--user")
-
-
-def _wait(options: Options, client: Client, operation_id: int) -> Resource:
-    try:
-        with options.time_limit(), _progress_bar(options) as on_progress:
-            return client.admin.wait(operation_id, on_progress)
-    except (KeyboardInterrupt, TimeLimitReached):
-        options.output.note(f"It goes on. `promptwire admin undo {operation_id}` stops it.")
-        raise
-
-
-@contextmanager
-def _progress_bar(options: Options) -> Iterator[Callable[[Resource], None]]:
-    """Shows how many prompts were changed, if stderr is a terminal."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    console = options.output.stderr
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=None)
-
-        def update(operation: Resource) -> None:
-            done = operation["changed"] + operation["skipped"]
-            progress.update(task, description=operation["status"], total=operation["total"], completed=done)
-
-        yield update
+for _command in (retry, cancel, operations, operation, undo):
+    admin.add_command(_command)

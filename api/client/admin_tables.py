@@ -1,4 +1,4 @@
-"""What admins see, as text."""
+"""The resources of admins as text: rows of tables, and sentences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -84,7 +84,7 @@ def operation_row(operation: Resource) -> Sequence[str]:
 
 
 def operation_text(operation: Resource) -> str:
-    """Describe how far an operation is."""
+    """Describe the progress of an operation."""
     done = "retried" if operation["action"] == "retry" else "cancelled"
     head = f"Operation {operation['id']} is {operation['status']}"
     parts = [f"{operation['changed']:,} of {operation['total']:,} prompts {done}"]

@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .batches import is_whole
+from .batches import Batch, is_whole
 from .client import Client
 from .file_commands import write
-from .options import Exit, Options, common_options
-from .resources import Batch
+from .options import Exit, Integer, Options, common_options
 from .time_limit import TimeLimitReached
 
 
@@ -33,7 +32,10 @@ _id = click.argument("batch_id", metavar="ID")
 @common_options
 @click.pass_obj
 def submit(options: Options, file: Path, endpoint: str, window: str, metadata: tuple[str, ...], wait: bool) -> None:
-    """Upload FILE, a line of JSON for each request, and have it answered."""
+    """Upload a FILE of requests, and have them answered.
+
+    The file has a line of JSON for each request.
+    """
     pairs = dict(_pair(each) for each in metadata)
     with options.client() as client:
         with options.output.progress(f"Uploading {file.name} …"):
@@ -57,7 +59,7 @@ def show(options: Options, batch_id: str) -> None:
 
 
 @batch.command("list")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--limit", type=Integer(1), default=20, show_default=True)
 @common_options
 @click.pass_obj
 def list_batches(options: Options, limit: int) -> None:

@@ -3,13 +3,64 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 from uuid import uuid4
 
 from .http import json_object, reading
-from .resources import Batch, File
 from .retries import Sleep
 from .session import Session
+
+
+class File(TypedDict):
+    """A file, as OpenAI's API has it."""
+
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    status: str
+
+
+class BatchError(TypedDict):
+    """What is wrong with a line of a batch's file, or with the file."""
+
+    code: str
+    message: str
+    param: str | None
+    line: int | None
+
+
+class BatchErrors(TypedDict):
+    """Why a batch failed."""
+
+    data: list[BatchError]
+
+
+class RequestCounts(TypedDict):
+    """The lines of a batch."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class Batch(TypedDict):
+    """A batch, as OpenAI's API has it. Times are seconds since 1970."""
+
+    id: str
+    endpoint: str
+    status: str
+    errors: BatchErrors | None
+    input_file_id: str
+    output_file_id: str | None
+    error_file_id: str | None
+    completion_window: str
+    created_at: int
+    expires_at: int
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None
+
 
 _POLL_SECONDS = 1.0
 #: How long an upload or a download may take without a byte.

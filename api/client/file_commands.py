@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from .batches import File
 from .options import Options, common_options
 from .output import one_line
-from .resources import File
 
 
 @click.group()

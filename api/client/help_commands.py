@@ -47,7 +47,7 @@ Exit codes:
 @click.argument("path", metavar="[COMMAND]...", nargs=-1)
 @click.pass_context
 def help_command(context: click.Context, path: tuple[str, ...]) -> None:
-    """Show the manual, or the help of a COMMAND, such as `batch submit`."""
+    """Show the manual, or the help of a COMMAND."""
     shown = context.find_root()
     for name in path:
         command = shown.command.get_command(shown, name) if isinstance(shown.command, click.Group) else None
@@ -65,9 +65,10 @@ def help_command(context: click.Context, path: tuple[str, ...]) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: Literal["bash", "zsh", "fish"]) -> None:
-    """Print the script that completes commands and options in a SHELL.
+    """Print the completion script for a SHELL.
 
-    Store it where your shell looks for such scripts, as in the examples. It completes the installed `promptwire`.
+    It completes commands and options of the installed `promptwire`. Store it where your shell looks for such
+    scripts, as in the examples.
     """
     completer = get_completion_class(shell)
     if completer is None:

@@ -5,7 +5,7 @@ from typing import get_args
 
 import click
 
-from .options import Options, common_options
+from .options import Integer, Options, common_options
 from .output import local_time, one_line
 from .resources import ApiKey, Scope
 
@@ -13,7 +13,7 @@ from .resources import ApiKey, Scope
 @click.group()
 @common_options
 def keys() -> None:
-    """Create, list and revoke API keys, by which programs use your account."""
+    """Create, list and revoke API keys."""
 
 
 @keys.command()
@@ -28,7 +28,7 @@ def keys() -> None:
 @click.option("--model", "models", multiple=True, help="A model that it may use; repeat it for several.  [all]")
 @click.option("--expires-at", metavar="TIME", help="Until when it is valid, such as 2027-01-31T12:00:00Z.")
 @click.option("--rate-limit", metavar="LIMIT", help="How many prompts it may submit, such as 1/second;100/hour.")
-@click.option("--monthly-tokens", type=click.IntRange(1), help="How many tokens it may use in a calendar month.")
+@click.option("--monthly-tokens", type=Integer(1), help="How many tokens it may use in a calendar month.")
 @common_options
 @click.pass_obj
 def create(
@@ -65,7 +65,7 @@ def list_keys(options: Options) -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID", type=click.IntRange(1))
+@click.argument("key_id", metavar="ID", type=Integer(1))
 @common_options
 @click.pass_obj
 def revoke(options: Options, key_id: int) -> None:

@@ -28,6 +28,19 @@ _MAX_TIMEOUT_SECONDS = 1e9  # timers take no more
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
+
+class Integer(click.IntRange):
+    """An integer in a range. Errors and help say so; click says "integer range"."""
+
+    name = "integer"
+
+
+class Number(click.FloatRange):
+    """A number in a range. Errors and help say so; click says "float range"."""
+
+    name = "number"
+
+
 #: A file to read. It is opened when it is read, so that no file stays open if another argument is refused.
 READ_FILE = click.File(encoding="utf-8", lazy=True)
 
@@ -130,7 +143,7 @@ _VERSION = click.option(
 def common_options(command: Command) -> Command:
     """Add the common options to a command or to a group."""
     for option in (
-        partial(click.option, "--retries", type=click.IntRange(0), help="How often to retry a failed request.  [6]"),
+        partial(click.option, "--retries", type=Integer(0), help="How often to retry a failed request.  [6]"),
         partial(
             click.option,
             "--timeout",

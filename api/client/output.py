@@ -21,7 +21,7 @@ Resource = TypeVar("Resource", bound=Mapping[str, object])
 
 #: Control characters, which a terminal may execute. Texts are not trusted.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-#: What is said of an answer that ended for one of these reasons.
+#: The notes on incomplete answers, by finish reason.
 _CUT_OFF = {
     "length": "Cut off at the length limit.",
     "content_filter": "Stopped by the provider's content filter.",

@@ -1,4 +1,4 @@
-"""The line on a terminal that says what a command waits for."""
+"""The progress line of a command that waits, on a terminal."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ _POLL_SECONDS = 2.0
 
 
 class ProgressLine:
-    """Describes the state of a prompt each time that it is drawn: its place, its provider, and the time since when."""
+    """Describes the state of a prompt each time that it is drawn: the time so far, its place, or its provider."""
 
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
@@ -57,7 +57,7 @@ def _poll(line: ProgressLine, read: Callable[[int], Prompt], is_over: threading.
         try:
             line.prompt = read(line.prompt["id"])
         except ClientError:
-            continue  # the main thread says what is wrong
+            continue  # the main thread reports errors
         except RuntimeError:  # the client was closed meanwhile
             return
 

@@ -1,4 +1,4 @@
-"""The options of commands that say what a prompt asks for besides its text, and which prompts a list shows."""
+"""Options that several commands share: for requests, for filters of prompts, and for usage reports."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 import click
 
-from .options import READ_FILE
+from .options import READ_FILE, Integer, Number
 
 Command = Callable[..., Any]
 
@@ -34,7 +34,7 @@ def _answer_schema(_: click.Context, __: click.Parameter, file: TextIO | None) -
     return {"type": "json_schema", "json_schema": {"name": name[:64] or "answer", "schema": schema, "strict": True}}
 
 
-_MODEL = click.option("--model", metavar="NAME", help="The model route.")
+_MODEL = click.option("--model", metavar="NAME", help="One of the models that `promptwire models` lists.")
 _METADATA = click.option(
     "--metadata", metavar="KEY=VALUE", multiple=True, callback=_pairs, help="A pair of its metadata; may be repeated."
 )
@@ -47,10 +47,8 @@ _REQUEST = (
         callback=_answer_schema,
         help="The answer is JSON that satisfies the schema in this file.",
     ),
-    click.option("--max-output-tokens", metavar="N", type=click.IntRange(1), help="Cut the answer off after N tokens."),
-    click.option(
-        "--temperature", metavar="T", type=click.FloatRange(0, 2), help="How random the answer is, from 0 to 2."
-    ),
+    click.option("--max-output-tokens", metavar="N", type=Integer(1), help="Cut the answer off after N tokens."),
+    click.option("--temperature", metavar="T", type=Number(0, 2), help="How random the answer is, from 0 to 2."),
     _METADATA,
     click.option("--instructions", metavar="TEXT", help="What the model is told before the prompt."),
     _MODEL,
@@ -92,3 +90,13 @@ request_options = _collected(
 )
 #: Gives a command the argument `matching`: keyword arguments of `Client.prompts`.
 filter_options = _collected("matching", ("model", "metadata", "since", "until"), _FILTER)
+
+
+def usage_options(groups: Sequence[str], default: str) -> Callable[[Command], Command]:
+    """Give a command the argument `query`: keyword arguments of `Client.usage`. `groups` has the choices of `--by`."""
+    options = (
+        click.option("--until", metavar="DAY", help="The last day (UTC).  [today]"),
+        click.option("--since", metavar="DAY", help="The first day (UTC).  [that of the month]"),
+        click.option("--by", type=click.Choice(groups), default=default, show_default=True, help="What to group by."),
+    )
+    return _collected("query", ("by", "since", "until"), options)

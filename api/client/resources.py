@@ -48,7 +48,7 @@ class ToolCall(TypedDict):
 
 
 class RequestOptions(TypedDict, total=False):
-    """What a prompt asks for besides its text. None is the same as leaving it out."""
+    """The fields of a request other than its text. None is the same as leaving a field out."""
 
     model: str | None
     instructions: str | None
@@ -65,7 +65,7 @@ class RequestOptions(TypedDict, total=False):
 
 
 class PromptFilter(TypedDict, total=False):
-    """Which prompts are meant. Times are RFC 3339. None is the same as leaving it out."""
+    """A filter of prompts. Times are RFC 3339. None is the same as leaving a field out."""
 
     model: str | None
     metadata: dict[str, str] | None
@@ -237,62 +237,6 @@ class LoginEntry(TypedDict):
     is_current: bool
 
 
-EventType = Literal[
-    "prompt.completed",
-    "prompt.failed",
-    "prompt.cancelled",
-    "batch.completed",
-    "batch.failed",
-    "batch.expired",
-    "batch.cancelled",
-    "batch.progress",
-]
-
-DeliveryStatus = Literal["pending", "delivered", "failed"]
-
-
-class Webhook(TypedDict):
-    """An endpoint to which events are sent. Only a new or rotated one has its `secret`."""
-
-    id: int
-    url: str
-    events: list[EventType] | None
-    description: str
-    status: Literal["enabled", "paused", "disabled"]
-    disabled_reason: str | None
-    paused_until: str | None
-    failures: int
-    previous_secret_expires_at: str | None
-    created_at: str
-    secret: NotRequired[str]
-
-
-class Attempt(TypedDict):
-    """An attempt to send an event."""
-
-    number: int
-    at: str
-    status_code: int | None
-    error: str | None
-    seconds: float
-
-
-class Delivery(TypedDict):
-    """An event that is sent to a webhook. `seq` and `prompt_id` are None for a test event."""
-
-    id: int
-    message_id: str
-    event: str
-    seq: int | None
-    prompt_id: int | None
-    batch_id: str | None
-    status: DeliveryStatus
-    attempts: list[Attempt]
-    next_attempt_at: str | None
-    created_at: str
-    ended_at: str | None
-
-
 class Event(TypedDict):
     """An event about a prompt.
 
@@ -323,54 +267,3 @@ class Model(TypedDict):
     object: str
     created: int
     owned_by: str
-
-
-class File(TypedDict):
-    """A file, as OpenAI's API has it."""
-
-    id: str
-    bytes: int
-    created_at: int
-    filename: str
-    purpose: str
-    status: str
-
-
-class BatchError(TypedDict):
-    """What is wrong with a line of a batch's file, or with the file."""
-
-    code: str
-    message: str
-    param: str | None
-    line: int | None
-
-
-class BatchErrors(TypedDict):
-    """Why a batch failed."""
-
-    data: list[BatchError]
-
-
-class RequestCounts(TypedDict):
-    """The lines of a batch."""
-
-    total: int
-    completed: int
-    failed: int
-
-
-class Batch(TypedDict):
-    """A batch, as OpenAI's API has it. Times are seconds since 1970."""
-
-    id: str
-    endpoint: str
-    status: str
-    errors: BatchErrors | None
-    input_file_id: str
-    output_file_id: str | None
-    error_file_id: str | None
-    completion_window: str
-    created_at: int
-    expires_at: int
-    request_counts: RequestCounts
-    metadata: dict[str, str] | None

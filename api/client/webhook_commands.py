@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import click
 
-from .options import Options, common_options
+from .options import Integer, Options, common_options
 from .output import local_time, one_line
-from .resources import Delivery, DeliveryStatus, EventType, Webhook
+from .webhooks import Delivery, DeliveryStatus, EventType, Webhook
 
 
 @click.group()
@@ -16,7 +16,7 @@ def webhooks() -> None:
     """Send events to your server, and see the results."""
 
 
-_id = click.argument("webhook_id", metavar="ID", type=click.IntRange(1))
+_id = click.argument("webhook_id", metavar="ID", type=Integer(1))
 _events = click.option(
     "--event", "events", type=click.Choice(get_args(EventType)), multiple=True, help="Send this event; repeatable."
 )
@@ -55,7 +55,10 @@ def list_webhooks(options: Options) -> None:
 @common_options
 @click.pass_obj
 def show(options: Options, webhook_id: int) -> None:
-    """Show a webhook: whether it is enabled, paused or disabled, and why."""
+    """Show a webhook and its state.
+
+    It is enabled, paused or disabled; if it is not enabled, the reason is shown.
+    """
     with options.client() as client:
         webhook = client.webhooks.show(webhook_id)
     options.output.result(webhook, _description_of(webhook))
@@ -127,7 +130,7 @@ def test(options: Options, webhook_id: int) -> None:
 @webhooks.command()
 @_id
 @click.option("--status", type=click.Choice(get_args(DeliveryStatus)), help="Show only deliveries with this status.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many deliveries to show.")
+@click.option("--limit", type=Integer(1), default=20, show_default=True, help="How many deliveries to show.")
 @click.option("--all", "everything", is_flag=True, help="Show all deliveries.")
 @common_options
 @click.pass_obj
@@ -141,11 +144,14 @@ def deliveries(options: Options, webhook_id: int, status: DeliveryStatus | None,
 
 @webhooks.command()
 @_id
-@click.argument("delivery_id", metavar="DELIVERY", type=click.IntRange(1))
+@click.argument("delivery_id", metavar="DELIVERY", type=Integer(1))
 @common_options
 @click.pass_obj
 def replay(options: Options, webhook_id: int, delivery_id: int) -> None:
-    """Send an event again: DELIVERY is the ID that `webhooks deliveries` shows."""
+    """Send an event again.
+
+    DELIVERY is the ID that `webhooks deliveries` shows.
+    """
     with options.client() as client:
         delivery = client.webhooks.replay(webhook_id, delivery_id)
     options.output.result(delivery, f"Delivery {delivery_id} will be sent again.")
@@ -153,7 +159,7 @@ def replay(options: Options, webhook_id: int, delivery_id: int) -> None:
 
 @webhooks.command()
 @_id
-@click.option("--since", metavar="SEQ", type=click.IntRange(0), required=True, help="The last event that you have.")
+@click.option("--since", metavar="SEQ", type=Integer(0), required=True, help="The last event that you have.")
 @common_options
 @click.pass_obj
 def recover(options: Options, webhook_id: int, since: int) -> None:

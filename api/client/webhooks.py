@@ -1,12 +1,67 @@
 """Webhooks: a method for each call of the API."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from .http import json_list, json_object
 from .pages import read_pages
-from .resources import Delivery, DeliveryStatus, EventType, Webhook
 from .session import Session
+
+EventType = Literal[
+    "prompt.completed",
+    "prompt.failed",
+    "prompt.cancelled",
+    "batch.completed",
+    "batch.failed",
+    "batch.expired",
+    "batch.cancelled",
+    "batch.progress",
+]
+
+DeliveryStatus = Literal["pending", "delivered", "failed"]
+
+
+class Webhook(TypedDict):
+    """An endpoint to which events are sent. Only a new or rotated one has its `secret`."""
+
+    id: int
+    url: str
+    events: list[EventType] | None
+    description: str
+    status: Literal["enabled", "paused", "disabled"]
+    disabled_reason: str | None
+    paused_until: str | None
+    failures: int
+    previous_secret_expires_at: str | None
+    created_at: str
+    secret: NotRequired[str]
+
+
+class Attempt(TypedDict):
+    """An attempt to send an event."""
+
+    number: int
+    at: str
+    status_code: int | None
+    error: str | None
+    seconds: float
+
+
+class Delivery(TypedDict):
+    """An event that is sent to a webhook. `seq` and `prompt_id` are None for a test event."""
+
+    id: int
+    message_id: str
+    event: str
+    seq: int | None
+    prompt_id: int | None
+    batch_id: str | None
+    status: DeliveryStatus
+    attempts: list[Attempt]
+    next_attempt_at: str | None
+    created_at: str
+    ended_at: str | None
+
 
 #: How long the server may take for a webhook with hundreds of thousands of events.
 _LONG_SECONDS = 60.0

@@ -39,7 +39,7 @@ class OperationsQuery(Query):
 
 
 class OperationFilterBody(Body):
-    """Which prompts are meant: those to which all fields apply. An empty one means all that the action can change."""
+    """A filter of prompts: all fields must apply. An empty filter matches all prompts that the action can change."""
 
     status: Annotated[Status, Field(strict=False)] | None = Field(
         None,
@@ -53,7 +53,7 @@ class OperationFilterBody(Body):
         None, description="How their error begins, as `GET /admin/failures/` shows it."
     )
     since: Time | None = Field(
-        None, description="Retry: those that ended then or later. Cancel: those that were queued then or later."
+        None, description="Retry: prompts that ended then or later. Cancel: prompts that were queued then or later."
     )
     until: Time | None = Field(None, description="The same, before this time.")
     batch: Annotated[str, Field(pattern=r"^batch_[1-9][0-9]{0,17}$")] | None = Field(
@@ -67,7 +67,7 @@ class OperationFilterBody(Body):
         return OperationFilter(**given | {"batch": self.batch and ids.parse(IdPrefix.BATCH, self.batch)})
 
     def as_json(self) -> dict[str, Any]:
-        """What was given."""
+        """The fields that were given."""
         given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
         return {
             name: timestamps.rfc3339(value) if isinstance(value, datetime) else value for name, value in given.items()
@@ -81,7 +81,8 @@ class NewOperation(Body):
     filter: OperationFilterBody = Field(default_factory=OperationFilterBody)
     dry_run: bool = Field(False, description="Only count.")
     expected_count: Annotated[int, Field(ge=0, le=MAX_ID), BeforeValidator(whole)] | None = Field(
-        None, description="The count that is confirmed, at most which may match. Required unless it is a dry run."
+        None,
+        description="The confirmed count: if more prompts match, nothing is changed. Required unless it is a dry run.",
     )
 
 
@@ -89,7 +90,7 @@ class PauseBody(Body):
     """Why a model is paused."""
 
     reason: Annotated[NotBlank, Field(max_length=200)] | None = Field(
-        None, description="What users see who wait for it."
+        None, description="The reason, shown to users whose prompts wait."
     )
 
 
@@ -102,7 +103,7 @@ class ModelPrompts(Answer):
 
 
 class OperationCount(Answer):
-    """What an operation would change. Nothing has changed."""
+    """The result of a dry run: what an operation would change."""
 
     action: Action
     filter: dict[str, Any]
@@ -122,9 +123,9 @@ class AdminOperation(Answer):
     total: int = Field(description="How many prompts matched when it began.")
     changed: int = Field(description="How many were retried or cancelled so far.")
     skipped: int = Field(
-        description="How many were not, because they had changed, their texts are gone, or their budget has no room."
+        description="How many were not: they had changed, their texts were removed, or their budget is used up."
     )
-    undone: int = Field(description="How many of the changed ones are as before again.")
+    undone: int = Field(description="How many of the changed ones were restored.")
     created_at: Moment
     ended_at: Moment | None
     actor: UserName | None = Field(description="Who began it.")
@@ -143,7 +144,9 @@ class WorkerHost(Answer):
     active_tasks: int = Field(description="How many tasks it ran when it was last seen.")
     started_at: Moment
     seen_at: Moment
-    is_lost: bool = Field(description="Whether it was not seen for 30 seconds: it was stopped, or cannot write.")
+    is_lost: bool = Field(
+        description="Whether it was not seen for 30 seconds: it was stopped, or cannot reach PostgreSQL."
+    )
 
 
 def operation_count(action: Action, shown: dict[str, Any], counts: list[ModelCount]) -> dict[str, Any]:

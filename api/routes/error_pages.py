@@ -1,4 +1,4 @@
-"""Error pages: what a browser gets instead of a problem (RFC 9457), if a person opens an address that fails."""
+"""Error pages: browsers get a page instead of a problem (RFC 9457)."""
 
 from html import escape
 from http import HTTPStatus
@@ -15,7 +15,7 @@ _PROBLEM = "application/problem+json"
 #: If a client accepts several of these equally, it gets the first one.
 _MEDIA_TYPES = (_PROBLEM, "application/json", "text/html")
 _HEADINGS: dict[int, str] = {
-    HTTPStatus.NOT_FOUND: "There is nothing here",
+    HTTPStatus.NOT_FOUND: "Page not found",
     HTTPStatus.METHOD_NOT_ALLOWED: "This address is not a page",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Something went wrong",
     HTTPStatus.SERVICE_UNAVAILABLE: "Promptwire is not available",
@@ -27,7 +27,7 @@ def init_app(app: Flask) -> None:
 
 
 def _render(response: Response) -> Response:
-    """Make a page of a problem if the client prefers one, as browsers do. All other headers stay."""
+    """Replace a problem by a page if the client prefers HTML, as browsers do. All other headers stay."""
     heading = _HEADINGS.get(response.status_code) if response.mimetype == _PROBLEM else None
     if heading is None or request.accept_mimetypes.best_match(_MEDIA_TYPES) != "text/html":
         return response

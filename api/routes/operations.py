@@ -1,6 +1,6 @@
-"""What operators do from the console: retry or cancel many prompts, pause models, and look at workers and models.
+"""The console's calls: retrying and cancelling many prompts, pausing models, listing workers and models.
 
-`api/routes/admin.py` has the rest of what admins see.
+The other calls of admins are in `api/routes/admin.py`.
 """
 
 from http import HTTPStatus
@@ -42,7 +42,9 @@ _STATE = json_response(Provider, "The model's state.", "admin model")
 BEGIN: Responses = {
     200: json_response(schemas.OperationCount, "A dry run: how many prompts match.", "operation count"),
     202: json_response(schemas.AdminOperation, "Workers carry it out.", "admin operation", headers=("Location",)),
-    **error_responses(413, 415, CountChangedError("12 prompts match by now, not 11. Count again, and confirm that.")),
+    **error_responses(
+        413, 415, CountChangedError("12 prompts match by now, not 11. Count again, and confirm the new number.")
+    ),
 }
 OPERATIONS: Responses = {
     200: json_response([schemas.AdminOperation], "A page, the newest first.", "admin operations", headers=("Link",))
@@ -121,14 +123,14 @@ class OperationRoutes:
         return older_page("/admin/operations/", [schemas.admin_operation(each) for each in found], query.limit)
 
     def operation(self, path: OperationPath) -> Response:
-        """Get an operation, and how far it is."""
+        """Get an operation and its progress."""
         return self._show(path.operation_id)
 
     def undo(self, path: OperationPath) -> Response:
-        """Undo what has not started.
+        """Stop an operation, and undo retries that have not started.
 
-        No more prompts are changed. Those that were retried and that no worker has taken since are as before. Those
-        that were cancelled stay cancelled: retry them with the filter `{"status": "cancelled", "operation": ID}`.
+        No more prompts are changed. Retried prompts that no worker has started since are as before. Cancelled prompts
+        stay cancelled: retry them with the filter `{"status": "cancelled", "operation": ID}`.
         """
         with self._sessions.begin() as session:
             operations.undo(session, path.operation_id, current_actor())

@@ -1,4 +1,4 @@
-// What the page says beside its content: to screen readers, in notices, and in the title of the tab.
+// Messages beside the page's content: to screen readers, in notices, and in the title of the tab.
 
 import { answerText, cutOffNote, excerpt } from "./format.js";
 
@@ -31,7 +31,7 @@ export function sayEnded(prompt) {
   ended.push(prompt);
 }
 
-/** Says nothing more of what has happened: the next user may be another one. */
+/** Removes all messages and pending announcements: the next user may be another one. */
 export function forget() {
   ended = [];
   announcer.textContent = notice.textContent = "";
@@ -49,9 +49,12 @@ function endOf(prompt) {
   return `Prompt ${id} was answered: ${excerpt(answerText(prompt))} ${cutOffNote(prompt)}`.trim();
 }
 
-/** Shows in the title how many prompts are unfinished, and a mark if some have finished while the tab was hidden. */
-export function showTitle(unfinished) {
+/**
+ * Shows in the title how many prompts are unfinished, and a mark if some have finished while the tab was hidden.
+ * `page` is what the title begins with otherwise.
+ */
+export function showTitle(unfinished, page = "") {
   if (!document.hidden) unseen = 0;
-  const title = (unseen ? "✓ " : "") + (unfinished ? `(${unfinished}) ` : "") + name;
+  const title = (unseen ? "✓ " : "") + (unfinished ? `(${unfinished}) ` : "") + page + name;
   if (document.title !== title) document.title = title;
 }

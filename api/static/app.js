@@ -77,10 +77,10 @@ function showWorkspace() {
   linkConsole();
 }
 
-/** Shows admins and viewers the way to their console. */
+/** Shows admins and viewers a link to the console. */
 async function linkConsole() {
   const { username } = session;
-  const account = await api.account().catch(() => null); // it is a convenience: the page works without it
+  const account = await api.account().catch(() => null); // the page works without the link
   if (session.username === username) find("console").hidden = !(account?.is_admin || account?.is_viewer);
 }
 
@@ -189,14 +189,14 @@ function showState() {
   find("newer").hidden = !list.isBehind;
   find("all-empty").hidden = !list.isLoaded || changed.size > 0 || cards.ids.length > 0;
   find("all-empty").textContent = emptyText();
-  showTitle(prompts.unfinished.length);
+  showTitle(prompts.unfinished.length, single ? `Prompt ${single} – ` : "");
 }
 
 function emptyText() {
   if (single) return `You have no prompt ${single}. It may have been deleted.`;
   const filter = find("status-filter");
   return filter.value
-    ? `None of your prompts is in the state “${filter.selectedOptions[0].text}”.`
+    ? `You have no prompts with the status “${filter.selectedOptions[0].text}”.`
     : "Nothing here yet. Submit your first prompt above.";
 }
 

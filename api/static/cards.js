@@ -115,7 +115,7 @@ export class Cards {
   #update(prompt) {
     const entry = this.#items.get(prompt.id);
     entry.prompt = prompt;
-    if (prompt.partialText) entry.expanded.add("answer"); // who has seen it grow has it as a whole
+    if (prompt.partialText) entry.expanded.add("answer"); // an answer that arrives stays shown as a whole
     if (this.#filled.has(prompt.id) || this.#items.size <= ALWAYS_FILLED) this.#fill(entry);
     else this.#fillVisible();
   }

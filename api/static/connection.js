@@ -83,7 +83,7 @@ export class Connection {
     if (this.#isClosed) return;
     const url = address(`ws/prompts/${encodeURIComponent(this.session.username)}/`);
     url.protocol = url.protocol.replace("http", "ws");
-    url.searchParams.set("all", "true"); // prompts from elsewhere, and deletions
+    url.searchParams.set("all", "true"); // also prompts submitted without `websocket`, and deletions
     if (this.#since !== null) url.searchParams.set("since", this.#since);
     const socket = new WebSocket(url, ["bearer", token]);
     this.#socket = socket;

@@ -11,12 +11,12 @@ export function makePanels(actions, mayChange) {
   const count = (title, name) => ({ title, kind: "number", text: (row) => number.format(row[name]) });
   const time = (title, name) => ({ title, kind: "short", text: (row) => (row[name] ? timeAgo(row[name]) : "") });
   const user = { title: "User", text: ({ user: of }) => userName(of) };
-  const oldest = { title: "Oldest waits", kind: "number", text: (row) => duration(row.oldest_waiting_seconds) };
+  const oldest = { title: "Oldest", kind: "number", text: (row) => duration(row.oldest_waiting_seconds) };
 
   const models = new Table({
     id: "models",
     title: "Models",
-    empty: "No model.",
+    empty: "No models.",
     key: (row) => row.model,
     columns: [
       { title: "Model", text: (row) => row.model },
@@ -29,15 +29,15 @@ export function makePanels(actions, mayChange) {
   });
   const users = new Table({
     id: "waiting",
-    title: "Users who wait",
-    empty: "Nobody waits.",
+    title: "Queue by user",
+    empty: "No prompts are queued or running.",
     key: (row) => `${row.user.id} ${row.model}`,
     columns: [user, { title: "Model", text: (row) => row.model }, count("Queued", "queued"), count("Running", "running"), oldest],
   });
   const running = new Table({
     id: "running",
-    title: "Running, the oldest first",
-    empty: "Nothing runs.",
+    title: "Running prompts, oldest first",
+    empty: "No prompts are running.",
     key: (row) => row.id,
     columns: [
       { title: "Prompt", kind: "number", text: (row) => row.id },
@@ -51,14 +51,14 @@ export function makePanels(actions, mayChange) {
   const workers = new Table({
     id: "workers",
     title: "Workers",
-    empty: "No worker was seen for ten minutes.",
+    empty: "No workers in the last ten minutes.",
     key: (row) => `${row.host} ${row.pid}`,
     columns: [
       { title: "Host", text: (row) => row.host },
       {
         title: "State",
         kind: "short",
-        text: (row) => (row.is_lost ? `lost, seen ${timeAgo(row.seen_at)}` : "runs"),
+        text: (row) => (row.is_lost ? `lost, seen ${timeAgo(row.seen_at)}` : "running"),
         tone: (row) => (row.is_lost ? "bad" : "good"),
       },
       { title: "Tasks", kind: "number", text: (row) => `${row.active_tasks} of ${row.concurrency} ${row.pool}` },
@@ -69,7 +69,7 @@ export function makePanels(actions, mayChange) {
   const failures = new Table({
     id: "failures",
     title: "Failures of the last 24 hours",
-    empty: "Nothing has failed.",
+    empty: "No failures.",
     broad: true,
     key: (row) => row.error,
     columns: [
@@ -86,7 +86,7 @@ export function makePanels(actions, mayChange) {
   const operations = new Table({
     id: "operations",
     title: "Operations",
-    empty: "Nothing was retried or cancelled by a filter.",
+    empty: "No prompts were retried or cancelled by filter.",
     broad: true,
     key: (row) => row.id,
     columns: [
@@ -99,17 +99,17 @@ export function makePanels(actions, mayChange) {
         share: (row) => (row.status === "running" && row.total ? (row.changed + row.skipped) / row.total : null),
       },
       { title: "By", text: (row) => userName(row.actor) },
-      time("Begun", "created_at"),
+      time("Started", "created_at"),
       act((row) => (["running", "completed"].includes(row.status) ? "Undo" : null), actions.undo),
     ],
   });
   const usage = new Table({
     id: "usage",
-    title: "Used this month",
-    empty: "Nothing was used.",
+    title: "Usage this month",
+    empty: "No usage.",
     key: (row) => row.user?.id ?? row.model ?? row.day,
     columns: [
-      { title: "For", text: (row) => (row.user ? userName(row.user) : row.model ?? row.day) },
+      { title: "Group", text: (row) => (row.user ? userName(row.user) : row.model ?? row.day) },
       count("Prompts", "prompts"),
       count("Tokens", "total_tokens"),
       { title: "Cost", kind: "number", text: (row) => row.cost.toFixed(2) },
@@ -117,21 +117,21 @@ export function makePanels(actions, mayChange) {
   });
   const accounts = new Table({
     id: "accounts",
-    title: "Users, the newest first",
-    empty: "No user.",
+    title: "Users, newest first",
+    empty: "No users.",
     key: (row) => row.id,
     columns: [
       { title: "User", text: (row) => row.username },
       { title: "Role", text: (row) => (row.is_admin ? "admin" : row.is_viewer ? "viewer" : "user") },
       count("Keys", "keys"),
       count("Unfinished", "unfinished"),
-      time("Since", "created_at"),
+      time("Created", "created_at"),
     ],
   });
   const keys = new Table({
     id: "keys",
-    title: "API keys, the newest first",
-    empty: "No API key.",
+    title: "API keys, newest first",
+    empty: "No API keys.",
     key: (row) => row.id,
     columns: [
       { title: "Key", kind: "short", text: (row) => `${row.prefix}…` },
@@ -143,19 +143,19 @@ export function makePanels(actions, mayChange) {
   });
   const audit = new Table({
     id: "audit",
-    title: "Who did what",
-    empty: "No entry.",
+    title: "Audit trail",
+    empty: "No entries.",
     key: (row) => row.id,
     columns: [
-      time("When", "at"),
+      time("Time", "at"),
       { title: "Who", text: (row) => (row.actor ? userName(row.actor) : row.address) },
-      { title: "Act", text: (row) => row.action },
+      { title: "Action", text: (row) => row.action },
       { title: "User", text: (row) => userName(row.user) },
     ],
   });
 
   const by = document.createElement("select");
-  by.setAttribute("aria-label", "Add up by");
+  by.setAttribute("aria-label", "Group by");
   for (const name of ["user", "model", "day"]) by.add(new Option(`by ${name}`, name));
   usage.heading.append(by);
 
@@ -165,11 +165,11 @@ export function makePanels(actions, mayChange) {
     isBusy = found.some(({ status }) => status === "running" || status === "undoing");
   };
   return {
-    /** Whether an operation is going on. */
+    /** Whether an operation is running. */
     isBusy: () => isBusy,
     sections: [models, users, failures, operations, running, workers, usage, accounts, keys, audit].map(({ section }) => section),
     usageBy: by,
-    /** What is fetched every few seconds: a path below `admin/`, and what shows it. */
+    /** Fetched every few seconds: a path below `admin/`, and a function that shows the response. */
     live: [
       ["queue/", (queue) => showQueue(queue, { models, users, running })],
       ["models/", (states) => showModels(states, models)],
@@ -177,7 +177,7 @@ export function makePanels(actions, mayChange) {
       ["operations/?limit=10", showOperations],
       ["workers/", (hosts) => workers.show(hosts)],
     ],
-    /** What changes less often. */
+    /** Fetched less often. */
     slow: [
       [() => `usage/?by=${by.value}`, (report) => usage.show(report.rows.slice(0, 20))],
       ["users/?limit=20", (found) => accounts.show(found)],
@@ -195,13 +195,13 @@ function showQueue(queue, { users, running }) {
   running.show(queue.running);
 }
 
-/** Shows the models that there are, and those that only have prompts left. */
+/** Shows all models, and removed ones that still have prompts. */
 function showModels(states, table) {
   const none = { queued: 0, running: 0, oldest_waiting_seconds: null };
   const known = new Set(states.map(({ model }) => model));
   const rows = states.map((state) => ({ ...none, ...loads.get(state.model), ...state }));
   for (const load of loads.values()) {
-    if (!known.has(load.model)) rows.push({ ...load, pause: null, paused_until: null, detail: "is gone" });
+    if (!known.has(load.model)) rows.push({ ...load, pause: null, paused_until: null, detail: "removed" });
   }
   table.show(rows);
 }
@@ -219,9 +219,10 @@ function progressText({ status, total, changed, skipped, undone }) {
   return `${status}, ${parts.join(", ")}`;
 }
 
-/** A filter as people read it. */
+/** The text of a filter. */
 export function filterText(filter) {
-  const parts = Object.entries(filter).map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(", ") : value}`);
+  const show = (name, value) => (["since", "until"].includes(name) ? new Date(value).toLocaleString() : [value].flat().join(", "));
+  const parts = Object.entries(filter).map(([name, value]) => `${name}: ${show(name, value)}`);
   return parts.join(" · ") || "all";
 }
 

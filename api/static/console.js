@@ -1,4 +1,4 @@
-// The console: the login, the panels, which are fetched again and again, and what the buttons do.
+// The console: the login, the panels, which are fetched every few seconds, and the actions of the buttons.
 
 import { notify } from "./announce.js";
 import { ask } from "./console-dialog.js";
@@ -8,7 +8,7 @@ import { Session } from "./session.js";
 
 // In milliseconds. The slow panels are fetched in every SLOW_ROUNDS-th round.
 const INTERVAL = 4_000;
-const BUSY_INTERVAL = 1_000; // while an operation goes on
+const BUSY_INTERVAL = 1_000; // while an operation is running
 const SLOW_ROUNDS = 8;
 const STATUSES = { retry: ["failed", "cancelled"], cancel: ["queued", "processing"] };
 
@@ -63,7 +63,7 @@ function showLogin(message = "") {
 async function enter() {
   const { body: account } = await session.send("GET", "account/");
   if (!account.is_admin && !account.is_viewer) {
-    showLogin(`${account.username} is neither an admin nor a viewer.`);
+    showLogin(`${account.username} is neither an admin nor a viewer. An operator can grant these roles.`);
     return;
   }
   isAdmin = account.is_admin;
@@ -74,12 +74,12 @@ async function enter() {
   find("by-filter").hidden = !isAdmin;
   round = 0;
   await refresh();
-  find("main").focus();
+  find("main").focus({ preventScroll: true });
 }
 
 // --- Panels ---
 
-/** Fetches the panels, and again after a while as long as the page is visible. */
+/** Fetches the panels, and schedules the next time while the page is visible. */
 async function refresh(isAll = false) {
   clearTimeout(timer);
   const isSlow = isAll || round % SLOW_ROUNDS === 0;
@@ -114,10 +114,10 @@ async function pauseOrResume(row) {
   const isPaused = row.pause !== null;
   const answer = await ask(
     isPaused
-      ? { title: `Resume ${row.model}?`, text: "Workers begin its prompts again.", yes: "Resume" }
+      ? { title: `Resume ${row.model}?`, text: "Workers start its prompts again.", yes: "Resume" }
       : {
           title: `Pause ${row.model}?`,
-          text: "None of its prompts is started until it is resumed. Those that are being answered go on, and none is lost.",
+          text: "Its prompts stay queued until you resume it. Prompts that are being answered finish.",
           yes: "Pause",
           asksReason: true,
         },
@@ -128,11 +128,11 @@ async function pauseOrResume(row) {
   await change("POST", path, isPaused ? undefined : body, `${row.model} is ${isPaused ? "resumed" : "paused"}.`);
 }
 
-/** Counts the prompts that match, asks, and begins. */
+/** Counts the prompts that match, asks for confirmation, and starts the operation. */
 async function operate(action, filter) {
   try {
     const { body: counted } = await session.send("POST", "admin/operations/", { body: { action, filter, dry_run: true } });
-    if (!counted.count) return notify(`There is no prompt to ${action}.`);
+    if (!counted.count) return notify(`There are no prompts to ${action}.`);
     const prompts = counted.count === 1 ? "1 prompt" : `${counted.count.toLocaleString("en")} prompts`;
     const users = counted.users === 1 ? "1 user" : `${counted.users.toLocaleString("en")} users`;
     const verb = action === "retry" ? "Retry" : "Cancel";
@@ -157,8 +157,8 @@ async function undo(row) {
     title: `Undo operation ${row.id}?`,
     text:
       row.action === "retry"
-        ? "No more prompts are retried, and those that no worker has taken since are as before."
-        : "No more prompts are cancelled. Those that were cancelled stay cancelled.",
+        ? "No more prompts are retried. Retried prompts that no worker has started get their earlier status back."
+        : "No more prompts are cancelled. Cancelled prompts stay cancelled.",
     yes: "Undo",
   });
   if (answer) await change("POST", `admin/operations/${row.id}/undo/`, undefined, `Operation ${row.id} is being undone.`);
@@ -167,7 +167,7 @@ async function undo(row) {
 async function revoke(row) {
   const answer = await ask({
     title: `Revoke ${row.prefix}…?`,
-    text: `“${row.name}” of ${row.user.username ?? `#${row.user.id}`} is refused from then on, for good.`,
+    text: `“${row.name}” of ${row.user.username ?? `#${row.user.id}`} stops working for good.`,
     yes: "Revoke",
     isDanger: true,
   });

@@ -1,7 +1,7 @@
 // The part of the user's prompts that the page knows: all from the oldest that it has fetched to the newest. It has no
 // gaps, so events about other prompts can be left out: they are fetched when the user gets there.
 
-// More pages than these are not fetched to reach what is known: a batch adds ten thousand prompts at once.
+// At most this many pages are fetched to close the gap to the known prompts: a batch adds ten thousand prompts at once.
 const MAX_PAGES = 3;
 // A poll, and each change of positions, fetches this many prompts one by one.
 const MAX_FETCHED = 5;
@@ -15,7 +15,7 @@ export class PromptList {
   #next = null;
   #isBehind = false;
   #running = null; // the request for newer prompts
-  #version = 0; // what belongs to an earlier filter or user is ignored
+  #version = 0; // changes with the filter and the user; responses to earlier requests are ignored
   #fetching = new Set(); // ids
   #timer = null;
   #isWanted = false;

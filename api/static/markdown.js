@@ -1,8 +1,8 @@
-// Markdown of models as elements. A model may write anything, and repeat what others have written, so nothing of it
-// may run, load, or lead elsewhere than it says:
+// Renders the Markdown of answers as elements. The text is not trusted: nothing in it may run or load anything, and each
+// link shows where it leads.
 //
 // - HTML in the text is shown as text, and images as links (see `marked` below);
-// - what Markdown became is sanitized again: only TAGS and ATTRIBUTES are left, whatever the parser did;
+// - the parser's HTML is sanitized: only TAGS and ATTRIBUTES are left;
 // - links lead to http, https and mailto only, and show the host that they lead to.
 
 import { Marked } from "./vendor/marked.js";
@@ -15,8 +15,8 @@ const TAGS = [
 const ATTRIBUTES = ["align", "class", "href", "start"];
 const CLASSES = /^(language-[\w+#.-]{1,40}|level-[1-6]|hljs-[\w-]{1,40}|(function|class|inherited|language)_)$/;
 const PROTOCOLS = ["http:", "https:", "mailto:"];
-// Longer texts are shown as they are, and those with more marks in a paragraph: the time that these take is the square of
-// their number.
+// Longer texts, and texts with more marks in a paragraph, are shown as plain text. The time for parsing marks grows with
+// the square of their number.
 const MAX_CHARACTERS = 100_000;
 const MAX_MARKS = 2_000;
 const MAX_HIGHLIGHTED = 20_000;

@@ -160,7 +160,7 @@ const NO_TEXT = { partialText: "", nextIndex: 0, hasGap: false };
 
 const partialOf = ({ partialText, nextIndex, hasGap }) => ({ partialText, nextIndex, hasGap });
 
-/** What a prompt that was cancelled or has failed had as its text: the API does not keep it, but who has seen it may want it. */
+/** The partial text of a cancelled or failed prompt. The API does not keep it, but a user who has seen it may need it. */
 function keptOf(known, { status }) {
   if (status !== "cancelled" && status !== "failed") return {};
   return { keptText: known?.partialText || known?.keptText || "", hasGap: known?.hasGap ?? false };

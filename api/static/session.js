@@ -2,8 +2,8 @@
 //
 // They are in localStorage, so that all tabs of the browser share one login, and a tab that is opened needs none. The
 // browser tells the other tabs what one of them stores: a login, the next pair of tokens, a logout. (Cookies would be
-// sent even with requests that other pages start. What could read the storage is a script in this page, and its policy
-// lets none in.) A refresh token is single-use, so only one tab at a time exchanges it.
+// sent even with requests that other pages start. Only a script in this page could read the storage, and the page's policy
+// allows no foreign ones.) A refresh token is single-use, so only one tab at a time exchanges it.
 
 import { Problem, send } from "./http.js";
 

@@ -212,6 +212,7 @@ class Stack:
             "",
             "Promptwire is ready. Ctrl-C stops it.",
             f"  Page       {self._url()}/",
+            f'  Console    {self._url()}/admin   (for admins: make users ARGS="set-admin {user}")',
             f"  API        {self._url()}/   (documented at /docs)",
             f"  WebSocket  {self._url().replace('http', 'ws', 1)}/ws/prompts/{user}/",
             f"  Flower     {self._flower_url()}/   (log in with {self._folder.path / 'flower.json'})",

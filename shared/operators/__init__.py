@@ -1,1 +1,1 @@
-"""What operators do from the console: operations on many prompts, and the worker hosts that they see."""
+"""The console's data: operations on many prompts, and the worker hosts."""

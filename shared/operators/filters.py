@@ -1,4 +1,4 @@
-"""Which prompts of all users an operation is about, as conditions in SQL on a row of `prompts`."""
+"""Filters of operations, as conditions in SQL on a row of `prompts`."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from shared.db.models import Action, Status
 
-#: The statuses of prompts that each action changes, and the one that it means without a filter. Cancelled prompts were
-#: cancelled on purpose, so they are retried only if that is asked for.
+#: The statuses of prompts that each action can change, and its default. Cancelled prompts were cancelled on purpose, so
+#: they are retried only if the filter says so.
 STATUSES = {Action.RETRY: (Status.FAILED, Status.CANCELLED), Action.CANCEL: (Status.QUEUED, Status.PROCESSING)}
 _DEFAULT_STATUSES = STATUSES | {Action.RETRY: (Status.FAILED,)}
 
-#: When a prompt became what the action changes.
+#: The time that `since` and `until` compare.
 _SINCE_WHEN = {Action.RETRY: "completed_at", Action.CANCEL: "queued_at"}
 
 _CONDITIONS = {
@@ -26,7 +26,7 @@ _CONDITIONS = {
 
 
 class OperationFilter(NamedTuple):
-    """Which prompts are meant: those to which every field applies that is not None."""
+    """A filter. It matches prompts to which all fields apply that are not None."""
 
     status: str | None = None
     model: str | None = None  #: the model route

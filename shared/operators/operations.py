@@ -1,7 +1,7 @@
 """Operations on many prompts: an admin begins, follows and undoes them; workers carry them out (`steps.py`).
 
-Its prompts are chosen and stored when an operation begins. So the admin confirms what is changed, each prompt is
-changed once, and an operation goes on where it was interrupted.
+The prompts of an operation are stored when it begins. So exactly the prompts that the admin has confirmed are changed,
+each once, and an interrupted operation is resumed.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ _SELECT = select(
 
 
 def count(session: Session, action: Action, wanted: OperationFilter) -> list[ModelCount]:
-    """How many prompts an operation would have: of all models first, then of each."""
+    """Count the prompts that an operation would have: first of all models together, then of each."""
     session.execute(_PATIENCE)
     condition, parameters = conditions(action, wanted)
     rows = session.execute(
@@ -98,12 +98,14 @@ def begin(
     )
     total: int = stored.rowcount  # type: ignore[attr-defined]
     if total > MAX_PROMPTS:
-        message = f"More than {MAX_PROMPTS} prompts match. Narrow the filter, such as by a time."
+        message = f"More than {MAX_PROMPTS} prompts match. Narrow the filter, for instance by a time."
         raise TooManyPromptsError(message, ["filter"])
     if total > expected:
-        raise CountChangedError(f"{total} prompts match by now, not {expected}. Count again, and confirm that.")
+        raise CountChangedError(
+            f"{total} prompts match by now, not {expected}. Count again, and confirm the new number."
+        )
     session.execute(update(Operation).where(Operation.id == operation_id).values(total=total))
-    # Errors may quote a prompt, and the audit trail is kept for ever.
+    # Errors may quote a prompt, and the audit trail is never deleted.
     kept = {name: value for name, value in shown.items() if name != "error"}
     audit.record(
         session,
@@ -137,7 +139,7 @@ def list_all(executor: Executor, *, limit: int, before: int) -> Sequence[Operati
 
 
 def undo(session: Session, operation_id: int, actor: Actor) -> None:
-    """Change no more prompts, and have those that were retried and not started since be as before.
+    """Change no more prompts, and undo retries of prompts that no worker has started since.
 
     Prompts that were cancelled stay cancelled: an operation can retry them.
 
@@ -150,7 +152,7 @@ def undo(session: Session, operation_id: int, actor: Actor) -> None:
         raise OperationNotFoundError
     if operation.status not in (OperationStatus.RUNNING, OperationStatus.COMPLETED):
         raise NotUndoableError
-    # A worker that does a group just now loses its lease, and the group is rolled back.
+    # A worker that is changing a group loses its lease, and the group is rolled back.
     operation.leased_by, operation.reached_id = None, 0
     if operation.action == Action.RETRY:
         operation.status, operation.due_at, operation.ended_at = OperationStatus.UNDOING, func.now(), None
@@ -160,5 +162,5 @@ def undo(session: Session, operation_id: int, actor: Actor) -> None:
 
 
 def purge(executor: Executor, retention: timedelta) -> None:
-    """Delete operations that ended this long ago. The audit trail keeps what they did."""
+    """Delete operations that ended longer ago than `retention`. Their entries in the audit trail stay."""
     executor.execute(text("DELETE FROM operations WHERE ended_at < now() - :retention"), {"retention": retention})

@@ -1,7 +1,7 @@
 """The steps of operations on many prompts: a worker leases one, and changes a group of its prompts in each transaction.
 
 The outcome of each prompt, the position after the group and the entries of the audit trail are stored in the same
-transaction, under the lease. So a group is done once or not at all, and the next worker goes on after it.
+transaction, under the lease. So a group is changed once or not at all, and the next worker continues after it.
 
 Lock order: advisory locks of users, prompts, users, operations.
 """
@@ -29,21 +29,21 @@ _CANCELLED = "An operator has cancelled it."
 
 
 class OperationLostError(Exception):
-    """Another worker has the operation by now, or it is being undone. Nothing that was not committed counts."""
+    """The lease has passed to another worker, or the operation is being undone. The transaction must be rolled back."""
 
 
 class RetryRules(NamedTuple):
-    """What holds for each prompt that is retried."""
+    """The settings for retried prompts."""
 
     grace: timedelta  #: SUBMIT_GRACE_SECONDS
     attempts: int  #: MAX_ATTEMPTS
     running_limit: int | None  #: USER_RUNNING_LIMIT
     monthly_tokens: int | None  #: USER_MONTHLY_TOKENS
-    models: Collection[str]  #: the model routes that there are
+    models: Collection[str]  #: the configured model routes
 
 
 class LeasedOperation(NamedTuple):
-    """An operation that this worker does the next groups of. Each field is a column."""
+    """An operation that this worker has leased. Each field is a column."""
 
     id: int
     action: str
@@ -61,7 +61,7 @@ class LeasedOperation(NamedTuple):
 
 
 class GroupResult(NamedTuple):
-    """What a step did, and what to do after its commit."""
+    """The result of a group, and what to do after its commit."""
 
     is_last: bool = False
     claimable: Mapping[str, int] = {}  #: prompts by route: wake up workers for them
@@ -185,7 +185,7 @@ def _end(session: Session, operation: LeasedOperation, status: OperationStatus) 
 def _retry(
     session: Session, operation: LeasedOperation, prompt_ids: Sequence[int], rules: RetryRules
 ) -> tuple[GroupResult, Sequence[Any]]:
-    """Queue the prompts again that have not changed since the operation began, and whose budgets have room."""
+    """Requeue the prompts that have not changed since the operation began and whose budgets are not used up."""
     user_ids = session.scalars(select(Prompt.user_id).where(Prompt.id.in_(prompt_ids)).distinct()).all()
     scheduling.lock_users(session, user_ids)
     columns = (*budgets.RESERVED, Prompt.batch_id)
@@ -212,7 +212,7 @@ def _retry(
 def _cancel(
     session: Session, operation: LeasedOperation, prompt_ids: Sequence[int]
 ) -> tuple[GroupResult, Sequence[Any]]:
-    """Finish the prompts as cancelled that have not ended, or been retried, since the operation began."""
+    """Cancel the prompts that have neither ended nor been retried since the operation began."""
     columns = (*budgets.RESERVED, Prompt.batch_id)
     unchanged = (
         Prompt.id.in_(prompt_ids),
@@ -228,7 +228,7 @@ def _cancel(
 def _undo(
     session: Session, operation: LeasedOperation, prompt_ids: Sequence[int], rules: RetryRules
 ) -> tuple[GroupResult, Counter[int]]:
-    """Make those of the retried prompts as they were that no worker has claimed since."""
+    """Restore the retried prompts that no worker has claimed since."""
     user_ids = session.scalars(select(Prompt.user_id).where(Prompt.id.in_(prompt_ids)).distinct()).all()
     scheduling.lock_users(session, user_ids)
     restored = session.execute(_RESTORE, {"id": operation.id, "prompt_ids": list(prompt_ids)})

@@ -10,13 +10,13 @@ from shared.db.engine import Executor
 
 #: A host that has not written for this long is shown as lost.
 LOST_AFTER_SECONDS = 30
-#: After this long it is not shown any more: most were stopped on purpose.
+#: After this long it is no longer shown: most hosts were stopped on purpose.
 FORGOTTEN_AFTER_SECONDS = 600
 _MAX_HOSTS = 1_000
 
 
 class Presence(NamedTuple):
-    """What a host writes. Each field is a column."""
+    """The row that a host writes. Each field is a column."""
 
     id: UUID  #: new with each start
     host: str

@@ -14,14 +14,16 @@ from secrets import token_urlsafe
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import DotEnvSettingsSource, NoDecode
 
 from shared.settings import database_url, model_routes, names, oidc, sentences, values
+from shared.settings.broker import BrokerSettings as BrokerSettings
+from shared.settings.broker import FlowerSettings as FlowerSettings
 from shared.settings.model_routes import DEFAULT_ROUTE, ModelRoute
 from shared.settings.oidc import OidcSettings
 from shared.settings.provider_names import EMBEDDERS, GENERATORS, factory_path
 from shared.settings.public_url import parse_public_url
-from shared.settings.url_password import with_password
+from shared.settings.url_password import with_password_setting
 
 MIN_SECRET_LENGTH = 32
 _DAY = 86_400  # seconds
@@ -33,52 +35,6 @@ _PLACEHOLDERS = ("change", "secret", "example", "password", "replace", "your-")
 
 class SettingsError(Exception):
     """Settings are missing or wrong. The message has a line for each: which one, and what to do."""
-
-
-class BrokerSettings(BaseSettings):
-    """What a process needs that only talks to the broker."""
-
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-    )
-
-    app_env: Literal["dev", "prod", "test"] = "dev"
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["auto", "console", "json"] = "auto"
-
-    listen_address: str = "127.0.0.1"
-    # The password stands before the URL, whose validator inserts it.
-    redis_password: SecretStr = SecretStr("")
-    redis_url: SecretStr
-    flower_port: int = Field(5_555, ge=1, le=65_535)
-
-    @field_validator("flower_port", "worker_metrics_port", mode="before", check_fields=False)
-    @classmethod
-    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
-        """Kubernetes sets FLOWER_PORT=tcp://… in every container next to a Service with the name `flower`."""
-        is_link = isinstance(value, str) and value.startswith("tcp://")
-        return cls.model_fields[str(info.field_name)].default if is_link else value
-
-    @field_validator("listen_address")
-    @classmethod
-    def _check_address(cls, value: str) -> str:
-        return values.address(value)
-
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        return SecretStr(values.redis_url(with_password(value.get_secret_value(), _password(info, "redis_password"))))
-
-
-class FlowerSettings(BrokerSettings):
-    """The settings of Flower, which gets no other secrets."""
-
-    flower_password: SecretStr = Field(min_length=1)
 
 
 class Settings(OidcSettings, BrokerSettings):
@@ -268,7 +224,7 @@ class Settings(OidcSettings, BrokerSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
-        url = with_password(value.get_secret_value(), _password(info, "database_password"))
+        url = with_password_setting(value, info, "database_password")
         values.refuse_placeholder(str(database_url.parse(url).url.password))
         return SecretStr(url)
 
@@ -376,8 +332,3 @@ def _unknown_providers(settings: Settings) -> Iterator[str]:
                 factory_path(kind, setting.upper(), name)
             except ValueError as error:
                 yield str(error)
-
-
-def _password(info: ValidationInfo, name: str) -> str:
-    password: SecretStr | None = info.data.get(name)
-    return "" if password is None else password.get_secret_value()

@@ -3,6 +3,8 @@
 import re
 from urllib.parse import quote
 
+from pydantic import SecretStr, ValidationInfo
+
 _LOGIN = re.compile(r"(?P<scheme>[^:/?#]+://)(?P<user>[^:@/?#]*)(?P<password>:[^@/?#]*)?(?P<at>@)?")
 
 
@@ -16,3 +18,9 @@ def with_password(url: str, password: str) -> str:
         return url
     user, rest = (found["user"], url[found.end() :]) if found["at"] else ("", url[found.end("scheme") :])
     return f"{found['scheme']}{user}:{quote(password, safe='')}@{rest}"
+
+
+def with_password_setting(url: SecretStr, info: ValidationInfo, setting: str) -> str:
+    """Insert the password of a setting that was validated before the URL."""
+    password: SecretStr | None = info.data.get(setting)
+    return with_password(url.get_secret_value(), "" if password is None else password.get_secret_value())

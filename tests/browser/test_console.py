@@ -121,7 +121,7 @@ def test_an_operator_pauses_a_model_and_users_see_why(console: Callable[..., Pag
 def test_a_viewer_sees_everything_and_no_button(console: Callable[..., Page], error: str) -> None:
     page = console(is_viewer=True)
     expect(row(page, "Failures", error)).to_be_visible()
-    expect(row(page, "Workers", "runs").first).to_be_visible()
+    expect(row(page, "Workers", "running").first).to_be_visible()
     expect(page.get_by_text("You are a viewer")).to_be_visible()
     expect(page.locator("#desk button:visible")).to_have_count(0)
     page.get_by_role("link", name="Promptwire").click()
@@ -129,7 +129,7 @@ def test_a_viewer_sees_everything_and_no_button(console: Callable[..., Page], er
     expect(page.get_by_text("You are a viewer")).to_be_visible()
 
 
-def test_others_are_told_that_the_console_is_not_for_them(console: Callable[..., Page]) -> None:
+def test_the_console_refuses_users_without_a_role(console: Callable[..., Page]) -> None:
     page = console()
     expect(page.get_by_role("alert").first).to_contain_text("neither an admin nor a viewer")
     expect(page.locator("#desk")).to_be_hidden()
@@ -152,7 +152,11 @@ def test_the_console_is_accessible_and_fits_the_screen(
     assert_accessible(visit(f"{url}/admin", **options).page)
     page = console(is_admin=True, **options)
     expect(row(page, "Failures", error)).to_be_visible()
-    expect(row(page, "Users, the newest first", "operator").first).to_be_visible()
+    expect(row(page, "Users, newest first", "operator").first).to_be_visible()
+    assert page.evaluate("scrollY") == 0  # the header is visible after the login
+    if viewport != PHONE:
+        models = panel(page, "Models").locator(".scroll")
+        assert models.evaluate("element => element.scrollWidth <= element.clientWidth")
     assert_accessible(page)
     row(page, "Models", "default").get_by_role("button", name="Pause").click()
     expect(page.get_by_role("dialog")).to_be_visible()

@@ -41,6 +41,7 @@ def test_a_prompt_has_a_page_of_its_own_for_its_user(
         reader.enter("Log in", username, PASSWORD)  # on another device
         expect(reader.cards).to_have_count(1)
         expect(reader.page.get_by_role("heading", name=re.compile(r"^Prompt \d+$"))).to_be_visible()
+        expect(reader.page).to_have_title(re.compile(r"^\(1\) Prompt \d+ . Promptwire$"))
         reader.expect_live()
         expect(reader.prompt_field).to_be_hidden()
     expect(reader.cards.locator(".status")).to_have_text("Answered")

@@ -14,7 +14,7 @@ def test_an_unknown_address_has_a_page_that_leads_back(visit: Callable[..., Visi
     reader = visit(url, color_scheme=scheme, viewport=PHONE)
     reader.refusals.add(404)
     reader.page.goto(f"{url}/nothing/here")
-    expect(reader.page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+    expect(reader.page.get_by_role("heading", name="Page not found")).to_be_visible()
     results = Axe().run(reader.page)
     assert results.violations_count == 0, results.generate_report()
     assert reader.page.evaluate("document.documentElement.scrollWidth <= innerWidth")

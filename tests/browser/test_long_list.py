@@ -208,7 +208,7 @@ def test_prompts_are_filtered_searched_beyond_the_first_results_and_exported(ent
     ids = [61, 40, 30, 20, 10]
     expect(page.locator("#prompts .prompt")).to_have_text([f"prompt number {id}" for id in ids])
     page.get_by_label("Show prompts that are").select_option("Queued")
-    expect(page.get_by_text("None of your prompts is in the state “Queued”.")).to_be_visible()
+    expect(page.get_by_text("You have no prompts with the status “Queued”.")).to_be_visible()
     page.get_by_label("Show prompts that are").select_option("All")
 
     found = alice.search("number")

@@ -64,7 +64,7 @@ def test_the_page_says_why_a_sign_in_failed(visitor: Visitor, url: str) -> None:
     assert page.url == f"{url}/?from=a-link"
 
 
-def test_a_code_that_another_tab_did_not_ask_for_signs_nobody_in(visit: Callable[..., Visitor], url: str) -> None:
+def test_a_tab_refuses_a_code_that_it_did_not_ask_for(visit: Callable[..., Visitor], url: str) -> None:
     page = visit(f"{url}/#sign-in=a-code-of-somebody-else").page
     expect(page.locator("#login-error")).to_contain_text("was started in another tab")
     expect(page.locator("#welcome")).to_be_visible()

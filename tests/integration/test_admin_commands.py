@@ -102,7 +102,7 @@ def test_prompts_are_retried_by_filter_after_a_confirmation(
     assert promptwire("undo 1") == "Operation 1 is undone: 3 of 3 prompts retried, 3 undone.\n"
     assert promptwire("operation 1 --wait") == "Operation 1 is undone: 3 of 3 prompts retried, 3 undone.\n"
     assert "undone  3 of 3   root" in promptwire("operations")
-    assert promptwire("retry --status cancelled --yes") == "There is no prompt to retry.\n"
+    assert promptwire("retry --status cancelled --yes") == "There are no prompts to retry.\n"
 
 
 @pytest.mark.usefixtures("_driven")

@@ -43,7 +43,7 @@ def test_a_browser_gets_a_page_with_a_way_back(client: FlaskClient, path: str) -
     "accept",
     [None, "*/*", "", "application/json", "application/problem+json", "application/json, text/html;q=0.5", "image/*"],
 )
-def test_all_others_get_the_problem(client: FlaskClient, accept: str | None) -> None:
+def test_other_clients_get_the_problem(client: FlaskClient, accept: str | None) -> None:
     response = get(client, "/nothing", accept)
     assert_problem(response, 404)
     assert response.data == (

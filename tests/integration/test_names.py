@@ -117,6 +117,12 @@ class TestUsersWhoShareAName:
 
 
 class TestPasswords:
+    def test_without_a_terminal_the_command_line_says_where_it_takes_the_password_from(
+        self, settings: Settings
+    ) -> None:
+        result = CliRunner().invoke(users_cli, ["create", "bob"], env=environment_of(settings) | {"NEW_PASSWORD": None})
+        assert (result.exit_code, "Give a password in NEW_PASSWORD" in result.output) == (2, True)
+
     def test_a_password_matches_however_it_is_composed(self, app: Flask) -> None:
         register(app, "alice", DECOMPOSED)
         assert [log_in(app, "alice", typed).status_code for typed in (COMPOSED, DECOMPOSED)] == [200, 200]

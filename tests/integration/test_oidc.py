@@ -132,7 +132,7 @@ class TestFlow:
         assert {"Secure", "Path=/"} <= set(cookie.split("; "))
         assert "Domain" not in cookie
 
-    def test_no_address_has_a_token(self, browser: Browser) -> None:
+    def test_no_url_contains_a_token(self, browser: Browser) -> None:
         started = browser.start()
         finished = browser.return_with(browser.at_provider.sign_in(started.location))
         assert VERIFIER not in started.location + finished.location
@@ -218,12 +218,12 @@ class TestRefusedSignIns:
 
 
 class TestDoctor:
-    def test_it_says_that_a_provider_answers(self, settings: Settings) -> None:
+    def test_the_doctor_reports_a_provider_that_answers(self, settings: Settings) -> None:
         (found,) = identity_provider(settings)
         assert found == Observation("the identity provider answers; keys for signatures: 2")
 
     @pytest.mark.parametrize("path", ["", "/another"], ids=["unavailable", "another path"])
-    def test_it_says_what_is_wrong_with_an_issuer(self, settings: Settings, path: str) -> None:
+    def test_the_doctor_reports_what_is_wrong_with_an_issuer(self, settings: Settings, path: str) -> None:
         issuer = f"{settings.oidc_issuer}{path}" if path else "http://127.0.0.1:9"
         (found,) = identity_provider(settings.model_copy(update={"oidc_issuer": issuer}))
         assert isinstance(found, Finding)
@@ -319,7 +319,7 @@ class TestAccounts:
     def test_a_user_without_a_password_can_create_keys(self, browser: Browser) -> None:
         assert browser.signed_in().create_key()["key"].startswith("pw_")
 
-    def test_a_user_without_a_password_is_told_so_where_one_is_needed(self, browser: Browser) -> None:
+    def test_calls_that_need_a_password_say_that_the_user_has_none(self, browser: Browser) -> None:
         body = {"current_password": "any", "password": PASSWORD}
         problem = assert_problem(browser.signed_in().post("/account/password/", json=body), 400)
         assert "has no password" in problem["errors"][0]["message"]
@@ -346,7 +346,7 @@ class TestDeletion:
         with sessions() as session:
             assert session.scalar(select(func.count()).select_from(LinkedIdentity)) == 0
 
-    def test_afterwards_the_identity_gets_a_new_account(self, app: Flask, browser: Browser) -> None:
+    def test_after_a_deletion_the_identity_gets_a_new_account(self, app: Flask, browser: Browser) -> None:
         carol = browser.signed_in()
         first = carol.get("/account/").json["id"]
         self.delete(carol, browser.get_code(reauthenticate="true"))

@@ -114,7 +114,7 @@ class TestConfiguration:
         ):
             assert f"&{part}" in url
 
-    def test_it_is_fetched_once(self, provider: Provider) -> None:
+    def test_the_configuration_is_fetched_once(self, provider: Provider) -> None:
         provider.client = provider.make_client(retry_seconds=3_600)
         provider.publish()
         assert provider.client.configuration == provider.client.configuration
@@ -139,13 +139,15 @@ class TestConfiguration:
             (b" " * (MAX_BYTES + 1) + b"{}", "200 OK", "more than"),
         ],
     )
-    def test_a_wrong_one_is_an_error(self, provider: Provider, body: object, status: str, says: str) -> None:
+    def test_an_invalid_configuration_is_an_error(
+        self, provider: Provider, body: object, status: str, says: str
+    ) -> None:
         content = provider.configuration(**body) if isinstance(body, dict) else body
         provider.server.script(reply(content, status))
         with pytest.raises(ProviderUnavailableError, match=says):
             _ = provider.client.configuration
 
-    def test_a_compressed_one_is_not_expanded(self, provider: Provider) -> None:
+    def test_a_compressed_configuration_is_not_expanded(self, provider: Provider) -> None:
         """A small response could fill the memory."""
         body = gzip.compress(json.dumps(provider.configuration()).encode())
         provider.server.script(reply(body, headers="Content-Encoding: gzip\r\n"))
@@ -169,12 +171,12 @@ class TestSlowProvider:
     @pytest.mark.parametrize(
         "pieces", [(), (b"HTTP/1.1 200 OK\r\n",), (reply({"a": 1})[:-3],)], ids=["nothing", "head", "body"]
     )
-    def test_a_silent_one_is_given_up(self, raw_server: RawServer, pieces: tuple[bytes, ...]) -> None:
+    def test_a_request_to_a_silent_provider_times_out(self, raw_server: RawServer, pieces: tuple[bytes, ...]) -> None:
         raw_server.script(*pieces, then="silence")
         with pytest.raises(ProviderUnavailableError, match="does not answer"):
             fetch_json("GET", raw_server.url, max_seconds=SHORT_SECONDS)
 
-    def test_one_that_sends_a_byte_now_and_then_is_given_up(self) -> None:
+    def test_a_request_to_a_provider_that_sends_single_bytes_times_out(self) -> None:
         """No time limit of a single read helps."""
         with trickling() as url, pytest.raises(ProviderUnavailableError, match=r"more than 0\.3 s"):
             fetch_json("GET", url, max_seconds=SHORT_SECONDS)
@@ -184,7 +186,7 @@ class TestSlowProvider:
         with pytest.raises(ProviderUnavailableError, match="does not answer"):
             fetch_json("GET", f"http://{host}/keys", max_seconds=MAX_WAIT_SECONDS)
 
-    def test_one_that_refuses_connections_is_an_error(self, provider: Provider) -> None:
+    def test_a_provider_that_refuses_connections_is_an_error(self, provider: Provider) -> None:
         provider.server.__exit__()
         with pytest.raises(ProviderUnavailableError, match="does not answer"):
             _ = provider.client.configuration
@@ -292,7 +294,7 @@ class TestExchange:
 
 
 class TestCachedFetch:
-    def test_a_failure_is_remembered_so_that_callers_do_not_queue_up(self) -> None:
+    def test_a_failure_is_cached_so_that_callers_do_not_wait(self) -> None:
         calls: list[int] = []
 
         def fetch() -> str:
@@ -330,7 +332,7 @@ class TestCachedFetch:
         cached = CachedFetch(fetch, seconds=0, retry_seconds=0)
         assert [cached.get(), cached.get(), cached.get(refresh=True)] == ["first"] * 3
 
-    def test_it_is_fetched_again_after_its_time(self) -> None:
+    def test_an_expired_value_is_fetched_again(self) -> None:
         answers = iter([1, 2])
         cached = CachedFetch(lambda: next(answers), seconds=0)
         assert [cached.get(), cached.get()] == [1, 2]

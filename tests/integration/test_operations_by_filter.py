@@ -221,7 +221,7 @@ class TestRetry:
         with sessions() as session:
             assert session.scalar(text("SELECT count(*) FROM prompts WHERE turn IS NOT NULL")) == 2
 
-    def test_prompts_of_models_that_are_gone_are_skipped(
+    def test_prompts_of_removed_models_are_skipped(
         self, admin: ApiUser, alice: ApiUser, sessions: Sessions, driver: OperationDriver
     ) -> None:
         add_failed(sessions, alice.id, 2, route="gone")

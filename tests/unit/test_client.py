@@ -39,7 +39,7 @@ from api.client.retries import UNLIMITED
 from api.client.session import Session
 from api.client.text_stream import follow
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT
-from tests.support.stub_api import DROP, Answer, StubApi, stub_api
+from tests.support.stub_api import DROP, Answer, StubApi
 
 ALICE = Login("alice", "access-1", "refresh-1")
 QUEUED = {"id": 7, "status": "queued"}
@@ -48,12 +48,6 @@ BROKEN = Answer(500, {"detail": "Something went wrong on our side."})
 IN_USE = Answer(409, {"type": "urn:promptwire:problem:idempotency-key-in-use"})
 UNAUTHORIZED = Answer(401, {"detail": "The token is malformed or has expired."})
 NOT_FOUND, CONFLICT = Answer(404), Answer(409)
-
-
-@pytest.fixture
-def stub() -> Iterator[StubApi]:
-    with stub_api() as running:
-        yield running
 
 
 @pytest.fixture

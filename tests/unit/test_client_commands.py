@@ -58,7 +58,7 @@ class TestHelp:
             assert result.output == "was called\n", example
             assert example in invoke(*name.split(), "--help").output
 
-    def test_no_example_is_left_of_a_command_that_is_gone(self) -> None:
+    def test_every_example_belongs_to_a_command(self) -> None:
         assert _EXAMPLES.keys() == set(LEAVES)
 
     def test_the_manual_lists_what_the_commands_read_and_return(self) -> None:
@@ -75,6 +75,15 @@ class TestHelp:
         assert "promptwire batch submit requests.jsonl" in invoke("help", "batch", "submit").output
         assert invoke("help", "batch", "gone").exit_code == Exit.USAGE
         assert invoke("help", "list", "gone").exit_code == Exit.USAGE
+
+    @pytest.mark.parametrize("name", ["", *(name for name in COMMANDS if name not in LEAVES)])
+    def test_a_list_of_commands_shows_whole_sentences(self, name: str) -> None:
+        _, _, listed = invoke(*name.split(), "--help").output.partition("Commands:")
+        assert "..." not in listed
+
+    def test_an_argument_that_is_not_an_integer_is_refused_in_plain_words(self) -> None:
+        assert "Error: Invalid value for 'ID': 'abc' is not a valid integer." in invoke("show", "abc").output
+        assert "'abc' is not a valid number." in invoke("list", "--timeout", "abc").output
 
     @pytest.mark.parametrize("name", ["", *COMMANDS])
     def test_every_command_shows_the_version(self, name: str) -> None:
@@ -163,7 +172,7 @@ CALLS = {
     "GET /account/": "account show",
     "POST /account/password/": "account password",
     "GET /account/logins/": "account logins",
-    "DELETE /account/logins/{id}/": "account logins --end 1",
+    "DELETE /account/logins/{id}/": "account logins --end 00000000-0000-0000-0000-000000000001",
     "GET /account/export/": "export",
     "DELETE /account/": "account delete --yes",
     "POST /prompts/": "submit Hi",
@@ -238,7 +247,7 @@ class TestCalls:
             Answer(404, {"detail": "There is no such thing."}),
         ]
         result = invoke(*CALLS[call].split(), url=stub.url)
-        pattern = re.sub(r"\\{\w+\\}", "1", re.escape(path))
+        pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(path))
         assert [
             each for each in stub.requests if each.method == method and re.fullmatch(pattern, each.path.split("?")[0])
         ]

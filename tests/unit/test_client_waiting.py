@@ -93,7 +93,7 @@ class TestTimeLimits:
             (
                 "admin operation 3 --wait",
                 {"status": "running", "changed": 0, "skipped": 0, "total": 5},
-                "It goes on. `promptwire admin undo 3` stops it.\n",
+                "The operation continues. `promptwire admin undo 3` stops it.\n",
             ),
         ],
     )

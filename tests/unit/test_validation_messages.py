@@ -1,23 +1,13 @@
 """The messages about the fields of a request."""
 
-import inspect
 import re
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from api.http import (
-    account_schemas,
-    filter_schemas,
-    key_schemas,
-    prompt_schemas,
-    request_schemas,
-    usage_schemas,
-    webhook_schemas,
-)
+import api.app  # it imports all models of requests
 from api.http.openapi.models import Body, Parameters
-from api.openai import file_schemas
 from shared import validation_messages
 
 
@@ -84,27 +74,28 @@ def test_a_missing_field_is_required() -> None:
     assert [validation_messages.describe(error) for error in raised.value.errors()] == ["is required"]
 
 
-_SCHEMAS = (
-    account_schemas,
-    filter_schemas,
-    key_schemas,
-    prompt_schemas,
-    request_schemas,
-    usage_schemas,
-    webhook_schemas,
-    file_schemas,
-)
 _WRONG: list[Any] = [None, -1, 1.5, "", " ", "x" * 20_000, "\x00", [1], [{}], {"a": 1}, {"type": "x"}, True]
 _JARGON = re.compile(r"Input|String|should|pattern|UUID|instance|\.0 ")
 
 
-def _request_models() -> list[type[BaseModel]]:
-    found = (each for module in _SCHEMAS for each in vars(module).values() if inspect.isclass(each))
-    return [each for each in dict.fromkeys(found) if issubclass(each, Body | Parameters)]
+def _request_models() -> dict[str, type[BaseModel]]:
+    """The models of the API's requests, by their names."""
+    assert api.app
+    found, bases = {}, [Body, Parameters]
+    while bases:
+        for model in bases.pop().__subclasses__():
+            bases.append(model)
+            if model.__module__.startswith("api."):
+                found[f"{model.__module__}.{model.__name__}"] = model
+    return dict(sorted(found.items()))
 
 
-@pytest.mark.parametrize("model", _request_models(), ids=lambda model: model.__name__)
-def test_no_field_of_a_request_has_a_message_with_the_validators_jargon(model: type[BaseModel]) -> None:
+_REQUESTS = _request_models()
+
+
+@pytest.mark.parametrize("title", _REQUESTS)
+def test_no_field_of_a_request_has_a_message_with_the_validators_jargon(title: str) -> None:
+    model = _REQUESTS[title]
     for name, field in model.model_fields.items():
         for value in _WRONG:
             messages = _messages(model, {field.alias or name: value})

@@ -1,4 +1,4 @@
-"""Keeping what the identity provider publishes: its configuration and its keys."""
+"""A cache for what is fetched from the identity provider: its configuration and its keys."""
 
 import math
 import threading
@@ -11,15 +11,15 @@ from api.auth.oidc.errors import ProviderUnavailableError
 Value = TypeVar("Value")
 
 KEEP_SECONDS = 3_600.0
-#: The provider is asked again after a failure, or for new keys, no sooner than this.
+#: The shortest time between two requests, after a failure or for new keys.
 RETRY_SECONDS = 10.0
 
 
 class CachedFetch(Generic[Value]):
-    """A value that is fetched when it is needed, by one caller at a time, and kept for a while.
+    """A value that is fetched when it is needed, by one caller at a time, and cached for `seconds`.
 
     While the provider is unavailable, the last value stays. Without one, callers get the error of the last attempt at
-    once: they do not queue up behind attempts that take until their time limit.
+    once: they do not wait for attempts that end with a timeout.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the provider's claims mean here: who may sign in, by which name, and whether as an admin."""
+"""Rules for the provider's claims: who may sign in, with which username, and whether as an admin."""
 
 import re
 import unicodedata
@@ -37,7 +37,7 @@ class ClaimRules:
         """The identity that these claims confirm.
 
         Raises:
-            NotPermittedError: these may not sign in.
+            NotPermittedError: the user may not sign in.
         """
         groups = _groups(claims.get(self._groups_claim))
         if self._domains and _verified_domain(claims) not in self._domains:
@@ -69,7 +69,7 @@ def _groups(claim: object) -> frozenset[str]:
 
 
 def _username(claim: object) -> str | None:
-    """A username made of a claim: of an e-mail address the part before the @, without what usernames cannot have."""
+    """The username for a claim; of an e-mail address the part before the @. Other characters become hyphens."""
     if not isinstance(claim, str):
         return None
     local = claim[: 2 * names.MAX_USERNAME_LENGTH].partition("@")[0]

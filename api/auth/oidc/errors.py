@@ -1,7 +1,7 @@
-"""Why a sign-in with the identity provider fails.
+"""Errors of a sign-in with the identity provider.
 
-The user's browser learns only the `code`, which the page explains. The message is for the log: it says what to change,
-and has no secret.
+The user's browser gets only the `code`, which the page explains. The message is for the log: it says what to change,
+and contains no secret.
 """
 
 
@@ -12,7 +12,7 @@ class SignInError(Exception):
 
 
 class ProviderUnavailableError(SignInError):
-    """The identity provider cannot be reached, is too slow, or its answer is not what the standard says."""
+    """The identity provider cannot be reached, is too slow, or its response does not follow the standard."""
 
     code = "provider-unavailable"
 

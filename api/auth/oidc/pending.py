@@ -1,7 +1,7 @@
-"""A sign-in that has been started: what the callback must know of it, in a signed cookie of the user's browser.
+"""The state of a sign-in that has been started, for the callback. It is in a signed cookie of the user's browser.
 
-Only the browser that started a sign-in has the cookie, so nobody can have others sign in with an authorization code of
-his own (login CSRF). The cookie lives for MAX_AGE_SECONDS. A new sign-in replaces it.
+Only the browser that started a sign-in has the cookie, so an attacker cannot sign other users in with an authorization
+code of the attacker (login CSRF). The cookie lives for MAX_AGE_SECONDS. A new sign-in replaces it.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ _SIGNER = {"digest_method": hashlib.sha256, "key_derivation": "hmac"}
 
 
 class PendingSignIn(NamedTuple):
-    """What a sign-in was started with."""
+    """The parameters of a started sign-in."""
 
     state: str
     nonce: str
-    verifier: str  #: of the challenge that the provider has
-    challenge: str  #: of the client, which has the verifier
-    port: int | None  #: on which a command line listens; None for the page
+    verifier: str  #: for the code challenge that was sent to the provider
+    challenge: str  #: the client's code challenge; the client has the verifier
+    port: int | None  #: the port on which a command line listens; None for the page
     reauthenticate: bool
 
     @classmethod
@@ -38,7 +38,7 @@ class PendingSignIn(NamedTuple):
 
 
 class PendingSignIns:
-    """Keeps sign-ins in cookies.
+    """Stores started sign-ins in cookies.
 
     Args:
         is_secure: Whether the API is reached by HTTPS. Then the cookie's name has the prefix `__Host-`, so that
@@ -51,7 +51,7 @@ class PendingSignIns:
         self._name = f"__Host-{_NAME}" if is_secure else _NAME
 
     def store(self, response: Response, pending: PendingSignIn) -> None:
-        """Have the browser keep it."""
+        """Set the cookie."""
         value = self._serializer.dumps(pending)
         response.set_cookie(
             self._name, str(value), MAX_AGE_SECONDS, secure=self._is_secure, httponly=True, samesite="Lax"
@@ -61,17 +61,17 @@ class PendingSignIns:
         """The sign-in of this state.
 
         Raises:
-            ExpiredSignInError: the browser has none, another, or too old a one.
+            ExpiredSignInError: the cookie is missing, has expired, or belongs to another sign-in.
         """
         try:
             values = self._serializer.loads(cookies.get(self._name, ""), max_age=MAX_AGE_SECONDS)
         except BadData as error:
-            raise ExpiredSignInError("The browser has not started this sign-in, or long ago.") from error
+            raise ExpiredSignInError("This browser has not started a sign-in in the last ten minutes.") from error
         pending = PendingSignIn(*values)
         if not hmac.compare_digest(pending.state.encode(), state.encode()):
             raise ExpiredSignInError("The browser has started another sign-in since.")
         return pending
 
     def forget(self, response: Response) -> None:
-        """Have the browser forget it."""
+        """Delete the cookie."""
         response.delete_cookie(self._name, secure=self._is_secure, httponly=True, samesite="Lax")

@@ -1,4 +1,4 @@
-"""The identity provider: what it publishes about itself, and the exchange of an authorization code for claims."""
+"""The identity provider: its published configuration, and the exchange of an authorization code for claims."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -21,14 +21,14 @@ MAX_EXCHANGES = 50
 
 
 class Configuration(NamedTuple):
-    """What the provider publishes about itself (OpenID Connect Discovery 1.0), as far as it is needed."""
+    """The used parts of the provider's configuration (OpenID Connect Discovery 1.0)."""
 
     authorization_endpoint: str
     token_endpoint: str
     jwks_uri: str
     userinfo_endpoint: str | None
     posts_secret: bool  #: whether it wants the client secret in the body of the token request
-    names_issuer: bool  #: whether each authorization response says who sends it (RFC 9207)
+    names_issuer: bool  #: whether authorization responses name the issuer (RFC 9207)
 
 
 class Exchange(NamedTuple):
@@ -57,7 +57,7 @@ class IdentityProvider:
 
     @property
     def configuration(self) -> Configuration:
-        """What the provider publishes.
+        """The provider's configuration.
 
         Raises:
             ProviderUnavailableError: it cannot be read.
@@ -65,14 +65,14 @@ class IdentityProvider:
         return self._configuration.get()
 
     def check(self) -> int:
-        """Read what the provider publishes. Returns how many keys for signatures it has.
+        """Read the configuration and the keys. Returns how many keys for signatures there are.
 
         Raises:
             ProviderUnavailableError: something cannot be read.
         """
         usable = [key for key in self._keys.get() if id_token.is_usable(key)]
         if not usable:
-            raise ProviderUnavailableError("The identity provider publishes no key that ID tokens may be signed with.")
+            raise ProviderUnavailableError("The identity provider publishes no key for signatures of ID tokens.")
         return len(usable)
 
     def authorization_url(self, *, state: str, nonce: str, challenge: str, reauthenticate: bool) -> str:

@@ -50,7 +50,7 @@ class SignIns:
         )
 
     def finish(self, pending: PendingSignIn, code: str, issuer: str | None) -> str:
-        """Exchange the provider's code for a code of ours, for the client that started the sign-in.
+        """Exchange the provider's code for a code of this service, for the client that started the sign-in.
 
         Args:
             issuer: Who the provider says it is (RFC 9207).
@@ -69,7 +69,7 @@ class SignIns:
             return sign_in_codes.create(session, identity, pending.challenge)
 
     def redeem(self, code: str, verifier: str) -> tuple[str, TokenPair]:
-        """Exchange a code of ours for the username and the tokens of a new login.
+        """Exchange a code of this service for the username and the tokens of a new login.
 
         Raises:
             InvalidSignInCodeError: the code is not valid.
@@ -105,7 +105,7 @@ class SignIns:
 
 
 def _apply_admin(session: Session, user: User, identity: ConfirmedIdentity) -> bool:
-    """Make the user what the provider says. Returns whether that changed anything."""
+    """Make the user an admin or not, as the provider's groups say. Returns whether that changed anything."""
     acts = users.set_roles(user, is_admin=identity.is_admin)
     for act in acts:
         audit.record(session, _actor(user), act, user.id, by="identity provider")
@@ -117,7 +117,7 @@ def _actor(user: User) -> Actor:
 
 
 def _check_authentication(claims: Mapping[str, Any]) -> None:
-    """Refuse an authentication of long ago, if the provider says when it was: it has ignored `prompt=login`."""
+    """Refuse an old authentication, if the provider says when it was: it has ignored `prompt=login`."""
     at = claims.get("auth_time", time.time())
     if not isinstance(at, int | float) or at < time.time() - MAX_AGE_SECONDS - CLOCK_SKEW_SECONDS:
         raise NotPermittedError("The identity provider has not asked the user to authenticate again.")

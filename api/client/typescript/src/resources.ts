@@ -30,7 +30,7 @@ export type ResponseFormat =
   | { type: "json_object" }
   | { type: "json_schema"; json_schema: { name: string; schema: object; strict?: boolean } };
 
-/** What a prompt asks for besides its text. */
+/** The fields of a request other than its text. */
 export interface RequestOptions {
   model?: string | undefined;
   instructions?: string | undefined;
