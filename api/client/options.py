@@ -1,5 +1,6 @@
 """The options of all commands, before or after the command's name, and the exit codes."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -112,14 +113,15 @@ class Options:
         return output
 
 
-class _Seconds(click.ParamType[float]):
+class _Seconds(Number):
     """A number of seconds that a timer can take."""
 
-    name = "seconds"
+    def __init__(self) -> None:
+        super().__init__(0, _MAX_TIMEOUT_SECONDS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds = float(click.FLOAT.convert(value, param, ctx))
-        if not 0 <= seconds <= _MAX_TIMEOUT_SECONDS:  # nan is neither
+        seconds = float(super().convert(value, param, ctx))
+        if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return seconds
 
