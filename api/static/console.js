@@ -133,6 +133,9 @@ async function operate(action, filter) {
   try {
     const { body: counted } = await session.send("POST", "admin/operations/", { body: { action, filter, dry_run: true } });
     if (!counted.count) return notify(`There is no prompt to ${action}.`);
+    if (counted.count > counted.max_count) {
+      return notify(`${counted.count.toLocaleString("en")} prompts match, too many for one operation. Narrow the filter, such as by a time.`);
+    }
     const prompts = counted.count === 1 ? "1 prompt" : `${counted.count.toLocaleString("en")} prompts`;
     const users = counted.users === 1 ? "1 user" : `${counted.users.toLocaleString("en")} users`;
     const verb = action === "retry" ? "Retry" : "Cancel";
@@ -221,5 +224,16 @@ async function readFilter() {
 
 // --- Start ---
 
-if (session.resume()) await enter().catch((error) => showLogin(error.message));
+/** Enters with the login of this browser. While the server is unavailable, tries again. */
+async function resume() {
+  try {
+    await enter();
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) return; // the login form says so
+    if (find("welcome").hidden) showLogin(error.message);
+    setTimeout(() => session.username && find("desk").hidden && resume(), INTERVAL);
+  }
+}
+
+if (session.resume()) await resume();
 else showLogin();

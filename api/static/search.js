@@ -52,7 +52,7 @@ export class Search {
   }
 
   async #more() {
-    this.#limit = LIMITS[LIMITS.indexOf(this.#limit) + 1];
+    this.#limit = LIMITS.at(-1);
     const known = new Set(this.cards.ids);
     await this.#run();
     this.cards.focus(this.cards.ids.find((id) => !known.has(id)));

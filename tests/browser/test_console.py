@@ -82,6 +82,8 @@ def test_an_operator_retries_what_has_failed_and_follows_it(console: Callable[..
     operation.get_by_role("button", name="Undo").click()
     dialog.get_by_role("button", name="Undo").click()
     expect(operation).to_contain_text("undone, 3 of 3")
+    # The button that had the focus is gone.
+    expect(panel(page, "Operations").get_by_role("group")).to_be_focused()
 
 
 def test_an_operator_cancels_by_the_form(
