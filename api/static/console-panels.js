@@ -219,9 +219,10 @@ function progressText({ status, total, changed, skipped, undone }) {
   return `${status}, ${parts.join(", ")}`;
 }
 
-/** A filter as people read it. */
+/** A filter as people read it. Each value is isolated: an error may quote a text that turns round what follows it. */
 export function filterText(filter) {
-  const parts = Object.entries(filter).map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(", ") : value}`);
+  const isolate = (value) => `\u2068${Array.isArray(value) ? value.join(", ") : value}\u2069`;
+  const parts = Object.entries(filter).map(([name, value]) => `${name}: ${isolate(value)}`);
   return parts.join(" · ") || "all";
 }
 

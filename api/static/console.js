@@ -84,12 +84,10 @@ async function refresh(isAll = false) {
   clearTimeout(timer);
   const isSlow = isAll || round % SLOW_ROUNDS === 0;
   try {
-    for (const [path, show] of isSlow ? [...panels.live, ...panels.slow] : panels.live) {
-      const { body } = await session.send("GET", `admin/${typeof path === "string" ? path : path()}`);
-      show(body);
-    }
+    const failed = await fetchPanels(isSlow ? [...panels.live, ...panels.slow] : panels.live);
     round += 1;
-    showFreshness("live", `As of ${new Date().toLocaleTimeString()}`);
+    if (failed) showFreshness("waiting", failed.message);
+    else showFreshness("live", `As of ${new Date().toLocaleTimeString()}`);
   } catch (error) {
     if (error instanceof Problem && error.status === 403) return showLogin("You are no longer an admin or a viewer.");
     if (error instanceof Problem && error.status === 401) return; // the login is shown
@@ -97,6 +95,20 @@ async function refresh(isAll = false) {
   }
   clearTimeout(timer);
   if (!document.hidden && find("welcome").hidden) timer = setTimeout(refresh, panels.isBusy() ? BUSY_INTERVAL : INTERVAL);
+}
+
+/** Fetches and shows panels. One that the server fails to make does not hold up the others: returns its error, or null. */
+async function fetchPanels(wanted) {
+  let failed = null;
+  for (const [path, show] of wanted) {
+    try {
+      show((await session.send("GET", `admin/${typeof path === "string" ? path : path()}`)).body);
+    } catch (error) {
+      if (!(error instanceof Problem && error.status >= 500)) throw error;
+      failed ??= error;
+    }
+  }
+  return failed;
 }
 
 document.addEventListener("visibilitychange", () => {

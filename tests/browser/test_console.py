@@ -1,6 +1,6 @@
 """The console in a real Chromium: operators see the panels, retry by filter, pause a model; all of it accessible."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from uuid import uuid4
 
 import pytest
@@ -36,9 +36,15 @@ def console(visit: Callable[..., Visitor], url: str, sessions: Sessions) -> Call
     """Open the console as a new user with these roles."""
 
     def open_console(
-        *, path: str = "admin", is_admin: bool = False, is_viewer: bool = False, **options: object
+        *,
+        path: str = "admin",
+        is_admin: bool = False,
+        is_viewer: bool = False,
+        refusals: Collection[int] = (),
+        **options: object,
     ) -> Page:
         visitor = visit(f"{url}/{path}", **options)
+        visitor.refusals.update(refusals)
         visitor.enter("Log in", add_user(sessions, is_admin=is_admin, is_viewer=is_viewer)[1])
         return visitor.page
 
@@ -121,11 +127,17 @@ def test_an_operator_pauses_a_model_and_users_see_why(console: Callable[..., Pag
 
 
 def test_a_viewer_sees_everything_and_no_button(console: Callable[..., Page], error: str) -> None:
-    page = console(is_viewer=True)
+    page = console(is_viewer=True, refusals=[503])
     expect(row(page, "Failures", error)).to_be_visible()
     expect(row(page, "Workers", "runs").first).to_be_visible()
     expect(page.get_by_text("You are a viewer")).to_be_visible()
     expect(page.locator("#desk button:visible")).to_have_count(0)
+    # A panel that fails does not hold up the others.
+    unavailable = {"json": {"detail": "Try again later."}, "status": 503, "content_type": "application/problem+json"}
+    page.route("**/admin/queue/", lambda route: route.fulfill(**unavailable))
+    with page.expect_request("**/admin/workers/"):
+        expect(page.get_by_text("Try again later.")).to_be_visible()
+    page.unroute("**/admin/queue/")
     page.get_by_role("link", name="Promptwire").click()
     page.get_by_role("link", name="Console").click()
     expect(page.get_by_text("You are a viewer")).to_be_visible()
