@@ -2,7 +2,7 @@
 
 import { answerText, cutOffNote, nextTry, place, similarity, timeAgo, toolCalls } from "./format.js";
 import { address } from "./http.js";
-import { highlight, render } from "./markdown.js";
+import { colour, render } from "./markdown.js";
 import { isRunning } from "./prompts.js";
 
 const STATUS = {
@@ -94,7 +94,7 @@ function fillAnswer(element, text, isMarkdown) {
   else rendered.delete(element);
   if (!content) return append(element, text);
   element.replaceChildren(content);
-  highlight(element);
+  colour(element);
 }
 
 function fillWaiting(element, waiting) {

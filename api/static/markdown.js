@@ -5,6 +5,7 @@
 // - what Markdown became is sanitized again: only TAGS and ATTRIBUTES are left, whatever the parser did;
 // - links lead to http, https and mailto only, and show the host that they lead to.
 
+import { highlight } from "./highlight.js";
 import { isCostly } from "./markdown-cost.js";
 import { Marked } from "./vendor/marked.js";
 import sanitizer from "./vendor/purify.js";
@@ -18,7 +19,6 @@ const CLASSES = /^(language-[\w+#.-]{1,40}|level-[1-6]|hljs-[\w-]{1,40}|(functio
 const PROTOCOLS = ["http:", "https:", "mailto:"];
 // Invisible characters that change the direction of text: it is then read in another order than it is written.
 const DIRECTIONS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
-const MAX_HIGHLIGHTED = 20_000;
 
 const escape = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`);
 
@@ -119,15 +119,10 @@ function addCopyButton(pre) {
   wrap(pre, "code").append(button);
 }
 
-/** Colours the code in an element, where its language is named. The library is fetched when it is first needed. */
-export async function highlight(element) {
-  const blocks = [...element.querySelectorAll("pre > code[class^=language-]")];
-  if (!blocks.length) return;
-  const { default: library } = await import("./vendor/highlight.js");
-  for (const block of blocks) {
-    const language = block.className.replace("language-", "");
-    const code = block.textContent;
-    if (!library.getLanguage(language) || code.length > MAX_HIGHLIGHTED) continue;
-    block.replaceChildren(sanitize(library.highlight(code, { language, ignoreIllegals: true }).value));
+/** Colours the code in an element, where its language is named. */
+export async function colour(element) {
+  for (const block of element.querySelectorAll("pre > code[class^=language-]")) {
+    const html = await highlight(block.textContent, block.className.replace("language-", ""));
+    if (html) block.replaceChildren(sanitize(html));
   }
 }

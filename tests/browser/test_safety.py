@@ -156,8 +156,10 @@ def test_markdown_becomes_elements_and_its_code_can_be_copied(alice: Visitor) ->
     text += "\n```python\ndef tide(): ...\n```\n"
     text += "\n[read](https://example.org/tides) or https://example.org/moon\n\n![moon](https://example.org/moon.png)"
     alice.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    alice.page.evaluate(_SHOW, [text])
-    answer = alice.page.locator("#all .answer")
+    endless = "```csharp\n" + "aa<b>\n" * 3_000 + "```"  # whose colours would take minutes
+    alice.page.evaluate(_SHOW, [endless, text])
+    assert alice.page.locator("#all .answer code").last.inner_text().startswith("aa<b>\naa<b>")
+    answer = alice.page.locator("#all .answer").first
     expect(answer.get_by_role("heading", name="Tides")).to_be_visible()
     expect(answer.locator("strong")).to_have_text("twice")
     expect(answer.get_by_role("cell", name="2")).to_be_visible()
