@@ -26,7 +26,7 @@ class AdminViews:
         name = (request.endpoint or "").rpartition(".")[2]
         if request.method != "GET" or name == "audit":
             return
-        user_id = (request.view_args or {}).get("user_id")
+        user_id = (request.view_args or {}).get("user_id") or request.args.get("user", type=int)
         if user_id is not None and user_id > MAX_ID:
             return  # there is no such user
         view = (current_principal().id, name, user_id)

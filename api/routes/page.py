@@ -9,9 +9,10 @@ from api.http import static_files
 
 FOLDER = Path(__file__).parents[1] / "static"
 
-#: Trusted types make the browser reject text where HTML is expected, unless the sanitizer of answers has made it.
+#: Trusted types make the browser reject text where HTML is expected, unless the sanitizer of answers has made it. The
+#: policy "worker", which can be made once, has the address of the worker that colours code.
 CONTENT_SECURITY_POLICY = static_files.content_security_policy(
-    require_trusted_types_for="'script'", trusted_types="dompurify"
+    require_trusted_types_for="'script'", trusted_types="dompurify worker"
 )
 
 

@@ -25,11 +25,11 @@ export class Actions {
     if (name === "delete") return this.#delete(prompt);
     const { time } = this.prompts;
     const card = button.closest(".card");
+    // A button that is disabled loses the focus. The card gives it to the next one if it goes.
+    if (button === document.activeElement) card.focus();
     button.disabled = true;
     const changed = await attempt(() => this.api[name](prompt.id));
     button.disabled = false;
-    // A button that is disabled loses the focus, and it will not come back: the card has it then.
-    if (document.activeElement === document.body) card.focus();
     if (changed) this.prompts.put([changed], time);
     else this.on.failed(prompt.id);
   }
@@ -48,10 +48,11 @@ export class Actions {
 
   /** Saves all prompts in a file. */
   async export(button) {
+    const { username } = this.api.session;
     button.disabled = true;
     const response = await attempt(() => this.api.export());
     button.disabled = false;
-    if (!response) return;
+    if (!response || this.api.session.username !== username) return;
     const link = document.createElement("a");
     link.href = URL.createObjectURL(response.body);
     link.download = `promptwire-${new Date().toISOString().slice(0, 10)}.jsonl`;

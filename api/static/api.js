@@ -51,7 +51,12 @@ export class Api {
   async page(path, options) {
     const { body, headers } = await this.session.send("GET", path, options);
     const next = /<[^>?]*(\?[^>]+)>; rel="next"/.exec(headers.get("Link") ?? "");
-    return { prompts: body, next: next && path.split("?")[0] + next[1].replace(/\blimit=\d+/, `limit=${OLDER_PAGE_SIZE}`) };
+    return { prompts: body, next: next && path.split("?")[0] + next[1] };
+  }
+
+  /** Fetches the next page of a list, which is longer than the first. */
+  older(next) {
+    return this.page(next.replace(/\blimit=\d+/, `limit=${OLDER_PAGE_SIZE}`));
   }
 
   /** Fetches the `limit` prompts that are most like a text; by its words with the mode "text", else by its meaning. */

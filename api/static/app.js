@@ -6,6 +6,7 @@ import { Api } from "./api.js";
 import { Cards } from "./cards.js";
 import * as composer from "./composer.js";
 import { Connection } from "./connection.js";
+import { dismiss } from "./confirm.js";
 import * as copying from "./copy.js";
 import { following } from "./follow.js";
 import { address } from "./http.js";
@@ -71,7 +72,7 @@ function showWorkspace() {
   find("welcome").hidden = true;
   for (const id of ["desk", "who", "log-out"]) find(id).hidden = false;
   find("who").textContent = session.username;
-  const on = { state: onState, joined: () => list.sync(), reset: () => list.renew(), event: onEvent };
+  const on = { state: onState, joined: () => list.joined(), reset: () => list.renew(), event: onEvent };
   connection = new Connection(session, on, lastSeq);
   if (!single) composer.focus();
   linkConsole();
@@ -103,6 +104,7 @@ function onOtherTab() {
 }
 
 function disconnect() {
+  dismiss();
   polling.stop();
   lastSeq = connection?.since ?? lastSeq;
   connection?.close();

@@ -2,7 +2,7 @@
 
 import { answerText, cutOffNote, nextTry, place, similarity, timeAgo, toolCalls } from "./format.js";
 import { address } from "./http.js";
-import { highlight, render } from "./markdown.js";
+import { colour, render } from "./markdown.js";
 import { isRunning } from "./prompts.js";
 
 const STATUS = {
@@ -18,7 +18,7 @@ const MAX_CHARACTERS = 1_800;
 const MAX_LINES = 24;
 
 const template = document.getElementById("card-content");
-const rendered = new WeakMap(); // the text that an element shows as Markdown
+const rendered = new WeakMap(); // the Markdown that an element shows
 
 /** Fills a card with a prompt. `expanded` has the names of the texts that are shown as a whole, "prompt" and "answer". */
 export function fill(card, prompt, expanded) {
@@ -90,14 +90,11 @@ function fillAnswer(element, text, isMarkdown) {
   if (isMarkdown && rendered.get(element) === text) return;
   const content = isMarkdown && text ? render(text) : null;
   element.classList.toggle("text", !content);
-  if (content) {
-    rendered.set(element, text);
-    element.replaceChildren(content);
-    highlight(element);
-  } else {
-    rendered.delete(element);
-    append(element, text);
-  }
+  if (isMarkdown) rendered.set(element, text);
+  else rendered.delete(element);
+  if (!content) return append(element, text);
+  element.replaceChildren(content);
+  colour(element);
 }
 
 function fillWaiting(element, waiting) {

@@ -26,8 +26,10 @@ export class Cards {
       if (button.dataset.expand) this.#toggle(id, button);
       else onAction(button.dataset.action, id, button);
     });
-    // Ten thousand intersection observers would take longer than a frame.
+    // Ten thousand intersection observers would take longer than a frame. The list's size changes when it is shown again,
+    // and when cards go.
     for (const type of ["scroll", "resize"]) addEventListener(type, () => this.#fillVisible(), { passive: true });
+    new ResizeObserver(() => this.#fillVisible()).observe(list);
     // The focus may go to a link that is below what is shown of a long text.
     list.addEventListener("focusin", ({ target }) => {
       const text = target.closest(".clamped");
@@ -75,7 +77,12 @@ export class Cards {
       this.#update(prompt);
     }
     this.#ids = [...kept];
-    this.list.append(...this.#ids.map((id) => this.#items.get(id).item));
+    // An item that is in its place is not moved: it would lose the focus and what is selected in it.
+    this.#ids.forEach((id, index) => {
+      const { item } = this.#items.get(id);
+      const there = this.list.children[index] ?? null;
+      if (there !== item) this.list.insertBefore(item, there);
+    });
   }
 
   /** Removes a card. If it had the focus, the next card gets it. */
@@ -130,8 +137,8 @@ export class Cards {
   #fillVisible() {
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = null;
-      if (this.#items.size <= ALWAYS_FILLED || this.list.offsetParent === null) return;
-      const near = new Set(this.#near());
+      if (this.list.offsetParent === null) return;
+      const near = new Set(this.#items.size <= ALWAYS_FILLED ? this.#ids : this.#near());
       const far = [...this.#filled].filter((id) => !near.has(id)).map((id) => this.#items.get(id));
       const heights = far.map(({ item }) => item.offsetHeight);
       far.forEach((entry, index) => empty(entry, heights[index]) && this.#filled.delete(entry.prompt.id));

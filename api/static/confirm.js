@@ -15,8 +15,18 @@ dialog.addEventListener("click", ({ target }) => {
 });
 // After Escape. An event that belongs to an earlier question must not answer the open one.
 dialog.addEventListener("close", () => {
-  if (!dialog.open) answer(false);
+  if (dialog.open) return;
+  answer(false);
+  // The button that has opened it may be gone: its prompt was deleted elsewhere.
+  if (document.activeElement === document.body) document.getElementById("main").focus();
 });
+
+/** Takes the question back. */
+export function dismiss() {
+  answer(false);
+  dialog.close();
+  text.textContent = "";
+}
 
 /** Asks whether to delete the prompt with this text. Resolves to a boolean. */
 export function confirmDeletion(promptText) {

@@ -17,7 +17,10 @@ field.addEventListener("keydown", (event) => {
   document.getElementById("confirm-yes").click();
 });
 dialog.addEventListener("close", () => {
-  if (!dialog.open) answer(null);
+  if (dialog.open) return;
+  answer(null);
+  // The button that has opened it may be gone: its row is not shown any more.
+  if (document.activeElement === document.body) document.getElementById("main").focus();
 });
 
 /** Asks. Resolves to `{ reason }`, or to null if the answer is no. `isDanger` colours the button. */

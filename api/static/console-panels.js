@@ -219,10 +219,10 @@ function progressText({ status, total, changed, skipped, undone }) {
   return `${status}, ${parts.join(", ")}`;
 }
 
-/** The text of a filter. */
+/** A filter as people read it. Each value is isolated: an error may quote a text that turns round what follows it. */
 export function filterText(filter) {
   const show = (name, value) => (["since", "until"].includes(name) ? new Date(value).toLocaleString() : [value].flat().join(", "));
-  const parts = Object.entries(filter).map(([name, value]) => `${name}: ${show(name, value)}`);
+  const parts = Object.entries(filter).map(([name, value]) => `${name}: \u2068${show(name, value)}\u2069`);
   return parts.join(" · ") || "all";
 }
 

@@ -20,10 +20,10 @@ export class Table {
     heading.id = `${id}-title`;
     heading.textContent = title;
     this.heading.append(heading);
-    const scroll = element("div", "scroll");
-    scroll.tabIndex = 0; // it may scroll on a small screen
-    scroll.setAttribute("role", "group");
-    scroll.setAttribute("aria-labelledby", heading.id);
+    this.scroll = element("div", "scroll");
+    this.scroll.tabIndex = 0; // it may scroll on a small screen
+    this.scroll.setAttribute("role", "group");
+    this.scroll.setAttribute("aria-labelledby", heading.id);
     this.table = element("table");
     this.table.setAttribute("aria-labelledby", heading.id);
     const head = this.table.createTHead().insertRow();
@@ -38,13 +38,14 @@ export class Table {
     this.body = this.table.createTBody();
     this.none = element("p", "none");
     this.none.textContent = empty;
-    scroll.append(this.table, this.none);
-    this.section.append(this.heading, scroll);
+    this.scroll.append(this.table, this.none);
+    this.section.append(this.heading, this.scroll);
     this.show([]);
   }
 
   /** Shows exactly these rows, in this order. */
   show(rows) {
+    const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
     this.table.hidden = rows.length === 0;
     this.none.hidden = rows.length > 0;
     const shown = rows.map((row) => {
@@ -64,6 +65,7 @@ export class Table {
     shown.forEach(([, line], index) => {
       if (this.body.rows[index] !== line) this.body.insertBefore(line, this.body.rows[index] ?? null);
     });
+    if (focused && (focused.hidden || !focused.isConnected)) this.scroll.focus();
   }
 }
 

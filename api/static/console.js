@@ -84,12 +84,10 @@ async function refresh(isAll = false) {
   clearTimeout(timer);
   const isSlow = isAll || round % SLOW_ROUNDS === 0;
   try {
-    for (const [path, show] of isSlow ? [...panels.live, ...panels.slow] : panels.live) {
-      const { body } = await session.send("GET", `admin/${typeof path === "string" ? path : path()}`);
-      show(body);
-    }
+    const failed = await fetchPanels(isSlow ? [...panels.live, ...panels.slow] : panels.live);
     round += 1;
-    showFreshness("live", `As of ${new Date().toLocaleTimeString()}`);
+    if (failed) showFreshness("waiting", failed.message);
+    else showFreshness("live", `As of ${new Date().toLocaleTimeString()}`);
   } catch (error) {
     if (error instanceof Problem && error.status === 403) return showLogin("You are no longer an admin or a viewer.");
     if (error instanceof Problem && error.status === 401) return; // the login is shown
@@ -97,6 +95,20 @@ async function refresh(isAll = false) {
   }
   clearTimeout(timer);
   if (!document.hidden && find("welcome").hidden) timer = setTimeout(refresh, panels.isBusy() ? BUSY_INTERVAL : INTERVAL);
+}
+
+/** Fetches and shows panels. One that the server fails to make does not hold up the others: returns its error, or null. */
+async function fetchPanels(wanted) {
+  let failed = null;
+  for (const [path, show] of wanted) {
+    try {
+      show((await session.send("GET", `admin/${typeof path === "string" ? path : path()}`)).body);
+    } catch (error) {
+      if (!(error instanceof Problem && error.status >= 500)) throw error;
+      failed ??= error;
+    }
+  }
+  return failed;
 }
 
 document.addEventListener("visibilitychange", () => {
@@ -133,6 +145,9 @@ async function operate(action, filter) {
   try {
     const { body: counted } = await session.send("POST", "admin/operations/", { body: { action, filter, dry_run: true } });
     if (!counted.count) return notify(`There are no prompts to ${action}.`);
+    if (counted.count > counted.max_count) {
+      return notify(`${counted.count.toLocaleString("en")} prompts match, too many for one operation. Narrow the filter, such as by a time.`);
+    }
     const prompts = counted.count === 1 ? "1 prompt" : `${counted.count.toLocaleString("en")} prompts`;
     const users = counted.users === 1 ? "1 user" : `${counted.users.toLocaleString("en")} users`;
     const verb = action === "retry" ? "Retry" : "Cancel";
@@ -221,5 +236,16 @@ async function readFilter() {
 
 // --- Start ---
 
-if (session.resume()) await enter().catch((error) => showLogin(error.message));
+/** Enters with the login of this browser. While the server is unavailable, tries again. */
+async function resume() {
+  try {
+    await enter();
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) return; // the login form says so
+    if (find("welcome").hidden) showLogin(error.message);
+    setTimeout(() => session.username && find("desk").hidden && resume(), INTERVAL);
+  }
+}
+
+if (session.resume()) await resume();
 else showLogin();

@@ -84,6 +84,12 @@ export class PromptList {
     return running;
   }
 
+  /** Events are reported from now on: fetches what came before, by a request that did not begin earlier. */
+  async joined() {
+    await this.#running;
+    return this.sync();
+  }
+
   /** Events come faster than lists can be fetched. */
   #syncSoon() {
     this.#isWanted = this.#timer !== null;
@@ -104,7 +110,7 @@ export class PromptList {
       page = await this.api.newest(this.status);
       found.push(...page.prompts);
       for (let count = 1; this.#isGap(page) && count < MAX_PAGES; count++) {
-        page = await this.api.page(page.next);
+        page = await this.api.older(page.next);
         found.push(...page.prompts);
       }
     } catch {
@@ -128,6 +134,7 @@ export class PromptList {
   }
 
   #beginAt({ prompts, next }) {
+    this.#version += 1; // older prompts that are being fetched are not the next ones any more
     this.#next = next;
     this.#oldest = next === null ? 0 : prompts.at(-1).id;
     this.prompts.forget(this.#oldest);
@@ -143,7 +150,7 @@ export class PromptList {
   async older() {
     const version = this.#version;
     const { time } = this.prompts;
-    const page = await this.api.page(this.#next);
+    const page = await this.api.older(this.#next);
     if (version !== this.#version) return;
     this.prompts.put(page.prompts, time);
     this.#next = page.next;

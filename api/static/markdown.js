@@ -5,6 +5,8 @@
 // - the parser's HTML is sanitized: only TAGS and ATTRIBUTES are left;
 // - links lead to http, https and mailto only, and show the host that they lead to.
 
+import { highlight } from "./highlight.js";
+import { isCostly } from "./markdown-cost.js";
 import { Marked } from "./vendor/marked.js";
 import sanitizer from "./vendor/purify.js";
 
@@ -15,11 +17,8 @@ const TAGS = [
 const ATTRIBUTES = ["align", "class", "href", "start"];
 const CLASSES = /^(language-[\w+#.-]{1,40}|level-[1-6]|hljs-[\w-]{1,40}|(function|class|inherited|language)_)$/;
 const PROTOCOLS = ["http:", "https:", "mailto:"];
-// Longer texts, and texts with more marks in a paragraph, are shown as plain text. The time for parsing marks grows with
-// the square of their number.
-const MAX_CHARACTERS = 100_000;
-const MAX_MARKS = 2_000;
-const MAX_HIGHLIGHTED = 20_000;
+// Invisible characters that change the direction of text: it is then read in another order than it is written.
+const DIRECTIONS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
 
 const escape = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`);
 
@@ -57,7 +56,7 @@ export function sanitize(html) {
 
 /** Returns a fragment with the elements of a text, or null if it is to be shown as it is. */
 export function render(text) {
-  if (text.length > MAX_CHARACTERS || text.split(/\n\s*\n/).some(hasManyMarks)) return null;
+  if (isCostly(text)) return null;
   let content;
   try {
     content = sanitize(marked.parse(text));
@@ -70,8 +69,6 @@ export function render(text) {
   return content;
 }
 
-const hasManyMarks = (paragraph) => paragraph.length > MAX_MARKS && paragraph.replace(/[^_*~]/g, "").length > MAX_MARKS;
-
 /** Marks a link as foreign, and shows its host if its text does not begin with it. Others than PROTOCOLS become text. */
 function showTarget(link) {
   const url = parseUrl(link.getAttribute("href"));
@@ -80,7 +77,8 @@ function showTarget(link) {
   link.target = "_blank";
   const isMail = url.protocol === "mailto:";
   const shown = link.textContent.trim();
-  if (isMail ? shown === url.pathname : !url.username && `${shown}/`.startsWith(`${url.origin}/`)) return;
+  const isNamed = isMail ? shown === url.pathname : !url.username && `${shown}/`.startsWith(`${url.origin}/`);
+  if (isNamed && !DIRECTIONS.test(shown)) return;
   const host = document.createElement("span");
   host.className = "host";
   host.textContent = ` (${isMail ? url.pathname : url.host})`;
@@ -121,15 +119,10 @@ function addCopyButton(pre) {
   wrap(pre, "code").append(button);
 }
 
-/** Colours the code in an element, where its language is named. The library is fetched when it is first needed. */
-export async function highlight(element) {
-  const blocks = [...element.querySelectorAll("pre > code[class^=language-]")];
-  if (!blocks.length) return;
-  const { default: library } = await import("./vendor/highlight.js");
-  for (const block of blocks) {
-    const language = block.className.replace("language-", "");
-    const code = block.textContent;
-    if (!library.getLanguage(language) || code.length > MAX_HIGHLIGHTED) continue;
-    block.replaceChildren(sanitize(library.highlight(code, { language, ignoreIllegals: true }).value));
+/** Colours the code in an element, where its language is named. */
+export async function colour(element) {
+  for (const block of element.querySelectorAll("pre > code[class^=language-]")) {
+    const html = await highlight(block.textContent, block.className.replace("language-", ""));
+    if (html) block.replaceChildren(sanitize(html));
   }
 }

@@ -1,5 +1,7 @@
 // Search as you type, by meaning or by words. It begins with a few results, and goes on where the list ends.
 
+import { excerpt } from "./format.js";
+
 const DEBOUNCE = 200; // milliseconds
 const LIMITS = [10, 50]; // of the API, 50 is the largest
 
@@ -52,7 +54,7 @@ export class Search {
   }
 
   async #more() {
-    this.#limit = LIMITS[LIMITS.indexOf(this.#limit) + 1];
+    this.#limit = LIMITS.at(-1);
     const known = new Set(this.cards.ids);
     await this.#run();
     this.cards.focus(this.cards.ids.find((id) => !known.has(id)));
@@ -80,7 +82,7 @@ export class Search {
     more.hidden = !found || found.length < limit || limit === LIMITS.at(-1);
     empty.textContent = problem ?? NOTHING[mode.value];
     empty.hidden = Boolean(found?.length);
-    this.say(found?.length ? `${found.length} found. First: ${found[0].prompt_text}` : empty.textContent);
+    this.say(found?.length ? `${found.length} found. First: ${excerpt(found[0].prompt_text)}` : empty.textContent);
   }
 }
 

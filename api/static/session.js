@@ -20,13 +20,10 @@ export class Session {
    * logged in or out.
    */
   constructor(onExpired, onChange) {
-    this.onExpired = onExpired;
-    addEventListener("storage", ({ key }) => {
-      if (key !== STORAGE_KEY && key !== null) return;
-      const { username } = this;
-      this.#stored = read();
-      if (this.username !== username) onChange();
-    });
+    Object.assign(this, { onExpired, onChange });
+    addEventListener("storage", ({ key }) => (key === STORAGE_KEY || key === null) && this.#follow());
+    // The browser may show a page again as it was, after "Back". It has missed these events then.
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#follow());
   }
 
   get username() {
@@ -87,6 +84,13 @@ export class Session {
     }
   }
 
+  /** Takes over what another tab has stored. */
+  #follow() {
+    const { username } = this;
+    this.#stored = read();
+    if (this.username !== username) this.onChange();
+  }
+
   async #exchange() {
     const used = this.#stored;
     if (!used) throw new Problem(401, { detail: "Log in again." }, null);
@@ -103,7 +107,8 @@ export class Session {
       this.#store({ username: used.username, ...pair });
     } catch (error) {
       if (error instanceof Problem && error.status === 401 && this.#stored === used) {
-        this.#store(null);
+        // It stays stored: without it the other tabs would take this for a logout, and discard what is written there.
+        this.#stored = null;
         this.onExpired(used.username);
       }
       throw error;

@@ -11,8 +11,8 @@ from shared.db.models import Action, Status
 STATUSES = {Action.RETRY: (Status.FAILED, Status.CANCELLED), Action.CANCEL: (Status.QUEUED, Status.PROCESSING)}
 _DEFAULT_STATUSES = STATUSES | {Action.RETRY: (Status.FAILED,)}
 
-#: The time that `since` and `until` compare.
-_SINCE_WHEN = {Action.RETRY: "completed_at", Action.CANCEL: "queued_at"}
+#: The column that says when a prompt became what the action changes. It has another value after each later change.
+SINCE_WHEN = {Action.RETRY: "completed_at", Action.CANCEL: "queued_at"}
 
 _CONDITIONS = {
     "model": "prompts.route = :model",
@@ -43,7 +43,7 @@ def conditions(action: Action, wanted: OperationFilter) -> tuple[str, dict[str, 
     """The condition in SQL, and its parameters. It implies that of a partial index, so that no other rows are read."""
     given = {name: value for name, value in wanted._asdict().items() if value is not None}
     statuses = (given.pop("status"),) if "status" in given else _DEFAULT_STATUSES[action]
-    time = _SINCE_WHEN[action]
+    time = SINCE_WHEN[action]
     parts = [_CONDITIONS[name] for name in given if name in _CONDITIONS]
     parts += [f"prompts.{time} >= :since"] if "since" in given else []
     parts += [f"prompts.{time} < :until"] if "until" in given else []

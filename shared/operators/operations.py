@@ -16,7 +16,7 @@ from shared.accounts.audit import Actor
 from shared.db.engine import Executor
 from shared.db.models import Action, Operation, OperationStatus, User
 from shared.errors import CountChangedError, NotUndoableError, OperationNotFoundError, TooManyPromptsError
-from shared.operators.filters import OperationFilter, conditions
+from shared.operators.filters import SINCE_WHEN, OperationFilter, conditions
 
 #: How many prompts an operation may have: storing them takes about a second.
 MAX_PROMPTS = 100_000
@@ -91,8 +91,9 @@ def begin(
     condition, parameters = conditions(action, wanted)
     stored = session.execute(
         text(f"""
-            INSERT INTO operation_prompts (operation_id, prompt_id)
-            SELECT :new_operation, id FROM prompts WHERE {condition} AND {_OF_LIVE_ACCOUNTS} LIMIT :most
+            INSERT INTO operation_prompts (operation_id, prompt_id, changed_at)
+            SELECT :new_operation, id, {SINCE_WHEN[action]}
+            FROM prompts WHERE {condition} AND {_OF_LIVE_ACCOUNTS} LIMIT :most
         """),  # noqa: S608  # nosec B608
         {**parameters, "new_operation": operation_id, "most": MAX_PROMPTS + 1},
     )

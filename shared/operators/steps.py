@@ -8,18 +8,27 @@ Lock order: advisory locks of users, prompts, users, operations.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import select, text, update
+from sqlalchemy import Select, select, text, update
 from sqlalchemy.orm import Session
 
 from shared.accounts import audit, budgets
 from shared.accounts.audit import Actor
 from shared.accounts.budgets import Reservation
 from shared.db.engine import Executor
-from shared.db.models import RETRIABLE, UNFINISHED, Action, OperationStatus, Prompt, PromptOutcome, User
+from shared.db.models import (
+    RETRIABLE,
+    UNFINISHED,
+    Action,
+    OperationPrompt,
+    OperationStatus,
+    Prompt,
+    PromptOutcome,
+    User,
+)
 from shared.prompts import completion, scheduling, submission
 from shared.prompts.feed import FinishedPrompt
 
@@ -52,7 +61,6 @@ class LeasedOperation(NamedTuple):
     key_id: int | None
     address: str
     request_id: str | None
-    created_at: datetime
     leased_by: str
 
     @property
@@ -189,15 +197,14 @@ def _retry(
     user_ids = session.scalars(select(Prompt.user_id).where(Prompt.id.in_(prompt_ids)).distinct()).all()
     scheduling.lock_users(session, user_ids)
     columns = (*budgets.RESERVED, Prompt.batch_id)
-    unchanged = (
-        Prompt.id.in_(prompt_ids),
+    retriable = (
         Prompt.status.in_(RETRIABLE),
-        Prompt.completed_at <= operation.created_at,
+        Prompt.completed_at == OperationPrompt.changed_at,
         Prompt.emptied_at.is_(None),
         Prompt.route.in_(rules.models),
         User.deleted_at.is_(None),
     )
-    locked = select(*columns).join(User, User.id == Prompt.user_id).where(*unchanged).order_by(Prompt.id)
+    locked = _of_group(columns, operation, prompt_ids).join(User, User.id == Prompt.user_id).where(*retriable)
     found = session.execute(locked.with_for_update(key_share=True, of=Prompt)).all()
     wanted = [Reservation(each.user_id, each.key_id, each.reserved_tokens) for each in found]
     if any(each.reserved_tokens for each in wanted):
@@ -214,15 +221,16 @@ def _cancel(
 ) -> tuple[GroupResult, Sequence[Any]]:
     """Cancel the prompts that have neither ended nor been retried since the operation began."""
     columns = (*budgets.RESERVED, Prompt.batch_id)
-    unchanged = (
-        Prompt.id.in_(prompt_ids),
-        Prompt.status.in_(UNFINISHED),
-        Prompt.queued_at <= operation.created_at,
-    )
-    found = session.execute(
-        select(*columns).where(*unchanged).order_by(Prompt.id).with_for_update(key_share=True)
-    ).all()
+    unfinished = (Prompt.status.in_(UNFINISHED), Prompt.queued_at == OperationPrompt.changed_at)
+    locked = _of_group(columns, operation, prompt_ids).where(*unfinished)
+    found = session.execute(locked.with_for_update(key_share=True, of=Prompt)).all()
     return GroupResult(finished=completion.cancel(session, found, error=_CANCELLED)), found
+
+
+def _of_group(columns: Sequence[Any], operation: LeasedOperation, prompt_ids: Sequence[int]) -> Select[Any]:
+    """Select columns of the prompts, in the order of their ids, beside their rows of the operation."""
+    theirs = (OperationPrompt.prompt_id == Prompt.id) & (OperationPrompt.operation_id == operation.id)
+    return select(*columns).join(OperationPrompt, theirs).where(Prompt.id.in_(prompt_ids)).order_by(Prompt.id)
 
 
 def _undo(

@@ -43,9 +43,13 @@ class Host(NamedTuple):
     is_lost: bool
 
 
+# After a pause of all hosts, each finds the others forgotten. They write, or delete, at the same time.
 _WRITE = text("""
     WITH forgotten AS (
-        DELETE FROM workers WHERE seen_at < now() - make_interval(secs => :forgotten) AND id <> :id
+        DELETE FROM workers WHERE id = ANY(ARRAY(
+            SELECT id FROM workers WHERE seen_at < now() - make_interval(secs => :forgotten) AND id <> :id
+            FOR UPDATE SKIP LOCKED
+        ))
     )
     INSERT INTO workers (id, host, pid, version, pool, concurrency, models, active_tasks)
     VALUES (:id, :host, :pid, :version, :pool, :concurrency, :models, :active_tasks)

@@ -154,6 +154,27 @@ def test_the_list_goes_on_before_its_end_is_reached(enter: Callable[..., Any]) -
     expect(alice.page.get_by_role("button", name="More")).to_be_hidden()
 
 
+def test_cards_are_filled_when_others_go_and_when_the_list_is_shown_again(enter: Callable[..., Any]) -> None:
+    alice, server = enter([resource(id) for id in range(1, 61)])
+    page = alice.page
+    expect(alice.cards).to_have_count(20)
+    scroll(page, "document.body.scrollHeight")
+    expect(alice.cards).to_have_count(60)
+    scroll(page, "0")
+    wait_until(lambda: filled(page) < 60, what="cards that are not filled")
+    alice.search("number")
+    server.prompts[61] = ended = resource(61, completed_at=_LATER)
+    server.send(**ended, type="prompt.completed", seq=1)
+    expect(alice.cards).to_have_count(61)
+    page.get_by_role("searchbox").press("Escape")
+    expect(alice.card("prompt number 61")).to_be_visible()
+    # Without a scroll.
+    for seq, id in enumerate(range(45, 61), 2):
+        server.send(type="prompt.deleted", id=id, seq=seq)
+    expect(alice.cards).to_have_count(45)
+    wait_until(lambda: filled(page) == 45, what="filled cards")
+
+
 def test_a_batch_of_ten_thousand_does_not_freeze_the_page(enter: Callable[..., Any]) -> None:
     alice, server = enter([resource(id) for id in range(1, 41)])
     page = alice.page
@@ -213,8 +234,13 @@ def test_prompts_are_filtered_searched_beyond_the_first_results_and_exported(ent
 
     found = alice.search("number")
     expect(found).to_have_count(10)
-    page.get_by_role("button", name="More results").click()
+    page.get_by_role("button", name="More results").dblclick()
     expect(found).to_have_count(50)
+    expect(found.nth(10)).to_be_focused()
+    # An answer elsewhere repeats the search. The focus stays.
+    server.prompts[1] = resource(1, prompt_text="another number")
+    server.send(**resource(62, completed_at="2026-01-03T00:00:00.000Z"), type="prompt.completed", seq=5)
+    expect(found.first).to_contain_text("another number")
     expect(found.nth(10)).to_be_focused()
     page.get_by_label("How to search").select_option("by words")
     wait_until(lambda: page.evaluate("true") and server.searches[-1]["mode"] == "text", what="a search by words")

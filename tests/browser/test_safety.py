@@ -58,8 +58,20 @@ _INSPECT = """() => {
         classes: [...new Set(elements.flatMap(({ classList }) => [...classList]))],
         links: elements.filter(({ localName, rel }) => localName === "a" && rel).map((link) => ({
             text: link.textContent, href: link.href, host: link.host, rel: link.rel, target: link.target,
+            isReversed: link.textContent.startsWith("http") && isReversed(link.firstChild),
         })),
     };
+
+    /** Whether the second character of a text is at the left of the first one. */
+    function isReversed(node) {
+        const [first, second] = [0, 1].map((index) => {
+            const range = document.createRange();
+            range.setStart(node, index);
+            range.setEnd(node, index + 1);
+            return range.getBoundingClientRect();
+        });
+        return second.left < first.left && second.top === first.top;
+    }
 }"""
 _TAGS = {"a", "blockquote", "br", "button", "code", "del", "div", "em", "h3", "hr", "li", "ol", "p", "pre", "span"}
 _TAGS |= {"strong", "table", "tbody", "td", "th", "thead", "tr", "ul"}
@@ -120,8 +132,10 @@ def test_nothing_of_hostile_markdown_runs_or_loads_or_looks_like_the_page(alice:
         assert link["href"].startswith(("https:", "http:", "mailto:"))
         assert "noopener" in link["rel"]
         assert link["target"] == "_blank"
-        is_named = re.match(rf"https?://{re.escape(link['host'])}(/|$)", link["text"])
+        is_plain = not re.search("[\u202a-\u202e\u2066-\u2069]", link["text"])
+        is_named = is_plain and re.match(rf"https?://{re.escape(link['host'])}(/|$)", link["text"])
         assert is_named or link["text"].endswith(f" ({link['host']})"), link
+        assert not link["isReversed"], link
 
     # What if the parser let HTML through? (While it is sanitized, the policy already blocks inline code and <base>.)
     alice.page.evaluate(_SANITIZE, HOSTILE)
@@ -142,8 +156,10 @@ def test_markdown_becomes_elements_and_its_code_can_be_copied(alice: Visitor) ->
     text += "\n```python\ndef tide(): ...\n```\n"
     text += "\n[read](https://example.org/tides) or https://example.org/moon\n\n![moon](https://example.org/moon.png)"
     alice.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    alice.page.evaluate(_SHOW, [text])
-    answer = alice.page.locator("#all .answer")
+    endless = "```csharp\n" + "aa<b>\n" * 3_000 + "```"  # whose colours would take minutes
+    alice.page.evaluate(_SHOW, [endless, text])
+    assert alice.page.locator("#all .answer code").last.inner_text().startswith("aa<b>\naa<b>")
+    answer = alice.page.locator("#all .answer").first
     expect(answer.get_by_role("heading", name="Tides")).to_be_visible()
     expect(answer.locator("strong")).to_have_text("twice")
     expect(answer.get_by_role("cell", name="2")).to_be_visible()

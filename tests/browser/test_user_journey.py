@@ -82,6 +82,7 @@ def test_tabs_of_a_browser_share_one_login(alice: Visitor, gate: Gate, username:
     expect(other_card.locator(".status")).to_have_text("Answered")
     expect(other_card.locator(".answer")).to_have_text(alice.answer(card).text_content())
 
+    alice.press(alice.cards.first, "Delete")
     other_tab.get_by_role("button", name="Log out").click()
     for tab in (alice.page, other_tab):
         expect(tab.get_by_label("Username")).to_be_visible()

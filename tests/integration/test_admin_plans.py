@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, Engine, event, text
@@ -70,6 +71,20 @@ LISTS = {
     "prompts to cancel": lambda connection: operations.count(
         Session(connection), Action.CANCEL, OperationFilter(model="default")
     ),
+    **{
+        f"prompts to retry by {name}": partial(
+            lambda wanted, connection: operations.count(Session(connection), Action.RETRY, wanted),
+            OperationFilter(**{name: value}),
+        )
+        for name, value in {
+            "user": 7,
+            "error": "error",
+            "ids": [200, 600],
+            "batch": 1,
+            "operation": 1,
+            "since": LONG_AGO,
+        }.items()
+    },
     "audit": lambda connection: audit.list_entries(connection, limit=20, before=10**9),
     "audit of a user": lambda connection: audit.list_entries(connection, limit=20, before=10**9, user_id=7),
 }

@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
+from shared.accounts.audit import Actor
 from shared.db.engine import Sessions
+from shared.db.models import Action
 from shared.errors import ProviderError
 from shared.messaging.announcements import Announcer
 from shared.messaging.redis import make_redis
 from shared.operators import operations, steps
+from shared.operators.filters import OperationFilter
 from shared.settings import Settings
 from tests.support.client import ApiUser, assert_problem
 from tests.support.failed_prompts import add_failed
@@ -203,6 +206,22 @@ class TestRetry:
         assert counts(admin, operation_id) == ("completed", 4, 1, 3, 0)
         assert alice.show(retried)["status"] == "queued"
         assert alice.show(failed_again)["status"] == "failed"
+
+    @pytest.mark.parametrize("action", ["retry", "cancel"])
+    def test_what_changes_just_before_it_is_chosen_is_changed(
+        self, admin: ApiUser, alice: ApiUser, sessions: Sessions, driver: OperationDriver, action: str
+    ) -> None:
+        actor = Actor(admin.id, None, "", None)
+        with sessions.begin() as session:
+            session.execute(text("SELECT now()"))  # which is the time of the operation
+            if action == "retry":
+                add_failed(sessions, alice.id, 1)
+            else:
+                alice.submit()
+            wanted = OperationFilter()
+            operation_id = operations.begin(session, Action(action), wanted, {}, actor, expected=1)
+        run(driver)
+        assert counts(admin, operation_id) == ("completed", 1, 1, 0, 0)
 
     def test_budgets_apply_and_the_backlog_limit_does_not(
         self, admin: ApiUser, alice: ApiUser, sessions: Sessions, make_driver: Callable[..., OperationDriver]

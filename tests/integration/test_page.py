@@ -51,7 +51,7 @@ def test_the_page_knows_whether_registration_is_open(make_app: Callable[..., Any
 def test_the_security_policy_allows_no_foreign_and_no_inline_content() -> None:
     policy = dict(part.split(" ", 1) for part in CONTENT_SECURITY_POLICY.split("; "))
     assert policy.pop("require-trusted-types-for") == "'script'"
-    assert policy.pop("trusted-types") == "dompurify"
+    assert policy.pop("trusted-types") == "dompurify worker"
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == policy["form-action"] == "'none'"
     assert set(policy.values()) == {"'none'", "'self'"}
 

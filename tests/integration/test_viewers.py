@@ -9,6 +9,8 @@ from sqlalchemy import text
 from api.users_cli import main as users_cli
 from shared.db.engine import Sessions
 from shared.db.models import Scope
+from shared.operators import worker_hosts
+from shared.operators.worker_hosts import Presence
 from shared.settings import Settings
 from tests.support.client import PASSWORD, ApiUser, assert_problem
 from tests.support.servers import environment_of, wait_until
@@ -39,6 +41,13 @@ def test_what_a_viewer_looks_at_is_audited(viewer: ApiUser, admin: ApiUser) -> N
     viewer.get("/admin/queue/")
     [entry, *_] = admin.get("/admin/audit/").json
     assert (entry["actor"]["username"], entry["action"]) == ("vera", "queue.viewed")
+    for user_id in (viewer.id, admin.id):
+        viewer.get(f"/admin/keys/?user={user_id}")
+    entries = admin.get("/admin/audit/").json
+    assert [(each["action"], each["user"]["id"]) for each in entries[:2]] == [
+        ("keys.viewed", admin.id),
+        ("keys.viewed", viewer.id),
+    ]
 
 
 def test_a_key_with_the_scope_admin_read_reads_and_changes_nothing(
@@ -94,6 +103,11 @@ def test_worker_hosts_are_seen_and_lost_and_forgotten(viewer: ApiUser, sessions:
         with sessions.begin() as session:
             session.execute(age, {"age": seconds})
         assert [each["is_lost"] for each in viewer.get("/admin/workers/").json] == lost
+    with sessions.begin() as other:  # a host that comes back writes its row just now
+        other.execute(text("UPDATE workers SET active_tasks = 1"))
+        with sessions.begin() as session:
+            session.execute(text("SET LOCAL lock_timeout = '1s'"))
+            worker_hosts.write(session, Presence(uuid4(), "b", 1, "1", "threads", 1, [], 0))
     PresenceWriter(sessions, "prefork", 2, ["default"], uuid4()).round()
     with sessions() as session:
-        assert session.scalar(text("SELECT count(*) FROM workers")) == 1
+        assert session.scalar(text("SELECT count(*) FROM workers")) == 2

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.support.client import PASSWORD
@@ -19,6 +20,22 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 expect.set_options(timeout=MAX_WAIT_SECONDS * 1000)
 
 PHONE = {"width": 360, "height": 780}
+DESKTOP = {"width": 1280, "height": 800}
+_ONLY_CONTRAST = {"runOnly": ["color-contrast"]}  # all rules once: only the colours differ
+
+
+def assert_accessible(page: Page) -> None:
+    """Check a view on a phone and on a desktop, light and dark: axe has no complaint, and nothing is too wide.
+
+    The page must be opened with `reduced_motion="reduce"`, because axe reads colours that still change.
+    """
+    for viewport in (PHONE, DESKTOP):
+        page.set_viewport_size(viewport)
+        for scheme, rules in (("dark", _ONLY_CONTRAST), ("light", {})):
+            page.emulate_media(color_scheme=scheme)
+            results = Axe().run(page, options=rules)
+            assert results.violations_count == 0, results.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @contextlib.contextmanager

@@ -80,7 +80,8 @@ class OperationPrompt(Base):
     prompt_id: Mapped[int] = mapped_column(primary_key=True)
     #: A `PromptOutcome`; NULL before.
     outcome: Mapped[str | None]
-    #: When it was changed, its attempt then, and its batch before.
+    #: When it was changed, its attempt then, and its batch before. Until then `changed_at` is when it ended (retry) or
+    #: was queued (cancel): a prompt that has another time by now has changed since the operation began.
     attempt: Mapped[int | None]
     batch_id: Mapped[int | None]
     changed_at: Mapped[datetime | None]
