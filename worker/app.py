@@ -39,6 +39,7 @@ from worker.batches.driver import BatchDriver
 from worker.celery_pool import choose_pool
 from worker.draining import Draining
 from worker.leases import WorkerStopping
+from worker.loop_wakeup import WakeUpStep
 from worker.maintenance import bootstep, presence, purger, unstored
 from worker.maintenance.bootstep import Job
 from worker.maintenance.cleaner import INTERVAL_SECONDS, Cleaner
@@ -163,6 +164,7 @@ app.steps["worker"].update(
     )
 )
 app.steps["consumer"].add(PrefetchStep)
+app.steps["consumer"].add(WakeUpStep)
 if settings.heartbeat_file:
     app.steps["consumer"].add(heartbeat.as_bootstep(Path(settings.heartbeat_file)))
 register(app, lambda: _services[0])
