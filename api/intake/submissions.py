@@ -33,6 +33,8 @@ from shared.telemetry import metrics
 MAX_GROUP_SIZE = 100
 #: How many submissions of a process may wait while a group is stored, which takes some milliseconds.
 MAX_WAITING = 500
+#: How long a group gathers at most after the one before, in seconds.
+MAX_PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ class Submissions:
             settings.user_backlog_limit, settings.user_running_limit, settings.user_monthly_tokens
         )
         self._estimators = {route: Estimator(model) for route, model in settings.models.items()}
-        self._store = GroupCommit(self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING)
+        self._store = GroupCommit(
+            self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING, max_pause=MAX_PAUSE
+        )
 
     @property
     def is_overloaded(self) -> bool:

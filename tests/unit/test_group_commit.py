@@ -1,7 +1,7 @@
 """Group commit: items that arrive while a group is processed form the next group; each caller gets its own outcome."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -177,3 +177,65 @@ def test_a_caller_killed_while_waiting_does_not_block_the_others(
     assert work.groups == [[0], [2]]
     work.release()
     assert commit(3) == 30
+
+
+class Clock:
+    """Stands in for `time`: less and less time passes between two readings, and `on_sleep` is called to sleep."""
+
+    def __init__(self, on_sleep: Callable[[float], None]) -> None:
+        self._left = 1.0
+        self.sleep = on_sleep
+
+    def monotonic(self) -> float:
+        self._left /= 2
+        return 1 - self._left
+
+
+def test_a_group_that_was_waited_for_is_followed_by_a_pause_in_which_the_next_gathers(
+    pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, late = Work(), []
+    commit = GroupCommit(work, max_size=10, max_waiting=10, max_pause=100.0)
+
+    def gather(_: float) -> None:
+        late.append(pool.submit(commit, 2))
+        wait_until(lambda: len(commit._waiting) == 2)
+
+    monkeypatch.setattr(group_commit, "time", Clock(gather))
+    _, (second,) = submit_while_busy(pool, commit, work, [1])
+    work.release(2)
+    assert (second.result(10), late[0].result(10)) == (10, 20)
+    assert work.groups == [[0], [1, 2]]
+
+
+@pytest.mark.parametrize("waiting", [[], [1, 2]])
+def test_neither_a_caller_who_finds_nobody_nor_a_full_group_pauses(
+    pool, monkeypatch: pytest.MonkeyPatch, waiting: list[int]
+) -> None:
+    work, pauses = Work(), []
+    commit = GroupCommit(work, max_size=2, max_waiting=10, max_pause=100.0)
+    monkeypatch.setattr(group_commit, "time", Clock(pauses.append))
+    first, others = submit_while_busy(pool, commit, work, waiting)
+    work.release(2)
+    for future in (first, *others):
+        future.result(10)
+    work.release()
+    assert commit(3) == 30
+    assert pauses == []
+
+
+def test_a_leader_killed_in_its_pause_does_not_block_the_others(pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, kills = Work(), [SystemExit]
+
+    def kill_once(_: float) -> None:
+        if kills:
+            raise kills.pop()
+
+    commit = GroupCommit(work, max_size=10, max_waiting=10, max_pause=100.0)
+    monkeypatch.setattr(group_commit, "time", Clock(kill_once))
+    first, (victim, other) = submit_while_busy(pool, commit, work, [1, 2])
+    work.release(2)
+    assert (first.result(10), other.result(10)) == (0, 20)
+    with pytest.raises(SystemExit):
+        victim.result(10)
+    assert work.groups == [[0], [2]]
