@@ -39,6 +39,9 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     the connection is a WebSocket, only the WebSocket's own timeouts apply.
     """
 
+    #: How many requests have begun to arrive in this process.
+    requests_begun = 0
+
     __slots__ = (
         "_early_answers",
         "_idle_deadline",
@@ -123,6 +126,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
             raise RequestTimeoutError(f"the request did not arrive within {self._request_timeout:g} s") from None
         if self._request_deadline is None:
             self._request_deadline = time.monotonic() + self._request_timeout
+            ClientSocket.requests_begun += 1
         return data
 
     def sendall(self, *args: Any) -> None:

@@ -21,6 +21,9 @@ from api.server.client_socket import ClientSocket
 #: How long TCP handshakes in progress may take.
 HANDSHAKE_SECONDS = 0.2
 
+#: For this many requests on open connections one new connection is accepted, but at least one when there is one.
+_REQUESTS_PER_CONNECTION = 4
+
 # A classic BPF program for a TCP socket: drop packets with the flag SYN and without ACK, pass all others.
 _DROP_SYN = (
     (0x30, 0, 0, 13),  # load the byte of flags
@@ -59,10 +62,24 @@ socket_closing = SocketClosing()
 
 
 class DrainingServer(StreamServer):  # type: ignore[misc]
-    """gevent's server, which accepts every established connection before it closes."""
+    """gevent's server, which accepts new connections in fair turns, and all established ones before it closes."""
 
-    #: gevent would accept a hundred connections in a row, and start as many requests before it looks at any socket.
-    max_accept = 1
+    _requests_seen: int = 0
+
+    @property
+    def max_accept(self) -> int:
+        """How many connections are accepted in a row.
+
+        gevent would accept a hundred, and start as many requests before it looks at any socket. One alone would leave
+        new connections waiting for seconds when each iteration of the event loop serves hundreds of requests.
+        """
+        begun = ClientSocket.requests_begun
+        new, self._requests_seen = begun - self._requests_seen, begun
+        return max(1, new // _REQUESTS_PER_CONNECTION)
+
+    @max_accept.setter
+    def max_accept(self, count: int) -> None:
+        """gunicorn sets it to 1 if there are several processes."""
 
     def do_read(self) -> tuple[ClientSocket, Any] | None:
         accepted = super().do_read()
