@@ -7,7 +7,9 @@ import struct
 import time
 from typing import Any, Protocol
 
+import gevent
 import gevent.socket
+from gevent.hub import Waiter
 
 from api.server.time_slice import TimeSlice
 
@@ -15,6 +17,7 @@ from api.server.time_slice import TimeSlice
 LINGER_SECONDS = 2.0
 _LINGER_PAUSE_SECONDS = 0.01
 _LINGER_BYTES = 256 * 1024
+_READ = 1  # of libev
 #: SO_LINGER with a timeout of 0: closing discards what was not sent, which otherwise stays in the kernel for minutes.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -107,14 +110,57 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
             # Python calls Python here, which takes no C stack. Otherwise each idle socket would keep 1 KB of it.
             data: bytes = super().recv(size, flags)
             return data
-        while True:
-            early_answers = self._early_answers if self._request_deadline is None else None
-            data = self._receive_part(size, flags)
-            answer = early_answers.answer_early(self, data) if early_answers and data else None
-            if answer is None:
-                return data
-            self.settimeout(self._request_timeout)
-            self.sendall(answer)
+        if self._early_answers is not None and self._request_deadline is None:
+            return self._receive_first(self._early_answers, size)
+        return self._receive_part(size, flags)
+
+    def _receive_first(self, early_answers: EarlyAnswers, size: int) -> bytes:
+        """Receive the beginning of a request without an early answer; nothing at the end of the idle timeout.
+
+        The event loop itself gives early answers. To switch to this greenlet, and to start a timeout for each of them,
+        would cost more than the answer.
+        """
+        data = self._receive_at_once(early_answers, size)
+        if data is None:
+            data = self._wait_for_first(early_answers, size)
+        if data:
+            self._begin()
+        return data
+
+    def _wait_for_first(self, early_answers: EarlyAnswers, size: int) -> bytes:
+        waiter: Waiter[bytes] = Waiter()
+
+        def on_readable() -> None:
+            try:
+                data = self._receive_at_once(early_answers, size)
+            except BaseException as error:
+                waiter.throw(error)
+            else:
+                if data is not None:
+                    waiter.switch(data)
+
+        with gevent.get_hub().loop.io(self.fileno(), _READ) as readable:
+            readable.start(on_readable)
+            while (seconds := self._idle_deadline - time.monotonic()) > 0:  # an answer moves it
+                with gevent.Timeout(seconds, False):
+                    data: bytes = waiter.get()
+                    return data
+        return b""
+
+    def _receive_at_once(self, early_answers: EarlyAnswers, size: int) -> bytes | None:
+        """Receive what has arrived. Returns None if it is answered, or if there is nothing."""
+        try:
+            data: bytes = self._sock.recv(size)
+        except BlockingIOError:
+            return None
+        answer = early_answers.answer_early(self, data) if data else None
+        if answer is None:
+            return data
+        ClientSocket.requests_begun += 1
+        with contextlib.suppress(BlockingIOError):
+            if self._sock.send(answer) == len(answer):
+                return None
+        raise ConnectionResetError(errno.ECONNRESET, "the client does not read the responses")
 
     def _receive_part(self, size: int, flags: int) -> bytes:
         deadline = self._idle_deadline if self._request_deadline is None else self._request_deadline
@@ -125,9 +171,12 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
                 return b""
             raise RequestTimeoutError(f"the request did not arrive within {self._request_timeout:g} s") from None
         if self._request_deadline is None:
-            self._request_deadline = time.monotonic() + self._request_timeout
-            ClientSocket.requests_begun += 1
+            self._begin()
         return data
+
+    def _begin(self) -> None:
+        self._request_deadline = time.monotonic() + self._request_timeout
+        ClientSocket.requests_begun += 1
 
     def sendall(self, *args: Any) -> None:
         """Send all of the data.

@@ -21,8 +21,8 @@ from api.server.client_socket import ClientSocket
 #: How long TCP handshakes in progress may take.
 HANDSHAKE_SECONDS = 0.2
 
-#: For this many requests on open connections one new connection is accepted, but at least one when there is one.
-_REQUESTS_PER_CONNECTION = 4
+#: For this many requests on open connections one new connection is accepted, and one at least.
+_REQUESTS_PER_CONNECTION = 2
 
 # A classic BPF program for a TCP socket: drop packets with the flag SYN and without ACK, pass all others.
 _DROP_SYN = (
