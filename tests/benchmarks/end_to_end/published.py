@@ -95,9 +95,21 @@ def scaling(results: Results) -> str:
     return f"Prompts a second by number of {'; of '.join(sentences)}."
 
 
+def sharing(results: Results) -> str:
+    """What a second API process loses, apart from having no core of its own."""
+    points = results["scalability"]["axes"].get("API processes that share a core")
+    if points is None:
+        return ""
+    one, two = (point["per_second"] for point in points[:2])
+    return (
+        f"Two API processes that share a core do {two / one:.2f} times as much as one that has it. So a further core for "
+        "the API adds about that share of what the first does."
+    )
+
+
 _PAGES: dict[Path, tuple[Callable[[Results], str], ...]] = {
     ROOT / "README.md": (headline,),
-    ROOT / "docs" / "performance.md": (comparison, cpu, busy, overload, scaling),
+    ROOT / "docs" / "performance.md": (comparison, cpu, busy, overload, scaling, sharing),
 }
 
 

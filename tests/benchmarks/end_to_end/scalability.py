@@ -1,5 +1,6 @@
 """How our throughput and latency change with the number of users, stored prompts, sockets and processes."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 import psutil
 
 from shared.settings import Settings
-from tests.benchmarks.end_to_end import ours, plans, seed_prompts
+from tests.benchmarks.end_to_end import cores, ours, plans, seed_prompts
 from tests.benchmarks.end_to_end.contender import Account, Contender
 from tests.benchmarks.end_to_end.contenders import FAULTS, USERS
 from tests.benchmarks.end_to_end.generator import users_of
@@ -34,6 +35,7 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
         "stored prompts": [],
         "sockets": [],
         "API processes": [],
+        "API processes that share a core": [],
         "worker processes": [],
     }
     found: dict[str, Any] = {"axes": axes, "plans": {}}
@@ -49,6 +51,7 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
         for count in scale.api_processes:
             with ours.serve_on(servers, settings, base_accounts, api=count) as contender:
                 axes["API processes"].append(_point(contender, scale, count))
+                axes["API processes that share a core"].append(_point(contender, scale, count, alone="api"))
         for count in scale.worker_processes:
             with ours.serve_on(servers, settings, base_accounts, workers=count) as contender:
                 axes["worker processes"].append(_point(contender, scale, count))
@@ -69,10 +72,15 @@ def _seeded(servers: Servers, sizes: Sequence[int]) -> Iterator[tuple[int, Setti
             yield count, settings, base_accounts
 
 
-def _point(contender: Contender, scale: Scale, at: int, *, active: int | None = None) -> dict[str, Any]:
-    """Measure a closed loop, and the latencies at a share of its rate; or return why it failed."""
+def _point(
+    contender: Contender, scale: Scale, at: int, *, active: int | None = None, alone: str | None = None
+) -> dict[str, Any]:
+    """Measure a closed loop, and the latencies at a share of its rate; or return why it failed.
+
+    With `alone`, this part has a core for itself, and all others, clients included, have the rest.
+    """
     try:
-        return _measured(contender, scale, at, active)
+        return _measured(contender, scale, at, active, alone)
     except (psutil.NoSuchProcess, RuntimeError) as error:
         print(f"  {at:,}: {error}", flush=True)
         return {"at": at, "skipped": str(error)}
@@ -80,13 +88,16 @@ def _point(contender: Contender, scale: Scale, at: int, *, active: int | None = 
         time.sleep(_SECONDS_PER_1000_CLOSES * len(contender.accounts) / 1e3)
 
 
-def _measured(contender: Contender, scale: Scale, at: int, active: int | None) -> dict[str, Any]:
-    with users_of(contender, active=active) as generator:
+def _measured(contender: Contender, scale: Scale, at: int, active: int | None, alone: str | None) -> dict[str, Any]:
+    with contextlib.ExitStack() as stack:
+        generator = stack.enter_context(users_of(contender, active=active))
+        if alone is not None:
+            stack.enter_context(cores.separate({**contender.parts, GENERATOR: [generator.pid]}, alone))
         maximum = closed_loop(contender, generator, max(scale.connections), scale.warm_up, scale.scalability_seconds)
         rate = max(SHARE_OF_MAX * maximum["per_second"], 1)
         paced = generator.do("open", rate=rate, warm_up=scale.warm_up, seconds=scale.scalability_seconds)
     latency = paced["push_ms"] or {}
-    cores = {part: ms * maximum["per_second"] / 1e3 for part, ms in maximum["cpu_ms"].items()}
+    used = {part: ms * maximum["per_second"] / 1e3 for part, ms in maximum["cpu_ms"].items()}
     print(f"  {at:,}: {maximum['per_second']:,.0f} per second, p99 {latency.get('p99')} ms", flush=True)
     return {
         "at": at,
@@ -94,9 +105,9 @@ def _measured(contender: Contender, scale: Scale, at: int, active: int | None) -
         "rate": round(rate, 1),
         "push_p50_ms": latency.get("p50"),
         "push_p99_ms": latency.get("p99"),
-        "cores": {part: round(each, 2) for part, each in cores.items()},
+        "cores": {part: round(each, 2) for part, each in used.items()},
         "others_cores": round(maximum["others_cores"], 2),
-        "limit": _limit(cores, maximum["others_cores"]),
+        "limit": _limit(used, maximum["others_cores"]),
         "api_rss_mib": maximum["peak_rss_mib"]["api"],
         "faults": {name: maximum[name] + paced[name] for name in FAULTS if maximum[name] + paced[name]},
     }
@@ -116,11 +127,11 @@ def knee(points: Points) -> dict[str, Any] | None:
     return None
 
 
-def _limit(cores: dict[str, float], others: float) -> str:
+def _limit(used_by: dict[str, float], others: float) -> str:
     """Return what limits the rate, as far as CPU usage shows."""
     machine = os.cpu_count() or 1
-    used = sum(cores.values())
-    services = {part: each for part, each in cores.items() if part != GENERATOR}
+    used = sum(used_by.values())
+    services = {part: each for part, each in used_by.items() if part != GENERATOR}
     busiest = max(services, key=lambda part: services[part], default="nothing")
     if used >= _SATURATED * machine:
         return f"all {machine} cores, mostly {busiest}"
