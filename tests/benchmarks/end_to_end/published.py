@@ -102,8 +102,8 @@ def sharing(results: Results) -> str:
         return ""
     one, two = (point["per_second"] for point in points[:2])
     return (
-        f"Two API processes that share a core do {two / one:.2f} times as much as one that has it. So a further core for "
-        "the API adds about that share of what the first does."
+        f"Two API processes that share a core do {two / one:.2f} times as much as one that has it. So a further core "
+        "for the API adds about that share of what the first does."
     )
 
 
@@ -128,7 +128,8 @@ def publish(before: Results, after: Results) -> None:
     for page, renderers in _PAGES.items():
         text = page.read_text()
         for render in renderers:
-            text = text.replace(render(before), render(after))
+            if old := render(before):
+                text = text.replace(old, render(after))
         page.write_text(text)
 
 
