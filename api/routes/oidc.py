@@ -22,7 +22,13 @@ from api.http.openapi.blueprint import Blueprint
 from api.http.openapi.responses import Responses, empty_response, error_responses, json_response, rate_limited
 from api.http.rate_limits import SIGN_IN_REQUESTS_PER_BLOCK, AddressLimiter
 from api.http.requests import limit_body
-from shared.errors import AccountRequiredError, InvalidSignInCodeError, SignInOffError, UsernameTakenError
+from shared.errors import (
+    AccountRequiredError,
+    IdentityTakenError,
+    InvalidSignInCodeError,
+    SignInOffError,
+    UsernameTakenError,
+)
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ METHOD: Responses = {200: json_response(SignInMethod, "The identity provider.", 
 TOKEN: Responses = {
     200: json_response(oidc_schemas.SignIn, "The tokens.", "sign-in"),
     **error_responses(400, InvalidSignInCodeError(), AccountRequiredError(), SignInOffError(), UsernameTakenError()),
-    **error_responses(_LIMITED, 413, 415),
+    **error_responses(IdentityTakenError(), _LIMITED, 413, 415),
 }
 
 log = structlog.get_logger(__name__)

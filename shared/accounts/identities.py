@@ -38,6 +38,7 @@ def create_user(session: Session, identity: ConfirmedIdentity) -> User:
     Raises:
         AccountRequiredError: the provider says no name that a user may have.
         UsernameTakenError: another user has the name.
+        IdentityTakenError: the identity has a user already.
     """
     if identity.username is None:
         raise AccountRequiredError("Your identity provider says no name that a user may have here; ask the operator.")
@@ -48,7 +49,8 @@ def create_user(session: Session, identity: ConfirmedIdentity) -> User:
             f"The username {identity.username} is taken. If that account is yours, log in to it with its password, and "
             "link your identity; otherwise ask the operator of this service."
         ) from error
-    _insert(session, user.id, identity)
+    if not _insert(session, user.id, identity):  # another sign-in was faster; the next one finds its user
+        raise IdentityTakenError
     return user
 
 

@@ -16,10 +16,11 @@ from api.client.errors import NotLoggedInError
 from api.services import Services
 from infra.doctor import Finding, Observation
 from infra.doctor.oidc import identity_provider
-from shared.accounts import sign_in_codes, users
-from shared.accounts.sign_in_codes import challenge_of
+from shared.accounts import identities, sign_in_codes, users
+from shared.accounts.sign_in_codes import ConfirmedIdentity, challenge_of
 from shared.db.engine import Sessions
 from shared.db.models import AuditEntry, LinkedIdentity, SignInCode, User
+from shared.errors import IdentityTakenError
 from shared.settings import Settings
 from tests.support import oidc
 from tests.support.client import PASSWORD, ApiUser, assert_problem, serving
@@ -273,6 +274,16 @@ class TestAccounts:
         assert alice.get("/account/identities/").json == []
         with sessions() as session:
             assert session.scalars(select(User.username)).all() == ["Alice"]
+
+    def test_two_first_sign_ins_at_once_do_not_leave_an_account_without_an_identity(self, sessions: Sessions) -> None:
+        """The provider has another name for the user meanwhile, so the names do not collide."""
+        first = ConfirmedIdentity("https://id.example.com", "7", "alice", is_admin=None, reauthenticated=False)
+        with sessions.begin() as session:
+            identities.create_user(session, first)
+        with pytest.raises(IdentityTakenError), sessions.begin() as session:
+            identities.create_user(session, first._replace(username="alice2"))
+        with sessions() as session:
+            assert session.scalars(select(User.username)).all() == ["alice"]
 
     @pytest.mark.parametrize(("creates", "status"), [(True, 200), (False, 403)])
     def test_the_first_sign_in_creates_an_account_if_it_may(
