@@ -23,6 +23,7 @@ HANDSHAKE_SECONDS = 0.2
 
 #: For this many requests on open connections one new connection is accepted, and one at least.
 _REQUESTS_PER_CONNECTION = 2
+_MAX_IN_A_ROW = 50
 
 # A classic BPF program for a TCP socket: drop packets with the flag SYN and without ACK, pass all others.
 _DROP_SYN = (
@@ -75,7 +76,7 @@ class DrainingServer(StreamServer):  # type: ignore[misc]
         """
         begun = ClientSocket.requests_begun
         new, self._requests_seen = begun - self._requests_seen, begun
-        return max(1, new // _REQUESTS_PER_CONNECTION)
+        return min(max(1, new // _REQUESTS_PER_CONNECTION), _MAX_IN_A_ROW)
 
     @max_accept.setter
     def max_accept(self, count: int) -> None:

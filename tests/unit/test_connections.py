@@ -12,6 +12,7 @@ from gunicorn.http.body import Body, LengthReader
 
 from api.server.client_socket import ClientSocket
 from api.server.connections import Connections
+from api.server.listening_socket import DrainingServer
 from tests.support.servers import MAX_WAIT_SECONDS
 
 
@@ -168,3 +169,14 @@ def test_the_rest_of_a_request_is_never_answered_early(connect: Pairs, begin: st
         connections.await_next_request(client, is_partial=True)
     peer.sendall(b"A")
     assert client.recv(100) == b"A"
+
+
+def test_connections_are_accepted_in_proportion_to_the_requests_on_open_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    with gevent.socket.socket() as listening:
+        server = DrainingServer(listening, lambda *_: None)
+        server.max_accept = 100  # as gunicorn does
+        accepted = []
+        for begun in (0, 1, 20, 0, 10_000):
+            monkeypatch.setattr(ClientSocket, "requests_begun", ClientSocket.requests_begun + begun)
+            accepted.append(server.max_accept)
+    assert accepted == [1, 1, 10, 1, 50]
