@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kombu.asynchronous import Hub
 
+from tests.support.servers import MAX_WAIT_SECONDS
 from worker.loop_wakeup import WakeUpStep
 
 
@@ -27,7 +28,7 @@ class Consumer:
 def in_thread(function: Callable[..., object], *arguments: object) -> None:
     thread = threading.Thread(target=function, args=arguments)
     thread.start()
-    thread.join()
+    thread.join(MAX_WAIT_SECONDS)
 
 
 @pytest.fixture
