@@ -1,6 +1,6 @@
 """`make bench`: whole prompts, from the request to the push, of this service and of others, in alternation.
 
-The whole default run takes about half an hour; `--quick` two minutes.
+The whole default run takes about half an hour; `--quick` three minutes.
 """
 
 import argparse
