@@ -6,6 +6,7 @@ or three, each as dear as one of twenty, and leaves nothing to the others that s
 (Databases call this group commit: DeWitt et al., 1984, "Implementation Techniques for Main Memory Database Systems".)
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -21,10 +22,11 @@ Result = TypeVar("Result")
 class _Waiter(Generic[Item, Result]):
     """A caller in the queue."""
 
-    __slots__ = ("is_done", "item", "outcome", "wake_up")
+    __slots__ = ("is_done", "item", "outcome", "since", "wake_up")
 
     def __init__(self, item: Item) -> None:
         self.item = item
+        self.since = time.monotonic()
         self.outcome: Result | BaseException | None = None
         self.is_done = False
         self.wake_up = threading.Lock()  # released once there is an outcome, or once this caller must lead
@@ -42,6 +44,8 @@ class GroupCommit(Generic[Item, Result]):
         max_size: How many items a call may have.
         max_waiting: How many callers may wait for the next call.
         max_pause: How many seconds after a group the next one gathers at most.
+        max_wait: If a whole group waits, and its first caller for this many seconds, nobody else may wait: many may
+            come at once, but not for long.
     """
 
     def __init__(
@@ -51,11 +55,13 @@ class GroupCommit(Generic[Item, Result]):
         max_size: int,
         max_waiting: int,
         max_pause: float = 0.0,
+        max_wait: float = math.inf,
     ) -> None:
         self._work = work
         self._max_size = max_size
         self._max_waiting = max_waiting
         self._max_pause = max_pause
+        self._max_wait = max_wait
         self._pause_until = 0.0  # by time.monotonic()
         self._waiting: deque[_Waiter[Item, Result]] = deque()
         self._is_busy = False
@@ -64,7 +70,16 @@ class GroupCommit(Generic[Item, Result]):
     @property
     def is_full(self) -> bool:
         """Whether no other caller may wait."""
-        return len(self._waiting) >= self._max_waiting
+        count = len(self._waiting)
+        if count >= self._max_waiting:
+            return True
+        if count < self._max_size:
+            return False  # however long a group takes, these are the next one
+        try:
+            first = self._waiting[0]
+        except IndexError:  # the next group has begun meanwhile
+            return False
+        return time.monotonic() - first.since >= self._max_wait
 
     def __call__(self, item: Item) -> Result:
         """The result for this item.

@@ -33,6 +33,8 @@ from shared.telemetry import metrics
 MAX_GROUP_SIZE = 100
 #: How many submissions of a process may wait while a group is stored, which takes some milliseconds.
 MAX_WAITING = 500
+#: How long the first of them may wait, in seconds: longer only if the process gets more than it can store.
+MAX_WAIT = 0.3
 #: How long a group gathers at most after the one before, in seconds.
 MAX_PAUSE = 0.005
 
@@ -77,7 +79,11 @@ class Submissions:
         )
         self._estimators = {route: Estimator(model) for route, model in settings.models.items()}
         self._store = GroupCommit(
-            self._store_group, max_size=MAX_GROUP_SIZE, max_waiting=MAX_WAITING, max_pause=MAX_PAUSE
+            self._store_group,
+            max_size=MAX_GROUP_SIZE,
+            max_waiting=MAX_WAITING,
+            max_pause=MAX_PAUSE,
+            max_wait=MAX_WAIT,
         )
 
     @property

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -117,6 +118,29 @@ def test_callers_beyond_the_maximum_are_rejected_immediately(pool) -> None:
     assert [future.result(10) for future in (first, *others)] == [0, 10, 20]
     work.release()
     assert commit(4) == 40
+
+
+def test_once_the_first_of_a_whole_group_has_waited_too_long_others_are_rejected(
+    pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=0.0)
+    monkeypatch.setattr(group_commit, "time", clock)
+    work = Work()
+    commit = GroupCommit(work, max_size=2, max_waiting=10, max_wait=1.0)
+    first, others = submit_while_busy(pool, commit, work, [1])
+    clock.now = 1.0
+    assert not commit.is_full  # the next group has room
+    others.append(pool.submit(commit, 2))
+    wait_until(lambda: len(commit._waiting) == 2)
+    clock.now = 0.9
+    assert not commit.is_full
+    clock.now = 1.0
+    assert commit.is_full
+    with pytest.raises(OverloadedError):
+        commit(3)
+    work.release(2)
+    assert [future.result(10) for future in (first, *others)] == [0, 10, 20]
+    assert not commit.is_full
 
 
 def test_each_item_of_many_concurrent_callers_is_processed_once() -> None:
