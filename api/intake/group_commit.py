@@ -77,7 +77,7 @@ class GroupCommit(Generic[Item, Result]):
             return False  # however long a group takes, these are the next one
         try:
             first = self._waiting[0]
-        except IndexError:  # the next group has begun meanwhile
+        except IndexError:  # the next group has started meanwhile
             return False
         return time.monotonic() - first.since >= self._max_wait
 

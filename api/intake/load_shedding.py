@@ -2,7 +2,7 @@
 
 A refusal must cost much less than an accepted submission: otherwise an overloaded process does nothing but refuse. So
 an ordinary submission is refused from the bytes of its request, before gunicorn parses them (`LoadShedder.answer`), and
-any other one by middleware, which costs four times as much.
+any other one by middleware, which costs more.
 """
 
 import re
@@ -23,8 +23,9 @@ log = structlog.get_logger(__name__)
 LOAD_SHEDDER = "promptwire.load_shedder"
 
 _LOG_INTERVAL_SECONDS = 1.0
-#: The head of a request without anything that needs a decision, and its header fields, in lower case.
+#: The head of an ordinary submission: its path, and its header fields, each behind a line end.
 _HEAD = re.compile(rb"POST (/[a-z0-9/_-]*) HTTP/1\.1((?:\r\n[A-Za-z0-9-]+: ?[!-~][ -~]*)+)\r\n\r\n")
+# Of header fields in lower case.
 _FIELD_NAME = re.compile(rb"\r\n([a-z0-9-]+):")
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,9}) *(?:\r|\Z)")
 #: With one of these the request is left to gunicorn and to the middleware.
@@ -67,7 +68,7 @@ class LoadShedder:
         if not self._is_overloaded():
             return None
         head = _HEAD.match(data)
-        refusal = None if head is None else self._refusals.get(head[1].decode().removesuffix("/"))
+        refusal = None if head is None else self._refusal_at(head[1].decode())
         if head is None or refusal is None:
             return None
         fields = head[2].lower()
@@ -87,7 +88,10 @@ class LoadShedder:
         """
         if environ["REQUEST_METHOD"] != "POST" or "HTTP_ORIGIN" in environ:
             return None
-        return self._refusals.get(environ["PATH_INFO"].removesuffix("/"))
+        return self._refusal_at(environ["PATH_INFO"])
+
+    def _refusal_at(self, path: str) -> "_Refusal | None":
+        return self._refusals.get(path.removesuffix("/"))
 
     def _count(self) -> None:
         """Count a refusal, and log the number of them at most once a second."""

@@ -42,8 +42,8 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     the connection is a WebSocket, only the WebSocket's own timeouts apply.
     """
 
-    #: How many requests have begun to arrive in this process.
-    requests_begun = 0
+    #: How many requests this process has received the beginning of.
+    requests_received = 0
 
     __slots__ = (
         "_early_answers",
@@ -156,7 +156,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         answer = early_answers.answer_early(self, data) if data else None
         if answer is None:
             return data
-        ClientSocket.requests_begun += 1
+        ClientSocket.requests_received += 1
         with contextlib.suppress(BlockingIOError):
             if self._sock.send(answer) == len(answer):
                 return None
@@ -176,7 +176,7 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
 
     def _begin(self) -> None:
         self._request_deadline = time.monotonic() + self._request_timeout
-        ClientSocket.requests_begun += 1
+        ClientSocket.requests_received += 1
 
     def sendall(self, *args: Any) -> None:
         """Send all of the data.

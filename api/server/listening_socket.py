@@ -74,8 +74,8 @@ class DrainingServer(StreamServer):  # type: ignore[misc]
         gevent would accept a hundred, and start as many requests before it looks at any socket. One alone would leave
         new connections waiting for seconds when each iteration of the event loop serves hundreds of requests.
         """
-        begun = ClientSocket.requests_begun
-        new, self._requests_seen = begun - self._requests_seen, begun
+        received = ClientSocket.requests_received
+        new, self._requests_seen = received - self._requests_seen, received
         return min(max(1, new // _REQUESTS_PER_CONNECTION), _MAX_IN_A_ROW)
 
     @max_accept.setter

@@ -176,7 +176,7 @@ def test_connections_are_accepted_in_proportion_to_the_requests_on_open_ones(mon
         server = DrainingServer(listening, lambda *_: None)
         server.max_accept = 100  # as gunicorn does
         accepted = []
-        for begun in (0, 1, 20, 0, 10_000):
-            monkeypatch.setattr(ClientSocket, "requests_begun", ClientSocket.requests_begun + begun)
+        for new in (0, 1, 20, 0, 10_000):
+            monkeypatch.setattr(ClientSocket, "requests_received", ClientSocket.requests_received + new)
             accepted.append(server.max_accept)
     assert accepted == [1, 1, 10, 1, 50]

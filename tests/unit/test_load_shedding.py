@@ -52,7 +52,7 @@ def test_nothing_is_refused_without_an_overload() -> None:
         pytest.param(b"", id="nothing"),
         pytest.param(request()[:-1], id="the rest is missing"),
         pytest.param(request()[:30], id="the head is not whole"),
-        pytest.param(request() + b"GET", id="the next one has begun"),
+        pytest.param(request() + b"GET", id="a part of the next one"),
         pytest.param(request() * 2, id="two at once"),
         pytest.param(b"x" + request(), id="not the beginning"),
         pytest.param(b"\r\n" + request(), id="an empty line before"),
