@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -19,7 +18,7 @@ import click
 import httpx
 import pytest
 from click.testing import CliRunner, Result
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from api.client import (
     Client,
@@ -38,6 +37,7 @@ from api.client.output import printable, shorten, table
 from api.client.retries import UNLIMITED
 from api.client.session import Session
 from api.client.text_stream import follow
+from tests.support.room_server import room_server
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 from tests.support.stub_api import DROP, Answer, StubApi
 
@@ -345,17 +345,12 @@ class TestListening:
 
         token_store = MemoryTokenStore()
         token_store.write(ALICE)
-        with serve(room, "127.0.0.1", 0) as server:
-            serving = threading.Thread(target=server.serve_forever)
-            serving.start()
-            url = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
-            with (
-                Client(url, token_store=token_store, pause=pauses.append) as client,
-                closing(client.listen()) as events,
-            ):
-                assert [next(events)["seq"] for _ in range(9)] == list(range(1, 10))
-            server.shutdown()
-            serving.join(MAX_WAIT_SECONDS)
+        with (
+            room_server(room) as url,
+            Client(url, token_store=token_store, pause=pauses.append) as client,
+            closing(client.listen()) as events,
+        ):
+            assert [next(events)["seq"] for _ in range(9)] == list(range(1, 10))
         assert paths == ["/ws/prompts/alice/", "/ws/prompts/alice/?since=3", "/ws/prompts/alice/?since=6"]
         assert len(pauses) == 2
 

@@ -1,17 +1,16 @@
 """The room of the client: when it is joined again, and with which token."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from api.client.errors import NotLoggedInError, UnreachableError
 from api.client.events import EventSocket
 from api.client.retries import UNLIMITED, RetryLimits
-from tests.support.servers import MAX_WAIT_SECONDS
+from tests.support.room_server import room_server
 
 
 @pytest.fixture
@@ -58,12 +57,8 @@ def closing_room(*codes: int) -> Iterator[tuple[str, list[str]]]:
         else:
             socket.close(code)
 
-    with serve(handle, "127.0.0.1", 0) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}", tokens
-        server.shutdown()
-        serving.join(MAX_WAIT_SECONDS)
+    with room_server(handle) as url:
+        yield url, tokens
 
 
 class TestListening:

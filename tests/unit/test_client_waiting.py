@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from websockets.sync.server import ServerConnection, serve
+from websockets.sync.server import ServerConnection
 
 from api.client.__main__ import run
 from api.client.errors import UnreachableError
@@ -23,6 +23,7 @@ from api.client.options import Exit
 from api.client.output import Output, event_line, table
 from api.client.progress import ProgressLine, describe, duration, ordinal, progress_line
 from api.client.time_limit import TimeLimitReached, time_limit
+from tests.support.room_server import room_server
 from tests.support.servers import MAX_WAIT_SECONDS, wait_until
 from tests.support.stub_api import Answer, StubApi
 
@@ -128,22 +129,20 @@ class TestTimeLimits:
         stub: StubApi,
         promptwire: Any,
         monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
+        exports: Path,
         capsys: pytest.CaptureFixture[str],
         arguments: str,
         answer: Answer,
         says: str,
     ) -> None:
-        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr("webbrowser.open", lambda _: True)
         # The limit of the command alone, however slow a request is.
         monkeypatch.setattr("api.client.options._GRACE_SECONDS", 0.5 - MAX_WAIT_SECONDS)
-        (tmp_path / "all.jsonl").write_text("the last export")
         stub.answers = [answer]
         assert promptwire(f"{arguments} --timeout {MAX_WAIT_SECONDS}") == Exit.TIMED_OUT
         assert capsys.readouterr().err.endswith(says)
         # What was there is only replaced by what is complete.
-        assert [file.read_text() for file in tmp_path.glob("all.jsonl*")] == ["the last export"]
+        assert [file.read_text() for file in exports.glob("all.jsonl*")] == ["the last export"]
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
@@ -156,18 +155,15 @@ class TestTimeLimits:
         self,
         stub: StubApi,
         promptwire: Any,
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
+        exports: Path,
         capsys: pytest.CaptureFixture[str],
         arguments: str,
         says: str,
     ) -> None:
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "all.jsonl").write_text("the last export")
         stub.answers = [replace(self.EXPORT, then_silent=False)]
         assert promptwire(arguments) == Exit.UNREACHABLE
         assert capsys.readouterr().err.startswith(says)
-        assert [file.read_text() for file in tmp_path.glob("all.jsonl*")] == ["the last export"]
+        assert [file.read_text() for file in exports.glob("all.jsonl*")] == ["the last export"]
 
     def test_a_request_without_an_answer_says_so_itself(
         self, stub: StubApi, promptwire: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -194,6 +190,14 @@ class TestTimeLimits:
             threading.Event().wait(MAX_WAIT_SECONDS)
 
 
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The current folder, with an earlier export in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "all.jsonl").write_text("the last export")
+    return tmp_path
+
+
 @contextmanager
 def room(*events: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """A room that sends these events and then nothing. Yields its URL, and the paths that were opened."""
@@ -205,12 +209,8 @@ def room(*events: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
             socket.send(json.dumps(event))
         list(socket)  # until it is closed
 
-    with serve(handle, "127.0.0.1", 0) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
-        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}", paths
-        server.shutdown()
-        serving.join(MAX_WAIT_SECONDS)
+    with room_server(handle) as url:
+        yield url, paths
 
 
 class TestListening:
