@@ -81,13 +81,14 @@ _FINISH = PreparedStatement(
     "finish",
     f"""
     WITH outcome AS (
-        SELECT * FROM {unnest(_TYPES)} AS outcome({", ".join(_TYPES)})
+        SELECT * FROM {unnest(_TYPES)} AS outcome({", ".join(_TYPES)}) ORDER BY id
     ), locked AS (
-        SELECT outcome.*, prompts.user_id, coalesce(prompts.key_id, 0) AS key_id, prompts.route
-        FROM outcome JOIN prompts USING (id, attempt)
-        WHERE prompts.status = ANY(CAST(:statuses AS text[]))
-        ORDER BY prompts.id
-        FOR NO KEY UPDATE OF prompts
+        SELECT outcome.*, prompt.*
+        FROM outcome CROSS JOIN LATERAL (
+            SELECT user_id, coalesce(key_id, 0) AS key_id, route FROM prompts
+            WHERE id = outcome.id AND attempt = outcome.attempt AND status = ANY(CAST(:statuses AS text[]))
+            FOR NO KEY UPDATE
+        ) AS prompt
     ), alone AS MATERIALIZED (
         SELECT pg_advisory_xact_lock({advisory_locks.FINISHES}, lock)
         FROM (SELECT DISTINCT hashint8(user_id) AS lock FROM locked ORDER BY lock) AS locks

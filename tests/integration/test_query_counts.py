@@ -1,18 +1,19 @@
 """Round trips of each request and each prompt: exact counts, which do not depend on the machine's speed."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
 from redis.connection import AbstractConnection
-from sqlalchemy import Engine, event, func, update
+from sqlalchemy import Connection, Engine, event, func, update
 
 from api.realtime import ended_logins
 from shared.db.engine import Sessions
 from shared.db.models import ApiKey
+from shared.db.prepared import PreparedStatement
 from tests.integration.test_submission import new_prompt, submit_together
 from tests.support.client import ApiUser
 from tests.support.servers import wait_until
@@ -44,6 +45,15 @@ def costs(monkeypatch: pytest.MonkeyPatch):
         return send(connection, command, *args, **kwargs)
 
     monkeypatch.setattr(AbstractConnection, "send_packed_command", counted)
+    run = PreparedStatement._run
+    listeners: list[Callable[[PreparedStatement, Connection], None]] = []
+
+    def listened_run(prepared: PreparedStatement, connection: Connection, parameters):  # the driver has no events
+        for listener in listeners:
+            listener(prepared, connection)
+        return run(prepared, connection, parameters)
+
+    monkeypatch.setattr(PreparedStatement, "_run", listened_run)
 
     @contextmanager
     def measure(*engines: Engine) -> Iterator[Cost]:
@@ -55,6 +65,10 @@ def costs(monkeypatch: pytest.MonkeyPatch):
             if is_own and not statement.startswith("PREPARE "):
                 cost.statements.append(statement)
 
+        def note_prepared(prepared: PreparedStatement, connection: Connection) -> None:
+            if connection.engine in engines:
+                note(connection, None, prepared.sql)
+
         def commit(_: object) -> None:
             cost.commits += 1
 
@@ -62,7 +76,9 @@ def costs(monkeypatch: pytest.MonkeyPatch):
             event.listen(engine, "before_cursor_execute", note)
         event.listen(engines[0], "commit", commit)
         measured.append(cost)
+        listeners.append(note_prepared)
         yield cost
+        listeners.remove(note_prepared)
         measured.remove(cost)
         event.remove(engines[0], "commit", commit)
         for engine in engines:

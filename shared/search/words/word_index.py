@@ -115,7 +115,7 @@ class WordIndex:
         expected = 0
         for _ in range(MAX_CATCH_UPS):
             with self._autocommit_engine.connect() as connection:
-                rows = _SEARCH(connection, parameters).all()
+                rows = _SEARCH(connection, parameters)
             if not rows:  # the user does not exist
                 break
             expected = expected or rows[0].newest  # what is completed during this search may wait for the next one

@@ -1,0 +1,132 @@
+"""Prepared statements: their plans last, and their errors are SQLAlchemy's."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg2.extensions
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DataError, OperationalError
+
+from shared.db.engine import make_engine
+from shared.db.models import DEFAULT_ROUTE
+from shared.db.prepared import PreparedStatement
+from shared.prompts import claims, submission
+from shared.prompts.answer import Answer
+from shared.prompts.completion import Outcome
+from shared.prompts.submission import NewPrompt
+from shared.settings import Settings
+from tests.support import people
+
+_MINUTE = timedelta(minutes=1)
+_DIVIDE = PreparedStatement("divide", "SELECT 10 / :by AS quotient, '%' AS percent", {"by": "bigint"})
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = make_engine(settings, application_name="test", autocommit=True)
+    yield engine
+    engine.dispose()
+
+
+def test_plans_made_while_the_tables_are_empty_read_no_whole_index(settings: Settings, engine: Engine) -> None:
+    """A plan is kept while the tables grow. If it reads all entries of an index, each prompt costs more than the last.
+
+    An index is read from a value of its first column on. Probes of a provider's pause read the whole queue.
+    """
+    user = people.make(settings, 1, "first")[0]
+    with engine.connect() as connection:
+        new = NewPrompt(user.id, "What is a tide?", True, "r")
+        submission.submit(connection, [new], grace=_MINUTE, attempt_limit=5)
+        (claim,) = claims.claim(connection, DEFAULT_ROUTE, 1, _MINUTE).claims
+        claims.claim(connection, DEFAULT_ROUTE, 1, _MINUTE, ceiling=1)
+        answer = Outcome(claim.id, claim.attempt, embedder="test", vector=b"\0\0\0\0", answer=Answer("a", "test"))
+        assert claims.complete(connection, [answer]).finished
+        first_columns = dict(
+            connection.execute(
+                text("""
+                SELECT relname, attname
+                FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+                    JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+            """)
+            ).all()
+        )
+        connection.execute(text("SET plan_cache_mode = force_generic_plan"))
+        prepared = connection.execute(text("SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"))
+        plans = {name: _plan(connection.exec_driver_sql, name, count) for name, count in prepared.all()}
+    assert sorted(name.rpartition("_")[0] for name in plans) == ["claim", "claim_within_limit", "finish", "submit"]
+    scans = [scan for plan in plans.values() for scan in _scans(plan)]
+    assert [scan for scan in scans if scan["Node Type"] == "Seq Scan" and scan["Relation Name"] != "routes"] == []
+    searches = [scan for scan in scans if "Index Name" in scan]
+    assert [
+        (scan["Index Name"], scan.get("Index Cond"))
+        for scan in searches
+        if first_columns[scan["Index Name"]] not in scan.get("Index Cond", "")
+    ] == []
+    assert {scan["Index Name"] for scan in searches} >= {"prompts_pkey", "prompts_claimable"}
+
+
+def _plan(execute: Any, name: str, parameters: int) -> dict[str, Any]:
+    ((plans,),) = execute(f"EXPLAIN (FORMAT JSON) EXECUTE {name}({', '.join(['NULL'] * parameters)})").all()
+    (explained,) = json.loads(plans) if isinstance(plans, str) else plans
+    return explained["Plan"]
+
+
+def _scans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if node.get("Subplan Name") == "CTE probing":
+        return
+    if "Index Name" in node or node["Node Type"] == "Seq Scan":
+        yield node
+    for child in node.get("Plans", ()):
+        yield from _scans(child)
+
+
+def test_rows_have_the_names_of_the_columns(engine: Engine) -> None:
+    with engine.connect() as connection:
+        for _ in range(2):
+            (row,) = _DIVIDE(connection, {"by": 5})
+            assert (row.quotient, row.percent) == (2, "%")
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+
+
+def test_errors_are_those_of_sqlalchemy(engine: Engine) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(DataError, match="division by zero"):
+            _DIVIDE(connection, {"by": 0})
+        assert _DIVIDE(connection, {"by": 10})[0].quotient == 1
+
+
+def test_a_lost_connection_is_replaced(engine: Engine) -> None:
+    with engine.connect() as connection:
+        _DIVIDE(connection, {"by": 1})
+        pid = connection.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
+        with engine.connect() as other:
+            other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": pid})
+        with pytest.raises(OperationalError) as lost:
+            _DIVIDE(connection, {"by": 1})
+        assert lost.value.connection_invalidated
+    with engine.connect() as connection:
+        assert _DIVIDE(connection, {"by": 2})[0].quotient == 5
+
+
+class _Stopped(BaseException):
+    pass
+
+
+class _InterruptedCursor(psycopg2.extensions.cursor):
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        raise _Stopped
+
+
+def test_an_interrupted_statement_costs_its_connection(engine: Engine) -> None:
+    """A worker that is stopped while it waits for the server must not take that answer for the next statement's."""
+    with engine.connect() as connection:
+        _DIVIDE(connection, {"by": 1})
+        connection.connection.dbapi_connection.cursor_factory = _InterruptedCursor  # type: ignore[union-attr]
+        with pytest.raises(_Stopped):
+            _DIVIDE(connection, {"by": 1})
+        assert connection.invalidated
+    with engine.connect() as connection:
+        assert _DIVIDE(connection, {"by": 2})[0].quotient == 5
