@@ -12,12 +12,12 @@ import time
 import structlog
 from celery import Celery
 from kombu import Queue as KombuQueue
-from kombu.exceptions import KombuError
-from redis import Redis, RedisError, TimeoutError
+from redis import Redis, RedisError
 
 from shared.db.models import DEFAULT_ROUTE
 from shared.messaging.kombu_transport import Transport
 from shared.messaging.redis import cause, write_problem
+from shared.messaging.task_messages import TaskMessages
 from shared.settings import BrokerSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -40,28 +40,12 @@ def queue_name(route: str) -> str:
     return f"{QUEUE}.{route}"
 
 
-#: How long a send waits for a broker that does not answer. (kombu waits for ever by default.)
-SEND_TIMEOUT_SECONDS = 0.25
+#: How long a worker waits for a broker that does not answer. (kombu waits for ever by default.)
+BROKER_TIMEOUT_SECONDS = 0.25
 #: A generation that ignores the soft time limit is killed, with its process, after this many more seconds.
 HARD_LIMIT_AFTER_SECONDS = 5
 #: How often an unavailable broker is probed.
 PROBE_SECONDS = 0.5
-
-
-def _only_if_dropped(error: Exception, _: float) -> None:
-    """Keep kombu from retrying with a server that does not answer."""
-    if isinstance(error, TimeoutError):
-        raise error
-
-
-#: A dropped connection is reconnected once.
-_RETRY_ONCE = {
-    "max_retries": 1,
-    "interval_start": 0,
-    "interval_step": 0,
-    "interval_max": 0,
-    "errback": _only_if_dropped,
-}
 
 
 def connect_celery(settings: BrokerSettings) -> Celery:
@@ -81,8 +65,8 @@ def connect_celery(settings: BrokerSettings) -> Celery:
         # An error that Redis answers with (a key of another type, a replica that was a primary) would end the worker.
         broker_channel_error_retry=True,
         broker_transport_options={
-            "socket_timeout": SEND_TIMEOUT_SECONDS,
-            "socket_connect_timeout": SEND_TIMEOUT_SECONDS,
+            "socket_timeout": BROKER_TIMEOUT_SECONDS,
+            "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
             "socket_keepalive": True,
             "health_check_interval": 25,
             "max_retries": 1,
@@ -124,7 +108,7 @@ class Queue:
     """
 
     def __init__(self, celery: Celery, redis: Redis) -> None:
-        self._celery = celery
+        self._messages = TaskMessages(celery)
         self._redis = redis
         self._unavailable = threading.Event()
 
@@ -159,11 +143,8 @@ class Queue:
         if self._unavailable.is_set():
             return False
         try:
-            with self._celery.producer_pool.acquire(block=True, timeout=SEND_TIMEOUT_SECONDS) as producer:
-                if self._unavailable.is_set():  # the thread that had the producer before found out
-                    return False
-                self._celery.send_task(task, args=arguments, queue=queue, producer=producer, retry_policy=_RETRY_ONCE)
-        except (KombuError, RedisError, OSError) as error:
+            self._redis.lpush(queue, self._messages.encode(task, arguments, queue))
+        except RedisError as error:
             log.warning("broker unavailable, message not sent", task=task, arguments=arguments, error=cause(error))
             self._wait_for_broker()
             return False

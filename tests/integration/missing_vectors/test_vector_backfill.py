@@ -8,7 +8,8 @@ import pytest
 from api.services import Services
 from shared.db.engine import Sessions
 from shared.errors import ProviderError
-from shared.messaging.queue import Queue
+from shared.messaging.queue import Queue, make_celery
+from shared.messaging.redis import make_redis
 from shared.search import missing_vectors
 from shared.settings import Settings
 from tests.support import processes
@@ -121,7 +122,7 @@ def test_the_reaper_requests_a_backfill_while_vectors_are_due(
             self.requests += 1
             return True
 
-    queue = Recording(services.queue._celery, services.queue._redis)
+    queue = Recording(make_celery(settings), make_redis(settings))
     reaper = Reaper(settings, sessions, queue, services.announcer)
     reaper.round()
     assert queue.requests == 0
