@@ -1,7 +1,7 @@
 """Whole requests: our `GET /prompts/similar/`, and `GET /prompts/similar` of a service of the original's design.
 
 Both have the same users, texts and answers, in databases of the same server. Half of the queries are texts that the
-caller has stored; the others are new.
+caller has stored; the others are new. Our `GET /prompts/ID/` shows what of a search is the request's own cost.
 """
 
 import contextlib
@@ -33,6 +33,8 @@ from tests.support.servers import Servers, wait_until
 
 TOTAL_PROMPTS = 20_000
 PROMPTS_PER_USER = 1_000
+#: The cheapest useful request of ours, to compare a search with.
+POLL = "a poll of ours"
 
 
 class Served(NamedTuple):
@@ -48,7 +50,7 @@ Row = tuple[str, str, str]  #: username, text, answer
 
 
 def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
-    """Measure both, and how many times as long the peer takes."""
+    """Measure both, and a poll, and how many times as long as our search the others take."""
     rows = prompts()
     queries = _queries(rows)
     postgres = server_pid(servers)
@@ -61,12 +63,17 @@ def compare(servers: Servers, turns: Turns) -> dict[str, Any]:
         else:
             database_url = stack.enter_context(serving.empty_database(servers))
             served["original"] = stack.enter_context(_original(database_url, rows))
-        calls = {label: _client(each, queries) for label, each in served.items()}
+        calls = {
+            label: _client(each, [f"{each.path}?{urlencode({'prompt': query})}" for query in queries])
+            for label, each in served.items()
+        }
+        served[POLL] = served["ours"]
+        calls[POLL] = _client(served[POLL], [f"/prompts/{number}/" for number in range(1, PROMPTS_PER_USER + 1)])
         cpu = {label: of_families([each.pid, postgres], and_this=False) for label, each in served.items()}
         found: dict[str, list[int]] = {label: [] for label in calls}
 
-        def count(label: str, _: int, answer: list[dict[str, Any]]) -> None:
-            found[label].append(len(answer))
+        def count(label: str, _: int, answer: Any) -> None:
+            found[label].append(1 if label == POLL else len(answer))
 
         times = in_turns(calls, turns, on_result=count, cpu=cpu)
     return {
@@ -96,25 +103,26 @@ def _queries(rows: list[Row]) -> list[str]:
     return [text for pair in zip(stored, data.texts(data.QUERIES, rng), strict=True) for text in pair]
 
 
-def _client(served: Served, queries: list[str]) -> Callable[[int], list[dict[str, Any]]]:
-    """Return a function that sends a request on a persistent connection, by the client with the least overhead."""
+def _client(served: Served, paths: list[str]) -> Callable[[int], Any]:
+    """Return a function that gets the next of these paths on a persistent connection, by the client with the least
+    overhead.
+    """
     url = httpx.URL(served.url)
     connection = http.client.HTTPConnection(url.host, url.port or 80, timeout=120)
     headers = {"Authorization": f"Bearer {served.token}"}
 
-    def ask(number: int) -> list[dict[str, Any]]:
-        query = urlencode({"prompt": queries[number % len(queries)]})
+    def ask(number: int) -> Any:
+        path = paths[number % len(paths)]
         try:
-            connection.request("GET", f"{served.path}?{query}", headers=headers)
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
         except http.client.RemoteDisconnected:  # the server closes idle connections while another index is loaded
             connection.close()
             return ask(number)
         body = response.read()
         if response.status != 200:
-            raise RuntimeError(f"{served.path}: {response.status} {body.decode()}")
-        answer: list[dict[str, Any]] = json.loads(body)
-        return answer
+            raise RuntimeError(f"{path}: {response.status} {body.decode()}")
+        return json.loads(body)
 
     ask(0)  # loads the index
     return ask
