@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,6 +36,9 @@ _PRODUCTION_HASHER = users._hasher
 
 
 def pytest_configure() -> None:
+    # A shell that runs this in the background ignores SIGINT, and so would all processes that tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # No test uses TLS. Loading all authorities' certificates takes 20 ms in each HTTP client and each command.
     os.environ.pop("SSL_CERT_FILE", None)
     os.environ["SSL_CERT_DIR"] = os.devnull

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from shared.settings import Settings
 from tests.support import oidc, processes
-from tests.support.browser import Visitor
+from tests.support.browser import Visitor, assert_no_violations
 from tests.support.processes import free_port
 from tests.support.servers import Servers
 
@@ -45,7 +44,7 @@ def sign_in(page: Page, name: str) -> None:
 def test_a_user_signs_in_reloads_and_logs_out(visitor: Visitor, url: str, username: str) -> None:
     page = visitor.page
     expect(page.get_by_role("button", name=BUTTON)).to_be_visible()
-    assert Axe().run(page).violations_count == 0
+    assert_no_violations(page)
     sign_in(page, username)
     visitor.expect_live()
     expect(page.locator("#who")).to_have_text(username)
@@ -79,7 +78,7 @@ def test_the_owner_of_the_name_links_the_two(visitor: Visitor, username: str) ->
     sign_in(page, username)
     expect(page.locator("#login-error")).to_contain_text("is taken")
     page.get_by_label("Also let me log in with Example Inc.").check()
-    assert Axe().run(page).violations_count == 0
+    assert_no_violations(page)
     visitor.enter("Log in", username)
     visitor.expect_live()
     page.get_by_role("button", name="Log out").click()
