@@ -31,6 +31,7 @@ from api.server.time_slice import TimeSlice
 from shared.db.engine import cause
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
+from shared.messaging.channels import Channels
 from shared.prompts import feed
 from shared.telemetry import metrics, tracing
 
@@ -57,6 +58,7 @@ class Relay:
         queue_length: int = MAX_QUEUED_ANNOUNCEMENTS,
     ) -> None:
         self._redis = redis
+        self._channels = Channels(redis)
         self._autocommit_engine = autocommit_engine
         self._token_cache = token_cache
         self._ended_logins = EndedLogins(autocommit_engine, token_cache, self._announce_ended_login)
@@ -130,7 +132,7 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 with self._redis.pubsub() as pubsub:
-                    pubsub.subscribe(announcements.LOGINS_CHANNEL)
+                    pubsub.subscribe(self._channels.logins)
                     self._pubsub = pubsub
                     with self._lock:
                         user_ids = list(self._rooms)
@@ -157,17 +159,17 @@ class Relay:
         if pubsub is None or not user_ids:
             return
         try:
-            pubsub.subscribe(*map(announcements.channel, user_ids))
+            pubsub.subscribe(*map(self._channels.of_user, user_ids))
         except Exception:  # also gevent's own error, if the listener is reconnecting at this moment
             log.debug("channels not subscribed", users=len(user_ids))
 
     def _receive(self, message: dict[str, str] | None) -> None:
         if message is None:
             return
-        if message["channel"] == announcements.LOGINS_CHANNEL:
+        if message["channel"] == self._channels.logins:
             self._receive_login(message)
             return
-        user_id = announcements.user_of_channel(message["channel"])
+        user_id = self._channels.user_id(message["channel"])
         if message["type"] == "subscribe":
             self._unchecked.add(user_id)
             self._wake.set()
@@ -290,6 +292,6 @@ class Relay:
         if pubsub is None or not empty:
             return
         try:
-            pubsub.unsubscribe(*map(announcements.channel, empty))
+            pubsub.unsubscribe(*map(self._channels.of_user, empty))
         except Exception:  # as above
             log.debug("channels not unsubscribed", users=len(empty))

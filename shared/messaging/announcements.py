@@ -17,6 +17,7 @@ from shared import timestamps
 from shared.batches.ended_event import EndedBatch
 from shared.batches.progress import PROGRESS_EVENT
 from shared.db.models import Change
+from shared.messaging.channels import Channels
 from shared.messaging.redis import cause
 from shared.prompts.claims import Claim
 from shared.prompts.feed import DeletedPrompt, FinishedPrompt
@@ -24,25 +25,12 @@ from shared.prompts.submission import Deletion
 
 log = structlog.get_logger(__name__)
 
-#: The channel of ended logins, to which every API process subscribes.
-LOGINS_CHANNEL = "promptwire:logins"
-_CHANNEL_PREFIX = "promptwire:user:"
 # PostgreSQL's bigint.
 _MAX_NUMBER = 2**63 - 1
 
 
-def channel(user_id: int) -> str:
-    """The Redis channel of a user's announcements."""
-    return f"{_CHANNEL_PREFIX}{user_id}"
-
-
-def user_of_channel(channel_name: str) -> int:
-    """The id of the user whose channel this is."""
-    return int(channel_name.removeprefix(_CHANNEL_PREFIX))
-
-
 def parse_user_id(text: str) -> int | None:
-    """A user's id from a message of LOGINS_CHANNEL; None if it is not one."""
+    """A user's id from a message of the channel of ended logins; None if it is not one."""
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_NUMBER))
     return int(text) if is_number and 0 < int(text) <= _MAX_NUMBER else None
 
@@ -183,14 +171,17 @@ class Announcer:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._channels = Channels(redis)
 
     def announce(self, *announcements: tuple[int, Announcement]) -> None:
         """Publish announcements, each with the id of its user, in one round trip."""
-        self._publish([(channel(user_id), announcement.encode()) for user_id, announcement in announcements])
+        self._publish(
+            [(self._channels.of_user(user_id), announcement.encode()) for user_id, announcement in announcements]
+        )
 
     def login_ended(self, user_id: int) -> None:
         """Notify every API process that a login of this user has ended."""
-        self._publish([(LOGINS_CHANNEL, str(user_id))])
+        self._publish([(self._channels.logins, str(user_id))])
 
     def _publish(self, messages: Sequence[tuple[str, str]]) -> None:
         if not messages:

@@ -12,8 +12,8 @@ import structlog
 from redis import Redis, RedisError
 from redis.client import NEVER_DECODE, Pipeline
 
-from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
+from shared.messaging.channels import Channels
 from shared.messaging.redis import cause
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,7 @@ class PartialText:
 
     def __init__(self, redis: Redis, lifetime: timedelta) -> None:
         self._redis = redis
+        self._channels = Channels(redis)
         self._lifetime = lifetime
         self._is_failing = False
 
@@ -81,7 +82,7 @@ class PartialText:
         else:  # overwrites: after a crash of Postgres the same attempt number may come again
             pipeline.set(name, write.text)
         pipeline.pexpire(name, self._lifetime)
-        pipeline.publish(announcements.channel(write.user_id), write.announcement.encode())
+        pipeline.publish(self._channels.of_user(write.user_id), write.announcement.encode())
 
     def read(self, prompt_id: int, attempt: int, offset: int) -> str:
         """The text from a position on, at most 1 MiB of it; empty if there is none."""

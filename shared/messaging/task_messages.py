@@ -19,10 +19,12 @@ _MAX_KEPT = 1_000
 class TaskMessages:
     """Makes the messages of an application's tasks."""
 
+    #: kombu's queues in memory belong to the whole process.
+    _lock = threading.Lock()
+
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
         self._connection = Connection("memory://")
-        self._lock = threading.Lock()
         self._parts = lru_cache(_MAX_KEPT)(self._make_parts)
 
     def encode(self, task: str, arguments: tuple[object, ...], queue: str) -> str:
@@ -36,7 +38,7 @@ class TaskMessages:
     def _make_parts(self, task: str, arguments: tuple[object, ...], queue: str) -> list[str]:
         """The text of a message between the places of its id, which is also its delivery tag."""
         placeholder = str(uuid4())
-        with self._lock:  # the queues in memory belong to the whole process
+        with self._lock:
             self._celery.send_task(task, args=arguments, queue=queue, connection=self._connection, task_id=placeholder)
             message = self._connection.default_channel._get(queue)
         message["properties"]["delivery_tag"] = placeholder

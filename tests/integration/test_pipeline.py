@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from shared.db.engine import Sessions
 from shared.errors import ProviderError
-from shared.messaging import announcements
+from shared.messaging.channels import Channels
 from shared.messaging.redis import make_redis
 from shared.prompts import overdue
 from shared.providers import GenerationRequest, Usage
@@ -44,7 +44,7 @@ def announced(settings: Settings, alice: ApiUser):
     """Return a function that returns all announcements to alice so far."""
     redis: Redis = make_redis(settings)
     with redis, redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-        pubsub.subscribe(announcements.channel(alice.id))
+        pubsub.subscribe(Channels(redis).of_user(alice.id))
         pubsub.get_message(timeout=5)
         seen: list[dict] = []
 

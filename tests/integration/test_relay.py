@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from pydantic import SecretStr
 from redis import Redis
 from redis.client import PubSub
 from sqlalchemy import delete, update
@@ -18,6 +20,7 @@ from shared.db.engine import Executor, Sessions
 from shared.db.models import FeedEntry, User
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement, Announcer
+from shared.messaging.channels import Channels
 from shared.messaging.redis import make_redis
 from shared.prompts import feed, submission
 from shared.settings import Settings
@@ -55,7 +58,7 @@ def user_id(sessions: Sessions) -> int:
 
 
 def listeners(redis: Redis, user_id: int) -> int:
-    ((_, count),) = redis.pubsub_numsub(announcements.channel(user_id))
+    ((_, count),) = redis.pubsub_numsub(Channels(redis).of_user(user_id))
     return count
 
 
@@ -148,11 +151,26 @@ def next_announced(subscription: Subscription) -> Announcement | None:
     return subscription.get(5) if announcement and announcement.prompt_id is None else announcement
 
 
+def test_an_installation_with_another_database_of_the_same_server_is_not_heard(
+    make_relay, redis: Redis, settings: Settings, sessions: Sessions, user_id: int
+) -> None:
+    """Redis has one set of channels for all databases. The other installation has users of the same ids."""
+    own = settings.redis_url.get_secret_value()
+    other = make_redis(settings.model_copy(update={"redis_url": SecretStr(own.removesuffix("/0") + "/7")}))
+    with make_relay().subscribe(user_id) as subscription:
+        wait_until(lambda: listeners(redis, user_id) == 1)
+        announced = finish_prompt(sessions, user_id)
+        Announcer(other).announce((user_id, replace(announced, message='{"type": "prompt.completed", "seq": 1}')))
+        Announcer(redis).announce((user_id, announced))
+        assert next_announced(subscription) == announced
+    assert Channels(other).user_id(Channels(other).of_user(user_id)) == user_id
+
+
 def test_malformed_announcements_are_ignored(make_relay, redis: Redis, sessions: Sessions, user_id: int) -> None:
     with make_relay().subscribe(user_id) as subscription:
         wait_until(lambda: listeners(redis, user_id) == 1)
         for nonsense in ("", "{", "[]", "null", "{}", '{"seq": 1}', b"\xff", '{"seq": 1e30, "prompt_id": null}'):
-            redis.publish(announcements.channel(user_id), nonsense)
+            redis.publish(Channels(redis).of_user(user_id), nonsense)
         announced = finish_prompt(sessions, user_id)
         Announcer(redis).announce((user_id, announced))
         assert next_announced(subscription) == announced
@@ -176,9 +194,9 @@ def test_a_forged_announcement_to_one_user_does_not_hide_events_of_any_user(
     relay = make_relay(check_seconds=0.1)
     with relay.subscribe(user_id) as disturbed, relay.subscribe(other_id) as other:
         wait_until(lambda: listeners(redis, user_id) == 1)
-        redis.publish(announcements.channel(user_id), forged)
-        redis.publish(announcements.LOGINS_CHANNEL, "9" * 5_000)
-        redis.publish(announcements.LOGINS_CHANNEL, b"\xff")
+        redis.publish(Channels(redis).of_user(user_id), forged)
+        redis.publish(Channels(redis).logins, "9" * 5_000)
+        redis.publish(Channels(redis).logins, b"\xff")
         for each in (user_id, other_id):
             finish_prompt(sessions, each)  # without an announcement: only the check can find it
         assert other.get(MAX_WAIT_SECONDS) == Announcement(1)

@@ -18,6 +18,7 @@ from api.realtime.relay import MAX_CHECKED_USERS
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.messaging import announcements
 from shared.messaging.announcements import Announcement
+from shared.messaging.channels import Channels
 from shared.messaging.redis import make_redis
 from shared.prompts import feed, submission
 from shared.prompts.submission import NewPrompt
@@ -47,6 +48,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self.redis: Redis = make_redis(self.settings)
+        self.channels = Channels(self.redis)
         engine = make_engine(self.settings, application_name="benchmark")
         self.sessions: Sessions = make_sessions(engine)
         self.cpu: Cpu = of_families([self.host], and_this=False)
@@ -135,7 +137,7 @@ class Driver:
                 person = rng.choice(self.people)
                 announcement = self._announcement(person).encode()
                 published.append(time.monotonic())
-                self.redis.publish(announcements.channel(person.id), announcement)
+                self.redis.publish(self.channels.of_user(person.id), announcement)
 
         thread = threading.Thread(target=publish)
         thread.start()
@@ -198,7 +200,7 @@ class Driver:
     def _publish(self, people: Sequence[Person]) -> None:
         with self.redis.pipeline(transaction=False) as pipe:
             for person in people:
-                pipe.publish(announcements.channel(person.id), self._announcement(person).encode())
+                pipe.publish(self.channels.of_user(person.id), self._announcement(person).encode())
             pipe.execute()
 
     def _announcement(self, person: Person) -> Announcement:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import redis
 
-from shared.messaging.announcements import LOGINS_CHANNEL, channel
+from shared.messaging.channels import Channels
 from tests.faults.neighbours.attacker import Attacker, repeat, split
 from tests.faults.neighbours.connection_attacks import handshake
 
@@ -98,11 +98,12 @@ def waiting_requests(attacker: Attacker) -> None:
 def impossible_announcements(attacker: Attacker) -> None:
     """Publish what no process of ours publishes, to the neighbour's and to the common channel."""
     with redis.Redis.from_url(attacker.target.redis_url) as client:
+        channels = Channels(client)
 
         def publish() -> None:
             for data in _IMPOSSIBLE:
-                client.publish(channel(attacker.target.neighbour_id), data)
-                client.publish(LOGINS_CHANNEL, data)
+                client.publish(channels.of_user(attacker.target.neighbour_id), data)
+                client.publish(channels.logins, data)
                 attacker.counts["announcements"] += 2
             time.sleep(0.05)
 
