@@ -65,7 +65,7 @@ def verdicts(results: Results) -> dict[str, dict[str, Any]]:
     for name, (figure, is_met, target) in _TARGETS.items():
         try:
             measured = figure(results)
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):  # the last if no other contender was measured
             rows[name] = {"target": target, "met": "not measured"}
         else:
             rows[name] = {"target": target, "measured": measured, "met": "yes" if is_met(measured) else "NO"}
