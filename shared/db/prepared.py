@@ -4,6 +4,10 @@ psycopg2 does not prepare statements by itself, so these are PostgreSQL's PREPAR
 (https://www.postgresql.org/docs/current/sql-prepare.html). A prepared statement belongs to a session. Behind a pooler
 in transaction mode (PgBouncer) nothing is prepared. If the pooler was not noticed and the statement is missing, this
 process stops preparing it. (PgBouncer's `max_prepared_statements` concerns the protocol's statements, not these.)
+
+A plan is made for tables as large as they are, and PostgreSQL keeps it while they grow, until it analyses them, which
+may take minutes. One that was made for a handful of rows may read a whole index. So a connection plans a statement
+again after 1, 2, 4 and so on executions, and after each thousand.
 """
 
 import hashlib
@@ -26,6 +30,8 @@ log = structlog.get_logger(__name__)
 _PARAMETER = re.compile(r"(?<!:):([a-z]\w*)")
 #: The SQLSTATEs of a prepared statement that is missing, or is there already.
 _POOLED = ("26000", "42P05")
+#: A plan serves for at most this many executions.
+MAX_EXECUTIONS = 1_000
 
 
 class PreparedStatement:
@@ -49,8 +55,7 @@ class PreparedStatement:
         body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", sql)
         arguments = ", ".join(f"CAST(:{each} AS {type_})" for each, type_ in types.items())
         self._prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {body}"
-        # One plan for all parameters, or the server would plan again. It is kept while the tables grow, so it must not
-        # contain a scan of a table that was empty then.
+        # One plan for all parameters, or the server would plan each execution.
         planning = "SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off;"
         execute = f"{planning} {first} EXECUTE {name} ({arguments})"
         self._execute = _PARAMETER.sub(r"%(\1)s", execute.replace("%", "%%"))
@@ -72,10 +77,12 @@ class PreparedStatement:
 
     def _run(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any]:
         """Execute it by the driver: SQLAlchemy's share would be a third of the time of a lone prompt's statements."""
-        prepared: set[str] = connection.info.setdefault("prepared", set())
-        if self._name not in prepared:
-            connection.exec_driver_sql(self._prepare.replace("%", "%%"))
-            prepared.add(self._name)
+        executions: dict[str, int] = connection.info.setdefault("executions_of_prepared", {})
+        number = executions.pop(self._name, 0)
+        if _needs_a_plan(number):
+            again = f"DEALLOCATE {self._name}; " if number else ""
+            connection.exec_driver_sql(again + self._prepare.replace("%", "%%"))
+        executions[self._name] = number + 1
         cursor = connection.connection.cursor()
         try:
             cursor.execute(self._execute, parameters)
@@ -88,6 +95,12 @@ class PreparedStatement:
         make_row = _row_maker(*(column[0] for column in cursor.description))
         cursor.close()
         return list(map(make_row, rows))
+
+
+def _needs_a_plan(executions: int) -> bool:
+    """Whether a statement that a connection has executed this often is planned again, or for the first time."""
+    is_power_of_two = executions & (executions - 1) == 0
+    return is_power_of_two or executions % MAX_EXECUTIONS == 0
 
 
 @cache

@@ -606,9 +606,10 @@ def write(file: Path, text: str) -> None:
 def assert_complete(lines: list[str], answer: str) -> None:
     """Check that these events have the whole answer, without a gap or a duplicate, and then the completion."""
     *deltas, end = map(json.loads, lines)
+    assert len({delta["attempt"] for delta in deltas}) == 1  # not always 1: a prompt of another test may fail its group
     received = ""
     for delta in deltas:
-        assert (delta["type"], delta["attempt"], delta["offset"]) == ("prompt.delta", 1, len(received.encode()))
+        assert (delta["type"], delta["offset"]) == ("prompt.delta", len(received.encode()))
         received += delta["text"]
     assert (received, end["type"], end["response_text"]) == (answer, "prompt.completed", answer)
 

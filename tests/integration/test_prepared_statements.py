@@ -1,5 +1,6 @@
 """Prepared statements: their plans last, and their errors are SQLAlchemy's."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from datetime import timedelta
@@ -7,12 +8,12 @@ from typing import Any
 
 import psycopg2.extensions
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from shared.db.engine import make_engine
 from shared.db.models import DEFAULT_ROUTE
-from shared.db.prepared import PreparedStatement
+from shared.db.prepared import MAX_EXECUTIONS, PreparedStatement, _needs_a_plan
 from shared.prompts import claims, submission
 from shared.prompts.answer import Answer
 from shared.prompts.completion import Outcome
@@ -21,6 +22,15 @@ from shared.settings import Settings
 from tests.support import people
 
 _MINUTE = timedelta(minutes=1)
+_ADD_ENDED_PROMPTS = text("""
+    INSERT INTO prompts (user_id, prompt_text, status, websocket, request_id, attempt, attempt_limit, completed_at)
+    SELECT :user_id, 'What is a tide?', 'completed', false, 'r', 1, 5, now() FROM generate_series(1, 20000)
+""")
+_FIRST_COLUMNS = text("""
+    SELECT relname, attname
+    FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+""")
 _DIVIDE = PreparedStatement("divide", "SELECT 10 / :by AS quotient, '%' AS percent", {"by": "bigint"})
 
 
@@ -31,41 +41,47 @@ def engine(settings: Settings) -> Iterator[Engine]:
     engine.dispose()
 
 
-def test_plans_made_while_the_tables_are_empty_read_no_whole_index(settings: Settings, engine: Engine) -> None:
-    """A plan is kept while the tables grow. If it reads all entries of an index, each prompt costs more than the last.
+def test_plans_from_when_the_tables_were_empty_are_replaced_soon(settings: Settings, engine: Engine) -> None:
+    """PostgreSQL would keep them until it analyses the tables: some read all entries of an index for each prompt.
 
-    An index is read from a value of its first column on. Probes of a provider's pause read the whole queue.
+    A good plan reads an index from a value of its first column on. (Probes of a provider's pause read the whole queue.)
     """
     user = people.make(settings, 1, "first")[0]
     with engine.connect() as connection:
-        new = NewPrompt(user.id, "What is a tide?", True, "r")
-        submission.submit(connection, [new], grace=_MINUTE, attempt_limit=5)
-        (claim,) = claims.claim(connection, DEFAULT_ROUTE, 1, _MINUTE).claims
-        claims.claim(connection, DEFAULT_ROUTE, 1, _MINUTE, ceiling=1)
-        answer = Outcome(claim.id, claim.attempt, embedder="test", vector=b"\0\0\0\0", answer=Answer("a", "test"))
-        assert claims.complete(connection, [answer]).finished
-        first_columns = dict(
-            connection.execute(
-                text("""
-                SELECT relname, attname
-                FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-                    JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
-            """)
-            ).all()
-        )
-        connection.execute(text("SET plan_cache_mode = force_generic_plan"))
+        _answer_a_prompt(connection, user.id)
+        connection.execute(_ADD_ENDED_PROMPTS, {"user_id": user.id})
+        for _ in range(2):
+            _answer_a_prompt(connection, user.id)
+        first_columns = dict(connection.execute(_FIRST_COLUMNS).all())
+        for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off"):
+            connection.execute(text(f"SET {setting}"))
         prepared = connection.execute(text("SELECT name, cardinality(parameter_types) FROM pg_prepared_statements"))
         plans = {name: _plan(connection.exec_driver_sql, name, count) for name, count in prepared.all()}
     assert sorted(name.rpartition("_")[0] for name in plans) == ["claim", "claim_within_limit", "finish", "submit"]
-    scans = [scan for plan in plans.values() for scan in _scans(plan)]
-    assert [scan for scan in scans if scan["Node Type"] == "Seq Scan" and scan["Relation Name"] != "routes"] == []
-    searches = [scan for scan in scans if "Index Name" in scan]
+    scans = [scan for plan in plans.values() for scan in _scans(plan) if scan.get("Relation Name") != "routes"]
+    assert [scan for scan in scans if scan["Node Type"] == "Seq Scan"] == []
+    of_prompts = [scan for scan in scans if scan["Index Name"].startswith("prompts")]
     assert [
         (scan["Index Name"], scan.get("Index Cond"))
-        for scan in searches
+        for scan in of_prompts
         if first_columns[scan["Index Name"]] not in scan.get("Index Cond", "")
     ] == []
-    assert {scan["Index Name"] for scan in searches} >= {"prompts_pkey", "prompts_claimable"}
+    assert {scan["Index Name"] for scan in of_prompts} >= {"prompts_pkey", "prompts_claimable"}
+
+
+def test_a_plan_serves_for_a_thousand_executions_at_most() -> None:
+    planned = [number for number in range(4_500) if _needs_a_plan(number)]
+    assert planned[:6] == [0, 1, 2, 4, 8, 16]
+    assert max(later - earlier for earlier, later in itertools.pairwise(planned)) <= MAX_EXECUTIONS
+
+
+def _answer_a_prompt(connection: Connection, user_id: int) -> None:
+    new = NewPrompt(user_id, "What is a tide?", True, "r")
+    submission.submit(connection, [new], grace=_MINUTE, attempt_limit=5)
+    (claim,) = claims.claim(connection, DEFAULT_ROUTE, 1, _MINUTE).claims
+    claims.claim(connection, DEFAULT_ROUTE, 1, _MINUTE, ceiling=1)
+    answer = Outcome(claim.id, claim.attempt, embedder="test", vector=b"\0\0\0\0", answer=Answer("a", "test"))
+    assert claims.complete(connection, [answer]).finished
 
 
 def _plan(execute: Any, name: str, parameters: int) -> dict[str, Any]:
