@@ -27,8 +27,12 @@ def test_every_contender_has_figures_at_every_size_or_a_reason() -> None:
     assert all("p50_ms" in each for each in RESULTS["race"]["random/10000"].values())
 
 
-def test_whole_requests_are_compared_with_the_original() -> None:
-    assert RESULTS["http"].keys() == {"ours", "original"}
+def test_whole_requests_are_compared_with_the_original_and_with_a_poll() -> None:
+    assert RESULTS["http"].keys() == {"ours", "original", "a poll of ours"}
+
+
+def test_a_search_takes_less_than_twice_as_long_as_a_poll() -> None:
+    assert RESULTS["http"]["a poll of ours"]["times_ours"] >= 0.5
 
 
 def test_our_search_finds_the_nearest() -> None:
