@@ -187,9 +187,6 @@ class Announcer:
         if not messages:
             return
         try:
-            if len(messages) == 1:
-                self._redis.publish(*messages[0])
-                return
             with self._redis.pipeline(transaction=False) as pipeline:
                 for name, data in messages:
                     pipeline.publish(name, data)
