@@ -90,7 +90,7 @@ def _prepare(sender: Any, **_: Any) -> None:
         stop_deadline.install(settings.soft_shutdown_seconds + stop_deadline.GRACE_SECONDS)
 
 
-def _make_services(on_stuck: Callable[[], None] | None = None) -> None:
+def _make_services(on_stuck: Callable[[], object] | None = None) -> None:
     tracing.start(settings, "promptwire-worker")
     services = make_services(settings, on_stuck=on_stuck)
     _services[:] = [services]

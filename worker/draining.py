@@ -6,6 +6,7 @@ A second signal interrupts them at once. `stop_deadline` bounds the whole, also 
 because one of its threads is stuck.
 """
 
+import itertools
 import os
 import signal
 import threading
@@ -39,7 +40,8 @@ class Draining:
         self._interrupt = interrupt
         self._seconds = seconds
         self._thread = threading.Thread(target=self._drain, name="draining", daemon=True)
-        # A plain flag: a signal may arrive while the main thread holds an event's lock.
+        # Signals may arrive during the handler of another one. A lock or an event could be held then.
+        self._calls = itertools.count()
         self._is_urgent = False
 
     def install(self) -> None:
@@ -47,14 +49,16 @@ class Draining:
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
 
-    def begin(self) -> None:
-        """Begin to drain. Calling it again does nothing."""
-        if self._thread.ident is None:
-            self._thread.start()
+    def begin(self) -> bool:
+        """Begin to drain. Calling it again does nothing, and returns False."""
+        if next(self._calls) > 0:
+            return False
+        self._thread.start()
+        return True
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._is_urgent = self._thread.ident is not None
-        self.begin()
+        if not self.begin():
+            self._is_urgent = True
 
     def _drain(self) -> None:
         stop_deadline.begin(self._seconds + stop_deadline.GRACE_SECONDS)

@@ -79,7 +79,7 @@ class Leases:
         time_limit: timedelta | None = None,
         interruption_timeout: timedelta = INTERRUPTION_TIMEOUT,
         max_stuck: int = 0,
-        on_stuck: Callable[[], None] = lambda: None,
+        on_stuck: Callable[[], object] = lambda: None,
     ) -> None:
         self._sessions = sessions
         self._lease = lease

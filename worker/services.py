@@ -63,7 +63,7 @@ def gauges(services: Services) -> dict[Gauge, Probe]:
     return {**engines, metrics.replica_bytes: lambda: pipeline.store.nbytes}
 
 
-def make_services(settings: Settings, *, on_stuck: Callable[[], None] | None = None) -> Services:
+def make_services(settings: Settings, *, on_stuck: Callable[[], object] | None = None) -> Services:
     """Build the services of a worker process, with connections of its own.
 
     `on_stuck` is given where the tasks run in threads, which Celery does not interrupt (see `Leases`).

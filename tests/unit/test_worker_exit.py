@@ -1,10 +1,18 @@
 """How a worker's process exits."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+from celery.worker import state
 
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT, environment_of, make_settings
+from worker import stop_deadline
+from worker.draining import Draining
 
 # `atexit` calls the function that is registered first at the very end.
 _PROGRAM = """
@@ -71,3 +79,33 @@ def test_a_worker_with_a_stuck_thread_ends_without_a_signal() -> None:
             assert stuck.wait(timeout=MAX_WAIT_SECONDS) == 1
         finally:
             stuck.kill()
+
+
+class _Request:
+    """A task of Celery's that runs."""
+
+
+def test_a_signal_during_the_handler_of_another_interrupts_the_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator, or a supervisor, may send both at once. The attempts would go on for SOFT_SHUTDOWN_SECONDS."""
+    monkeypatch.setattr(stop_deadline, "begin", lambda _seconds: None)
+    monkeypatch.setattr(state, "should_stop", None)
+    running, interrupted = _Request(), threading.Event()
+    monkeypatch.setattr(state, "active_requests", {running})
+
+    def interrupt() -> None:
+        state.active_requests.clear()
+        interrupted.set()
+
+    consumer = SimpleNamespace(app=SimpleNamespace(amqp=SimpleNamespace(queues=SimpleNamespace(consume_from=[]))))
+    draining = Draining(consumer, interrupt, 10 * MAX_WAIT_SECONDS)
+    start = draining._thread.start
+
+    def start_while_a_signal_arrives() -> None:
+        draining._on_signal(signal.SIGQUIT, None)
+        start()
+
+    monkeypatch.setattr(draining._thread, "start", start_while_a_signal_arrives)
+    draining._on_signal(signal.SIGTERM, None)
+    assert interrupted.wait(MAX_WAIT_SECONDS)
+    draining._thread.join(MAX_WAIT_SECONDS)
+    assert state.should_stop == os.EX_OK
