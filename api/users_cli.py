@@ -9,18 +9,14 @@ from contextlib import contextmanager
 
 import click
 
-from api.http.export import json_lines
 from shared import timestamps
-from shared.accounts import audit, deletion, names, users
+from shared.accounts import audit, names, users
 from shared.accounts import export as account_export
 from shared.accounts.audit import COMMAND_LINE
-from shared.accounts.deletion import DeletedAccount
 from shared.cli_errors import run
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.db.models import User
 from shared.messaging.announcements import Announcer
-from shared.messaging.partial_text import PartialText
-from shared.messaging.queue import Queue, make_celery
 from shared.messaging.redis import make_redis
 from shared.settings import SettingsError, load_settings
 from shared.version import get_version
@@ -140,9 +136,7 @@ def delete(sessions: Sessions, username: str, yes: bool) -> None:
         click.confirm(
             f"Delete {user.username} (id {user.id}) with all prompts, answers and keys, for good?", abort=True
         )
-    with sessions.begin() as session:
-        deleted = deletion.delete(session, user.id, COMMAND_LINE)
-    _announce_deletion(deleted)
+    _delete(sessions, user.id)
     click.echo(f"Deleted {user.username}. The workers purge what is left.")
 
 
@@ -151,6 +145,8 @@ def delete(sessions: Sessions, username: str, yes: bool) -> None:
 @click.pass_obj
 def export(sessions: Sessions, username: str) -> None:
     """Write all prompts of a user to stdout, as JSON Lines: as GET /account/export/ does."""
+    from api.http.export import json_lines  # here, because the API's schemas take half a second to load
+
     user = _find(sessions, username)
     with sessions.begin() as session:
         audit.record(session, COMMAND_LINE, "account.exported", user.id)
@@ -171,7 +167,14 @@ def _find(sessions: Sessions, username: str) -> User:
     return user
 
 
-def _announce_deletion(deleted: DeletedAccount) -> None:
+def _delete(sessions: Sessions, user_id: int) -> None:
+    # Here, because Celery takes longer to load than most of the other commands take.
+    from shared.accounts import deletion
+    from shared.messaging.partial_text import PartialText
+    from shared.messaging.queue import Queue, make_celery
+
+    with sessions.begin() as session:
+        deleted = deletion.delete(session, user_id, COMMAND_LINE)
     settings = load_settings()
     redis = make_redis(settings)
     deletion.announce(

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -50,6 +50,48 @@ def _worker(settings: Settings) -> Iterator[None]:
         yield
 
 
+class Host:
+    """The API at an address. Tests stop it for a while; to start one for each of them would take longer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._port = settings, processes.free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        self._process = processes.start(API, self._settings, PORT=str(self._port), API_PROCESSES="1")
+        wait_until(lambda: processes.answers(self.url), what="the API starting")
+
+    def end(self, number: signal.Signals) -> None:
+        if number == signal.SIGTERM:
+            self._process.send_signal(number)
+            self._process.wait(MAX_WAIT_SECONDS)
+        processes.kill(self._process)
+
+    @contextmanager
+    def down(self, number: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """End the API with this signal, and start it again after the block."""
+        self.end(number)
+        try:
+            yield
+        finally:
+            self.start()
+
+
+@pytest.fixture(scope="module")
+def host(settings: Settings) -> Iterator[Host]:
+    running = Host(settings)
+    try:
+        yield running
+    finally:
+        running.end(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def url(host: Host) -> str:
+    return host.url
+
+
 @pytest.fixture
 def shell(url: str, tmp_path: Path) -> CommandLine:
     """A command line without a login."""
@@ -62,12 +104,6 @@ def alice(shell: CommandLine) -> RemoteUser:
     user = RemoteUser(shell.url)
     shell.log_in_as(user)
     return user
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as entered:
-        yield entered
 
 
 def expiring(access: str, seconds: float = -60) -> str:
@@ -280,35 +316,29 @@ def waiting_for(file: Path) -> int:
 
 
 class TestIdempotentSubmission:
-    def test_a_prompt_submitted_during_an_api_restart_is_stored_once(self, settings: Settings, tmp_path: Path) -> None:
-        shell = CommandLine(f"http://127.0.0.1:{processes.free_port()}", tmp_path)
-        with killable_api(settings, shell.url):
-            alice = RemoteUser(shell.url)
-            shell.log_in_as(alice)
-        with shell.start("submit", "What is a tide?", "--wait", "--json", *RETRY_FOREVER) as submitting:
-            wait_until(lambda: any("Trying again" in note for note in submitting.notes), what="a first attempt")
-            with killable_api(settings, shell.url):
-                assert submitting.wait() == Exit.OK
-                (line,) = submitting.lines
-                assert alice.http.get("/prompts/").json() == [json.loads(line)]
-
-    def test_prompts_submitted_while_the_api_is_killed_are_stored_once(
-        self, settings: Settings, tmp_path: Path
+    def test_a_prompt_submitted_during_an_api_restart_is_stored_once(
+        self, host: Host, shell: CommandLine, alice: RemoteUser
     ) -> None:
-        url = f"http://127.0.0.1:{processes.free_port()}"
-        texts = [f"question {i}" for i in range(200)]
         with ExitStack() as stack:
-            host = stack.enter_context(ExitStack())
-            host.enter_context(killable_api(settings, url))
-            alice = RemoteUser(url)
-            client = stack.enter_context(client_of(alice))
+            with host.down():
+                submitting = stack.enter_context(
+                    shell.start("submit", "What is a tide?", "--wait", "--json", *RETRY_FOREVER)
+                )
+                wait_until(lambda: any("Trying again" in note for note in submitting.notes), what="a first attempt")
+            assert submitting.wait() == Exit.OK
+        (line,) = submitting.lines
+        assert alice.http.get("/prompts/").json() == [json.loads(line)]
+
+    def test_prompts_submitted_while_the_api_is_killed_are_stored_once(self, host: Host, alice: RemoteUser) -> None:
+        texts = [f"question {i}" for i in range(200)]
+        with client_of(alice) as client:
             submitted: list[int] = []
             submitting = threading.Thread(target=lambda: [submitted.append(client.submit(t)["id"]) for t in texts])
             submitting.start()
             for round_number in range(1, 4):
-                wait_until(lambda count=30 * round_number: len(submitted) > count, 60, "submissions")
-                host.close()
-                host.enter_context(killable_api(settings, url))
+                wait_until(lambda count=30 * round_number: len(submitted) > count, what="submissions")
+                with host.down():
+                    pass
             submitting.join(MAX_WAIT_SECONDS)
             listed = list(client.prompts())
         assert [prompt["prompt_text"] for prompt in listed] == texts[::-1]
@@ -319,57 +349,44 @@ class TestIdempotentSubmission:
         assert ids[0] == ids[1]
         assert shell.run("submit", "And the moon?", "--key", "mine").returncode == Exit.REFUSED
 
-    def test_a_rate_limit_beyond_the_timeout_is_an_error(
-        self, servers: Servers, settings: Settings, tmp_path: Path
-    ) -> None:
-        with processes.api(servers.changed(settings, prompt_rate_limit="1/minute")) as url:
-            shell = CommandLine(url, tmp_path)
-            alice = RemoteUser(url)
-            shell.log_in_as(alice)
-            alice.submit()
-            result = shell.run("submit", "Too soon", "--timeout", "0.5")
-            assert result.returncode == Exit.UNREACHABLE
-            assert re.fullmatch(r"Error: Too many requests: try again in \d+ s\.\n", result.stderr)
+    def test_a_rate_limit_beyond_the_timeout_is_an_error(self, shell: CommandLine, alice: RemoteUser) -> None:
+        limited = {"name": "limited", "rate_limit": "1/minute"}
+        key = alice.http.post("/auth/keys/", json=limited).json()["key"]
+        assert shell.run("submit", "In time", PROMPTWIRE_API_KEY=key).returncode == Exit.OK
+        result = shell.run("submit", "Too soon", "--timeout", "0.5", PROMPTWIRE_API_KEY=key)
+        assert result.returncode == Exit.UNREACHABLE
+        assert re.fullmatch(r"Error: Too many requests: try again in \d+ s\.\n", result.stderr)
 
 
 class TestListening:
-    def test_each_event_is_shown_once_across_api_restarts(self, settings: Settings, tmp_path: Path) -> None:
-        shell = CommandLine(f"http://127.0.0.1:{processes.free_port()}", tmp_path)
-        with ExitStack() as host:
-            host.enter_context(killable_api(settings, shell.url))
-            alice = RemoteUser(shell.url)
-            shell.log_in_as(alice)
-            ids = [alice.submit("before")]
-            alice.wait(ids[0])
-            with shell.start("listen", "--json", "--since", "0") as listening:
-                wait_until(lambda: len(listening.lines) == 1, what="the first event")
-                for i in range(3):
-                    slow = alice.submit(f"slow {10 + i}")  # finishes while the API is down
-                    host.close()
-                    host.enter_context(killable_api(settings, shell.url))
-                    ids += [slow, alice.submit("after")]
-                    wait_until(lambda: len(listening.lines) == len(ids), 60, "all events")  # noqa: B023
-                listening.process.send_signal(signal.SIGINT)
-                assert listening.wait() == Exit.INTERRUPTED
+    def test_each_event_is_shown_once_across_api_restarts(
+        self, host: Host, shell: CommandLine, alice: RemoteUser
+    ) -> None:
+        ids = [alice.submit("before")]
+        alice.wait(ids[0])
+        with shell.start("listen", "--json", "--since", "0") as listening:
+            wait_until(lambda: len(listening.lines) == 1, what="the first event")
+            for i in range(3):
+                slow = alice.submit(f"slow {10 + i}")  # finishes while the API is down
+                with host.down():
+                    pass
+                ids += [slow, alice.submit("after")]
+                wait_until(lambda: len(listening.lines) == len(ids), what="all events")  # noqa: B023
+            listening.process.send_signal(signal.SIGINT)
+            assert listening.wait() == Exit.INTERRUPTED
         events = [json.loads(line) for line in listening.lines]
         assert [event["seq"] for event in events] == list(range(1, len(ids) + 1))
         assert sorted(event["id"] for event in events) == sorted(ids)
         assert {event["status"] for event in events} == {"completed"}
         assert "Traceback" not in "".join(listening.notes)
 
-    def test_listen_waits_for_a_server_that_shuts_down(
-        self, settings: Settings, tmp_path: Path, stack: ExitStack
-    ) -> None:
+    def test_listen_waits_for_a_server_that_shuts_down(self, host: Host, shell: CommandLine, alice: RemoteUser) -> None:
         """The server closes the socket with 1012."""
-        shell = CommandLine(f"http://127.0.0.1:{processes.free_port()}", tmp_path)
-        port = shell.url.rpartition(":")[2]
-        with processes.api(settings, port=int(port)):
-            alice = RemoteUser(shell.url)
-            shell.log_in_as(alice)
-            alice.wait(alice.submit("before"))
-            listening = stack.enter_context(shell.start("listen", "--since", "0"))
+        alice.wait(alice.submit("before"))
+        with shell.start("listen", "--since", "0") as listening:
             wait_until(lambda: len(listening.lines) == 1, what="the first event")
-        with processes.api(settings, port=int(port)):
+            with host.down(signal.SIGTERM):
+                pass
             alice.wait(alice.submit("after"))
             wait_until(lambda: len(listening.lines) == 2, what="the second event")
         for seq, (line, prompt) in enumerate(zip(listening.lines, ("before", "after"), strict=True), 1):
@@ -470,27 +487,19 @@ class TestFollowing:
                     assert following.wait() == Exit.OK
                     assert_complete(following.lines, "one two three\ndone")
 
-    @pytest.mark.parametrize("how", ["killed", "stopped"])
-    def test_all_text_is_shown_once_across_an_api_restart(self, settings: Settings, tmp_path: Path, how: str) -> None:
-        def host() -> AbstractContextManager[object]:
-            port = int(shell.url.rpartition(":")[2])
-            return killable_api(settings, shell.url) if how == "killed" else processes.api(settings, port=port)
-
-        shell = CommandLine(f"http://127.0.0.1:{processes.free_port()}", tmp_path)
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+    def test_all_text_is_shown_once_across_an_api_restart(
+        self, host: Host, shell: CommandLine, alice: RemoteUser, tmp_path: Path, number: signal.Signals
+    ) -> None:
         source = tmp_path / "text"
         source.write_text("one ")
-        with ExitStack() as stack:
-            with host():
-                shell.log_in_as(RemoteUser(shell.url))
-                following = stack.enter_context(
-                    shell.start("submit", f"copy {source}", "--follow", "--json", *RETRY_FOREVER)
-                )
-                wait_until(lambda: following.lines, what="some text")
-            write(source, "two ")
-            with host():
-                wait_until(lambda: len(following.lines) == 2, 60, "the text written during the restart")
-                write(source, "three\n")
-                assert following.wait() == Exit.OK
+        with shell.start("submit", f"copy {source}", "--follow", "--json", *RETRY_FOREVER) as following:
+            wait_until(lambda: following.lines, what="some text")
+            with host.down(number):
+                write(source, "two ")
+            wait_until(lambda: len(following.lines) == 2, what="the text written during the restart")
+            write(source, "three\n")
+            assert following.wait() == Exit.OK
         assert_complete(following.lines, "one two three\ndone")
         assert any("was interrupted" in note for note in following.notes)
 
@@ -612,17 +621,6 @@ def assert_complete(lines: list[str], answer: str) -> None:
         assert (delta["type"], delta["offset"]) == ("prompt.delta", len(received.encode()))
         received += delta["text"]
     assert (received, end["type"], end["response_text"]) == (answer, "prompt.completed", answer)
-
-
-@contextmanager
-def killable_api(settings: Settings, url: str) -> Iterator[None]:
-    """Run the API at this address, and kill it at the end."""
-    running = processes.start(API, settings, PORT=url.rpartition(":")[2], API_PROCESSES="1")
-    try:
-        wait_until(lambda: processes.answers(url), what="the API starting")
-        yield
-    finally:
-        processes.kill(running)
 
 
 def client_of(user: RemoteUser) -> Client:

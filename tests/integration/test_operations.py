@@ -3,13 +3,19 @@
 import json
 import subprocess
 import sys
+from subprocess import CompletedProcess
+from typing import Any
+from unittest.mock import patch
 
+import click
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from click.testing import CliRunner
 from flask import Flask
 from sqlalchemy import Engine, text
 
+from api import users_cli
 from shared.db import migrations
 from shared.db.engine import Sessions
 from shared.db.models import DEFAULT_ROUTE, Base
@@ -110,24 +116,38 @@ class TestSchema:
             assert migrations.revision(connection) == migrations.head()
 
 
-class TestCommandLine:
-    def run(self, settings: Settings, *arguments: str, password: str = PASSWORD):
-        environment = environment_of(settings) | {"NEW_PASSWORD": password, "PATH": ""}
-        command = [sys.executable, "-m", "api.users_cli", *arguments]
-        return subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS
-        )
+def run(settings: Settings, *arguments: str, password: str = PASSWORD) -> CompletedProcess[str]:
+    """Run the command in this process, with arguments, streams and an environment of its own."""
+    environment = environment_of(settings) | {"NEW_PASSWORD": password, "PATH": ""}
+    streams = CliRunner().isolation(env=environment)
+    with streams as (stdout, stderr, _), patch.object(sys, "argv", ["promptwire-users", *arguments]):
+        exit_code = 0
+        try:
+            users_cli.cli()
+        except SystemExit as end:
+            exit_code = end.code
+            if isinstance(exit_code, str):  # Python prints it and exits with 1
+                click.echo(exit_code, err=True)
+                exit_code = 1
+        return CompletedProcess(sys.argv, exit_code, *(each.getvalue().decode() for each in (stdout, stderr)))
 
+
+def run_process(*arguments: str, **popen: Any) -> CompletedProcess[str]:
+    command = [sys.executable, "-m", "api.users_cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=MAX_WAIT_SECONDS, **popen)
+
+
+class TestCommandLine:
     def test_the_command_creates_lists_and_changes_users(self, settings: Settings, app: Flask) -> None:
-        assert self.run(settings, "create", "dave").returncode == 0
-        assert "\tdave\t" in self.run(settings, "list").stdout
+        assert run(settings, "create", "dave").returncode == 0
+        assert "\tdave\t" in run(settings, "list").stdout
         login = {"username": "dave", "password": PASSWORD}
         assert app.test_client().post("/login/", json=login).status_code == 200
-        assert self.run(settings, "set-password", "dave", password="another password").returncode == 0
+        assert run(settings, "set-password", "dave", password="another password").returncode == 0
         assert app.test_client().post("/login/", json=login).status_code == 401
 
     def test_a_new_password_ends_all_logins_of_its_user(self, settings: Settings, alice: ApiUser) -> None:
-        assert self.run(settings, "set-password", "alice", password="another password").returncode == 0
+        assert run(settings, "set-password", "alice", password="another password").returncode == 0
         assert_problem(alice.get("/prompts/"), 401)
 
     @pytest.mark.parametrize(
@@ -143,7 +163,7 @@ class TestCommandLine:
     def test_the_command_reports_invalid_input(
         self, settings: Settings, arguments, password: str, message: str
     ) -> None:
-        result = self.run(settings, *arguments, password=password)
+        result = run(settings, *arguments, password=password)
         assert result.returncode == 1
         assert message in result.stderr
 
@@ -151,13 +171,11 @@ class TestCommandLine:
         self, settings: Settings, app: Flask, alice: ApiUser, bob: ApiUser
     ) -> None:
         alice.submit()
-        assert self.run(settings, "delete", "alice").returncode == 1  # nobody answers
+        assert run(settings, "delete", "alice").returncode == 1  # nobody answers
         assert alice.get("/prompts/").status_code == 200
-        assert self.run(settings, "delete", "alice", "--yes").stdout == (
-            "Deleted alice. The workers purge what is left.\n"
-        )
+        assert run(settings, "delete", "alice", "--yes").stdout == ("Deleted alice. The workers purge what is left.\n")
         wait_until(lambda: alice.get("/prompts/").status_code == 401)
-        assert "alice" not in self.run(settings, "list").stdout
+        assert "alice" not in run(settings, "list").stdout
         assert bob.get("/prompts/").status_code == 200
 
     def test_export_writes_the_same_lines_as_the_users_own_export(
@@ -165,24 +183,18 @@ class TestCommandLine:
     ) -> None:
         alice.submit("What is a tide?")
         worker.process(1)
-        result = self.run(settings, "export", "alice")
+        result = run(settings, "export", "alice")
         assert result.stdout == alice.get("/account/export/").text
         assert json.loads(result.stdout)["prompt_text"] == "What is a tide?"
 
     def test_creating_a_user_with_a_taken_name_is_rejected(self, settings: Settings, alice: ApiUser) -> None:
-        assert "taken" in self.run(settings, "create", "alice").stderr
+        environment = environment_of(settings) | {"NEW_PASSWORD": PASSWORD, "PATH": ""}
+        result = run_process("create", "alice", env=environment, cwd=ROOT)
+        assert result.returncode == 1
+        assert "taken" in result.stderr
 
     def test_the_command_names_missing_settings(self) -> None:
-        command = [sys.executable, "-m", "api.users_cli", "list"]
-        result = subprocess.run(
-            command,
-            env={"PYTHONPATH": str(ROOT)},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=MAX_WAIT_SECONDS,
-        )
+        result = run_process("list", env={"PYTHONPATH": str(ROOT)}, cwd="/")
         assert result.returncode == 1
         assert "DATABASE_URL is not set" in result.stderr
 
