@@ -63,6 +63,7 @@ def make_engine(
         max_overflow=0,
         pool_timeout=pool_timeout,
         isolation_level="AUTOCOMMIT" if autocommit else None,
+        use_native_hstore=False,  # no query for a type that nothing here has
         hide_parameters=True,  # errors are logged, and parameters hold users' texts
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
