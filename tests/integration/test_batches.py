@@ -161,11 +161,20 @@ def test_a_driver_killed_between_groups_stores_no_line_twice(
     monkeypatch.setattr(driver_module, "GROUP", 4)
     batch = create(alice, [line(number) for number in range(1, 11)])
     driver.step()
+    store, groups, woken = driver_module.storing.store, iter(range(2)), []
+
+    def store_one_group(*arguments: object) -> None:
+        if next(groups) > 0:
+            raise RuntimeError("killed between groups")
+        store(*arguments)
+
     with monkeypatch.context() as patched:
-        patched.setattr(driver_module.BatchDriver, "_wake", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patched.setattr(driver_module.storing, "store", store_one_group)
+        patched.setattr(driver._queue, "wake", lambda route, count: woken.append((route, count)))
+        with pytest.raises(RuntimeError):
             driver.step()
     assert [prompt.batch_line for prompt in prompts(sessions)] == [1, 2, 3, 4]
+    assert woken == [("default", 4)]
     ended = finish(alice, batch)
     assert ended["request_counts"] == {"total": 10, "completed": 10, "failed": 0}
     assert [prompt.batch_line for prompt in prompts(sessions)] == list(range(1, 11))

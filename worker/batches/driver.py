@@ -8,7 +8,7 @@ a step that was interrupted is repeated by any driver, or continued after the la
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import TypeVar
@@ -29,7 +29,7 @@ from shared.messaging.announcements import Announcement, Announcer
 from shared.messaging.queue import Queue
 from shared.prompts import completion, scheduling
 from shared.settings import Settings
-from worker.batches.validation import InputFiles, ReadyLine
+from worker.batches.validation import InputFiles
 
 log = structlog.get_logger(__name__)
 
@@ -145,23 +145,27 @@ class BatchDriver:
         return _AT_ONCE
 
     def _store(self, batch: BatchLease) -> timedelta:
-        """Store lines, a group after the other, until all are stored or others take their turn."""
+        """Store lines, a group after the other, until all are stored or others take their turn.
+
+        Workers are woken up only then: answering lines meanwhile would halve the rate of storing, and end no batch
+        earlier.
+        """
         deadline, stored = time.monotonic() + SLICE_SECONDS, batch.stored_lines
         lines = self._renewing(batch, self._input.next_lines(batch))
-        while group := list(islice(lines, GROUP)):
-            with self._sessions.begin() as session:
-                columns = [each.line for each in group], [each.route for each in group], [e.reserved for e in group]
-                storing.store(session, batch, *columns, self._limits)
-            self._wake(group)
-            stored = group[-1].line.number
-            if time.monotonic() >= deadline:
-                break
+        groups: list[Counter[str]] = []  # how many lines each has of each route
+        try:
+            while time.monotonic() < deadline and (group := list(islice(lines, GROUP))):
+                with self._sessions.begin() as session:
+                    columns = [each.line for each in group], [each.route for each in group], [e.reserved for e in group]
+                    storing.store(session, batch, *columns, self._limits)
+                groups.append(Counter(each.route for each in group))
+                stored = group[-1].line.number
+        finally:
+            for routes in groups:
+                for route, count in routes.items():
+                    self._queue.wake(route, count)
         log.info("batch lines stored", batch_id=batch.id, stored=stored, total=batch.total_lines)
         return _AT_ONCE
-
-    def _wake(self, group: Sequence[ReadyLine]) -> None:
-        for route, count in Counter(each.route for each in group).items():
-            self._queue.wake(route, count)
 
     def _finalize(self, batch: BatchLease) -> timedelta:
         """End the lines that have not ended, if the batch is over, and write its files."""
