@@ -38,7 +38,7 @@ INTERVAL_SECONDS = 0.5
 #: How many lines a transaction stores, or cancels.
 GROUP = 500
 #: After this time other batches take their turn.
-SLICE_SECONDS = 2.0
+SLICE_SECONDS = 5.0
 #: A lease is renewed after this share of it.
 _RENEWED_AFTER = 1 / 4
 #: The pause of a batch whose lines are being answered.
