@@ -15,10 +15,9 @@ from sqlalchemy import func, select, text
 from shared.db.engine import Sessions, make_engine, make_sessions
 from shared.db.models import Prompt, Status
 from shared.settings import Settings
-from tests.support import processes
 from tests.support.browser import Gate, Visitor
 from tests.support.client import PASSWORD
-from tests.support.processes import RemoteUser
+from tests.support.processes import RemoteUser, RestartableApi
 from tests.support.servers import SECRET, wait_until
 
 pytestmark = pytest.mark.usefixtures("gate")
@@ -31,27 +30,11 @@ def sessions(settings: Settings):
     engine.dispose()
 
 
-class RestartableApi:
-    """An API process that can be killed and started again on the same port."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings, self._port = settings, processes.free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        self._running = processes.start(processes.API, self._settings, PORT=str(self._port), API_PROCESSES="1")
-        wait_until(lambda: processes.answers(self.url), what="the API starting")
-
-    def kill(self) -> None:
-        processes.kill(self._running)
-
-
 @pytest.fixture
 def restartable_api(settings: Settings):
     api = RestartableApi(settings)
-    api.start()
     yield api
-    api.kill()
+    api.end()
 
 
 def count_completed(sessions: Sessions) -> int:
@@ -76,7 +59,7 @@ def test_an_answer_from_while_the_server_was_down_is_shown_once(
     with gate.closed():
         card = alice.submit("What is a tide?")
         alice.expect_status(card, "Answering")
-        restartable_api.kill()
+        restartable_api.end()
         expect(alice.page.get_by_text("Not connected. Retrying in")).to_be_visible()
     wait_until(lambda: count_completed(sessions) == before + 1, what="the answer")
     if not is_stored:
@@ -109,7 +92,7 @@ def test_delays_between_attempts_grow_and_the_user_can_retry_now(
     alice.is_unavailable = True
     waiting = alice.page.get_by_text("Not connected. Retrying in")
     with alice.page.expect_event("console"):  # the error of the failed attempt
-        restartable_api.kill()
+        restartable_api.end()
     expect(waiting).to_be_visible()
     alice.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
     for _ in range(6):

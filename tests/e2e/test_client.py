@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +25,7 @@ from shared.settings import Settings
 from tests.support import processes
 from tests.support.client import PASSWORD
 from tests.support.command_line import RETRY_FOREVER, CommandLine, command
-from tests.support.processes import API, RemoteUser
+from tests.support.processes import RemoteUser, RestartableApi
 from tests.support.servers import MAX_WAIT_SECONDS, ROOT, SECRET, Servers, wait_until
 
 #: A prompt that fails and is rescheduled again and again, without blocking a worker.
@@ -50,37 +50,10 @@ def _worker(settings: Settings) -> Iterator[None]:
         yield
 
 
-class Host:
-    """The API at an address. Tests stop it for a while; to start one for each of them would take longer."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings, self._port = settings, processes.free_port()
-        self.url = f"http://127.0.0.1:{self._port}"
-        self.start()
-
-    def start(self) -> None:
-        self._process = processes.start(API, self._settings, PORT=str(self._port), API_PROCESSES="1")
-        wait_until(lambda: processes.answers(self.url), what="the API starting")
-
-    def end(self, number: signal.Signals) -> None:
-        if number == signal.SIGTERM:
-            self._process.send_signal(number)
-            self._process.wait(MAX_WAIT_SECONDS)
-        processes.kill(self._process)
-
-    @contextmanager
-    def down(self, number: signal.Signals = signal.SIGKILL) -> Iterator[None]:
-        """End the API with this signal, and start it again after the block."""
-        self.end(number)
-        try:
-            yield
-        finally:
-            self.start()
-
-
 @pytest.fixture(scope="module")
-def host(settings: Settings) -> Iterator[Host]:
-    running = Host(settings)
+def host(settings: Settings) -> Iterator[RestartableApi]:
+    """The API. Tests stop it for a while; to start one for each of them would take longer."""
+    running = RestartableApi(settings)
     try:
         yield running
     finally:
@@ -88,7 +61,7 @@ def host(settings: Settings) -> Iterator[Host]:
 
 
 @pytest.fixture(scope="module")
-def url(host: Host) -> str:
+def url(host: RestartableApi) -> str:
     return host.url
 
 
@@ -317,7 +290,7 @@ def waiting_for(file: Path) -> int:
 
 class TestIdempotentSubmission:
     def test_a_prompt_submitted_during_an_api_restart_is_stored_once(
-        self, host: Host, shell: CommandLine, alice: RemoteUser
+        self, host: RestartableApi, shell: CommandLine, alice: RemoteUser
     ) -> None:
         with ExitStack() as stack:
             with host.down():
@@ -329,7 +302,9 @@ class TestIdempotentSubmission:
         (line,) = submitting.lines
         assert alice.http.get("/prompts/").json() == [json.loads(line)]
 
-    def test_prompts_submitted_while_the_api_is_killed_are_stored_once(self, host: Host, alice: RemoteUser) -> None:
+    def test_prompts_submitted_while_the_api_is_killed_are_stored_once(
+        self, host: RestartableApi, alice: RemoteUser
+    ) -> None:
         texts = [f"question {i}" for i in range(200)]
         with client_of(alice) as client:
             submitted: list[int] = []
@@ -360,7 +335,7 @@ class TestIdempotentSubmission:
 
 class TestListening:
     def test_each_event_is_shown_once_across_api_restarts(
-        self, host: Host, shell: CommandLine, alice: RemoteUser
+        self, host: RestartableApi, shell: CommandLine, alice: RemoteUser
     ) -> None:
         ids = [alice.submit("before")]
         alice.wait(ids[0])
@@ -380,7 +355,9 @@ class TestListening:
         assert {event["status"] for event in events} == {"completed"}
         assert "Traceback" not in "".join(listening.notes)
 
-    def test_listen_waits_for_a_server_that_shuts_down(self, host: Host, shell: CommandLine, alice: RemoteUser) -> None:
+    def test_listen_waits_for_a_server_that_shuts_down(
+        self, host: RestartableApi, shell: CommandLine, alice: RemoteUser
+    ) -> None:
         """The server closes the socket with 1012."""
         alice.wait(alice.submit("before"))
         with shell.start("listen", "--since", "0") as listening:
@@ -489,7 +466,7 @@ class TestFollowing:
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
     def test_all_text_is_shown_once_across_an_api_restart(
-        self, host: Host, shell: CommandLine, alice: RemoteUser, tmp_path: Path, number: signal.Signals
+        self, host: RestartableApi, shell: CommandLine, alice: RemoteUser, tmp_path: Path, number: signal.Signals
     ) -> None:
         source = tmp_path / "text"
         source.write_text("one ")

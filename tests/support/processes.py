@@ -100,6 +100,34 @@ def api(settings: Settings, *, processes: int = 1, port: int | None = None) -> I
         yield url
 
 
+class RestartableApi:
+    """An API that can be ended and started again at the same address. It runs from the beginning."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._port = settings, free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        self._running = start(API, self._settings, PORT=str(self._port), API_PROCESSES="1")
+        wait_until(lambda: answers(self.url), what="the API starting")
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        if number == signal.SIGTERM:
+            self._running.send_signal(number)
+            self._running.wait(MAX_WAIT_SECONDS)
+        kill(self._running)
+
+    @contextlib.contextmanager
+    def down(self, number: signal.Signals = signal.SIGKILL) -> Iterator[None]:
+        """End the API with this signal, and start it again after the block."""
+        self.end(number)
+        try:
+            yield
+        finally:
+            self.start()
+
+
 @contextlib.contextmanager
 def worker(settings: Settings, *, processes: int = 2, name: str = "worker") -> Iterator[subprocess.Popen]:
     """A Celery worker. It may still be starting."""
