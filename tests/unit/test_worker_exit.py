@@ -81,16 +81,12 @@ def test_a_worker_with_a_stuck_thread_ends_without_a_signal() -> None:
             stuck.kill()
 
 
-class _Request:
-    """A task of Celery's that runs."""
-
-
 def test_a_signal_during_the_handler_of_another_interrupts_the_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operator, or a supervisor, may send both at once. The attempts would go on for SOFT_SHUTDOWN_SECONDS."""
     monkeypatch.setattr(stop_deadline, "begin", lambda _seconds: None)
     monkeypatch.setattr(state, "should_stop", None)
-    running, interrupted = _Request(), threading.Event()
-    monkeypatch.setattr(state, "active_requests", {running})
+    interrupted = threading.Event()
+    monkeypatch.setattr(state, "active_requests", {object()})
 
     def interrupt() -> None:
         state.active_requests.clear()

@@ -152,18 +152,17 @@ class BatchDriver:
         """
         deadline, stored = time.monotonic() + SLICE_SECONDS, batch.stored_lines
         lines = self._renewing(batch, self._input.next_lines(batch))
-        groups: list[Counter[str]] = []  # how many lines each has of each route
+        messages: list[tuple[str, int]] = []  # a route, and how many of its lines
         try:
             while time.monotonic() < deadline and (group := list(islice(lines, GROUP))):
                 with self._sessions.begin() as session:
                     columns = [each.line for each in group], [each.route for each in group], [e.reserved for e in group]
                     storing.store(session, batch, *columns, self._limits)
-                groups.append(Counter(each.route for each in group))
+                messages += Counter(each.route for each in group).items()
                 stored = group[-1].line.number
         finally:
-            for routes in groups:
-                for route, count in routes.items():
-                    self._queue.wake(route, count)
+            for route, count in messages:
+                self._queue.wake(route, count)
         log.info("batch lines stored", batch_id=batch.id, stored=stored, total=batch.total_lines)
         return _AT_ONCE
 
