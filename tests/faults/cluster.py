@@ -142,6 +142,10 @@ class Cluster:
         """Whether the worker host has started."""
         return len(worker.children()) >= WORKER_CHILDREN
 
+    def has_worker(self) -> bool:
+        """Whether any worker host has started."""
+        return any(map(self.is_ready, self.workers))
+
     def stop(self) -> None:
         for host in self.hosts:
             host.kill()

@@ -34,6 +34,8 @@ class _Interrupted:
 
     started: float
     claimed: dict[int, int]
+    #: `Run.seconds_without_worker` at that moment.
+    without_worker: float
     is_released: bool = False
 
 
@@ -48,8 +50,10 @@ class Run:
         self.users = users
         self.calls = calls
         self.outcome = Outcome(name)
-        #: Seconds from each kill until no prompt waits for the lease of a dead worker.
+        #: Seconds from each kill until no prompt waits for the lease of a dead worker, without those in which no worker
+        #: host was ready: then nobody can release it.
         self.released_after: list[float] = []
+        self.seconds_without_worker = 0.0
         #: Worker hosts that exited by themselves.
         self.exits: list[str] = []
         self.may_exit = False
@@ -58,6 +62,7 @@ class Run:
         #: Start and end of each server outage, if the scenario has any. Then only requests within them count for p99.
         self.outages: list[tuple[float, float]] = []
         self._interrupted: list[_Interrupted] = []
+        self._looked = time.monotonic()
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> float | None:
         """Poll a condition, and record recoveries. Return how long it took, or None after `seconds`."""
@@ -81,19 +86,29 @@ class Run:
     def note_fault(self) -> None:
         """Record a fault. Every prompt claimed at this moment must end, or be claimed by another worker."""
         self.outcome.faults += 1
-        self._interrupted.append(_Interrupted(time.monotonic(), self.recorder.claimed()))
+        self._count_without_worker()
+        fault = _Interrupted(time.monotonic(), self.recorder.claimed(), self.seconds_without_worker)
+        self._interrupted.append(fault)
 
     def note_recoveries(self) -> None:
+        self._count_without_worker()
         for fault in self._interrupted:
             since = self.recorder.changed_since(fault.claimed)
             taken = time.monotonic() - fault.started
             if not fault.is_released and since.keys() == fault.claimed.keys():
                 fault.is_released = True
-                self.released_after.append(taken)
+                self.released_after.append(taken - (self.seconds_without_worker - fault.without_worker))
             fault.claimed = {i: attempt for i, attempt in fault.claimed.items() if not since.get(i)}
             if not fault.claimed:
                 self.outcome.recoveries.append(taken)
         self._interrupted = [fault for fault in self._interrupted if fault.claimed]
+
+    def _count_without_worker(self) -> None:
+        """Count the time since the last call if no worker host is ready."""
+        now = time.monotonic()
+        if not self.cluster.has_worker():
+            self.seconds_without_worker += now - self._looked
+        self._looked = now
 
     def _restart_what_exited(self) -> None:
         """Restart worker hosts that exited, as a supervisor would do."""

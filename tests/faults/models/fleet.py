@@ -39,6 +39,10 @@ class Fleet(Cluster):
     def is_ready(self, worker: Host) -> bool:
         return bool(self._control.ping(destination=[f"{worker.name}@test"], timeout=1, limit=1))
 
+    def has_worker(self) -> bool:
+        """True: no fault of a fleet takes all of its hosts, and asking them often would burden them."""
+        return True
+
     def are_workers_ready(self) -> bool:
         return all(map(self.is_ready, self.workers))
 
