@@ -83,8 +83,10 @@ class Host:
         self._process.send_signal(signal.SIGTERM)
 
     def children(self) -> list[psutil.Process]:
-        """Return the child processes. The list is empty while the host starts."""
-        return psutil.Process(self._process.pid).children()
+        """Return the child processes. The list is empty while the host starts, and when it has ended."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self._process.pid).children()
+        return []
 
     def family(self) -> list[psutil.Process]:
         """Return the process and its children."""
