@@ -15,10 +15,11 @@ from flask_limiter import Limiter, RateLimitExceeded
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
-from redis import RedisError, ResponseError
+from redis import RedisError, ResponseError, TimeoutError
 
 from api.http.addresses import address_block
 from shared.errors import PromptwireError
+from shared.messaging.queue import Queue
 from shared.messaging.redis import reconnect_if_read_only, refusal
 from shared.settings import Settings
 
@@ -60,20 +61,28 @@ def policy_name(limit: RateLimitItem) -> str:
 
 
 class RedisFallback:
-    """Counts in Redis, and in memory for REDIS_PAUSE_SECONDS after Redis has failed."""
+    """Counts in Redis, and in memory for REDIS_PAUSE_SECONDS after Redis has failed.
 
-    def __init__(self) -> None:
+    Args:
+        queue: If given, a request that sends a message after counting waits for a stalled Redis only once: counting and
+            sending tell each other.
+    """
+
+    def __init__(self, queue: Queue | None = None) -> None:
+        self._queue = queue
         self._paused_until = 0.0
 
     def count(self, in_redis: Callable[[], Counted], in_memory: Callable[[], Counted]) -> Counted:
         """The result of one of the two."""
-        if time.monotonic() >= self._paused_until:
+        if time.monotonic() >= self._paused_until and (self._queue is None or self._queue.is_available):
             try:
                 return in_redis()
             except RedisError as error:
                 # Other answers mean that Redis works, but what it stores under this key is not a counter.
                 if not isinstance(error, ResponseError) or refusal(error) is not None:
                     self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
+                if self._queue is not None and isinstance(error, TimeoutError):
+                    self._queue.report_timeout()
         return in_memory()
 
 

@@ -18,6 +18,7 @@ from redis import Redis
 
 from api.auth.principal import KeyGrant
 from api.http.rate_limits import KEY_LIMITS, RateLimitedError, RedisFallback
+from shared.messaging.queue import Queue
 
 # Keys: for each submission one for each limit of its API key, if it has any, and one for each limit of its user.
 # Arguments: how many limits users have, and each one's amount and window in seconds. Then for each submission whose
@@ -69,15 +70,15 @@ class Caller(NamedTuple):
 
 
 class SubmissionLimits:
-    """Counts submissions."""
+    """Counts submissions, for which messages are sent on `queue` afterwards."""
 
-    def __init__(self, redis: Redis, limits: str) -> None:
+    def __init__(self, redis: Redis, limits: str, queue: Queue) -> None:
         self._items = sorted(parse_many(limits))
         self._windows = [(item.amount, item.get_expiry()) for item in self._items]
         self._shared_arguments = [len(self._windows), *(value for window in self._windows for value in window)]
         self._script = redis.register_script(_COUNT)
         self._in_memory = FixedWindowRateLimiter(MemoryStorage())
-        self._fallback = RedisFallback()
+        self._fallback = RedisFallback(queue)
 
     def count(self, callers: Sequence[Caller]) -> list[Verdict]:
         """Count a submission of each of these. Returns the errors of those that exceed a limit, else None."""

@@ -72,7 +72,7 @@ class Submissions:
         self._sessions = sessions
         self._autocommit_engine = autocommit_engine
         self._queue = queue
-        self._limits = SubmissionLimits(redis, settings.prompt_rate_limit)
+        self._limits = SubmissionLimits(redis, settings.prompt_rate_limit, queue)
         self._backlog = Backlog(settings.backlog_limit)
         self._user_limits = PromptLimits(
             settings.user_backlog_limit, settings.user_running_limit, settings.user_monthly_tokens

@@ -8,6 +8,7 @@ nothing to claim.
 import ssl
 import threading
 import time
+from collections import Counter
 
 import structlog
 from celery import Celery
@@ -104,21 +105,27 @@ class Queue:
     """Sends messages to workers, best effort and in bounded time.
 
     After a send has failed, the next is tried only when the broker answers a probe, so that requests do not wait for it
-    one after the other.
+    one after the other. Then workers are woken up for the prompts that were queued meanwhile.
     """
 
     def __init__(self, celery: Celery, redis: Redis) -> None:
         self._messages = TaskMessages(celery)
         self._redis = redis
         self._unavailable = threading.Event()
+        self._unsent: Counter[str] = Counter()  #: for how many prompts of each route workers are to be woken up
+        self._lock = threading.Lock()
 
     def wake(self, route: str, count: int) -> bool:
         """Wake up workers for this many prompts.
 
-        Returns whether the broker took the message. If not, the reaper sends another.
+        Returns whether the broker took the message. If not, it gets another when it answers again.
         """
         count = min(count, MAX_PROMPTS_PER_MESSAGE)
-        return count <= 0 or self._send(ANSWER_PROMPTS, route, count, queue=queue_name(route))
+        if count <= 0 or self._send(ANSWER_PROMPTS, route, count, queue=queue_name(route)):
+            return True
+        with self._lock:
+            self._unsent[route] += count
+        return False
 
     def request_sealing(self, user_id: int) -> bool:
         """Have a worker seal a user's vector log. Returns whether the broker took the message."""
@@ -150,6 +157,10 @@ class Queue:
             return False
         return True
 
+    def report_timeout(self) -> None:
+        """Send nothing until the server answers: somebody else has just waited for it in vain."""
+        self._wait_for_broker()
+
     def _wait_for_broker(self) -> None:
         if not self._unavailable.is_set():
             self._unavailable.set()
@@ -160,6 +171,10 @@ class Queue:
             time.sleep(PROBE_SECONDS)
         log.info("broker available again")
         self._unavailable.clear()
+        with self._lock:
+            unsent, self._unsent = self._unsent, Counter()
+        for route, count in unsent.items():
+            self.wake(route, count)
 
     @property
     def is_available(self) -> bool:

@@ -46,3 +46,36 @@ def test_redis_is_paused_only_while_it_is_unavailable(
     for _ in range(2):
         fallback.count(counts.in_redis, counts.in_memory)
     assert counts.asked == asked
+
+
+class StalledQueue:
+    """A queue that is available until a timeout is reported."""
+
+    is_available = True
+
+    def report_timeout(self) -> None:
+        self.is_available = False
+
+
+def test_a_request_waits_for_a_stalled_redis_only_once() -> None:
+    counts, queue = Counts(TimeoutError()), StalledQueue()
+    fallback = RedisFallback(queue)
+    fallback.count(counts.in_redis, counts.in_memory)
+    assert not queue.is_available  # so that no message is sent
+
+
+def test_a_refused_connection_takes_no_time_and_leaves_the_queue_alone() -> None:
+    counts, queue = Counts(ConnectionError()), StalledQueue()
+    RedisFallback(queue).count(counts.in_redis, counts.in_memory)
+    assert queue.is_available
+
+
+def test_redis_is_not_asked_while_the_queue_waits_for_it() -> None:
+    counts, queue = Counts(TimeoutError()), StalledQueue()
+    fallback = RedisFallback(queue)
+    queue.report_timeout()
+    fallback.count(counts.in_redis, counts.in_memory)
+    queue.is_available = True
+    counts.error = None
+    fallback.count(counts.in_redis, counts.in_memory)
+    assert counts.asked == ["memory", "redis"]
