@@ -41,5 +41,20 @@ def _apply(
 ) -> R:
     if not monkey.is_module_patched("threading"):
         return function(*args, **kwargs)
-    result: R = get_pool().apply(function, args, kwargs)
-    return result
+    result, error = get_pool().apply(_outcome, (function, args, kwargs))
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
+    return result  # type: ignore[no-any-return]
+
+
+def _outcome(
+    function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[R | None, BaseException | None]:
+    """The result of a call, or what it raised: gevent would also print that, with its traceback, past the log."""
+    try:
+        return function(*args, **kwargs), None
+    except BaseException as error:
+        return None, error
