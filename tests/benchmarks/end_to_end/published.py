@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.end_to_end.latency import SHARE_OF_MAX
+from tests.benchmarks.end_to_end.quarters import API_AXIS, WORKER_AXIS
 from tests.benchmarks.end_to_end.targets import Results
 from tests.support.servers import ROOT
 
@@ -96,15 +97,25 @@ def scaling(results: Results) -> str:
 
 
 def sharing(results: Results) -> str:
-    """What a second API process loses, apart from having no core of its own."""
-    points = results["scalability"]["axes"].get("API processes that share a core")
-    if points is None:
+    """What a second process adds where it finds a free part of a core, and where it does not."""
+    axes = results["scalability"]["axes"]
+    try:
+        api, workers, shared = (
+            _second(axes[name]) for name in (API_AXIS, WORKER_AXIS, "API processes that share a core")
+        )
+    except KeyError:  # results from before these were measured
         return ""
-    one, two = (point["per_second"] for point in points[:2])
     return (
-        f"Two API processes that share a core do {two / one:.2f} times as much as one that has it. So a further core "
-        "for the API adds about that share of what the first does."
+        f"Where each has a quarter of a core, two API processes do {api:.2f} times as much as one, and two worker "
+        f"hosts answer {workers:.2f} times as much. Two API processes that share a core do {shared:.2f} times as much "
+        "as one that has it."
     )
+
+
+def _second(points: list[dict[str, Any]]) -> float:
+    """The rate of two processes, relative to that of one."""
+    one, two = (point["per_second"] for point in points[:2])
+    return float(two / one)
 
 
 _PAGES: dict[Path, tuple[Callable[[Results], str], ...]] = {

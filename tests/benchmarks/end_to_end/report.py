@@ -153,10 +153,10 @@ def _row_of_point(point: dict[str, Any], first: dict[str, Any]) -> dict[str, Any
     return {
         "per_second": point["per_second"],
         "relative to the first": point["per_second"] / (first["per_second"] or 1),
-        "push_p50_ms": point["push_p50_ms"],
-        "push_p99_ms": point["push_p99_ms"],
+        "push_p50_ms": point.get("push_p50_ms"),
+        "push_p99_ms": point.get("push_p99_ms"),
         **{f"{part} cores": cores for part, cores in point["cores"].items()},
-        "api MiB": point["api_rss_mib"],
+        "api MiB": point.get("api_rss_mib"),
         "limit": point["limit"],
     }
 

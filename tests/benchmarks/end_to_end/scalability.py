@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from shared.settings import Settings
-from tests.benchmarks.end_to_end import cores, ours, plans, seed_prompts
+from tests.benchmarks.end_to_end import cores, ours, plans, quarters, seed_prompts
 from tests.benchmarks.end_to_end.contender import Account, Contender
 from tests.benchmarks.end_to_end.contenders import FAULTS, USERS
 from tests.benchmarks.end_to_end.generator import users_of
@@ -55,6 +55,7 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
         for count in scale.worker_processes:
             with ours.serve_on(servers, settings, base_accounts, workers=count) as contender:
                 axes["worker processes"].append(_point(contender, scale, count))
+    axes |= quarters.measure(servers, scale)
     for count, settings, base_accounts in _seeded(servers, scale.stored):
         found["plans"][str(count)] = plans.explained(settings)
         with ours.serve_on(servers, settings, base_accounts) as contender:

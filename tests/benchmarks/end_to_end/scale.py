@@ -24,6 +24,8 @@ class Scale:
     sockets: tuple[int, ...]
     api_processes: tuple[int, ...]
     worker_processes: tuple[int, ...]
+    quarter_rounds: int
+    queued: int  #: prompts that wait for one and for two worker hosts
 
 
 def scale_of(arguments: Namespace) -> Scale:
@@ -44,6 +46,8 @@ def scale_of(arguments: Namespace) -> Scale:
             sockets=(200, 1_000),
             api_processes=(1, 2),
             worker_processes=(1, 2),
+            quarter_rounds=1,
+            queued=1_000,
         )
     return Scale(
         rounds=arguments.rounds or 5,
@@ -60,4 +64,6 @@ def scale_of(arguments: Namespace) -> Scale:
         sockets=(200, 2_000, 10_000),
         api_processes=(1, 2),
         worker_processes=(1, 2, 4),
+        quarter_rounds=3,
+        queued=6_000,
     )
