@@ -246,7 +246,12 @@ class Relay:
         Some are always on their way, and to have a socket read its feed costs much more than to pass an event on.
         """
         earlier, self._missing = self._missing, self._find_newer(set(self._rooms))
-        self._announce(self._missing if self._pubsub is None else earlier)
+        if self._pubsub is None:
+            self._announce(self._missing)
+            return
+        # What is missing no more has come, or was reset: an older state of the database may have been restored.
+        still = earlier.keys() & self._missing.keys()
+        self._announce({user_id: min(earlier[user_id], self._missing[user_id]) for user_id in still})
 
     def _announce(self, newest: Mapping[int, int]) -> None:
         """Announce these numbers, by user, to the rooms that have not reached them."""

@@ -237,6 +237,24 @@ def test_a_restored_feed_is_announced_and_followed_from_its_lower_number(
         assert subscription.get(MAX_WAIT_SECONDS) == Announcement(3)
 
 
+def test_a_number_that_was_found_before_a_restore_is_not_announced_after_it(
+    make_relay, redis: Redis, sessions: Sessions, user_id: int
+) -> None:
+    relay = make_relay()
+    for _ in range(5):
+        finish_prompt(sessions, user_id)
+    with relay.subscribe(user_id) as subscription:
+        assert subscription.get(MAX_WAIT_SECONDS) == Announcement(5)
+        relay._missing = {user_id: 5}  # a check may find it while it is on its way
+        set_back(sessions, user_id, 2)
+        relay._announce_missing()
+        assert subscription.get(MAX_WAIT_SECONDS) == Announcement(2, restored=True)
+        finish_prompt(sessions, user_id)
+        for _ in range(2):
+            relay._announce_missing()
+        assert subscription.get(MAX_WAIT_SECONDS) == Announcement(3)
+
+
 def set_back(sessions: Sessions, user_id: int, seq: int) -> None:
     with sessions.begin() as session:
         session.execute(delete(FeedEntry).where(FeedEntry.user_id == user_id, FeedEntry.seq > seq))
