@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.end_to_end.latency import SHARE_OF_MAX
-from tests.benchmarks.end_to_end.quarters import API_AXIS, WORKER_AXIS
+from tests.benchmarks.end_to_end.quarters import API_AXIS, SHARED_API_AXIS, WORKER_AXIS
 from tests.benchmarks.end_to_end.targets import Results
 from tests.support.servers import ROOT
 
@@ -100,15 +100,13 @@ def sharing(results: Results) -> str:
     """What a second process adds where it finds a free part of a core, and where it does not."""
     axes = results["scalability"]["axes"]
     try:
-        api, workers, shared = (
-            _second(axes[name]) for name in (API_AXIS, WORKER_AXIS, "API processes that share a core")
-        )
+        api, shared, workers = (_second(axes[name]) for name in (API_AXIS, SHARED_API_AXIS, WORKER_AXIS))
     except KeyError:  # results from before these were measured
         return ""
     return (
         f"Where each has a quarter of a core, two API processes do {api:.2f} times as much as one, and two worker "
-        f"hosts answer {workers:.2f} times as much. Two API processes that share a core do {shared:.2f} times as much "
-        "as one that has it."
+        f"hosts answer {workers:.2f} times as much. Two API processes that share a quarter do {shared:.2f} times as "
+        "much as one that has it."
     )
 
 

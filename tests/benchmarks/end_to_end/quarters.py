@@ -1,12 +1,14 @@
-"""What a second process adds where it finds a free core, shown on a machine that has too few.
+"""What a second process adds where it finds a free core, and where it does not, on a machine that has too few.
 
-Each process under test has a quarter of a core. So two of them find as much as one does, and all others, clients and
-servers, have enough in either case.
+Each process under test has a quarter of a core, or all have one together. All others, clients and servers, have enough
+in either case.
 """
 
 import contextlib
 import os
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from tests.support import processes
 from tests.support.servers import Servers, wait_until
 
 API_AXIS = "API processes with a quarter of a core each"
+SHARED_API_AXIS = "API processes that share a quarter of a core"
 WORKER_AXIS = "worker hosts with a quarter of a core each"
 _COUNTS = (1, 2)
 _SHARE = 0.25
@@ -45,11 +48,11 @@ _RATE = text("SELECT (count(*) / extract(epoch FROM max(completed_at) - min(comp
 
 
 def measure(servers: Servers, scale: Scale) -> dict[str, list[dict[str, Any]]]:
-    """Return the points of both axes, or none if this machine allows no quotas."""
+    """Return the points of all axes, or none if this machine allows no quotas."""
     try:
         return {
             axis: _medians([turn(servers, scale, count) for _ in range(scale.quarter_rounds) for count in _COUNTS])
-            for axis, turn in ((API_AXIS, _with_api_processes), (WORKER_AXIS, _with_worker_hosts))
+            for axis, turn in _TURNS.items()
         }
     except CpuQuotaError as error:
         print(f"  not measured: {error}", flush=True)
@@ -66,18 +69,19 @@ def _per_second(turn: dict[str, Any]) -> float:
     return float(turn["per_second"])
 
 
-def _with_api_processes(servers: Servers, scale: Scale, count: int) -> dict[str, Any]:
+def _with_api_processes(servers: Servers, scale: Scale, count: int, *, share_one: bool = False) -> dict[str, Any]:
     """Measure a closed loop."""
     with contextlib.ExitStack() as stack:
         settings = stack.enter_context(ours.prepared(servers))
         accounts = ours.sign_up(settings, USERS)
         contender = stack.enter_context(ours.serve_on(servers, settings, accounts, api=count))
         generator = stack.enter_context(users_of(contender))
-        for process in psutil.Process(contender.parts["api"][0]).children():
-            stack.enter_context(limited([process.pid], _SHARE))
+        api = [process.pid for process in psutil.Process(contender.parts["api"][0]).children()]
+        for pids in [api] if share_one else [[pid] for pid in api]:
+            stack.enter_context(limited(pids, _SHARE))
         found = closed_loop(contender, generator, count * _CONNECTIONS, scale.warm_up, scale.seconds)
     faults = {name: found[name] for name in FAULTS if found[name]}
-    return _point(count, found["per_second"], found["cpu_ms"], faults)
+    return _point(count, found["per_second"], found["cpu_ms"], faults, quarters=1 if share_one else count)
 
 
 def _with_worker_hosts(servers: Servers, scale: Scale, count: int) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def _with_worker_hosts(servers: Servers, scale: Scale, count: int) -> dict[str, 
         per_second = _answer(settings, scale.queued)
         meter.on_edge("end")
     cpu_ms = {part: each * 1e3 / scale.queued for part, each in meter.seconds.items() if part != OTHERS}
-    return _point(count, per_second, cpu_ms, {})
+    return _point(count, per_second, cpu_ms, {}, quarters=count)
 
 
 def _answer(settings: Settings, count: int) -> float:
@@ -122,12 +126,21 @@ def _answer(settings: Settings, count: int) -> float:
     return rate
 
 
-def _point(count: int, per_second: float, cpu_ms: dict[str, float], faults: dict[str, int]) -> dict[str, Any]:
+def _point(
+    count: int, per_second: float, cpu_ms: dict[str, float], faults: dict[str, int], *, quarters: int
+) -> dict[str, Any]:
     print(f"  {count:,}: {per_second:,.0f} per second", flush=True)
     return {
         "at": count,
         "per_second": round(per_second, 1),
         "cores": {part: round(ms * per_second / 1e3, 2) for part, ms in cpu_ms.items()},
-        "limit": f"{count * _SHARE} of a core",
+        "limit": f"{quarters * _SHARE} of a core",
         "faults": faults,
     }
+
+
+_TURNS: dict[str, Callable[[Servers, Scale, int], dict[str, Any]]] = {
+    API_AXIS: _with_api_processes,
+    SHARED_API_AXIS: partial(_with_api_processes, share_one=True),
+    WORKER_AXIS: _with_worker_hosts,
+}

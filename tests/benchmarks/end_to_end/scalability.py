@@ -1,6 +1,5 @@
 """How our throughput and latency change with the number of users, stored prompts, sockets and processes."""
 
-import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 import psutil
 
 from shared.settings import Settings
-from tests.benchmarks.end_to_end import cores, ours, plans, quarters, seed_prompts
+from tests.benchmarks.end_to_end import ours, plans, quarters, seed_prompts
 from tests.benchmarks.end_to_end.contender import Account, Contender
 from tests.benchmarks.end_to_end.contenders import FAULTS, USERS
 from tests.benchmarks.end_to_end.generator import users_of
@@ -35,7 +34,6 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
         "stored prompts": [],
         "sockets": [],
         "API processes": [],
-        "API processes that share a core": [],
         "worker processes": [],
     }
     found: dict[str, Any] = {"axes": axes, "plans": {}}
@@ -51,7 +49,6 @@ def measure(servers: Servers, scale: Scale) -> dict[str, Any]:
         for count in scale.api_processes:
             with ours.serve_on(servers, settings, base_accounts, api=count) as contender:
                 axes["API processes"].append(_point(contender, scale, count))
-                axes["API processes that share a core"].append(_point(contender, scale, count, alone="api"))
         for count in scale.worker_processes:
             with ours.serve_on(servers, settings, base_accounts, workers=count) as contender:
                 axes["worker processes"].append(_point(contender, scale, count))
@@ -73,15 +70,10 @@ def _seeded(servers: Servers, sizes: Sequence[int]) -> Iterator[tuple[int, Setti
             yield count, settings, base_accounts
 
 
-def _point(
-    contender: Contender, scale: Scale, at: int, *, active: int | None = None, alone: str | None = None
-) -> dict[str, Any]:
-    """Measure a closed loop, and the latencies at a share of its rate; or return why it failed.
-
-    With `alone`, this part has a core for itself, and all others, clients included, have the rest.
-    """
+def _point(contender: Contender, scale: Scale, at: int, *, active: int | None = None) -> dict[str, Any]:
+    """Measure a closed loop, and the latencies at a share of its rate; or return why it failed."""
     try:
-        return _measured(contender, scale, at, active, alone)
+        return _measured(contender, scale, at, active)
     except (psutil.NoSuchProcess, RuntimeError) as error:
         print(f"  {at:,}: {error}", flush=True)
         return {"at": at, "skipped": str(error)}
@@ -89,11 +81,8 @@ def _point(
         time.sleep(_SECONDS_PER_1000_CLOSES * len(contender.accounts) / 1e3)
 
 
-def _measured(contender: Contender, scale: Scale, at: int, active: int | None, alone: str | None) -> dict[str, Any]:
-    with contextlib.ExitStack() as stack:
-        generator = stack.enter_context(users_of(contender, active=active))
-        if alone is not None:
-            stack.enter_context(cores.separate({**contender.parts, GENERATOR: [generator.pid]}, alone))
+def _measured(contender: Contender, scale: Scale, at: int, active: int | None) -> dict[str, Any]:
+    with users_of(contender, active=active) as generator:
         maximum = closed_loop(contender, generator, max(scale.connections), scale.warm_up, scale.scalability_seconds)
         rate = max(SHARE_OF_MAX * maximum["per_second"], 1)
         paced = generator.do("open", rate=rate, warm_up=scale.warm_up, seconds=scale.scalability_seconds)
