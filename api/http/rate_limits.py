@@ -82,7 +82,7 @@ class RedisFallback:
                 if not isinstance(error, ResponseError) or refusal(error) is not None:
                     self._paused_until = time.monotonic() + REDIS_PAUSE_SECONDS
                 if self._queue is not None and isinstance(error, TimeoutError):
-                    self._queue.report_timeout()
+                    self._queue.wait_for_broker()
         return in_memory()
 
 

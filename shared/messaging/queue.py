@@ -153,15 +153,12 @@ class Queue:
             self._redis.lpush(queue, self._messages.encode(task, arguments, queue))
         except RedisError as error:
             log.warning("broker unavailable, message not sent", task=task, arguments=arguments, error=cause(error))
-            self._wait_for_broker()
+            self.wait_for_broker()
             return False
         return True
 
-    def report_timeout(self) -> None:
-        """Send nothing until the server answers: somebody else has just waited for it in vain."""
-        self._wait_for_broker()
-
-    def _wait_for_broker(self) -> None:
+    def wait_for_broker(self) -> None:
+        """Send nothing until the server answers a probe: a message, or another use of it, has just failed."""
         if not self._unavailable.is_set():
             self._unavailable.set()
             threading.Thread(target=self._probe, name="broker-probe", daemon=True).start()

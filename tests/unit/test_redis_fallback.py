@@ -49,11 +49,11 @@ def test_redis_is_paused_only_while_it_is_unavailable(
 
 
 class StalledQueue:
-    """A queue that is available until a timeout is reported."""
+    """A queue that is available until somebody has waited for it in vain."""
 
     is_available = True
 
-    def report_timeout(self) -> None:
+    def wait_for_broker(self) -> None:
         self.is_available = False
 
 
@@ -73,7 +73,7 @@ def test_a_refused_connection_takes_no_time_and_leaves_the_queue_alone() -> None
 def test_redis_is_not_asked_while_the_queue_waits_for_it() -> None:
     counts, queue = Counts(TimeoutError()), StalledQueue()
     fallback = RedisFallback(queue)
-    queue.report_timeout()
+    queue.wait_for_broker()
     fallback.count(counts.in_redis, counts.in_memory)
     queue.is_available = True
     counts.error = None
