@@ -278,5 +278,5 @@ if (single) find("all-title").textContent = `Prompt ${single}`;
 
 oidc.init(showLogin);
 const refusal = await oidc.finish(session).catch((error) => error.message);
-if (refusal === true || session.resume()) showWorkspace();
+if (refusal === true || (await session.resume())) showWorkspace();
 else showLogin(refusal || undefined);

@@ -247,5 +247,5 @@ async function resume() {
   }
 }
 
-if (session.resume()) await resume();
+if (await session.resume()) await resume();
 else showLogin();

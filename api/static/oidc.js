@@ -48,7 +48,7 @@ export async function finish(session) {
   const body = { code, code_verifier: started.verifier };
   try {
     const { body: login } = await send("POST", "auth/oidc/token/", { body });
-    session.start(login.username, login);
+    await session.start(login.username, login);
     return true;
   } catch (error) {
     // The name is another account's. If that is the user's, its password can link the two.

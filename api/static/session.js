@@ -1,19 +1,26 @@
 // The logged-in user and the tokens.
 //
-// They are in localStorage, so that all tabs of the browser share one login, and a tab that is opened needs none. The
-// browser tells the other tabs what one of them stores: a login, the next pair of tokens, a logout. (Cookies would be
-// sent even with requests that other pages start. Only a script in this page could read the storage, and the page's policy
-// allows no foreign ones.) A refresh token is single-use, so only one tab at a time exchanges it.
+// They are in IndexedDB, so that all tabs of the browser share one login, and a tab that is opened needs none. A tab tells
+// the others when it has stored something: a login, the next pair of tokens, a logout. (Cookies would be sent even with
+// requests that other pages start. Only a script in this page could read the storage, and the page's policy allows no
+// foreign ones.)
+//
+// A refresh token is single-use, so only one tab at a time exchanges it, and the next tab must see what that one has
+// stored. With localStorage it may not: the lock can reach a tab before the change does.
 
 import { Problem, send } from "./http.js";
+import { createStore, del, get, set } from "./vendor/idb-keyval.js";
 
-const STORAGE_KEY = "promptwire.login";
+const STORE = createStore("promptwire", "login");
+const KEY = "login";
+const CHANNEL = "promptwire.login";
 const LOCK = "promptwire.refresh";
 const MAX_TURN = 1_000; // milliseconds
 
 export class Session {
   #stored = null; // { username, access, refresh }
   #refreshing = null;
+  #otherTabs = new BroadcastChannel(CHANNEL);
 
   /**
    * `onExpired(username)` is called when the user must enter the password again, and `onChange()` when another tab has
@@ -21,8 +28,8 @@ export class Session {
    */
   constructor(onExpired, onChange) {
     Object.assign(this, { onExpired, onChange });
-    addEventListener("storage", ({ key }) => (key === STORAGE_KEY || key === null) && this.#follow());
-    // The browser may show a page again as it was, after "Back". It has missed these events then.
+    this.#otherTabs.addEventListener("message", () => this.#follow());
+    // The browser may show a page again as it was, after "Back". It has missed these messages then.
     addEventListener("pageshow", ({ persisted }) => persisted && this.#follow());
   }
 
@@ -31,8 +38,8 @@ export class Session {
   }
 
   /** Resumes the login of this browser. Returns whether there is one. */
-  resume() {
-    this.#stored = read();
+  async resume() {
+    this.#stored = await read();
     return this.#stored !== null;
   }
 
@@ -42,18 +49,18 @@ export class Session {
 
   async logIn(username, password) {
     const { body } = await send("POST", "login/", { body: { username, password } });
-    this.#store({ username, ...body });
+    await this.#store({ username, ...body });
   }
 
   /** Takes over the tokens of a login that was started elsewhere. */
-  start(username, pair) {
-    this.#store({ username, ...pair });
+  async start(username, pair) {
+    await this.#store({ username, ...pair });
   }
 
   /** Logs out in all tabs. */
   async logOut() {
     const refresh = this.#stored?.refresh;
-    this.#store(null);
+    await this.#store(null);
     // If this fails, the login expires on the server by itself.
     if (refresh) await send("POST", "auth/logout/", { body: { refresh } }).catch(() => {});
   }
@@ -85,17 +92,22 @@ export class Session {
   }
 
   /** Takes over what another tab has stored. */
-  #follow() {
-    const { username } = this;
-    this.#stored = read();
-    if (this.username !== username) this.onChange();
+  async #follow() {
+    let known, newest;
+    do {
+      known = this.#stored;
+      newest = await read();
+    } while (this.#stored !== known); // this tab has stored something meanwhile
+    this.#stored = newest;
+    if (newest?.username !== known?.username) this.onChange();
   }
 
   async #exchange() {
     const used = this.#stored;
     if (!used) throw new Problem(401, { detail: "Log in again." }, null);
-    const newest = read();
-    // Another tab has logged out, or in as another user: its event follows.
+    const newest = await read();
+    if (this.#stored !== used) return; // another tab was faster, or the user has logged out, or in again
+    // Another tab has logged out, or in as another user: its message follows.
     if (newest?.username !== used.username) throw new Problem(401, { detail: "Log in again." }, null);
     if (newest.refresh !== used.refresh) {
       this.#stored = newest; // another tab was faster
@@ -104,7 +116,7 @@ export class Session {
     try {
       const { body: pair } = await send("POST", "auth/refresh/", { body: { refresh: used.refresh } });
       if (this.#stored !== used) return; // the user has logged out, or in again
-      this.#store({ username: used.username, ...pair });
+      await this.#store({ username: used.username, ...pair });
     } catch (error) {
       if (error instanceof Problem && error.status === 401 && this.#stored === used) {
         // It stays stored: without it the other tabs would take this for a logout, and discard what is written there.
@@ -115,15 +127,15 @@ export class Session {
     }
   }
 
-  #store(login) {
+  async #store(login) {
     this.#stored = login;
-    if (login) localStorage.setItem(STORAGE_KEY, JSON.stringify(login));
-    else localStorage.removeItem(STORAGE_KEY);
+    await (login ? set(KEY, login, STORE) : del(KEY, STORE));
+    this.#otherTabs.postMessage(null);
   }
 }
 
-function read() {
-  return JSON.parse(localStorage.getItem(STORAGE_KEY));
+async function read() {
+  return (await get(KEY, STORE)) ?? null;
 }
 
 /** Runs a function while no other tab does. */

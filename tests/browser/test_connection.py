@@ -22,6 +22,11 @@ from tests.support.servers import SECRET, wait_until
 
 pytestmark = pytest.mark.usefixtures("gate")
 
+STORED_REFRESH_TOKEN = """async () => {
+    const { createStore, get } = await import("/static/vendor/idb-keyval.js");
+    return (await get("login", createStore("promptwire", "login"))).refresh;
+}"""
+
 
 @pytest.fixture(scope="module")
 def sessions(settings: Settings):
@@ -79,6 +84,7 @@ def test_an_answer_from_while_the_server_was_down_is_shown_once(
     alice.page.get_by_role("button", name="Submit", exact=True).click()
     alice.expect_status(alice.card("Written offline"), "Answered")
     expect(alice.cards).to_have_count(2)
+    expect(alice.page.locator("#announcer")).to_contain_text("Written offline")
     assert len([announcement for announcement in announcements() if "You asked" in announcement]) == 1
     alice.close()
 
@@ -144,7 +150,7 @@ def test_after_an_ended_login_and_a_new_one_the_page_is_as_it_was(alice: Visitor
     card = alice.submit("What is a tide?")
     alice.expect_status(card, "Answered")
     alice.prompt_field.fill("being written")
-    refresh_token = alice.page.evaluate("JSON.parse(localStorage.getItem('promptwire.login')).refresh")
+    refresh_token = alice.page.evaluate(STORED_REFRESH_TOKEN)
     httpx.post(f"{url}/auth/logout/", json={"refresh": refresh_token}).raise_for_status()
 
     expect(alice.page.get_by_role("alert").first).to_have_text("Your login has expired. Log in again to continue.")

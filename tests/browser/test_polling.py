@@ -50,6 +50,7 @@ def test_without_sockets_the_page_polls_and_goes_live_once_they_work(
     alice.expect_live()
     RemoteUser(proxy.url, username, is_new=False).submit("Submitted elsewhere")
     alice.expect_status(alice.card("Submitted elsewhere"), "Answered")
+    expect(alice.page.locator("#announcer")).to_contain_text("Submitted elsewhere")
     assert len([announcement for announcement in announcements() if "What is a tide?" in announcement]) == 1
 
 

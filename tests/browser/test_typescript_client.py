@@ -20,6 +20,11 @@ GUIDE = ROOT / "docs" / "typescript.md"
 
 SUITES = ["accounts", "prompts", "events"]
 
+COUNT_IN_STORE = """async () => {
+    const increment = async () => tokenStore.write(((await tokenStore.read()) ?? 0) + 1);
+    for (let times = 0; times < 200; times += 1) await tokenStore.locked(increment);
+}"""
+
 
 class Stack(NamedTuple):
     """The addresses of the API and of the server of the test, and the folder of the compiled tests."""
@@ -182,8 +187,14 @@ class TestGuide:
                 window.tokenStore = tokenStore;""",
             )
             page.wait_for_function("window.client")
+        # What one tab stores under the lock, the next one sees.
+        for page in (first, second):
+            page.evaluate(f"void (window.counted = ({COUNT_IN_STORE})())")
+        for page in (first, second):
+            page.evaluate("counted")
+        assert first.evaluate("tokenStore.read()") == 2 * 200
         first.evaluate("([name, password]) => client.login(name, password)", [alice.username, PASSWORD])
-        first.evaluate("tokenStore.write({ ...tokenStore.read(), access: 'expired' })")
+        first.evaluate("(async () => tokenStore.write({ ...(await tokenStore.read()), access: 'expired' }))()")
         for page in (first, second):
             page.evaluate("void (window.calls = Promise.all([1, 2].map(() => client.request('GET', '/account/'))))")
         names = [page.evaluate("calls")[0]["username"] for page in (first, second)]

@@ -1,6 +1,7 @@
 """The TypeScript client as npm publishes it, its tests compiled against it, and a server of both for pages."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,10 @@ from tests.support.servers import MAX_WAIT_SECONDS, ROOT
 CLIENT = ROOT / "api" / "client" / "typescript"
 SUITES = ROOT / "tests" / "typescript"
 
-IMPORT_MAP = '<script type="importmap">{"imports": {"promptwire": "/node_modules/promptwire/dist/index.js"}}</script>'
+IDB_KEYVAL = ROOT / "api" / "static" / "vendor" / "idb-keyval.js"
+
+IMPORTS = {"promptwire": "/node_modules/promptwire/dist/index.js", "idb-keyval": f"/{IDB_KEYVAL.name}"}
+IMPORT_MAP = f'<script type="importmap">{json.dumps({"imports": IMPORTS})}</script>'
 
 
 def build(folder: Path) -> None:
@@ -28,6 +32,7 @@ def build(folder: Path) -> None:
     """
     packages = npm.install(CLIENT)
     shutil.copytree(SUITES, folder, dirs_exist_ok=True)
+    shutil.copy(IDB_KEYVAL, folder)
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / "source"
         shutil.copytree(CLIENT, source, ignore=shutil.ignore_patterns("node_modules", "dist"))
