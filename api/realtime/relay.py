@@ -41,6 +41,9 @@ _CHECK_SECONDS_WITHOUT_REDIS = 1.0
 _RECONNECT_SECONDS = 0.5
 #: For how long confirmations are collected, to be checked together.
 _COLLECT_SECONDS = 0.02
+#: For how long announcements are passed on at most while requests wait. They wait for as long as the requests do: with
+#: less, a busy process would accept prompts faster than it tells of their answers.
+MAX_TIME_SLICE_SECONDS = 0.05
 #: How many users one query checks; with more, all other requests would wait for it.
 MAX_CHECKED_USERS = 1_000
 
@@ -69,7 +72,7 @@ class Relay:
         #: Held while an announcement is passed to a room: other greenlets run meanwhile, and the next announcement must
         #: not overtake it.
         self._dispatching = threading.Lock()
-        self._time_slice = TimeSlice()
+        self._time_slice = TimeSlice(MAX_TIME_SLICE_SECONDS)
         self._pubsub: PubSub | None = None
         self._was_connected = False
         self._unchecked: set[int] = set()
@@ -148,10 +151,9 @@ class Relay:
             self._stopping.wait(_RECONNECT_SECONDS)
 
     def _receive_all(self, pubsub: PubSub) -> None:
-        time_slice = TimeSlice()
         while not self._stopping.is_set():
             self._receive(pubsub.get_message(timeout=1.0))
-            time_slice.yield_if_over()
+            self._time_slice.yield_if_over()
 
     def _join(self, user_ids: Collection[int]) -> None:
         """Subscribe to these users' channels. If Redis is unavailable, that happens when it reconnects."""

@@ -45,6 +45,38 @@ assert time_slices < 20 * 10, time_slices
 """)
 
 
+def test_announcements_get_as_much_of_a_busy_event_loop_as_all_requests() -> None:
+    run("""
+from itertools import count
+from unittest.mock import Mock
+from api.realtime.relay import Relay
+from api.server.time_slice import _wait_for_next_iteration
+from shared.messaging.announcements import Announcement
+
+handled, announced = 0, 0
+
+def handle_requests():
+    global handled
+    while handled < 400:
+        work_for_a_time_slice()
+        handled += 1
+        _wait_for_next_iteration()
+
+class Subscriber:
+    def put(self, announcement):
+        global announced
+        work_for_a_time_slice()
+        announced += 1
+
+relay = Relay(Mock(), Mock(), Mock(), check_seconds=60)
+relay.enter(1, Subscriber())
+announcing = gevent.spawn(lambda: [relay._dispatch(1, Announcement(seq)) for seq in count(1)])
+gevent.joinall([gevent.spawn(handle_requests) for _ in range(10)])
+announcing.kill()
+assert 400 / 3 < announced < 400 * 2, announced
+""")
+
+
 def test_an_announcement_to_a_large_room_lets_others_run_and_is_not_overtaken() -> None:
     run("""
 from unittest.mock import Mock
