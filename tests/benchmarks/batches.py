@@ -1,9 +1,8 @@
-"""A batch of 10,000 lines through a real stack: how fast its lines are stored and answered, how much memory the API
-takes for it, and how long a lone interactive prompt takes before and meanwhile, about ten times a second:
+"""Batches of 10,000 and 50,000 lines through a real stack: how fast lines are stored and answered, how much memory the
+API takes for them, and how long a lone interactive prompt takes before and meanwhile, about ten times a second:
 `make benchmark NAME=batches`.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -16,11 +15,13 @@ from sqlalchemy import text
 
 from api.client import Client
 from shared.db.engine import make_engine
+from shared.settings import Settings
+from tests.benchmarks import published
 from tests.support.client import PASSWORD
 from tests.support.processes import api, worker
 from tests.support.servers import Servers
 
-LINES = 10_000
+LINES = (10_000, 50_000)
 LONE_PROMPTS = 50
 #: Between lone prompts. Without it they would be a second load: each takes as much computing as about 20 lines.
 PAUSE_SECONDS = 0.1
@@ -34,21 +35,23 @@ _TIMES = text("""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lines", type=int, default=LINES)
-    options = parser.parse_args()
+    arguments = published.parser(__doc__).parse_args()
+    figures = {}
     servers = Servers("benchmark", options=())
     servers.start()
     try:
-        with servers.database() as name, tempfile.TemporaryDirectory() as folder:
-            settings = servers.settings(name, **_SETTINGS)
-            with api(settings) as url, worker(settings):
-                measure(url, settings, Path(folder), options.lines)
+        for lines in LINES:
+            with servers.database() as name, tempfile.TemporaryDirectory() as folder:
+                settings = servers.settings(name, **_SETTINGS)
+                with api(settings) as url, worker(settings):
+                    figures[str(lines)] = measure(url, settings, Path(folder), lines)
     finally:
         servers.stop()
+    if arguments.write:
+        published.write("batches", figures)
 
 
-def measure(url: str, settings, folder: Path, lines: int) -> None:  # type: ignore[no-untyped-def]
+def measure(url: str, settings: Settings, folder: Path, lines: int) -> dict[str, float]:
     print(f"load of the machine at the start: {os.getloadavg()[0]:.1f}, cores: {os.cpu_count()}")
     with Client(url) as client:
         client.register("alice", PASSWORD)
@@ -81,6 +84,13 @@ def measure(url: str, settings, folder: Path, lines: int) -> None:  # type: igno
     print(f"API memory: {memory / 2**20:.0f} MiB before, at most {(peak - memory) / 2**20:+.0f} MiB")
     ms = [1000 * statistics.median(each) for each in (before, during)]
     print(f"a lone prompt, p50: {ms[0]:.1f} ms before, {ms[1]:.1f} ms meanwhile ({len(during)} prompts)")
+    return {
+        "stored_per_second": round(lines / stored),
+        "answered_per_second": round(lines / answered),
+        "lone_ms_before": round(ms[0], 1),
+        "lone_ms_meanwhile": round(ms[1], 1),
+        "memory_mib": round((peak - memory) / 2**20),
+    }
 
 
 def lone(client: Client, count: int) -> list[float]:

@@ -5,19 +5,26 @@ subject, but asks something else. Half of the paraphrases share few words or non
 """
 
 import hashlib
+import statistics
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from shared.providers import Embedder, Vectors
 from shared.providers.hashing import HashingEmbedder
-from shared.providers.minilm import MiniLMEmbedder
+from shared.providers.minilm import MAX_TOKENS, MiniLMEmbedder
+from tests.benchmarks import published
 
+REPETITIONS = 20
 PAIRS = Path(__file__).with_name("pairs.tsv")
 LABELS = ("paraphrase", "near-miss", "unrelated")
+#: What EMBEDDER names them.
+NAMES: dict[type[Embedder], str] = {HashingEmbedder: "hashing", MiniLMEmbedder: "minilm"}
 
 Distances = npt.NDArray[np.float64]
 
@@ -45,7 +52,10 @@ class WholeTextHash:
 
 
 def main() -> None:
-    embedders: list[Embedder] = [WholeTextHash(), HashingEmbedder(), MiniLMEmbedder()]
+    arguments = published.parser(__doc__).parse_args()
+    minilm, costs = _load_minilm()
+    embedders: list[Embedder] = [WholeTextHash(), HashingEmbedder(), minilm]
+    recall = {}
     pairs = read_pairs()
     counts = ", ".join(f"{sum(pair.label == label for pair in pairs)} {label}" for label in LABELS)
     print(f"pairs: {counts}; distances are squared L2")
@@ -55,11 +65,33 @@ def main() -> None:
         by_label = distances(embedder, pairs)
         paraphrase, near_miss, unrelated = (by_label[label] for label in LABELS)
         ranks = paraphrase_ranks(embedder, pairs)
+        recall[NAMES.get(type(embedder), embedder.name)] = round(float((ranks <= 1).mean()), 3)
         print(
             f"{embedder.name:20}{(ranks <= 1).mean():9.3f}{(ranks <= 5).mean():9.3f}"
             f"{auc(paraphrase, near_miss):14.3f}{auc(paraphrase, unrelated):14.3f}"
             f"{paraphrase.mean():12.3f}{near_miss.mean():12.3f}{unrelated.mean():12.3f}"
         )
+    print(f"minilm: {costs}")
+    if arguments.write:
+        texts = sum(1 if pair.label == "paraphrase" else 2 for pair in pairs)
+        published.write("embedders", {"recall at 1": recall, "texts": texts, "minilm": costs})
+
+
+def _load_minilm() -> tuple[MiniLMEmbedder, dict[str, float]]:
+    """Return the embedder, the MB that it takes, and the median ms of a short text and of one of 256 tokens."""
+    before = psutil.Process().memory_info().rss
+    embedder = MiniLMEmbedder()
+
+    def median_ms(text: str) -> float:
+        taken = []
+        for _ in range(REPETITIONS):
+            started = time.perf_counter()
+            embedder.embed([text])
+            taken.append(1_000 * (time.perf_counter() - started))
+        return round(statistics.median(taken), 1)
+
+    times = {"short_ms": median_ms("How high is the tide today?"), "long_ms": median_ms("tide " * MAX_TOKENS)}
+    return embedder, times | {"memory_mb": round((psutil.Process().memory_info().rss - before) / 1e6)}
 
 
 def read_pairs() -> list[Pair]:

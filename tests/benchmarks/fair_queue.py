@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Engine, text
 
@@ -14,6 +15,7 @@ from shared.db.engine import make_engine, make_sessions
 from shared.db.models import DEFAULT_ROUTE
 from shared.prompts import claims, scheduling, submission
 from shared.prompts.submission import NewPrompt, PromptLimits
+from tests.benchmarks import published
 from tests.support.servers import Servers
 
 USERS = 150
@@ -28,6 +30,8 @@ _QUEUE_MANY = text("""
 
 
 def main() -> None:
+    arguments = published.parser(__doc__).parse_args()
+    figures: dict[str, Any] = {}
     servers = Servers("benchmark", options=())
     servers.start()
     try:
@@ -37,11 +41,14 @@ def main() -> None:
                 ids = [users.create(session, f"user-{i}", "-").id for i in range(USERS + 1)]
             queue = Queue(make_engine(settings, application_name="benchmark", autocommit=True), ids[1:])
             queue.measure()  # warms up
-            report("nothing queued", queue.measure())
+            figures["nothing"] = report("nothing queued", queue.measure())
             queue.execute(_QUEUE_MANY, user_id=ids[0], count=QUEUED)
-            report(f"{QUEUED:,} queued by one user", queue.measure() | queue.positions(ids[0]))
+            measured = queue.measure() | queue.positions(ids[0])
+            figures[f"{QUEUED:,}"] = report(f"{QUEUED:,} queued by one user", measured)
     finally:
         servers.stop()
+    if arguments.write:
+        published.write("fair_queue", figures)
 
 
 class Queue:
@@ -102,11 +109,15 @@ def timed(call: Callable[[int], object], times: int) -> list[float]:
     return taken
 
 
-def report(title: str, measured: dict[str, list[float]]) -> None:
+def report(title: str, measured: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Print the quantiles of each call, in ms, and return them."""
     print(title)
+    found = {}
     for name, taken in measured.items():
-        p99 = statistics.quantiles(taken, n=100, method="inclusive")[98]
-        print(f"  {name:<16} p50 {statistics.median(taken):6.2f} ms  p99 {p99:6.2f} ms")
+        quantiles = statistics.quantiles(taken, n=100, method="inclusive")
+        found[name] = {"p50": round(quantiles[49], 3), "p99": round(quantiles[98], 3)}
+        print(f"  {name:<16} p50 {quantiles[49]:6.2f} ms  p99 {quantiles[98]:6.2f} ms")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Prompts answered at a time by one worker host, with a model behind HTTP: `make benchmark NAME=remote_model`.
 
 The model server streams 40 chunks in 4 s. Prompts of ten users are submitted as fast as the API takes them; the time
-runs from the first submission until the last one has ended. `ARGS="1000"` changes their number.
+runs from the first submission until the last one has ended.
 """
 
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +14,19 @@ from sqlalchemy import text
 
 from shared.db.engine import make_engine
 from shared.settings import Settings
+from tests.benchmarks import published
 from tests.support import people, processes
 from tests.support.servers import Servers, wait_until
 from tests.support.streaming_server import Running, streaming_server
 
 CHUNKS, SECONDS, USERS = 40, 4.0, 10
+COUNTS = (1, 200, 1_000)
 _LIMITS = {"prompt_rate_limit": "100000/second", "user_backlog_limit": 100_000, "backlog_limit": 100_000}
 
 
-def main(count: int) -> None:
+def main() -> None:
+    arguments = published.parser(__doc__).parse_args()
+    figures = {}
     servers = Servers("benchmark")
     servers.start()
     try:
@@ -36,10 +39,13 @@ def main(count: int) -> None:
                 processes.process(command, settings, **processes.WORKER_ENVIRONMENT) as worker,
             ):
                 run(settings, url, psutil.Process(worker.pid), model, 1)  # warms up
-                for size in (1, 200, count):
-                    report(size, run(settings, url, psutil.Process(worker.pid), model, size))
+                for count in COUNTS:
+                    figures[str(count)] = run(settings, url, psutil.Process(worker.pid), model, count)
+                    report(count, figures[str(count)])
     finally:
         servers.stop()
+    if arguments.write:
+        published.write("remote_model", figures)
 
 
 def run(settings: Settings, url: str, worker: psutil.Process, model: Running, count: int) -> dict[str, float]:
@@ -61,13 +67,13 @@ def run(settings: Settings, url: str, worker: psutil.Process, model: Running, co
     engine.dispose()
     requests = model.stats()["started"] - before["started"]
     return {
-        "submitted": submitted,
-        "seconds": seconds,
+        "submitted": round(submitted, 2),
+        "seconds": round(seconds, 2),
         "most": peak.running,
         "requests": requests,
         "failed": failed,
-        "memory": peak.memory,
-        "cpu_per_chunk": (_cpu(worker) - cpu) / requests / CHUNKS * 1e6,
+        "memory_mb": round(peak.memory),
+        "cpu_us_per_chunk": round((_cpu(worker) - cpu) / requests / CHUNKS * 1e6),
     }
 
 
@@ -106,9 +112,9 @@ def report(count: int, figures: dict[str, float]) -> None:
     print(
         f"{count:5} prompts: {figures['seconds']:6.1f} s (submitted in {figures['submitted']:.1f} s), "
         f"{figures['most']:.0f} at a time, {figures['requests']:.0f} requests, {figures['failed']:.0f} failed, "
-        f"worker {figures['memory']:.0f} MB, {figures['cpu_per_chunk']:.0f} µs of CPU a chunk"
+        f"worker {figures['memory_mb']:.0f} MB, {figures['cpu_us_per_chunk']:.0f} µs of CPU a chunk"
     )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)
+    main()

@@ -26,7 +26,8 @@ from shared.search.vector_backfill import VectorBackfill
 from shared.search.words.word_index import WordIndex
 from shared.search.words.word_writer import WordWriter
 from shared.settings import Settings
-from tests.benchmarks.embedders import read_pairs
+from tests.benchmarks import published
+from tests.benchmarks.embedders import NAMES, read_pairs
 from tests.benchmarks.held_out import held_out
 from tests.benchmarks.identifiers import Identified, identified
 from tests.support.servers import Servers
@@ -98,6 +99,8 @@ def measured(
 
 
 def main() -> None:
+    arguments = published.parser(__doc__).parse_args()
+    figures: dict[str, dict[str, dict[str, Recall]]] = {}
     servers = Servers("search-quality")
     servers.start()
     try:
@@ -106,12 +109,18 @@ def main() -> None:
             print(f"\n{title}: recall@{K} among {len(prompts)} prompts of one user")
             with servers.database() as name, measured(servers.settings(name), embedder, prompts) as measure:
                 by_mode = {mode: measure(mode) for mode in Mode}
+            figures.setdefault(title, {})[NAMES[type(embedder)]] = {
+                mode.value: {kind.strip(): round(share, 3) for kind, share in each.items()}
+                for mode, each in by_mode.items()
+            }
             print(f"{embedder.name:24}", *(f"{mode:>8}" for mode in Mode))
             for kind in by_mode[Mode.VECTOR]:
                 print(f"{kind:24}", *(f"{by_mode[mode][kind]:8.3f}" for mode in Mode))
             sys.stdout.flush()
     finally:
         servers.stop()
+    if arguments.write:
+        published.write("search_quality", figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""CPU time that the generator `openai` takes for a chunk of an answer: `make benchmark NAME=stream_reader`.
+"""CPU time that the generator `openai`, and the official client, take for a chunk of an answer:
+`make benchmark NAME=stream_reader`.
 
 A server in another process streams answers at a steady pace, each chunk in a packet of its own, as models do. What is
 printed is the CPU time of this process, which includes HTTP, for each chunk. It does not depend on other load.
@@ -10,15 +11,21 @@ import socket
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from shared.providers import GenerationRequest, Generator
+import openai
+
+from shared.providers import GenerationRequest
 from shared.providers.factory import make_generator
+from tests.benchmarks import published
 from tests.support.servers import make_settings
 
 #: Streams at a time, chunks of each, seconds between two chunks of a stream.
 ROUNDS = ((1, 2_000, 0.001), (200, 40, 0.1))
 REPETITIONS = 5
+#: Reads an answer, and returns how many chunks it had.
+Read = Callable[[], int]
 
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
@@ -32,35 +39,57 @@ _CHUNK = (
 
 
 def main() -> None:
+    arguments = published.parser(__doc__).parse_args()
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("fork").Process(target=_serve, args=(theirs,), daemon=True)
     server.start()
     port = ours.recv()
-    given = {"openai_base_url": f"http://127.0.0.1:{port}/v1", "openai_model": "m", "openai_api_key": "k"}
-    generator = make_generator(make_settings(generator="openai", **given))
+    address = f"http://127.0.0.1:{port}/v1"
+    readers = {"ours": _ours(address), "official client": _official(address)}
+    figures: dict[str, dict[str, dict[str, float]]] = {name: {} for name in readers}
     for streams, chunks, pause in ROUNDS:
         ours.send((chunks, pause))
-        taken = [_measure(generator, streams, chunks) for _ in range(REPETITIONS)]
-        median, least, most = statistics.median(taken), min(taken), max(taken)
-        print(f"{streams:4} streams: {median:6.1f} µs of CPU a chunk ({least:.1f}-{most:.1f})")
+        for name, read in readers.items():
+            taken = [round(_measure(read, streams, chunks), 1) for _ in range(REPETITIONS)]
+            found = {"median": statistics.median(taken), "min": min(taken), "max": max(taken)}
+            figures[name][str(streams)] = found
+            print(f"{name}, {streams} streams: {found['median']} µs of CPU a chunk ({found['min']}-{found['max']})")
     server.terminate()
+    if arguments.write:
+        published.write("stream_reader", figures)
 
 
-def _measure(generator: Generator, streams: int, chunks: int) -> float:
-    texts: list[int] = []
+def _ours(address: str) -> Read:
+    given = {"openai_base_url": address, "openai_model": "m", "openai_api_key": "k"}
+    generator = make_generator(make_settings(generator="openai", **given))
 
-    def read() -> None:
-        request = GenerationRequest("Why tides?")
-        texts.append(sum(isinstance(piece, str) for piece in generator.generate(request)))
+    def read() -> int:
+        return sum(isinstance(piece, str) for piece in generator.generate(GenerationRequest("Why tides?")))
 
-    threads = [threading.Thread(target=read) for _ in range(streams)]
+    return read
+
+
+def _official(address: str) -> Read:
+    client = openai.OpenAI(base_url=address, api_key="k")
+
+    def read() -> int:
+        message = {"role": "user", "content": "Why tides?"}
+        chunks = client.chat.completions.create(model="m", messages=[message], stream=True)  # type: ignore[call-overload]
+        return sum(bool(chunk.choices[0].delta.content) for chunk in chunks)
+
+    return read
+
+
+def _measure(read: Read, streams: int, chunks: int) -> float:
+    counts: list[int] = []
+    threads = [threading.Thread(target=lambda: counts.append(read())) for _ in range(streams)]
     started = time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     taken = time.process_time() - started
-    if texts != [chunks] * streams:
+    if counts != [chunks] * streams:
         raise RuntimeError("An answer is not complete.")
     return taken / (streams * chunks) * 1e6
 

@@ -1,5 +1,6 @@
 """The published figures of the end-to-end benchmark: complete, and correct in what does not depend on speed."""
 
+from tests.benchmarks import pages
 from tests.benchmarks.end_to_end import published, report, targets
 from tests.benchmarks.end_to_end.contenders import PEERS
 from tests.benchmarks.end_to_end.scale import SECTIONS
@@ -53,4 +54,4 @@ def test_the_published_tables_match_the_results() -> None:
 
 
 def test_the_documentation_has_the_figures_of_the_results() -> None:
-    assert published.missing(RESULTS) == []
+    assert pages.missing(published.PAGES, RESULTS) == []

@@ -1,16 +1,12 @@
-"""The figures of results.json as the documentation has them.
+"""The figures of results.json as the documentation has them."""
 
-`publish` replaces the old ones in the pages, and `tests/unit/test_bench_figures.py` compares pages and results.
-"""
-
-from collections.abc import Callable
-from pathlib import Path
+import math
 from typing import Any
 
 from tests.benchmarks.end_to_end.latency import SHARE_OF_MAX
 from tests.benchmarks.end_to_end.quarters import API_AXIS, SHARED_API_AXIS, WORKER_AXIS
 from tests.benchmarks.end_to_end.targets import Results
-from tests.support.servers import ROOT
+from tests.benchmarks.pages import ARCHITECTURE, DOCS, README, Pages, markdown_table
 
 #: How the documentation names the contenders.
 _NAMES = {
@@ -21,6 +17,10 @@ _NAMES = {
     "one_task_each": "Flask, Celery, a task for each prompt, tuned",
     "original": "Django, Channels, answered within the request",
 }
+#: A prompt's write-ahead log.
+WAL_KB = 3
+#: How much more CPU a prompt costs at low rates, where prompts come alone, than in groups.
+LONE_FACTOR = 3
 _PARTS = ("api", "worker", "valkey", "postgres")
 
 
@@ -99,10 +99,7 @@ def scaling(results: Results) -> str:
 def sharing(results: Results) -> str:
     """What a second process adds where it finds a free part of a core, and where it does not."""
     axes = results["scalability"]["axes"]
-    try:
-        api, shared, workers = (_second(axes[name]) for name in (API_AXIS, SHARED_API_AXIS, WORKER_AXIS))
-    except KeyError:  # results from before these were measured
-        return ""
+    api, shared, workers = (_second(axes[name]) for name in (API_AXIS, SHARED_API_AXIS, WORKER_AXIS))
     return (
         f"Where each has a quarter of a core, two API processes do {api:.2f} times as much as one, and two worker "
         f"hosts answer {workers:.2f} times as much. Two API processes that share a quarter do {shared:.2f} times as "
@@ -116,34 +113,48 @@ def _second(points: list[dict[str, Any]]) -> float:
     return float(two / one)
 
 
-_PAGES: dict[Path, tuple[Callable[[Results], str], ...]] = {
-    ROOT / "README.md": (headline,),
-    ROOT / "docs" / "performance.md": (comparison, cpu, busy, overload, scaling, sharing),
+def at_rates(results: Results) -> str:
+    """What given rates need, by arithmetic."""
+    each = results["throughput"]["ours"]["cpu_ms"]
+    in_all = _of(results["throughput"]["ours"]["cpu_ms_in_all"])
+    rows = {
+        f"{rate:,}": [
+            *(f"{math.ceil(rate * each[part] / 1_000)}" for part in ("api", "worker")),
+            f"{rate * each['postgres'] / 1_000:.2g} cores, {rate * WAL_KB // 1_000} MB of WAL a second",
+            f"{rate * each['valkey'] / 1_000:.0%} of its core",
+        ]
+        for rate in (1_000, 10_000, 50_000)
+    }
+    heads = ("prompts a second", "API processes", "worker processes (instant answers)", "PostgreSQL", "Valkey")
+    return (
+        f"By arithmetic, with {in_all:.2f} ms of CPU a prompt, {each['api']:.2f} of it in the API, and a core for each "
+        f"process:\n\n{markdown_table(heads, rows)}"
+    )
+
+
+def measured(results: Results) -> str:
+    """From what the page on AWS calculates."""
+    each = results["throughput"]["ours"]["cpu_ms"]
+    in_all, per_second = (_of(results["throughput"]["ours"][figure]) for figure in ("cpu_ms_in_all", "per_second"))
+    return (
+        f"{in_all:.1f} ms of CPU a prompt (API {each['api']:.1f}, worker {each['worker']:.1f}, PostgreSQL "
+        f"{each['postgres']:.1f}, Valkey {each['valkey']:.2f}); {per_second:,.0f} prompts a second;"
+    )
+
+
+def of_users(results: Results) -> str:
+    """The CPU that numbers of users need, at the peak rates of the page on AWS."""
+    in_all = _of(results["throughput"]["ours"]["cpu_ms_in_all"])
+    cores = (f"{rate * in_all * LONE_FACTOR / 1_000:.2g}" for rate in (0.5, 5, 50, 500))
+    return f"| CPU of all parts at peak, cores, {LONE_FACTOR} times that of a group | {' | '.join(cores)} |"
+
+
+PAGES: Pages = {
+    README: (headline,),
+    DOCS / "performance.md": (comparison, cpu, busy, overload, scaling, sharing),
+    DOCS / "aws.md": (measured, of_users),
+    ARCHITECTURE: (at_rates,),
 }
-
-
-def missing(results: Results) -> list[str]:
-    """The texts that are not in their pages as the results have them."""
-    return [
-        f"{page.name}: {render(results)}"
-        for page, renderers in _PAGES.items()
-        for render in renderers
-        if _in_one_line(render(results)) not in _in_one_line(page.read_text())
-    ]
-
-
-def publish(before: Results, after: Results) -> None:
-    """Replace the figures of the results `before` in the pages by those `after`."""
-    for page, renderers in _PAGES.items():
-        text = page.read_text()
-        for render in renderers:
-            if old := render(before):
-                text = text.replace(old, render(after))
-        page.write_text(text)
-
-
-def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _of(spread: dict[str, float]) -> float:

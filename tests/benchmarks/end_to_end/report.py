@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import pages
 from tests.benchmarks.end_to_end import plot, published, scalability, targets
 from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_MAX
 from tests.benchmarks.end_to_end.overload import OVERLOAD_FACTOR
@@ -24,7 +25,7 @@ _FAULTS = ("accepted", "lost", "repeated", "misdirected")
 def write(results: Results) -> None:
     """Replace the measured sections in the files. The others stay."""
     before, merged = read(RESULTS), merge(RESULTS, results)
-    published.publish(before, merged)
+    pages.publish(published.PAGES, before, merged)
     TABLES.write_text(tables(merged))
     plot.draw(merged, PLOT)
 

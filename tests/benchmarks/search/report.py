@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.reporting import merge, pyplot, table
+from tests.benchmarks.pages import ARCHITECTURE, DOCS, Pages, markdown_table, publish
+from tests.benchmarks.reporting import merge, pyplot, read, table
 
 FOLDER = Path(__file__).parent
 RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "txt", "svg"))
@@ -18,7 +19,8 @@ LIBRARIES = (
 
 def write(results: Results) -> None:
     """Replace the measured sections in the files; the others stay."""
-    merged = merge(RESULTS, results)
+    before, merged = read(RESULTS), merge(RESULTS, results)
+    publish(PAGES, before, merged)
     TABLES.write_text(tables(merged))
     if "race" in merged:
         plot(merged)
@@ -114,3 +116,37 @@ def plot(results: Results) -> None:
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.legend(fontsize=7)
     figure.savefig(PLOT, metadata={"Date": None}, bbox_inches="tight")
+
+
+def headline(results: Results) -> str:
+    """The sentences in the documentation."""
+    race, http = results["race"], results["http"]
+    many = race["random/100000"]["ours"]
+    return (
+        "A whole search in one's own 1,000 vectors, among a million, takes "
+        f"{race['random/1000']['ours']['p50_ms']:.1f} ms; in 100,000 it takes {many['p50_ms']:.1f} ms, at a recall@5 "
+        f"of {many['recall']:.3f}. Over HTTP a search takes "
+        f"{1 / http['a poll of ours']['times_ours']:.1f} times as long as a poll; the original takes "
+        f"{http['original']['times_ours']:.1f} times as long."
+    )
+
+
+def comparison(results: Results) -> str:
+    """The table in the documentation."""
+    columns = ("ours", "pgvector exact", "LanceDB", "FAISS flat of the user")
+
+    def cells(figures: dict[str, Any]) -> list[str]:
+        times = [figures.get(name, {}).get("p50_ms") for name in columns]
+        return [
+            *("" if ms is None else f"{ms:.{2 if ms < 1 else 1}f}" for ms in times),
+            f"{figures['ours']['recall']:.3f}",
+        ]
+
+    users = {user.partition("/")[2]: row for user, row in results["race"].items() if user.startswith("random/")}
+    return markdown_table(
+        ("own vectors", "ours", "pgvector, exact", "LanceDB", "FAISS flat, in memory, without PostgreSQL", "recall@5"),
+        {f"{int(own):,}": cells(row) for own, row in users.items()},
+    )
+
+
+PAGES: Pages = {DOCS / "performance.md": (headline,), ARCHITECTURE: (comparison,)}

@@ -1,0 +1,67 @@
+"""Figures in the pages of the documentation: each text that has some is a function of the results.
+
+`publish` replaces the texts of the former results, and tests compare pages and results (`missing`).
+"""
+
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.support.servers import ROOT
+
+Results = dict[str, Any]
+#: The texts of each page. One is empty if its figures have not been measured.
+Pages = Mapping[Path, tuple[Callable[[Results], str], ...]]
+
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+ARCHITECTURE = ROOT / "infra" / "architecture.md"
+WIDTH = 140
+#: How lines begin that are no part of a paragraph.
+_NO_PARAGRAPH = ("|", "- ", "#", ">", "```", "  ")
+
+
+def missing(pages: Pages, results: Results) -> list[str]:
+    """The texts that are not in their pages as the results have them."""
+    return [
+        f"{page.name}: {text}"
+        for page, renderers in pages.items()
+        for text in (render(results) for render in renderers)
+        if not re.search(_pattern(text), page.read_text())
+    ]
+
+
+def publish(pages: Pages, before: Results, after: Results) -> None:
+    """Replace the texts of the results `before` by those of `after`."""
+    for page, renderers in pages.items():
+        content = page.read_text()
+        for render in renderers:
+            if found := re.search(_pattern(render(before)), content):
+                content = _replaced(content, found, render(after))
+        page.write_text(content)
+
+
+def markdown_table(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """A table whose rows have names."""
+    lines = [heads, ["---"] * len(heads), *([name, *cells] for name, cells in rows.items())]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |") for cells in lines)
+
+
+def _pattern(text: str) -> str:
+    """A regular expression for the text, wherever its lines are broken. It finds nothing if the text is empty."""
+    return r"\s+".join(map(re.escape, text.split())) or "$^"
+
+
+def _replaced(content: str, found: re.Match[str], text: str) -> str:
+    """Replace what was found, and break the lines of its paragraph anew. Those of tables stay, indented as before."""
+    text = text.replace("\n", "\n" + content[content.rfind("\n", 0, found.start()) + 1 : found.start()])
+    start = content.rfind("\n\n", 0, found.start()) + 2
+    end = content.find("\n\n", found.end())
+    end = len(content) if end < 0 else end
+    block = content[start : found.start()] + text + content[found.end() : end]
+    if not any(line.startswith(_NO_PARAGRAPH) for line in block.splitlines()):
+        words = " ".join(block.split())
+        block = textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return content[:start] + block + content[end:]
