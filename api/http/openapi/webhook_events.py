@@ -47,6 +47,7 @@ def _receive(event: str, summary: str) -> dict[str, Any]:
         for name, (text, value) in _HEADERS.items()
     ]
     return {
+        "operationId": "receive" + "".join(part.capitalize() for part in event.split(".")),
         "summary": summary,
         "tags": ["Webhooks"],
         "parameters": parameters,
