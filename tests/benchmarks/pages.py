@@ -12,7 +12,7 @@ from typing import Any
 from tests.support.servers import ROOT
 
 Results = dict[str, Any]
-#: The texts of each page. One is empty if its figures have not been measured.
+#: The texts of each page.
 Pages = Mapping[Path, tuple[Callable[[Results], str], ...]]
 
 README = ROOT / "README.md"
@@ -28,7 +28,7 @@ def missing(pages: Pages, results: Results) -> list[str]:
     return [
         f"{page.name}: {text}"
         for page, renderers in pages.items()
-        for text in (render(results) for render in renderers)
+        for text in (_text(render, results) for render in renderers)
         if not re.search(_pattern(text), page.read_text())
     ]
 
@@ -38,8 +38,8 @@ def publish(pages: Pages, before: Results, after: Results) -> None:
     for page, renderers in pages.items():
         content = page.read_text()
         for render in renderers:
-            if found := re.search(_pattern(render(before)), content):
-                content = _replaced(content, found, render(after))
+            if found := re.search(_pattern(_text(render, before)), content):
+                content = _replaced(content, found, _text(render, after))
         page.write_text(content)
 
 
@@ -47,6 +47,13 @@ def markdown_table(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> s
     """A table whose rows have names."""
     lines = [heads, ["---"] * len(heads), *([name, *cells] for name, cells in rows.items())]
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |") for cells in lines)
+
+
+def _text(render: Callable[[Results], str], results: Results) -> str:
+    try:
+        return render(results)
+    except KeyError:  # not measured yet
+        return ""
 
 
 def _pattern(text: str) -> str:
@@ -62,6 +69,11 @@ def _replaced(content: str, found: re.Match[str], text: str) -> str:
     end = len(content) if end < 0 else end
     block = content[start : found.start()] + text + content[found.end() : end]
     if not any(line.startswith(_NO_PARAGRAPH) for line in block.splitlines()):
-        words = " ".join(block.split())
-        block = textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False)
+        block = _filled(block)
     return content[:start] + block + content[end:]
+
+
+def _filled(paragraph: str) -> str:
+    """The paragraph in lines of the usual width. Code stays in one line."""
+    words = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(paragraph.split()))
+    return textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False).replace("\0", " ")

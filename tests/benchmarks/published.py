@@ -22,6 +22,9 @@ LIBRARIES = (
     "onnxruntime",
 )
 
+#: How many chunks an answer of `remote_model` has.
+CHUNKS = 40
+
 
 def parser(doc: str | None) -> ArgumentParser:
     """The options of a benchmark: one of them has its results published."""
@@ -57,10 +60,19 @@ def remote_model(results: Results) -> str:
     """How many prompts are answered at a time with a model that takes its time."""
     one, some, many = (results["remote_model"][count] for count in ("1", "200", "1000"))
     return (
-        f"With a model that streams 40 chunks in 4 s, `make up` answers 200 prompts of ten users in "
+        f"With a model that streams {CHUNKS} chunks in 4 s, `make up` answers 200 prompts of ten users in "
         f"{some['seconds']:.1f} s, {some['most']} at a time, with {some['memory_mb'] - one['memory_mb']} MB more of "
         f"memory than for one, and 1,000 in {many['seconds']:.0f} s (`make benchmark NAME=remote_model`). A chunk "
         f"costs the worker {many['cpu_us_per_chunk'] / 1000:.1f} ms of CPU, with everything that a prompt takes."
+    )
+
+
+def streaming(results: Results) -> str:
+    """What it costs to stream a provider's answer."""
+    ms = results["remote_model"]["1000"]["cpu_us_per_chunk"] * CHUNKS / 1_000
+    return (
+        f"an answer of {CHUNKS} pieces takes it {ms:.0f} ms of CPU (`make benchmark NAME=remote_model`), so a core "
+        f"streams some {1_000 / ms:.0f} a second."
     )
 
 
@@ -149,6 +161,7 @@ def embedders(results: Results) -> str:
 
 PAGES: Pages = {
     ARCHITECTURE: (fair_queue, positions),
+    DOCS / "aws.md": (streaming,),
     DOCS / "batches.md": (batches,),
     DOCS / "models.md": (embedders,),
     DOCS / "performance.md": (remote_model, stream_reader),

@@ -44,7 +44,7 @@ def test_lists_and_indentations_stay(tmp_path: Path) -> None:
 def test_a_text_without_figures_is_nowhere_missing(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("A page.\n")
-    pages = {page: (lambda results: results.get("text", ""),)}
+    pages = {page: (lambda results: results["text"],)}
     publish(pages, {}, {"text": "Some."})
     assert page.read_text() == "A page.\n"
     assert missing(pages, {"text": "Some."}) == ["page.md: Some."]
