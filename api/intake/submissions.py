@@ -34,7 +34,7 @@ MAX_GROUP_SIZE = 100
 #: How many submissions of a process may wait while a group is stored, which takes some milliseconds.
 MAX_WAITING = 500
 #: Nobody else may wait behind a whole group whose first submission has waited for this many seconds.
-MAX_WAIT = 0.3
+MAX_WAIT = 0.2
 #: How long a group gathers at most after the one before, in seconds.
 MAX_PAUSE = 0.005
 

@@ -54,6 +54,8 @@ class Driver:
         self.sessions: Sessions = make_sessions(engine)
         self.cpu: Cpu = of_families([self.host], and_this=False)
         (self.prompt_id,) = self._submit(self.people[:1])  #: the first user's prompt, polled and never answered
+        headers = {"Authorization": f"Bearer {self.people[0].token}"}
+        httpx.post(f"{self.url}/prompts/{self.prompt_id}/cancel/", headers=headers).raise_for_status()
 
     @property
     def sockets(self) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.pages import ARCHITECTURE, Pages, markdown_table, publish
+from tests.benchmarks.pages import ARCHITECTURE, DOCS, Pages, markdown_table, publish
 from tests.benchmarks.reporting import read
 
 FOLDER = Path(__file__).parent
@@ -77,4 +77,13 @@ def published(results: Results) -> str:
     return markdown_table(("", *(name for name in results if name != "machine")), rows)
 
 
-PAGES: Pages = {ARCHITECTURE: (published,)}
+def joining(results: Results) -> str:
+    """From what the page on AWS calculates."""
+    (row,) = (row["joining"] for name, row in results.items() if name.endswith("users, 1 each"))
+    return (
+        f"{row['kb_a_socket']} KB a socket; {row['sockets'] / row['join_s']:.0f} joins a second ({row['sockets']:,} in "
+        f"{row['join_s']:.0f} s);"
+    )
+
+
+PAGES: Pages = {ARCHITECTURE: (published,), DOCS / "aws.md": (joining,)}
