@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.reporting import merge, read
 from tests.support.servers import ROOT
 
 Results = dict[str, Any]
@@ -43,10 +44,17 @@ def publish(pages: Pages, before: Results, after: Results) -> None:
         page.write_text(content)
 
 
+def store(path: Path, pages: Pages, results: Results) -> Results:
+    """Replace the measured sections in a file of results, and in its pages. Returns the merged results."""
+    before, merged = read(path), merge(path, results)
+    publish(pages, before, merged)
+    return merged
+
+
 def markdown_table(heads: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
     """A table whose rows have names."""
     lines = [heads, ["---"] * len(heads), *([name, *cells] for name, cells in rows.items())]
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |") for cells in lines)
+    return "\n".join("".join(f"| {cell} " if cell else "| " for cell in cells) + "|" for cells in lines)
 
 
 def _text(render: Callable[[Results], str], results: Results) -> str:
@@ -62,7 +70,7 @@ def _pattern(text: str) -> str:
 
 
 def _replaced(content: str, found: re.Match[str], text: str) -> str:
-    """Replace what was found, and break the lines of its paragraph anew. Those of tables stay, indented as before."""
+    """Replace what was found, and break the lines of its paragraph again. Those of tables stay, indented as before."""
     text = text.replace("\n", "\n" + content[content.rfind("\n", 0, found.start()) + 1 : found.start()])
     start = content.rfind("\n\n", 0, found.start()) + 2
     end = content.find("\n\n", found.end())

@@ -6,8 +6,8 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.pages import ARCHITECTURE, DOCS, Pages, Results, markdown_table, publish
-from tests.benchmarks.reporting import machine, merge, read
+from tests.benchmarks.pages import ARCHITECTURE, DOCS, Pages, Results, markdown_table, store
+from tests.benchmarks.reporting import machine
 
 RESULTS = Path(__file__).with_name("results.json")
 LIBRARIES = (
@@ -35,9 +35,7 @@ def parser(doc: str | None) -> ArgumentParser:
 
 def write(name: str, figures: dict[str, Any]) -> None:
     """Replace the results of a benchmark, in the file and in the documentation."""
-    before = read(RESULTS)
-    after = merge(RESULTS, {name: figures, "conditions": {name: machine(LIBRARIES)}})
-    publish(PAGES, before, after)
+    store(RESULTS, PAGES, {name: figures, "conditions": {name: machine(LIBRARIES)}})
 
 
 def fair_queue(results: Results) -> str:

@@ -19,7 +19,7 @@ from tests.support import people, processes
 from tests.support.servers import Servers, wait_until
 from tests.support.streaming_server import Running, streaming_server
 
-CHUNKS, SECONDS, USERS = 40, 4.0, 10
+CHUNKS, SECONDS, USERS = published.CHUNKS, 4.0, 10
 COUNTS = (1, 200, 1_000)
 _LIMITS = {"prompt_rate_limit": "100000/second", "user_backlog_limit": 100_000, "backlog_limit": 100_000}
 

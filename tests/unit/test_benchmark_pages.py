@@ -27,7 +27,7 @@ def published(path: Path, content: str) -> str:
     return path.read_text()
 
 
-def test_lines_of_paragraphs_are_broken_anew(tmp_path: Path) -> None:
+def test_lines_of_paragraphs_are_broken_again(tmp_path: Path) -> None:
     sentence = rate(BEFORE).replace("cores, which", "cores,\nwhich")
     page = published(tmp_path / "page.md", f"# Title\n\n{sentence} {'More. ' * 10}\n\n{table(BEFORE)}\n")
     assert page.startswith(f"# Title\n\n{rate(AFTER)} More.")

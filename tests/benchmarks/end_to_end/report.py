@@ -9,7 +9,7 @@ from tests.benchmarks.end_to_end.latency import QUIET_RATE, SHARE_OF_MAX
 from tests.benchmarks.end_to_end.overload import OVERLOAD_FACTOR
 from tests.benchmarks.end_to_end.targets import Results
 from tests.benchmarks.end_to_end.throughput import GENERATOR
-from tests.benchmarks.reporting import merge, read, shown, table
+from tests.benchmarks.reporting import shown, table
 
 FOLDER = Path(__file__).parent
 RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "txt", "svg"))
@@ -24,8 +24,7 @@ _FAULTS = ("accepted", "lost", "repeated", "misdirected")
 
 def write(results: Results) -> None:
     """Replace the measured sections in the files. The others stay."""
-    before, merged = read(RESULTS), merge(RESULTS, results)
-    pages.publish(published.PAGES, before, merged)
+    merged = pages.store(RESULTS, published.PAGES, results)
     TABLES.write_text(tables(merged))
     plot.draw(merged, PLOT)
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.pages import ARCHITECTURE, DOCS, Pages, markdown_table, publish
-from tests.benchmarks.reporting import merge, pyplot, read, table
+from tests.benchmarks.pages import ARCHITECTURE, DOCS, Pages, markdown_table, store
+from tests.benchmarks.reporting import pyplot, table
 
 FOLDER = Path(__file__).parent
 RESULTS, TABLES, PLOT = (FOLDER / f"results.{suffix}" for suffix in ("json", "txt", "svg"))
@@ -19,8 +19,7 @@ LIBRARIES = (
 
 def write(results: Results) -> None:
     """Replace the measured sections in the files; the others stay."""
-    before, merged = read(RESULTS), merge(RESULTS, results)
-    publish(PAGES, before, merged)
+    merged = store(RESULTS, PAGES, results)
     TABLES.write_text(tables(merged))
     if "race" in merged:
         plot(merged)
